@@ -1,3 +1,82 @@
-"""likewise learns what is alike."""
+"""likewise learns what is alike.
+
+Names load when they are first used, so that ``import likewise`` itself is quick; the parts (objectives, dictionaries,
+views, encoders) need torch and numpy only.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from likewise import objectives
+    from likewise.config import FitSettings
+    from likewise.data import Items, open_items
+    from likewise.dictionaries import MemoryBank
+    from likewise.encoders import Embedder, build_embedder
+    from likewise.errors import LikewiseError, LikewiseWarning
+    from likewise.evaluation import knn_accuracy, knn_classify
+    from likewise.evaluation.protocol import Protocol, evaluate
+    from likewise.fit import fit
+    from likewise.model import Model, load
+    from likewise.search import Hit, Index
+    from likewise.views import Views
+
+_HOME = {
+    "objectives": None,
+    "FitSettings": "config",
+    "Items": "data",
+    "open_items": "data",
+    "MemoryBank": "dictionaries",
+    "Embedder": "encoders",
+    "build_embedder": "encoders",
+    "LikewiseError": "errors",
+    "LikewiseWarning": "errors",
+    "knn_accuracy": "evaluation",
+    "knn_classify": "evaluation",
+    "Protocol": "evaluation.protocol",
+    "evaluate": "evaluation.protocol",
+    "fit": "fit",
+    "Model": "model",
+    "load": "model",
+    "Hit": "search",
+    "Index": "search",
+    "Views": "views",
+}
+
+__all__ = [
+    "Embedder",
+    "FitSettings",
+    "Hit",
+    "Index",
+    "Items",
+    "LikewiseError",
+    "LikewiseWarning",
+    "MemoryBank",
+    "Model",
+    "Protocol",
+    "Views",
+    "build_embedder",
+    "evaluate",
+    "fit",
+    "knn_accuracy",
+    "knn_classify",
+    "load",
+    "objectives",
+    "open_items",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'likewise' has no attribute {name!r}")
+    home = _HOME[name]
+    found = import_module(f"likewise.{home or name}")
+    value = found if home is None else vars(found)[name]
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

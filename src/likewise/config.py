@@ -3,8 +3,13 @@
 This module imports neither torch nor anything heavy, so that ``likewise --help`` is quick.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
+from difflib import get_close_matches
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from likewise.errors import LikewiseError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +74,210 @@ class EncoderSettings:
     hidden: int = 512
     weights: str | None = None
     allow: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+    """How similarities become a loss, and which negatives push.
+
+    Args:
+        kind: nce (NPID eq. 5–7), softmax (non-parametric over all n, eq. 2, exact) or parametric (eq. 1).
+        temperature: τ; NPID's 0.07 (its CIFAR recipe: 0.1). Smaller pulls harder on the closest negatives.
+        noise: m, noise samples per step for nce; NPID's 4096 comes within 0.4 points of the exact softmax.
+        noise_draw: shared (one draw for the batch, one matrix product) or per-example (as in the paper, slower).
+        positive_in_noise: draw noise from all n items (paper and code), or from all but the positive.
+        log_z: the constant Z: ema (follows the bank), first (frozen after step one, as released) or exact.
+        log_z_decay: of the moving average; 0.9 follows Z closely, which one stratified batch estimates well.
+        proximal: λ of eq. 9–10; 0 as in the released code, since a momentum bank damps in the same way.
+    """
+
+    kind: Literal["nce", "softmax", "parametric"] = "nce"
+    temperature: float = 0.07
+    noise: int = 4096
+    noise_draw: Literal["shared", "per-example"] = "shared"
+    positive_in_noise: bool = True
+    log_z: Literal["exact", "ema", "first"] = "ema"
+    log_z_decay: float = 0.9
+    proximal: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankSettings:
+    """The dictionary that keeps one key per item.
+
+    Args:
+        momentum: share of the old row kept before renormalising; 0 replaces it (the paper), 0.5 is the released code.
+    """
+
+    momentum: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimSettings:
+    """Stochastic gradient descent with momentum.
+
+    Args:
+        lr: learning rate at ``batch_size`` 128; NPID's 0.03. It is not rescaled behind your back.
+        momentum: the papers' 0.9.
+        weight_decay: NPID's 5e-4 for CIFAR (1e-4 for ImageNet).
+        schedule: cosine to zero (best at short budgets), steps (×0.1 at ``milestones``) or constant.
+        milestones: shares of the training at which ``steps`` drops; NPID's 120 and 160 of 200 epochs.
+        warmup: share of the training spent raising the rate linearly from 0; 0 as in NPID.
+        nesterov: look-ahead momentum; off as in the papers.
+    """
+
+    lr: float = 0.03
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    milestones: tuple[float, ...] = (0.6, 0.8)
+    warmup: float = 0.0
+    nesterov: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """All that decides a training run, saved as ``config.yaml`` in the run folder.
+
+    Args:
+        method: the named row of the design that gives the defaults; see ``likewise methods``.
+        size: side in pixels at which images are cached and trained.
+        labels: auto, none, or a parquet column; labels are only ever used to measure.
+        key: parquet column that names the items; default: the image's own path.
+        cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
+        epochs: passes over the items.
+        batch_size: items per step; batches of an epoch differ in size by one at most.
+        seed: of weights, order, views, bank and noise.
+        device: auto (the accelerator when there is one), cpu, cuda, cuda:1 ...
+        precision: fp32, or bf16 (autocast of the encoder; similarities stay in fp32).
+        checkpoint_seconds: a checkpoint is written when this long has passed, and at the end.
+        knn_epochs: measure weighted kNN every this many epochs when labels exist; 0 never.
+        knn_items: how many items at most that measure uses, so that it stays cheap.
+        keep_best: also keep the weights of the best measured epoch (selects by labels; off).
+        tensorboard: also log to TensorBoard, in RUN/tensorboard; needs the extra ``tb``.
+    """
+
+    method: str = "npid"
+    size: int = 32
+    labels: str = "auto"
+    key: str | None = None
+    cache: str | None = None
+    views: ViewSettings = field(default_factory=ViewSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    bank: BankSettings = field(default_factory=BankSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    epochs: int = 200
+    batch_size: int = 128
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_seconds: float = 60.0
+    knn_epochs: int = 1
+    knn_items: int = 5000
+    keep_best: bool = False
+    tensorboard: bool = False
+
+
+def settings_from(values: Mapping[str, Any], base: FitSettings | None = None) -> FitSettings:
+    """``base`` (default: FitSettings()) with ``values`` over it: nested dicts or dotted names, lists for tuples.
+
+    ``settings_from({"epochs": 5, "views.flip": 0.0, "optim": {"lr": 0.1}})``. Raises LikewiseError on an unknown name,
+    with the closest known one, and on a value of the wrong type.
+    """
+    result = base or FitSettings()
+    for name, value in values.items():
+        result = _with(result, name.split("."), value, name)
+    return result
+
+
+def flatten(settings: object, prefix: str = "") -> dict[str, Any]:
+    """Every knob by its dotted name, in order."""
+    flat: dict[str, Any] = {}
+    for name, value in vars(settings).items():
+        flat |= flatten(value, f"{prefix}{name}.") if is_dataclass(value) else {prefix + name: value}
+    return flat
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'x'?"``, or nothing when no known name is close."""
+    known = list(known)
+    leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
+    found = get_close_matches(name, known, 1, 0.6)
+    found = found or [leaves[leaf] for leaf in get_close_matches(name.rpartition(".")[2], leaves, 1, 0.7)]
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def _with(settings: Any, path: list[str], value: Any, name: str) -> Any:
+    fields = vars(settings)
+    if path[0] not in fields:
+        raise LikewiseError(
+            f"there is no setting {name!r}.{closest(name, flatten(FitSettings()))} See `likewise fit --help`."
+        )
+    old = fields[path[0]]
+    if len(path) > 1 and is_dataclass(old):
+        value = _with(old, path[1:], value, name)
+    elif is_dataclass(old) and isinstance(value, Mapping):
+        inner = old
+        for key, part in value.items():
+            inner = _with(inner, key.split("."), part, f"{name}.{key}")
+        value = inner
+    else:
+        value = _checked(get_type_hints(type(settings))[path[0]], value, name)
+    return replace(settings, **{path[0]: value})
+
+
+def _checked(kind: Any, value: Any, name: str) -> Any:
+    """``value`` as the annotation says: ints where floats are wanted and lists for tuples are taken, no more."""
+    options = get_args(kind)
+    if get_origin(kind) is Literal:
+        if value in options:
+            return value
+    elif get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        wanted = [options[0]] * len(value) if options[-1:] == (...,) else list(options)
+        if len(wanted) == len(value):
+            return tuple(_checked(part, item, name) for part, item in zip(wanted, value, strict=True))
+    elif get_origin(kind) is UnionType:
+        if value is None or type(value) in options:
+            return value
+    elif kind is float and type(value) in (int, float):
+        return float(value)
+    elif type(value) is kind:
+        return value
+    text = (
+        " or ".join(map(repr, options))
+        if get_origin(kind) is Literal
+        else str(kind).replace("<class '", "").rstrip("'>")
+    )
+    raise LikewiseError(f"setting {name!r} can't be {value!r}; it must be {text}.")
+
+
+def check(settings: FitSettings) -> FitSettings:
+    """Returns the settings, or raises LikewiseError on a value that no run could use."""
+    s, v, e, o = settings, settings.views, settings.encoder, settings.optim
+    rules = {
+        "epochs": (s.epochs >= 1, s.epochs, "at least 1"),
+        "batch_size": (s.batch_size >= 2, s.batch_size, "at least 2"),
+        "size": (8 <= s.size <= 4096, s.size, "from 8 to 4096 pixels"),
+        "knn_items": (s.knn_items >= 10, s.knn_items, "at least 10"),
+        "objective.temperature": (s.objective.temperature > 0, s.objective.temperature, "above 0"),
+        "objective.noise": (s.objective.noise >= 1, s.objective.noise, "at least 1"),
+        "objective.log_z_decay": (0 <= s.objective.log_z_decay < 1, s.objective.log_z_decay, "in [0, 1)"),
+        "objective.proximal": (s.objective.proximal >= 0, s.objective.proximal, "0 or more"),
+        "bank.momentum": (0 <= s.bank.momentum < 1, s.bank.momentum, "in [0, 1)"),
+        "encoder.dim": (e.dim >= 2, e.dim, "at least 2"),
+        "encoder.hidden": (e.hidden >= 1, e.hidden, "at least 1"),
+        "optim.lr": (o.lr > 0, o.lr, "above 0"),
+        "optim.warmup": (0 <= o.warmup < 1, o.warmup, "a share in [0, 1)"),
+        "views.crop_scale": (0 < v.crop_scale[0] <= v.crop_scale[1] <= 1, v.crop_scale, "0 < smallest ≤ largest ≤ 1"),
+        "views.crop_ratio": (0 < v.crop_ratio[0] <= v.crop_ratio[1], v.crop_ratio, "0 < smallest ≤ largest"),
+        "views.hue": (0 <= v.hue <= 0.5, v.hue, "from 0 to 0.5 turns"),
+        "views.blur_sigma": (0 < v.blur_sigma[0] <= v.blur_sigma[1], v.blur_sigma, "0 < smallest ≤ largest"),
+        "views.std": (all(x > 0 for x in v.std), v.std, "all above 0"),
+    }
+    shares = {"flip": v.flip, "jitter": v.jitter, "grayscale": v.grayscale, "blur": v.blur, "dropout": v.dropout}
+    rules |= {f"views.{name}": (0 <= p <= 1, p, "a probability from 0 to 1") for name, p in shares.items()}
+    for name, (fine, value, wanted) in rules.items():
+        if not fine:
+            raise LikewiseError(f"setting {name!r} is {value}; it must be {wanted}.")
+    return settings

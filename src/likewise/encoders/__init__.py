@@ -1,0 +1,22 @@
+"""Encoders: what turns a view of an item into a row on the unit sphere.
+
+``build_embedder`` makes one from settings; ``load_weights`` starts it from a public checkpoint or a run.
+"""
+
+from likewise.encoders.embedder import KNOWN, LAYERS, Embedder, build_embedder
+from likewise.encoders.mlp import MLP
+from likewise.encoders.resnet import ResNet, resnet18, resnet50, resnet_small
+from likewise.encoders.weights import load_weights
+
+__all__ = [
+    "KNOWN",
+    "LAYERS",
+    "MLP",
+    "Embedder",
+    "ResNet",
+    "build_embedder",
+    "load_weights",
+    "resnet18",
+    "resnet50",
+    "resnet_small",
+]

@@ -1,0 +1,271 @@
+"""The command line. Nothing heavy is imported before the arguments are understood, so ``--help`` is quick."""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+
+from likewise.config import FitSettings, closest, flatten
+from likewise.errors import LikewiseError
+from likewise.methods import METHODS
+
+ABOUT = "Learns what is alike: fit an embedding, measure it, embed, index, search, look."
+
+
+class Parser(ArgumentParser):
+    """jsonargparse's parser, saying what is wrong in one sentence, with the closest known name, and exit code 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints ``message`` and leaves with 2."""
+        message = re.sub(r"\s+", " ", message).strip()
+        unknown = re.search(r"unrecognized arguments: --([\w.-]+)|option '([\w.]+)'|key '([\w.]+)'", message)
+        hint = ""
+        if unknown:
+            name = next(group for group in unknown.groups() if group)
+            hint = closest(name, self.known)
+            hint = hint.replace("'", "'--", 1) if unknown.group(1) else hint
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if choice:
+            hint = closest(choice.group(1), re.findall(r"[\w-]+", choice.group(2)))
+        print(f"likewise: {message.rstrip('.')}.{hint} See `{self.prog} --help`.", file=sys.stderr)
+        raise SystemExit(2)
+
+    known: tuple[str, ...] = ()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Returns 0; 2 after a user's mistake (one sentence on stderr); 130 after Ctrl-C."""
+    parser, parsers = build_parser(method_in(sys.argv[1:] if arguments is None else arguments))
+    namespace = parser.parse_args(arguments)
+    command = namespace.command
+    if command is None:
+        parser.print_help()
+        return 0
+    try:
+        return COMMANDS[command](namespace[command], parsers[command])
+    except LikewiseError as error:
+        print(f"likewise: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except OSError as error:  # a path that can't be read or written
+        print(f"likewise: {error.filename or command}: {error.strerror or error}.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("likewise: stopped.", file=sys.stderr)
+        return 130
+
+
+def method_in(arguments: list[str]) -> str:
+    """The method named on the command line, whose defaults the parser then shows; ``npid`` when there is none."""
+    for place, word in enumerate(arguments):
+        name = word.partition("=")[2] if word.startswith("--method=") else ""
+        if word == "--method" and place + 1 < len(arguments):
+            name = arguments[place + 1]
+        if name in METHODS:
+            return name
+    return "npid"
+
+
+def build_parser(method: str) -> tuple[Parser, dict[str, Parser]]:
+    """The whole command line, and each command's own parser."""
+    parser = Parser(prog="likewise", description=ABOUT)
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subcommands(dest="command", required=False)
+    parsers = {}
+    for name, (describe, add) in _PARSERS.items():
+        part = Parser(description=describe)
+        add(part, method)
+        parsers[name] = part
+        commands.add_subcommand(name, part, help=describe)
+    names = [name for part in parsers.values() for name in _options(part)]
+    Parser.known = tuple(dict.fromkeys(names))
+    return parser, parsers
+
+
+def _options(parser: Parser) -> list[str]:
+    return [option[2:] for action in parser._actions for option in action.option_strings if option.startswith("--")]
+
+
+def _version() -> str:
+    from likewise import __version__
+
+    return f"likewise {__version__}"
+
+
+def _add_fit(parser: Parser, method: str) -> None:
+    parser.add_argument("data", type=str, help="folder of images, parquet file or folder, or .npy file")
+    parser.add_argument("--out", type=str, required=True, help="run folder, made new")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
+    parser.add_argument("--config", action="config", help="YAML file of settings, for instance a run's config.yaml")
+    parser.add_class_arguments(FitSettings)
+    parser.set_defaults(flatten(METHODS[method].settings))
+
+
+def _add_evaluate(parser: Parser, method: str) -> None:
+    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("--train", type=str, required=True, help="labelled items: neighbours, and what classifiers fit")
+    parser.add_argument(
+        "--test", type=str, default=None, help="labelled items to classify; default: kNN within --train"
+    )
+    parser.add_argument("--labels", type=str, default="auto", help="auto, or the parquet column that holds the label")
+    parser.add_argument("--k", type=int, default=200, help="neighbours that vote; NPID's 200")
+    parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: as trained")
+    parser.add_argument("--probe_lr", type=float, default=30.0, help="of the linear probe; MoCo's 30")
+    parser.add_argument(
+        "--probe_epochs", type=int, default=100, help="of the linear probe; MoCo's 100; 0 leaves it out"
+    )
+    parser.add_argument(
+        "--few_labels", type=bool, default=True, help="measure with 1, 5, 10 per class and 1–20 % labels"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="draws of the few labels")
+    parser.add_argument("--out", type=str, default=None, help="JSON file of all numbers; default RUN/evaluation.json")
+
+
+def _add_embed(parser: Parser, method: str) -> None:
+    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("data", type=str, help="what to embed")
+    parser.add_argument("--out", type=str, required=True, help="parquet file: columns id and embedding")
+    parser.add_argument("--layer", type=str, default="embedding", help="embedding (after the head) or backbone")
+
+
+def _add_index(parser: Parser, method: str) -> None:
+    parser.add_argument("run", type=str, help="run folder; the index lands in it")
+    parser.add_argument("data", type=str, help="what to search among")
+    parser.add_argument("--layer", type=str, default="embedding", help="embedding (after the head) or backbone")
+
+
+def _add_search(parser: Parser, method: str) -> None:
+    parser.add_argument("run", type=str, help="run folder with an index")
+    parser.add_argument("query", type=str, help="an image or .npy file, or the id of an indexed item")
+    parser.add_argument("-k", "--k", type=int, default=10, help="how many hits")
+
+
+def _add_report(parser: Parser, method: str) -> None:
+    parser.add_argument("run", type=str, help="run folder; report.html lands in it")
+    parser.add_argument("--data", type=str, default=None, help="items for the pictures; default: those it was fit on")
+
+
+def _add_methods(parser: Parser, method: str) -> None:
+    pass
+
+
+def _add_demo(parser: Parser, method: str) -> None:
+    parser.add_argument("--out", type=str, default="runs/demo", help="run folder, made anew")
+
+
+_PARSERS: dict[str, tuple[str, Callable[[Parser, str], None]]] = {
+    "fit": ("Train an embedding of DATA into the folder --out.", _add_fit),
+    "evaluate": ("Measure a run beside raw pixels and the untrained encoder.", _add_evaluate),
+    "embed": ("Write the embedding of DATA as parquet.", _add_embed),
+    "index": ("Index DATA for search.", _add_index),
+    "search": ("Print the ids and scores of the items most alike to QUERY.", _add_search),
+    "report": ("Write RUN/report.html: curves, neighbours, a map.", _add_report),
+    "methods": ("List the methods with their four choices and papers.", _add_methods),
+    "demo": ("Train on 5,000 handwritten digits without labels, and measure.", _add_demo),
+}
+
+
+def _fit(arguments: Namespace, parser: Parser) -> int:
+    from likewise.config import settings_from
+    from likewise.fit import fit
+    from likewise.training.loop import Interrupted
+
+    given = arguments.as_dict()
+    data, out, resume = given.pop("data"), given.pop("out"), given.pop("resume")
+    given.pop("config", None)
+    settings = settings_from(given)
+    try:
+        fit(data, out=out, method=settings.method, settings=settings, resume=resume)
+    except Interrupted as stop:
+        print(f"{stop} Go on with: likewise fit {data} --out {out} --resume", file=sys.stderr)
+        return 130
+    print(f"Saved {out}. Next: likewise evaluate {out} --train DATA; likewise index {out} DATA; likewise report {out}")
+    return 0
+
+
+def _evaluate(arguments: Namespace, parser: Parser) -> int:
+    from likewise.evaluation.protocol import Protocol, evaluate, print_table, save_scores
+    from likewise.model import load
+
+    protocol = Protocol(
+        labels=arguments.labels,
+        k=arguments.k,
+        temperature=arguments.temperature,
+        probe_lr=arguments.probe_lr,
+        probe_epochs=arguments.probe_epochs,
+        few_labels=arguments.few_labels,
+        seeds=arguments.seeds,
+    )
+    scores = evaluate(load(arguments.run), train=arguments.train, test=arguments.test, protocol=protocol)
+    path = Path(arguments.out or Path(arguments.run) / "evaluation.json")
+    save_scores(path, scores)
+    print_table(scores)
+    print(f"Every number with its protocol: {path}")
+    return 0
+
+
+def _embed(arguments: Namespace, parser: Parser) -> int:
+    from likewise.model import layer_named, load
+    from likewise.search import write_embedding
+
+    embedding = load(arguments.run).embed(arguments.data, layer=layer_named(arguments.layer))
+    write_embedding(arguments.out, *embedding)
+    print(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}")
+    return 0
+
+
+def _index(arguments: Namespace, parser: Parser) -> int:
+    from likewise.model import INDEX, layer_named, load
+
+    index = load(arguments.run).index(arguments.data, layer=layer_named(arguments.layer))
+    folder = Path(arguments.run) / INDEX
+    index.save(folder)
+    print(f"{folder}: {len(index.ids):,} items. Next: likewise search {arguments.run} QUERY -k 10")
+    return 0
+
+
+def _search(arguments: Namespace, parser: Parser) -> int:
+    from likewise.model import search_run
+
+    for hit in search_run(Path(arguments.run), arguments.query, arguments.k):
+        print(f"{hit.score:.4f}\t{hit.id}")
+    return 0
+
+
+def _report(arguments: Namespace, parser: Parser) -> int:
+    from likewise.report import write_report
+
+    print(write_report(Path(arguments.run), data=arguments.data))
+    return 0
+
+
+def _methods(arguments: Namespace, parser: Parser) -> int:
+    for method in METHODS.values():
+        print(f"{method.name}\n  paper       {method.paper}")
+        print(f"  alike       {method.alike}\n  dictionary  {method.dictionary}")
+        print(f"  negatives   {method.negatives}\n  objective   {method.objective}")
+        print("".join(f"  departs     {line}\n" for line in method.departures), end="")
+    return 0
+
+
+def _demo(arguments: Namespace, parser: Parser) -> int:
+    from likewise.demo import demo
+
+    demo(Path(arguments.out))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Namespace, Parser], int]] = {
+    "fit": _fit,
+    "evaluate": _evaluate,
+    "embed": _embed,
+    "index": _index,
+    "search": _search,
+    "report": _report,
+    "methods": _methods,
+    "demo": _demo,
+}

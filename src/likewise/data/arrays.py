@@ -1,0 +1,282 @@
+"""Arrays, tensors and map-style Datasets as sources of items: vectors, or images already decoded."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from likewise.data.decode import BadItem, to_rgb
+from likewise.data.entries import KINDS, Entry, Source, refuse_columns, sign, stat_line
+from likewise.data.items import Items, Skipped, encode_labels
+from likewise.errors import LikewiseError
+
+Array = npt.NDArray[Any]
+_CHUNK = 65536  # rows of a vector array looked at together
+
+
+@runtime_checkable
+class MapDataset(Protocol):
+    """torch's map-style Dataset: a length and items by row."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> object: ...
+
+
+def find_array(source: object, *, labels: str, key: str | None) -> "Source | Vectors":
+    """Arrays, (array, labels) and Datasets.
+
+    Raises:
+        LikewiseError: none of these, empty, of a wrong shape, or not one label per item.
+    """
+    given: object = None
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray | torch.Tensor):
+        source, given = source
+    if isinstance(source, np.ndarray | torch.Tensor):
+        array = as_numpy(source)
+        name = f"an array of shape {array.shape}"
+        refuse_columns(name, "an array", labels, key)
+        return _from_array(name, array, None if labels == "none" else given, path=None)
+    if isinstance(source, MapDataset) and not isinstance(source, str | bytes | dict):
+        return _from_dataset(source, labels=labels, key=key)
+    raise LikewiseError(f"{type(source).__name__} is not a source of items: give {KINDS}.")
+
+
+def load_npy(path: Path, *, labels: str, key: str | None) -> "Source | Vectors":
+    """A .npy file, memory-mapped.
+
+    Raises:
+        LikewiseError: damaged, holds Python objects, or as :func:`find_array`.
+    """
+    refuse_columns(str(path), "a .npy file", labels, key)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise LikewiseError(f"{path} cannot be read as .npy ({error}); save it again with numpy.save.") from error
+    return _from_array(str(path), array, None, path=path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """Vectors that need no cache: (N, D) numbers, and what is already known to be bad by row."""
+
+    name: str
+    values: Array
+    labels: Sequence[Hashable] | None
+    bad: dict[int, str] = field(default_factory=dict)
+
+    def items(self) -> Items:
+        """As Items of kind "vectors". A float32 array without bad rows is shared, not copied.
+
+        Raises:
+            LikewiseError: when no row is usable.
+        """
+        with np.errstate(over="ignore"):  # what overflows float32 is found by isfinite
+            values = self.values.astype(np.float32, copy=False)
+        chunks = [np.isfinite(values[at : at + _CHUNK]).all(axis=1) for at in range(0, len(values), _CHUNK)]
+        finite = np.concatenate(chunks)
+        bad = {
+            int(row): "not finite (holds NaN, infinity, or more than float32 can)" for row in np.flatnonzero(~finite)
+        }
+        bad |= self.bad
+        rows = [row for row in range(len(values)) if row not in bad]
+        if not rows:
+            row, reason = next(iter(sorted(bad.items())))
+            raise LikewiseError(f"none of the {len(values):,} vectors of {self.name} can be used: row {row}: {reason}.")
+        labels, names = (None, ()) if self.labels is None else encode_labels([self.labels[row] for row in rows])
+        return Items(
+            ids=tuple(str(row) for row in rows),
+            values=values[rows] if bad else values,
+            kind="vectors",
+            labels=labels,
+            label_names=names,
+            skipped=tuple(Skipped(id=str(row), reason=bad[row]) for row in sorted(bad)),
+            source=self.name,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayImages:
+    """Images in one array, in memory or memory-mapped."""
+
+    name: str
+    array: Array
+    given: Sequence[Hashable] | None
+    path: Path | None
+
+    @property
+    def total(self) -> int:
+        """Number of images."""
+        return len(self.array)
+
+    def signature(self) -> str | None:
+        """Over the file's path, size and times; None for an array in memory."""
+        return None if self.path is None else sign([str(self.path.absolute()), stat_line(self.path)])
+
+    def entries(self) -> Iterator[Entry]:
+        """One per row."""
+        for row in range(len(self.array)):
+            yield Entry(str(row), partial(np.asarray, self.array[row]))
+
+    def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
+        """Those given."""
+        return None if self.given is None else [self.given[row] for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetImages:
+    """A map-style Dataset of images. Its items are asked for in this thread: few Datasets are safe in several."""
+
+    name: str
+    dataset: MapDataset
+    with_labels: bool
+    seen: dict[int, Hashable] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Number of items."""
+        return len(self.dataset)
+
+    def signature(self) -> None:
+        """Unknown: a Dataset is code."""
+        return None
+
+    def entries(self) -> Iterator[Entry]:
+        """One per row; what ``__getitem__`` raises becomes the reason to skip the item."""
+        for row in range(len(self.dataset)):
+            value, label = _get(self.dataset, row)
+            self.seen[row] = label
+            yield Entry(str(row), partial(_pixels, value))
+
+    def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
+        """The second part of the items, if any has one."""
+        labels = [self.seen.get(row) for row in rows]
+        return labels if self.with_labels and any(label is not None for label in labels) else None
+
+
+def exact_images(source: Source, size: int) -> Items | None:
+    """An array that already is uint8 (N, size, size, 3) as Items, shared and not copied; None for all else."""
+    if not isinstance(source, ArrayImages) or source.array.dtype != np.uint8:
+        return None
+    if source.array.shape[1:] != (size, size, 3):
+        return None
+    labels, names = (None, ()) if source.given is None else encode_labels(source.given)
+    ids = tuple(str(row) for row in range(source.total))
+    return Items(ids=ids, values=source.array, kind="images", labels=labels, label_names=names, source=source.name)
+
+
+def as_numpy(value: Array | torch.Tensor) -> Array:
+    """A tensor as an array, without a copy where NumPy knows the type."""
+    if isinstance(value, np.ndarray):
+        return value
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
+def _from_array(name: str, array: Array, given: object, *, path: Path | None) -> Source | Vectors:
+    if array.dtype.kind not in "buif":
+        raise LikewiseError(f"{name} holds {array.dtype}, not numbers; give uint8 images or float vectors.")
+    if array.ndim not in (2, 3, 4):
+        raise LikewiseError(f"{name} has shape {array.shape}; give vectors (N, D) or images (N, H, W) or (N, H, W, C).")
+    if array.size == 0:
+        raise LikewiseError(f"{name} is empty; give {KINDS}.")
+    labels = None if given is None else _label_list(given)
+    if labels is not None and len(labels) != len(array):
+        raise LikewiseError(f"{name} came with {len(labels):,} labels; give one label per item.")
+    if array.ndim == 2:
+        return Vectors(name=name, values=array, labels=labels)
+    return ArrayImages(name=name, array=array, given=labels, path=path)
+
+
+def _from_dataset(dataset: MapDataset, *, labels: str, key: str | None) -> Source | Vectors:
+    kind = type(dataset).__name__
+    try:
+        total = len(dataset)
+    except (TypeError, NotImplementedError) as error:
+        raise LikewiseError(f"{kind} has no length; give a map-style Dataset, with __len__ and __getitem__.") from error
+    name = f"{kind} of {total:,} items"
+    refuse_columns(name, "a Dataset", labels, key)
+    if total == 0:
+        raise LikewiseError(f"{kind} is empty; give {KINDS}.")
+    first = next((value for value, _ in (_get(dataset, row) for row in range(total)) if _usable(value)), None)
+    if isinstance(first, np.ndarray) and first.ndim == 1:
+        return _vectors(dataset, name, len(first), with_labels=labels == "auto")
+    if first is not None and not isinstance(first, np.ndarray | Image.Image):
+        raise LikewiseError(
+            f"{name} gives {type(first).__name__}; its items must be a PIL image, array or tensor, or (image, label)."
+        )
+    return DatasetImages(name=name, dataset=dataset, with_labels=labels == "auto")
+
+
+def _usable(value: object) -> bool:
+    return not isinstance(value, BadItem)
+
+
+def _vectors(dataset: MapDataset, name: str, width: int, *, with_labels: bool) -> Vectors:
+    values = np.zeros((len(dataset), width), dtype=np.float32)
+    bad: dict[int, str] = {}
+    labels: list[Hashable] = []
+    for row in range(len(dataset)):
+        value, label = _get(dataset, row)
+        labels.append(label)
+        if isinstance(value, np.ndarray) and value.shape == (width,) and value.dtype.kind in "buif":
+            with np.errstate(over="ignore"):
+                values[row] = value
+        else:
+            bad[row] = str(value) if isinstance(value, BadItem) else f"not a vector of {width} numbers, as the first is"
+    return Vectors(
+        name=name,
+        values=values,
+        labels=labels if with_labels and any(label is not None for label in labels) else None,
+        bad=bad,
+    )
+
+
+def _get(dataset: MapDataset, row: int) -> tuple[object, Hashable]:
+    """(value, label) of a Dataset's item; tensors as arrays; a BadItem as value when asking for it failed."""
+    try:
+        item = dataset[row]
+    except Exception as error:  # the user's code may raise anything; one bad item must not end the work
+        return BadItem(f"the Dataset raised {type(error).__name__}: {error}"), None
+    value, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+    if isinstance(value, torch.Tensor):
+        value = as_numpy(value)
+    return value, _label(label)
+
+
+def _pixels(value: object) -> Array:
+    if isinstance(value, BadItem):
+        raise value
+    if isinstance(value, Image.Image):
+        return np.asarray(to_rgb(value))
+    if isinstance(value, np.ndarray):
+        return value
+    raise BadItem(f"{type(value).__name__} is not a PIL image, array or tensor")
+
+
+def _label_list(labels: object) -> list[Hashable]:
+    if isinstance(labels, np.ndarray | torch.Tensor):
+        array = as_numpy(labels)
+        if array.ndim != 1:
+            raise LikewiseError(f"labels have shape {array.shape}; give one label per item, (N,).")
+        return cast(list[Hashable], array.tolist())
+    if isinstance(labels, Sequence) and not isinstance(labels, str):
+        return [_label(label) for label in labels]
+    raise LikewiseError(f"labels are given as {type(labels).__name__}; give a list or array, one label per item.")
+
+
+def _label(label: object) -> Hashable:
+    """Plain Python values: tensor(3), numpy.int64(3) and 3 are the same label."""
+    if isinstance(label, torch.Tensor | np.ndarray | np.generic):
+        if np.prod(label.shape) != 1:
+            raise LikewiseError(f"a label of shape {tuple(label.shape)} is not one label; give one number or text.")
+        return cast(Hashable, label.item())
+    if not isinstance(label, Hashable):
+        raise LikewiseError(f"a label of type {type(label).__name__} is not one label; give one number or text.")
+    return label

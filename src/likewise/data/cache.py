@@ -1,0 +1,329 @@
+"""The cache of decoded images: one memory-mapped uint8 file per content and size.
+
+A cache is a folder ``{entries}x{size}px-{key}`` with ``values.bin`` (uint8, N·S·S·3, in the source's order) and
+``items.json`` (ids and what was skipped). ``key`` is a hash over every entry's id and bytes. Labels are no part of it:
+they are asked of the source each time, so that other labels need no other cache. ``stats/`` remembers which cache
+belongs to which paths, sizes and times, so that an unchanged source is not read to find its key.
+
+The file is written in order by one thread as a plain file, not through a memory map: a full disk is then an error that
+can be reported, where a memory map would end the process.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from likewise.data.decode import BadItem, decode, decode_array, quiet_pillow
+from likewise.data.entries import Entry, Source, sign
+from likewise.data.items import Items, Pixels, Skipped, add_text, encode_labels
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write, replace_folder, temporary_folder
+
+FORMAT = "likewise images 1"  # change it whenever decoding or this layout changes: old caches are then not found
+_CHUNK = 16  # entries per task: enough to hide a task's cost, few enough to bound memory
+_BUILDING = "building-"
+
+
+def cached_items(source: Source, size: int, *, cache: str | Path | None, workers: int | None, progress: bool) -> Items:
+    """The images of ``source`` at ``size``, from the cache, which is built when it is not there.
+
+    Raises:
+        LikewiseError: no usable item, or the cache cannot be written.
+    """
+    folder = Path(cache or os.environ.get("LIKEWISE_CACHE") or Path.home() / ".cache" / "likewise")
+    job = _Job(source, size, workers or max(2, torch.get_num_threads()), progress)
+    try:
+        (folder / "stats").mkdir(parents=True, exist_ok=True)
+        stored = _find(job, folder)
+        if stored is None:
+            with quiet_pillow():
+                stored = _build(job, folder)
+    except OSError as error:  # of the cache: those of the items have become reasons
+        need = source.total * size * size * 3 / 1e6
+        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise LikewiseError(
+            f"the cache {folder} cannot be written: {why}; {source.name} needs {need:,.0f} MB at {size} px: "
+            "make room, or name another folder with cache= or LIKEWISE_CACHE."
+        ) from error
+    skipped_rows = {row for row, _, _ in stored.skipped}
+    labels = source.labels([row for row in range(source.total) if row not in skipped_rows])
+    encoded, names = (None, ()) if labels is None else encode_labels(labels)
+    return Items(
+        ids=tuple(stored.ids),
+        values=stored.values,
+        kind="images",
+        labels=encoded,
+        label_names=names,
+        skipped=tuple(Skipped(id=id, reason=reason) for _, id, reason in stored.skipped),
+        source=source.name,
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Source
+    size: int
+    workers: int
+    progress: bool
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.source.total}x{self.size}px-"
+
+
+@dataclass(frozen=True)
+class _Stored:
+    ids: list[str]
+    values: Pixels
+    skipped: list[tuple[int, str, str]]  # (row in the source, id, reason)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """An entry after a worker had it. Without pixels and reason it was only read."""
+
+    id: str
+    digest: bytes
+    pixels: Pixels | None = None
+    reason: str | None = None
+
+
+def _find(job: _Job, folder: Path) -> _Stored | None:
+    """An existing cache, by paths and times or else by content."""
+    signature = job.source.signature()
+    if signature is None:
+        return None  # content can be known only by going through the source once, as building does
+    note = _note(job, folder, signature)
+    if note.is_file():
+        stored = _load(folder / note.read_text().strip(), job.size)
+        if stored is not None:
+            return stored
+    if not any(folder.glob(f"{job.prefix}*")):
+        return None  # nothing this could be: do not read the source twice
+    content = _content_hash(job.size)
+    with _bar(job, "reading") as advance:
+        for outcome in _outcomes(job, _read):
+            _absorb(content, outcome)
+            advance()
+    name = job.prefix + content.hexdigest()
+    stored = _load(folder / name, job.size)
+    if stored is not None:
+        _remember(note, name)
+    return stored
+
+
+def _build(job: _Job, folder: Path) -> _Stored:
+    """Go through the source once: read, hash, decode, write; then publish under the key of the content."""
+    signature = job.source.signature()  # before reading, so that what changes meanwhile is noticed next time
+    ledger = _Ledger(_content_hash(job.size))
+    with temporary_folder(folder, _BUILDING) as temporary:
+        with open(temporary / "values.bin", "wb") as file, _bar(job, "decoding") as advance:
+            for outcome in _outcomes(job, _decode):
+                if ledger.keep(outcome) and outcome.pixels is not None:
+                    file.write(np.ascontiguousarray(outcome.pixels).data)
+                advance()
+            file.flush()
+            os.fsync(file.fileno())
+        ledger.check(job.source)
+        with atomic_write(temporary / "items.json") as file:
+            file.write(json.dumps({"ids": ledger.ids, "skipped": ledger.skipped}).encode())
+        name = job.prefix + ledger.content.hexdigest()
+        stored = _publish(temporary, folder / name, job.size)
+    if signature is not None:
+        _remember(_note(job, folder, signature), name)
+    return stored
+
+
+def _publish(temporary: Path, final: Path, size: int) -> _Stored:
+    """Give the finished folder its name, unless another process has built the same meanwhile: then use that one."""
+    for _ in range(4):  # processes that replace one damaged cache can get in each other's way
+        stored = _load(final, size)
+        if stored is not None:
+            return stored
+        try:
+            replace_folder(temporary, final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+    raise LikewiseError(f"the cache {final} keeps vanishing while it is opened; try again.")
+
+
+def _load(folder: Path, size: int) -> _Stored | None:
+    """A finished cache, or None when it is missing, short or damaged: then it is built again."""
+    try:
+        items: dict[str, Any] = json.loads((folder / "items.json").read_bytes())
+        ids, skipped = items["ids"], [(int(row), str(id), str(reason)) for row, id, reason in items["skipped"]]
+        shape = (len(ids), size, size, 3)
+        if (folder / "values.bin").stat().st_size != np.prod(shape):
+            return None
+        values = np.memmap(folder / "values.bin", dtype=np.uint8, mode="r", shape=shape)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return _Stored(ids, values, skipped)
+
+
+def _note(job: _Job, folder: Path, signature: str) -> Path:
+    return folder / "stats" / sign([FORMAT, str(job.size), signature])
+
+
+def _remember(note: Path, name: str) -> None:
+    with atomic_write(note) as file:
+        file.write(name.encode())
+
+
+@dataclass
+class _Ledger:
+    """What a build has seen so far, in the source's order."""
+
+    content: "hashlib.blake2b"
+    ids: list[str] = field(default_factory=list)
+    skipped: list[tuple[int, str, str]] = field(default_factory=list)
+    first_row: dict[str, int] = field(default_factory=dict)
+    duplicates: int = 0
+    rows: int = 0
+
+    def keep(self, outcome: _Outcome) -> bool:
+        """Note an outcome; whether its pixels belong in the cache."""
+        _absorb(self.content, outcome)
+        row, self.rows = self.rows, self.rows + 1
+        first = self.first_row.setdefault(outcome.id, row)
+        reason = outcome.reason
+        if first != row:
+            self.duplicates += 1
+            reason = f"duplicate id; first at row {first}"
+        if reason is not None:
+            self.skipped.append((row, outcome.id, reason))
+            return False
+        self.ids.append(outcome.id)
+        return True
+
+    def check(self, source: Source) -> None:
+        """Raise LikewiseError when there is nothing to work with, or the ids are plainly the wrong ones."""
+        if 2 * self.duplicates > self.rows:
+            _, id, reason = next(entry for entry in self.skipped if entry[2].startswith("duplicate"))
+            raise LikewiseError(
+                f"{self.duplicates:,} of the {self.rows:,} ids of {source.name} are duplicates (such as {id!r}: "
+                f"{reason}); name a column of unique ids with key=."
+            )
+        if not self.ids:
+            few = "; ".join(f"{id}: {reason}" for _, id, reason in self.skipped[:3])
+            more = ", ..." if len(self.skipped) > 3 else ""
+            raise LikewiseError(
+                f"none of the {self.rows:,} items of {source.name} can be used ({few}{more}); "
+                "repair or replace them, or give another source."
+            )
+
+
+def _content_hash(size: int) -> "hashlib.blake2b":
+    digest = hashlib.blake2b(digest_size=16)
+    add_text(digest, f"{FORMAT}, {size} px")
+    return digest
+
+
+def _absorb(content: "hashlib.blake2b", outcome: _Outcome) -> None:
+    add_text(content, outcome.id)
+    content.update(outcome.digest)
+
+
+def _outcomes(job: _Job, work: Callable[[Entry, int], _Outcome]) -> Iterator[_Outcome]:
+    """``work`` on all entries by threads (decoders release the GIL), in order, with few entries in flight."""
+    entries = job.source.entries()
+    pending: deque[Future[list[_Outcome]]] = deque()
+    pool = ThreadPoolExecutor(job.workers, thread_name_prefix="likewise-decode")
+    try:
+        while chunk := list(islice(entries, _CHUNK)):
+            pending.append(pool.submit(_run, work, chunk, job))
+            if len(pending) > job.workers + 2:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _run(work: Callable[[Entry, int], _Outcome], chunk: list[Entry], job: _Job) -> list[_Outcome]:
+    outcomes = []
+    for entry in chunk:
+        try:
+            outcomes.append(work(entry, job.size))
+        except LikewiseError as error:
+            raise LikewiseError(f"{job.source.name}, item {entry.id}: {error}") from error
+    return outcomes
+
+
+def _read(entry: Entry, size: int) -> _Outcome:
+    try:
+        return _Outcome(entry.id, _digest(entry.load()))
+    except BadItem as error:
+        return _Outcome(entry.id, _digest(str(error).encode()))
+
+
+def _decode(entry: Entry, size: int) -> _Outcome:
+    try:
+        loaded = entry.load()
+    except BadItem as error:
+        return _Outcome(entry.id, _digest(str(error).encode()), reason=str(error))
+    digest = _digest(loaded)
+    try:
+        pixels = decode(loaded, size) if isinstance(loaded, bytes) else decode_array(loaded, size)
+    except BadItem as error:
+        return _Outcome(entry.id, digest, reason=str(error))
+    return _Outcome(entry.id, digest, pixels=pixels)
+
+
+def _digest(loaded: "bytes | np.ndarray[Any, Any]") -> bytes:
+    if isinstance(loaded, bytes):
+        return hashlib.blake2b(loaded, digest_size=16).digest()
+    digest = hashlib.blake2b(f"{loaded.dtype} {loaded.shape}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(loaded).view(np.uint8).data)
+    return digest.digest()
+
+
+@contextmanager
+def _bar(job: _Job, verb: str) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr: at once on a terminal, else after two seconds; yields "one more is done"."""
+    if not job.progress:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task(escape(f"{verb} {job.source.name}"), total=job.source.total)
+    started, shown = time.monotonic(), console.is_terminal
+
+    def advance() -> None:
+        nonlocal shown
+        if not shown and time.monotonic() - started > 2:
+            bar.start()
+            shown = True
+        bar.advance(task)
+
+    if shown:
+        bar.start()
+    try:
+        yield advance
+    finally:
+        if shown:
+            bar.stop()

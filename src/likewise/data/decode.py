@@ -1,0 +1,227 @@
+"""From the bytes of one image file, or one array, to uint8 (S, S, 3) RGB; what is bad is said in plain words."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+from likewise.data.items import Pixels
+from likewise.errors import LikewiseError
+
+Image.init()  # loads the format plugins now, in one thread
+# Formats that are recognised by their first bytes and decoded in-process: no Ghostscript, no stubs.
+_WANTED = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO", "QOI")
+FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+
+# HEIC is here although it cannot be read, so that a phone's photos are listed as skipped and not lost silently.
+IMAGE_SUFFIXES = frozenset(
+    {suffix for suffix, name in Image.EXTENSION.items() if name in (*FORMATS, "MPO")} | {".heic", ".heif"}
+)
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadItem(Exception):
+    """This one item cannot be used; the text is the reason, in plain words. It is skipped, never fatal."""
+
+
+def decode(data: bytes, size: int) -> Pixels:
+    """Decode an image file's bytes to uint8 (size, size, 3) RGB, upright.
+
+    The central square is resized with antialiasing (bilinear), which is "shorter side to ``size``, then centre crop"
+    without rounding in between; an image of exactly size × size keeps its decoded pixels bit for bit. JPEGs with
+    more than twice the pixels needed per side are decoded at a fraction of their size by libjpeg, which
+    changes pixels by one or two grey levels. Alpha is composited over white; of animations the first frame counts;
+    16-bit grey is scaled, not clipped; CMYK is converted as Pillow does.
+
+    Args:
+        data: the whole file.
+        size: side of the result in pixels, ≥ 1.
+
+    Raises:
+        BadItem: zero bytes, truncated, not an image, or more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``
+            (read from the header, before anything is decoded).
+    """
+    if not data:
+        raise BadItem("empty file (zero bytes)")
+    try:
+        image = _decode_jpeg(data, size) if data.startswith(b"\xff\xd8\xff") else None
+        return _fit(_decode_any(data) if image is None else image, size)
+    except BadItem:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
+        raise BadItem(_reason(error, data)) from error
+
+
+def decode_array(array: npt.NDArray[Any], size: int) -> Pixels:
+    """Bring one image given as an array to uint8 (size, size, 3) RGB, as :func:`decode` does with files.
+
+    Args:
+        array: (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4 (RGBA); the last axis is tried first.
+            uint8, bool, uint16 (scaled by 1/257), or float in [0, 1].
+        size: side of the result in pixels, ≥ 1.
+
+    Raises:
+        BadItem: not finite, of another shape, or without pixels.
+        LikewiseError: another dtype, or floats outside [0, 1]: then the whole source is on a wrong scale.
+    """
+    if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise BadItem(f"an array of shape {array.shape} is not an image; expected (H, W), (H, W, C) or (C, H, W)")
+    return _fit(to_rgb(Image.fromarray(np.ascontiguousarray(_to_uint8(array)))), size)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any Pillow image to mode RGB: deep grey scaled to 8 bits, palettes resolved, alpha over white.
+
+    Raises:
+        BadItem: 32-bit pixels outside 0..65535, or float pixels outside [0, 1]: their scale is unknown.
+    """
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(_to_uint8(np.asarray(image).astype(np.uint16)))
+    elif image.mode in ("I", "F"):
+        image = Image.fromarray(_from_32_bit(np.asarray(image)))
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, "white")
+        canvas.alpha_composite(image.convert("RGBA"))
+        image = canvas
+    return image.convert("RGB")
+
+
+def looks_like_image(head: bytes) -> bool:
+    """Whether a file's first 16 bytes or more are those of a common image format."""
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    if head[4:8] == b"ftyp":
+        return head[8:12] in (b"avif", b"avis", b"heic", b"heix", b"mif1")
+    starts = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"BM")
+    return head.startswith(starts)
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's warnings about single files off the screen; what matters of them becomes a reason."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def _decode_jpeg(data: bytes, size: int) -> Image.Image | None:
+    """A plain JPEG through simplejpeg; None where Pillow should look, since it accepts more and explains better."""
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+        _refuse_bomb(width, height)
+        if space not in ("YCbCr", "Gray"):
+            return None
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=2 * size, min_width=2 * size, min_factor=2)
+    except ValueError:
+        return None
+    image = Image.fromarray(pixels)
+    if b"Exif\0\0" in data or b"tiff:Orientation" in data:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+            image = _upright(image, header)
+    return image
+
+
+def _decode_any(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _refuse_bomb(*image.size)
+        image.load()
+        return to_rgb(_upright(image, image))
+
+
+def _upright(image: Image.Image, header: Image.Image) -> Image.Image:
+    """Turn ``image`` as the EXIF of ``header`` says; EXIF that cannot be read says nothing."""
+    try:
+        turn = _UPRIGHT.get(header.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # damaged metadata, of whatever kind, is no reason to lose a good picture
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _fit(image: Image.Image, size: int) -> Pixels:
+    if image.size != (size, size):
+        width, height = image.size
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        image = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(image)
+
+
+def _to_uint8(array: npt.NDArray[Any]) -> Pixels:
+    if array.dtype == np.uint8:
+        return array.view(np.uint8)
+    if array.dtype == bool:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype == np.uint16:
+        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise LikewiseError(f"images of type {array.dtype} have no known scale; convert them to uint8 (0 to 255).")
+    if not np.isfinite(array).all():
+        raise BadItem("not finite (holds NaN or infinity)")
+    low, high = float(array.min()), float(array.max())
+    if low < -1e-3 or high > 1 + 1e-3:  # a little over is what interpolation leaves
+        raise LikewiseError(
+            f"float images must be in [0, 1], this one goes from {low:.3g} to {high:.3g}; "
+            "divide by 255 or leave out the normalisation, or give uint8."
+        )
+    scaled: Pixels = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    return scaled
+
+
+def _from_32_bit(array: npt.NDArray[Any]) -> Pixels:
+    """Pillow's modes I (16-bit PNG and PGM in some versions; 32-bit TIFF) and F (float TIFF, PFM)."""
+    low, high = float(array.min()), float(array.max())
+    if array.dtype == np.float32 and 0 <= low <= high <= 1:
+        return _to_uint8(array)
+    if array.dtype == np.int32 and 0 <= low <= high <= 65535:
+        return _to_uint8(array.astype(np.uint16))
+    expected = "[0, 1]" if array.dtype == np.float32 else "0 to 65535"
+    raise BadItem(f"32-bit pixels of unknown scale, from {low:g} to {high:g}; expected {expected}")
+
+
+def _refuse_bomb(width: int, height: int) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise BadItem(_bomb(limit))
+
+
+def _bomb(limit: int) -> str:
+    return f"decompression bomb (more than PIL.Image.MAX_IMAGE_PIXELS = {limit:,} pixels)"
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return _bomb(Image.MAX_IMAGE_PIXELS or 0)
+    if isinstance(error, UnidentifiedImageError):
+        if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1"):
+            return "HEIC cannot be read; convert it to JPEG or PNG"
+        if data[:512].lstrip().startswith(b"<"):
+            return "not an image (starts like a web page or SVG)"
+        if looks_like_image(data):
+            return "broken: it starts like an image but its header cannot be read"
+        return "not an image"
+    text = str(error) or type(error).__name__
+    if "truncated" in text.lower():
+        return "truncated (the file ends before the picture does)"
+    return f"broken: cannot be decoded ({text})"

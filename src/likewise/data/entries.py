@@ -1,0 +1,93 @@
+"""What a source of images gives to the cache, and small helpers that the sources share."""
+
+import difflib
+import hashlib
+import os
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from likewise.data.decode import BadItem
+from likewise.data.items import add_text
+from likewise.errors import LikewiseError
+
+KINDS = "a folder of images, a .parquet file or a folder of them, a .npy file, an array or a map-style Dataset"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One item before decoding. ``load`` runs in a worker thread and returns a file's bytes or an array.
+
+    ``load`` raises BadItem when the item cannot be had.
+    """
+
+    id: str
+    load: Callable[[], bytes | npt.NDArray[Any]]
+
+
+class Source(Protocol):
+    """What the cache needs to know of a source of images."""
+
+    @property
+    def name(self) -> str:
+        """What the user gave, for messages."""
+
+    @property
+    def total(self) -> int:
+        """Number of entries, good or bad."""
+
+    def signature(self) -> str | None:
+        """Changes whenever the content may have changed, without reading it; None: cannot be known."""
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, always in the same order."""
+
+    def labels(self, rows: Sequence[int]) -> Sequence[Hashable] | None:
+        """Labels of these entries, after ``entries`` was exhausted or found in the cache; None: no labels."""
+
+
+def refuse_columns(name: str, kind: str, labels: str, key: str | None) -> None:
+    """Raise LikewiseError when column names were given for a source without columns."""
+    if labels not in ("auto", "none"):
+        raise LikewiseError(f"labels={labels!r} names a column, but {name} is {kind}: use 'auto' or 'none'.")
+    if key is not None:
+        raise LikewiseError(f"key={key!r} names a column, but {name} is {kind}: leave key out.")
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        BadItem: with the reason in plain words.
+    """
+    try:
+        return Path(path).read_bytes()
+    except PermissionError as error:
+        raise BadItem("permission denied") from error
+    except FileNotFoundError as error:
+        raise BadItem("file not found (a broken link, or deleted meanwhile)") from error
+    except OSError as error:
+        raise BadItem(f"cannot be read ({error.strerror})") from error
+
+
+def stat_line(path: str | Path) -> str:
+    """Size and times: equal while nothing was written. The change time also catches permissions and kept mtimes."""
+    stat = os.stat(path)
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+
+
+def sign(parts: Sequence[str]) -> str:
+    """blake2b over texts, hex."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        add_text(digest, part)
+    return digest.hexdigest()
+
+
+def closest(word: str, words: Sequence[str]) -> str:
+    """The text " (did you mean 'x'?)", or nothing when no word is near."""
+    close = difflib.get_close_matches(word, words, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

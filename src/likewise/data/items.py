@@ -1,0 +1,160 @@
+"""Items: what every data source becomes. Names, values, labels, and what had to be left out."""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write
+
+Pixels = npt.NDArray[np.uint8]
+Rows = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """An item that was left out, and why in plain words."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Items:
+    """Named items, all decoded to one size, with random access by row.
+
+    Args:
+        ids: N unique, stable names; row r of ``values`` is ``ids[r]``.
+        values: images: uint8 (N, S, S, 3) RGB, usually a read-only memory map; vectors: float32 (N, D), finite.
+        kind: "images" or "vectors".
+        labels: int64 (N,), index into ``label_names``, −1 where this one item has no label; None without labels.
+        label_names: the labels as text, sorted as a person would (2 before 10).
+        skipped: what was left out of the source, in the source's order.
+        source: what the user gave, for messages.
+
+    Raises:
+        LikewiseError: when the parts disagree in length or an id occurs twice.
+    """
+
+    ids: tuple[str, ...]
+    values: npt.NDArray[Any]
+    kind: Literal["images", "vectors"]
+    labels: npt.NDArray[np.int64] | None = None
+    label_names: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if len(self.values) != n:
+            raise LikewiseError(f"{self.source}: {n} ids but {len(self.values)} values; give one id per value.")
+        if self.labels is not None and len(self.labels) != n:
+            raise LikewiseError(f"{self.source}: {n} items but {len(self.labels)} labels; give one label per item.")
+        if len(set(self.ids)) != n:
+            raise LikewiseError(f"{self.source}: some ids occur twice; ids must be unique.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, rows: Rows) -> torch.Tensor:
+        """The values of ``rows`` in that order: uint8 (B, S, S, 3) or float32 (B, D), a copy, safe to keep.
+
+        One fancy index: O(B) reads of contiguous rows, whatever N is.
+        """
+        return torch.from_numpy(np.asarray(self.values)[_as_rows(rows)])
+
+    def select(self, rows: Rows) -> "Items":
+        """The subset ``rows``, in that order, with its ids and labels; ``label_names`` and ``skipped`` stay whole.
+
+        Rows that are one ascending run share memory with this object; any others are copied into memory.
+        """
+        rows = _as_rows(rows)
+        run = len(rows) > 0 and rows[0] >= 0 and bool((np.diff(rows) == 1).all())
+        index = slice(int(rows[0]), int(rows[-1]) + 1) if run else rows
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows.tolist()),
+            values=self.values[index],
+            labels=None if self.labels is None else self.labels[rows],
+        )
+
+    @cached_property
+    def ids_hash(self) -> str:
+        """blake2b (128 bit, hex) over the ids in order: equal exactly when ids and order are equal. O(N), once."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in self.ids:
+            add_text(digest, name)
+        return digest.hexdigest()
+
+
+def add_text(digest: "hashlib.blake2b", text: str) -> None:
+    """Feed ``text`` with its length, so that ("ab", "c") and ("a", "bc") differ."""
+    data = text.encode("utf-8", "surrogatepass")
+    digest.update(len(data).to_bytes(8, "little"))
+    digest.update(data)
+
+
+def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Labels of any hashable sort → (int64 (N,) index, names). None and NaN become −1: no label.
+
+    Labels with the same text (1 and "1") are one. Names sort numerically when all are whole numbers, else naturally.
+    """
+    texts = ["" if label is None or label != label else str(label) for label in labels]  # NaN differs from itself
+    names = tuple(sorted(set(texts) - {""}, key=_natural))
+    row = {name: index for index, name in enumerate(names)}
+    return np.array([row.get(text, -1) for text in texts], dtype=np.int64), names
+
+
+def write_skipped(items: Items, path: str | Path) -> None:
+    """Write what was left out as CSV with the columns ``id,reason``, atomically; the header alone when nothing was.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "reason"])
+    writer.writerows([item.id, item.reason] for item in items.skipped)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def describe(items: Items) -> str:
+    """One line such as "5,000 images, 10 labels, 3 skipped"; parts that do not apply are left out."""
+    parts = [_count(len(items), items.kind.removesuffix("s"))]
+    if items.labels is not None:
+        parts.append(_count(len(items.label_names), "label"))
+    if items.skipped:
+        parts.append(f"{len(items.skipped):,} skipped")
+    return ", ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _as_rows(rows: Rows) -> npt.NDArray[np.int64]:
+    if isinstance(rows, torch.Tensor):
+        rows = rows.detach().cpu().numpy()
+    found = np.asarray(rows)
+    if found.dtype == bool:
+        raise LikewiseError("rows must be row numbers, not a mask of True and False; use numpy.flatnonzero(mask).")
+    return found.astype(np.int64).reshape(-1)
+
+
+def _natural(text: str) -> tuple[int, tuple[int | str, ...], str]:
+    """Whole numbers first, by value; then text with its runs of digits compared as numbers."""
+    if re.fullmatch(r"-?[0-9]{1,18}", text):
+        return (0, (int(text),), text)
+    parts = re.split(r"([0-9]{1,18})", text)
+    return (1, tuple(int(part) if odd % 2 else part for odd, part in enumerate(parts)), text)

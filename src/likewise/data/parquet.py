@@ -1,0 +1,126 @@
+"""Parquet files with an image column (Hugging Face style) as a source of items."""
+
+import os
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from likewise.data.decode import BadItem
+from likewise.data.entries import KINDS, Entry, closest, sign, stat_line
+from likewise.errors import LikewiseError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parquet:
+    """Parquet files with an image column, read batch by batch."""
+
+    name: str
+    files: tuple[Path, ...]
+    total: int
+    image_column: str
+    key_column: str | None
+    label_column: str | None
+
+    def signature(self) -> str:
+        """Over every file's path, size and times, and the columns."""
+        parts = [self.image_column, self.key_column or ""]
+        for path in self.files:
+            parts += [os.path.abspath(path), stat_line(path)]
+        return sign(parts)
+
+    def entries(self) -> Iterator[Entry]:
+        """One per row, in the files' order."""
+        columns = [self.image_column] + ([self.key_column] if self.key_column else [])
+        for path in self.files:
+            prefix = f"{path.relative_to(self.name).as_posix()} " if len(self.files) > 1 else ""
+            row = 0
+            for batch in self._batches(path, columns):
+                images = batch.column(self.image_column).to_pylist()
+                keys = batch.column(self.key_column).to_pylist() if self.key_column else [None] * len(images)
+                for image, key in zip(images, keys, strict=True):
+                    yield self._entry(f"{prefix}row {row}", image, key)
+                    row += 1
+
+    def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
+        """The label column at these rows."""
+        if self.label_column is None:
+            return None
+        found: list[Hashable] = []
+        for path in self.files:
+            for batch in self._batches(path, [self.label_column], size=65536):
+                found += batch.column(self.label_column).to_pylist()
+        return [found[row] for row in rows]
+
+    def _entry(self, row: str, image: Any, key: object) -> Entry:
+        struct = image if isinstance(image, dict) else {"bytes": image}
+        data, path = struct["bytes"], struct.get("path")
+        if self.key_column and key is None:
+            return Entry(row, partial(_fail, f"no id (column {self.key_column!r} is empty)"))
+        id = str(key) if self.key_column else str(path) if path else row
+        if data is None:
+            return Entry(id, partial(_fail, "no image bytes (null)"))
+        return Entry(id, lambda: data)
+
+    def _batches(self, path: Path, columns: list[str], size: int = 64) -> Iterator[Any]:
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            with parquet.ParquetFile(path, memory_map=True) as file:
+                yield from file.iter_batches(batch_size=size, columns=columns)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise LikewiseError(f"{path} cannot be read as parquet ({_line(error)}); replace or remove it.") from error
+
+
+def open_parquet(name: str, files: list[Path], *, labels: str, key: str | None) -> Parquet:
+    """Look at the files' schemas, choose the columns, count the rows.
+
+    Raises:
+        LikewiseError: a damaged file, no image column, a missing column, or no rows.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    total, columns, image, label = 0, list[str](), None, None
+    for path in files:
+        try:
+            with parquet.ParquetFile(path) as file:
+                schema, rows = file.schema_arrow, file.metadata.num_rows
+        except (pyarrow.ArrowException, OSError) as error:
+            raise LikewiseError(f"{path} cannot be read as parquet ({_line(error)}); replace or remove it.") from error
+        if not columns:
+            columns, image = list(schema.names), _image_column(schema, path)
+            label = {"auto": "label" if "label" in columns else None, "none": None}.get(labels, labels)
+        for wanted in (image, key, label):
+            if wanted is not None and wanted not in schema.names:
+                raise LikewiseError(
+                    f"{path} has no column {wanted!r}{closest(wanted, schema.names)}; "
+                    f"its columns are {', '.join(schema.names)}."
+                )
+        total += rows
+    if image is None or total == 0:
+        raise LikewiseError(f"{name} holds no rows; give {KINDS}.")
+    return Parquet(name=name, files=tuple(files), total=total, image_column=image, key_column=key, label_column=label)
+
+
+def _image_column(schema: Any, path: Path) -> str:
+    from pyarrow import types
+
+    for field in schema:
+        if types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
+            return str(field.name)
+    for field in schema:
+        if types.is_binary(field.type) or types.is_large_binary(field.type):
+            return str(field.name)
+    listing = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    raise LikewiseError(f"{path} has no image column (a struct with bytes, or binary); its columns are {listing}.")
+
+
+def _fail(reason: str) -> bytes:
+    raise BadItem(reason)
+
+
+def _line(error: BaseException) -> str:
+    return str(error).partition("\n")[0].strip(" .")

@@ -1,0 +1,88 @@
+"""Dictionaries: where the keys come from. All state is in buffers; updates are lines of the training step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from likewise.errors import LikewiseError
+
+
+def random_unit_rows(n: int, dim: int, generator: torch.Generator | None = None) -> Tensor:
+    """(n, dim) float32 rows, uniform on the unit sphere."""
+    return functional.normalize(torch.randn(n, dim, generator=generator), dim=1)
+
+
+class MemoryBank(nn.Module):
+    """One key per item (NPID §3.2): ``v_i ← norm(momentum · v_i + (1 − momentum) · f_i)``.
+
+    ``momentum=0`` replaces the row, as the paper's text; 0.5 is the released code's. Rows start as random unit vectors,
+    as the paper's text (the released code draws uniform numbers of about unit length).
+
+    Where ``item_ids`` are given the bank is bound to the items' names: they are saved with it, and ``rebind`` moves the
+    rows to wherever the same names stand in a shuffled or grown data set.
+
+    Departure: the released code updates inside the backward pass; here ``update`` is a line of the training step.
+    Cost: n·dim·4 bytes (1,281,167 × 128: 626 MiB); an update touches B rows.
+
+    Args:
+        n: number of items.
+        dim: length of a row.
+        momentum: share of the old row that is kept, in [0, 1).
+        item_ids: n unique names, in row order.
+        generator: for the initial rows.
+    """
+
+    rows: Tensor
+
+    def __init__(
+        self,
+        n: int,
+        dim: int,
+        *,
+        momentum: float = 0.5,
+        item_ids: Sequence[str] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise LikewiseError(
+                f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, 0.5 is the released code's."
+            )
+        if item_ids is not None and (len(item_ids) != n or len(set(item_ids)) != n):
+            raise LikewiseError(f"a bank of {n} rows needs {n} unique item ids, got {len(set(item_ids))} unique ids.")
+        self.momentum = momentum
+        self.item_ids = list(item_ids) if item_ids is not None else None
+        self.register_buffer("rows", random_unit_rows(n, dim, generator))
+
+    @torch.no_grad()
+    def update(self, ids: Tensor, queries: Tensor) -> None:
+        """Moves rows ``ids`` (B,), all different, towards ``queries`` (B, D)."""
+        fresh = queries.detach().to(self.rows.dtype)
+        self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
+
+    @torch.no_grad()
+    def rebind(self, item_ids: Sequence[str], *, generator: torch.Generator | None = None) -> int:
+        """Re-orders the rows for ``item_ids``; unknown names get random unit rows, lost names are dropped.
+
+        Returns how many rows were found again. Raises LikewiseError when the bank has no names or these repeat.
+        """
+        if self.item_ids is None:
+            raise LikewiseError("this memory bank was made without item ids, so its rows can't be found again.")
+        if len(set(item_ids)) != len(item_ids):
+            raise LikewiseError("item ids must be unique to bind a memory bank to them.")
+        where = {name: row for row, name in enumerate(self.item_ids)}
+        old = torch.tensor([where.get(name, -1) for name in item_ids], device=self.rows.device)
+        rows = random_unit_rows(len(item_ids), self.rows.shape[1], generator).to(self.rows)
+        rows[old >= 0] = self.rows[old[old >= 0]]
+        self.rows, self.item_ids = rows, list(item_ids)
+        return int((old >= 0).sum())
+
+    def get_extra_state(self) -> list[str] | None:
+        """The names, saved beside the rows."""
+        return self.item_ids
+
+    def set_extra_state(self, state: list[str] | None) -> None:
+        """Restores the names."""
+        self.item_ids = state

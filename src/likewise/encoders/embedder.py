@@ -1,0 +1,180 @@
+"""The embedder: a backbone, a projection head, and rows on the unit sphere.
+
+Letters in shapes: B items, F features of the backbone, D length of the embedding.
+"""
+
+from difflib import get_close_matches
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from likewise.config import EncoderSettings
+from likewise.encoders.mlp import MLP
+from likewise.encoders.resnet import ResNet, resnet18, resnet50, resnet_small
+from likewise.encoders.weights import load_weights
+from likewise.errors import LikewiseError
+
+LAYERS: Final = ("embedding", "backbone")
+KNOWN: Final = ("resnet-small", "resnet18", "resnet50", "mlp", "timm:NAME", "hf:NAME_OR_FOLDER")
+_SMALLEST_NORM: Final = 1e-6
+
+
+class Embedder(nn.Module):
+    """Backbone, head, L2 norm: items to unit rows. State-dict names: ``backbone.*`` and ``head.*``.
+
+    Args:
+        backbone: (B, ...) -> (B, feature_dim).
+        head: (B, feature_dim) -> (B, dim); ``nn.Identity()`` for none.
+        feature_dim: F.
+        dim: D.
+    """
+
+    backbone: nn.Module
+    head: nn.Module
+    feature_dim: int
+    dim: int
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, feature_dim: int, dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.feature_dim = feature_dim
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Items -> (B, D) float32 unit rows, normalised in float32 under autocast too.
+
+        A row shorter than 1e-6 is divided by 1e-6: zero stays zero, and its gradient finite.
+        """
+        return F.normalize(self.head(self.backbone(x)).float(), dim=1, eps=_SMALLEST_NORM)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Items -> (B, F), the backbone's output as it is, in the backbone's dtype."""
+        features: Tensor = self.backbone(x)
+        return features
+
+    def layers(self) -> dict[str, int]:
+        """The layers that ``embed`` knows, and the length of their rows: what a run records beside its numbers."""
+        return dict(zip(LAYERS, (self.dim, self.feature_dim), strict=True))
+
+    def embed(self, x: Tensor, layer: str = "embedding") -> Tensor:
+        """Items -> float32 rows of one layer.
+
+        Args:
+            x: a batch of views.
+            layer: "embedding" for unit rows (B, D), "backbone" for the features (B, F), not normalised.
+
+        Raises:
+            LikewiseError: no such layer.
+        """
+        if layer == "embedding":
+            rows: Tensor = self(x)
+            return rows
+        if layer == "backbone":
+            return self.features(x).float()
+        raise LikewiseError(f"there is no layer {layer!r} to embed; choose one of: {', '.join(LAYERS)}.")
+
+
+def build_embedder(
+    settings: EncoderSettings,
+    *,
+    vector_dim: int | None = None,
+    backbone: nn.Module | None = None,
+    example: Tensor | None = None,
+) -> Embedder:
+    """Make the encoder that the settings describe; random weights come from torch's global generator.
+
+    Args:
+        settings: the knobs. ``weights`` start the backbone, the head is always new.
+        vector_dim: D of the items where they are vectors, None for images.
+        backbone: any module in place of ``settings.name``; it maps a batch to (B, F).
+        example: a small batch as the backbone will get it, which tells F of a backbone that is not ours. It is run
+            once in eval mode: no state, gradient or random number changes.
+
+    Raises:
+        LikewiseError: unknown name, an encoder of images for vectors or the reverse, unfit weights or backbone.
+    """
+    if backbone is None:
+        backbone = _named_backbone(settings, vector_dim)
+    feature_dim = _feature_dim(backbone, settings, example)
+    if settings.weights is not None:
+        load_weights(backbone, settings.weights, allow=settings.allow)
+    head, dim = _head(settings, feature_dim)
+    return Embedder(backbone, head, feature_dim=feature_dim, dim=dim)
+
+
+def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Module:
+    name = settings.name
+    if (name == "mlp") != (vector_dim is not None):
+        what = "images" if vector_dim is None else f"vectors of {vector_dim} numbers"
+        fit = "resnet-small, for instance" if vector_dim is None else "mlp"
+        raise LikewiseError(f"encoder {name!r} does not fit the items, which are {what}; use {fit}.")
+    if vector_dim is not None:
+        return MLP(vector_dim, settings.hidden)
+    if name == "resnet-small":
+        return resnet_small(settings.stem)
+    if name == "resnet18":
+        return resnet18(settings.stem)
+    if name == "resnet50":
+        return resnet50(settings.stem)
+    family, _, model = name.partition(":")
+    if family in ("timm", "hf") and model:
+        from likewise.encoders.external import hf_backbone, timm_backbone
+
+        return timm_backbone(model) if family == "timm" else hf_backbone(model, allow=settings.allow)
+    close = get_close_matches(name, KNOWN, n=1, cutoff=0.0)
+    raise LikewiseError(f"there is no encoder {name!r}; did you mean {close[0]}? Known: {', '.join(KNOWN)}.")
+
+
+def _head(settings: EncoderSettings, feature_dim: int) -> tuple[nn.Module, int]:
+    """None, linear (NPID, MoCo v1) or Linear-ReLU-Linear (SimCLR, MoCo v2), and the length of its output."""
+    if settings.head == "none":
+        return nn.Identity(), feature_dim
+    if settings.head == "linear":
+        return nn.Linear(feature_dim, settings.dim), settings.dim
+    hidden = settings.hidden
+    return nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, settings.dim)), settings.dim
+
+
+def _feature_dim(backbone: nn.Module, settings: EncoderSettings, example: Tensor | None) -> int:
+    """F: declared by our backbones, otherwise found by a probe."""
+    if isinstance(backbone, ResNet | MLP):
+        return backbone.feature_dim
+    name = type(backbone).__name__ if ":" not in settings.name else settings.name
+    if example is None:
+        raise LikewiseError(
+            f"the backbone {name} takes any form of input and output; pass example=, a small batch as it will get it."
+        )
+    return probe(backbone, example, name=name)
+
+
+def probe(backbone: nn.Module, example: Tensor, *, name: str) -> int:
+    """F of any module, from one forward pass on ``example`` in eval mode, which leaves no trace.
+
+    Raises:
+        LikewiseError: the pass fails, or its output is not one float row per item.
+    """
+    modes = [(module, module.training) for module in backbone.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in backbone.buffers()]
+    backbone.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            output = backbone(example)
+    except Exception as error:
+        raise LikewiseError(
+            f"the backbone {name} fails on a batch of shape {tuple(example.shape)}: {str(error).strip()[:300]}"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+        for buffer, before in buffers:
+            buffer.data.copy_(before)
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(example):
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise LikewiseError(
+            f"the backbone {name} must return one row per item, shape ({len(example)}, F), but returned {found}; "
+            "flatten or pool its output."
+        )
+    return output.shape[1]

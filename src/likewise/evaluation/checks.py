@@ -1,0 +1,85 @@
+"""What every measurement asks of its input; each failure is one sentence naming the argument and the row."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+
+
+def check_rows(name: str, rows: Tensor) -> None:
+    """Raise LikewiseError unless ``rows`` is a non-empty float tensor of shape (N, D). O(1)."""
+    if rows.ndim != 2:
+        raise LikewiseError(f"{name} must have shape (N, D), one row per item, but has shape {tuple(rows.shape)}.")
+    if not rows.is_floating_point():
+        raise LikewiseError(f"{name} must be floating point, but is {rows.dtype}; convert with .float().")
+    if rows.shape[0] == 0 or rows.shape[1] == 0:
+        raise LikewiseError(f"{name} is empty (shape {tuple(rows.shape)}); there is nothing to measure.")
+
+
+def check_finite(name: str, rows: Tensor, first: int = 0) -> None:
+    """Raise LikewiseError naming the first row of (N, D) ``rows`` that holds NaN or infinity.
+
+    ``first`` is the number of the first row given, where a larger set is checked in tiles. One pass over
+    the rows; the memory is O(N).
+    """
+    # The largest magnitude is NaN where any entry is, so one number per row tells.
+    check_peaks(name, torch.linalg.vector_norm(rows, float("inf"), dim=1), first)
+
+
+def check_peaks(name: str, peaks: Tensor, first: int = 0) -> None:
+    """``check_finite`` for a caller that has each row's largest magnitude, (N,), at hand."""
+    bad = ~torch.isfinite(peaks)
+    if bool(bad.any()):
+        row = first + int(bad.nonzero()[0])
+        raise LikewiseError(f"{name} row {row} holds NaN or infinity; check the encoder's output for that item.")
+
+
+def check_labels(name: str, labels: Tensor, rows: Tensor) -> None:
+    """Raise LikewiseError unless ``labels`` is an integer tensor (N,), one per row and none negative."""
+    if labels.ndim != 1 or labels.shape[0] != rows.shape[0]:
+        raise LikewiseError(
+            f"{name} must hold one label per row: {rows.shape[0]} rows but labels of shape {tuple(labels.shape)}."
+        )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise LikewiseError(f"{name} must be integer class numbers, but are {labels.dtype}.")
+    if bool((labels < 0).any()):
+        row = int((labels < 0).nonzero()[0])
+        raise LikewiseError(f"{name} row {row} is {int(labels[row])}: leave unlabelled items out before measuring.")
+
+
+def check_ids(ids: Sequence[str], rows: Tensor) -> None:
+    """Raise LikewiseError unless there is one id per row and none occurs twice. O(N)."""
+    if len(ids) != rows.shape[0]:
+        raise LikewiseError(f"there are {len(ids)} ids but {rows.shape[0]} rows; give one id per row.")
+    seen = set[str]()
+    for item in ids:
+        if item in seen:
+            raise LikewiseError(f"id {item!r} occurs twice; ids must name one item each.")
+        seen.add(item)
+
+
+def check_same_width(name: str, rows: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise LikewiseError unless both sets of rows have the same number of columns."""
+    if rows.shape[1] != other.shape[1]:
+        raise LikewiseError(
+            f"{name} have {rows.shape[1]} columns but {other_name} have {other.shape[1]}: "
+            "embed both with the same encoder and layer."
+        )
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise LikewiseError unless ``value`` is a finite number above zero."""
+    if not 0 < value < float("inf"):
+        raise LikewiseError(f"{name} must be a number above 0, but is {value}.")
+
+
+def check_classes(labels: Tensor) -> Tensor:
+    """The distinct labels, ascending, int64 (C,); LikewiseError when there are fewer than two."""
+    classes: Tensor = torch.unique(labels).long()
+    if classes.numel() < 2:
+        raise LikewiseError(
+            f"every training label is {int(classes[0])}: a linear classifier needs at least two classes."
+        )
+    return classes

@@ -1,0 +1,158 @@
+"""From items to a trained model in a run folder."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from likewise import __version__
+from likewise.config import FitSettings, check, closest, flatten, settings_from
+from likewise.data import Items, describe, open_items, write_skipped
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write
+from likewise.methods import METHODS
+from likewise.model import NAME as MODEL
+from likewise.model import Model
+from likewise.training.checkpoint import CHECKPOINT, load_checkpoint
+from likewise.training.loop import ViewFunction, train
+from likewise.training.progress import TrainingProgress
+from likewise.training.session import build_session
+from likewise.views import VectorViews, Views
+
+CONFIG = "config.yaml"
+
+
+def fit(
+    data: object,
+    *,
+    out: str | Path,
+    method: str = "npid",
+    settings: FitSettings | Mapping[str, Any] | None = None,
+    resume: bool = False,
+    backbone: nn.Module | None = None,
+    progress: bool = True,
+) -> Model:
+    """Trains an embedding of ``data`` and returns it; everything lands in the folder ``out``.
+
+    Args:
+        data: a folder of images, a parquet file or folder, an array or (array, labels), a torch Dataset, or Items.
+        out: the run folder; must not hold a run unless ``resume``.
+        method: the row of ``likewise methods`` that gives the defaults.
+        settings: a whole FitSettings, or overrides by dotted name: ``{"epochs": 50, "views.flip": 0.0}``.
+        resume: go on from the last checkpoint, bit for bit, with the run's own settings.
+        backbone: an ``nn.Module`` of one's own, (B, 3, S, S) or (B, D) → (B, F), instead of ``settings.encoder.name``.
+        progress: bars and lines on standard error.
+
+    Raises LikewiseError for unusable data or settings, Interrupted on Ctrl-C (state saved).
+    """
+    folder = Path(out)
+    settings = resolve(folder, method, settings, resume)
+    device = pick_device(settings.device)
+    write_config(folder, settings)
+    items = open_items(
+        data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
+    )
+    if len(items) < 2:
+        raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
+    with TrainingProgress(1, enabled=progress) as bar:
+        bar.say(describe(items))
+    model = Model.untrained(settings, items, backbone=backbone)
+    torch.manual_seed(settings.seed + 3)  # dropout in someone's own backbone
+    session = build_session(settings, model.embedder, items, device)
+    if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
+        session.load_state_dict(load_checkpoint(folder / CHECKPOINT))
+    write_data(folder, items)
+    train(session, model, items, build_views(model), folder, progress=progress)
+    model.epoch = float(settings.epochs)
+    model.save(folder / MODEL)
+    model.embedder.eval()
+    return model
+
+
+def resolve(folder: Path, method: str, settings: FitSettings | Mapping[str, Any] | None, resume: bool) -> FitSettings:
+    """The settings of this run: the saved ones when resuming, else the method's defaults with overrides.
+
+    Raises LikewiseError when the folder holds a run already, or none to resume, or overrides differ from it.
+    """
+    if method not in METHODS:
+        raise LikewiseError(f"there is no method {method!r}.{closest(method, METHODS)} Known: {', '.join(METHODS)}.")
+    if not isinstance(settings, FitSettings):
+        settings = settings_from(settings or {}, METHODS[method].settings)
+    check(settings)
+    if folder.exists() and not folder.is_dir():
+        raise LikewiseError(f"{folder} is a file; --out must name a folder.")
+    begun = (folder / CHECKPOINT).exists() or (folder / MODEL).exists()
+    if not resume:
+        if begun:
+            raise LikewiseError(f"{folder} already holds a run; add --resume to go on with it, or name another --out.")
+        return settings
+    if not (folder / CONFIG).exists():
+        raise LikewiseError(f"{folder} holds no run to resume; start it without --resume.")
+    saved = settings_from(yaml.safe_load((folder / CONFIG).read_text()))
+    old, default = flatten(saved), flatten(METHODS[saved.method].settings)
+    for name, value in flatten(settings).items():
+        if value not in (old[name], default[name]):
+            raise LikewiseError(
+                f"a resumed run keeps its own settings, but {name} was {old[name]!r} and is now {value!r}; "
+                "leave it out, or start a new run."
+            )
+    return saved
+
+
+def write_config(folder: Path, settings: FitSettings) -> None:
+    """Writes config.yaml: every knob, resolved, ready for ``--config``. Raises LikewiseError when it can't."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder / CONFIG) as file:
+            plain = json.loads(json.dumps(asdict(settings)))  # tuples to lists
+            file.write(yaml.safe_dump(plain, sort_keys=False).encode())
+    except OSError as error:
+        raise LikewiseError(f"can't write the run folder {folder}: {error.strerror}; choose another --out.") from error
+
+
+def write_data(folder: Path, items: Items) -> None:
+    """Writes data.json (what was read) and skipped.csv (what was not, and why)."""
+    about = {
+        "source": items.source,
+        "items": len(items),
+        "kind": items.kind,
+        "ids_hash": items.ids_hash,
+        "labels": list(items.label_names),
+        "skipped": len(items.skipped),
+        "likewise": __version__,
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    with atomic_write(folder / "data.json") as file:
+        file.write(json.dumps(about, indent=1).encode())
+    write_skipped(items, folder / "skipped.csv")
+
+
+def build_views(model: Model) -> ViewFunction:
+    """The random views of this model's kind of item."""
+    settings = model.settings.views
+    if model.kind == "images":
+        return Views(settings, model.settings.size)
+    assert model.vector_mean is not None
+    zero, one = torch.zeros_like(model.vector_mean), torch.ones_like(model.vector_mean)
+    random = VectorViews(settings.noise, settings.dropout, zero, one)
+    return lambda batch, generator: random(model.standardise(batch), generator)
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the accelerator when there is one. Raises LikewiseError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise LikewiseError(f"device {name!r} can't be used here ({str(error).splitlines()[0]}); try auto.") from None
+    return device

@@ -1,0 +1,217 @@
+"""A trained embedding: load it, embed with it, index and search."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from likewise.config import FitSettings, settings_from
+from likewise.data import Items, open_items, read_image
+from likewise.encoders import Embedder, build_embedder
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write
+from likewise.progress import track
+from likewise.search import Embedding, Hit, Index
+from likewise.views import plain_view
+
+Layer = Literal["embedding", "backbone"]
+NAME = "model.safetensors"
+INDEX = "index"
+
+
+class Model:
+    """An embedder with all that its inputs need.
+
+    Args:
+        embedder: backbone, head and normalisation; put in eval mode whenever it embeds.
+        settings: of the run that trained it.
+        kind: what it takes, images or vectors.
+        vector_mean: vectors only, (D,): subtracted from inputs.
+        vector_std: vectors only, (D,): inputs are divided by it.
+        epoch: epochs trained.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        settings: FitSettings,
+        *,
+        kind: Literal["images", "vectors"],
+        vector_mean: Tensor | None = None,
+        vector_std: Tensor | None = None,
+        epoch: float = 0.0,
+    ) -> None:
+        self.embedder, self.settings, self.kind, self.epoch = embedder, settings, kind, epoch
+        self.vector_mean, self.vector_std = vector_mean, vector_std
+
+    @classmethod
+    def untrained(cls, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> "Model":
+        """The model of these settings and this sort of item before its first step; the same every time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            if items.kind == "images":
+                return cls(_build(settings, None, backbone), settings, kind="images")
+            embedder = _build(settings, items.values.shape[1], backbone)
+        rows = items.batch(torch.arange(0, len(items), max(1, len(items) // 100_000)))  # a sample is enough
+        std = rows.std(0, correction=0)
+        return cls(
+            embedder, settings, kind="vectors", vector_mean=rows.mean(0), vector_std=torch.where(std > 0, std, 1.0)
+        )
+
+    def prepare(self, batch: Tensor) -> Tensor:
+        """The plain view of a batch as stored: no randomness, the same scaling as in training."""
+        if self.kind == "images":
+            return plain_view(batch, self.settings.views.mean, self.settings.views.std)
+        return self.standardise(batch)
+
+    def standardise(self, batch: Tensor) -> Tensor:
+        """Vectors (B, D) to zero mean and unit variance, by the training items' statistics."""
+        if self.vector_mean is None or self.vector_std is None or batch.shape[1:] != self.vector_mean.shape:
+            want = "images" if self.vector_mean is None else f"{len(self.vector_mean)} numbers per item"
+            raise LikewiseError(f"this model takes {want}, not rows of shape {tuple(batch.shape[1:])}.")
+        return (batch - self.vector_mean.to(batch.device)) / self.vector_std.to(batch.device)
+
+    def open(self, source: object, *, labels: str = "auto", progress: bool = True) -> Items:
+        """Opens a source as this model was trained to see it (size, cache). Raises LikewiseError on the wrong sort."""
+        settings = self.settings
+        items = open_items(
+            source, size=settings.size, labels=labels, key=settings.key, cache=settings.cache, progress=progress
+        )
+        if items.kind != self.kind:
+            raise LikewiseError(f"{items.source} holds {items.kind}, but this model was trained on {self.kind}.")
+        return items
+
+    @torch.no_grad()
+    def features(
+        self,
+        items: Items,
+        *,
+        layer: Layer = "embedding",
+        batch_size: int = 256,
+        tick: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """(N, F) float32 unit rows on the CPU, in the items' order; the embedder is in eval mode meanwhile.
+
+        The rows do not depend on ``batch_size`` beyond rounding. ``tick`` is told how many items are done.
+        """
+        device = next(self.embedder.parameters()).device
+        was_training = self.embedder.training
+        self.embedder.eval()
+        try:
+            width = self.embedder.dim if layer == "embedding" else self.embedder.feature_dim
+            rows = torch.empty(len(items), width)
+            for start in range(0, len(items), batch_size):
+                stop = min(start + batch_size, len(items))
+                batch = self.prepare(items.batch(torch.arange(start, stop)).to(device))
+                z = self.embedder(batch) if layer == "embedding" else self.embedder.features(batch)
+                rows[start:stop] = nn.functional.normalize(z.float(), dim=1).cpu()
+                if tick is not None:
+                    tick(stop)
+        finally:
+            self.embedder.train(was_training)
+        return rows
+
+    def embed(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Embedding:
+        """Embeds a folder, parquet, array, Dataset or opened Items: names and (N, D) float32 unit rows."""
+        items = self.open(source, labels="none", progress=progress)
+        about = {**self.protocol(layer), "data": items.source, "ids_hash": items.ids_hash}
+        with track("embedding", len(items), enabled=progress) as tick:
+            return Embedding(items.ids, self.features(items, layer=layer, tick=tick), about)
+
+    def index(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Index:
+        """An exact index of a source's items, to be searched with rows of ``embed``."""
+        return Index(*self.embed(source, layer=layer, progress=progress))
+
+    def protocol(self, layer: Layer) -> dict[str, str | int | float]:
+        """What must be said beside any number or row this model gives."""
+        encoder = self.settings.encoder
+        return {
+            "method": self.settings.method,
+            "encoder": encoder.name,
+            "layer": layer,
+            "size": self.settings.size,
+            "epoch": self.epoch,
+            "seed": self.settings.seed,
+        }
+
+    def save(self, path: Path) -> None:
+        """Writes safetensors with the settings in its metadata: atomic, and loading it runs no code."""
+        tensors = {name: value.contiguous().cpu() for name, value in self.embedder.state_dict().items()}
+        if self.vector_mean is not None and self.vector_std is not None:
+            tensors |= {"vector.mean": self.vector_mean, "vector.std": self.vector_std}
+        about = {"settings": asdict(self.settings), "kind": self.kind, "epoch": self.epoch}
+        with atomic_write(path) as file:
+            file.write(to_safetensors(tensors, {"likewise": json.dumps(about)}))
+
+
+def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "cpu") -> Model:
+    """Loads a run folder (or its model.safetensors). Raises LikewiseError when there is no finished model.
+
+    ``backbone`` must be given when the run was trained with a module of one's own.
+    """
+    path = Path(run)
+    path = path / NAME if path.is_dir() else path
+    try:
+        with safe_open(path, "pt") as file:
+            about: dict[str, Any] = json.loads((file.metadata() or {})["likewise"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (FileNotFoundError, OSError):
+        unfinished = (path.parent / "checkpoint.pt").exists()
+        hint = "its training has not finished; add --resume to the fit command" if unfinished else "train one first"
+        raise LikewiseError(f"{path.parent} holds no trained model ({path.name} is missing): {hint}.") from None
+    except (SafetensorError, KeyError, json.JSONDecodeError):
+        raise LikewiseError(f"{path} is damaged or was not written by likewise; train it again.") from None
+    settings = settings_from(about["settings"])
+    mean, std = tensors.pop("vector.mean", None), tensors.pop("vector.std", None)
+    plain = replace(settings, encoder=replace(settings.encoder, weights=None))  # they are in the tensors already
+    embedder = _build(plain, None if mean is None else len(mean), backbone)
+    embedder.load_state_dict(tensors)
+    model = Model(
+        embedder.to(device), settings, kind=about["kind"], vector_mean=mean, vector_std=std, epoch=about["epoch"]
+    )
+    model.embedder.eval()
+    return model
+
+
+def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | None) -> Embedder:
+    example = torch.zeros(2, vector_dim) if vector_dim else torch.zeros(2, 3, settings.size, settings.size)
+    return build_embedder(settings.encoder, vector_dim=vector_dim, backbone=backbone, example=example)
+
+
+def layer_named(name: str) -> Layer:
+    """The layer of that name. Raises LikewiseError for any other."""
+    if name == "embedding":
+        return "embedding"
+    if name == "backbone":
+        return "backbone"
+    raise LikewiseError(f"there is no layer {name!r}; the layers are embedding (after the head) and backbone.")
+
+
+def search_run(run: Path, query: str, k: int) -> list[Hit]:
+    """The ``k`` items of a run's index most alike to ``query``: an indexed id, an image file or a .npy vector.
+
+    An indexed id is looked up as it stands and never finds itself. Raises LikewiseError when there is no index, or the
+    query is neither.
+    """
+    index = Index.load(run / INDEX)
+    if query in index.ids:
+        return index.search(index.rows[index.ids.index(query)], k, exclude_id=query)
+    if not Path(query).exists():
+        raise LikewiseError(
+            f"{query!r} is neither a file nor the id of an indexed item; ids look like {index.ids[0]!r}."
+        )
+    model = load(run)
+    layer = layer_named(str(index.protocol.get("layer", "embedding")))
+    if model.kind == "vectors":
+        source: object = np.load(query, allow_pickle=False).reshape(1, -1)
+    else:
+        source = read_image(query, model.settings.size)[None]
+    rows = model.features(model.open(source, labels="none", progress=False), layer=layer)
+    return index.search(rows[0], k)

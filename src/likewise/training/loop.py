@@ -1,0 +1,178 @@
+"""The training loop: a plain one, on one screen, with everything it does in sight."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from likewise.config import FitSettings
+from likewise.data import Items
+from likewise.errors import LikewiseError
+from likewise.evaluation import knn_accuracy
+from likewise.model import Model
+from likewise.training.checkpoint import CHECKPOINT, save_checkpoint
+from likewise.training.monitors import MetricsLog, Watch, measure, verdict
+from likewise.training.progress import TrainingProgress
+from likewise.training.sampler import EpochSampler
+from likewise.training.session import Session, learning_rate, train_step
+
+CHECK_STEPS = 10  # losses are read back every so many steps: reading each would stall an accelerator
+LOG_STEPS = 200  # and logged at least every so many
+
+ViewFunction = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class Interrupted(Exception):
+    """Training stopped by Ctrl-C or SIGTERM after its state was saved."""
+
+
+def train(
+    session: Session,
+    model: Model,
+    items: Items,
+    views: ViewFunction,
+    folder: Path,
+    *,
+    progress: bool = True,
+) -> None:
+    """Runs ``session`` from its step to the end of the last epoch of ``model.settings``.
+
+    Raises Interrupted after Ctrl-C (state saved) and LikewiseError on a NaN loss or when the last checkpoint can't be
+    written. Labels are read to measure, never to train.
+    """
+    settings = model.settings
+    sampler = EpochSampler(len(items), settings.batch_size, settings.seed)
+    per_epoch, total = sampler.steps_per_epoch, settings.epochs * sampler.steps_per_epoch
+    log = MetricsLog(folder, step=session.step, tensorboard=settings.tensorboard)
+    watch = Watch(items.ids, folder)
+    session.embedder.train()
+    session.objective.train()
+    saved_at = time.monotonic()
+    with TrainingProgress(total, done=session.step, enabled=progress) as bar, stop_on_signal() as stop:
+        for rows, images in batches(items, sampler, session.step, total, session.device):
+            rate = learning_rate(settings.optim, session.step, total)
+            for group in session.optimizer.param_groups:
+                group["lr"] = rate
+            loss, queries = train_step(session, views, images, rows, settings.precision == "bf16")
+            step = session.step
+            watch.see(step, loss, rows)
+
+            ends_epoch, stopping = step % per_epoch == 0, stop.is_set()
+            due = time.monotonic() - saved_at > settings.checkpoint_seconds
+            if step % CHECK_STEPS == 0 or ends_epoch or stopping or due:  # before any save: NaN is never saved
+                mean, speed = watch.flush()
+                bar.update(step, f"epoch {(step - 1) // per_epoch + 1} · loss {mean:.3f} · {speed:,.0f} items/s")
+            if step % LOG_STEPS == 0 or ends_epoch:
+                health = measure(mean, session.objective.chance(len(items)), queries)
+                warning = verdict(health) if step >= total // 4 else None
+                bar.warn_once(warning)
+                values = {"epoch": step / per_epoch, "lr": rate, "items_per_second": speed, **health.values()}
+                log.write(step, values | session.log_values() | ({"verdict": warning} if warning else {}))
+            if ends_epoch and knn_is_due(settings, step // per_epoch):
+                score = online_knn(model, items)
+                if score is not None:
+                    log.write(step, {"epoch": step / per_epoch, "knn": score})
+                    bar.say(f"epoch {step // per_epoch}: kNN {score:.1%} (measured with labels, not used to train)")
+                    keep_best(session, model, score, step / per_epoch, folder)
+            if step % LOG_STEPS == 0 or ends_epoch:
+                watch.restart()  # after measuring, which is not training and stays out of items/s
+            if due or stopping or step == total:
+                save(session, folder, bar, must=stopping or step == total)
+                saved_at = time.monotonic()
+            if stopping and step < total:
+                raise Interrupted(f"Stopped at step {step} of {total}; everything is saved.")
+
+
+def batches(
+    items: Items, sampler: EpochSampler, start: int, stop: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(rows, batch) of each step on ``device``, the next one read by a thread meanwhile."""
+
+    def read(step: int) -> tuple[Tensor, Tensor]:
+        rows = sampler.rows(step)
+        batch = items.batch(rows)
+        return rows, batch.pin_memory() if device.type == "cuda" else batch
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(read, start) if start < stop else None
+        for step in range(start, stop):
+            assert ahead is not None
+            rows, batch = ahead.result()
+            if step + 1 < stop:
+                ahead = reader.submit(read, step + 1)
+            yield rows.to(device, non_blocking=True), batch.to(device, non_blocking=True)
+
+
+def knn_is_due(settings: FitSettings, epoch: int) -> bool:
+    """Whether this epoch is measured: every ``knn_epochs``, and the last."""
+    return settings.knn_epochs > 0 and (epoch % settings.knn_epochs == 0 or epoch == settings.epochs)
+
+
+def online_knn(model: Model, items: Items) -> float | None:
+    """Weighted kNN accuracy among at most ``knn_items`` of the items, each left out of its own neighbours.
+
+    None without labels. The items are re-encoded in eval mode without augmentation; the subset depends on n alone.
+    """
+    if items.labels is None or len(items.label_names) < 2:
+        return None
+    settings = model.settings
+    some = torch.randperm(len(items), generator=torch.Generator().manual_seed(0))[: settings.knn_items].sort().values
+    subset = items.select(some.numpy())
+    rows, ids, labels = model.features(subset), torch.arange(len(subset)), torch.from_numpy(subset.labels)
+    k, tau = min(200, max(1, len(subset) // 10)), settings.objective.temperature
+    return knn_accuracy(rows, labels, rows, labels, k=k, temperature=tau, query_ids=ids, key_ids=ids)
+
+
+def keep_best(session: Session, model: Model, score: float, epoch: float, folder: Path) -> None:
+    """Remembers the best score; with ``keep_best`` also its weights, in best.safetensors."""
+    if score <= session.best[0]:
+        return
+    session.best = (score, epoch)
+    if model.settings.keep_best:
+        Model(
+            model.embedder,
+            model.settings,
+            kind=model.kind,
+            vector_mean=model.vector_mean,
+            vector_std=model.vector_std,
+            epoch=epoch,
+        ).save(folder / "best.safetensors")
+
+
+def save(session: Session, folder: Path, bar: TrainingProgress, *, must: bool) -> None:
+    """Writes the checkpoint; when it can't be and it is not the last, says so and goes on."""
+    try:
+        save_checkpoint(folder / CHECKPOINT, session.state_dict())
+    except LikewiseError as error:
+        if must:
+            raise
+        bar.say(f"warning: {error}")
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Yields an event that Ctrl-C or SIGTERM sets, so that the step ends and is saved; a second one stops."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals belong to the main thread
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

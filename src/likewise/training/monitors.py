@@ -1,0 +1,146 @@
+"""Plain-language verdicts on a training run, and the numbers behind them."""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+from likewise.evaluation import collapse_std, effective_rank
+from likewise.files import atomic_write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What the last queries looked like: ``spread`` = mean std·√D (1 on a uniform sphere, 0 when collapsed)."""
+
+    loss: float
+    chance: float
+    rank: float
+    spread: float
+    dim: int
+
+    def values(self) -> dict[str, float | str]:
+        """For the log."""
+        return {"loss": self.loss, "chance": self.chance, "effective_rank": self.rank, "spread": self.spread}
+
+
+def measure(loss: float, chance: float, queries: Tensor) -> Health:
+    """Health of a batch of unit rows (B, D). Cost: one (B, D) singular value decomposition."""
+    return Health(
+        loss=loss,
+        chance=chance,
+        rank=float(effective_rank(queries)),
+        spread=float(collapse_std(queries)),
+        dim=queries.shape[1],
+    )
+
+
+def verdict(health: Health) -> str | None:
+    """One sentence when something looks wrong, None when it looks well."""
+    if not math.isfinite(health.loss):
+        return f"the loss is {health.loss}: lower the learning rate or raise the temperature."
+    if health.spread < 0.1 or health.rank < 2:
+        return (
+            f"collapse: all items get nearly the same embedding (effective rank {health.rank:.1f} of {health.dim}, "
+            f"std·√d {health.spread:.2f}; healthy is near 1). Lower the learning rate, or check that images differ."
+        )
+    if health.loss > 0.98 * health.chance:
+        return f"loss {health.loss:.3f} is at chance level ({health.chance:.3f}): nothing learned yet."
+    return None
+
+
+class Watch:
+    """Collects losses without stalling the device, and stops the run at the first one that is not a number.
+
+    Args:
+        item_ids: names, by row.
+        folder: where the names of a bad batch are written.
+    """
+
+    def __init__(self, item_ids: Sequence[str], folder: Path) -> None:
+        self._item_ids, self._folder = item_ids, folder
+        self._seen: list[tuple[int, Tensor, Tensor]] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the mean loss and the clock of items/s anew."""
+        self._losses: list[float] = []
+        self._since, self._items = time.perf_counter(), 0
+
+    def see(self, step: int, loss: Tensor, rows: Tensor) -> None:
+        """Keeps a step's loss (a scalar on any device) and rows (B,)."""
+        self._seen.append((step, loss, rows))
+        self._items += len(rows)
+
+    def flush(self) -> tuple[float, float]:
+        """Mean loss and items/s since the restart. Raises LikewiseError, with the items' names, on NaN or infinity."""
+        if self._seen:
+            losses = torch.stack([loss for _, loss, _ in self._seen]).float().cpu()
+            bad = (~losses.isfinite()).nonzero()
+            if len(bad):
+                self._refuse(*self._seen[int(bad[0])])
+            self._losses += losses.tolist()
+            self._seen = []
+        mean = sum(self._losses) / max(1, len(self._losses))
+        return mean, self._items / (time.perf_counter() - self._since)
+
+    def _refuse(self, step: int, loss: Tensor, rows: Tensor) -> None:
+        names = [self._item_ids[row] for row in rows.tolist()]
+        report = self._folder / "nan.json"
+        with atomic_write(report) as file:
+            file.write(json.dumps({"step": step, "loss": str(float(loss)), "items": names}, indent=1).encode())
+        raise LikewiseError(
+            f"the loss became {float(loss)} at step {step}, on a batch with {', '.join(names[:3])} … (all {len(names)} "
+            f"in {report}); nothing of it was saved: lower optim.lr or raise objective.temperature and start again."
+        )
+
+
+class MetricsLog:
+    """One JSON object a line in ``metrics.jsonl``; TensorBoard too where asked. Going back truncates what came after.
+
+    Args:
+        folder: the run.
+        step: where the run stands; lines of later steps (written before a kill) are dropped.
+        tensorboard: also write event files; needs the extra ``tb``.
+    """
+
+    def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
+        self.path = folder / "metrics.jsonl"
+        kept = [line for line in read_metrics(folder) if float(line["step"]) <= step]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._board = _tensorboard(folder / "tensorboard") if tensorboard else None
+
+    def write(self, step: int, values: Mapping[str, float | str]) -> None:
+        """Appends ``{"step": step, ...values}``."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if not isinstance(value, str):
+                    self._board.add_scalar(name, value, step)  # type: ignore[attr-defined]
+
+
+def read_metrics(folder: Path) -> list[dict[str, float | str]]:
+    """The lines of a run's ``metrics.jsonl``; a last line cut off by a kill is passed over."""
+    path = folder / "metrics.jsonl"
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _tensorboard(folder: Path) -> object:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise LikewiseError('tensorboard is not installed; pip install "likewise[tb]" or leave it off.') from None
+    return SummaryWriter(str(folder))

@@ -1,0 +1,65 @@
+"""What a person watches: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINES = 20  # where there is no terminal, about so many lines tell of the whole run
+
+
+class TrainingProgress:
+    """Progress of ``total`` steps with loss, images/s and time left, on standard error.
+
+    Args:
+        total: steps.
+        done: steps done before (a resumed run).
+        enabled: False says nothing.
+    """
+
+    def __init__(self, total: int, *, done: int = 0, enabled: bool = True) -> None:
+        self.console = Console(stderr=True, quiet=not enabled)
+        self.total, self.started_at, self.start = total, done, time.perf_counter()
+        self._warned: str | None = None
+        self._every = max(1, total // LINES)
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not (enabled and sys.stderr.isatty()),
+        )
+        self._task = self._bar.add_task("", total=total, completed=done, status="")
+
+    def __enter__(self) -> "TrainingProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, step: int, status: str) -> None:
+        """Moves to ``step``; ``status`` is shown beside the bar."""
+        self._bar.update(self._task, completed=step, status=status)
+        if self._bar.disable and (step % self._every == 0 or step == self.total):
+            seconds = time.perf_counter() - self.start
+            left = seconds / max(1, step - self.started_at) * (self.total - step)
+            self.say(f"step {step}/{self.total} · {status} · {seconds:.0f} s · ETA {left:.0f} s")
+
+    def warn_once(self, text: str | None) -> None:
+        """Says what looks wrong, once until it changes or goes away."""
+        if text is not None and text != self._warned:
+            self.say(f"warning: {text}")
+        self._warned = text
+
+    def say(self, text: str) -> None:
+        """A plain line, above the bar."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)

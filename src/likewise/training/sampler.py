@@ -1,0 +1,30 @@
+"""Which rows a step sees: a pure function of (n, batch_size, seed, step), so resuming needs the step alone."""
+
+import torch
+from torch import Tensor
+
+
+class EpochSampler:
+    """Every row once per epoch, in a fresh order, in ``ceil(n / batch_size)`` batches of nearly one size.
+
+    Sizes differ by one at most, instead of a short last batch: no row is dropped, none is alone with BatchNorm.
+
+    Args:
+        n: number of rows, at least 1.
+        batch_size: the largest batch.
+        seed: the orders' seed; epoch e's order depends on (seed, e) alone.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+        self.n, self.seed = n, seed
+        self.steps_per_epoch = -(-n // batch_size)
+        self._epoch, self._batches = -1, ()  # type: tuple[int, tuple[Tensor, ...]]
+
+    def rows(self, step: int) -> Tensor:
+        """(B,) int64 rows of step ``step``. Cost: one permutation per epoch, n·8 bytes."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            order = torch.randperm(self.n, generator=generator)
+            self._epoch, self._batches = epoch, torch.tensor_split(order, self.steps_per_epoch)
+        return self._batches[place]

@@ -1,0 +1,300 @@
+"""Decoding against Pillow and NumPy oracles, and every sort of bad image with its reason."""
+
+import contextlib
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from likewise.data import read_image
+from likewise.data.decode import BadItem, decode, decode_array, quiet_pillow
+from likewise.errors import LikewiseError
+
+
+def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A picture with large soft shapes, which JPEG and resizing keep well."""
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encode(image: Image.Image | np.ndarray, format: str, **options: Any) -> bytes:
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    out = io.BytesIO()
+    image.save(out, format, **options)
+    return out.getvalue()
+
+
+def oracle(image: np.ndarray, size: int) -> np.ndarray:
+    """Antialiased bilinear resize of the central square by its definition: a triangle filter in float64."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+
+    def weights(length: int) -> np.ndarray:
+        scale = side / size
+        centres = (length - side) / 2 + (np.arange(size) + 0.5) * scale
+        distance = np.abs(np.arange(length) + 0.5 - centres[:, None]) / max(scale, 1)
+        triangle = np.maximum(0, 1 - distance)
+        return triangle / triangle.sum(axis=1, keepdims=True)
+
+    return np.einsum("yh,hwc,xw->yxc", weights(height), image.astype(float), weights(width), optimize=True)
+
+
+def reason(data: bytes, size: int = 16) -> str:
+    with pytest.raises(BadItem) as caught:
+        decode(data, size)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
+def test_exact_size_is_bit_identical_to_the_plain_decode(format: str) -> None:
+    data = encode(smooth(24, 24), format)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(image.convert("RGB"))
+    found = decode(data, 24)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 50), (50, 30), (31, 31), (9, 40), (7, 7)])
+def test_resize_is_shorter_side_then_centre_crop(height: int, width: int) -> None:
+    image = smooth(height, width)
+    assert np.abs(decode(encode(image, "PNG"), 16) - oracle(image, 16)).max() < 1.6
+
+
+def test_resize_antialiases() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(decode(encode(stripes, "PNG"), 8)[:, 1:-1].astype(int) - 127).max() <= 2
+
+
+def test_a_very_long_image_costs_no_more_than_its_square() -> None:
+    strip = np.zeros((1, 60_000, 3), np.uint8)
+    assert decode(encode(strip, "PNG"), 64).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("size", [16, 33, 64, 150])
+def test_large_jpeg_is_decoded_scaled_and_stays_close(size: int) -> None:
+    data = encode(smooth(300, 400), "JPEG", quality=92)
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.abs(decode(data, size) - oracle(np.asarray(image.convert("RGB")), size)).mean() < 2.2
+
+
+def test_grey_jpeg() -> None:
+    data = encode(Image.fromarray(smooth(20, 20)).convert("L"), "JPEG")
+    found = decode(data, 20)
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(found, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_as_pillow_turns_it(orientation: int, format: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(smooth(24, 24), format, exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(decode(data, 24), expected)
+
+
+def test_damaged_exif_does_not_lose_the_picture() -> None:
+    data = encode(smooth(24, 24), "JPEG", exif=b"Exif\0\0garbage, no TIFF header")
+    assert decode(data, 24).shape == (24, 24, 3)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
+def test_16_bit_grey_is_scaled_not_clipped(format: str) -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    found = decode(encode(Image.fromarray(ramp), format), 16)
+    expected = np.rint(ramp / 65535 * 255).astype(np.uint8)
+    assert np.array_equal(found, np.repeat(expected[:, :, None], 3, axis=2))
+
+
+def test_float_and_32_bit_tiff() -> None:
+    ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    assert np.array_equal(decode(encode(Image.fromarray(ramp), "TIFF"), 16)[:, :, 0], np.rint(ramp * 255))
+    assert "unknown scale, from 0 to 9" in reason(encode(Image.fromarray(ramp * 9), "TIFF"))
+    wide = np.full((4, 4), 70_000, np.int32)
+    assert "expected 0 to 65535" in reason(encode(Image.fromarray(wide), "TIFF"))
+
+
+def test_cmyk_keeps_its_colours() -> None:
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    found = decode(encode(red, "JPEG", quality=95), 16)
+    assert np.abs(found.astype(int) - [255, 0, 0]).max() <= 3
+    data = encode(Image.fromarray(smooth(24, 24)).convert("CMYK"), "JPEG")
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(decode(data, 24), np.asarray(image.convert("RGB")))
+
+
+def test_adobe_ycck_jpeg_is_inverted_as_pillow_does() -> None:
+    plain = encode(Image.fromarray(smooth(24, 24)).convert("CMYK"), "JPEG")
+    # Adobe's marker with transform 2 says that the four channels are YCCK; put in after the first two bytes.
+    marker = b"\xff\xee\x00\x0eAdobe" + bytes([0, 100, 0, 0, 0, 0, 2])
+    at = plain.find(b"\xff\xee")
+    rest = plain[2:] if at < 0 else plain[2:at] + plain[at + 2 + int.from_bytes(plain[at + 2 : at + 4], "big") :]
+    data = plain[:2] + marker + rest
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == "CMYK"
+        expected = np.asarray(image.convert("RGB"))
+        assert not np.array_equal(expected, decode(plain, 24))
+    assert np.array_equal(decode(data, 24), expected)
+
+
+def test_palette_and_one_bit() -> None:
+    image = Image.fromarray(smooth(16, 16)).quantize(16)
+    assert np.array_equal(decode(encode(image, "PNG"), 16), np.asarray(image.convert("RGB")))
+    checks = np.indices((16, 16)).sum(0) % 2 == 1
+    found = decode(encode(Image.fromarray(checks), "PNG"), 16)
+    assert np.array_equal(found[:, :, 0], np.where(checks, 255, 0))
+
+
+def test_alpha_is_composited_over_white() -> None:
+    rgba = np.dstack([smooth(16, 16), np.arange(256, dtype=np.uint8).reshape(16, 16)])
+    alpha = rgba[:, :, 3:] / 255
+    expected = rgba[:, :, :3] * alpha + 255 * (1 - alpha)
+    assert np.abs(decode(encode(rgba, "PNG"), 16) - expected).max() <= 1
+    grey = np.dstack([rgba[:, :, 0], rgba[:, :, 3]])
+    expected_grey = grey[:, :, 0] * alpha[:, :, 0] + 255 * (1 - alpha[:, :, 0])
+    assert np.abs(decode(encode(Image.fromarray(grey, "LA"), "PNG"), 16)[:, :, 1] - expected_grey).max() <= 1
+
+
+def test_transparent_palette_entry_becomes_white() -> None:
+    image = Image.new("P", (16, 16), 1)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.paste(0, (0, 0, 8, 16))
+    found = decode(encode(image, "PNG", transparency=0), 16)
+    assert (found[:, :8] == 255).all()
+    assert (found[:, 8:] == [200, 100, 50]).all()
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame(format: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.n_frames == 3
+    assert (decode(data, 16) == [255, 0, 0]).all()
+
+
+def test_zero_bytes() -> None:
+    assert reason(b"") == "empty file (zero bytes)"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_truncated(format: str) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encode(noise, format)
+    assert reason(data[: len(data) // 2]).startswith(("truncated", "broken"))
+    if format in ("JPEG", "PNG"):
+        assert reason(data[: len(data) // 2]) == "truncated (the file ends before the picture does)"
+
+
+def test_every_short_prefix_is_a_reason_not_a_crash() -> None:
+    for format in ("JPEG", "PNG", "GIF", "WEBP", "BMP"):
+        data = encode(smooth(16, 16), format)
+        for end in range(1, 64):
+            assert reason(data[:end])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from(["JPEG", "PNG", "GIF", "TIFF"]), st.integers(0, 400))
+def test_garbage_is_a_reason_or_an_image(garbage: bytes, format: str, at: int) -> None:
+    data = encode(smooth(16, 16), format)
+    for bad in (garbage, data[:at] + garbage + data[at + len(garbage) :]):
+        with quiet_pillow(), contextlib.suppress(BadItem):
+            assert decode(bad, 8).shape == (8, 8, 3)
+
+
+def test_not_an_image() -> None:
+    assert reason(b"hello, this is text") == "not an image"
+    assert reason(b"<!DOCTYPE html><html>404</html>") == "not an image (starts like a web page or SVG)"
+    assert "HEIC" in reason(b"\0\0\0\x18ftypheic" + bytes(100))
+    assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == "not an image"  # no Ghostscript
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def jpeg_with_size(width: int, height: int) -> bytes:
+    data = encode(smooth(16, 16), "JPEG")
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
+
+
+@pytest.mark.parametrize("make", [png_header, jpeg_with_size])
+@pytest.mark.parametrize("side", [9_500, 40_000])
+def test_decompression_bomb_is_refused_from_the_header(make: Any, side: int) -> None:
+    with quiet_pillow():
+        assert reason(make(side, side)).startswith("decompression bomb (more than")
+
+
+def test_bomb_limit_is_pillows_and_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(smooth(40, 40), "JPEG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)
+    assert "1,500 pixels" in reason(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert decode(data, 16).shape == (16, 16, 3)
+
+
+def test_read_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encode(smooth(40, 30), "JPEG"))
+    assert np.array_equal(read_image(path, 20), decode(path.read_bytes(), 20))
+    with pytest.raises(LikewiseError, match=r"missing\.jpg: file not found"):
+        read_image(tmp_path / "missing.jpg", 20)
+    with pytest.raises(LikewiseError, match="cannot be read"):
+        read_image(tmp_path, 20)
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(LikewiseError, match=r"a\.jpg: permission denied"):
+        read_image(path, 20)
+
+
+def test_arrays_of_each_shape_and_type() -> None:
+    image = smooth(16, 16)
+    assert np.array_equal(decode_array(image, 16), image)
+    assert np.array_equal(decode_array(image.transpose(2, 0, 1), 16), image)
+    assert np.array_equal(decode_array(image[:, :, 0], 16), np.repeat(image[:, :, :1], 3, axis=2))
+    assert np.array_equal(decode_array(image[:, :, :1], 16), np.repeat(image[:, :, :1], 3, axis=2))
+    assert np.array_equal(decode_array((image / 255).astype(np.float32), 16), image)
+    assert np.array_equal(decode_array(image.astype(np.uint16) * 257, 16), image)
+    assert np.array_equal(decode_array(image[:, :, 0] > 99, 16)[:, :, 2], np.where(image[:, :, 0] > 99, 255, 0))
+    clear = np.dstack([image, np.zeros((16, 16), np.uint8)])
+    assert (decode_array(clear, 16) == 255).all()
+    assert np.abs(decode_array(image, 8) - oracle(image, 8)).max() < 1.6
+
+
+@pytest.mark.parametrize("bad", [-1.0, 2.0, 255.0])
+def test_floats_on_another_scale_are_the_users_mistake(bad: float) -> None:
+    with pytest.raises(LikewiseError, match=r"float images must be in \[0, 1\]"):
+        decode_array(np.full((8, 8, 3), bad, np.float32), 8)
+
+
+def test_bad_arrays() -> None:
+    with pytest.raises(BadItem, match="not finite"):
+        decode_array(np.full((8, 8), np.nan, np.float32), 8)
+    with pytest.raises(BadItem, match="not an image"):
+        decode_array(np.zeros((8, 8, 5), np.uint8), 8)
+    with pytest.raises(BadItem, match="not an image"):
+        decode_array(np.zeros((0, 8, 3), np.uint8), 8)
+    with pytest.raises(LikewiseError, match="int64"):
+        decode_array(torch.zeros(8, 8, dtype=torch.int64).numpy(), 8)

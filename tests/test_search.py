@@ -1,0 +1,199 @@
+"""Exact search, saving and loading, and what is refused."""
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from likewise.errors import LikewiseError
+from likewise.search import Hit, Index, read_embedding, write_embedding
+
+IDS = ["cats/a.jpg", "cats/ä.jpg", "dogs/c.jpg", "日本/d.png", "e"]
+ROWS = torch.nn.functional.normalize(torch.randn(5, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+PROTOCOL = {"layer": "head", "epoch": 12, "temperature": 0.07}
+
+
+def test_search_returns_ids_and_cosines_best_first():
+    index = Index(IDS, ROWS, PROTOCOL)
+    hits = index.search(ROWS[3], k=3)
+    cosines = (ROWS.double() @ ROWS[3].double()).tolist()
+    expected = sorted(zip(cosines, IDS, strict=True), reverse=True)[:3]
+    assert [hit.id for hit in hits] == [item for _, item in expected]
+    assert [hit.score for hit in hits] == pytest.approx([score for score, _ in expected], abs=1e-6)
+    assert isinstance(hits[0], Hit)
+    assert hits[0].id == IDS[3]
+    assert len(index.search(ROWS[3], k=100)) == 5
+    assert len(index) == 5
+    assert "e" in index
+    assert "f" not in index
+
+
+def test_an_item_can_be_left_out_by_id():
+    index = Index(IDS, ROWS)
+    hits = index.search(ROWS[3], k=5, exclude_id=IDS[3])
+    assert [hit.id for hit in hits] == [hit.id for hit in index.search(ROWS[3], k=5)][1:]
+    assert index.search(ROWS[3], exclude_id="elsewhere.jpg") == index.search(ROWS[3])
+
+
+def test_a_batch_finds_what_single_queries_find():
+    index = Index(IDS, ROWS)
+    excluded = [None, IDS[1], None, "unknown", IDS[0]]
+    batch = index.search_batch(ROWS, k=3, exclude_ids=excluded)
+    assert batch == [index.search(row, 3, exclude_id=item) for row, item in zip(ROWS, excluded, strict=True)]
+    assert index.search_batch(ROWS, k=2) == [index.search(row, 2) for row in ROWS]
+
+
+def test_save_and_load(tmp_path):
+    index = Index(IDS, ROWS, PROTOCOL)
+    index.save(tmp_path / "run" / "index")
+    again = Index.load(tmp_path / "run" / "index")
+    assert again.ids == tuple(IDS)
+    assert torch.equal(again.rows, ROWS)
+    assert again.protocol == PROTOCOL
+    assert again.search(ROWS[0], 4) == index.search(ROWS[0], 4)
+    assert [path.name for path in (tmp_path / "run" / "index").iterdir()] == ["index.parquet"]
+
+
+def test_a_failed_save_leaves_the_old_index(tmp_path, monkeypatch):
+    Index(IDS, ROWS, PROTOCOL).save(tmp_path)
+
+    def full_disk(table, file, **options):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        Index(IDS[:2], ROWS[:2]).save(tmp_path)
+    assert Index.load(tmp_path).ids == tuple(IDS)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_readers_see_a_whole_index_while_it_is_replaced(tmp_path):
+    big = torch.randn(400, 6)
+    names = [str(number) for number in range(400)]
+    Index(IDS, ROWS).save(tmp_path)
+    stop = threading.Event()
+
+    def read():
+        seen = []
+        while not stop.is_set():
+            seen.append(len(Index.load(tmp_path)))
+        return seen
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        try:
+            for _ in range(40):
+                Index(names, big).save(tmp_path)
+                Index(IDS, ROWS).save(tmp_path)
+        finally:
+            stop.set()
+        assert set(reader.result()) <= {5, 400}
+        assert reader.result()
+
+
+def test_embedding_file_has_the_promised_schema_and_other_tools_files_can_be_read(tmp_path):
+    path = tmp_path / "z.parquet"
+    write_embedding(path, IDS, ROWS.double(), PROTOCOL)
+    schema = pq.read_schema(path)
+    assert schema.field("id").type == pa.string()
+    assert schema.field("embedding").type == pa.list_(pa.float32(), 6)
+    table = pq.read_table(path)
+    assert table["id"].to_pylist() == IDS
+    np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), ROWS.numpy())
+    ids, rows, metadata = read_embedding(path)
+    assert (ids, metadata) == (tuple(IDS), PROTOCOL)
+    assert torch.equal(rows, ROWS)
+    lists = pa.table({"extra": [1, 2], "embedding": [[1.0, 2.0], [3.0, 4.0]], "id": ["a", "b"]})
+    pq.write_table(lists, path)
+    assert read_embedding(path).rows.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert read_embedding(path).metadata == {}
+
+
+def test_many_row_groups_keep_the_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("likewise.search._GROUP_ROWS", 16)
+    rows = torch.arange(300.0).reshape(100, 3)
+    names = [f"{number}" for number in range(100)]
+    write_embedding(tmp_path / "z", names, rows, {})
+    assert pq.ParquetFile(tmp_path / "z").num_row_groups == 7
+    ids, again, _ = read_embedding(tmp_path / "z")
+    assert ids == tuple(names)
+    assert torch.equal(again, rows)
+
+
+BROKEN = ROWS.clone()
+BROKEN[2, 1] = math.nan
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows", "text"),
+    [
+        (IDS[:4], ROWS, "4 ids but 5 rows"),
+        ([*IDS[:4], IDS[0]], ROWS, "'cats/a.jpg' occurs twice"),
+        ([], ROWS[:0], "empty"),
+        (IDS, ROWS[0], "shape"),
+        (IDS, BROKEN, "row of 'dogs/c.jpg' holds NaN"),
+    ],
+)
+def test_bad_embeddings_are_refused(tmp_path, ids, rows, text):
+    with pytest.raises(LikewiseError, match=text):
+        Index(ids, rows)
+    with pytest.raises(LikewiseError, match=text):
+        write_embedding(tmp_path / "z", ids, rows, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "k", "text"),
+    [
+        (torch.ones(5), 10, "5 numbers but the index holds rows of 6"),
+        (torch.ones(2, 6), 10, "one row"),
+        (ROWS[0], 0, "k must be at least 1"),
+        (BROKEN[2], 10, "NaN"),
+        (torch.ones(6, dtype=torch.int64), 10, "floating point"),
+    ],
+)
+def test_bad_queries_are_refused(query, k, text):
+    with pytest.raises(LikewiseError, match=text):
+        Index(IDS, ROWS).search(query, k)
+
+
+def test_exclude_ids_of_another_length_are_refused():
+    with pytest.raises(LikewiseError, match="2 queries but 1 exclude_ids"):
+        Index(IDS, ROWS).search_batch(ROWS[:2], exclude_ids=[None])
+
+
+def test_bad_files_are_refused(tmp_path):
+    with pytest.raises(LikewiseError, match="no index in"):
+        Index.load(tmp_path)
+    with pytest.raises(LikewiseError, match="no embedding file"):
+        read_embedding(tmp_path / "z.parquet")
+    path = tmp_path / "z.parquet"
+    good = pa.array([[1.0, 2.0], [3.0, 4.0]])
+    tables = {
+        "not an embedding file": pa.table({"id": ["a", "b"]}),
+        "different|not an embedding": pa.table({"id": ["a", "b"], "embedding": [[1.0], [1.0, 2.0]]}),
+        "missing ids": pa.table({"id": ["a", None], "embedding": good}),
+        "not text": pa.table({"id": [1, 2], "embedding": good}),
+        "missing|not an embedding file": pa.table({"id": ["a", "b"], "embedding": [[1.0, 2.0], None]}),
+        "NaN|not an embedding file": pa.table({"id": ["a", "b"], "embedding": [[1.0, 2.0], [None, 1.0]]}),
+        "occurs twice": pa.table({"id": ["a", "a"], "embedding": good}),
+        "empty|not an embedding file": pa.table({"id": pa.array([], pa.string()), "embedding": good[:0]}),
+    }
+    for text, table in tables.items():
+        pq.write_table(table, path)
+        with pytest.raises(LikewiseError, match=text):
+            read_embedding(path)
+    for junk in (b"", b"PAR1 but not really"):
+        path.write_bytes(junk)
+        with pytest.raises(LikewiseError, match="not an embedding file"):
+            read_embedding(path)
+    write_embedding(path, IDS, ROWS, PROTOCOL)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(LikewiseError, match="not an embedding file"):
+        read_embedding(path)
