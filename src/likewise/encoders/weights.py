@@ -175,13 +175,12 @@ def _source_names(content: object, path: Path) -> dict[str, object]:
 
 
 def _target_names(entries: Mapping[str, object], module: nn.Module) -> dict[str, tuple[str, object]]:
-    """Module's name -> (file's name, value)."""
-    from likewise.encoders.embedder import Embedder  # here, since the embedder's builder loads weights
-
-    ours = any(name.startswith("backbone.") for name in entries)
-    if isinstance(module, Embedder) and not ours:
+    """Module's name -> (file's name, value). An Embedder is known by its ``backbone.`` names, on either side."""
+    in_file = any(name.startswith("backbone.") for name in entries)
+    in_module = any(name.startswith("backbone.") for name in module.state_dict())
+    if in_module and not in_file:
         return {_embedder_name(name): (name, value) for name, value in entries.items()}
-    if ours and not any(name.startswith("backbone.") for name in module.state_dict()):
+    if in_file and not in_module:
         return {name.removeprefix("backbone."): (name, value) for name, value in entries.items()}
     return {name: (name, value) for name, value in entries.items()}
 

@@ -63,8 +63,8 @@ def linear_svm(
 
         ½(‖w‖² + b²) + C Σ_i max(0, 1 − y_i (w·x_i + b))²
 
-    The bias is the weight of a constant feature 1 and so is regularised, as there. Solved as liblinear does, by Newton's
-    method with conjugate gradients, but for all classes at once, so that the work is products of matrices.
+    The bias is the weight of a constant feature 1 and so is regularised, as there. Solved as liblinear does, by
+    Newton's method with conjugate gradients, but for all classes at once, so that the work is products of matrices.
     Features are used as they are: their scale matters as much as C.
 
     Args:
@@ -74,7 +74,7 @@ def linear_svm(
         test_labels: (M,); a label that training never saw counts as wrong.
         C: weight of the errors against the margin; above 0.
         tolerance: stop when the largest gradient entry has shrunk by this factor. For ten balanced classes 1e-5 is
-            liblinear's own rule; float32 features allow no less than about 1e-6, float64 about 1e-8.
+            liblinear's own rule; float32 features allow no less than about 1e-6.
         max_iterations: Newton steps; ending there unconverged gives a LikewiseWarning.
 
     Raises:
@@ -89,7 +89,7 @@ def linear_svm(
     parameters = features.new_zeros(classes.numel(), features.shape[1] + 1)
     losses, gradient, active = squared_hinge(features, targets, parameters, C)
     start = float(gradient.abs().max())
-    iterations = 0
+    iterations, rounding = 0, 16 * torch.finfo(features.dtype).eps
     while float(gradient.abs().max()) > tolerance * start and iterations < max_iterations:
         direction = _newton_direction(features, active, gradient, C)
         slope = (gradient.double() * direction.double()).sum(1)
@@ -97,8 +97,8 @@ def linear_svm(
         for _ in range(20):
             trial = parameters + step.to(parameters.dtype)[:, None] * direction
             new_losses, new_gradient, new_active = squared_hinge(features, targets, trial, C)
-            # Armijo's rule, class by class; the second term is the rounding of the loss.
-            enough = new_losses <= losses + 1e-4 * step * slope + 1e-6 * losses
+            # Armijo's rule, class by class; near the optimum a decrease is smaller than the loss's rounding.
+            enough = new_losses <= losses + 1e-4 * step * slope + rounding * losses
             if bool(enough.all()):
                 break
             step = torch.where(enough, step, step / 2)
@@ -134,7 +134,7 @@ def squared_hinge(features: Tensor, targets: Tensor, parameters: Tensor, C: floa
         C: weight of the errors.
 
     Returns:
-        The losses, float64 (C,); the gradient (C, D + 1); and, bool (N, C), which rows err against which class's margin.
+        The losses, float64 (C,); the gradient (C, D + 1); and, bool (N, C), which rows violate which class's margin.
     """
     gradient = parameters.clone()
     active = torch.empty(features.shape[0], parameters.shape[0], dtype=torch.bool, device=features.device)

@@ -1,4 +1,4 @@
-"""``likewise evaluate``: one table of a run beside raw pixels and the untrained encoder, every number with its protocol."""
+"""``likewise evaluate``: a run beside raw pixels and the untrained encoder, every number with its protocol."""
 
 import json
 from collections.abc import Iterator, Sequence

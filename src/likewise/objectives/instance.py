@@ -131,7 +131,7 @@ class NCE(nn.Module):
         draw: NoiseDraw = "shared",
         positive_in_noise: bool = True,
         log_z: LogZ = "ema",
-        log_z_decay: float = 0.9,
+        log_z_decay: float = 0.95,
         proximal: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -170,7 +170,7 @@ class NCE(nn.Module):
         if self.positive_in_noise:
             push = penalty.sum(1)
         else:  # samples that hit the positive are dropped; the others are uniform over the rest: reweigh to m of them
-            push = (penalty * other).sum(1) * (self.noise / other.sum(1).clamp(min=1))
+            push = (penalty * other).sum(1) * self.noise / other.sum(1).clamp(min=1)
         loss = functional.softplus(shift - positive) + push  # −log h, plus the noise
         if self.proximal:
             loss = loss + self.proximal * proximal_penalty(queries, previous)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,7 +75,7 @@ def train(
                 warning = verdict(health) if step >= total // 4 else None
                 bar.warn_once(warning)
                 values = {"epoch": step / per_epoch, "lr": rate, "items_per_second": speed, **health.values()}
-                log.write(step, values | session.log_values() | ({"verdict": warning} if warning else {}))
+                log.write(step, values | session.log_values() | ({"verdict": warning.text} if warning else {}))
             if ends_epoch and knn_is_due(settings, step // per_epoch):
                 score = online_knn(model, items)
                 if score is not None:
@@ -118,14 +119,15 @@ def knn_is_due(settings: FitSettings, epoch: int) -> bool:
 def online_knn(model: Model, items: Items) -> float | None:
     """Weighted kNN accuracy among at most ``knn_items`` of the items, each left out of its own neighbours.
 
-    None without labels. The items are re-encoded in eval mode without augmentation; the subset depends on n alone.
+    None without labels. The items are re-encoded in eval mode without augmentation, the same ones every time.
     """
     if items.labels is None or len(items.label_names) < 2:
         return None
     settings = model.settings
-    some = torch.randperm(len(items), generator=torch.Generator().manual_seed(0))[: settings.knn_items].sort().values
-    subset = items.select(some.numpy())
-    rows, ids, labels = model.features(subset), torch.arange(len(subset)), torch.from_numpy(subset.labels)
+    known = torch.from_numpy(items.labels >= 0).nonzero().squeeze(1)
+    some = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[: settings.knn_items]]
+    subset = items.select(some.sort().values.numpy())
+    rows, ids, labels = model.features(subset), torch.arange(len(subset)), torch.from_numpy(np.array(subset.labels))
     k, tau = min(200, max(1, len(subset) // 10)), settings.objective.temperature
     return knn_accuracy(rows, labels, rows, labels, k=k, temperature=tau, query_ids=ids, key_ids=ids)
 

@@ -1,11 +1,11 @@
 """Plain-language verdicts on a training run, and the numbers behind them."""
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,17 +41,29 @@ def measure(loss: float, chance: float, queries: Tensor) -> Health:
     )
 
 
-def verdict(health: Health) -> str | None:
-    """One sentence when something looks wrong, None when it looks well."""
-    if not math.isfinite(health.loss):
-        return f"the loss is {health.loss}: lower the learning rate or raise the temperature."
+class Verdict(NamedTuple):
+    """What looks wrong: a kind, so that it is said once, and one sentence."""
+
+    kind: str
+    text: str
+
+
+def verdict(health: Health) -> Verdict | None:
+    """What looks wrong, or None when it looks well."""
     if health.spread < 0.1 or health.rank < 2:
-        return (
+        return Verdict(
+            "collapse",
             f"collapse: all items get nearly the same embedding (effective rank {health.rank:.1f} of {health.dim}, "
-            f"std·√d {health.spread:.2f}; healthy is near 1). Lower the learning rate, or check that images differ."
+            f"std·√d {health.spread:.2f}; healthy is near 1). Lower optim.lr, or check that the items differ.",
+        )
+    if health.loss > 1.05 * health.chance:
+        return Verdict(
+            "worse than chance",
+            f"loss {health.loss:.3f} is above chance ({health.chance:.3f}): worse than knowing nothing; normal in the "
+            "first epochs, later lower optim.lr.",
         )
     if health.loss > 0.98 * health.chance:
-        return f"loss {health.loss:.3f} is at chance level ({health.chance:.3f}): nothing learned yet."
+        return Verdict("chance", f"loss {health.loss:.3f} = chance level ({health.chance:.3f}): nothing learned yet.")
     return None
 
 

@@ -7,6 +7,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from likewise.training.monitors import Verdict
+
 LINES = 20  # where there is no terminal, about so many lines tell of the whole run
 
 
@@ -54,11 +56,12 @@ class TrainingProgress:
             left = seconds / max(1, step - self.started_at) * (self.total - step)
             self.say(f"step {step}/{self.total} · {status} · {seconds:.0f} s · ETA {left:.0f} s")
 
-    def warn_once(self, text: str | None) -> None:
-        """Says what looks wrong, once until it changes or goes away."""
-        if text is not None and text != self._warned:
-            self.say(f"warning: {text}")
-        self._warned = text
+    def warn_once(self, warning: Verdict | None) -> None:
+        """Says what looks wrong, once until another thing does or it goes away."""
+        kind = warning.kind if warning is not None else None
+        if warning is not None and kind != self._warned:
+            self.say(f"warning: {warning.text}")
+        self._warned = kind
 
     def say(self, text: str) -> None:
         """A plain line, above the bar."""

@@ -17,7 +17,7 @@ class EpochSampler:
 
     def __init__(self, n: int, batch_size: int, seed: int) -> None:
         self.n, self.seed = n, seed
-        self.steps_per_epoch = -(-n // batch_size)
+        self.steps_per_epoch = max(1, min(-(-n // batch_size), n // 2))  # never a batch of one
         self._epoch, self._batches = -1, ()  # type: tuple[int, tuple[Tensor, ...]]
 
     def rows(self, step: int) -> Tensor:

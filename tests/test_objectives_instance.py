@@ -1,0 +1,319 @@
+"""The instance objectives against the paper's formulas, written as loops in float64."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from likewise.errors import LikewiseError
+from likewise.kernels import gathered_similarities, row_logsumexp
+from likewise.objectives import NCE, NonParametricSoftmax, ParametricSoftmax, proximal_penalty
+
+N, DIM, BATCH, TAU = 37, 6, 5, 0.2
+
+
+def unit(rows: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return functional.normalize(torch.randn(rows, DIM, generator=generator, dtype=torch.float64), dim=1).to(dtype)
+
+
+@pytest.fixture
+def case() -> tuple[Tensor, Tensor, Tensor]:
+    queries = unit(BATCH, 1).requires_grad_()
+    return queries, torch.tensor([3, 0, 36, 11, 20]), unit(N, 2)
+
+
+def gradient(loss: Tensor, *inputs: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, inputs))
+
+
+def test_softmax_is_equation_2(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    queries, ids, keys = case
+    expected = torch.zeros((), dtype=torch.float64)
+    for i in range(BATCH):
+        z = sum(torch.exp(keys[j] @ queries[i] / TAU) for j in range(N))
+        expected = expected - torch.log(torch.exp(keys[ids[i]] @ queries[i] / TAU) / z) / BATCH
+    found = NonParametricSoftmax(temperature=TAU)(queries, ids, keys)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradient(found, queries), gradient(expected, queries), rtol=1e-10, atol=1e-14)
+
+
+def test_softmax_finds_keys_by_their_ids(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    queries, ids, keys = case
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(5))
+    loss = NonParametricSoftmax(temperature=TAU)
+    torch.testing.assert_close(loss(queries, ids, keys[order], order), loss(queries, ids, keys), rtol=1e-12, atol=0)
+    with pytest.raises(LikewiseError, match=r"no key has the id.*\[99\]"):
+        loss(queries, torch.tensor([3, 0, 99, 11, 20]), keys, torch.arange(N))
+
+
+def noise_rows(nce: NCE, seed: int) -> Tensor:
+    shape = (nce.noise,) if nce.draw == "shared" else (BATCH, nce.noise)
+    return torch.randint(N, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def nce_by_loops(case: tuple[Tensor, Tensor, Tensor], rows: Tensor, log_z: float, inside: bool, lam: float) -> Tensor:
+    """Eq. 5–7 and 9–10 term by term; without the positive the samples left stand for m of them."""
+    queries, ids, keys = case
+    m, total = rows.shape[-1], torch.zeros((), dtype=torch.float64)
+    density = 1 / N if inside else 1 / (N - 1)
+    for i in range(BATCH):
+
+        def h(row: int, query: Tensor = queries[i]) -> Tensor:
+            p = torch.exp(keys[row] @ query / TAU) / math.exp(log_z)
+            return p / (p + m * density)
+
+        drawn = (rows if rows.ndim == 1 else rows[i]).tolist()
+        used = drawn if inside else [row for row in drawn if row != ids[i]]
+        push = sum(-torch.log(1 - h(row)) for row in used) * (m / len(used))
+        previous = keys[ids[i]]
+        total = total - torch.log(h(int(ids[i]))) + push + lam * ((queries[i] - previous) ** 2).sum()
+    return total / BATCH
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("draw", ["shared", "per-example"])
+@pytest.mark.parametrize("lam", [0.0, 30.0])
+def test_nce_is_equations_5_to_10(case: tuple[Tensor, Tensor, Tensor], draw: str, inside: bool, lam: float) -> None:
+    queries, ids, keys = case
+    generator = torch.Generator().manual_seed(9)
+    nce = NCE(temperature=TAU, noise=16, draw=draw, positive_in_noise=inside, proximal=lam, generator=generator)  # type: ignore[arg-type]
+    nce.log_z.fill_(3.1)
+    nce.eval()  # Z stays
+    rows = noise_rows(nce, 9)
+    assert (rows == ids.unsqueeze(1)).any(), "the case must contain a draw of the positive"
+    found, expected = nce(queries, ids, keys), nce_by_loops(case, rows, 3.1, inside, lam)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradient(found, queries), gradient(expected, queries), rtol=1e-9, atol=1e-13)
+
+
+def test_nce_h_is_a_sigmoid(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    """h(i, v) = σ(s/τ − log Z − log(m/n)), facts of §7."""
+    s, log_z, m = torch.linspace(-1, 1, 9, dtype=torch.float64), 2.5, 16
+    p = torch.exp(s / TAU) / math.exp(log_z)
+    torch.testing.assert_close(p / (p + m / N), torch.sigmoid(s / TAU - log_z - math.log(m / N)))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_shared_and_per_example_noise_estimate_the_same_loss(case: tuple[Tensor, Tensor, Tensor], inside: bool) -> None:
+    """Both are unbiased: the mean over many draws agrees with the expectation, computed over all n rows."""
+    queries, ids, keys = case
+    m, log_z = 8, 3.0
+    others = torch.arange(N) != ids.unsqueeze(1)
+    shift = log_z + math.log(m / (N if inside else N - 1))
+    logits = (queries @ keys.T / TAU - shift).detach()
+    push = functional.softplus(logits)
+    push = push.mean(1) if inside else (push * others).sum(1) / (N - 1)
+    positive = logits.gather(1, ids.unsqueeze(1)).squeeze(1)
+    expected = float((functional.softplus(-positive) + m * push).mean())
+    for draw in ("shared", "per-example"):
+        nce = NCE(
+            temperature=TAU, noise=m, draw=draw, positive_in_noise=inside, generator=torch.Generator().manual_seed(0)
+        )
+        nce.log_z.fill_(log_z)
+        nce.eval()
+        losses = torch.stack([nce(queries.detach(), ids, keys) for _ in range(3000)])
+        error = float(losses.std()) / math.sqrt(len(losses))
+        assert abs(float(losses.mean()) - expected) < 4 * error, draw
+        assert error < 0.02 * expected
+
+
+def test_proximal_gradient_is_autograd_of_the_formula(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    """λ‖v − v'‖² on the unit sphere pulls with 2λ(v − v'); also through the normalisation."""
+    raw = torch.randn(BATCH, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    previous = unit(BATCH, 4)
+    queries = functional.normalize(raw, dim=1)
+    torch.testing.assert_close(proximal_penalty(queries, previous), 2 - 2 * (queries * previous).sum(1))
+    direct = gradient(proximal_penalty(queries, previous).sum(), queries)[0]
+    torch.testing.assert_close(direct, 2 * (queries - previous))
+    assert torch.autograd.gradcheck(lambda x: proximal_penalty(functional.normalize(x, dim=1), previous), (raw,))
+
+
+@pytest.mark.parametrize("objective", ["softmax", "nce", "per-example", "parametric"])
+def test_gradcheck(case: tuple[Tensor, Tensor, Tensor], objective: str) -> None:
+    queries, ids, keys = case
+    if objective == "parametric":
+        parametric = ParametricSoftmax(N, DIM).double()
+        weight = parametric.weight.detach().requires_grad_()
+        assert torch.autograd.gradcheck(lambda q, w: parametric(q, ids, w), (queries, weight))
+        return
+
+    def loss(q: Tensor) -> Tensor:
+        if objective == "softmax":
+            return NonParametricSoftmax(temperature=TAU, proximal=2.0)(q, ids, keys)
+        draw = "shared" if objective == "nce" else "per-example"
+        nce = NCE(temperature=TAU, noise=12, draw=draw, generator=torch.Generator().manual_seed(0))
+        nce.log_z.fill_(3.0)
+        return nce.eval()(q, ids, keys)
+
+    assert torch.autograd.gradcheck(loss, (queries,))
+
+
+def test_parametric_is_equation_1() -> None:
+    parametric = ParametricSoftmax(N, DIM).double()
+    queries, ids = unit(BATCH, 1).requires_grad_(), torch.arange(BATCH)
+    expected = functional.cross_entropy(queries @ parametric.weight.T, ids)
+    found = parametric(queries, ids)
+    torch.testing.assert_close(found, expected)
+    inputs = (queries, parametric.weight)
+    torch.testing.assert_close(gradient(found, *inputs), gradient(expected, *inputs), rtol=1e-10, atol=1e-14)
+    assert [name for name, _ in parametric.named_parameters()] == ["weight"]
+
+
+@pytest.mark.parametrize("tile", [1, 4, 37, 100])
+@pytest.mark.parametrize("scale", [1.0, 1 / 0.005])
+def test_tiles_do_not_change_the_sum(tile: int, scale: float) -> None:
+    queries, keys = unit(BATCH, 1).requires_grad_(), unit(N, 2).requires_grad_()
+    expected = (scale * queries @ keys.T).logsumexp(1)
+    found = row_logsumexp(queries, keys, scale, tile=tile)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    inputs, weight = (queries, keys), torch.linspace(1, 2, BATCH, dtype=torch.float64)
+    torch.testing.assert_close(
+        gradient(found @ weight, *inputs), gradient(expected @ weight, *inputs), rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("temperature", [1.0, 0.07, 0.005])
+def test_low_precision_and_low_temperature_stay_close(dtype: torch.dtype, temperature: float) -> None:
+    """Half-precision inputs are rounded once; similarities and sums are float32, so the loss is theirs to ~1e-5."""
+    queries, ids, keys = unit(BATCH, 1, dtype).requires_grad_(), torch.tensor([3, 0, 36, 11, 20]), unit(N, 2, dtype)
+    found = NonParametricSoftmax(temperature=temperature)(queries, ids, keys)
+    exact = queries.detach().double().requires_grad_()
+    expected = NonParametricSoftmax(temperature=temperature)(exact, ids, keys.double())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=1e-5 / temperature)
+    error = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}[dtype]
+    ours, theirs = gradient(found, queries)[0].double(), gradient(expected, exact)[0]
+    assert (ours - theirs).norm() <= error * theirs.norm()
+
+
+def test_gathered_similarities_match_the_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("likewise.kernels.GATHER_FLOATS", 2 * 7 * DIM)  # two queries at a time
+    queries, keys = unit(BATCH, 1).requires_grad_(), unit(N, 2)
+    rows = torch.randint(N, (BATCH, 7), generator=torch.Generator().manual_seed(0))
+    expected = (keys[rows] * queries.unsqueeze(1)).sum(-1)
+    found = gathered_similarities(queries, keys, rows)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient(found.square().sum(), queries), gradient(expected.square().sum(), queries))
+
+
+def true_log_z(queries: Tensor, keys: Tensor) -> float:
+    return float((queries @ keys.T / TAU).exp().sum(1).mean().log())
+
+
+def test_log_z_exact_is_exact(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    queries, ids, keys = case
+    nce = NCE(temperature=TAU, noise=4, log_z="exact")
+    for scale in (1.0, 0.5):
+        nce(queries * scale, ids, keys)
+        assert float(nce.log_z) == pytest.approx(true_log_z(queries.detach() * scale, keys), rel=1e-12)
+
+
+def test_log_z_first_freezes_and_is_saved(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    queries, ids, keys = case
+    nce = NCE(temperature=TAU, noise=4096, log_z="first", generator=torch.Generator().manual_seed(0))
+    assert nce.log_z.isnan()
+    nce(queries, ids, keys)
+    first = float(nce.log_z)
+    assert first == pytest.approx(true_log_z(queries.detach(), keys), abs=0.05)
+    nce(-queries, ids, keys)
+    assert float(nce.log_z) == first
+    other = NCE(temperature=TAU, noise=4096, log_z="first")
+    other.load_state_dict(nce.state_dict())
+    assert float(other.log_z) == first
+
+
+def test_log_z_ema_follows_a_moving_bank_within_5_percent() -> None:
+    """Queries drift towards their keys, as in training, until the positive's own term dominates Z."""
+    n, dim, steps, errors = 500, 32, 4000, []
+    generator = torch.Generator().manual_seed(0)
+    keys = functional.normalize(torch.randn(n, dim, generator=generator), dim=1)
+    start = torch.randn(n, dim, generator=generator) / 5
+    nce = NCE(temperature=0.07, noise=256, log_z="ema", generator=generator)
+    frozen = NCE(temperature=0.07, noise=256, log_z="first", generator=generator)
+    for step in range(steps):
+        ids = torch.randint(n, (128,), generator=generator)
+        share = step / steps
+        queries = functional.normalize(keys[ids] * share + start[ids], dim=1)
+        nce(queries, ids, keys)
+        frozen(queries, ids, keys)
+        if step % 50 == 49:
+            everyone = functional.normalize(keys * share + start, dim=1)
+            exact = (everyone @ keys.T / 0.07).double().exp().sum(1).mean().log()
+            errors.append(abs(math.expm1(float(nce.log_z - exact))))
+    assert max(errors) < 0.05
+    assert abs(math.expm1(float(frozen.log_z - exact))) > 0.5, "the one-time constant is what goes wrong"
+
+
+def test_evaluation_mode_moves_no_state(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    queries, ids, keys = case
+    nce = NCE(temperature=TAU, noise=8)
+    nce(queries, ids, keys)
+    before = nce.log_z.clone()
+    nce.eval()(-queries, ids, keys)
+    assert torch.equal(nce.log_z, before)
+
+
+@pytest.mark.parametrize(
+    "objective", [NonParametricSoftmax(), NCE(noise=64), NCE(noise=64, draw="per-example", positive_in_noise=False)]
+)
+def test_identical_vectors_give_chance_and_a_finite_gradient(objective: NonParametricSoftmax | NCE) -> None:
+    row = unit(1, 0, torch.float32)
+    queries, keys = row.expand(BATCH, -1).clone().requires_grad_(), row.expand(N, -1).clone()
+    loss = objective(queries, torch.arange(BATCH), keys)
+    assert float(loss) == pytest.approx(objective.chance(N), rel=0.02)
+    assert gradient(loss, queries)[0].isfinite().all()
+    zeros = torch.zeros(BATCH, DIM, requires_grad=True)
+    loss = objective(zeros, torch.arange(BATCH), torch.zeros(N, DIM))
+    assert loss.isfinite()
+    assert gradient(loss, zeros)[0].isfinite().all()
+
+
+def test_permuting_the_batch_changes_nothing(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    queries, ids, keys = case
+    order = torch.tensor([4, 2, 0, 1, 3])
+    for make in (lambda: NonParametricSoftmax(temperature=TAU), lambda: NCE(temperature=TAU, noise=8)):
+        torch.manual_seed(0)
+        loss = make()(queries, ids, keys)
+        torch.manual_seed(0)
+        torch.testing.assert_close(make()(queries[order], ids[order], keys), loss, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: NCE(noise=0), "noise=0 must be at least 1"),
+        (lambda: NCE(log_z_decay=1.0), "log_z_decay=1.0"),
+        (lambda: NonParametricSoftmax(temperature=0.0), "temperature=0.0 must be above 0"),
+        (lambda: NCE()(torch.ones(2, 3), torch.arange(2), torch.ones(1, 3)), "at least 2 keys"),
+        (lambda: NCE()(torch.ones(2, 3), torch.arange(2), torch.ones(5, 4)), "same D"),
+        (lambda: NCE()(torch.ones(2, 3), torch.arange(3), torch.ones(5, 3)), "one id per query"),
+        (lambda: NCE()(torch.ones(2, 3), torch.arange(2), torch.ones(5, 3), torch.arange(4)), "one id per key"),
+    ],
+)
+def test_misuse_is_one_sentence(call: object, message: str) -> None:
+    with pytest.raises(LikewiseError, match=message.replace("(", r"\(")):
+        call()  # type: ignore[operator]
+
+
+def test_memory_of_the_exact_softmax_is_a_tile() -> None:
+    """No tensor that autograd keeps, and none made on the way, is as large as B×n."""
+    sizes: list[int] = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = func(*args, **(kwargs or {}))
+            sizes.extend(
+                x.numel() for x in (result if isinstance(result, tuple) else (result,)) if isinstance(x, Tensor)
+            )
+            return result
+
+    queries = functional.normalize(torch.randn(16, 8), dim=1).requires_grad_()
+    keys = functional.normalize(torch.randn(20_000, 8), dim=1)
+    with Watch():
+        NonParametricSoftmax()(queries, torch.arange(16), keys).backward()
+    made = [size for size in sizes if size != keys.numel()]
+    assert 0 < max(made) <= 16 * 2048
