@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint lock clean
 
 setup: .venv/.done
 
@@ -23,6 +23,15 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# After changing dependencies in pyproject.toml: a fresh environment of the newest versions, written down.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet "pip>=25.1"
+	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 --editable ".[demo,plot,tb]" --group dev
+	echo "# Exact versions of everything that development and CI use; made with: make lock" > requirements.lock
+	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//' >> requirements.lock
+	rm -rf .venv-lock
 
 clean:
 	rm -rf .venv runs

@@ -19,6 +19,7 @@ from likewise.evaluation.checks import (
     check_rows,
     check_same_width,
 )
+from likewise.evaluation.newton import fit_squared_hinge
 
 _TILE = 16_384  # rows whose scores are held at once
 
@@ -32,7 +33,7 @@ class SvmResult:
         weights: (C, D), one row per class, in the features' precision.
         bias: (C,).
         classes: int64 (C,), the label of each row of ``weights``, ascending.
-        iterations: Newton steps, of the class that took most.
+        iterations: Newton steps.
         gradient: largest gradient entry at the end over the largest at the start.
         converged: whether ``gradient`` reached the tolerance.
     """
@@ -64,7 +65,7 @@ def linear_svm(
         ½(‖w‖² + b²) + C Σ_i max(0, 1 − y_i (w·x_i + b))²
 
     The bias is the weight of a constant feature 1 and so is regularised, as there. Solved as liblinear does, by
-    Newton's method with conjugate gradients, but for all classes at once, so that the work is products of matrices.
+    Newton's method with conjugate gradients (``newton``), but for all classes at once, so that the work is products of matrices.
     Features are used as they are: their scale matters as much as C.
 
     Args:
@@ -80,31 +81,16 @@ def linear_svm(
     Raises:
         LikewiseError: wrong shapes or lengths, NaN (by row), fewer than two classes, C ≤ 0.
 
-    Cost: about 100 to 300 times 4·N·D·C flops; memory beyond the features O(tile·C + C·D) and N·C bytes.
+    Cost: about 50 to 100 passes of 4·N·D·C flops, plus 8·D³ flops to precondition them; memory beyond the features
+    O(D² + C·D) and N·C bytes.
     """
     check_positive("C", C)
     check_positive("tolerance", tolerance)
     classes = _check_task(features, labels, test_features, test_labels)
     targets = torch.searchsorted(classes, labels.long())
-    parameters = features.new_zeros(classes.numel(), features.shape[1] + 1)
-    losses, gradient, active = squared_hinge(features, targets, parameters, C)
-    start = float(gradient.abs().max())
-    iterations, rounding = 0, 16 * torch.finfo(features.dtype).eps
-    while float(gradient.abs().max()) > tolerance * start and iterations < max_iterations:
-        direction = _newton_direction(features, active, gradient, C)
-        slope = (gradient.double() * direction.double()).sum(1)
-        step = torch.ones_like(losses)
-        for _ in range(20):
-            trial = parameters + step.to(parameters.dtype)[:, None] * direction
-            new_losses, new_gradient, new_active = squared_hinge(features, targets, trial, C)
-            # Armijo's rule, class by class; near the optimum a decrease is smaller than the loss's rounding.
-            enough = new_losses <= losses + 1e-4 * step * slope + rounding * losses
-            if bool(enough.all()):
-                break
-            step = torch.where(enough, step, step / 2)
-        parameters, losses, gradient, active = trial, new_losses, new_gradient, new_active
-        iterations += 1
-    shrunk = float(gradient.abs().max()) / max(start, torch.finfo(torch.float64).tiny)
+    parameters, iterations, shrunk = fit_squared_hinge(
+        features, targets, classes.numel(), C=C, tolerance=tolerance, max_iterations=max_iterations
+    )
     if shrunk > tolerance:
         warnings.warn(
             f"the linear SVM stopped after {iterations} iterations with its gradient at {shrunk:.1e} of the start "
@@ -122,69 +108,6 @@ def linear_svm(
         gradient=shrunk,
         converged=shrunk <= tolerance,
     )
-
-
-def squared_hinge(features: Tensor, targets: Tensor, parameters: Tensor, C: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The objective of ``linear_svm`` for every class, and its gradient in closed form.
-
-    Args:
-        features: (N, D).
-        targets: int64 (N,), rows of ``parameters``.
-        parameters: (C, D + 1), weights and, last, the bias.
-        C: weight of the errors.
-
-    Returns:
-        The losses, float64 (C,); the gradient (C, D + 1); and, bool (N, C), which rows violate which class's margin.
-    """
-    gradient = parameters.clone()
-    active = torch.empty(features.shape[0], parameters.shape[0], dtype=torch.bool, device=features.device)
-    # Summed in float64: near the optimum losses differ in the eighth digit.
-    losses = 0.5 * parameters.double().square().sum(1)
-    for start in range(0, features.shape[0], _TILE):
-        rows = features[start : start + _TILE]
-        scores = torch.addmm(parameters[:, -1], rows, parameters[:, :-1].T)
-        own = targets[start : start + _TILE, None]
-        # 1 − y s is 1 + s for the rest and 1 − s for the row's own class.
-        errors = scores.scatter(1, own, -scores.gather(1, own)).add_(1).clamp_(min=0)
-        active[start : start + _TILE] = errors > 0
-        losses += C * errors.square().sum(0, dtype=torch.float64)
-        errors.mul_(2 * C)
-        _add_products(gradient, errors.scatter(1, own, -errors.gather(1, own)), rows)
-    return losses, gradient, active
-
-
-def _newton_direction(features: Tensor, active: Tensor, gradient: Tensor, C: float) -> Tensor:
-    """Conjugate gradients for H p = −g of all classes side by side, each to a tenth of its gradient's length.
-
-    H = I + 2C Σ x xᵀ over the rows active for the class; x ends in the constant 1.
-    """
-    tiny = torch.finfo(gradient.dtype).tiny
-    solution, residual = torch.zeros_like(gradient), -gradient
-    direction = residual.clone()
-    length = residual.square().sum(1, keepdim=True)
-    goal = 0.01 * length  # squared lengths
-    for _ in range(250):
-        unsolved = length > goal
-        if not bool(unsolved.any()):
-            break
-        image = direction.clone()
-        for start in range(0, features.shape[0], _TILE):
-            rows = features[start : start + _TILE]
-            scores = torch.addmm(direction[:, -1], rows, direction[:, :-1].T)
-            _add_products(image, scores.mul_(active[start : start + _TILE]).mul_(2 * C), rows)
-        step = length / (direction * image).sum(1, keepdim=True).clamp_min(tiny) * unsolved
-        solution += step * direction
-        residual -= step * image
-        shorter = residual.square().sum(1, keepdim=True)
-        direction = residual + (shorter / length.clamp_min(tiny)) * unsolved * direction
-        length = shorter
-    return solution
-
-
-def _add_products(total: Tensor, factors: Tensor, rows: Tensor) -> None:
-    """Add factorsᵀ [rows, 1] to (C, D + 1) ``total``; factors (B, C), rows (B, D)."""
-    total[:, :-1] += factors.T @ rows
-    total[:, -1] += factors.sum(0)
 
 
 @dataclass(frozen=True, kw_only=True)
