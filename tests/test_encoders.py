@@ -182,6 +182,19 @@ def test_heads(head: Any, dim: int, layers: list[tuple[int, int]]) -> None:
     torch.testing.assert_close(embedder.embed(x, "backbone"), embedder.backbone(x))
 
 
+@pytest.mark.parametrize("centre", [True, False])
+def test_centre(centre: bool) -> None:
+    torch.manual_seed(0)
+    embedder = build_embedder(EncoderSettings(name="mlp", dim=6, centre=centre), vector_dim=10)
+    x = torch.randn(32, 10) + 3
+    y = embedder.head(embedder.backbone(x))
+    if centre:
+        y = (y - y.mean(0)) / (y.var(0, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(embedder(x), y / y.square().sum(1, keepdim=True).sqrt())
+    names = {name for name in embedder.state_dict() if name.startswith("centre")}
+    assert names == ({"centre.running_mean", "centre.running_var", "centre.num_batches_tracked"} if centre else set())
+
+
 def test_unknown_layer_lists_both() -> None:
     embedder = build_embedder(EncoderSettings(name="mlp"), vector_dim=4)
     with pytest.raises(LikewiseError, match=r"no layer 'fc'.*embedding, backbone"):

@@ -73,11 +73,11 @@ def test_moco_head_loads_into_an_embedder(tmp_path: Path) -> None:
     fc = {"fc.0.weight": torch.rand(9, 256), "fc.0.bias": torch.rand(9)}
     fc |= {"fc.2.weight": torch.rand(4, 9), "fc.2.bias": torch.rand(4)}
     torch.save(_moco(fc), tmp_path / "moco.pth.tar")
-    embedder = build_embedder(EncoderSettings(head="mlp", hidden=9, dim=4))
+    embedder = build_embedder(EncoderSettings(head="mlp", hidden=9, dim=4, centre=False))
     load_weights(embedder, tmp_path / "moco.pth.tar")
     _assert_holds(embedder.backbone, _public(fc))
     assert torch.equal(embedder.head[2].weight, fc["fc.2.weight"])
-    other = build_embedder(EncoderSettings(head="mlp", hidden=9, dim=5))
+    other = build_embedder(EncoderSettings(head="mlp", hidden=9, dim=5, centre=False))
     with pytest.raises(
         LikewiseError, match=r"fc\.2\.weight \(\(4, 9\) in the file, \(5, 9\) in the encoder\).*fc\.2\.\*"
     ):
@@ -132,7 +132,7 @@ def test_npid_loads_without_its_code(
     assert "lib" not in sys.modules
     with pytest.raises(LikewiseError, match=r"2 names .*allow=\('fc\.\*',\)"):
         load_weights(resnet_small(), path)
-    embedder = build_embedder(EncoderSettings(dim=4))
+    embedder = build_embedder(EncoderSettings(dim=4, centre=False))
     load_weights(embedder, path)
     for name, value in embedder.backbone.state_dict().items():
         assert name.endswith("num_batches_tracked") or torch.equal(value, state["module." + name]), name
@@ -146,10 +146,21 @@ def test_own_safetensors(tmp_path: Path) -> None:
     copy = build_embedder(EncoderSettings(dim=4))
     load_weights(copy, path)
     _assert_holds(copy, source.state_dict())
-    with pytest.raises(LikewiseError, match=r"head\.weight \(not in the encoder\).*allow=\('head\.\*',\)"):
+    with pytest.raises(
+        LikewiseError, match=r"head\.weight \(not in the encoder\).*allow=\('centre\.\*', 'head\.\*',\)"
+    ):
         load_weights(resnet_small(), path)
-    settings = EncoderSettings(dim=8, weights=str(path), allow=("head.*",))
+    settings = EncoderSettings(dim=8, weights=str(path), allow=("head.*", "centre.*"))
     _assert_holds(build_embedder(settings).backbone, source.backbone.state_dict())
+
+
+def test_public_files_hold_no_centre(tmp_path: Path) -> None:
+    torch.save(_public({"fc.weight": torch.rand(4, 256), "fc.bias": torch.rand(4)}), tmp_path / "r.pth")
+    embedder = build_embedder(EncoderSettings(dim=4, centre=True))
+    with pytest.raises(LikewiseError, match=r"centre\.running_mean \(missing.*allow=\('centre\.\*',\)"):
+        load_weights(embedder, tmp_path / "r.pth")
+    load_weights(embedder, tmp_path / "r.pth", allow=("centre.*",))
+    assert embedder.centre.state_dict()["running_mean"].eq(0).all()
 
 
 def test_build_embedder_passes_weights_on(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """The command line. Nothing heavy is imported before the arguments are understood, so ``--help`` is quick."""
 
+import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 
 from likewise.config import FitSettings, closest, flatten
-from likewise.errors import LikewiseError
+from likewise.errors import Interrupted, LikewiseError
 from likewise.methods import METHODS
 
 ABOUT = "Learns what is alike: fit an embedding, measure it, embed, index, search, look."
@@ -21,19 +23,23 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints ``message`` and leaves with 2."""
         message = re.sub(r"\s+", " ", message).strip()
+        message = re.sub(r"<class '(\w+)'>", r"\1", message).replace("typing.Literal", "choice of ")
+        message = message.replace("Expected a ", "expected ").replace("Parser key", "setting")
         unknown = re.search(r"unrecognized arguments: --([\w.-]+)|option '([\w.]+)'|key '([\w.]+)'", message)
         hint = ""
         if unknown:
             name = next(group for group in unknown.groups() if group)
-            hint = closest(name, self.known)
+            command = re.search(r"Subcommand '(\w+)'", message) or re.search(r"(\w+)$", self.prog)
+            hint = closest(name, self.known.get(command.group(1), ()) if command else ())
             hint = hint.replace("'", "'--", 1) if unknown.group(1) else hint
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice:
             hint = closest(choice.group(1), re.findall(r"[\w-]+", choice.group(2)))
-        print(f"likewise: {message.rstrip('.')}.{hint} See `{self.prog} --help`.", file=sys.stderr)
+        prog = self.prog.replace(" [options]", "")
+        print(f"likewise: {message.rstrip('.')}.{hint} See `{prog} --help`.", file=sys.stderr)
         raise SystemExit(2)
 
-    known: tuple[str, ...] = ()
+    known: ClassVar[dict[str, list[str]]] = {}  # each command's options
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,15 +51,22 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return COMMANDS[command](namespace[command], parsers[command])
+        code = COMMANDS[command](namespace[command], parsers[command])
+        sys.stdout.flush()
+        return code
     except LikewiseError as error:
         print(f"likewise: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader (`| head`) has seen enough; else Python would complain on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a path that can't be read or written
-        print(f"likewise: {error.filename or command}: {error.strerror or error}.", file=sys.stderr)
+    except OSError as error:  # a path that can't be read or written; a rename's target rather than its source
+        where = error.filename2 or error.filename or command
+        print(f"likewise: {where}: {error.strerror or error}.", file=sys.stderr)
         return 2
+    except Interrupted as stop:
+        print(f"likewise: {stop}", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("likewise: stopped.", file=sys.stderr)
         return 130
@@ -72,7 +85,7 @@ def method_in(arguments: list[str]) -> str:
 
 def build_parser(method: str) -> tuple[Parser, dict[str, Parser]]:
     """The whole command line, and each command's own parser."""
-    parser = Parser(prog="likewise", description=ABOUT)
+    parser = Parser(prog="likewise", description=ABOUT, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subcommands(dest="command", required=False)
     parsers = {}
@@ -81,8 +94,7 @@ def build_parser(method: str) -> tuple[Parser, dict[str, Parser]]:
         add(part, method)
         parsers[name] = part
         commands.add_subcommand(name, part, help=describe)
-    names = [name for part in parsers.values() for name in _options(part)]
-    Parser.known = tuple(dict.fromkeys(names))
+    Parser.known = {name: _options(part) for name, part in parsers.items()}
     return parser, parsers
 
 
@@ -97,9 +109,14 @@ def _version() -> str:
 
 
 def _add_fit(parser: Parser, method: str) -> None:
-    parser.add_argument("data", type=str, help="folder of images, parquet file or folder, or .npy file")
-    parser.add_argument("--out", type=str, required=True, help="run folder, made new")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
+    # SUPPRESS keeps these three out of --print_config, whose file would else blank them
+    parser.add_argument(
+        "data", type=str, default=SUPPRESS, help="folder of images, parquet file or folder, or .npy file"
+    )
+    parser.add_argument("--out", type=str, required=True, default=SUPPRESS, help="run folder, made new")
+    parser.add_argument(
+        "--resume", action="store_true", default=SUPPRESS, help="go on from the last checkpoint of --out"
+    )
     parser.add_argument("--config", action="config", help="YAML file of settings, for instance a run's config.yaml")
     parser.add_class_arguments(FitSettings)
     parser.set_defaults(flatten(METHODS[method].settings))
@@ -172,17 +189,16 @@ _PARSERS: dict[str, tuple[str, Callable[[Parser, str], None]]] = {
 def _fit(arguments: Namespace, parser: Parser) -> int:
     from likewise.config import settings_from
     from likewise.fit import fit
-    from likewise.training.loop import Interrupted
 
     given = arguments.as_dict()
-    data, out, resume = given.pop("data"), given.pop("out"), given.pop("resume")
+    data, out, resume = given.pop("data"), given.pop("out"), given.pop("resume", False)
     given.pop("config", None)
     settings = settings_from(given)
     try:
         fit(data, out=out, method=settings.method, settings=settings, resume=resume)
     except Interrupted as stop:
-        print(f"{stop} Go on with: likewise fit {data} --out {out} --resume", file=sys.stderr)
-        return 130
+        command = shlex.join(["likewise", "fit", data, "--out", out, "--resume"])
+        raise Interrupted(f"{stop} Go on with: {command}") from None
     print(f"Saved {out}. Next: likewise evaluate {out} --train DATA; likewise index {out} DATA; likewise report {out}")
     return 0
 

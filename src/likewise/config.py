@@ -214,11 +214,12 @@ def closest(name: str, known: Iterable[str]) -> str:
 def _with(settings: Any, path: list[str], value: Any, name: str) -> Any:
     fields = vars(settings)
     if path[0] not in fields:
-        raise LikewiseError(
-            f"there is no setting {name!r}.{closest(name, flatten(FitSettings()))} See `likewise fit --help`."
-        )
+        known = [*flatten(FitSettings()), *vars(FitSettings())]
+        raise LikewiseError(f"there is no setting {name!r}.{closest(name, known)} See `likewise fit --help`.")
     old = fields[path[0]]
-    if len(path) > 1 and is_dataclass(old):
+    if len(path) > 1 and not is_dataclass(old):
+        raise LikewiseError(f"setting {path[0]!r} has no parts, so there is no {name!r}. See `likewise fit --help`.")
+    if len(path) > 1:
         value = _with(old, path[1:], value, name)
     elif is_dataclass(old) and isinstance(value, Mapping):
         inner = old
@@ -258,19 +259,24 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
 def check(settings: FitSettings) -> FitSettings:
     """Returns the settings, or raises LikewiseError on a value that no run could use."""
     s, v, e, o = settings, settings.views, settings.encoder, settings.optim
+    infinite = float("inf")
     rules = {
         "epochs": (s.epochs >= 1, s.epochs, "at least 1"),
         "batch_size": (s.batch_size >= 2, s.batch_size, "at least 2"),
         "size": (8 <= s.size <= 4096, s.size, "from 8 to 4096 pixels"),
+        "seed": (0 <= s.seed < 2**32, s.seed, "from 0 to 2³² − 1"),
         "knn_items": (s.knn_items >= 10, s.knn_items, "at least 10"),
-        "objective.temperature": (s.objective.temperature > 0, s.objective.temperature, "above 0"),
+        "objective.temperature": (0 < s.objective.temperature < infinite, s.objective.temperature, "above 0"),
         "objective.noise": (s.objective.noise >= 1, s.objective.noise, "at least 1"),
         "objective.log_z_decay": (0 <= s.objective.log_z_decay < 1, s.objective.log_z_decay, "in [0, 1)"),
-        "objective.proximal": (s.objective.proximal >= 0, s.objective.proximal, "0 or more"),
+        "objective.proximal": (0 <= s.objective.proximal < infinite, s.objective.proximal, "0 or more"),
         "bank.momentum": (0 <= s.bank.momentum < 1, s.bank.momentum, "in [0, 1)"),
         "encoder.dim": (e.dim >= 2, e.dim, "at least 2"),
         "encoder.hidden": (e.hidden >= 1, e.hidden, "at least 1"),
-        "optim.lr": (o.lr > 0, o.lr, "above 0"),
+        "optim.lr": (0 < o.lr < infinite, o.lr, "above 0"),
+        "optim.momentum": (0 <= o.momentum < 1, o.momentum, "in [0, 1)"),
+        "optim.nesterov": (not o.nesterov or o.momentum > 0, o.nesterov, "false when optim.momentum is 0"),
+        "optim.weight_decay": (0 <= o.weight_decay < infinite, o.weight_decay, "0 or more"),
         "optim.warmup": (0 <= o.warmup < 1, o.warmup, "a share in [0, 1)"),
         "views.crop_scale": (0 < v.crop_scale[0] <= v.crop_scale[1] <= 1, v.crop_scale, "0 < smallest ≤ largest ≤ 1"),
         "views.crop_ratio": (0 < v.crop_ratio[0] <= v.crop_ratio[1], v.crop_ratio, "0 < smallest ≤ largest"),

@@ -8,5 +8,9 @@ class LikewiseError(ValueError):
     """
 
 
+class Interrupted(Exception):
+    """Training stopped by Ctrl-C or SIGTERM after its state was saved; the command line exits with code 130."""
+
+
 class LikewiseWarning(UserWarning):
     """Something looks wrong but work goes on; the message says what, where, and what to do."""

@@ -95,7 +95,9 @@ def resolve(folder: Path, method: str, settings: FitSettings | Mapping[str, Any]
         return settings
     if not (folder / CONFIG).exists():
         raise LikewiseError(f"{folder} holds no run to resume; start it without --resume.")
-    saved = settings_from(yaml.safe_load((folder / CONFIG).read_text()))
+    if not (folder / CHECKPOINT).exists() and (folder / MODEL).exists():
+        raise LikewiseError(f"{folder} holds a finished model but no {CHECKPOINT} to go on from; name another --out.")
+    saved = read_config(folder)
     old, default = flatten(saved), flatten(METHODS[saved.method].settings)
     for name, value in flatten(settings).items():
         if value not in (old[name], default[name]):
@@ -115,6 +117,17 @@ def write_config(folder: Path, settings: FitSettings) -> None:
             file.write(yaml.safe_dump(plain, sort_keys=False).encode())
     except OSError as error:
         raise LikewiseError(f"can't write the run folder {folder}: {error.strerror}; choose another --out.") from error
+
+
+def read_config(folder: Path) -> FitSettings:
+    """The settings that ``write_config`` wrote. Raises LikewiseError when the file is damaged."""
+    try:
+        values = yaml.safe_load((folder / CONFIG).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        values = None
+    if not isinstance(values, dict):
+        raise LikewiseError(f"{folder / CONFIG} is damaged: it holds no settings; start a new run.")
+    return settings_from(values)
 
 
 def write_data(folder: Path, items: Items) -> None:
@@ -152,7 +165,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise LikewiseError(f"device {name!r} can't be used here ({str(error).splitlines()[0]}); try auto.") from None
     return device

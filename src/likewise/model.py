@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class Model:
         vector_mean: vectors only, (D,): subtracted from inputs.
         vector_std: vectors only, (D,): inputs are divided by it.
         epoch: epochs trained.
+        own_backbone: whether the backbone was given as a module, so that settings alone can't build it again.
     """
 
     def __init__(
@@ -47,22 +49,30 @@ class Model:
         vector_mean: Tensor | None = None,
         vector_std: Tensor | None = None,
         epoch: float = 0.0,
+        own_backbone: bool = False,
     ) -> None:
         self.embedder, self.settings, self.kind, self.epoch = embedder, settings, kind, epoch
+        self.own_backbone = own_backbone
         self.vector_mean, self.vector_std = vector_mean, vector_std
 
     @classmethod
     def untrained(cls, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> "Model":
         """The model of these settings and this sort of item before its first step; the same every time."""
+        own = backbone is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             if items.kind == "images":
-                return cls(_build(settings, None, backbone), settings, kind="images")
+                return cls(_build(settings, None, backbone), settings, kind="images", own_backbone=own)
             embedder = _build(settings, items.values.shape[1], backbone)
         rows = items.batch(torch.arange(0, len(items), max(1, len(items) // 100_000)))  # a sample is enough
         std = rows.std(0, correction=0)
         return cls(
-            embedder, settings, kind="vectors", vector_mean=rows.mean(0), vector_std=torch.where(std > 0, std, 1.0)
+            embedder,
+            settings,
+            kind="vectors",
+            vector_mean=rows.mean(0),
+            vector_std=torch.where(std > 0, std, 1.0),
+            own_backbone=own,
         )
 
     def prepare(self, batch: Tensor) -> Tensor:
@@ -81,9 +91,8 @@ class Model:
     def open(self, source: object, *, labels: str = "auto", progress: bool = True) -> Items:
         """Opens a source as this model was trained to see it (size, cache). Raises LikewiseError on the wrong sort."""
         settings = self.settings
-        items = open_items(
-            source, size=settings.size, labels=labels, key=settings.key, cache=settings.cache, progress=progress
-        )
+        key = settings.key if settings.key is not None and _is_table(source) else None  # only tables have columns
+        items = open_items(source, size=settings.size, labels=labels, key=key, cache=settings.cache, progress=progress)
         if items.kind != self.kind:
             raise LikewiseError(f"{items.source} holds {items.kind}, but this model was trained on {self.kind}.")
         return items
@@ -134,7 +143,7 @@ class Model:
         encoder = self.settings.encoder
         return {
             "method": self.settings.method,
-            "encoder": encoder.name,
+            "encoder": type(self.embedder.backbone).__name__ if self.own_backbone else encoder.name,
             "layer": layer,
             "size": self.settings.size,
             "epoch": self.epoch,
@@ -142,13 +151,19 @@ class Model:
         }
 
     def save(self, path: Path) -> None:
-        """Writes safetensors with the settings in its metadata: atomic, and loading it runs no code."""
+        """Writes safetensors with the settings in its metadata: atomic, and loading it runs no code.
+
+        Raises LikewiseError when it can't be written; a file that was there before is untouched.
+        """
         tensors = {name: value.contiguous().cpu() for name, value in self.embedder.state_dict().items()}
         if self.vector_mean is not None and self.vector_std is not None:
             tensors |= {"vector.mean": self.vector_mean, "vector.std": self.vector_std}
-        about = {"settings": asdict(self.settings), "kind": self.kind, "epoch": self.epoch}
-        with atomic_write(path) as file:
-            file.write(to_safetensors(tensors, {"likewise": json.dumps(about)}))
+        about = {"settings": asdict(self.settings), "kind": self.kind, "epoch": self.epoch, "own": self.own_backbone}
+        try:
+            with atomic_write(path) as file:
+                file.write(to_safetensors(tensors, {"likewise": json.dumps(about)}))
+        except OSError as error:
+            raise LikewiseError(f"could not write {path} ({error.strerror}); free some space, then resume.") from error
 
 
 def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "cpu") -> Model:
@@ -160,31 +175,61 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
     if not path.exists():
         raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {run}.")
     path = path / NAME if path.is_dir() else path
+    if not path.exists():
+        unfinished = (path.parent / "checkpoint.pt").exists()
+        hint = "its training has not finished; add --resume to the fit command" if unfinished else "train one first"
+        raise LikewiseError(f"{path.parent} holds no trained model ({path.name} is missing): {hint}.")
     try:
         with safe_open(path, "pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})["likewise"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (FileNotFoundError, OSError):
-        unfinished = (path.parent / "checkpoint.pt").exists()
-        hint = "its training has not finished; add --resume to the fit command" if unfinished else "train one first"
-        raise LikewiseError(f"{path.parent} holds no trained model ({path.name} is missing): {hint}.") from None
-    except (SafetensorError, KeyError, json.JSONDecodeError):
+        settings, kind, epoch, own = (
+            settings_from(about["settings"]),
+            about["kind"],
+            about["epoch"],
+            about.get("own", False),
+        )
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
         raise LikewiseError(f"{path} is damaged or was not written by likewise; train it again.") from None
-    settings = settings_from(about["settings"])
+    if own and backbone is None:
+        raise LikewiseError(f"{path} was trained with a backbone of one's own; load it from Python with backbone=.")
     mean, std = tensors.pop("vector.mean", None), tensors.pop("vector.std", None)
     plain = replace(settings, encoder=replace(settings.encoder, weights=None))  # they are in the tensors already
     embedder = _build(plain, None if mean is None else len(mean), backbone)
-    embedder.load_state_dict(tensors)
+    try:
+        embedder.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise LikewiseError(
+            f"the weights in {path} are of another encoder: {str(error).splitlines()[1].strip()}"
+        ) from None
     model = Model(
-        embedder.to(device), settings, kind=about["kind"], vector_mean=mean, vector_std=std, epoch=about["epoch"]
+        embedder.to(device), settings, kind=kind, vector_mean=mean, vector_std=std, epoch=epoch, own_backbone=own
     )
     model.embedder.eval()
     return model
 
 
+def _is_table(source: object) -> bool:
+    """Whether a source is parquet: a file, or a folder that has some."""
+    if not isinstance(source, str | Path):
+        return False
+    return Path(source).suffix.lower() == ".parquet" or any(Path(source).rglob("*.parquet"))
+
+
 def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | None) -> Embedder:
     example = torch.zeros(2, vector_dim) if vector_dim else torch.zeros(2, 3, settings.size, settings.size)
     return build_embedder(settings.encoder, vector_dim=vector_dim, backbone=backbone, example=example)
+
+
+def _read_vector(path: str) -> NDArray[np.float32]:
+    """A .npy file of one vector, as (1, D). Raises LikewiseError when it holds anything else."""
+    try:
+        vector = np.asarray(np.load(path, allow_pickle=False), np.float32)
+        return vector.reshape(1, max(vector.shape))
+    except (ValueError, TypeError, EOFError, OSError):
+        raise LikewiseError(
+            f"{path} is not a .npy file of one vector, which a run of vectors is searched with."
+        ) from None
 
 
 def layer_named(name: str) -> Layer:
@@ -205,14 +250,14 @@ def search_run(run: Path, query: str, k: int) -> list[Hit]:
     index = Index.load(run / INDEX)
     if query in index.ids:
         return index.search(index.rows[index.ids.index(query)], k, exclude_id=query)
-    if not Path(query).exists():
+    if not Path(query).is_file():
         raise LikewiseError(
             f"{query!r} is neither a file nor the id of an indexed item; ids look like {index.ids[0]!r}."
         )
     model = load(run)
     layer = layer_named(str(index.protocol.get("layer", "embedding")))
     if model.kind == "vectors":
-        source: object = np.load(query, allow_pickle=False).reshape(1, -1)
+        source: object = _read_vector(query)
     else:
         source = read_image(query, model.settings.size)[None]
     rows = model.features(model.open(source, labels="none", progress=False), layer=layer)

@@ -49,11 +49,11 @@ def write_report(
     Raises LikewiseError when the run has no model, the data is gone, or the extra ``plot`` is not installed.
     """
     model = model or load(run)
-    about = json.loads((run / "data.json").read_text())
+    about = _read(run / "data.json")
     if items is None:
         source = data if data is not None else about["source"]
         try:
-            items = model.open(source)
+            items = model.open(source, labels=model.settings.labels if data is None else "auto")
         except LikewiseError as error:
             raise LikewiseError(f"the report needs the items ({error}) Name them with --data.") from error
     rows = model.features(items)
@@ -76,6 +76,13 @@ def write_report(
     with atomic_write(path) as file:
         file.write(page.encode())
     return path
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise LikewiseError(f"{path} is damaged: it is not JSON; delete it and make it again.") from None
 
 
 def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
@@ -108,7 +115,7 @@ def _table(run: Path) -> str:
     path = run / "evaluation.json"
     if not path.exists():
         return '<p class="note">Not measured yet: <code>likewise evaluate RUN --train A --test B</code>.</p>'
-    raw = json.loads(path.read_text())
+    raw = _read(path)
     scores = [
         Score(
             name=s["name"],

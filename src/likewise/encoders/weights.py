@@ -57,7 +57,7 @@ def load_weights(module: nn.Module, path: str | Path, *, allow: Sequence[str] = 
     - into a backbone: names as torchvision's; a run's ``model.safetensors`` gives its ``backbone.`` part. The
       classifier or projection of public files (``fc.*``) is unmatched: say ``allow=("fc.*",)`` to do without it;
     - into an ``Embedder``: torchvision's names go to ``backbone.``, ``fc.`` to ``head.``, so that MoCo's and NPID's
-      embeddings are complete; a run's ``model.safetensors`` matches as it is.
+      embeddings are complete (with ``centre=False``, which they lack); a run's ``model.safetensors`` matches as it is.
 
     BatchNorm's ``num_batches_tracked`` may be missing, as in files older than torch 0.4.1: it is a counter that no
     output depends on.

@@ -65,7 +65,7 @@ def linear_svm(
         ½(‖w‖² + b²) + C Σ_i max(0, 1 − y_i (w·x_i + b))²
 
     The bias is the weight of a constant feature 1 and so is regularised, as there. Solved as liblinear does, by
-    Newton's method with conjugate gradients (``newton``), but for all classes at once, so that the work is products of matrices.
+    Newton's method with conjugate gradients, but for all classes at once, so that the work is products of matrices.
     Features are used as they are: their scale matters as much as C.
 
     Args:

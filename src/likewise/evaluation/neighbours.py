@@ -21,9 +21,10 @@ from likewise.evaluation.checks import (
     check_positive,
     check_rows,
     check_same_width,
+    peaks,
 )
 
-_QUERY_TILE = 512  # rows; with 16,384 keys a float64 block is 64 MiB
+_QUERY_TILE = 512  # rows; with 8,192 keys a float64 block is 32 MiB
 _KEY_TILE_BYTES = 64 * 2**20  # of float64 keys; wide rows get fewer keys per tile
 _GROUP = 16  # neighbouring keys whose best is compared first; see _merge
 _LOW = 0xFFFFFFFF
@@ -61,14 +62,14 @@ def top_k(
     Raises:
         LikewiseError: wrong shapes, k < 1, NaN or infinity (by row), ids for one side only.
 
-    Cost: O(Q·K·D) time in float64; memory O(Q·k) plus about 250 MiB for tiles.
+    Cost: O(Q·K·D) time in float64; memory O(Q·k) plus about 150 MiB for tiles.
     """
     _check(queries, keys, k, query_ids, key_ids)
     device, key_count = queries.device, keys.shape[0]
     k = min(k, key_count)
-    step = tile or max(_GROUP * 64, min(16_384, _KEY_TILE_BYTES // (8 * keys.shape[1])))
-    if step < 1:
-        raise LikewiseError(f"tile must be at least 1 key, but is {step}.")
+    if tile is not None and tile < 1:
+        raise LikewiseError(f"tile must be at least 1 key, but is {tile}.")
+    step = max(_GROUP * 64, min(8192, _KEY_TILE_BYTES // (8 * keys.shape[1]))) if tile is None else tile
     nothing = _pack(torch.full((1, 1), -torch.inf), torch.zeros(1, 1, dtype=torch.int64))
     best = nothing.to(device).repeat(queries.shape[0], k)
     tiles = _Tiles(min(step, key_count), device)
@@ -198,11 +199,11 @@ def _snap(name: str, rows: Tensor, first: int) -> Tensor:
     With |entry| ≤ 2ᵉ and b bits, entries are integers times 2ᵉ⁻ᵇ, products integers up to 2²ᵇ, and D of them
     stay within 2⁵³. Scaling by powers of two is exact, and the maximum does not depend on any order.
     """
-    peaks = torch.linalg.vector_norm(rows, float("inf"), dim=1, keepdim=True).double()
-    check_peaks(name, peaks[:, 0], first)
+    largest = peaks(rows)
+    check_peaks(name, largest, first)
     bits = min(24, (53 - (rows.shape[1] - 1).bit_length()) // 2)
-    exponent = torch.frexp(peaks).exponent.long().clamp_(-500, 500)
-    snapped = rows.double() * _power_of_two(bits - exponent)
+    exponent = torch.frexp(largest.double()[:, None]).exponent.long().clamp_(-500, 500)
+    snapped = rows.to(torch.float64, copy=True).mul_(_power_of_two(bits - exponent))
     return snapped.round_().mul_(_power_of_two(exponent - bits))
 
 

@@ -74,8 +74,9 @@ def evaluate(
     """Measures ``model`` beside raw pixels (or vectors) and the untrained encoder on the same items.
 
     Weighted kNN (NPID §3.4) on the embedding, linear SVM and MoCo's linear probe on the backbone's features, and few
-    labels on the embedding. An item that is in both train and test is never its own neighbour. Without ``test`` there
-    is kNN alone, each item left out of its own neighbours.
+    labels on the embedding. An item that is in both train and test is never its own neighbour, and is left out where a
+    classifier is fit. Without ``test`` there is kNN alone, each item left out of its own neighbours. A
+    backbone of one's own can't be built again, so a model with one has no untrained encoder beside it.
 
     Raises LikewiseError when labels are missing, fewer than two, or test labels are unknown to train.
     Departures: the probe has no augmentation (features are computed once) and normalises features; NPID's few labels
@@ -124,6 +125,8 @@ def same_classes(test: Items, train: Items) -> Items:
 
 def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
     """int64 ids of train's and test's items: equal only for the same item, that is, same name and same content."""
+    if test is train:
+        return torch.arange(len(train)), torch.arange(len(train))
     where = {name: row for row, name in enumerate(train.ids)}
     ids = np.arange(len(train), len(train) + len(test))
     for row, name in enumerate(test.ids):
@@ -152,9 +155,10 @@ def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
         if test is not None:
             other = functional.normalize(model.standardise(torch.from_numpy(np.array(test.values))), dim=1)
     raw = "pixels, centred" if train.kind == "images" else "standardised vectors"
-    yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(raw, raw), about=about)
+    stamp = about | ({"size": model.settings.size} if train.kind == "images" else {})
+    yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(raw, raw), about=stamp)
     del rows, other
-    for name in ("untrained", "learned"):
+    for name in ("learned",) if model.own_backbone else ("untrained", "learned"):
         one = Model.untrained(model.settings, train) if name == "untrained" else model
         if name == "untrained":
             one.vector_mean, one.vector_std = model.vector_mean, model.vector_std
@@ -181,8 +185,13 @@ def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, te
     )
     about = {**task.about, "layer": task.layers[0]}
     scores = [Score(name="knn", value=accuracy, protocol={**about, "k": k, "temperature": temperature})]
-    if test is not None:
-        scores += _linear(task, train_labels, test_labels, protocol)
+    fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # a classifier is not tested on what it was fit on
+    if test is not None and len(fresh):
+        about["test_items"] = len(fresh)
+        h, h_test = task.backbone
+        scores += _linear(
+            h, train_labels, h_test[fresh], test_labels[fresh], protocol, {**about, "layer": task.layers[1]}
+        )
         if protocol.few_labels:
             few = FewLabelsSettings(
                 per_class=protocol.per_class,
@@ -191,7 +200,7 @@ def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, te
                 k=protocol.k,
                 temperature=temperature,
             )
-            found = few_labels(z, train_labels, train.ids, z_test, test_labels, few)
+            found = few_labels(z, train_labels, train.ids, z_test[fresh], test_labels[fresh], few)
             scores += [score.stamped(about) for score in found]
     return [
         Score(name=f"{task.name}/{score.name}", value=score.value, std=score.std, protocol=score.protocol)
@@ -199,9 +208,14 @@ def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, te
     ]
 
 
-def _linear(task: Task, labels: Tensor, test_labels: Tensor, protocol: Protocol) -> list[Score]:
-    about = {**task.about, "layer": task.layers[1]}
-    h, h_test = task.backbone
+def _linear(
+    h: Tensor,
+    labels: Tensor,
+    h_test: Tensor,
+    test_labels: Tensor,
+    protocol: Protocol,
+    about: dict[str, str | int | float],
+) -> list[Score]:
     scores = []
     if protocol.svm:
         svm = linear_svm(h, labels, h_test, test_labels)

@@ -158,8 +158,9 @@ class NCE(nn.Module):
         own = rows_of(ids, key_ids)  # (B,)
         previous = keys[own].to(queries.dtype)  # (B, D)
         rows = self._draw(len(queries), n, keys.device)  # (m,) or (B, m)
-        positive = (queries * previous).sum(1) / self.temperature  # (B,)
-        noise = self._similarities(queries, keys, rows) / self.temperature  # (B, m)
+        scaled = queries / self.temperature
+        positive = (scaled * previous).sum(1)  # (B,), v_i·v/τ
+        noise = self._similarities(scaled, keys, rows)  # (B, m)
         other = rows != own.unsqueeze(1)  # (B, m)
         if self.training or self.log_z.isnan():
             self._update_log_z(queries, keys, positive.detach(), noise.detach(), other)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from likewise.config import FitSettings
 from likewise.data import Items
-from likewise.errors import LikewiseError
+from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation import knn_accuracy
 from likewise.model import Model
 from likewise.training.checkpoint import CHECKPOINT, save_checkpoint
@@ -30,10 +30,6 @@ LOG_STEPS = 200  # and logged at least every so many
 ViewFunction = Callable[[Tensor, torch.Generator], Tensor]
 
 
-class Interrupted(Exception):
-    """Training stopped by Ctrl-C or SIGTERM after its state was saved."""
-
-
 def train(
     session: Session,
     model: Model,
@@ -45,18 +41,18 @@ def train(
 ) -> None:
     """Runs ``session`` from its step to the end of the last epoch of ``model.settings``.
 
-    Raises Interrupted after Ctrl-C (state saved) and LikewiseError on a NaN loss or when the last checkpoint can't be
+    Raises Interrupted after Ctrl-C (state saved) and LikewiseError on NaN or when the last checkpoint can't be
     written. Labels are read to measure, never to train.
     """
     settings = model.settings
     sampler = EpochSampler(len(items), settings.batch_size, settings.seed)
     per_epoch, total = sampler.steps_per_epoch, settings.epochs * sampler.steps_per_epoch
     log = MetricsLog(folder, step=session.step, tensorboard=settings.tensorboard)
-    watch = Watch(items.ids, folder)
+    watch = Watch(items.ids, folder, session.losses)
     session.embedder.train()
     session.objective.train()
     saved_at = time.monotonic()
-    with TrainingProgress(total, done=session.step, enabled=progress) as bar, stop_on_signal() as stop:
+    with TrainingProgress(total, done=session.step, enabled=progress) as bar, stop_on_signal() as stop, closing(log):
         for rows, images in batches(items, sampler, session.step, total, session.device):
             rate = learning_rate(settings.optim, session.step, total)
             for group in session.optimizer.param_groups:
@@ -67,22 +63,25 @@ def train(
 
             ends_epoch, stopping = step % per_epoch == 0, stop.is_set()
             due = time.monotonic() - saved_at > settings.checkpoint_seconds
-            if step % CHECK_STEPS == 0 or ends_epoch or stopping or due:  # before any save: NaN is never saved
-                mean, speed = watch.flush()
+            logs, saves = step % LOG_STEPS == 0 or ends_epoch, due or stopping or ends_epoch
+            if logs or saves or step % CHECK_STEPS == 0:  # before any save: NaN is never saved
+                mean, speed = watch.flush(weights_are_fine=not saves or session.is_finite())
                 bar.update(step, f"epoch {(step - 1) // per_epoch + 1} · loss {mean:.3f} · {speed:,.0f} items/s")
-            if step % LOG_STEPS == 0 or ends_epoch:
+            if logs:
                 health = measure(mean, session.objective.chance(len(items)), queries)
                 warning = verdict(health) if step >= total // 4 else None
                 bar.warn_once(warning)
                 values = {"epoch": step / per_epoch, "lr": rate, "items_per_second": speed, **health.values()}
-                log.write(step, values | session.log_values() | ({"verdict": warning.text} if warning else {}))
+                with going_on(bar):
+                    log.write(step, values | session.log_values() | ({"verdict": warning.text} if warning else {}))
             if ends_epoch and knn_is_due(settings, step // per_epoch):
                 score = online_knn(model, items)
                 if score is not None:
-                    log.write(step, {"epoch": step / per_epoch, "knn": score})
                     bar.say(f"epoch {step // per_epoch}: kNN {score:.1%} (measured with labels, not used to train)")
-                    keep_best(session, model, score, step / per_epoch, folder)
-            if step % LOG_STEPS == 0 or ends_epoch:
+                    with going_on(bar):
+                        log.write(step, {"epoch": step / per_epoch, "knn": score})
+                        keep_best(session, model, score, step / per_epoch, folder)
+            if logs:
                 watch.restart()  # after measuring, which is not training and stays out of items/s
             if due or stopping or step == total:
                 save(session, folder, bar, must=stopping or step == total)
@@ -125,6 +124,8 @@ def online_knn(model: Model, items: Items) -> float | None:
         return None
     settings = model.settings
     known = torch.from_numpy(items.labels >= 0).nonzero().squeeze(1)
+    if len(known) < 2:
+        return None
     some = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[: settings.knn_items]]
     subset = items.select(some.sort().values.numpy())
     rows, ids, labels = model.features(subset), torch.arange(len(subset)), torch.from_numpy(np.array(subset.labels))
@@ -138,24 +139,23 @@ def keep_best(session: Session, model: Model, score: float, epoch: float, folder
         return
     session.best = (score, epoch)
     if model.settings.keep_best:
-        Model(
-            model.embedder,
-            model.settings,
-            kind=model.kind,
-            vector_mean=model.vector_mean,
-            vector_std=model.vector_std,
-            epoch=epoch,
-        ).save(folder / "best.safetensors")
+        model.epoch = epoch
+        model.save(folder / "best.safetensors")
 
 
 def save(session: Session, folder: Path, bar: TrainingProgress, *, must: bool) -> None:
     """Writes the checkpoint; when it can't be and it is not the last, says so and goes on."""
-    try:
+    with nullcontext() if must else going_on(bar):
         save_checkpoint(folder / CHECKPOINT, session.state_dict())
-    except LikewiseError as error:
-        if must:
-            raise
-        bar.say(f"warning: {error}")
+
+
+@contextmanager
+def going_on(bar: TrainingProgress) -> Iterator[None]:
+    """A disk that is full for now does not end the run: says what could not be written, and goes on."""
+    try:
+        yield
+    except (LikewiseError, OSError) as error:
+        bar.say(f"warning: {error} Training goes on.")
 
 
 @contextmanager

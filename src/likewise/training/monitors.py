@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,13 +17,16 @@ from likewise.files import atomic_write
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What the last queries looked like: ``spread`` = mean std·√D (1 on a uniform sphere, 0 when collapsed)."""
+    """What the last queries looked like: ``spread`` = mean std·√D (1 on a uniform sphere, 0 when collapsed).
+
+    ``most`` is the largest rank that so many rows of that length can have.
+    """
 
     loss: float
     chance: float
     rank: float
     spread: float
-    dim: int
+    most: int
 
     def values(self) -> dict[str, float | str]:
         """For the log."""
@@ -37,7 +40,7 @@ def measure(loss: float, chance: float, queries: Tensor) -> Health:
         chance=chance,
         rank=float(effective_rank(queries)),
         spread=float(collapse_std(queries)),
-        dim=queries.shape[1],
+        most=min(queries.shape),
     )
 
 
@@ -50,10 +53,10 @@ class Verdict(NamedTuple):
 
 def verdict(health: Health) -> Verdict | None:
     """What looks wrong, or None when it looks well."""
-    if health.spread < 0.1 or health.rank < 2:
+    if health.spread < 0.1 or health.rank < min(2.0, 0.75 * health.most):  # few rows or dimensions can't reach 2
         return Verdict(
             "collapse",
-            f"collapse: all items get nearly the same embedding (effective rank {health.rank:.1f} of {health.dim}, "
+            f"collapse: all items get nearly the same embedding (effective rank {health.rank:.1f} of {health.most}, "
             f"std·√d {health.spread:.2f}; healthy is near 1). Lower optim.lr, or check that the items differ.",
         )
     if health.loss > 1.05 * health.chance:
@@ -73,16 +76,17 @@ class Watch:
     Args:
         item_ids: names, by row.
         folder: where the names of a bad batch are written.
+        losses: the run's list of losses since its last logged mean, kept up to date here and checkpointed there.
     """
 
-    def __init__(self, item_ids: Sequence[str], folder: Path) -> None:
-        self._item_ids, self._folder = item_ids, folder
+    def __init__(self, item_ids: Sequence[str], folder: Path, losses: list[float]) -> None:
+        self._item_ids, self._folder, self._losses = item_ids, folder, losses
         self._seen: list[tuple[int, Tensor, Tensor]] = []
-        self.restart()
+        self._since, self._items = time.perf_counter(), 0
 
     def restart(self) -> None:
         """Starts the mean loss and the clock of items/s anew."""
-        self._losses: list[float] = []
+        self._losses.clear()
         self._since, self._items = time.perf_counter(), 0
 
     def see(self, step: int, loss: Tensor, rows: Tensor) -> None:
@@ -90,25 +94,31 @@ class Watch:
         self._seen.append((step, loss, rows))
         self._items += len(rows)
 
-    def flush(self) -> tuple[float, float]:
-        """Mean loss and items/s since the restart. Raises LikewiseError, with the items' names, on NaN or infinity."""
+    def flush(self, *, weights_are_fine: bool = True) -> tuple[float, float]:
+        """Mean loss and items/s since the restart.
+
+        Raises LikewiseError, with the items' names, on a loss that is NaN or infinite, and when weights are not fine.
+        """
         if self._seen:
             losses = torch.stack([loss for _, loss, _ in self._seen]).float().cpu()
             bad = (~losses.isfinite()).nonzero()
             if len(bad):
-                self._refuse(*self._seen[int(bad[0])])
+                step, loss, rows = self._seen[int(bad[0])]
+                self._refuse(step, f"the loss became {float(loss)}", rows)
+            if not weights_are_fine:
+                self._refuse(self._seen[-1][0], "a weight became NaN or infinite", self._seen[-1][2])
             self._losses += losses.tolist()
             self._seen = []
         mean = sum(self._losses) / max(1, len(self._losses))
         return mean, self._items / (time.perf_counter() - self._since)
 
-    def _refuse(self, step: int, loss: Tensor, rows: Tensor) -> None:
+    def _refuse(self, step: int, what: str, rows: Tensor) -> None:
         names = [self._item_ids[row] for row in rows.tolist()]
         report = self._folder / "nan.json"
         with atomic_write(report) as file:
-            file.write(json.dumps({"step": step, "loss": str(float(loss)), "items": names}, indent=1).encode())
+            file.write(json.dumps({"step": step, "what": what, "items": names}, indent=1).encode())
         raise LikewiseError(
-            f"the loss became {float(loss)} at step {step}, on a batch with {', '.join(names[:3])} … (all {len(names)} "
+            f"{what} at step {step}, on a batch with {', '.join(names[:3])} … (all {len(names)} "
             f"in {report}); nothing of it was saved: lower optim.lr or raise objective.temperature and start again."
         )
 
@@ -125,8 +135,9 @@ class MetricsLog:
     def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
         self.path = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(folder) if float(line["step"]) <= step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._board = _tensorboard(folder / "tensorboard") if tensorboard else None
+        with atomic_write(self.path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._board = _tensorboard(folder / "tensorboard", step) if tensorboard else None
 
     def write(self, step: int, values: Mapping[str, float | str]) -> None:
         """Appends ``{"step": step, ...values}``."""
@@ -135,7 +146,13 @@ class MetricsLog:
         if self._board is not None:
             for name, value in values.items():
                 if not isinstance(value, str):
-                    self._board.add_scalar(name, value, step)  # type: ignore[attr-defined]
+                    self._board.add_scalar(name, value, step)
+            self._board.flush()
+
+    def close(self) -> None:
+        """Ends the TensorBoard file, if there is one."""
+        if self._board is not None:
+            self._board.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, float | str]]:
@@ -150,9 +167,9 @@ def read_metrics(folder: Path) -> list[dict[str, float | str]]:
     return lines
 
 
-def _tensorboard(folder: Path) -> object:
+def _tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise LikewiseError('tensorboard is not installed; pip install "likewise[tb]" or leave it off.') from None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=step + 1)  # hides what a killed run wrote after its checkpoint

@@ -11,7 +11,7 @@ class EpochSampler:
 
     Args:
         n: number of rows, at least 1.
-        batch_size: the largest batch.
+        batch_size: the largest batch, at least 2 (with 2 and an odd ``n`` one batch has 3, so that none has 1).
         seed: the orders' seed; epoch e's order depends on (seed, e) alone.
     """
 

