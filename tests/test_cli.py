@@ -91,11 +91,8 @@ def break_runs(place: Path) -> None:
         (place / name / "model.safetensors").write_bytes(data)
     shutil.copytree(place / "run", place / "unfinished")
     (place / "unfinished/model.safetensors").unlink()
-    for name, file in (
-        ("bad data", "data.json"),
-        ("bad scores", "evaluation.json"),
-        ("bad index", "index/index.parquet"),
-    ):
+    files = {"bad_data": "data.json", "bad_scores": "evaluation.json", "bad_index": "index/index.parquet"}
+    for name, file in files.items():
         shutil.copytree(place / "run", place / name)
         (place / name / file).write_text("{")
 
@@ -326,8 +323,7 @@ def test_names_with_markup_are_shown_as_text(place: Path, tmp_path: Path) -> Non
     assert main(["report", str(tmp_path / "<i>run")]) == 0
     page = Page()
     page.feed((tmp_path / "<i>run/report.html").read_text())
-    assert not {"script", "i"} & set(page.tags)
-    assert page.tags.count("b") == 1 + 0 * len(page.links)
+    assert not {"script", "i"} & set(page.tags)  # the names have these; the page has none of its own
 
 
 def test_parquet_with_a_key_and_a_label_column(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

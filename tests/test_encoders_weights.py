@@ -175,14 +175,14 @@ def test_missing_unexpected_and_reshaped_are_one_error(tmp_path: Path) -> None:
     state = _public({})
     del state["bn1.bias"], state["layer3.0.conv1.weight"], state["layer3.0.bn1.num_batches_tracked"]
     state |= {f"extra.{i}": torch.zeros(1) for i in range(4)}
-    state["conv1.weight"] = torch.zeros(32, 3, 7, 7)
+    state["conv1.weight"] = torch.zeros(64, 3, 7, 7)
     torch.save(state, tmp_path / "odd.pt")
     network = resnet_small()
     with pytest.raises(LikewiseError) as info:
         load_weights(network, tmp_path / "odd.pt")
     message = str(info.value)
     assert "7 names" in message
-    assert "conv1.weight ((32, 3, 7, 7) in the file, (32, 3, 3, 3) in the encoder)" in message
+    assert "conv1.weight ((64, 3, 7, 7) in the file, (64, 3, 4, 4) in the encoder)" in message
     assert message.count("(not in the encoder)") == 4
     assert "and 2 more" in message
     patterns = ("conv1.*", "extra.*", "bn1.bias", "layer3.0.conv1.*")

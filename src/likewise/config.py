@@ -59,7 +59,8 @@ class EncoderSettings:
 
     Args:
         name: resnet-small (suits 2 CPU cores), resnet18, resnet50, mlp (vectors), timm:NAME, hf:NAME_OR_FOLDER.
-        stem: small (3×3, no max-pool, for images up to about 64 px) or imagenet (7×7, stride 2, max-pool).
+        stem: small (3×3, no max-pool, for images up to about 64 px; resnet-small: patches of 4×4) or imagenet (7×7,
+            stride 2, max-pool).
         head: what follows the backbone: none, linear (NPID, MoCo v1) or mlp (SimCLR, MoCo v2).
         centre: batch-normalise the head's output before its length is made 1. No paper here has it (SimCLR's code has);
             without it all first embeddings lie in a narrow cone, and a short training hardly leaves it.

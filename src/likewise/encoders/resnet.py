@@ -79,7 +79,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A stem, four stages of residual blocks, and the mean over the positions: (B, 3, S, S) -> (B, F).
+    """A stem, three or four stages of residual blocks, and the mean over the positions: (B, 3, S, S) -> (B, F).
 
     Weights start as in torchvision: convolutions He-normal over fan-out, BatchNorm at scale 1 and shift 0.
 
@@ -90,7 +90,7 @@ class ResNet(nn.Module):
         strides: of each stage's first block.
         stem_width: channels that leave the stem.
         stem: "imagenet" is 7×7 with stride 2, then a 3×3 max-pool with stride 2; "small" is one 3×3 convolution.
-        stem_stride: of the small stem; the imagenet stem has stride 2 whatever this says.
+        patch: where above 0, the small stem is a convolution of patches of that side, which do not overlap.
 
     Attributes:
         feature_dim: F, the last stage's channels.
@@ -107,20 +107,24 @@ class ResNet(nn.Module):
         strides: Sequence[int] = (1, 2, 2, 2),
         stem_width: int = 64,
         stem: Stem = "small",
-        stem_stride: int = 1,
+        patch: int = 0,
     ) -> None:
         super().__init__()
         large = stem == "imagenet"
-        self.conv1 = _conv(3, stem_width, 7, 2) if large else _conv(3, stem_width, 3, stem_stride)
+        if patch and not large:
+            self.conv1 = nn.Conv2d(3, stem_width, patch, patch, bias=False)
+        else:
+            self.conv1 = _conv(3, stem_width, 7, 2) if large else _conv(3, stem_width, 3)
         self.bn1 = nn.BatchNorm2d(stem_width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if large else nn.Identity()
-        inputs, stages = stem_width, []
+        inputs, stages = stem_width, list[nn.Module]()
         for count, width, stride in zip(counts, widths, strides, strict=True):
             first = block(inputs, width, stride)
             inputs = width * block.expansion
             stages.append(nn.Sequential(first, *(block(inputs, width, 1) for _ in range(count - 1))))
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.layer1, self.layer2, self.layer3 = stages[:3]
+        self.layer4 = stages[3] if len(stages) > 3 else nn.Identity()
         self.feature_dim = inputs
         _initialise(self)
 
@@ -150,8 +154,9 @@ def resnet50(stem: Stem = "small") -> ResNet:
 
 
 def resnet_small(stem: Stem = "small") -> ResNet:
-    """A ResNet-10 of half width for few CPU cores: F = 256, 1.2 M parameters, 16 MMAC an image at 32 px.
+    """A small ResNet for few CPU cores: F = 256, 1.2 M parameters, 12 MMAC an image at 32 px.
 
-    One block a stage, and the small stem has stride 2, so that the first stage sees a quarter of the pixels.
+    Patches of 4×4 pixels, then three stages of one block (64, 128, 256 channels). Few pixels with many channels suit a
+    CPU's matrix products: of the shapes tried it was the quickest and the most accurate at equal time.
     """
-    return ResNet(BasicBlock, (1, 1, 1, 1), widths=(32, 64, 128, 256), stem_width=32, stem=stem, stem_stride=2)
+    return ResNet(BasicBlock, (1, 1, 1), widths=(64, 128, 256), strides=(1, 2, 2), stem=stem, patch=4)

@@ -1,0 +1,69 @@
+"""The demo, made small: it trains on the digits, measures, and leaves a report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from likewise import demo as module
+from likewise.cli import main
+from likewise.config import settings_from
+from likewise.data import Items
+from likewise.model import load
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One epoch on 200 of the digits, 80 to measure on."""
+    digits = module.digits
+
+    def few() -> tuple[Items, Items]:
+        train, test = digits()
+        return train.select(range(200)), test.select(range(80))
+
+    short = {"epochs": 1, "batch_size": 50, "encoder.dim": 16, "knn_epochs": 1, "knn_items": 100}
+    monkeypatch.setattr(module, "SETTINGS", settings_from(short, module.SETTINGS))
+    monkeypatch.setattr(module, "digits", few)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_demo_measures_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "runs/demo"
+    assert main(["demo", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    header = next(line for line in said.splitlines() if "accuracy" in line)
+    assert [name in header for name in ("raw", "untrained encoder", "learned")] == [True] * 3
+    rows = ("weighted kNN, all labels", *(f"weighted kNN, {few} per class" for few in (1, 5, 10)))
+    for row in rows:
+        line = next(line for line in said.splitlines() if row in line)
+        assert line.count(".") >= 3, line  # three numbers
+    assert f"Look: {out / 'report.html'}" in said
+    assert "likewise fit PHOTOS" in said
+
+    report = (out / "report.html").read_text()
+    for text in (*rows, "untrained encoder", "data:image/png;base64,", "200 images"):
+        assert text in report
+    assert "http" not in report
+    scores = {score["name"]: score["value"] for score in json.loads((out / "evaluation.json").read_text())}
+    for few in ("", "/1-per-class", "/5-per-class", "/10-per-class"):
+        assert {f"{name}/knn{few}" for name in ("raw", "untrained", "learned")} <= set(scores)
+    assert 0.3 < scores["raw/knn"] <= 1  # digits: far above the 0.1 of chance
+    assert load(out).epoch == 1
+
+    assert main(["demo", "--out", str(out)]) == 0  # replaces its own
+    assert main(["demo", "--out", str(tmp_path)]) == 2  # and nothing else
+    assert "was not made by the demo" in capsys.readouterr().err
+
+
+def test_the_digits_are_real_and_the_test_digits_are_not_trained_on() -> None:
+    train, test = module.digits()
+    assert (len(train), len(test)) == (4000, 1000)
+    assert train.values.shape == (4000, 28, 28, 3)
+    assert not set(train.ids) & set(test.ids)
+    assert train.label_names == tuple("0123456789")
+    counts = np.bincount(np.asarray(test.labels))
+    assert counts.min() > 60
+    assert train.values.max() == 255
+    again, _ = module.digits()
+    assert again.ids == train.ids
