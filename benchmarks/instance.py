@@ -95,7 +95,9 @@ def memory() -> None:
     before = resident("VmRSS")
     NonParametricSoftmax()(queries, torch.arange(256), bank.rows).backward()
     peak = resident("VmHWM")
-    print(f"n=1,281,167 D=128 B=256: bank {bank.rows.nbytes / 2**20:.0f} MiB, resident before {before:.0f} MiB, ", end="")
+    print(
+        f"n=1,281,167 D=128 B=256: bank {bank.rows.nbytes / 2**20:.0f} MiB, resident before {before:.0f} MiB, ", end=""
+    )
     print(f"peak beyond it {peak - before:.1f} MiB (target ≤ 200); whole process {maximum():.0f} MiB")
 
 

@@ -16,9 +16,9 @@ from jsonargparse import ArgumentParser
 
 from likewise.config import FitSettings, settings_from
 from likewise.data import open_items
-from likewise.fit import build_views, pick_device
 from likewise.model import Model
 from likewise.training.loop import batches
+from likewise.training.run import build_views, pick_device
 from likewise.training.sampler import EpochSampler
 from likewise.training.session import build_session, train_step
 
@@ -43,14 +43,14 @@ def main() -> None:
     session.embedder.train()
     views = build_views(model)
     sampler = EpochSampler(ITEMS, settings.batch_size, 0)
-    stream: Iterator = batches(items, sampler, 0, 10**9, device)
-    ready = views(next(stream)[1], session.generator).contiguous(memory_format=torch.channels_last)
+    stream: Iterator = batches(items, sampler, views, 0, 10**9, device)
+    ready = next(stream)[1]
 
     def whole() -> float:
         start = synchronise(device)
         for _ in range(STEPS):
-            rows, images = next(stream)
-            train_step(session, views, images, rows, bf16)
+            rows, seen = next(stream)
+            train_step(session, seen, rows, bf16)
         return STEPS * settings.batch_size / (synchronise(device) - start)
 
     def alone() -> float:

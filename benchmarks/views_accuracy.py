@@ -18,9 +18,9 @@ from sequential_views import SequentialViews
 from likewise.config import settings_from
 from likewise.data import Items, open_items
 from likewise.evaluation import knn_accuracy
-from likewise.fit import build_views
 from likewise.model import Model
 from likewise.training.loop import train
+from likewise.training.run import build_views
 from likewise.training.session import build_session
 
 

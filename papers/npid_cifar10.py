@@ -2,7 +2,7 @@
 
     python papers/npid_cifar10.py --full --objective softmax    # ResNet-18, 200 epochs: wants a GPU
     python papers/npid_cifar10.py --full --objective nce
-    python papers/npid_cifar10.py                               # small mode: the same code in seconds, on made-up images
+    python papers/npid_cifar10.py                              # small mode: seconds, on made-up images
 
 The recipe is the released code's: ResNet-18 with a 3×3 stem, 128 numbers, τ = 0.1, SGD lr 0.03 momentum 0.9 weight
 decay 5e-4, batches of 128, ×0.1 at epochs 120 and 160; crops of (0.2, 1) of the area, jitter 0.4 always, grayscale
@@ -21,9 +21,9 @@ import numpy as np
 
 from likewise.config import FitSettings, settings_from
 from likewise.evaluation.protocol import Protocol, evaluate, print_table, save_scores
-from likewise.fit import fit
 from likewise.methods import NPID
 from likewise.training.monitors import read_metrics
+from likewise.training.run import fit
 
 RECIPE = settings_from(
     {

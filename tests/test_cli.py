@@ -137,14 +137,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "likewise", "methods"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "likewise", "methods"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     assert process.stdout is not None
-    assert process.stderr is not None
     process.stdout.close()  # as `| head -0` does
-    assert process.stderr.read() == b""
-    assert process.wait() == 0
-    process.stderr.close()
+    process.stdout = None
+    assert process.communicate()[1] == b""
+    assert process.returncode == 0
 
 
 # End to end
@@ -221,6 +223,12 @@ def test_search_equals_cosines_by_hand(capsys: pytest.CaptureFixture[str]) -> No
     found = search(capsys, "run", "green/05 é.png", "--k", "10")
     assert [score for score, _ in found] == pytest.approx(np.sort(rows @ rows[query])[::-1][1:11], abs=1e-4)
     assert len(set(expected[:10]) & {name for _, name in found}) >= 9  # ties of printed digits aside
+
+
+def test_search_in_another_layer(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(place / "run", place / "deep")
+    assert main(["index", "deep", "photos", "--layer", "backbone"]) == 0
+    assert search(capsys, "deep", "photos/red/03 é.png", "-k", "1") == [(1.0, "red/03 é.png")]
 
 
 def test_search_among_vectors(capsys: pytest.CaptureFixture[str]) -> None:
@@ -323,7 +331,8 @@ def test_names_with_markup_are_shown_as_text(place: Path, tmp_path: Path) -> Non
     assert main(["report", str(tmp_path / "<i>run")]) == 0
     page = Page()
     page.feed((tmp_path / "<i>run/report.html").read_text())
-    assert not {"script", "i"} & set(page.tags)  # the names have these; the page has none of its own
+    assert not {"script", "i"} & set(page.tags)
+    assert page.tags.count("b") == 1  # the page's own, around the data's name
 
 
 def test_parquet_with_a_key_and_a_label_column(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

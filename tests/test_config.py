@@ -24,8 +24,8 @@ from likewise.config import (
 )
 from likewise.errors import LikewiseError
 from likewise.evaluation.protocol import Protocol
-from likewise.fit import CONFIG, fit, read_config, write_config
 from likewise.methods import METHODS
+from likewise.training.run import CONFIG, fit, read_config, write_config
 
 CLASSES = (ViewSettings, EncoderSettings, ObjectiveSettings, BankSettings, OptimSettings, FitSettings)
 NAMES = tuple(flatten(FitSettings()))

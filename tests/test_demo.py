@@ -10,17 +10,22 @@ from likewise import demo as module
 from likewise.cli import main
 from likewise.config import settings_from
 from likewise.data import Items
+from likewise.errors import Interrupted
 from likewise.model import load
 
 
+@pytest.fixture(scope="module")
+def digits() -> tuple[Items, Items]:
+    """Train and test, read once."""
+    return module.digits()
+
+
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One epoch on 200 of the digits, 80 to measure on."""
-    digits = module.digits
+def small(digits: tuple[Items, Items], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One epoch on 200 of the digits, 84 to measure on."""
 
     def few() -> tuple[Items, Items]:
-        train, test = digits()
-        return train.select(range(200)), test.select(range(80))
+        return digits[0].select(range(0, 4000, 20)), digits[1].select(range(0, 1000, 12))
 
     short = {"epochs": 1, "batch_size": 50, "encoder.dim": 16, "knn_epochs": 1, "knn_items": 100}
     monkeypatch.setattr(module, "SETTINGS", settings_from(short, module.SETTINGS))
@@ -44,20 +49,37 @@ def test_the_demo_measures_and_reports(tmp_path: Path, capsys: pytest.CaptureFix
     report = (out / "report.html").read_text()
     for text in (*rows, "untrained encoder", "data:image/png;base64,", "200 images"):
         assert text in report
-    assert "http" not in report
+    assert "://" not in report
     scores = {score["name"]: score["value"] for score in json.loads((out / "evaluation.json").read_text())}
     for few in ("", "/1-per-class", "/5-per-class", "/10-per-class"):
         assert {f"{name}/knn{few}" for name in ("raw", "untrained", "learned")} <= set(scores)
     assert 0.3 < scores["raw/knn"] <= 1  # digits: far above the 0.1 of chance
     assert load(out).epoch == 1
 
-    assert main(["demo", "--out", str(out)]) == 0  # replaces its own
-    assert main(["demo", "--out", str(tmp_path)]) == 2  # and nothing else
+
+@pytest.mark.usefixtures("small")
+def test_the_demo_replaces_its_own_folder_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise Interrupted("Stopped.")
+
+    monkeypatch.setattr(module, "fit", stop)
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for folder in (mine, other):
+        folder.mkdir()
+        (folder / "precious").touch()
+    (mine / "demo.txt").touch()
+    assert main(["demo", "--out", str(mine)]) == 130  # Ctrl-C while it trains: a sentence, no traceback
+    assert capsys.readouterr().err.endswith("likewise: Stopped.\n")
+    assert [path.name for path in mine.iterdir()] == ["demo.txt"]
+    assert main(["demo", "--out", str(other)]) == 2
     assert "was not made by the demo" in capsys.readouterr().err
+    assert (other / "precious").exists()
 
 
-def test_the_digits_are_real_and_the_test_digits_are_not_trained_on() -> None:
-    train, test = module.digits()
+def test_the_digits_are_real_and_the_test_digits_are_not_trained_on(digits: tuple[Items, Items]) -> None:
+    train, test = digits
     assert (len(train), len(test)) == (4000, 1000)
     assert train.values.shape == (4000, 28, 28, 3)
     assert not set(train.ids) & set(test.ids)
@@ -65,5 +87,3 @@ def test_the_digits_are_real_and_the_test_digits_are_not_trained_on() -> None:
     counts = np.bincount(np.asarray(test.labels))
     assert counts.min() > 60
     assert train.values.max() == 255
-    again, _ = module.digits()
-    assert again.ids == train.ids

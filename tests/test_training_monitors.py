@@ -13,11 +13,11 @@ from torch import nn
 from likewise.config import OptimSettings
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.fit import fit
 from likewise.training import loop
 from likewise.training.checkpoint import load_checkpoint
 from likewise.training.monitors import MetricsLog, Watch, measure, read_metrics, verdict
 from likewise.training.progress import TrainingProgress
+from likewise.training.run import fit
 from likewise.training.session import learning_rate
 
 SETTINGS: dict[str, Any] = {

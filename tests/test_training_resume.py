@@ -23,11 +23,11 @@ from likewise.cli import main
 from likewise.config import FitSettings, settings_from
 from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
-from likewise.fit import fit
 from likewise.model import load
 from likewise.training import checkpoint, loop
 from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.monitors import read_metrics
+from likewise.training.run import fit
 
 VECTORS: dict[str, Any] = {
     "encoder": {"name": "mlp", "hidden": 16, "dim": 8},
@@ -211,7 +211,7 @@ def test_random_numbers_of_ones_own_backbone_go_on(tmp_path: Path, monkeypatch: 
 FORKS = """
 import json, os, signal, sys, time, torch
 import torch._dynamo  # what a first step imports, once for all children
-import likewise.data.cache, likewise.data.sources, likewise.fit
+import likewise.data.cache, likewise.data.sources, likewise.training.run
 from likewise.cli import main
 from likewise.training import checkpoint, loop
 
@@ -496,7 +496,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(session)
         raise Killed
 
-    monkeypatch.setattr("likewise.fit.train", stop)
+    monkeypatch.setattr("likewise.training.run.train", stop)
     return seen
 
 

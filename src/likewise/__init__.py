@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from likewise.errors import LikewiseError, LikewiseWarning
     from likewise.evaluation import knn_accuracy, knn_classify
     from likewise.evaluation.protocol import Protocol, evaluate
-    from likewise.fit import fit
     from likewise.model import Model, load
     from likewise.search import Hit, Index
+    from likewise.training.run import fit
     from likewise.views import Views
 
 _HOME = {
@@ -37,7 +37,7 @@ _HOME = {
     "knn_classify": "evaluation",
     "Protocol": "evaluation.protocol",
     "evaluate": "evaluation.protocol",
-    "fit": "fit",
+    "fit": "training.run",
     "Model": "model",
     "load": "model",
     "Hit": "search",

@@ -188,7 +188,7 @@ _PARSERS: dict[str, tuple[str, Callable[[Parser, str], None]]] = {
 
 def _fit(arguments: Namespace, parser: Parser) -> int:
     from likewise.config import settings_from
-    from likewise.fit import fit
+    from likewise.training.run import fit
 
     given = arguments.as_dict()
     data, out, resume = given.pop("data"), given.pop("out"), given.pop("resume", False)

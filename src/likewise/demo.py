@@ -10,8 +10,8 @@ from likewise.config import FitSettings, OptimSettings, ViewSettings, settings_f
 from likewise.data import Items, open_items
 from likewise.errors import LikewiseError
 from likewise.evaluation.protocol import Protocol, evaluate, print_table, save_scores
-from likewise.fit import fit
 from likewise.report import write_report
+from likewise.training.run import fit
 
 SETTINGS: FitSettings = settings_from(
     {

@@ -22,8 +22,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             torch.save({"format": FORMAT, **state}, file)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
         cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = cause.strerror if isinstance(cause, OSError) else str(cause).splitlines()[0]
         raise LikewiseError(
-            f"could not write {path} ({str(cause).splitlines()[0]}); the last good checkpoint is kept. Free some space."
+            f"could not write {path} ({reason}); the last good checkpoint is kept. Free some space."
         ) from error
 
 

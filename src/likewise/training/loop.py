@@ -21,7 +21,7 @@ from likewise.model import Model
 from likewise.training.checkpoint import CHECKPOINT, save_checkpoint
 from likewise.training.monitors import MetricsLog, Watch, measure, verdict
 from likewise.training.progress import TrainingProgress
-from likewise.training.sampler import EpochSampler
+from likewise.training.sampler import EpochSampler, stable_seed
 from likewise.training.session import Session, learning_rate, train_step
 
 CHECK_STEPS = 10  # losses are read back every so many steps: reading each would stall an accelerator
@@ -53,11 +53,11 @@ def train(
     session.objective.train()
     saved_at = time.monotonic()
     with TrainingProgress(total, done=session.step, enabled=progress) as bar, stop_on_signal() as stop, closing(log):
-        for rows, images in batches(items, sampler, session.step, total, session.device):
+        for rows, seen in batches(items, sampler, views, session.step, total, session.device):
             rate = learning_rate(settings.optim, session.step, total)
             for group in session.optimizer.param_groups:
                 group["lr"] = rate
-            loss, queries = train_step(session, views, images, rows, settings.precision == "bf16")
+            loss, queries = train_step(session, seen, rows, settings.precision == "bf16")
             step = session.step
             watch.see(step, loss, rows)
 
@@ -91,23 +91,32 @@ def train(
 
 
 def batches(
-    items: Items, sampler: EpochSampler, start: int, stop: int, device: torch.device
+    items: Items, sampler: EpochSampler, views: ViewFunction, start: int, stop: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows, batch) of each step on ``device``, the next one read by a thread meanwhile."""
+    """(rows, views) of each step on ``device``; a thread reads and draws the next ones meanwhile.
 
-    def read(step: int) -> tuple[Tensor, Tensor]:
+    A step's views depend on (seed, step) alone, not on a generator's past: what was drawn ahead is not lost state.
+    """
+
+    def prepare(step: int) -> tuple[Tensor, Tensor]:
         rows = sampler.rows(step)
         batch = items.batch(rows)
-        return rows, batch.pin_memory() if device.type == "cuda" else batch
+        if device.type == "cuda":
+            batch = batch.pin_memory()
+        generator = torch.Generator().manual_seed(stable_seed(sampler.seed, "views", step))
+        seen = views(batch.to(device, non_blocking=True), generator)
+        if seen.ndim == 4:
+            seen = seen.contiguous(memory_format=torch.channels_last)
+        return rows.to(device, non_blocking=True), seen
 
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, start) if start < stop else None
+        ahead = reader.submit(prepare, start) if start < stop else None
         for step in range(start, stop):
             assert ahead is not None
-            rows, batch = ahead.result()
+            ready = ahead.result()
             if step + 1 < stop:
-                ahead = reader.submit(read, step + 1)
-            yield rows.to(device, non_blocking=True), batch.to(device, non_blocking=True)
+                ahead = reader.submit(prepare, step + 1)
+            yield ready
 
 
 def knn_is_due(settings: FitSettings, epoch: int) -> bool:

@@ -1,7 +1,14 @@
 """Which rows a step sees: a pure function of (n, batch_size, seed, step), so resuming needs the step alone."""
 
+from hashlib import blake2b
+
 import torch
 from torch import Tensor
+
+
+def stable_seed(seed: int, use: str, number: int) -> int:
+    """A seed for one use in one epoch or step. 32 bits, since torch's CPU generator looks at no more of them."""
+    return int.from_bytes(blake2b(f"{seed}/{use}/{number}".encode(), digest_size=4).digest(), "big")
 
 
 class EpochSampler:
@@ -24,7 +31,7 @@ class EpochSampler:
         """(B,) int64 rows of step ``step``. Cost: one permutation per epoch, n·8 bytes."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            generator = torch.Generator().manual_seed(stable_seed(self.seed, "order", epoch))
             order = torch.randperm(self.n, generator=generator)
             self._epoch, self._batches = epoch, torch.tensor_split(order, self.steps_per_epoch)
         return self._batches[place]

@@ -1,7 +1,6 @@
 """All the state of a run in one place: what is here is checkpointed, and nothing else matters."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,16 +179,11 @@ def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
     return optim.lr
 
 
-def train_step(
-    session: Session, views: Callable[[Tensor, torch.Generator], Tensor], images: Tensor, rows: Tensor, bf16: bool
-) -> tuple[Tensor, Tensor]:
+def train_step(session: Session, seen: Tensor, rows: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
     """One step of any method: a query looks up its key in a dictionary.
 
-    ``images`` is a batch as cached, ``rows`` (B,) the items' ids. Returns the loss and the queries (B, D), detached.
+    ``seen`` is a batch of views, ``rows`` (B,) the items' ids. Returns the loss and the queries (B, D), detached.
     """
-    seen = views(images, session.generator)  # float32: autocast is for the encoder alone
-    if seen.ndim == 4:
-        seen = seen.contiguous(memory_format=torch.channels_last)
     with torch.autocast(session.device.type, torch.bfloat16, enabled=bf16):
         queries = session.embedder(seen)  # (B, D) unit rows
     if session.bank is not None:
