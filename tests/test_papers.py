@@ -33,5 +33,5 @@ def test_npid_full_recipe_is_the_released_codes() -> None:
 def test_missing_data_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIKEWISE_DATA", str(tmp_path))
     monkeypatch.setattr("sys.argv", [str(SCRIPT), "--full"])
-    with pytest.raises(SystemExit, match="train.parquet is missing; point LIKEWISE_DATA"):
+    with pytest.raises(SystemExit, match=r"train\.parquet is missing; point LIKEWISE_DATA"):
         runpy.run_path(str(SCRIPT), run_name="__main__")
