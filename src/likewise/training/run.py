@@ -113,8 +113,7 @@ def write_config(folder: Path, settings: FitSettings) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / CONFIG) as file:
-            plain = json.loads(json.dumps(asdict(settings)))  # tuples to lists
-            file.write(yaml.safe_dump(plain, sort_keys=False).encode())
+            file.write(yaml.safe_dump(asdict(settings), sort_keys=False).encode())
     except OSError as error:
         raise LikewiseError(f"can't write the run folder {folder}: {error.strerror}; choose another --out.") from error
 
