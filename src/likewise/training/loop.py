@@ -93,8 +93,9 @@ def train(
 def batches(
     items: Items, sampler: EpochSampler, views: ViewFunction, start: int, stop: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows, views) of each step on ``device``; a thread reads and draws the next ones meanwhile.
+    """(rows, views) of each step on ``device``; for an accelerator a thread prepares the next ones meanwhile.
 
+    On a CPU that thread would only compete with the step for cores: preparing in turn is about a tenth quicker there.
     A step's views depend on (seed, step) alone, not on a generator's past: what was drawn ahead is not lost state.
     """
 
@@ -109,6 +110,9 @@ def batches(
             seen = seen.contiguous(memory_format=torch.channels_last)
         return rows.to(device, non_blocking=True), seen
 
+    if device.type == "cpu":
+        yield from map(prepare, range(start, stop))
+        return
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(prepare, start) if start < stop else None
         for step in range(start, stop):
