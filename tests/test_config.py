@@ -19,6 +19,7 @@ from likewise.config import (
     ViewSettings,
     check,
     closest,
+    decide,
     flatten,
     settings_from,
 )
@@ -312,3 +313,11 @@ def test_help_says_what_each_setting_is(capsys: pytest.CaptureFixture[str]) -> N
     for name in NAMES:
         assert re.search(rf" --{re.escape(name)} .*?\(type: ", text), name
     assert "NPID's accuracy stops growing at 128" in text
+
+
+def test_auto_is_exact_for_few_items_and_nce_for_many() -> None:
+    settings = FitSettings()
+    assert decide(settings, 10_000).objective.kind == "softmax"
+    assert decide(settings, 10_001).objective.kind == "nce"
+    asked = settings_from({"objective.kind": "nce"})
+    assert decide(asked, 10) is asked

@@ -31,6 +31,7 @@ from likewise.training.run import fit
 
 VECTORS: dict[str, Any] = {
     "encoder": {"name": "mlp", "hidden": 16, "dim": 8},
+    "objective.kind": "nce",
     "objective.noise": 24,
     "epochs": 4,
     "batch_size": 12,  # 40 items: 4 steps an epoch, 16 in all

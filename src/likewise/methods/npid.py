@@ -9,7 +9,7 @@ NPID = Method(
     alike="same instance: views of one item",
     dictionary="memory bank, a row per item (§3.2)",
     negatives="all n items (softmax), or m drawn uniformly (nce)",
-    objective="NCE (eq. 5–7) by default; exact non-parametric softmax (eq. 2); parametric softmax (eq. 1); "
+    objective="exact non-parametric softmax (eq. 2) up to 10,000 items, NCE (eq. 5–7) above; parametric (eq. 1); "
     "proximal term λ (eq. 9–10)",
     departures=(
         "cosine learning rate instead of ×0.1 at 120 and 160 of 200 epochs: better when the budget is short; "

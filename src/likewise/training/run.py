@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 from likewise import __version__
-from likewise.config import FitSettings, check, closest, flatten, settings_from
+from likewise.config import FitSettings, check, closest, decide, flatten, settings_from
 from likewise.data import Items, describe, open_items, write_skipped
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
@@ -61,6 +61,8 @@ def fit(
     )
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
+    settings = decide(settings, len(items))
+    write_config(folder, settings)
     with TrainingProgress(1, enabled=progress) as bar:
         bar.say(describe(items))
     model = Model.untrained(settings, items, backbone=backbone)

@@ -149,7 +149,7 @@ def build_session(settings: FitSettings, embedder: Embedder, items: Items, devic
 
 
 def build_objective(settings: ObjectiveSettings, n: int, dim: int, generator: torch.Generator) -> Objective:
-    """The objective named by ``settings.kind``."""
+    """The objective named by ``settings.kind``; auto, which ``config.decide`` replaces in a run, is NCE here."""
     if settings.kind == "parametric":
         return ParametricSoftmax(n, dim, scale=1 / settings.temperature)
     if settings.kind == "softmax":
