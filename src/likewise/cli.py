@@ -44,14 +44,14 @@ class Parser(ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns 0; 2 after a user's mistake (one sentence on stderr); 130 after Ctrl-C."""
-    parser, parsers = build_parser(method_in(sys.argv[1:] if arguments is None else arguments))
+    parser, _ = build_parser(method_in(sys.argv[1:] if arguments is None else arguments))
     namespace = parser.parse_args(arguments)
     command = namespace.command
     if command is None:
         parser.print_help()
         return 0
     try:
-        code = COMMANDS[command](namespace[command], parsers[command])
+        code = COMMANDS[command](namespace[command])
         sys.stdout.flush()
         return code
     except LikewiseError as error:
@@ -186,7 +186,7 @@ _PARSERS: dict[str, tuple[str, Callable[[Parser, str], None]]] = {
 }
 
 
-def _fit(arguments: Namespace, parser: Parser) -> int:
+def _fit(arguments: Namespace) -> int:
     from likewise.config import settings_from
     from likewise.training.run import fit
 
@@ -203,7 +203,7 @@ def _fit(arguments: Namespace, parser: Parser) -> int:
     return 0
 
 
-def _evaluate(arguments: Namespace, parser: Parser) -> int:
+def _evaluate(arguments: Namespace) -> int:
     from likewise.evaluation.protocol import Protocol, evaluate, print_table, save_scores
     from likewise.model import load
 
@@ -224,7 +224,7 @@ def _evaluate(arguments: Namespace, parser: Parser) -> int:
     return 0
 
 
-def _embed(arguments: Namespace, parser: Parser) -> int:
+def _embed(arguments: Namespace) -> int:
     from likewise.model import layer_named, load
     from likewise.search import write_embedding
 
@@ -234,7 +234,7 @@ def _embed(arguments: Namespace, parser: Parser) -> int:
     return 0
 
 
-def _index(arguments: Namespace, parser: Parser) -> int:
+def _index(arguments: Namespace) -> int:
     from likewise.model import INDEX, layer_named, load
 
     index = load(arguments.run).index(arguments.data, layer=layer_named(arguments.layer))
@@ -244,7 +244,7 @@ def _index(arguments: Namespace, parser: Parser) -> int:
     return 0
 
 
-def _search(arguments: Namespace, parser: Parser) -> int:
+def _search(arguments: Namespace) -> int:
     from likewise.model import search_run
 
     for hit in search_run(Path(arguments.run), arguments.query, arguments.k):
@@ -252,14 +252,14 @@ def _search(arguments: Namespace, parser: Parser) -> int:
     return 0
 
 
-def _report(arguments: Namespace, parser: Parser) -> int:
+def _report(arguments: Namespace) -> int:
     from likewise.report import write_report
 
     print(write_report(Path(arguments.run), data=arguments.data))
     return 0
 
 
-def _methods(arguments: Namespace, parser: Parser) -> int:
+def _methods(arguments: Namespace) -> int:
     for method in METHODS.values():
         print(f"{method.name}\n  paper       {method.paper}")
         print(f"  alike       {method.alike}\n  dictionary  {method.dictionary}")
@@ -268,14 +268,14 @@ def _methods(arguments: Namespace, parser: Parser) -> int:
     return 0
 
 
-def _demo(arguments: Namespace, parser: Parser) -> int:
+def _demo(arguments: Namespace) -> int:
     from likewise.demo import demo
 
     demo(Path(arguments.out))
     return 0
 
 
-COMMANDS: dict[str, Callable[[Namespace, Parser], int]] = {
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "fit": _fit,
     "evaluate": _evaluate,
     "embed": _embed,

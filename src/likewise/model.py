@@ -114,13 +114,11 @@ class Model:
         was_training = self.embedder.training
         self.embedder.eval()
         try:
-            width = self.embedder.dim if layer == "embedding" else self.embedder.feature_dim
-            rows = torch.empty(len(items), width)
+            rows = torch.empty(len(items), self.embedder.layers()[layer])
             for start in range(0, len(items), batch_size):
                 stop = min(start + batch_size, len(items))
                 batch = self.prepare(items.batch(torch.arange(start, stop)).to(device))
-                z = self.embedder(batch) if layer == "embedding" else self.embedder.features(batch)
-                rows[start:stop] = nn.functional.normalize(z.float(), dim=1).cpu()
+                rows[start:stop] = nn.functional.normalize(self.embedder.embed(batch, layer), dim=1).cpu()
                 if tick is not None:
                     tick(stop)
         finally:

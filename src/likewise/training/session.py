@@ -26,7 +26,7 @@ class Session:
         objective: the loss; its parameters and buffers (log Z) are part of the state.
         bank: the dictionary, one row per item; None where the keys are the objective's own parameters.
         optimizer: over embedder and objective.
-        generator: views, on the CPU.
+        generator: the bank's first rows and those of items that came later, on the CPU.
         noise_generator: NCE's noise, on the device.
         item_ids: names of the items, in row order.
         step: steps done.
