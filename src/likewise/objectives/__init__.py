@@ -1,5 +1,64 @@
-"""Objectives: pure functions of similarities, wrapped in small modules that hold their state."""
+"""Objectives: how within-class similarities s_p and between-class similarities s_n become a loss.
 
+All are called alike, ``objective(queries, ids)`` in a batch or ``objective(queries, ids, keys, key_ids)`` against a
+bank, a queue, a gathered batch or another modality, and are ordinary modules: parameters are trained and saved.
+"""
+
+from likewise.objectives.class_level import (
+    AMSoftmax,
+    ArcFace,
+    ASoftmax,
+    CircleClassifier,
+    CosFace,
+    L2Softmax,
+    LargeMarginSoftmax,
+    NormFace,
+    Softmax,
+    SphereFace,
+)
+from likewise.objectives.hinge import Contrastive, Margin, Triplet
 from likewise.objectives.instance import NCE, NonParametricSoftmax, ParametricSoftmax, proximal_penalty
+from likewise.objectives.pair import (
+    Circle,
+    InfoNCE,
+    MultiSimilarity,
+    NPair,
+    NTXent,
+    SupCon,
+    UnifiedPairSimilarity,
+)
+from likewise.objectives.reduction import Reduction
+from likewise.objectives.tuples import Angular, Histogram, LiftedStructure, from_pairs, from_triplets
 
-__all__ = ["NCE", "NonParametricSoftmax", "ParametricSoftmax", "proximal_penalty"]
+__all__ = [
+    "NCE",
+    "AMSoftmax",
+    "ASoftmax",
+    "Angular",
+    "ArcFace",
+    "Circle",
+    "CircleClassifier",
+    "Contrastive",
+    "CosFace",
+    "Histogram",
+    "InfoNCE",
+    "L2Softmax",
+    "LargeMarginSoftmax",
+    "LiftedStructure",
+    "Margin",
+    "MultiSimilarity",
+    "NPair",
+    "NTXent",
+    "NonParametricSoftmax",
+    "NormFace",
+    "ParametricSoftmax",
+    "Reduction",
+    "Softmax",
+    "SphereFace",
+    "SupCon",
+    "Triplet",
+    "UnifiedPairSimilarity",
+    "from_pairs",
+    "from_triplets",
+    "proximal_penalty",
+]

@@ -2,13 +2,16 @@
 
 Dimension legend: B queries, n keys (one per item), D dimensions, m noise samples.
 
-All three objectives are called alike, ``objective(queries, ids, keys, key_ids)``: ``ids`` (B,) int64 name each query's
-positive, ``key_ids`` (n,) int64 name the keys. Without ``key_ids`` a key's id is its row, as in a memory bank.
-The keys are a constant to the bank objectives: as in the paper, the gradient reaches the queries alone.
+All objectives here and in :mod:`likewise.objectives.sampled` are called alike, ``objective(queries, ids, keys,
+key_ids)``: ``ids`` (B,) int64 name each query's one positive, ``key_ids`` (n,) int64 name the keys. Without ``key_ids``
+a key's id is its row, as in a memory bank. A query whose id is below 0 has no positive and does not count.
+The keys are a constant to the bank objectives, NCE and NonParametricSoftmax: as in the paper, the gradient reaches the
+queries alone.
 """
 
 import math
-from typing import Literal
+from abc import abstractmethod
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +19,11 @@ from torch.nn import functional
 
 from likewise.errors import LikewiseError
 from likewise.kernels import at_least_float32, gathered_similarities, row_logsumexp
+from likewise.objectives.reduction import How, Reduction
 
 LogZ = Literal["exact", "ema", "first"]
 NoiseDraw = Literal["shared", "per-example"]
+DRAWS = ("shared", "per-example")
 
 
 def proximal_penalty(queries: Tensor, previous: Tensor) -> Tensor:
@@ -26,16 +31,66 @@ def proximal_penalty(queries: Tensor, previous: Tensor) -> Tensor:
     return (at_least_float32(queries) - at_least_float32(previous).detach()).square().sum(1)
 
 
-def rows_of(ids: Tensor, key_ids: Tensor | None) -> Tensor:
-    """The key row that carries each id: (B,) int64. Raises LikewiseError for an id that no key has."""
+def noise_contrastive(
+    positive: Tensor, noise: Tensor, shift: Tensor | float = 0.0, weights: Tensor | None = None
+) -> Tensor:
+    """The binary loss of data against noise, of each row: ``−log h(positive) − Σ_j log(1 − h(noise_j))``.
+
+    ``h(s) = P/(P + m P_n) = σ(s − shift)`` with ``P = e^s / Z`` and ``shift = log Z + log(m P_n)``, so the loss is
+    ``softplus(shift − positive) + Σ_j softplus(noise_j − shift)``. Noise-contrastive estimation (Gutmann and Hyvärinen
+    2010; NPID eq. 5–7) is this; word2vec's negative sampling is this with shift = 0, that is ``Z m P_n = 1``.
+
+    Args:
+        positive: (B,) logits of the positives, s/τ.
+        noise: (B, m) logits of the noise samples.
+        shift: a number or a tensor that broadcasts with both: uniform noise.
+        weights: (B, m) how often each sample counts; None: once.
+
+    Returns:
+        (B,).
+    """
+    push = functional.softplus(noise - shift)
+    return functional.softplus(shift - positive) + (push if weights is None else push * weights).sum(1)
+
+
+class Match(NamedTuple):
+    """Where each query's positive is among the keys.
+
+    Without ``key_ids`` an id is a row. Rows of queries that do not count point somewhere valid.
+    """
+
+    rows: Tensor  # (B,) int64, the positive's row
+    counted: Tensor  # (B,) bool, whether there is one
+    ids: Tensor  # (B,)
+    key_ids: Tensor | None  # (n,)
+
+    def hits(self, rows: Tensor) -> Tensor:
+        """(m,) or (B, m) rows of keys → (B, m) bool: whether the key has the query's own id."""
+        names = rows if self.key_ids is None else self.key_ids[rows]
+        return names == self.ids.unsqueeze(1)
+
+
+def rows_of(ids: Tensor, key_ids: Tensor | None, count: int) -> Tensor:
+    """The key row that carries each id, of ``count`` keys (the first of several): (B,) int64. Any row for ids below 0.
+
+    Raises LikewiseError for an id that no key has: without ``key_ids`` on the CPU alone, where looking does not wait
+    for the device; never in a compiled graph.
+    """
     if key_ids is None:
-        return ids
-    order = key_ids.argsort()
-    place = torch.searchsorted(key_ids[order], ids).clamp_(max=len(key_ids) - 1)
+        if not torch.compiler.is_compiling() and ids.device.type == "cpu" and bool((ids >= count).any()):
+            raise LikewiseError(
+                f"ids go up to {int(ids.max())} but there are {count} keys, whose ids are their rows; give key_ids too."
+            )
+        return ids.clamp(min=0)
+    order = key_ids.argsort(stable=True)
+    place = torch.searchsorted(key_ids[order], ids).clamp_(max=count - 1)
     rows = order[place]
-    missing = ids[key_ids[rows] != ids]
-    if len(missing):
-        raise LikewiseError(f"no key has the id of these queries: {missing[:5].tolist()}; update the dictionary first.")
+    if not torch.compiler.is_compiling():
+        missing = ids[(key_ids[rows] != ids) & (ids >= 0)]
+        if len(missing):
+            raise LikewiseError(
+                f"no key has the id of these queries: {missing[:5].tolist()}; update the dictionary first."
+            )
     return rows
 
 
@@ -44,60 +99,135 @@ def _check(queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None) -
         raise LikewiseError(
             f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must be (B, D) and (n, D) with the same D."
         )
+    if len(queries) == 0 or len(keys) == 0:
+        raise LikewiseError(f"{len(queries)} queries and {len(keys)} keys: an objective needs at least one of each.")
+    if not isinstance(ids, Tensor) or ids.ndim == 2:
+        raise LikewiseError(
+            "this objective knows one positive for each query: ids must be (B,) integers, not listed pairs or several "
+            "labels a row; InfoNCE and the other pair-level objectives take those."
+        )
     if ids.shape != queries.shape[:1]:
         raise LikewiseError(f"ids {tuple(ids.shape)} must be ({len(queries)},): one id per query.")
     if key_ids is not None and key_ids.shape != keys.shape[:1]:
         raise LikewiseError(f"key_ids {tuple(key_ids.shape)} must be ({len(keys)},): one id per key.")
+    for name, x in (("ids", ids), ("key_ids", key_ids)):
+        if x is not None and (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool):
+            raise LikewiseError(f"{name} are {x.dtype}; they must be integers, such as torch.int64.")
 
 
-def _positive_temperature(temperature: float) -> float:
-    if not temperature > 0:
+def positive_temperature(temperature: float) -> float:
+    """τ, or a LikewiseError."""
+    if not temperature > 0 or math.isinf(temperature):
         raise LikewiseError(f"temperature={temperature} must be above 0; NPID uses 0.07.")
     return temperature
 
 
-class NonParametricSoftmax(nn.Module):
+def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
+    """The value, or a LikewiseError that lists the known ones."""
+    if value not in known:
+        raise LikewiseError(f"{name}={value!r} must be one of {', '.join(map(repr, known))}.")
+    return value
+
+
+class InstanceObjective(nn.Module):
+    """What the objectives of one positive per query share: the call. Abstract: subclasses are final.
+
+    Args:
+        reduction: "mean", "sum" or "none" over the queries that count.
+    """
+
+    def __init__(self, reduction: How) -> None:
+        super().__init__()
+        self.reduce = Reduction(reduction, type(self).__name__, "a positive (their ids are below 0)")
+
+    def forward(self, queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None = None) -> Tensor:
+        """The loss of queries (B, D) whose positives are the keys (n, D) that ``ids`` (B,) name.
+
+        Args:
+            queries: (B, D), any floating dtype; similarities and sums are made in float32 at least.
+            ids: (B,) integers; below 0: the query has no positive and does not count.
+            keys: (n, D).
+            key_ids: (n,) integers; by default the row numbers, as in a memory bank.
+
+        Returns:
+            A float32 (or float64) scalar; (B,) with reduction "none".
+
+        Raises:
+            LikewiseError: shapes or dtypes that do not fit together, and an id that no key has.
+        """
+        return self.reduced_loss(queries, ids, keys, key_ids)
+
+    def reduced_loss(self, queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None) -> Tensor:
+        """Checks, finds the positives, and reduces :meth:`row_losses` over the queries that count."""
+        _check(queries, ids, keys, key_ids)
+        match = Match(rows_of(ids, key_ids, len(keys)), ids >= 0, ids, key_ids)
+        with torch.autocast(queries.device.type, enabled=False):
+            losses = self.row_losses(at_least_float32(queries), keys, match)
+            return self.reduce(torch.where(match.counted, losses, 0.0), match.counted)
+
+    @abstractmethod
+    def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
+        """The formula: (B,) losses of queries that are float32 at least."""
+
+
+class NonParametricSoftmax(InstanceObjective):
     """Non-parametric softmax over all n items (NPID eq. 2), exact.
 
-    ``−log P(i|v) = log Σ_j exp(v_j·v/τ) − v_i·v/τ``, mean over the batch, plus ``λ ‖v − v_i‖²`` (eq. 9) where asked.
+    ``−log P(i|v) = log Σ_j exp(v_j·v/τ) − v_i·v/τ``, plus ``λ ‖v − v_i‖²`` (eq. 9) where asked.
 
-    Relations: InfoNCE against the whole bank; what NCE (eq. 7) estimates as m → n. Chance level is log n.
+    Relations: InfoNCE against the whole bank; what NCE (eq. 7) estimates as m → n, and SampledSoftmax as its draws
+    grow. Chance level is log n.
     Departures: none; the paper trains it on CIFAR-10 only (n = 50,000) because of its cost.
     Cost: 4·B·n·D flops forwards with the gradient, B·(2048 + 2D) floats beyond the bank, whatever n is.
+    Paper: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, eq. 2.
 
     Args:
         temperature: τ.
         proximal: λ of the proximal term.
+        reduction: "mean", "sum" or "none" over the queries with a positive.
     """
 
-    def __init__(self, *, temperature: float = 0.07, proximal: float = 0.0) -> None:
-        super().__init__()
-        self.temperature = _positive_temperature(temperature)
+    def __init__(self, *, temperature: float = 0.07, proximal: float = 0.0, reduction: How = "mean") -> None:
+        super().__init__(reduction)
+        self.temperature = positive_temperature(temperature)
         self.proximal = proximal
 
-    def forward(self, queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None = None) -> Tensor:
-        """Scalar loss of queries (B, D), ids (B,), keys (n, D). Raises LikewiseError on mismatched shapes."""
-        _check(queries, ids, keys, key_ids)
-        queries = at_least_float32(queries)
+    def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
+        """Eq. 2; the keys are constant."""
         keys = keys.detach()
-        positives = keys[rows_of(ids, key_ids)].to(queries.dtype)  # (B, D)
+        positives = keys[match.rows].to(queries.dtype)  # (B, D)
         log_partition = row_logsumexp(queries, keys, 1 / self.temperature)  # (B,)
         loss = log_partition - (queries * positives).sum(1) / self.temperature
         if self.proximal:
             loss = loss + self.proximal * proximal_penalty(queries, positives)
-        return loss.mean()
+        return loss
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """The loss with two items, the positive's and one other, elementwise; unit rows."""
+        return functional.softplus((s_n - s_p) / self.temperature) + self.proximal * (2 - 2 * s_p)
 
     def chance(self, n: int) -> float:
         """The loss of an embedding that tells nothing apart: log n."""
         return math.log(n)
 
 
-class NCE(nn.Module):
+class NCE(InstanceObjective):
     """Noise-contrastive estimation of the non-parametric softmax (NPID eq. 5–7, with eq. 9–10's proximal term).
 
     With ``P(i|v) = exp(v_i·v/τ)/Z`` and uniform noise ``P_n``,
     ``h(i, v) = P(i|v) / (P(i|v) + m P_n(i)) = σ(v_i·v/τ − log Z − log(m P_n))`` and per query
-    ``J = −log h(i, v) − Σ_{j ~ noise} log(1 − h(j, v)) + λ ‖v − v_i‖²``; mean over the batch.
+    ``J = −log h(i, v) − Σ_{j ~ noise} log(1 − h(j, v)) + λ ‖v − v_i‖²``.
+
+    Relations: the binary loss is :func:`noise_contrastive`, which NegativeSampling uses with Z m P_n ≡ 1; tends to the
+    softmax's gradient as m grows.
+    Departures: Z is estimated as ``exp(s_i/τ) + (n−1)·mean_{j≠i} exp(s_j/τ)``, with the positive's term exact: once the
+    embedding is trained that term dominates Z and the plain ``n/m Σ exp`` of the paper (and the released code's, which
+    counts the positive as one of m + 1 samples) misses or overweights it. A one-time Z is wrong as soon as the bank
+    stops being noise, so "ema" is the default. The released code adds 1e-7 to denominators; log-sigmoids need none.
+    Cost: shared 2·B·m·D flops each way and B·m floats; per-example the same flops over B·m random rows. With "exact"
+    add NonParametricSoftmax's forward.
+    Paper: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, eqs. 5–10;
+    Gutmann and Hyvärinen, Noise-Contrastive Estimation, AISTATS 2010.
 
     Args:
         temperature: τ.
@@ -110,15 +240,9 @@ class NCE(nn.Module):
             of the first batch, then frozen, as released; "ema" follows it; "exact" sums over all keys at each step.
         log_z_decay: of the moving average of Z.
         proximal: λ.
-        generator: where noise is drawn from; on the keys' device. Default: torch's own.
-
-    Departures: Z is estimated as ``exp(s_i/τ) + (n−1)·mean_{j≠i} exp(s_j/τ)``, with the positive's term exact: once the
-    embedding is trained that term dominates Z and the plain ``n/m Σ exp`` of the paper (and the released code's, which
-    counts the positive as one of m + 1 samples) misses or overweights it. A one-time Z is wrong as soon as the bank
-    stops being noise, so "ema" is the default. The released code adds 1e-7 to denominators; log-sigmoids need none.
-    Relations: h is word2vec's negative sampling with m P_n Z ≡ 1; tends to the softmax's gradient as m grows.
-    Cost: shared 2·B·m·D flops each way and B·m floats; per-example the same flops over B·m random rows. With "exact"
-    add NonParametricSoftmax's forward.
+        generator: where noise is drawn from; on the keys' device. Default: torch's own, which a full compiled graph
+            needs.
+        reduction: "mean", "sum" or "none" over the queries with a positive.
     """
 
     log_z: Tensor
@@ -134,48 +258,54 @@ class NCE(nn.Module):
         log_z_decay: float = 0.95,
         proximal: float = 0.0,
         generator: torch.Generator | None = None,
+        reduction: How = "mean",
     ) -> None:
-        super().__init__()
+        super().__init__(reduction)
         if noise < 1:
             raise LikewiseError(f"noise={noise} must be at least 1; the paper uses 4096.")
         if not 0 <= log_z_decay < 1:
             raise LikewiseError(f"log_z_decay={log_z_decay} must be in [0, 1).")
-        self.temperature = _positive_temperature(temperature)
-        self.noise, self.draw, self.positive_in_noise = noise, draw, positive_in_noise
-        self.log_z_rule, self.log_z_decay, self.proximal = log_z, log_z_decay, proximal
+        self.temperature = positive_temperature(temperature)
+        self.noise, self.positive_in_noise = noise, positive_in_noise
+        self.draw, self.log_z_rule = one_of("draw", draw, DRAWS), one_of("log_z", log_z, ("exact", "ema", "first"))
+        self.log_z_decay, self.proximal = log_z_decay, proximal
         self.generator = generator
         self.register_buffer("log_z", torch.tensor(math.nan, dtype=torch.float64))
 
-    def forward(self, queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None = None) -> Tensor:
-        """Scalar loss of queries (B, D), ids (B,), keys (n, D); in training mode also moves ``log_z``.
+    def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
+        """Eqs. 7 and 10; the keys are constant. In training mode also moves ``log_z``.
 
-        Raises LikewiseError on mismatched shapes and when there are fewer than two keys.
+        Raises LikewiseError when there are fewer than two keys.
         """
-        _check(queries, ids, keys, key_ids)
-        queries, keys, n = at_least_float32(queries), keys.detach(), len(keys)
+        keys, n = keys.detach(), len(keys)
         if n < 2:
             raise LikewiseError(f"NCE needs at least 2 keys to draw noise from, got {n}.")
-        own = rows_of(ids, key_ids)  # (B,)
-        previous = keys[own].to(queries.dtype)  # (B, D)
+        previous = keys[match.rows].to(queries.dtype)  # (B, D)
         rows = self._draw(len(queries), n, keys.device)  # (m,) or (B, m)
         scaled = queries / self.temperature
         positive = (scaled * previous).sum(1)  # (B,), v_i·v/τ
         noise = self._similarities(scaled, keys, rows)  # (B, m)
-        other = rows != own.unsqueeze(1)  # (B, m)
-        if self.training or self.log_z.isnan():
-            self._update_log_z(queries, keys, positive.detach(), noise.detach(), other)
+        other = rows != match.rows.unsqueeze(1)  # (B, m)
+        if self.training or torch.compiler.is_compiling() or self.log_z.isnan():
+            self._update_log_z(queries, keys, positive.detach(), noise.detach(), other, match.counted)
 
-        log_noise = self._log_noise_density(n)  # log(m P_n)
-        shift = self.log_z.to(queries.dtype) + log_noise
-        penalty = functional.softplus(noise - shift)  # −log(1 − h)
-        if self.positive_in_noise:
-            push = penalty.sum(1)
-        else:  # samples that hit the positive are dropped; the others are uniform over the rest: reweigh to m of them
-            push = (penalty * other).sum(1) * self.noise / other.sum(1).clamp(min=1)
-        loss = functional.softplus(shift - positive) + push  # −log h, plus the noise
+        weights = None
+        if not self.positive_in_noise:  # what hits the positive is dropped; the others are uniform: m of them again
+            weights = other * (self.noise / other.sum(1, keepdim=True).clamp(min=1).to(queries.dtype))
+        shift = self.log_z.to(queries.dtype) + self._log_noise_density(n)
+        loss = noise_contrastive(positive, noise, shift, weights)
         if self.proximal:
             loss = loss + self.proximal * proximal_penalty(queries, previous)
-        return loss.mean()
+        return loss
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """The loss with one of the m noise samples shown, elementwise; unit rows.
+
+        Assumes Z = n, as for an embedding whose logits are 0 on average, whatever n is: the shift is then log m.
+        """
+        positive, noise = s_p.reshape(-1) / self.temperature, s_n.reshape(-1, 1) / self.temperature
+        loss = noise_contrastive(positive, noise, math.log(self.noise))
+        return loss.reshape(s_p.shape) + self.proximal * (2 - 2 * s_p)
 
     def chance(self, n: int) -> float:
         """The loss where P(i|v) = 1/n, so h = 1/(m+1): log(m + 1) + m log(1 + 1/m)."""
@@ -194,8 +324,11 @@ class NCE(nn.Module):
         return gathered_similarities(queries, keys, rows)
 
     @torch.no_grad()
-    def _update_log_z(self, queries: Tensor, keys: Tensor, positive: Tensor, noise: Tensor, other: Tensor) -> None:
-        if self.log_z_rule == "first" and not self.log_z.isnan():
+    def _update_log_z(
+        self, queries: Tensor, keys: Tensor, positive: Tensor, noise: Tensor, other: Tensor, counted: Tensor
+    ) -> None:
+        """One step of ``log_z`` by the queries that count; without branches on data when compiled."""
+        if self.log_z_rule == "first" and not torch.compiler.is_compiling() and not self.log_z.isnan():
             return
         if self.log_z_rule == "exact":
             per_query = row_logsumexp(queries, keys, 1 / self.temperature)
@@ -203,45 +336,66 @@ class NCE(nn.Module):
             count = other.sum(1).clamp(min=1).to(noise.dtype)
             others = noise.masked_fill(~other, -torch.inf).logsumexp(1) - count.log() + math.log(len(keys) - 1)
             per_query = torch.logaddexp(positive, others)
-        estimate = per_query.double().logsumexp(0) - math.log(len(per_query))
-        if self.log_z_rule == "ema" and not self.log_z.isnan():
+        rows = counted.sum().clamp(min=1).double()
+        estimate = per_query.double().masked_fill(~counted, -torch.inf).logsumexp(0) - rows.log()
+        followed = estimate
+        if self.log_z_rule == "first" or not self.training:
+            followed = self.log_z
+        elif self.log_z_rule == "ema" and self.log_z_decay:
             decay = self.log_z_decay
-            estimate = (
-                torch.logaddexp(self.log_z + math.log(decay), estimate + math.log1p(-decay)) if decay else estimate
-            )
-        self.log_z.copy_(estimate)
+            followed = torch.logaddexp(self.log_z + math.log(decay), estimate + math.log1p(-decay))
+        moved = torch.where(self.log_z.isnan(), estimate, followed)
+        self.log_z.copy_(torch.where(counted.any(), moved, self.log_z))
 
 
-class ParametricSoftmax(nn.Module):
+class ParametricSoftmax(InstanceObjective):
     """Softmax with a weight vector per item (NPID eq. 1): the baseline that the non-parametric one replaces.
 
-    ``−log P(i|v) = log Σ_j exp(w_j·v) − w_i·v``, mean over the batch.
+    ``−log P(i|v) = log Σ_j exp(w_j·v) − w_i·v``.
 
     ``keys`` are this module's own ``weight`` (n, D), an ordinary parameter: train it, save it, decay it.
-    Cost: 6·B·n·D flops forwards and backwards, and n·D floats of dense gradient.
+
+    Relations: NonParametricSoftmax has the items' own features for w; Softmax of the class level is this over classes.
+    Chance level is log n.
     Departures: eq. 1 has no temperature; since our v has unit length, ``scale`` (default 1) may stand for one.
+    Cost: 6·B·n·D flops forwards and backwards, and n·D floats of dense gradient.
+    Paper: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, eq. 1.
 
     Args:
         n: how many items.
         dim: D.
         scale: multiplies w_j·v.
         generator: for the initial weights, uniform in ±1/√D.
+        reduction: "mean", "sum" or "none" over the queries with a positive.
     """
 
-    def __init__(self, n: int, dim: int, *, scale: float = 1.0, generator: torch.Generator | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        n: int,
+        dim: int,
+        *,
+        scale: float = 1.0,
+        generator: torch.Generator | None = None,
+        reduction: How = "mean",
+    ) -> None:
+        super().__init__(reduction)
         self.scale = scale
         self.weight = nn.Parameter((torch.rand(n, dim, generator=generator) * 2 - 1) / math.sqrt(dim))
 
     def forward(
         self, queries: Tensor, ids: Tensor, keys: Tensor | None = None, key_ids: Tensor | None = None
     ) -> Tensor:
-        """Scalar loss of queries (B, D), ids (B,) in [0, n). ``keys`` default to ``self.weight``."""
-        keys = self.weight if keys is None else keys
-        _check(queries, ids, keys, key_ids)
-        queries = at_least_float32(queries)
-        own = keys[rows_of(ids, key_ids)].to(queries.dtype)
-        return (row_logsumexp(queries, keys, self.scale) - self.scale * (queries * own).sum(1)).mean()
+        """As of every instance objective; ``keys`` default to ``self.weight``, and have a gradient."""
+        return self.reduced_loss(queries, ids, self.weight if keys is None else keys, key_ids)
+
+    def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
+        """Eq. 1."""
+        own = keys[match.rows].to(queries.dtype)
+        return row_logsumexp(queries, keys, self.scale) - self.scale * (queries * own).sum(1)
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """The loss with two items, the positive's and one other, elementwise; unit features and weights."""
+        return functional.softplus(self.scale * (s_n - s_p))
 
     def chance(self, n: int) -> float:
         """The loss of an embedding that tells nothing apart: log n."""

@@ -1,0 +1,243 @@
+"""Which pairs are alike: positives and negatives of a query, decided by ids, one tile of rows at a time.
+
+Dimension legend: Q queries, K keys, L labels per row, R rows of a tile, C columns of a tile's positive part.
+Nothing of size Q×K exists here: a relation is asked for the masks of a few rows.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+
+
+class Masks(NamedTuple):
+    """Positives and negatives of R rows among K keys.
+
+    Where every row has one label, its positives are few and come as columns: ``positive`` marks those of ``columns``
+    that are. Otherwise ``columns`` is None and ``positive`` marks the keys themselves.
+    """
+
+    columns: Tensor | None  # (R, P) int64
+    positive: Tensor  # (R, P) bool, or (R, K) without columns
+    negative: Tensor  # (R, K) bool
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Positives and negatives by ids: a pair is positive when the ids agree, and a query never meets itself.
+
+    Rows and keys are sorted by id where there is one label a row, so that a tile's positives are neighbours.
+
+    Args:
+        ids: (Q,) integer, or (Q, L) for several labels a row: alike when any label agrees. Below 0: no label.
+        key_ids: (K,) or (K, L), likewise.
+        own: (Q,) the key row of each query itself, which it never meets (−1: not among the keys); None: no query is.
+    """
+
+    ids: Tensor
+    key_ids: Tensor
+    own: Tensor | None
+
+    def _named(self) -> tuple[Tensor, Tensor]:
+        """Ids and key ids where an unlabelled row agrees with itself alone."""
+        ids, key_ids = self.ids, self.key_ids
+        if ids.ndim == key_ids.ndim == 1:
+            alone = -1 if self.own is None else torch.where(self.own < 0, -1, -2 - self.own)
+            places = torch.arange(len(key_ids), device=key_ids.device)
+            return torch.where(ids < 0, alone, ids), torch.where(key_ids < 0, -2 - places, key_ids)
+        return torch.where(ids < 0, -1, ids), torch.where(key_ids < 0, -2, key_ids)
+
+    @cached_property
+    def query_order(self) -> Tensor | None:
+        """The permutation that sorts the queries by id; None where rows stay as they are."""
+        ids, key_ids = self._named()
+        return ids.argsort(stable=True) if ids.ndim == key_ids.ndim == 1 else None
+
+    @cached_property
+    def key_order(self) -> Tensor | None:
+        """The permutation that sorts the keys by id; the queries' own where they are the keys."""
+        if self.query_order is None or self.ids is self.key_ids:
+            return self.query_order
+        return self._named()[1].argsort(stable=True)
+
+    @cached_property
+    def _sorted(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Ids, key ids and own columns in sorted order."""
+        (ids, key_ids), own = self._named(), self.own
+        if self.query_order is None or self.key_order is None:
+            return ids, key_ids, own
+        if own is not None:
+            place = torch.empty_like(self.key_order)
+            place[self.key_order] = torch.arange(len(place), device=place.device)
+            own = own[self.query_order]
+            own = torch.where(own < 0, own, place[own.clamp(min=0)])
+        return ids[self.query_order], key_ids[self.key_order], own
+
+    @cached_property
+    def _classes(self) -> tuple[Tensor, Tensor]:
+        """For each sorted query, the sorted keys that have its id: (Q,) first and (Q,) last + 1."""
+        ids, key_ids, _ = self._sorted
+        return torch.searchsorted(key_ids, ids), torch.searchsorted(key_ids, ids, right=True)
+
+    def masks(self, start: int, stop: int) -> Masks:
+        """The masks of sorted queries ``start`` to ``stop`` among the sorted keys."""
+        ids, key_ids, own = self._sorted
+        own = None if own is None else own[start:stop]
+        if self.query_order is None:
+            return Masks(None, *_masks(ids[start:stop], key_ids, own))
+        first, last = (x[start:stop, None] for x in self._classes)
+        width = max(1, int((last - first).max()))
+        columns = torch.minimum(first + torch.arange(width, device=ids.device), (last - 1).clamp(min=0))  # (R, P)
+        same = first + torch.arange(width, device=ids.device) < last
+        negative = torch.ones(stop - start, len(key_ids), dtype=torch.bool, device=ids.device)  # (R, K)
+        negative.scatter_(1, columns, (first == last).expand_as(columns))
+        return Masks(columns, same if own is None else same & (columns != own[:, None]), negative)
+
+    def whole(self) -> Masks:
+        """The masks of all rows at once, in the given order: (Q, K) both. The naive twin of the tiles."""
+        return Masks(None, *_masks(*self._named(), self.own))
+
+    def transposed(self) -> "Relation":
+        """The keys' view: who are the queries that each key is alike to."""
+        if self.own is None or self.key_ids is self.ids:
+            return Relation(self.key_ids, self.ids, self.own)
+        back = self.own.new_full((len(self.key_ids),), -1)
+        present = self.own >= 0
+        back[self.own[present]] = present.nonzero().squeeze(1)
+        return Relation(self.key_ids, self.ids, back)
+
+    def select(self, rows: Tensor) -> "Relation":
+        """The same relation for some of the queries, repeated at will."""
+        return Relation(self.ids[rows], self.key_ids, None if self.own is None else self.own[rows])
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Positives and negatives by explicit lists; every other pair is neither. See ``objectives.from_triplets``.
+
+    Args:
+        positive: (P, 2) int64, rows of (query, key).
+        negative: (M, 2) int64, likewise.
+        queries: Q.
+        keys: K.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    queries: int
+    keys: int
+    query_order: None = None
+    key_order: None = None
+
+    def masks(self, start: int, stop: int) -> Masks:
+        """The masks of queries ``start`` to ``stop``."""
+        return Masks(None, *(self._mask(pairs, start, stop) for pairs in self._sorted))
+
+    def whole(self) -> Masks:
+        """The masks of all rows at once: (Q, K) both."""
+        return self.masks(0, self.queries)
+
+    def transposed(self) -> "Listed":
+        """The keys' view."""
+        return Listed(self.positive.flip(1), self.negative.flip(1), self.keys, self.queries)
+
+    def select(self, rows: Tensor) -> "Listed":
+        """The same relation for some of the queries, repeated at will."""
+        return Listed(_repeat(self.positive, rows), _repeat(self.negative, rows), len(rows), self.keys)
+
+    @cached_property
+    def _sorted(self) -> tuple[Tensor, Tensor]:
+        """Both lists, by query."""
+        return tuple(pairs[pairs[:, 0].argsort(stable=True)] for pairs in (self.positive, self.negative))  # type: ignore[return-value]
+
+    def _mask(self, pairs: Tensor, start: int, stop: int) -> Tensor:
+        mask = torch.zeros(stop - start, self.keys, dtype=torch.bool, device=pairs.device)
+        first, last = torch.searchsorted(pairs[:, 0].contiguous(), torch.tensor([start, stop], device=pairs.device))
+        mine = pairs[first:last]
+        mask[mine[:, 0] - start, mine[:, 1]] = True
+        return mask
+
+
+def _repeat(pairs: Tensor, rows: Tensor) -> Tensor:
+    """Pairs of the chosen rows, under their new row numbers."""
+    pairs = pairs[pairs[:, 0].argsort(stable=True)]
+    first = torch.searchsorted(pairs[:, 0].contiguous(), rows)
+    count = torch.searchsorted(pairs[:, 0].contiguous(), rows, right=True) - first
+    new = torch.arange(len(rows), device=rows.device).repeat_interleave(count)
+    offset = torch.arange(len(new), device=rows.device) - (count.cumsum(0) - count).repeat_interleave(count)
+    return torch.stack([new, pairs[first.repeat_interleave(count) + offset, 1]], 1)
+
+
+def _masks(ids: Tensor, key_ids: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Positives and negatives, (R, C) both; ``own`` (R,) are columns."""
+    same = _same(ids, key_ids)
+    if own is None:
+        return same, ~same
+    self_pair = torch.arange(len(key_ids), device=ids.device) == own[:, None]
+    return same & ~self_pair, ~(same | self_pair)
+
+
+def _same(ids: Tensor, key_ids: Tensor) -> Tensor:
+    """(R,) or (R, L) against (C,) or (C, L): (R, C) bool, true where any label agrees. L² passes over the tile."""
+    if ids.ndim == 1 and key_ids.ndim == 1:
+        return ids[:, None] == key_ids
+    mask = torch.zeros(len(ids), len(key_ids), dtype=torch.bool, device=ids.device)
+    for label in ids.reshape(len(ids), -1).unbind(1):
+        for key_label in key_ids.reshape(len(key_ids), -1).unbind(1):
+            mask |= label[:, None] == key_label
+    return mask
+
+
+def relate(
+    queries: Tensor, ids: "Tensor | Listed", keys: Tensor | None, key_ids: Tensor | None, own: Tensor | None
+) -> "Relation | Listed":
+    """The relation behind ``objective(queries, ids, keys, key_ids, own=...)``.
+
+    Without keys the queries are the keys and each is its own. Raises LikewiseError on shapes and dtypes that cannot be.
+    """
+    count = len(queries) if keys is None else len(keys)
+    if queries.ndim != 2 or (keys is not None and (keys.ndim != 2 or keys.shape[1] != queries.shape[1])):
+        shapes = f"queries {tuple(queries.shape)}" + ("" if keys is None else f" and keys {tuple(keys.shape)}")
+        raise LikewiseError(f"{shapes} must be (Q, D) and (K, D) with the same D.")
+    if len(queries) == 0 or count == 0:
+        raise LikewiseError(f"{len(queries)} queries and {count} keys: an objective needs at least one of each.")
+    if isinstance(ids, Listed):
+        if (ids.queries, ids.keys) != (len(queries), count):
+            raise LikewiseError(
+                f"the listed pairs join {ids.queries} queries and {ids.keys} keys, but {len(queries)} and {count} came."
+            )
+        return ids
+    _check_ids("ids", ids, len(queries), "query")
+    if keys is None:
+        if key_ids is not None or own is not None:
+            raise LikewiseError("key_ids and own say something about keys: give keys too, or neither.")
+        return Relation(ids, ids, torch.arange(len(queries), device=queries.device))
+    key_ids = torch.arange(count, device=keys.device) if key_ids is None else key_ids
+    _check_ids("key_ids", key_ids, count, "key")
+    if own is not None:
+        _check_ids("own", own, len(queries), "query")
+    return Relation(ids, key_ids, own)
+
+
+def _check_ids(name: str, ids: Tensor, rows: int, what: str) -> None:
+    if ids.ndim not in (1, 2) or len(ids) != rows:
+        raise LikewiseError(f"{name} {tuple(ids.shape)} must be ({rows},), one per {what}, or ({rows}, L).")
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise LikewiseError(f"{name} are {ids.dtype}; they must be integers, such as torch.int64.")
+
+
+def positive_pairs(relation: "Relation | Listed", queries: int, tile_rows: int) -> Tensor:
+    """All positive pairs, (M, 2) int64 of (query, key), in the given order of rows."""
+    found = []
+    for start in range(0, queries, tile_rows):
+        columns, positive, _ = relation.masks(start, min(start + tile_rows, queries))
+        row, place = positive.nonzero(as_tuple=True)
+        found.append(torch.stack([row + start, place if columns is None else columns[row, place]], 1))
+    pairs = torch.cat(found)
+    if relation.query_order is not None and relation.key_order is not None:
+        pairs = torch.stack([relation.query_order[pairs[:, 0]], relation.key_order[pairs[:, 1]]], 1)
+    return pairs

@@ -1,0 +1,362 @@
+"""Pair-level objectives: within-class similarities s_p up, between-class similarities s_n down (Sun et al. 2020).
+
+Dimension legend: Q queries, K keys, D dimensions; in a rule R rows of a tile, C columns that hold its positives.
+
+Every class here is one rule, ``rows``: the loss of an anchor from its similarities ``s_p`` (R, C) and ``s_n`` (R, K)
+and their masks. :mod:`likewise.rows` evaluates it in tiles, or whole as its naive twin. Rows are expected on the unit
+sphere, unless the class says otherwise; distances are Euclidean there, ``D² = 2 − 2s``.
+"""
+
+import math
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from likewise.alike import Listed, Relation, relate
+from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.kernels import at_least_float32
+from likewise.objectives.reduction import How, Reduction
+from likewise.rows import masked_logsumexp, row_losses, softplus
+
+Distance = Literal["euclidean", "squared"]
+BOTH = "a positive and a negative: put several items of several classes in each batch"
+SQUARE_FLOOR = 1e-8  # of a squared distance under a root: distances below 1e-4 have no gradient, and none is infinite
+
+
+def positive_number(name: str, value: float, advice: str) -> float:
+    """The value, or a LikewiseError that names it."""
+    if not value > 0 or math.isinf(value):
+        raise LikewiseError(f"{name}={value} must be above 0; {advice}.")
+    return value
+
+
+def found(*logsumexps: Tensor) -> Tensor:
+    """(R,) bool: the anchors whose log-sum-exps all had something to sum; cheaper than asking their masks."""
+    return torch.stack([x != -torch.inf for x in logsumexps]).all(0)
+
+
+def mean_over(values: Tensor, mask: Tensor) -> Tensor:
+    """(R,) means of the masked values, 0 where there are none."""
+    return torch.where(mask, values, 0.0).sum(1) / mask.sum(1).clamp(min=1)
+
+
+class _Distance(torch.autograd.Function):
+    """√(2 − 2s) with one matrix of its own, which the gradient needs and nothing else."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, similarities: Tensor) -> Tensor:
+        result = similarities.mul(-2).add_(2).clamp_(min=SQUARE_FLOOR).sqrt_()
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        result: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
+        slope = torch.addcdiv(grad.new_zeros(()), grad, result, value=-1)
+        return slope.masked_fill_(result <= math.sqrt(SQUARE_FLOOR), 0.0)
+
+
+def distance(similarities: Tensor, kind: Distance = "euclidean") -> Tensor:
+    """Distance of unit rows: ``D² = 2 − 2s``, or its root with D² at least 1e-8, where the gradient stops."""
+    if kind == "squared" or torch.compiler.is_compiling():
+        squared = 2 - 2 * similarities
+        return squared if kind == "squared" else squared.clamp(min=SQUARE_FLOOR).sqrt()
+    result: Tensor = _Distance.apply(similarities)  # type: ignore[no-untyped-call]
+    return result
+
+
+class PairObjective(nn.Module):
+    """What the pair-level objectives share: the call. Abstract: subclasses are final and define :meth:`rows`.
+
+    Args:
+        reduction: see :class:`likewise.objectives.Reduction`.
+        need: what an anchor needs to count, in words.
+        unit_rows: warn, once, when the queries are not of unit length.
+    """
+
+    def __init__(self, reduction: How, need: str = BOTH, *, unit_rows: bool = True) -> None:
+        super().__init__()
+        self.reduce = Reduction(reduction, type(self).__name__, need)
+        self.unit_rows = unit_rows
+
+    def forward(
+        self,
+        queries: Tensor,
+        ids: Tensor | Listed,
+        keys: Tensor | None = None,
+        key_ids: Tensor | None = None,
+        *,
+        own: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of queries (Q, D) among themselves, or against keys (K, D).
+
+        Args:
+            queries: (Q, D) unit rows, any floating dtype; similarities and sums are made in float32 at least.
+            ids: (Q,) integers, or (Q, L) for several labels a row (alike when any agrees; below 0: no label); or a
+                relation from ``from_triplets`` or ``from_pairs``.
+            keys: (K, D) unit rows of a bank, a queue, a gathered batch or another modality.
+            key_ids: (K,) or (K, L); by default the row numbers, as in a memory bank.
+            own: (Q,) the key row of each query itself, which it never meets, −1 for none: for a gathered batch.
+
+        Returns:
+            A float32 (or float64) scalar; (Q,) with reduction "none".
+
+        Raises:
+            LikewiseError: shapes or dtypes that do not fit together.
+        """
+        relation = relate(queries, ids, keys, key_ids, own)
+        if self.unit_rows and not torch.compiler.is_compiling():
+            self._check_unit_rows(queries)
+        return self.reduce(*self.losses(queries, ids, keys, relation))
+
+    def losses(
+        self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
+    ) -> tuple[Tensor, Tensor]:
+        """(Q,) losses and which count. Classes whose loss joins several rows say their own."""
+        ahead = self.reduce.how != "none"
+        return row_losses(self.rows, queries, keys, relation, self.row_inputs(queries, ids), ahead=ahead)
+
+    def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
+        """What :meth:`rows` needs of each row beyond similarities; nothing unless a class says so."""
+        return ()
+
+    @abstractmethod
+    def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula: (R,) losses of the anchors, and which of them count."""
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """The loss of an anchor with one positive and one negative, elementwise: what ``likewise figure`` draws."""
+        one = torch.ones(s_p.numel(), 1, dtype=torch.bool)
+        return self.rows(s_p.reshape(-1, 1), one, s_n.reshape(-1, 1), one)[0].reshape(s_p.shape)
+
+    def _check_unit_rows(self, queries: Tensor) -> None:
+        self.unit_rows = False  # once
+        furthest = (at_least_float32(queries.detach()).norm(dim=1) - 1).abs().max()
+        if furthest > 0.05:
+            warnings.warn(
+                f"{type(self).__name__}: the queries are not unit rows (a length is off by {float(furthest):.3g}). "
+                "Pass torch.nn.functional.normalize(queries); the loss takes q·k for the cosine. (Said once.)",
+                LikewiseWarning,
+                stacklevel=3,
+            )
+
+
+class UnifiedPairSimilarity(PairObjective):
+    """The unified loss that class-level and pair-level learning share (Sun et al. 2020, eq. 1).
+
+    ``L = log[1 + Σ_i Σ_j exp(γ (s_n^j − s_p^i + m))] = softplus(lse_j γ(s_n^j + m) + lse_i −γ s_p^i)`` for each anchor.
+
+    Relations: with class proxies as keys (one positive) AM-softmax with s = γ; then m = 0 NormFace; then γ = 1 and
+    inner products softmax. L/γ tends to the triplet hinge of the hardest pair, [max(s_n − s_p + m)]₊, as γ → ∞.
+    Circle re-weighs each similarity by its distance from its optimum.
+    Departures: none.
+    Cost: one row reduction: 6·Q·K·D flops, a tile of memory.
+    Paper: Sun et al., Circle Loss, CVPR 2020, eq. 1.
+
+    Args:
+        gamma: γ, the scale.
+        margin: m.
+        reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
+    """
+
+    def __init__(self, *, gamma: float = 80.0, margin: float = 0.4, reduction: How = "mean") -> None:
+        super().__init__(reduction)
+        self.gamma, self.margin = positive_number("gamma", gamma, "the Circle paper uses 80 to 256"), margin
+
+    def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 1."""
+        pull = masked_logsumexp(s_p, positive, -self.gamma)
+        push = masked_logsumexp(s_n, negative, self.gamma) + self.gamma * self.margin
+        return softplus(pull + push), found(pull, push)
+
+
+class Circle(PairObjective):
+    """Circle loss (Sun et al. 2020, eq. 6): each similarity is paced by how far it is from its optimum.
+
+    ``L = log[1 + Σ_j exp(γ α_n^j (s_n^j − Δ_n)) Σ_i exp(−γ α_p^i (s_p^i − Δ_p))]`` with ``α_p = [O_p − s_p]₊``,
+    ``α_n = [s_n − O_n]₊`` taken as constants, ``O_p = 1 + m, O_n = −m, Δ_p = 1 − m, Δ_n = m``.
+    The decision boundary is the circle ``s_n² + (1 − s_p)² = 2m²``; trained pairs are expected at s_p > 1 − m, s_n < m.
+
+    Relations: UnifiedPairSimilarity with per-similarity weights; CircleClassifier is its class-level form.
+    Departures: none. α carries no gradient, as eqs. 9–10 need; with it, gradients would be 1.4 to 1.5 times larger.
+    Per anchor; TinyZeaMays' code pools all pairs of the batch in one log-sum-exp.
+    Cost: one row reduction: 6·Q·K·D flops, a tile of memory.
+    Paper: Sun et al., Circle Loss, CVPR 2020, eq. 6.
+
+    Args:
+        gamma: γ; the paper's 80 for retrieval, 128 for re-identification, 256 for faces.
+        margin: m; the paper's 0.4 for retrieval, 0.25 for the others.
+        reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
+    """
+
+    def __init__(self, *, gamma: float = 80.0, margin: float = 0.4, reduction: How = "mean") -> None:
+        super().__init__(reduction)
+        self.gamma, self.margin = positive_number("gamma", gamma, "the paper uses 80 to 256"), margin
+
+    def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 6."""
+        m = self.margin
+        alpha_p, alpha_n = (1 + m - s_p.detach()).clamp_(min=0), (s_n.detach() + m).clamp_(min=0)
+        pull = masked_logsumexp(alpha_p * (s_p - (1 - m)), positive, -self.gamma)
+        push = masked_logsumexp(alpha_n * (s_n - m), negative, self.gamma)
+        return softplus(pull + push), found(pull, push)
+
+
+class InfoNCE(PairObjective):
+    """InfoNCE, also NT-Xent: pick the positive among the negatives, as softmax cross-entropy at temperature τ.
+
+    ``positives="each"``: ``mean over p of −log[e^{s_p/τ} / (e^{s_p/τ} + Σ_n e^{s_n/τ})]``, each positive alone against
+    the negatives; ``"sum"``: ``−log[Σ_p e^{s_p/τ} / (Σ_p e^{s_p/τ} + Σ_n e^{s_n/τ})]``, any positive will do. With one
+    positive they are the same: MoCo's eq. 1 against a queue, SimCLR's NT-Xent over the 2N views of a batch.
+
+    Relations: at τ = 1 on raw features N-pair; against a whole bank NonParametricSoftmax; "sum" is
+    UnifiedPairSimilarity at γ = 1/τ and m = 0. SupCon keeps the other positives in each denominator.
+    Chance level with K keys is log K with one positive.
+    Departures: SimCLR's repository adds up the losses of the two views (twice this); v3 of MoCo multiplies by 2τ.
+    Cost: one row reduction: 6·Q·K·D flops, a tile of memory.
+    Paper: van den Oord et al. 2018; He et al., MoCo, CVPR 2020, eq. 1; Chen et al., SimCLR, ICML 2020.
+
+    Args:
+        temperature: τ; MoCo 0.07, MoCo v2 0.2, SimCLR 0.1 to 0.5.
+        positives: how an anchor's several positives enter.
+        reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
+    """
+
+    def __init__(
+        self, *, temperature: float = 0.1, positives: Literal["each", "sum"] = "each", reduction: How = "mean"
+    ) -> None:
+        super().__init__(reduction)
+        if positives not in ("each", "sum"):
+            raise LikewiseError(f"positives={positives!r} must be 'each' or 'sum'.")
+        self.temperature = positive_number("temperature", temperature, "MoCo uses 0.07, SimCLR 0.1 to 0.5")
+        self.positives = positives
+
+    def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """MoCo eq. 1 per positive, or with their sum."""
+        pull, push = s_p / self.temperature, masked_logsumexp(s_n, negative, 1 / self.temperature)
+        if self.positives == "sum":
+            losses = softplus(push - masked_logsumexp(pull, positive))
+        else:
+            losses = mean_over(softplus(push[:, None] - pull), positive)
+        return losses, positive.any(1) & found(push)
+
+
+NTXent = InfoNCE
+
+
+class SupCon(PairObjective):
+    """Supervised contrastive loss (Khosla et al. 2020, eq. 2, L_out).
+
+    ``L = −1/|P| Σ_p log[e^{s_p/τ} / Σ_{a ≠ i} e^{s_a/τ}]``: every other row, alike or not, is in the denominator.
+
+    Relations: InfoNCE "each" leaves the anchor's other positives out of the denominator; with one positive the two are
+    the same. An anchor with positives and no negatives counts here.
+    Departures: the paper's code scales the loss by τ/τ_base, 1 at its defaults; here there is no such factor.
+    Cost: one row reduction: 6·Q·K·D flops, a tile of memory.
+    Paper: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2.
+
+    Args:
+        temperature: τ; the paper's 0.1 (its code's default is 0.07).
+        reduction: "mean", "sum" or "none" over the anchors with a positive.
+    """
+
+    def __init__(self, *, temperature: float = 0.1, reduction: How = "mean") -> None:
+        super().__init__(reduction, "a positive")
+        self.temperature = positive_number("temperature", temperature, "the paper uses 0.1")
+
+    def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 2."""
+        pull = s_p / self.temperature
+        everything = torch.logaddexp(
+            masked_logsumexp(pull, positive), masked_logsumexp(s_n, negative, 1 / self.temperature)
+        )
+        return everything - mean_over(pull, positive), positive.any(1)
+
+
+class NPair(PairObjective):
+    """Multi-class N-pair loss (Sohn 2016, eq. 8) with its penalty on the features' length.
+
+    ``L = log[1 + Σ_n exp(f·f_n − f·f_p)]``, averaged over the anchor's positives, plus ``λ ‖f‖²``. The features are
+    raw: not normalised.
+
+    Relations: InfoNCE "each" at τ = 1 on inner products, plus the penalty.
+    Departures: the paper takes one pair per class; any number of positives does here. pytorch-metric-learning's N-pair
+    normalises the rows by default, which is InfoNCE at τ = 1.
+    Cost: one row reduction: 6·Q·K·D flops, a tile of memory.
+    Paper: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NIPS 2016, eq. 8 and §3.2.3.
+
+    Args:
+        penalty: λ of ``‖f‖²``, of each query.
+        reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
+    """
+
+    def __init__(self, *, penalty: float = 0.002, reduction: How = "mean") -> None:
+        super().__init__(reduction, unit_rows=False)
+        self.penalty = penalty
+
+    def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
+        """``λ ‖f‖²`` of each query, (Q,)."""
+        return (self.penalty * at_least_float32(queries).square().sum(1),)
+
+    def rows(  # type: ignore[override]
+        self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, penalty: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Eq. 8 and the penalty."""
+        push = masked_logsumexp(s_n, negative)
+        return mean_over(softplus(push[:, None] - s_p), positive) + penalty, positive.any(1) & found(push)
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """log(1 + exp(s_n − s_p)), elementwise, without the penalty."""
+        return softplus(s_n - s_p)
+
+
+class MultiSimilarity(PairObjective):
+    """Multi-similarity loss (Wang et al. 2019, eq. 15) with its mining (eqs. 11–12).
+
+    ``L = 1/α log[1 + Σ_P exp(−α(s − λ))] + 1/β log[1 + Σ_N exp(β(s − λ))]`` over the pairs that mining keeps: a
+    negative when ``s_n > min_P s_p − ε``, a positive when ``s_p < max_N s_n + ε``. Mining has no gradient.
+
+    Relations: with ε = None (no mining) two independent soft maxima; UnifiedPairSimilarity joins them in one.
+    Departures: defaults are pytorch-metric-learning's (2, 50, 0.5); the paper has λ = 1, the authors' code β = 40 and
+    λ = 0.5, and drops positives with s ≥ 1 − 1e-5. Mean over the anchors with a positive and a negative; the authors'
+    code divides by the batch.
+    Cost: one row reduction and two row extrema: 6·Q·K·D flops, a tile of memory.
+    Paper: Wang et al., Multi-Similarity Loss with General Pair Weighting, CVPR 2019, eqs. 11, 12, 15.
+
+    Args:
+        alpha: α, of the positives.
+        beta: β, of the negatives.
+        base: λ.
+        epsilon: ε of the mining; None: no mining.
+        reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 2.0,
+        beta: float = 50.0,
+        base: float = 0.5,
+        epsilon: float | None = 0.1,
+        reduction: How = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.alpha, self.beta = positive_number("alpha", alpha, "2 here"), positive_number("beta", beta, "50 here")
+        self.base, self.epsilon = base, epsilon
+
+    def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 15 over the pairs of eqs. 11–12."""
+        hardest_p = torch.where(positive, s_p.detach(), torch.inf).amin(1, keepdim=True)
+        hardest_n = torch.where(negative, s_n.detach(), -torch.inf).amax(1, keepdim=True)
+        if self.epsilon is not None:
+            positive = positive & (s_p < hardest_n + self.epsilon)
+            negative = negative & (s_n > hardest_p - self.epsilon)
+        pull = softplus(masked_logsumexp(s_p, positive, -self.alpha) + self.alpha * self.base)
+        push = softplus(masked_logsumexp(s_n, negative, self.beta) - self.beta * self.base)
+        return pull / self.alpha + push / self.beta, (hardest_p.isfinite() & hardest_n.isfinite()).squeeze(1)

@@ -1,0 +1,54 @@
+"""How the losses of the rows become the loss of the batch: defined once, for every objective."""
+
+import warnings
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError, LikewiseWarning
+
+How = Literal["mean", "sum", "none"]
+
+
+class Reduction:
+    """Mean, sum or none over the rows that counted.
+
+    A row counts when it has what its loss needs (say a positive and a negative); the others have loss 0 and no
+    gradient. "mean" divides the sum by the number of rows that counted (0 when none did), whatever their loss is;
+    "none" returns one loss per row. When fewer than half of the rows count, a warning says so, once.
+
+    Args:
+        how: "mean", "sum" or "none".
+        owner: the objective's name, for the warning.
+        need: what a row needs to count, and what to do, for the warning.
+    """
+
+    def __init__(self, how: How, owner: str, need: str) -> None:
+        if how not in ("mean", "sum", "none"):
+            raise LikewiseError(f"reduction={how!r} must be 'mean', 'sum' or 'none'.")
+        self.how, self.owner, self.need = how, owner, need
+        self.calls, self.warned = 0, False
+
+    def __call__(self, losses: Tensor, counted: Tensor) -> Tensor:
+        """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses."""
+        if not torch.compiler.is_compiling():
+            self._watch(counted)
+        if self.how == "none":
+            return losses
+        return losses.sum() / counted.sum().clamp(min=1) if self.how == "mean" else losses.sum()
+
+    def _watch(self, counted: Tensor) -> None:
+        """Looks at every call on the CPU; elsewhere, where looking waits for the device, at calls 1, 2, 4, 8, ..."""
+        self.calls += 1
+        if self.warned or (counted.device.type != "cpu" and self.calls & (self.calls - 1)):
+            return
+        number = int(counted.sum())
+        if 2 * number < len(counted):
+            self.warned = True
+            warnings.warn(
+                f"{self.owner}: {number} of {len(counted)} anchors counted in this batch; the others have no "
+                f"gradient, as each needs {self.need}. (Said once.)",
+                LikewiseWarning,
+                stacklevel=4,
+            )
