@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import gathered_similarities, row_logsumexp
 from likewise.objectives import NCE, NonParametricSoftmax, ParametricSoftmax, proximal_penalty
+from likewise.objectives.instance import LogZ, NoiseDraw
+from likewise.objectives.reduction import How
 
 N, DIM, BATCH, TAU = 37, 6, 5, 0.2
 
@@ -282,16 +284,168 @@ def test_permuting_the_batch_changes_nothing(case: tuple[Tensor, Tensor, Tensor]
         torch.testing.assert_close(make()(queries[order], ids[order], keys), loss, rtol=1e-12, atol=0)
 
 
+def every_objective(reduction: How = "mean") -> dict[str, NonParametricSoftmax | NCE | ParametricSoftmax]:
+    """Each kind, ready for ``objective(queries, ids, keys)`` with draws of seed 0."""
+
+    def nce(draw: NoiseDraw, inside: bool, rule: LogZ) -> NCE:
+        generator = torch.Generator().manual_seed(0)
+        kind = NCE(
+            temperature=TAU,
+            noise=16,
+            draw=draw,
+            positive_in_noise=inside,
+            log_z=rule,
+            proximal=2.0,
+            generator=generator,
+            reduction=reduction,
+        )
+        kind.log_z.fill_(3.1)
+        return kind.eval()
+
+    return {
+        "softmax": NonParametricSoftmax(temperature=TAU, proximal=2.0, reduction=reduction),
+        "nce": nce("shared", True, "ema"),
+        "per-example": nce("per-example", False, "exact"),
+        "parametric": ParametricSoftmax(N, DIM, scale=5.0, reduction=reduction),
+    }
+
+
+KINDS = tuple(every_objective())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reductions_and_queries_without_a_positive(case: tuple[Tensor, Tensor, Tensor], kind: str) -> None:
+    queries, _, keys = case
+    ids = torch.tensor([3, -1, 36, 11, -5])
+    counted = ids >= 0
+    rows = every_objective("none")[kind](queries, ids, keys)
+    assert rows.shape == (BATCH,)
+    assert torch.equal(rows != 0, counted)
+    total, mean = (every_objective(how)[kind](queries, ids, keys) for how in ("sum", "mean"))
+    torch.testing.assert_close(total, rows.sum(), rtol=1e-14, atol=0)
+    torch.testing.assert_close(mean, rows.sum() / 3, rtol=1e-14, atol=0)
+    assert torch.equal(gradient(mean, queries)[0].any(1), counted)
+    names = torch.arange(N) + 50
+    named = every_objective("none")[kind](queries, torch.where(counted, ids + 50, -1), keys, names)
+    torch.testing.assert_close(named, rows, rtol=1e-14, atol=0)
+    none = every_objective("sum")[kind](queries, torch.arange(BATCH), keys) * 0
+    with pytest.warns(LikewiseWarning, match="0 of 5 anchors counted"):
+        assert torch.equal(every_objective()[kind](queries, torch.full((BATCH,), -1), keys), none)
+
+
+def test_log_z_is_of_the_queries_that_count(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    queries, ids, keys = case
+    ids = torch.where(torch.arange(BATCH) < 3, ids, -1)
+    nce = NCE(temperature=TAU, noise=4, log_z="exact")
+    nce(queries, ids, keys)
+    assert float(nce.log_z) == pytest.approx(true_log_z(queries[:3].detach(), keys), rel=1e-12)
+    with pytest.warns(LikewiseWarning):
+        nce(queries * 2, torch.full((BATCH,), -1), keys)
+    assert float(nce.log_z) == pytest.approx(true_log_z(queries[:3].detach(), keys), rel=1e-12), "nobody: it stays"
+
+
+@pytest.mark.parametrize("rule", ["first", "ema", "exact"])
+def test_log_z_in_evaluation_is_estimated_once_if_it_must(case: tuple[Tensor, Tensor, Tensor], rule: LogZ) -> None:
+    queries, ids, keys = case
+    nce = NCE(temperature=TAU, noise=8, log_z=rule).eval()
+    assert nce(queries, ids, keys).isfinite()
+    before = nce.log_z.clone()
+    assert nce(-queries, ids, keys).isfinite()
+    assert torch.equal(nce.log_z, before)
+
+
+def test_log_z_moves_by_its_decay(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Z ← d·Z + (1 − d)·Z of the batch; d = 0 keeps the batch's."""
+    queries, ids, keys = case
+    for decay in (0.0, 0.9):
+        nce = NCE(temperature=TAU, noise=8, log_z_decay=decay)
+        torch.manual_seed(1)
+        batch = NCE(temperature=TAU, noise=8)
+        batch(queries, ids, keys)
+        nce.log_z.fill_(2.0)
+        torch.manual_seed(1)
+        nce(queries, ids, keys)
+        expected = decay * math.exp(2.0) + (1 - decay) * math.exp(float(batch.log_z))
+        assert math.exp(float(nce.log_z)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_changes_nothing(kind: str, dtype: torch.dtype) -> None:
+    queries, keys, ids = unit(BATCH, 1, dtype).requires_grad_(), unit(N, 2, dtype), torch.arange(BATCH)
+    plain = every_objective()[kind](queries, ids, keys)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = every_objective()[kind](queries, ids, keys)
+    assert torch.equal(cast, plain)
+    assert cast.dtype == torch.float32
+    assert torch.equal(*(gradient(loss, queries)[0] for loss in (cast, plain)))
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("rule", ["first", "ema", "exact", "softmax", "parametric"])
+def test_compiled_whole(rule: str, mode: str) -> None:
+    """One graph, the moving log Z included; two steps, so that Z is once new and once followed."""
+    torch.compiler.reset()  # the limit of recompilations is of `forward`, which the objectives share
+    results, ids = [], torch.tensor([3, -1, 36, 11, 20])
+    for compiled in (False, True):
+        objective = (
+            NonParametricSoftmax(temperature=TAU)
+            if rule == "softmax"
+            else ParametricSoftmax(N, DIM, generator=torch.Generator().manual_seed(0))
+            if rule == "parametric"
+            else NCE(
+                temperature=TAU,
+                noise=16,
+                draw="per-example" if rule == "first" else "shared",
+                log_z=rule,  # type: ignore[arg-type]
+                positive_in_noise=rule != "ema",
+            )
+        )
+        objective.train(mode == "train")
+        call = torch.compile(objective, fullgraph=True, backend="aot_eager") if compiled else objective
+        torch.manual_seed(0)
+        for step in (1.0, 0.5):
+            queries, keys = (unit(BATCH, 1, torch.float32) * step).requires_grad_(), unit(N, 2, torch.float32)
+            loss = call(queries, ids, keys)
+            results.append((loss.detach(), *gradient(loss, queries), *(b.clone() for b in objective.buffers())))
+    for eager, traced in zip(results[:2], results[2:], strict=True):
+        torch.testing.assert_close(traced, eager)
+
+
+def test_pair_losses_are_their_formulas() -> None:
+    s_p, s_n = torch.linspace(-1, 1, 6).double().reshape(2, 3), torch.linspace(0.9, -0.4, 6).double().reshape(2, 3)
+    softmax = -torch.log(torch.exp(s_p / TAU) / (torch.exp(s_p / TAU) + torch.exp(s_n / TAU)))
+    torch.testing.assert_close(NonParametricSoftmax(temperature=TAU).pair_loss(s_p, s_n), softmax)
+    torch.testing.assert_close(ParametricSoftmax(2, 3, scale=1 / TAU).pair_loss(s_p, s_n), softmax)
+    m, n = 16, 100
+    p, q = torch.exp(s_p / TAU) / n, torch.exp(s_n / TAU) / n  # Z = n
+    expected = -torch.log(p / (p + m / n)) - torch.log(1 - q / (q + m / n)) + 3 * (2 - 2 * s_p)
+    torch.testing.assert_close(NCE(temperature=TAU, noise=m, proximal=3.0).pair_loss(s_p, s_n), expected)
+
+
+ONES = torch.ones(2, 3)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: NCE(noise=0), "noise=0 must be at least 1"),
         (lambda: NCE(log_z_decay=1.0), "log_z_decay=1.0"),
         (lambda: NonParametricSoftmax(temperature=0.0), "temperature=0.0 must be above 0"),
-        (lambda: NCE()(torch.ones(2, 3), torch.arange(2), torch.ones(1, 3)), "at least 2 keys"),
+        (lambda: NCE()(torch.ones(2, 3), torch.zeros(2).long(), torch.ones(1, 3)), "at least 2 keys"),
         (lambda: NCE()(torch.ones(2, 3), torch.arange(2), torch.ones(5, 4)), "same D"),
         (lambda: NCE()(torch.ones(2, 3), torch.arange(3), torch.ones(5, 3)), "one id per query"),
         (lambda: NCE()(torch.ones(2, 3), torch.arange(2), torch.ones(5, 3), torch.arange(4)), "one id per key"),
+        (lambda: NCE()(ONES, torch.arange(2), ONES, torch.arange(2.0)), "key_ids are torch.float32"),
+        (lambda: NCE()(ONES, torch.zeros(2), ONES), "ids are torch.float32"),
+        (lambda: NCE()(ONES, torch.zeros(2, 2).long(), ONES), "one positive for each query"),
+        (lambda: NonParametricSoftmax()(ONES, torch.tensor([0, 2]), ONES), "ids go up to 2 but there are 2 keys"),
+        (lambda: NonParametricSoftmax()(ONES[:0], torch.arange(0), ONES), "0 queries and 2 keys"),
+        (lambda: ParametricSoftmax(2, 3)(ONES, torch.tensor([0, 2])), "ids go up to 2"),
+        (lambda: NCE(draw="each"), "draw='each' must be one of"),  # type: ignore[arg-type]
+        (lambda: NCE(log_z="never"), "log_z='never' must be one of"),  # type: ignore[arg-type]
+        (lambda: NonParametricSoftmax(reduction="max"), "reduction='max'"),  # type: ignore[arg-type]
+        (lambda: NonParametricSoftmax(temperature=math.inf), "temperature=inf"),
     ],
 )
 def test_misuse_is_one_sentence(call: object, message: str) -> None:

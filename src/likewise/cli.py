@@ -10,6 +10,7 @@ from typing import ClassVar, NoReturn
 
 from jsonargparse import SUPPRESS, ArgumentParser, Namespace
 
+from likewise.catalogue import fitting
 from likewise.config import FitSettings, closest, flatten
 from likewise.errors import Interrupted, LikewiseError
 from likewise.methods import METHODS
@@ -170,6 +171,24 @@ def _add_methods(parser: Parser, method: str) -> None:
     pass
 
 
+def _add_figure(parser: Parser, method: str) -> None:
+    parser.add_argument("name", type=str, help="an objective, such as circle or am-softmax; all for every one")
+    parser.add_argument(
+        "--out", type=str, default=None, help="OUT.png and OUT.svg; for all a folder; default: the objective's name"
+    )
+    parser.add_argument(
+        "--set",
+        type=str,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="the objective's parameters, as in --set gamma=80 margin=0.25",
+    )
+    parser.add_argument(
+        "--range", type=float, nargs=2, default=[-1.0, 1.0], help="lowest and highest similarity drawn: -1 1, or 0 1"
+    )
+
+
 def _add_demo(parser: Parser, method: str) -> None:
     parser.add_argument("--out", type=str, default="runs/demo", help="run folder, made anew")
 
@@ -181,7 +200,11 @@ _PARSERS: dict[str, tuple[str, Callable[[Parser, str], None]]] = {
     "index": ("Index DATA for search.", _add_index),
     "search": ("Print the ids and scores of the items most alike to QUERY.", _add_search),
     "report": ("Write RUN/report.html: curves, neighbours, a map.", _add_report),
-    "methods": ("List the methods with their four choices and papers.", _add_methods),
+    "methods": (
+        "List the methods with their four choices and papers, and which objectives fit which data.",
+        _add_methods,
+    ),
+    "figure": ("Draw an objective: loss, gradients, decision boundary, where descent ends.", _add_figure),
     "demo": ("Train on 5,000 handwritten digits without labels, and measure.", _add_demo),
 }
 
@@ -265,6 +288,22 @@ def _methods(arguments: Namespace) -> int:
         print(f"  alike       {method.alike}\n  dictionary  {method.dictionary}")
         print(f"  negatives   {method.negatives}\n  objective   {method.objective}")
         print("".join(f"  departs     {line}\n" for line in method.departures), end="")
+    print("\nWhat is known about the data, and the objectives that fit (see likewise figure, docs/objectives.md):\n")
+    print("\n".join(fitting()))
+    return 0
+
+
+def _figure(arguments: Namespace) -> int:
+    from likewise.figure import draw_all, draw_named
+
+    low, high = arguments.range
+    if arguments.name.lower() != "all":
+        print(draw_named(arguments.name, arguments.out, arguments.set, (low, high)))
+        return 0
+    if arguments.set:
+        raise LikewiseError("--set gives the parameters of one objective; name that one instead of all.")
+    for drawn in draw_all(Path(arguments.out or "figures"), (low, high)):
+        print(drawn, flush=True)
     return 0
 
 
@@ -283,5 +322,6 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "search": _search,
     "report": _report,
     "methods": _methods,
+    "figure": _figure,
     "demo": _demo,
 }

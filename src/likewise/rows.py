@@ -9,7 +9,7 @@ twin: that is :func:`naive_row_losses`.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from likewise.kernels import at_least_float32
 Rule = Callable[..., tuple[Tensor, Tensor]]
 TILE_FLOATS = 1 << 20  # 4 MiB a matrix; a rule holds about ten at once
 LEAST_ROWS = 16
+FUSED_BACKEND = "inductor"
 
 
 def row_losses(
@@ -124,7 +125,7 @@ class _Sweep:
         row_inputs: Sequence[Tensor],
     ) -> None:
         _keep_pages()
-        self.rule = _fused(rule) if queries.is_cuda and _has_triton() else rule
+        self.rule = _fused(rule) if can_fuse(queries.device) else rule
         self.relation, self.tile_rows = relation, tile_rows
         self.order, self.key_order = relation.query_order, relation.key_order
         self.queries = reordered(queries.detach(), self.order)
@@ -215,15 +216,16 @@ def _keep_pages() -> None:
 
 
 @cache
-def _has_triton() -> bool:
+def can_fuse(device: torch.device) -> bool:
+    """Whether rules are compiled to fused kernels there: a device that Triton is at hand for."""
     from torch.utils._triton import has_triton
 
-    return bool(has_triton())
+    return device.type != "cpu" and bool(has_triton())
 
 
-@cache
+@lru_cache(maxsize=64)
 def _fused(rule: Rule) -> Rule:
-    return torch.compile(rule, dynamic=True)
+    return torch.compile(rule, dynamic=True, backend=FUSED_BACKEND)
 
 
 class _MaskedLogSumExp(torch.autograd.Function):

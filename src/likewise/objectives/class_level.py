@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from likewise.errors import LikewiseError
 from likewise.kernels import SHORTEST, at_least_float32, row_logsumexp
@@ -126,9 +127,28 @@ class ClassObjective(nn.Module):
         return length * self.target(similarity / _nonzero(length))
 
 
+class _Unit(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = length.masked_fill(length < SHORTEST, 1.0).reciprocal()
+        result = x * inverse
+        ctx.save_for_backward(result, inverse)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        result, inverse = ctx.saved_tensors  # type: ignore[attr-defined]
+        along = (grad * result).sum(-1, keepdim=True)
+        projected: Tensor = torch.addcmul(grad, result, along, value=-1) * inverse
+        return projected
+
+
 def unit(x: Tensor) -> Tensor:
     """Rows at unit length; rows shorter than 1e-12 stay as they are, so that their gradient is finite and small."""
-    return x / _nonzero(_length(x))
+    result: Tensor = _Unit.apply(x)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _length(x: Tensor) -> Tensor:

@@ -1,0 +1,139 @@
+"""Writes docs/objectives.md from the objectives' docstrings and the catalogue, and with --figures their figures too.
+
+python docs/generate_objectives.py --figures
+
+The page's test fails when the page is older than the docstrings; the figures are drawn again only when asked.
+"""
+
+import inspect
+import re
+import sys
+from inspect import Parameter, signature
+from pathlib import Path
+
+from likewise.catalogue import BOUNDARIES, ENTRIES, KNOWN, Entry
+from likewise.figure import build, draw
+
+PAGE = Path(__file__).parent / "objectives.md"
+FIGURES = Path(__file__).parent / "objectives"
+COMMAND = "python docs/generate_objectives.py --figures"
+GRID = 64  # cells per side of the heat maps: a figure stays near 60 kB
+SECTIONS = ("Relations", "Departures", "Cost", "Paper")
+LEVELS = {
+    "pair": ("Pairs within a batch, or against keys", "the similarities are those of other items"),
+    "class": ("Classes", "each class has a proxy, trained along; the similarities are cosines with the proxies"),
+    "instance": ("Items as classes, and sampling", "every item is a class of its own; the keys are a row for each"),
+}
+
+
+def sections(known: Entry) -> dict[str, str]:
+    """The docstring's parts: "" what it is and its equation, "Relations" ..., "Args", each Markdown but for Args."""
+    text = inspect.cleandoc(known.load().__doc__ or "")
+    parts: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        head = re.match(r"(Relations|Departures|Cost|Paper|Args): ?", line)
+        if head:
+            name, line = head.group(1), line[head.end() :]
+        parts[name] = f"{parts.get(name, '')}{line}\n"
+    return {
+        name: inspect.cleandoc("\n" + part) if name == "Args" else markdown(part.strip())
+        for name, part in parts.items()
+    }
+
+
+def markdown(text: str) -> str:
+    """The docstrings' markup: roles and double back-ticks become single ones. A first word begins with a capital."""
+    text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text)
+    if re.match(r"[a-z]{2,}\b", text):
+        text = text[0].upper() + text[1:]
+    return text.replace("``", "`")
+
+
+def arguments(known: Entry) -> dict[str, str]:
+    """Each documented parameter with its text on one line."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in sections(known).get("Args", "").splitlines():
+        start = re.match(r"(\w+): ?(.*)", line)
+        if start:
+            name, found[start.group(1)] = start.group(1), start.group(2)
+        elif name and line.strip():
+            found[name] += f" {line.strip()}"
+    return {name: text.replace("``", "`") for name, text in found.items()}
+
+
+def parameters(known: Entry) -> str:
+    """A table of parameter, default and meaning."""
+    told = arguments(known)
+    lines = ["| parameter | default | |", "|-|-|-|"]
+    for name, parameter in signature(known.load()).parameters.items():
+        default = "" if parameter.default is Parameter.empty else f"`{parameter.default!r}`"
+        lines.append(f"| `{name}` | {default} | {cell(told[name])} |")
+    return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    """Text that does not end a table's cell."""
+    return text.replace("|", r"\|")
+
+
+def link(name: str) -> str:
+    """A link to the objective's section."""
+    return f"[{name}](#{name.lower()})"
+
+
+def table() -> str:
+    """From what is known about the data to the objectives that fit."""
+    lines = ["| what I know about my data | what fits, the first to try first | how to call it |", "|-|-|-|"]
+    for row in KNOWN:
+        fits = ", ".join(map(link, row.objectives))
+        lines.append(f"| {cell(row.data)} | {fits} | `{cell(row.call)}`<br>{cell(row.why)} |")
+    return "\n".join(lines)
+
+
+def section(known: Entry) -> str:
+    """One objective: what it is, equation, figure, parameters, relations, departures, cost, paper."""
+    parts = sections(known)
+    also = f"Also `{'`, `'.join(known.aliases)}`. " if known.aliases else ""
+    lines = [f"### {known.name}", f"{also}{parts['']}", f"**Paper.** {parts['Paper']}", parameters(known)]
+    lines += [f"**{name}.** {parts[name]}" for name in SECTIONS if name != "Paper"]
+    lines += [
+        f"![Loss, gradients and decision boundary of {known.name}](objectives/{known.slug}.svg)",
+        f"Boundary in the figure: {BOUNDARIES[known.boundary]}.",
+    ]
+    return "\n\n".join(lines)
+
+
+def page() -> str:
+    """The whole of objectives.md."""
+    blocks = [
+        f"<!-- Made by `{COMMAND}` from the docstrings and src/likewise/catalogue.py: change those, not this. -->",
+        "# Objectives",
+        "Every objective is called alike: `objective(queries, ids)` within a batch, or `objective(queries, ids, keys, "
+        "key_ids)`.\nIts figure shows an anchor with one positive (similarity s_p) and one negative (s_n), as figures "
+        "1 and 2 of Circle loss\ndo; draw it with other parameters by `likewise figure circle --set margin=0.25 "
+        "gamma=256`.",
+        "## What fits my data",
+        "`z` are the encoder's rows (B, D), of unit length unless the objective says otherwise; the names are in "
+        "`likewise.objectives`.\nThe same table: `likewise methods`.",
+        table(),
+    ]
+    for level, (title, about) in LEVELS.items():
+        blocks += [f"## {title}", f"Here {about}."]
+        blocks += [section(known) for known in ENTRIES if known.level == level]
+    return "\n\n".join(blocks) + "\n"
+
+
+def draw_figures() -> None:
+    """Every objective at its defaults, as SVG: the same bytes as long as nothing changed."""
+    FIGURES.mkdir(exist_ok=True)
+    for known in ENTRIES:
+        objective, title = build(known, {})
+        draw(objective, FIGURES / known.slug, title=title, grid=GRID, formats=("svg",))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    if "--figures" in sys.argv[1:]:
+        draw_figures()

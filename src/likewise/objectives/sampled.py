@@ -1,0 +1,216 @@
+"""Objectives that meet a few sampled keys for all: sampled softmax, and word2vec's negative sampling.
+
+Dimension legend: B queries, n keys, D dimensions, m samples (k in word2vec).
+
+Called as the instance objectives are, ``objective(queries, ids, keys, key_ids)``. Here the gradient reaches the keys
+too, which may be trained item vectors; of a bank pass ``keys.detach()``.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from likewise.errors import LikewiseError
+from likewise.objectives.instance import (
+    DRAWS,
+    InstanceObjective,
+    Match,
+    NoiseDraw,
+    noise_contrastive,
+    one_of,
+    positive_temperature,
+)
+from likewise.objectives.reduction import How
+from likewise.rows import softplus
+
+
+class Noise(nn.Module):
+    """A distribution Q over n keys: uniform, or proportional to weights to a power.
+
+    Rows are drawn with replacement by inverting the cumulative sums in float64: log2 n steps a draw, and any n
+    (``torch.multinomial`` ends at 2²⁴). Rows of weight 0 are never drawn. The sums move with the module from device to
+    device, keep their precision under ``half()``, and are not part of its state.
+
+    Args:
+        weights: (n,) counts, 0 or more, of any real dtype; None: uniform over however many keys there are.
+        power: of the weights; word2vec's is 0.75.
+        generator: where rows are drawn from; on the keys' device. Default: torch's own, which a full compiled graph
+            needs.
+    """
+
+    _cumulative: Tensor | None
+    _log_density: Tensor | None
+
+    def __init__(
+        self, weights: Tensor | None = None, *, power: float = 1.0, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        if not 0 <= power < math.inf:
+            raise LikewiseError(f"power={power} must be 0 or more, and finite; word2vec uses 0.75.")
+        self.generator = generator
+        cumulative = log_density = None
+        if weights is not None:
+            _check_weights(weights)
+            raised = weights.detach().double().cpu()  # a parallel scan need not be monotone
+            raised = raised / raised.max()
+            raised = torch.where(raised > 0, raised**power, 0.0)
+            sums = raised.cumsum(0)
+            cumulative, log_density = sums / sums[-1], raised.log() - sums[-1].log()
+        # as their bits: .half(), .float() and .bfloat16() of the module leave integers alone
+        self.register_buffer("_cumulative", _to_bits(cumulative, weights), persistent=False)
+        self.register_buffer("_log_density", _to_bits(log_density, weights), persistent=False)
+
+    def draw(self, shape: Sequence[int], n: int, device: torch.device) -> Tensor:
+        """Rows of n keys: int64 of the shape. Raises LikewiseError when n is not the number of weights."""
+        if self._cumulative is None:
+            return torch.randint(n, tuple(shape), generator=self.generator, device=device)
+        if len(self._cumulative) != n:
+            raise LikewiseError(f"the noise has {len(self._cumulative)} weights but there are {n} keys: give one each.")
+        sums = self._cumulative.view(torch.float64)
+        places = torch.rand(tuple(shape), dtype=torch.float64, generator=self.generator, device=device)
+        return torch.searchsorted(sums, places, right=True)  # below n: the last sum is 1, the places are below it
+
+    def log_density(self, rows: Tensor, n: int) -> Tensor:
+        """``log Q`` of rows of n keys: float64 of their shape; −inf where the weight is 0."""
+        if self._log_density is None:
+            return torch.full(rows.shape, -math.log(n), dtype=torch.float64, device=rows.device)
+        return self._log_density.view(torch.float64)[rows]
+
+
+def _check_weights(weights: Tensor) -> None:
+    if weights.ndim != 1 or len(weights) == 0 or weights.is_complex():
+        raise LikewiseError(f"noise weights {tuple(weights.shape)} must be (n,) real numbers, one per key.")
+    if not weights.isfinite().all() or (weights < 0).any() or not (weights > 0).any():
+        raise LikewiseError("noise weights must be finite, 0 or more, and not all 0: give counts, one per key.")
+
+
+def _to_bits(values: Tensor | None, weights: Tensor | None) -> Tensor | None:
+    return None if values is None or weights is None else values.view(torch.int64).to(weights.device)
+
+
+def _at_least_one(samples: int, advice: str) -> int:
+    if samples < 1:
+        raise LikewiseError(f"samples={samples} must be at least 1; {advice}.")
+    return samples
+
+
+class SampledSoftmax(InstanceObjective):
+    """Sampled softmax (Jean et al. 2015, §3): cross-entropy against m sampled keys, corrected for how often they come.
+
+    ``−log[e^{s_t} / (e^{s_t} + Σ_{j ∈ S, j ≠ t} e^{s_j − log(m Q(j))})]`` with ``s = q·k/τ``, the target t and m draws
+    S from Q, one set for the batch; draws with the target's id (accidental hits) are left out of its row.
+
+    Relations: estimates NonParametricSoftmax: the sum under the logarithm is without bias Σ_j e^{s_j}, since a key is
+    expected m Q(j) times in S and the target comes once for certain, so that its correction is log 1 = 0. The loss
+    and its gradient tend to the full softmax's as m grows. With the same m and uniform Q, InfoNCE against S leaves the
+    correction log(n/m) out. Chance level is about log n.
+    Departures: the paper walks through subsets that each contain their targets, where Q is constant and cancels; here
+    S is drawn anew at each call, with replacement. Candidate-sampling codes subtract the log expected count of the
+    target from its own logit too; where draws repeat that count passes 1, and the target's term would vanish from the
+    sum as m grows.
+    Cost: one matrix product, 2·B·m·D flops forwards and twice that backwards; B·m floats. The keys' gradient is a dense
+    n·D.
+    Paper: Jean et al., On Using Very Large Target Vocabulary for Neural Machine Translation, ACL 2015, §3.
+
+    Args:
+        samples: m, drawn with replacement.
+        temperature: τ; 1 for plain inner products, as in the paper.
+        noise: (n,) weights of Q, such as counts, by the rows of the keys; None: uniform.
+        generator: where samples are drawn from; on the keys' device. Default: torch's own, which a full compiled graph
+            needs.
+        reduction: "mean", "sum" or "none" over the queries with a positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        samples: int = 4096,
+        temperature: float = 0.07,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        reduction: How = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.samples = _at_least_one(samples, "thousands are usual")
+        self.temperature = positive_temperature(temperature)
+        self.noise = Noise(noise, generator=generator)
+
+    def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
+        """§3 with accidental hits removed."""
+        n = len(keys)
+        rows = self.noise.draw((self.samples,), n, keys.device)  # (m,)
+        expected = self.noise.log_density(rows, n) + math.log(self.samples)  # log(m Q)
+        scaled = queries / self.temperature
+        positive = (scaled * functional.embedding(match.rows, keys).to(queries.dtype)).sum(1)  # (B,)
+        logits = scaled @ functional.embedding(rows, keys).to(queries.dtype).T - expected.to(queries.dtype)  # (B, m)
+        logits = logits.masked_fill(match.hits(rows), torch.finfo(logits.dtype).min)  # finite: no row of NaN gradients
+        return softplus(logits.logsumexp(1) - positive)
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """The loss with one other key that stands for itself, m Q = 1, elementwise."""
+        return softplus((s_n - s_p) / self.temperature)
+
+    def chance(self, n: int) -> float:
+        """The loss of an embedding that tells nothing apart, for many samples: log n."""
+        return math.log(n)
+
+
+class NegativeSampling(InstanceObjective):
+    """Skip-gram's negative sampling (Mikolov et al. 2013, eq. 4): tell the true key from a few sampled ones.
+
+    ``−log σ(u_o·v_c) − Σ_{i ≤ k} log σ(−u_{w_i}·v_c)`` with ``w_i ~ U^0.75``, U the keys' counts. For skip-gram call
+    ``objective(v[centre], context_ids, u)``, v and u the two tables of vectors. Features are raw: not normalised.
+
+    Relations: NCE's binary loss (:func:`noise_contrastive`) with Z k P_n ≡ 1, a shift of 0: so it estimates no density.
+    Where vectors are free its optimum is u·v = PMI − log k for noise U; SampledSoftmax on the same samples does
+    estimate the softmax.
+    Departures: none from eq. 4, where a draw may be the positive itself; the released program skips such draws.
+    Cost: 2·B·k·D flops forwards over B·k gathered rows, B·k·D floats; the keys' gradient is a dense n·D. "shared" is
+    one matrix product, whose draws correlate within a batch.
+    Paper: Mikolov et al., Distributed Representations of Words and Phrases and their Compositionality, NIPS 2013,
+    eq. 4.
+
+    Args:
+        samples: k; the paper's 5–20 for small data, 2–5 for large.
+        noise: (n,) counts U by the rows of the keys; None: uniform.
+        power: of the counts.
+        draw: "per-example" draws k keys for each query, as in the paper; "shared" k for the whole batch.
+        generator: where samples are drawn from; on the keys' device. Default: torch's own, which a full compiled graph
+            needs.
+        reduction: "mean", "sum" or "none" over the queries with a positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        samples: int = 5,
+        noise: Tensor | None = None,
+        power: float = 0.75,
+        draw: NoiseDraw = "per-example",
+        generator: torch.Generator | None = None,
+        reduction: How = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.samples = _at_least_one(samples, "word2vec uses 2 to 20")
+        self.draw = one_of("draw", draw, DRAWS)
+        self.noise = Noise(noise, power=power, generator=generator)
+
+    def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
+        """Eq. 4."""
+        shape = (self.samples,) if self.draw == "shared" else (len(queries), self.samples)
+        rows = self.noise.draw(shape, len(keys), keys.device)
+        sampled = functional.embedding(rows, keys).to(queries.dtype)  # (k, D) or (B, k, D)
+        positive = (queries * functional.embedding(match.rows, keys).to(queries.dtype)).sum(1)  # (B,)
+        noise = queries @ sampled.T if rows.ndim == 1 else torch.bmm(sampled, queries.unsqueeze(2)).squeeze(2)
+        return noise_contrastive(positive, noise)
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """The loss with one of the k samples shown, elementwise; s are inner products."""
+        return noise_contrastive(s_p.reshape(-1), s_n.reshape(-1, 1)).reshape(s_p.shape)
+
+    def chance(self, n: int) -> float:
+        """The loss where all inner products are 0, whatever n is: (k + 1) log 2."""
+        return (self.samples + 1) * math.log(2)

@@ -1,0 +1,234 @@
+"""Plants one bug at a time in a copy of the package and shows which conformance test catches it first.
+
+    python tests/conformance/planted_bugs.py [words of a bug's name]
+
+Prints a Markdown table. Exits with 1 where a bug survives, cannot be planted, or the tests fail with no bug at all.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+PACKAGE = HERE.parents[1] / "src" / "likewise"
+
+
+class Bug(NamedTuple):
+    """Its name, the file it goes to, and the text it replaces: there once."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+BUGS = [
+    Bug(
+        "a query meets itself",
+        "alike.py",
+        "same if own is None else same & (columns != own[:, None])",
+        "same",
+    ),
+    Bug(
+        "own is not followed into the sorted order",
+        "alike.py",
+        "own = torch.where(own < 0, own, place[own.clamp(min=0)])",
+        "own = torch.where(own < 0, own, own)",
+    ),
+    Bug(
+        "negatives include positives",
+        "alike.py",
+        "negative.scatter_(1, columns, (first == last).expand_as(columns))",
+        "pass",
+    ),
+    Bug(
+        "rows without a label are alike",
+        "alike.py",
+        "torch.where(key_ids < 0, -2 - places, key_ids)",
+        "torch.where(key_ids < 0, -1, key_ids)",
+    ),
+    Bug("the mean is over all rows", "objectives/reduction.py", "counted.sum().clamp(min=1)", "len(losses)"),
+    Bug("the mean is a sum", "objectives/reduction.py", 'if self.how == "mean" else', 'if self.how == "median" else'),
+    Bug("the warning is said each time", "objectives/reduction.py", "self.warned = True", "pass"),
+    Bug(
+        "the last ragged tile is dropped",
+        "rows.py",
+        "for start in range(0, len(losses), self.tile_rows):",
+        "left_over = len(losses) % self.tile_rows if len(losses) > self.tile_rows else 0\n"
+        "        for start in range(0, len(losses) - left_over, self.tile_rows):",
+    ),
+    Bug(
+        "losses stay in sorted order",
+        "rows.py",
+        "return restored(losses, self.order), restored",
+        "return losses, restored",
+    ),
+    Bug(
+        "the keys' gradient stays in sorted order",
+        "rows.py",
+        "(None if shared else grad_keys, self.key_order)",
+        "(None if shared else grad_keys, None)",
+    ),
+    Bug("upstream gradients that differ are averaged", "rows.py", "bool((upstream == upstream[:1]).all())", "True"),
+    Bug(
+        "in a batch the keys' side of the gradient is lost",
+        "rows.py",
+        "if grads[0] is not None and grad_keys is not None:",
+        "if grads[0] is not None and grad_keys is not None and not shared:",
+    ),
+    Bug(
+        "the scale is missing from the log-sum-exp's gradient",
+        "rows.py",
+        "grad.unsqueeze(1) * ctx.scale)",
+        "grad.unsqueeze(1))",
+    ),
+    Bug(
+        "rows that do not count keep a loss", "rows.py", "torch.where(counted, losses, 0.0), counted", "losses, counted"
+    ),
+    Bug(
+        "Circle's α has a gradient",
+        "objectives/pair.py",
+        "(1 + m - s_p.detach()).clamp_(min=0), (s_n.detach() + m).clamp_(min=0)",
+        "(1 + m - s_p).clamp(min=0), (s_n + m).clamp(min=0)",
+    ),
+    Bug("Circle's margin has the other sign", "objectives/pair.py", "alpha_n * (s_n - m)", "alpha_n * (s_n + m)"),
+    Bug(
+        "InfoNCE multiplies by the temperature",
+        "objectives/pair.py",
+        "s_p / self.temperature, masked_logsumexp(s_n, negative, 1 / self.temperature)",
+        "s_p * self.temperature, masked_logsumexp(s_n, negative, self.temperature)",
+    ),
+    Bug(
+        "SupCon leaves the positives out of its denominator",
+        "objectives/pair.py",
+        "masked_logsumexp(pull, positive), masked_logsumexp(s_n, negative, 1 / self.temperature)",
+        "masked_logsumexp(s_n, negative, 1 / self.temperature), masked_logsumexp(s_n, negative, 1 / self.temperature)",
+    ),
+    Bug(
+        "mining keeps easy negatives",
+        "objectives/pair.py",
+        "s_n > hardest_p - self.epsilon",
+        "s_n < hardest_p - self.epsilon",
+    ),
+    Bug(
+        "Triplet's margin has the other sign",
+        "objectives/hinge.py",
+        "near = distance(s_p, self.distance) + self.margin",
+        "near = distance(s_p, self.distance) - self.margin",
+    ),
+    Bug(
+        "Triplet's negatives pull",
+        "objectives/hinge.py",
+        "share_far * -grad.unsqueeze(1)",
+        "share_far * grad.unsqueeze(1)",
+    ),
+    Bug(
+        "Lifted takes the negatives of one end",
+        "objectives/tuples.py",
+        "torch.logaddexp(push[pairs.i], push_keys[pairs.j])",
+        "push[pairs.i]",
+    ),
+    Bug(
+        "Histogram adds up the other way",
+        "objectives/tuples.py",
+        "negative * positive.cumsum(0)",
+        "positive * negative.cumsum(0)",
+    ),
+    Bug(
+        "AM-softmax's margin has the other sign",
+        "objectives/class_level.py",
+        "self.scale * (similarity - self.margin)",
+        "self.scale * (similarity + self.margin)",
+    ),
+    Bug(
+        "ArcFace's margin has the other sign",
+        "objectives/class_level.py",
+        "cosine * math.cos(self.margin) - sine * math.sin(self.margin)",
+        "cosine * math.cos(self.margin) + sine * math.sin(self.margin)",
+    ),
+    Bug(
+        "ψ does not fold",
+        "objectives/class_level.py",
+        "torch.where(k % 2 == 0, multiple, -multiple) - 2 * k",
+        "multiple",
+    ),
+    Bug(
+        "the keys' gradient lacks the upstream gradient",
+        "kernels.py",
+        "scaled, pulled = queries * scale, queries * pull",
+        "scaled, pulled = queries * scale, queries * scale",
+    ),
+    Bug(
+        "the running mean key is not rescaled from tile to tile",
+        "kernels.py",
+        "mean_key.mul_((logsumexp - finite).exp_())",
+        "mean_key",
+    ),
+    Bug(
+        "sampled softmax adds log(m Q)",
+        "objectives/sampled.py",
+        ".to(queries.dtype).T - expected.to(queries.dtype)",
+        ".to(queries.dtype).T + expected.to(queries.dtype)",
+    ),
+    Bug(
+        "accidental hits stay",
+        "objectives/sampled.py",
+        "logits.masked_fill(match.hits(rows), torch.finfo(logits.dtype).min)",
+        "logits",
+    ),
+    Bug("NCE forgets Z", "objectives/instance.py", "self.log_z.to(queries.dtype) + self._log_noise", "self._log_noise"),
+]
+
+
+def first_failure(source: Path) -> str:
+    """The first conformance test that fails with this package, or nothing. Compiling is slow and no bug needs it."""
+    environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=no", "--durations=0", "-k", "not compiled"]
+    command = [sys.executable, "-m", "pytest", str(HERE), *options]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    found = re.search(r"^(?:FAILED|ERROR) \S+?(?:::(\S+)|$)", done.stdout, re.MULTILINE)
+    return (found and found[1]) or f"pytest ended with {done.returncode}: {done.stdout[-300:]}{done.stderr[-300:]}"
+
+
+def plant(bug: Bug, folder: Path) -> str:
+    """What caught the bug: a test, or why there is none."""
+    source = folder / "likewise"
+    shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__"))
+    try:
+        path = source / bug.file
+        text = path.read_text()
+        if text.count(bug.old) != 1:
+            return f"**not planted**: the text is in {bug.file} {text.count(bug.old)} times"
+        path.write_text(text.replace(bug.old, bug.new))
+        return first_failure(folder) or "**survives**"
+    finally:
+        shutil.rmtree(source)
+
+
+def main(words: list[str]) -> int:
+    """Prints the table as it grows."""
+    failure = "" if words else first_failure(PACKAGE.parent)
+    if failure:
+        print(f"without any bug {failure} fails: mend that first")
+        return 1
+    bugs = [bug for bug in BUGS if not words or any(word in bug.name for word in words)]
+    print("| planted bug | file | first test that fails |\n|---|---|---|")
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for bug in bugs:
+            caught = plant(bug, Path(folder))
+            missed += caught.startswith("**")
+            print(f"| {bug.name} | {bug.file} | {caught.replace('|', '/')} |", flush=True)
+    print(f"\n{len(bugs) - missed} of {len(bugs)} caught")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
