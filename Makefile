@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint lock clean
+.PHONY: setup demo test lint docs lock clean
 
 setup: .venv/.done
 
@@ -23,6 +23,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# After changing an objective or its docstring: docs/objectives.md and its figures.
+docs: setup
+	$(BIN)/python docs/generate_objectives.py --figures
 
 # After changing dependencies in pyproject.toml: a fresh environment of the newest versions, written down.
 lock:

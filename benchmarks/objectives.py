@@ -111,6 +111,19 @@ def times(sizes: list[int], only: str) -> None:
         print(f"| {name} | {' | '.join(cells)} | {'4' if name in OTHERS else '2.0, 1.6'} |", flush=True)
 
 
+class OnePairPerClass(nn.Module):
+    """N-pair as the paper and the peer have it: the first two rows of each class, an anchor and its positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objective = lw.NPair()
+
+    def forward(self, rows: Tensor, ids: Tensor) -> Tensor:
+        first = ids.argsort(stable=True).view(-1, PER_CLASS)
+        anchors, positives = first[:, 0], first[:, 1]
+        return self.objective(rows[anchors], ids[anchors], rows[positives], ids[positives])
+
+
 def peers() -> dict[str, tuple[Callable[[], nn.Module], Callable[[], Callable[[Tensor, Tensor], Tensor]]]]:
     """The losses that both have: ours, and theirs, each at the peer's own settings."""
     from pytorch_metric_learning import distances, losses, miners
@@ -125,7 +138,7 @@ def peers() -> dict[str, tuple[Callable[[], nn.Module], Callable[[], Callable[[T
         "Circle": (lw.Circle, losses.CircleLoss),
         "InfoNCE / NTXent": (lw.InfoNCE, losses.NTXentLoss),
         "SupCon": (lw.SupCon, losses.SupConLoss),
-        "NPair": (lw.NPair, losses.NPairsLoss),
+        "NPair, one pair per class": (OnePairPerClass, losses.NPairsLoss),
         "MultiSimilarity, mined": (
             lw.MultiSimilarity,
             lambda: mined(losses.MultiSimilarityLoss(), miners.MultiSimilarityMiner()),

@@ -165,6 +165,7 @@ class Listed:
 def _repeat(pairs: Tensor, rows: Tensor) -> Tensor:
     """Pairs of the chosen rows, under their new row numbers."""
     pairs = pairs[pairs[:, 0].argsort(stable=True)]
+    rows = rows.contiguous()
     first = torch.searchsorted(pairs[:, 0].contiguous(), rows)
     count = torch.searchsorted(pairs[:, 0].contiguous(), rows, right=True) - first
     new = torch.arange(len(rows), device=rows.device).repeat_interleave(count)

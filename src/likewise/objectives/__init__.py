@@ -28,6 +28,7 @@ from likewise.objectives.pair import (
     UnifiedPairSimilarity,
 )
 from likewise.objectives.reduction import Reduction
+from likewise.objectives.sampled import NegativeSampling, SampledSoftmax
 from likewise.objectives.tuples import Angular, Histogram, LiftedStructure, from_pairs, from_triplets
 
 __all__ = [
@@ -49,10 +50,12 @@ __all__ = [
     "MultiSimilarity",
     "NPair",
     "NTXent",
+    "NegativeSampling",
     "NonParametricSoftmax",
     "NormFace",
     "ParametricSoftmax",
     "Reduction",
+    "SampledSoftmax",
     "Softmax",
     "SphereFace",
     "SupCon",

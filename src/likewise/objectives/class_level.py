@@ -22,6 +22,7 @@ from likewise.objectives.reduction import How, Reduction
 from likewise.rows import softplus
 
 Gradient = Literal["true", "insightface"]
+FEW_KEYS = 4  # a batch of queries may copy as many times its own number of keys
 SQUARE_FLOOR = 1e-8  # of sin² θ under a root: angles below 1e-4 have no slope, and none is infinite
 
 
@@ -76,13 +77,14 @@ class ClassObjective(nn.Module):
         queries = at_least_float32(queries)
         with torch.autocast(queries.device.type, enabled=False):
             queries, keys = self.vectors(unit(queries) if self.unit_queries else queries, keys, key_ids)
-            target = self._targets(queries, keys, rows)  # like rows
+            unit_keys = self.unit_proxies
+            if unit_keys and len(keys) <= FEW_KEYS * len(queries):  # one scaled copy is the cheaper way
+                keys, unit_keys = unit(keys.to(queries.dtype)), False
+            target = self._targets(queries, keys, rows, unit_keys)  # like rows
             scale = self.logit_scale()
             if isinstance(scale, Tensor):
                 queries, scale = queries * scale, 1.0
-            push = row_logsumexp(
-                queries, keys, scale, skip=rows, circle=self.circle, unit_keys=self.unit_proxies
-            )  # (Q,)
+            push = row_logsumexp(queries, keys, scale, skip=rows, circle=self.circle, unit_keys=unit_keys)  # (Q,)
             labelled = rows >= 0
             if rows.ndim == 1:
                 return self.reduce(torch.where(labelled, softplus(push - target), 0.0), labelled)
@@ -116,15 +118,15 @@ class ClassObjective(nn.Module):
         nothing = torch.zeros((), dtype=torch.float64)
         return float(softplus(self.other(nothing) + math.log(n - 1) - self.target(nothing)))
 
-    def _targets(self, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
+    def _targets(self, queries: Tensor, keys: Tensor, rows: Tensor, unit_keys: bool) -> Tensor:
         own = keys.index_select(0, rows.clamp(min=0).reshape(-1)).to(queries.dtype)
-        own = (unit(own) if self.unit_proxies else own).reshape(*rows.shape, -1)  # (Q, [L,] D)
+        own = (unit(own) if unit_keys else own).reshape(*rows.shape, -1)  # (Q, [L,] D)
         queries = queries if rows.ndim == 1 else queries.unsqueeze(1)
         similarity = (queries * own).sum(-1)
         if not self.times_lengths:
             return self.target(similarity)
-        length = _length(queries).squeeze(-1) * _length(own).squeeze(-1)
-        return length * self.target(similarity / _nonzero(length))
+        length = _length(queries) if self.unit_proxies else _length(queries) * _length(own)
+        return length * self.target(similarity / length.masked_fill(length < SHORTEST, 1.0))
 
 
 class _Unit(torch.autograd.Function):
@@ -151,13 +153,25 @@ def unit(x: Tensor) -> Tensor:
     return result
 
 
+class _Length(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        length: Tensor = torch.linalg.vector_norm(x, dim=-1)
+        ctx.save_for_backward(x, length)
+        return length
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        x, length = ctx.saved_tensors  # type: ignore[attr-defined]
+        share: Tensor = (grad / length).masked_fill(length < SHORTEST, 0.0)
+        result: Tensor = x * share.unsqueeze(-1)
+        return result
+
+
 def _length(x: Tensor) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return length
-
-
-def _nonzero(length: Tensor) -> Tensor:
-    return length.masked_fill(length < SHORTEST, 1.0)
+    result: Tensor = _Length.apply(x)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _check(queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None) -> None:
@@ -468,8 +482,7 @@ class AMSoftmax(ClassObjective):
     ``L = −log[e^t / (e^t + Σ_{j≠y} exp(s cos θ_j))]`` with ``t = s (cos θ_y − m)``.
 
     Relations: UnifiedPairSimilarity (Circle paper, eq. 1) with the unit proxies as keys and γ = s; m = 0 is NormFace.
-    Departures: none. The defaults are the AM-softmax paper's (30, 0.35); CosFace has s = 64, m = 0.35, insightface
-    m = 0.4.
+    Departures: none. The defaults are in common use for AM-softmax; CosFace has s = 64, m = 0.35, insightface m = 0.4.
     Cost: 6 to 8·Q·K·D flops; memory of a tile, whatever K is.
     Paper: Wang et al., Additive Margin Softmax for Face Verification, 2018; Wang et al., CosFace, CVPR 2018.
 

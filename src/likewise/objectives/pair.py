@@ -50,7 +50,7 @@ class _Distance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, similarities: Tensor) -> Tensor:
-        result = similarities.mul(-2).add_(2).clamp_(min=SQUARE_FLOOR).sqrt_()
+        result = torch.rsub(similarities, 2, alpha=2).clamp_(min=SQUARE_FLOOR).sqrt_()
         ctx.save_for_backward(result)
         return result
 
@@ -215,7 +215,7 @@ class InfoNCE(PairObjective):
     the negatives; ``"sum"``: ``−log[Σ_p e^{s_p/τ} / (Σ_p e^{s_p/τ} + Σ_n e^{s_n/τ})]``, any positive will do. With one
     positive they are the same: MoCo's eq. 1 against a queue, SimCLR's NT-Xent over the 2N views of a batch.
 
-    Relations: at τ = 1 on raw features N-pair; against a whole bank NonParametricSoftmax; "sum" is
+    Relations: at τ = 1 on raw features N-pair; against a whole bank NonParametricSoftmax; with one positive both are
     UnifiedPairSimilarity at γ = 1/τ and m = 0. SupCon keeps the other positives in each denominator.
     Chance level with K keys is log K with one positive.
     Departures: SimCLR's repository adds up the losses of the two views (twice this); v3 of MoCo multiplies by 2τ.
@@ -353,10 +353,11 @@ class MultiSimilarity(PairObjective):
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 15 over the pairs of eqs. 11–12."""
         hardest_p = torch.where(positive, s_p.detach(), torch.inf).amin(1, keepdim=True)
-        hardest_n = torch.where(negative, s_n.detach(), -torch.inf).amax(1, keepdim=True)
+        negatives = torch.where(negative, s_n.detach(), -torch.inf)
+        hardest_n = negatives.amax(1, keepdim=True)
         if self.epsilon is not None:
             positive = positive & (s_p < hardest_n + self.epsilon)
-            negative = negative & (s_n > hardest_p - self.epsilon)
+            negative = negatives > hardest_p - self.epsilon
         pull = softplus(masked_logsumexp(s_p, positive, -self.alpha) + self.alpha * self.base)
         push = softplus(masked_logsumexp(s_n, negative, self.beta) - self.beta * self.base)
         return pull / self.alpha + push / self.beta, (hardest_p.isfinite() & hardest_n.isfinite()).squeeze(1)

@@ -14,7 +14,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from likewise.alike import Listed, Masks, Relation, positive_pairs, relate
 from likewise.errors import LikewiseError
 from likewise.kernels import at_least_float32
-from likewise.objectives.pair import BOTH, PairObjective, distance, found
+from likewise.objectives.pair import BOTH, PairObjective, distance, found, mean_over
 from likewise.objectives.reduction import How, Reduction
 from likewise.rows import masked_logsumexp, reordered, restored, row_losses, softplus, tile_rows_for
 
@@ -132,6 +132,8 @@ class Angular(PairObjective):
         """A row reduction whose queries are the positive pairs' sums."""
         ahead = self.reduce.how != "none"
         queries = at_least_float32(queries)
+        if torch.compiler.is_compiling():
+            return self._whole(queries, queries if keys is None else at_least_float32(keys).to(queries.dtype), relation)
         pairs = _pairs(queries, keys, relation, join=ahead)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
         anchors, positives = queries[pairs.i], keys[pairs.j]  # (M, D)
@@ -140,6 +142,20 @@ class Angular(PairObjective):
         losses, some = row_losses(self.rows, anchors + positives, keys, chosen, inputs, ahead=ahead)
         total = queries.new_zeros(len(queries)).index_add(0, pairs.i, losses)
         return total, pairs.counted(some, len(queries))
+
+    def _whole(self, queries: Tensor, keys: Tensor, relation: Relation | Listed) -> tuple[Tensor, Tensor]:
+        """All pairs of query and key at once, for a compiler to trace: Σ_n e^{f_an} e^{f_pn} is a matrix product."""
+        with torch.autocast(queries.device.type, enabled=False):
+            _, positive, negative = relation.whole()
+            s, scale = queries @ keys.T, 4 * self.tan2  # (Q, K)
+            anchors, positives = scale * s, scale * keys @ keys.T
+            top_a = torch.where(negative, anchors, NOTHING).amax(1, keepdim=True).detach()
+            top_p = positives.amax(1).detach()
+            product = torch.where(negative, (anchors - top_a).exp(), 0.0) @ (positives - top_p[:, None]).exp().T
+            push = product.clamp(min=torch.finfo(s.dtype).tiny).log() + top_a + top_p  # (Q, K)
+        losses = mean_over(softplus(push - 2 * (1 + self.tan2) * s), positive)
+        counted = positive.any(1) & negative.any(1)
+        return torch.where(counted, losses, 0.0), counted
 
     def rows(  # type: ignore[override]
         self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, s_ap: Tensor, weight: Tensor
@@ -185,9 +201,11 @@ class LiftedStructure(PairObjective):
         if self.generalised:
             return row_losses(self.rows, queries, keys, relation, ahead=ahead)
         queries = at_least_float32(queries)
-        pairs = _pairs(queries, keys, relation, join=ahead)
         push = self._push(queries, keys, relation)  # (Q,)
         push_keys = push if keys is None else self._push(keys, queries, relation.transposed())  # (K,)
+        if torch.compiler.is_compiling():
+            return self._whole(queries, queries if keys is None else keys, relation, push, push_keys)
+        pairs = _pairs(queries, keys, relation, join=ahead)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
         both = torch.logaddexp(push[pairs.i], push_keys[pairs.j])  # (M,)
         structured = both + distance((queries[pairs.i] * keys[pairs.j]).sum(1))
@@ -206,6 +224,17 @@ class LiftedStructure(PairObjective):
         if self.generalised:
             return (distance(s_p) + self.margin - distance(s_n)).clamp(min=0)
         return (math.log(2) + self.margin - distance(s_n) + distance(s_p)).clamp(min=0).square() / 2
+
+    def _whole(
+        self, queries: Tensor, keys: Tensor, relation: Relation | Listed, push: Tensor, push_keys: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All pairs of query and key at once, for a compiler to trace."""
+        positive = relation.whole().positive
+        with torch.autocast(queries.device.type, enabled=False):
+            distances = distance(queries @ keys.to(queries.dtype).T)  # (Q, K)
+        both = torch.logaddexp(push[:, None], push_keys)
+        losses = mean_over((both + distances).clamp(min=0).square() / 2, positive)
+        return losses, (positive & (both > NOTHING / 2)).any(1)
 
     def _push(self, queries: Tensor, keys: Tensor | None, relation: Relation | Listed) -> Tensor:
         """log Σ exp(α − D) over each row's negatives; NOTHING without any."""
@@ -287,7 +316,7 @@ def _histograms(queries: Tensor, keys: Tensor, relation: Relation | Listed, bins
         low, share = _bin(queries @ keys.T, bins)
         parts = []
         for mask in (positive, negative):
-            weight = mask / mask.sum().clamp(min=1)
+            weight = mask.to(queries.dtype) / mask.sum().clamp(min=1)
             nodes = queries.new_zeros(bins + 1).scatter_add(0, low.flatten(), ((1 - share) * weight).flatten())
             parts.append(nodes.scatter_add(0, low.flatten() + 1, (share * weight).flatten()))
         return parts[0], parts[1], positive.any(1) & negative.any(1)
