@@ -17,7 +17,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from likewise.alike import Listed, Relation
-from likewise.kernels import at_least_float32
+from likewise.kernels import at_least_float32, keep_pages
 
 Rule = Callable[..., tuple[Tensor, Tensor]]
 TILE_FLOATS = 1 << 20  # 4 MiB a matrix; a rule holds about ten at once
@@ -124,7 +124,7 @@ class _Sweep:
         keys: Tensor | None,
         row_inputs: Sequence[Tensor],
     ) -> None:
-        _keep_pages()
+        keep_pages()
         self.rule = _fused(rule) if can_fuse(queries.device) else rule
         self.relation, self.tile_rows = relation, tile_rows
         self.order, self.key_order = relation.query_order, relation.key_order
@@ -203,16 +203,6 @@ def reordered(x: Tensor, order: Tensor | None) -> Tensor:
 def restored(x: Tensor, order: Tensor | None) -> Tensor:
     """Rows back in their own order."""
     return x if order is None else torch.empty_like(x).index_copy_(0, order, x)
-
-
-@cache
-def _keep_pages() -> None:
-    """Free one large block, once: glibc then keeps up to twice its size, and tiles are not paged in anew at each step.
-
-    By default it hands back what is freed beyond twice the largest block it has met, and a step of ten small tiles pays
-    for thousands of page faults: half of a step's time at N=1024. The block is never touched, so it takes no memory.
-    """
-    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 @cache

@@ -23,6 +23,7 @@ from likewise.rows import softplus
 
 Gradient = Literal["true", "insightface"]
 FEW_KEYS = 4  # a batch of queries may copy as many times its own number of keys
+OWN_ROWS = 4096  # of queries whose own proxies are gathered at a time
 SQUARE_FLOOR = 1e-8  # of sin² θ under a root: angles below 1e-4 have no slope, and none is infinite
 
 
@@ -119,14 +120,48 @@ class ClassObjective(nn.Module):
         return float(softplus(self.other(nothing) + math.log(n - 1) - self.target(nothing)))
 
     def _targets(self, queries: Tensor, keys: Tensor, rows: Tensor, unit_keys: bool) -> Tensor:
-        own = keys.index_select(0, rows.clamp(min=0).reshape(-1)).to(queries.dtype)
+        place = rows.clamp(min=0)
+        if rows.ndim == 1 and not unit_keys and (self.unit_proxies or not self.times_lengths):
+            similarity: Tensor = _OwnSimilarity.apply(queries, keys, place)  # type: ignore[no-untyped-call]
+            return self._target(similarity, _length(queries) if self.times_lengths else None)
+        own = keys.index_select(0, place.reshape(-1)).to(queries.dtype)
         own = (unit(own) if unit_keys else own).reshape(*rows.shape, -1)  # (Q, [L,] D)
         queries = queries if rows.ndim == 1 else queries.unsqueeze(1)
         similarity = (queries * own).sum(-1)
         if not self.times_lengths:
             return self.target(similarity)
-        length = _length(queries) if self.unit_proxies else _length(queries) * _length(own)
+        return self._target(similarity, _length(queries) if self.unit_proxies else _length(queries) * _length(own))
+
+    def _target(self, similarity: Tensor, length: Tensor | None) -> Tensor:
+        if length is None:
+            return self.target(similarity)
         return length * self.target(similarity / length.masked_fill(length < SHORTEST, 1.0))
+
+
+class _OwnSimilarity(torch.autograd.Function):
+    """``q_i · k_{place_i}``, some rows at a time, keeping no copy of the gathered keys."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(queries, keys, place)
+        parts = zip(torch.split(queries, OWN_ROWS), torch.split(place, OWN_ROWS), strict=True)
+        return torch.cat([(q * keys.index_select(0, p).to(q.dtype)).sum(1) for q, p in parts])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        queries, keys, place = ctx.saved_tensors  # type: ignore[attr-defined]
+        needs_queries, needs_keys = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
+        grad_queries = torch.empty_like(queries) if needs_queries else None
+        grad_keys = torch.zeros_like(keys) if needs_keys else None
+        for start in range(0, len(queries), OWN_ROWS):
+            rows = slice(start, start + OWN_ROWS)
+            share, where = grad[rows].unsqueeze(1), place[rows]
+            if grad_queries is not None:
+                torch.mul(keys.index_select(0, where).to(queries.dtype), share, out=grad_queries[rows])
+            if grad_keys is not None:
+                grad_keys.index_add_(0, where, (queries[rows] * share).to(keys.dtype))
+        return grad_queries, grad_keys, None
 
 
 class _Unit(torch.autograd.Function):

@@ -60,7 +60,9 @@ class _Distance(torch.autograd.Function):
         result: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
         slope = torch.addcdiv(grad.new_zeros(()), grad, result, value=-1)
         least = math.sqrt(SQUARE_FLOOR)
-        if result.device.type == "cpu" and bool(result.amin() > least):  # asking is cheaper than filling
+        if (
+            result.device.type == "cpu" and result.numel() and bool(result.amin() > least)
+        ):  # asking is cheaper than filling
             return slope
         return slope.masked_fill_(result <= least, 0.0)
 
