@@ -248,7 +248,8 @@ def test_agreement_with_pytorch_metric_learning() -> None:
     LargeMarginSoftmaxLoss is ours with scale 1; its arccosine is for k alone, so gradients coincide.
     SphereFaceLoss likewise, with unit W. CircleLoss, L2-softmax and λ are not class-level there.
     """
-    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    from pytorch_metric_learning import losses
+
     pairs = [
         (make(ArcFace), losses.ArcFaceLoss(K, DIM, margin=math.degrees(0.5), scale=64)),
         (make(AMSoftmax, scale=64.0), losses.CosFaceLoss(K, DIM, margin=0.35, scale=64)),

@@ -476,7 +476,6 @@ def test_refusals() -> None:
 @pytest.mark.parametrize("name", sorted(PEERS))
 def test_pytorch_metric_learning(name: str) -> None:
     """Value and gradient of pytorch-metric-learning, where the definitions coincide, on a balanced batch."""
-    pytest.importorskip("pytorch_metric_learning")
     problem = Problem(rows(12, 50), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]))
     queries = problem.queries.clone().requires_grad_()
     unit = functional.normalize(queries, dim=1)
