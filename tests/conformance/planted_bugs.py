@@ -112,8 +112,8 @@ BUGS = [
     Bug(
         "mining keeps easy negatives",
         "objectives/pair.py",
-        "s_n > hardest_p - self.epsilon",
-        "s_n < hardest_p - self.epsilon",
+        "negative = negatives > hardest_p - self.epsilon",
+        "negative = negatives > hardest_p - 1 - self.epsilon",
     ),
     Bug(
         "Triplet's margin has the other sign",
