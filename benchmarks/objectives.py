@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from instance import interleaved
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -81,18 +82,6 @@ def floor_of(n: int, keys: int) -> Callable[[], None]:
         _ = q @ k.T, g @ k, g.T @ q
 
     return floor
-
-
-def interleaved(tasks: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    best = dict.fromkeys(tasks, float("inf"))
-    for task in tasks.values():
-        task()
-    for _ in range(rounds):
-        for name, task in tasks.items():
-            start = time.perf_counter()
-            task()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def times(sizes: list[int], only: str) -> None:

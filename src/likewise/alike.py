@@ -1,6 +1,6 @@
 """Which pairs are alike: positives and negatives of a query, decided by ids, one tile of rows at a time.
 
-Dimension legend: Q queries, K keys, L labels per row, R rows of a tile, C columns of a tile's positive part.
+Dimension legend: Q queries, K keys, L labels per row, R rows of a tile, P positives of a row at most.
 Nothing of size Q×K exists here: a relation is asked for the masks of a few rows.
 """
 
@@ -91,8 +91,9 @@ class Relation:
             return Masks(None, *_masks(ids[start:stop], key_ids, own))
         first, last = (x[start:stop, None] for x in self._classes)
         width = max(1, int((last - first).max()))
-        columns = torch.minimum(first + torch.arange(width, device=ids.device), (last - 1).clamp(min=0))  # (R, P)
-        same = first + torch.arange(width, device=ids.device) < last
+        columns = first + torch.arange(width, device=ids.device)  # (R, P)
+        same = columns < last
+        columns = torch.minimum(columns, (last - 1).clamp(min=0))
         negative = torch.ones(stop - start, len(key_ids), dtype=torch.bool, device=ids.device)  # (R, K)
         negative.scatter_(1, columns, (first == last).expand_as(columns))
         return Masks(columns, same if own is None else same & (columns != own[:, None]), negative)
@@ -147,7 +148,8 @@ class Listed:
 
     def select(self, rows: Tensor) -> "Listed":
         """The same relation for some of the queries, repeated at will."""
-        return Listed(_repeat(self.positive, rows), _repeat(self.negative, rows), len(rows), self.keys)
+        positive, negative = (_repeat(pairs, rows) for pairs in self._sorted)
+        return Listed(positive, negative, len(rows), self.keys)
 
     @cached_property
     def _sorted(self) -> tuple[Tensor, Tensor]:
@@ -163,8 +165,7 @@ class Listed:
 
 
 def _repeat(pairs: Tensor, rows: Tensor) -> Tensor:
-    """Pairs of the chosen rows, under their new row numbers."""
-    pairs = pairs[pairs[:, 0].argsort(stable=True)]
+    """Pairs of the chosen rows, under their new row numbers; ``pairs`` are in order of their rows."""
     rows = rows.contiguous()
     first = torch.searchsorted(pairs[:, 0].contiguous(), rows)
     count = torch.searchsorted(pairs[:, 0].contiguous(), rows, right=True) - first

@@ -49,7 +49,7 @@ def row_losses(
         ahead: take the gradient in the forward pass, when each tile is at hand, as for upstream gradients that are the
             same for all rows (a mean or a sum): three matrix products in all. Other upstream gradients, and
             ``ahead=False``, recompute the tiles in the backward pass: four.
-        tile_rows: rows of a tile; by default 2 MiB of similarities.
+        tile_rows: rows of a tile; by default 4 MiB of similarities.
 
     Returns:
         (Q,) losses and (Q,) bool. First-order gradients reach queries, keys and row inputs.

@@ -18,6 +18,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from likewise.errors import LikewiseError
 from likewise.kernels import SHORTEST, at_least_float32, row_logsumexp
+from likewise.objectives.checks import above_zero
 from likewise.objectives.reduction import How, Reduction
 from likewise.rows import softplus
 
@@ -249,12 +250,6 @@ def _rows(ids: Tensor, classes: int, key_ids: Tensor | None) -> Tensor:
     return torch.where(ids < 0, -1, rows)
 
 
-def _above_zero(name: str, value: float, advice: str) -> float:
-    if not value > 0 or math.isinf(value):
-        raise LikewiseError(f"{name}={value} must be above 0; {advice}.")
-    return float(value)
-
-
 def _learnable(value: float, learn: bool) -> nn.Parameter | float:
     return nn.Parameter(torch.tensor(value)) if learn else value
 
@@ -339,7 +334,7 @@ class L2Softmax(ClassObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(classes, dim, generator, reduction)
-        self.alpha = _learnable(_above_zero("alpha", alpha, "16 is a usual radius"), learn)
+        self.alpha = _learnable(above_zero("alpha", alpha, "16 is a usual radius"), learn)
 
     def logit_scale(self) -> Tensor | float:
         """α."""
@@ -500,7 +495,7 @@ class NormFace(ClassObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(classes, dim, generator, reduction)
-        self.scale = _learnable(_above_zero("scale", scale, "20 to 64 is usual"), learn)
+        self.scale = _learnable(above_zero("scale", scale, "20 to 64 is usual"), learn)
 
     def logit_scale(self) -> Tensor | float:
         """s."""
@@ -544,7 +539,7 @@ class AMSoftmax(ClassObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(classes, dim, generator, reduction)
-        self.scale = _above_zero("scale", scale, "30 and 64 are usual")
+        self.scale = above_zero("scale", scale, "30 and 64 are usual")
         if not 0 <= margin <= 2:
             raise LikewiseError(f"margin={margin} must be in [0, 2], of a cosine; 0.35 is usual.")
         self.margin = float(margin)
@@ -599,7 +594,7 @@ class ArcFace(ClassObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(classes, dim, generator, reduction)
-        self.scale = _above_zero("scale", scale, "64 is usual")
+        self.scale = above_zero("scale", scale, "64 is usual")
         if not 0 <= margin < math.pi:
             raise LikewiseError(f"margin={margin} must be in [0, π), in radians; 0.5 (28.6°) is usual.")
         if gradient not in ("true", "insightface"):
@@ -652,7 +647,7 @@ class CircleClassifier(ClassObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(classes, dim, generator, reduction)
-        self.gamma = _above_zero("gamma", gamma, "the paper uses 128 and 256")
+        self.gamma = above_zero("gamma", gamma, "the paper uses 128 and 256")
         if not -1 < margin < 1:
             raise LikewiseError(f"margin={margin} must be in (−1, 1); the paper uses 0.25.")
         self.margin = self.circle = float(margin)

@@ -19,11 +19,13 @@ from torch.nn import functional
 
 from likewise.errors import LikewiseError
 from likewise.kernels import at_least_float32, gathered_similarities, row_logsumexp
+from likewise.objectives.checks import above_zero, one_of
 from likewise.objectives.reduction import How, Reduction
 
 LogZ = Literal["exact", "ema", "first"]
 NoiseDraw = Literal["shared", "per-example"]
 DRAWS = ("shared", "per-example")
+TEMPERATURE_ADVICE = "NPID uses 0.07"
 
 
 def proximal_penalty(queries: Tensor, previous: Tensor) -> Tensor:
@@ -115,20 +117,6 @@ def _check(queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None) -
             raise LikewiseError(f"{name} are {x.dtype}; they must be integers, such as torch.int64.")
 
 
-def positive_temperature(temperature: float) -> float:
-    """τ, or a LikewiseError."""
-    if not temperature > 0 or math.isinf(temperature):
-        raise LikewiseError(f"temperature={temperature} must be above 0; NPID uses 0.07.")
-    return temperature
-
-
-def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
-    """The value, or a LikewiseError that lists the known ones."""
-    if value not in known:
-        raise LikewiseError(f"{name}={value!r} must be one of {', '.join(map(repr, known))}.")
-    return value
-
-
 class InstanceObjective(nn.Module):
     """What the objectives of one positive per query share: the call. Abstract: subclasses are final.
 
@@ -189,7 +177,7 @@ class NonParametricSoftmax(InstanceObjective):
 
     def __init__(self, *, temperature: float = 0.07, proximal: float = 0.0, reduction: How = "mean") -> None:
         super().__init__(reduction)
-        self.temperature = positive_temperature(temperature)
+        self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
         self.proximal = proximal
 
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
@@ -265,7 +253,7 @@ class NCE(InstanceObjective):
             raise LikewiseError(f"noise={noise} must be at least 1; the paper uses 4096.")
         if not 0 <= log_z_decay < 1:
             raise LikewiseError(f"log_z_decay={log_z_decay} must be in [0, 1).")
-        self.temperature = positive_temperature(temperature)
+        self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
         self.noise, self.positive_in_noise = noise, positive_in_noise
         self.draw, self.log_z_rule = one_of("draw", draw, DRAWS), one_of("log_z", log_z, ("exact", "ema", "first"))
         self.log_z_decay, self.proximal = log_z_decay, proximal

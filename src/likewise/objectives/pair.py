@@ -1,8 +1,8 @@
 """Pair-level objectives: within-class similarities s_p up, between-class similarities s_n down (Sun et al. 2020).
 
-Dimension legend: Q queries, K keys, D dimensions; in a rule R rows of a tile, C columns that hold its positives.
+Dimension legend: Q queries, K keys, D dimensions; in a rule R rows of a tile, P positives of a row at most.
 
-Every class here is one rule, ``rows``: the loss of an anchor from its similarities ``s_p`` (R, C) and ``s_n`` (R, K)
+Every class here is one rule, ``rows``: the loss of an anchor from its similarities ``s_p`` (R, P) and ``s_n`` (R, K)
 and their masks. :mod:`likewise.rows` evaluates it in tiles, or whole as its naive twin. Rows are expected on the unit
 sphere, unless the class says otherwise; distances are Euclidean there, ``D² = 2 − 2s``.
 """
@@ -20,19 +20,13 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from likewise.alike import Listed, Relation, relate
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import at_least_float32
+from likewise.objectives.checks import above_zero
 from likewise.objectives.reduction import How, Reduction
 from likewise.rows import masked_logsumexp, row_losses, softplus
 
 Distance = Literal["euclidean", "squared"]
 BOTH = "a positive and a negative: put several items of several classes in each batch"
 SQUARE_FLOOR = 1e-8  # of a squared distance under a root: distances below 1e-4 have no gradient, and none is infinite
-
-
-def positive_number(name: str, value: float, advice: str) -> float:
-    """The value, or a LikewiseError that names it."""
-    if not value > 0 or math.isinf(value):
-        raise LikewiseError(f"{name}={value} must be above 0; {advice}.")
-    return value
 
 
 def found(*logsumexps: Tensor) -> Tensor:
@@ -172,7 +166,7 @@ class UnifiedPairSimilarity(PairObjective):
 
     def __init__(self, *, gamma: float = 80.0, margin: float = 0.4, reduction: How = "mean") -> None:
         super().__init__(reduction)
-        self.gamma, self.margin = positive_number("gamma", gamma, "the Circle paper uses 80 to 256"), margin
+        self.gamma, self.margin = above_zero("gamma", gamma, "the Circle paper uses 80 to 256"), margin
 
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 1."""
@@ -202,7 +196,7 @@ class Circle(PairObjective):
 
     def __init__(self, *, gamma: float = 80.0, margin: float = 0.4, reduction: How = "mean") -> None:
         super().__init__(reduction)
-        self.gamma, self.margin = positive_number("gamma", gamma, "the paper uses 80 to 256"), margin
+        self.gamma, self.margin = above_zero("gamma", gamma, "the paper uses 80 to 256"), margin
 
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 6."""
@@ -239,7 +233,7 @@ class InfoNCE(PairObjective):
         super().__init__(reduction)
         if positives not in ("each", "sum"):
             raise LikewiseError(f"positives={positives!r} must be 'each' or 'sum'.")
-        self.temperature = positive_number("temperature", temperature, "MoCo uses 0.07, SimCLR 0.1 to 0.5")
+        self.temperature = above_zero("temperature", temperature, "MoCo uses 0.07, SimCLR 0.1 to 0.5")
         self.positives = positives
 
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
@@ -273,7 +267,7 @@ class SupCon(PairObjective):
 
     def __init__(self, *, temperature: float = 0.1, reduction: How = "mean") -> None:
         super().__init__(reduction, "a positive")
-        self.temperature = positive_number("temperature", temperature, "the paper uses 0.1")
+        self.temperature = above_zero("temperature", temperature, "the paper uses 0.1")
 
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 2."""
@@ -352,7 +346,7 @@ class MultiSimilarity(PairObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(reduction)
-        self.alpha, self.beta = positive_number("alpha", alpha, "2 here"), positive_number("beta", beta, "50 here")
+        self.alpha, self.beta = above_zero("alpha", alpha, "2 here"), above_zero("beta", beta, "50 here")
         self.base, self.epsilon = base, epsilon
 
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise.errors import LikewiseError
+from likewise.objectives.checks import above_zero, one_of
 from likewise.objectives.instance import (
     DRAWS,
+    TEMPERATURE_ADVICE,
     InstanceObjective,
     Match,
     NoiseDraw,
     noise_contrastive,
-    one_of,
-    positive_temperature,
 )
 from likewise.objectives.reduction import How
 from likewise.rows import softplus
@@ -135,7 +135,7 @@ class SampledSoftmax(InstanceObjective):
     ) -> None:
         super().__init__(reduction)
         self.samples = _at_least_one(samples, "thousands are usual")
-        self.temperature = positive_temperature(temperature)
+        self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
         self.noise = Noise(noise, generator=generator)
 
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:

@@ -288,8 +288,7 @@ class Histogram(nn.Module):
         with torch.autocast(queries.device.type, enabled=False):
             positive, negative, counted = _histograms(queries, keys, relation, self.bins)
         loss = (negative * positive.cumsum(0)).sum().to(queries.dtype)
-        share = counted.to(loss.dtype) / counted.sum().clamp(min=1)  # the batch's number, shared by the rows that count
-        return self.reduce(loss * share * counted.sum(), counted)
+        return self.reduce(torch.where(counted, loss, 0.0), counted)  # the batch's number, for each row that counts
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
         """One positive and one negative: the chance that the negative's bin is not below the positive's."""
