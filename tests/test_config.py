@@ -320,4 +320,4 @@ def test_auto_is_exact_for_few_items_and_nce_for_many() -> None:
     assert decide(settings, 10_000).objective.kind == "softmax"
     assert decide(settings, 10_001).objective.kind == "nce"
     asked = settings_from({"objective.kind": "nce"})
-    assert decide(asked, 10) is asked
+    assert decide(asked, 10) == asked

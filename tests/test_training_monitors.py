@@ -209,7 +209,7 @@ def test_weights_that_break_while_the_loss_is_fine_are_not_saved(tmp_path: Path)
 
 
 def assert_finite(saved: dict[str, Any]) -> None:
-    for part in ("embedder", "objective", "bank"):
+    for part in ("embedder", "objective", "dictionary"):
         for name, value in saved[part].items():
             if isinstance(value, torch.Tensor):
                 assert bool(value.isfinite().all()), f"{part}.{name}"

@@ -120,7 +120,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
         if done == saves:
             raise Killed
 
-    monkeypatch.setattr(loop, "save_checkpoint", count)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", count)
 
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -175,7 +175,7 @@ def test_several_stops_and_a_stop_before_the_first_checkpoint(tmp_path: Path, mo
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", fail)
+        patch.setattr(checkpoint, "save_checkpoint", fail)
         with pytest.raises(Killed):
             fit(vectors(), out=out, settings=VECTORS, progress=False)
     assert not (out / "checkpoint.pt").exists()
@@ -245,7 +245,7 @@ class Half:
     def flush(self):
         self.file.flush()
 
-def half_written(path, state, original=loop.save_checkpoint):
+def half_written(path, state, original=checkpoint.save_checkpoint):
     if state["step"] == 6:
         save = torch.save
         checkpoint.torch.save = lambda values, file: save(values, Half(file, 5000))
@@ -253,11 +253,11 @@ def half_written(path, state, original=loop.save_checkpoint):
 
 def patch(moment):
     if moment == "before the first checkpoint":
-        loop.save_checkpoint = die
+        checkpoint.save_checkpoint = die
     elif moment == "after a checkpoint":
-        loop.save_checkpoint = on_call(8, die, loop.save_checkpoint)  # step 8 is in the log, seven on disk
+        checkpoint.save_checkpoint = on_call(8, die, checkpoint.save_checkpoint)  # step 8 is in the log, seven on disk
     elif moment == "half written":
-        loop.save_checkpoint = half_written
+        checkpoint.save_checkpoint = half_written
     elif moment == "before the rename":
         os.replace = on_call(9, die, os.replace)
     elif moment == "in the log":
@@ -426,7 +426,7 @@ def test_full_disk_keeps_the_last_good_checkpoint(
         save_checkpoint(path, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", save)
+        patch.setattr(checkpoint, "save_checkpoint", save)
         try:
             code = main(["fit", data, "--out", out, "--config", config])
         finally:
@@ -467,7 +467,7 @@ def test_no_space_anywhere_in_the_middle_does_not_end_the_run(
 
     with monkeypatch.context() as patch:
         if where == "fsync":
-            patch.setattr(loop, "save_checkpoint", views_of({3, 4}))
+            patch.setattr(checkpoint, "save_checkpoint", views_of({3, 4}))
         else:
             patch.setattr(loop.MetricsLog, "write", no_space)
         model = fit(vectors(), out=tmp_path / "run", settings=VECTORS)
@@ -507,14 +507,14 @@ def test_shuffled_and_grown_data_finds_its_rows_by_name(tmp_path: Path, monkeypa
         with pytest.raises(Killed):
             fit(vectors(), out=tmp_path / "run", settings=VECTORS, progress=False)
     saved = load_checkpoint(tmp_path / "run/checkpoint.pt")
-    old = dict(zip(saved["item_ids"], saved["bank"]["rows"], strict=True))
+    old = dict(zip(saved["item_ids"], saved["dictionary"]["rows"], strict=True))
     order = np.random.default_rng(2).permutation(44)
     grown = vectors(44).select(order)
     with monkeypatch.context() as patch:
         seen = capture(patch)
         with pytest.raises(Killed):
             fit(grown, out=tmp_path / "run", resume=True, progress=False)
-    rows = seen[0].bank.rows
+    rows = seen[0].dictionary.rows
     assert rows.shape == (44, 8)
     for row, name in enumerate(grown.ids):
         if name in old:
@@ -551,7 +551,10 @@ def test_a_folder_that_grew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert names[:2] == ["00-first.png", "00.png"]
     assert "03.png" not in names
     for name in set(names) & set(saved["item_ids"]):
-        now, then = seen[0].bank.rows[names.index(name)], saved["bank"]["rows"][saved["item_ids"].index(name)]
+        now, then = (
+            seen[0].dictionary.rows[names.index(name)],
+            saved["dictionary"]["rows"][saved["item_ids"].index(name)],
+        )
         assert torch.equal(now, then), name
 
 

@@ -36,11 +36,15 @@ class Relation:
         ids: (Q,) integer, or (Q, L) for several labels a row: alike when any label agrees. Below 0: no label.
         key_ids: (K,) or (K, L), likewise.
         own: (Q,) the key row of each query itself, which it never meets (−1: not among the keys); None: no query is.
+        pulls: (K,) bool, the keys that may be positives; None: all. A key of the same id that may not is neither.
+        pushes: (K,) bool, the keys that may be negatives; None: all.
     """
 
     ids: Tensor
     key_ids: Tensor
     own: Tensor | None
+    pulls: Tensor | None = None
+    pushes: Tensor | None = None
 
     def _named(self) -> tuple[Tensor, Tensor]:
         """Ids and key ids where an unlabelled row agrees with itself alone."""
@@ -88,7 +92,7 @@ class Relation:
         ids, key_ids, own = self._sorted
         own = None if own is None else own[start:stop]
         if self.query_order is None:
-            return Masks(None, *_masks(ids[start:stop], key_ids, own))
+            return Masks(None, *self._roles(*_masks(ids[start:stop], key_ids, own)))
         first, last = (x[start:stop, None] for x in self._classes)
         width = max(1, int((last - first).max()))
         columns = first + torch.arange(width, device=ids.device)  # (R, P)
@@ -96,14 +100,28 @@ class Relation:
         columns = torch.minimum(columns, (last - 1).clamp(min=0))
         negative = torch.ones(stop - start, len(key_ids), dtype=torch.bool, device=ids.device)  # (R, K)
         negative.scatter_(1, columns, (first == last).expand_as(columns))
+        pulls, pushes = self._sorted_roles
+        same = same if pulls is None else same & pulls[columns]
+        negative = negative if pushes is None else negative.logical_and_(pushes)
         return Masks(columns, same if own is None else same & (columns != own[:, None]), negative)
 
     def whole(self) -> Masks:
         """The masks of all rows at once, in the given order: (Q, K) both. The naive twin of the tiles."""
-        return Masks(None, *_masks(*self._named(), self.own))
+        return Masks(None, *self._roles(*_masks(*self._named(), self.own)))
+
+    def _roles(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, K) masks in the given order of keys, without the keys that may not pull or push."""
+        positive = positive if self.pulls is None else positive & self.pulls
+        return positive, negative if self.pushes is None else negative & self.pushes
+
+    @cached_property
+    def _sorted_roles(self) -> tuple[Tensor | None, Tensor | None]:
+        """Which keys may pull and push, in sorted order."""
+        order = self.key_order
+        return tuple(role if role is None or order is None else role[order] for role in (self.pulls, self.pushes))  # type: ignore[return-value]
 
     def transposed(self) -> "Relation":
-        """The keys' view: who are the queries that each key is alike to."""
+        """The keys' view: who are the queries that each key is alike to. Roles of keys are no roles of queries."""
         if self.own is None or self.key_ids is self.ids:
             return Relation(self.key_ids, self.ids, self.own)
         back = self.own.new_full((len(self.key_ids),), -1)
@@ -113,7 +131,8 @@ class Relation:
 
     def select(self, rows: Tensor) -> "Relation":
         """The same relation for some of the queries, repeated at will."""
-        return Relation(self.ids[rows], self.key_ids, None if self.own is None else self.own[rows])
+        own = None if self.own is None else self.own[rows]
+        return Relation(self.ids[rows], self.key_ids, own, self.pulls, self.pushes)
 
 
 @dataclass(frozen=True)
@@ -195,9 +214,15 @@ def _same(ids: Tensor, key_ids: Tensor) -> Tensor:
 
 
 def relate(
-    queries: Tensor, ids: "Tensor | Listed", keys: Tensor | None, key_ids: Tensor | None, own: Tensor | None
+    queries: Tensor,
+    ids: "Tensor | Listed",
+    keys: Tensor | None,
+    key_ids: Tensor | None,
+    own: Tensor | None,
+    pulls: Tensor | None = None,
+    pushes: Tensor | None = None,
 ) -> "Relation | Listed":
-    """The relation behind ``objective(queries, ids, keys, key_ids, own=...)``.
+    """The relation behind ``objective(queries, ids, keys, key_ids, own=..., pulls=..., pushes=...)``.
 
     Without keys the queries are the keys and each is its own. Raises LikewiseError on shapes and dtypes that cannot be.
     """
@@ -215,14 +240,17 @@ def relate(
         return ids
     _check_ids("ids", ids, len(queries), "query")
     if keys is None:
-        if key_ids is not None or own is not None:
-            raise LikewiseError("key_ids and own say something about keys: give keys too, or neither.")
+        if any(x is not None for x in (key_ids, own, pulls, pushes)):
+            raise LikewiseError("key_ids, own, pulls and pushes say something about keys: give keys too, or none.")
         return Relation(ids, ids, torch.arange(len(queries), device=queries.device))
     key_ids = torch.arange(count, device=keys.device) if key_ids is None else key_ids
     _check_ids("key_ids", key_ids, count, "key")
     if own is not None:
         _check_ids("own", own, len(queries), "query")
-    return Relation(ids, key_ids, own)
+    for name, role in (("pulls", pulls), ("pushes", pushes)):
+        if role is not None and (role.dtype != torch.bool or role.shape != (count,)):
+            raise LikewiseError(f"{name} must be ({count},) bool, one per key, not {tuple(role.shape)} {role.dtype}.")
+    return Relation(ids, key_ids, own, pulls, pushes)
 
 
 def _check_ids(name: str, ids: Tensor, rows: int, what: str) -> None:

@@ -167,6 +167,21 @@ def _add_report(parser: Parser, method: str) -> None:
     parser.add_argument("--data", type=str, default=None, help="items for the pictures; default: those it was fit on")
 
 
+def _add_verify(parser: Parser, method: str) -> None:
+    parser.add_argument("run", type=str, metavar="RUN-or-METHOD", help="run folder, or a method's name")
+    parser.add_argument(
+        "--data", type=str, default=None, help="items to train on; default: the run's own, or made-up ones"
+    )
+    parser.add_argument(
+        "--set",
+        type=str,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="settings of fit, as in --set encoder.bn_groups=4 dictionary=queue",
+    )
+
+
 def _add_methods(parser: Parser, method: str) -> None:
     pass
 
@@ -200,6 +215,10 @@ _PARSERS: dict[str, tuple[str, Callable[[Parser, str], None]]] = {
     "index": ("Index DATA for search.", _add_index),
     "search": ("Print the ids and scores of the items most alike to QUERY.", _add_search),
     "report": ("Write RUN/report.html: curves, neighbours, a map.", _add_report),
+    "verify": (
+        "Prove on this machine that processes, stops and micro-batches do not change what is learned.",
+        _add_verify,
+    ),
     "methods": (
         "List the methods with their four choices and papers, and which objectives fit which data.",
         _add_methods,
@@ -282,6 +301,12 @@ def _report(arguments: Namespace) -> int:
     return 0
 
 
+def _verify(arguments: Namespace) -> int:
+    from likewise.verify import main
+
+    return main(arguments.run, arguments.data, arguments.set)
+
+
 def _methods(arguments: Namespace) -> int:
     for method in METHODS.values():
         print(f"{method.name}\n  paper       {method.paper}")
@@ -321,6 +346,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "index": _index,
     "search": _search,
     "report": _report,
+    "verify": _verify,
     "methods": _methods,
     "figure": _figure,
     "demo": _demo,

@@ -3,7 +3,7 @@
 This module imports neither torch nor anything heavy, so that ``likewise --help`` is quick.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from difflib import get_close_matches
 from types import UnionType
@@ -11,6 +11,25 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from likewise.errors import LikewiseError
 
+ObjectiveKind = Literal[
+    "auto",
+    "nce",
+    "softmax",
+    "parametric",
+    "infonce",
+    "unified",
+    "circle",
+    "supcon",
+    "npair",
+    "multi-similarity",
+    "contrastive",
+    "margin",
+    "triplet",
+    "angular",
+    "lifted",
+    "histogram",
+]
+BANK_KINDS = ("nce", "softmax")  # one positive per query, in a dictionary that knows a row for every item
 EXACT_ITEMS = 10_000  # up to here the exact softmax takes no longer than NCE with the paper's 4096 samples, about
 
 
@@ -63,21 +82,25 @@ class EncoderSettings:
         name: resnet-small (suits 2 CPU cores), resnet18, resnet50, mlp (vectors), timm:NAME, hf:NAME_OR_FOLDER.
         stem: small (3×3, no max-pool, for images up to about 64 px; resnet-small: patches of 4×4) or imagenet (7×7,
             stride 2, max-pool).
-        head: what follows the backbone: none, linear (NPID, MoCo v1) or mlp (SimCLR, MoCo v2).
+        head: what follows the backbone: none, linear (NPID, MoCo v1), mlp (SimCLR's paper, MoCo v2: Linear-ReLU-Linear)
+            or mlp-bn (SimCLR's code: three linear layers, a BatchNorm after each).
         centre: batch-normalise the head's output before its length is made 1. No paper here has it (SimCLR's code has);
             without it all first embeddings lie in a narrow cone, and a short training hardly leaves it.
         dim: length of the embedding; NPID's accuracy stops growing at 128.
-        hidden: width of the mlp encoder and of the mlp head.
+        hidden: width of the mlp encoder and of the mlp heads.
+        bn_groups: BatchNorm takes its statistics over so many groups of the batch, each by itself; 1 is the whole
+            batch, over all processes. MoCo's shuffled BN needs several (8 in its papers' runs, one a GPU).
         weights: a checkpoint or safetensors file to start the backbone from.
         allow: names (shell patterns) that may be missing from ``weights`` or unmatched in it.
     """
 
     name: str = "resnet-small"
     stem: Literal["small", "imagenet"] = "small"
-    head: Literal["none", "linear", "mlp"] = "linear"
+    head: Literal["none", "linear", "mlp", "mlp-bn"] = "linear"
     centre: bool = True
     dim: int = 128
     hidden: int = 512
+    bn_groups: int = 1
     weights: str | None = None
     allow: tuple[str, ...] = field(default=())
 
@@ -87,8 +110,13 @@ class ObjectiveSettings:
     """How similarities become a loss, and which negatives push.
 
     Args:
-        kind: nce (NPID eq. 5–7), softmax (non-parametric over all n, eq. 2, exact), parametric (eq. 1), or auto:
-            softmax up to 10,000 items, where it is cheap and noise would mostly be the positive again, else nce.
+        kind: over a bank: nce (NPID eq. 5–7), softmax (non-parametric over all n, eq. 2, exact), parametric (eq. 1), or
+            auto: softmax up to 10,000 items, where it is cheap and noise would mostly be the positive again, else nce.
+            Over any dictionary but proxies: infonce (MoCo eq. 1, SimCLR), and the pair-level objectives with their
+            papers' defaults: unified, circle, supcon, npair, multi-similarity, contrastive, margin, triplet, angular,
+            lifted, histogram.
+        scale: multiplies the loss; 2 adds the losses of the two views, as SimCLR's code and MoCo's CIFAR recipe,
+            instead of taking their mean.
         temperature: τ; NPID's 0.07 (its CIFAR recipe: 0.1). Smaller pulls harder on the closest negatives.
         noise: m, noise samples per step for nce; NPID's 4096 comes within 0.4 points of the exact softmax.
         noise_draw: shared (one draw for the batch, one matrix product) or per-example (as in the paper, slower).
@@ -98,7 +126,8 @@ class ObjectiveSettings:
         proximal: λ of eq. 9–10; 0 as in the released code, since a momentum bank damps in the same way.
     """
 
-    kind: Literal["auto", "nce", "softmax", "parametric"] = "auto"
+    kind: ObjectiveKind = "auto"
+    scale: float = 1.0
     temperature: float = 0.07
     noise: int = 4096
     noise_draw: Literal["shared", "per-example"] = "shared"
@@ -114,9 +143,58 @@ class BankSettings:
 
     Args:
         momentum: share of the old row kept before renormalising; 0 replaces it (the paper), 0.5 is the released code.
+        samples: K, rows drawn as negatives at each step; 0 takes all rows. nce has its own (objective.noise).
+        sharded: every process keeps its share of the rows instead of all of them; for softmax and parametric.
     """
 
     momentum: float = 0.5
+    samples: int = 0
+    sharded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueSettings:
+    """The dictionary that keeps the newest keys (MoCo §3.2).
+
+    Args:
+        size: K; MoCo's 65,536 for a million photos, 4,096 for CIFAR-10. Any number: no batch size need divide it.
+        start: random unit rows, as in the paper, or empty.
+        own_batch: whether the other new keys of the batch push too. MoCo's negatives are the older keys alone.
+    """
+
+    size: int = 65_536
+    start: Literal["random", "empty"] = "random"
+    own_batch: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """The dictionary that is the batch itself; keys have gradients (end-to-end).
+
+    Args:
+        keys: both (every view of every item is a key, as in SimCLR) or second (the items' second views, as in He et
+            al.'s end-to-end comparison).
+    """
+
+    keys: Literal["both", "second"] = "both"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyEncoderSettings:
+    """Who encodes the keys that a queue keeps.
+
+    Args:
+        momentum: m of the average of the encoder's past weights (MoCo eq. 2); MoCo's 0.999, 0.99 in short trainings. 0
+            is the encoder itself, which the paper found to fail.
+        schedule: constant, or cosine from m to 1 (MoCo v3).
+        buffers: BatchNorm's running statistics: own (from the keys it sees, as MoCo) or averaged like the weights.
+        shuffle: whether the keys' batch is shuffled between the groups that share BatchNorm statistics (MoCo §3.3).
+    """
+
+    momentum: float = 0.999
+    schedule: Literal["constant", "cosine"] = "constant"
+    buffers: Literal["own", "averaged"] = "own"
+    shuffle: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +202,8 @@ class OptimSettings:
     """Stochastic gradient descent with momentum.
 
     Args:
+        name: sgd, or lars (You et al. 2017: each layer's step is as long as its weights ask for), as SimCLR for large
+            batches.
         lr: learning rate at ``batch_size`` 128; NPID's 0.03. It is not rescaled behind your back.
         momentum: the papers' 0.9.
         weight_decay: NPID's 5e-4 for CIFAR (1e-4 for ImageNet).
@@ -133,6 +213,7 @@ class OptimSettings:
         nesterov: look-ahead momentum; off as in the papers.
     """
 
+    name: Literal["sgd", "lars"] = "sgd"
     lr: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -152,8 +233,15 @@ class FitSettings:
         labels: auto, none, or a parquet column; labels are only ever used to measure.
         key: parquet column that names the items; default: the image's own path.
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
+        dictionary: where the keys come from: bank (a row per item), queue (the newest keys), batch (end-to-end) or
+            proxies (weights of the objective; parametric only).
+        symmetric: with a queue, or a batch of second views: each of the two views is a query once, against the key of
+            the other; twice the work a step.
         epochs: passes over the items.
-        batch_size: items per step; batches of an epoch differ in size by one at most.
+        batch_size: items per step, over all processes; batches of an epoch differ in size by one at most.
+        micro_batches: the encoder sees the batch in so many parts, with the gradient of the whole (gradient caching): a
+            large batch in little memory, for a second forward pass. For dictionary=batch; needs an encoder without
+            BatchNorm, or encoder.bn_groups a multiple of it.
         seed: of weights, order, views, bank and noise.
         device: auto (the accelerator when there is one), cpu, cuda, cuda:1 ...
         precision: fp32, or bf16 (autocast of the encoder; similarities stay in fp32).
@@ -172,10 +260,16 @@ class FitSettings:
     views: ViewSettings = field(default_factory=ViewSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    dictionary: Literal["bank", "queue", "batch", "proxies"] = "bank"
     bank: BankSettings = field(default_factory=BankSettings)
+    queue: QueueSettings = field(default_factory=QueueSettings)
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    key_encoder: KeyEncoderSettings = field(default_factory=KeyEncoderSettings)
+    symmetric: bool = False
     optim: OptimSettings = field(default_factory=OptimSettings)
     epochs: int = 200
     batch_size: int = 128
+    micro_batches: int = 1
     seed: int = 0
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -184,6 +278,26 @@ class FitSettings:
     knn_items: int = 5000
     keep_best: bool = False
     tensorboard: bool = False
+
+    @property
+    def views_per_item(self) -> int:
+        """How many views of each item a step sees: the bank's and the proxies' key is not a view of now."""
+        return 2 if self.dictionary in ("queue", "batch") else 1
+
+    @property
+    def views_encoded(self) -> int:
+        """How many of them are encoded with gradient."""
+        return 2 if self.dictionary == "batch" or self.symmetric else 1
+
+    @property
+    def joint(self) -> bool:
+        """Whether the views of an item share BatchNorm's statistics, as in SimCLR's one pass over 2B views."""
+        return self.dictionary == "batch" and self.batch.keys == "both"
+
+    @property
+    def views_querying(self) -> int:
+        """How many of them are queries; two queries of an item never meet their own view."""
+        return 2 if self.symmetric or self.joint else 1
 
 
 def settings_from(values: Mapping[str, Any], base: FitSettings | None = None) -> FitSettings:
@@ -262,10 +376,12 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
 
 def decide(settings: FitSettings, n: int) -> FitSettings:
     """The settings for ``n`` items, with nothing left on auto that the run's config should say."""
-    if settings.objective.kind != "auto":
-        return settings
-    kind: Literal["softmax", "nce"] = "softmax" if n <= EXACT_ITEMS else "nce"
-    return replace(settings, objective=replace(settings.objective, kind=kind))
+    kind = settings.objective.kind
+    if kind == "auto":
+        whole_bank = settings.dictionary == "bank" and not settings.bank.samples
+        kind = "infonce" if not whole_bank else "softmax" if n <= EXACT_ITEMS else "nce"
+    dictionary = "proxies" if kind == "parametric" else settings.dictionary
+    return replace(settings, dictionary=dictionary, objective=replace(settings.objective, kind=kind))
 
 
 def check(settings: FitSettings) -> FitSettings:
@@ -282,7 +398,17 @@ def check(settings: FitSettings) -> FitSettings:
         "objective.noise": (s.objective.noise >= 1, s.objective.noise, "at least 1"),
         "objective.log_z_decay": (0 <= s.objective.log_z_decay < 1, s.objective.log_z_decay, "in [0, 1)"),
         "objective.proximal": (0 <= s.objective.proximal < infinite, s.objective.proximal, "0 or more"),
+        "objective.scale": (0 < s.objective.scale < infinite, s.objective.scale, "above 0"),
         "bank.momentum": (0 <= s.bank.momentum < 1, s.bank.momentum, "in [0, 1)"),
+        "bank.samples": (s.bank.samples >= 0, s.bank.samples, "0 (all rows) or more"),
+        "queue.size": (s.queue.size >= 1, s.queue.size, "at least 1"),
+        "key_encoder.momentum": (0 <= s.key_encoder.momentum <= 1, s.key_encoder.momentum, "in [0, 1]"),
+        "encoder.bn_groups": (
+            1 <= e.bn_groups <= s.batch_size // 2,
+            e.bn_groups,
+            f"from 1 to {s.batch_size // 2}: two of the batch's {s.batch_size} items a group at least",
+        ),
+        "micro_batches": (1 <= s.micro_batches <= s.batch_size, s.micro_batches, "from 1 to batch_size"),
         "encoder.dim": (e.dim >= 2, e.dim, "at least 2"),
         "encoder.hidden": (e.hidden >= 1, e.hidden, "at least 1"),
         "optim.lr": (0 < o.lr < infinite, o.lr, "above 0"),
@@ -301,4 +427,26 @@ def check(settings: FitSettings) -> FitSettings:
     for name, (fine, value, wanted) in rules.items():
         if not fine:
             raise LikewiseError(f"setting {name!r} is {value}; it must be {wanted}.")
+    for reason in refusals(settings):
+        raise LikewiseError(reason)
     return settings
+
+
+def refusals(settings: FitSettings) -> Iterator[str]:
+    """Why this combination of choices makes no sense: a sentence each; nothing where it does."""
+    s, kind, whole_bank = settings, settings.objective.kind, settings.dictionary == "bank" and not settings.bank.samples
+    if kind in BANK_KINDS and not whole_bank:
+        yield (
+            f"objective.kind={kind} sums over a row for every item, so it needs dictionary=bank with bank.samples=0; "
+            f"with {'bank.samples' if s.dictionary == 'bank' else s.dictionary} use objective.kind=infonce."
+        )
+    if s.dictionary == "proxies" and kind != "parametric":
+        yield f"dictionary=proxies are the weights of objective.kind=parametric, not of {kind}; choose both or neither."
+    if kind == "parametric" and s.dictionary in ("queue", "batch"):
+        yield f"objective.kind=parametric has its own keys, a weight per item; with dictionary={s.dictionary}: infonce."
+    if s.symmetric and (s.dictionary in ("bank", "proxies") or s.joint):
+        yield "symmetric=true needs keys of both views: dictionary=queue, or dictionary=batch with batch.keys=second."
+    if s.bank.sharded and (s.bank.samples or kind not in ("softmax", "parametric")):
+        yield "bank.sharded=true needs the exact softmax: objective.kind=softmax with bank.samples=0, or parametric."
+    if s.micro_batches > 1 and s.bank.sharded:
+        yield "micro_batches and bank.sharded do not go together yet; leave one out."

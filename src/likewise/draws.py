@@ -42,6 +42,10 @@ class Drawn:
     grays: Tensor
     sigmas: Tensor
 
+    def select(self, rows: slice) -> "Drawn":
+        """What was drawn for some of the views."""
+        return Drawn(**{name: values[rows] for name, values in vars(self).items()})
+
 
 def crop_boxes(
     uniforms: Tensor, height: int, width: int, *, scale: tuple[float, float], ratio: tuple[float, float]

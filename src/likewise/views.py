@@ -12,7 +12,7 @@ not depend on the pixels or the settings: the same generator state gives the sam
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from likewise.errors import LikewiseError
 
 __all__ = [
     "Drawn",
+    "Share",
     "VectorViews",
     "Views",
     "apply_views",
@@ -167,6 +168,13 @@ def _chunk(images: Tensor, pixels: int) -> int:
     return max(1, CHUNK_PIXELS // pixels) * torch.get_num_threads()
 
 
+class Share(NamedTuple):
+    """Part of a batch: ``rows`` of ``total``."""
+
+    total: int
+    rows: slice
+
+
 class Views:
     """Random views of a batch of images, as ``settings`` say.
 
@@ -205,12 +213,13 @@ class Views:
             sigmas=drawn.sigmas if self.settings.blur else None,
         )
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
         """One view of each image.
 
         Args:
             images: (B, H, W, 3) uint8, on any device.
             generator: on the CPU; the only source of randomness.
+            share: which part of a larger batch these are; their views are those they have in the whole batch.
 
         Returns:
             (B, 3, *size) float32 on the images' device, normalised with the settings' mean and std.
@@ -221,7 +230,8 @@ class Views:
         _check_images(images)
         _check_generator(generator)
         count, height, width, _ = images.shape
-        return self.apply(images, self.draw(count, height, width, generator))
+        share = share or Share(count, slice(None))
+        return self.apply(images, self.draw(share.total, height, width, generator).select(share.rows))
 
 
 def plain_view(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -263,8 +273,8 @@ class VectorViews:
         self.mean = mean.float()
         self.std = std.float()
 
-    def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """One view of each row: (B, D) float32 to the same, on the same device, in the same units.
+    def __call__(self, rows: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
+        """One view of each row: (B, D) float32 to the same, on the same device, in the same units; see ``Views``.
 
         Raises:
             LikewiseError: rows of another type or width, or a generator that is not on the CPU.
@@ -276,8 +286,10 @@ class VectorViews:
             )
         _check_generator(generator)
         device = rows.device
-        normal = torch.randn(rows.shape, generator=generator).to(device)
-        lost = (torch.rand(rows.shape, generator=generator) < self.dropout).to(device)
+        share = share or Share(len(rows), slice(None))
+        shape = (share.total, rows.shape[1])
+        normal = torch.randn(shape, generator=generator)[share.rows].to(device)
+        lost = (torch.rand(shape, generator=generator)[share.rows] < self.dropout).to(device)
         noisy = torch.addcmul(rows, normal, (self.noise * self.std).to(device))
         return torch.where(lost, self.mean.to(device), noisy)
 

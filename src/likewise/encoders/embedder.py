@@ -4,6 +4,7 @@ Letters in shapes: B items, F features of the backbone, D length of the embeddin
 """
 
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -15,6 +16,7 @@ from likewise.encoders.mlp import MLP
 from likewise.encoders.resnet import ResNet, resnet18, resnet50, resnet_small
 from likewise.encoders.weights import load_weights
 from likewise.errors import LikewiseError
+from likewise.kernels import at_least_float32
 
 LAYERS: Final = ("embedding", "backbone")
 KNOWN: Final = ("resnet-small", "resnet18", "resnet50", "mlp", "timm:NAME", "hf:NAME_OR_FOLDER")
@@ -53,7 +55,7 @@ class Embedder(nn.Module):
 
         A row shorter than 1e-6 is divided by 1e-6: zero stays zero, and its gradient finite.
         """
-        return F.normalize(self.centre(self.head(self.backbone(x)).float()), dim=1, eps=_SMALLEST_NORM)
+        return F.normalize(self.centre(at_least_float32(self.head(self.backbone(x)))), dim=1, eps=_SMALLEST_NORM)
 
     def features(self, x: Tensor) -> Tensor:
         """Items -> (B, F), the backbone's output as it is, in the backbone's dtype."""
@@ -134,12 +136,18 @@ def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Mod
 
 
 def _head(settings: EncoderSettings, feature_dim: int) -> tuple[nn.Module, int]:
-    """None, linear (NPID, MoCo v1) or Linear-ReLU-Linear (SimCLR, MoCo v2), and the length of its output."""
+    """The head that ``settings.head`` names, and the length of its output."""
     if settings.head == "none":
         return nn.Identity(), feature_dim
     if settings.head == "linear":
         return nn.Linear(feature_dim, settings.dim), settings.dim
     hidden = settings.hidden
+    if settings.head == "mlp-bn":
+        widths = (feature_dim, hidden, hidden, settings.dim)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
+        return nn.Sequential(*layers[:-1]), settings.dim
     return nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, settings.dim)), settings.dim
 
 

@@ -1,8 +1,24 @@
 """The systems, as data: a method is a row of the design's table and the defaults it gives to a run."""
 
+from likewise.methods.mechanisms import BANK, END_TO_END
 from likewise.methods.method import Method
+from likewise.methods.moco import MOCO, MOCO_SYMMETRIC, MOCO_V2
 from likewise.methods.npid import NPID
+from likewise.methods.simclr import SIMCLR, SIMCLR_REPO
 
-METHODS: dict[str, Method] = {method.name: method for method in (NPID,)}
+METHODS: dict[str, Method] = {
+    method.name: method for method in (NPID, MOCO, MOCO_V2, MOCO_SYMMETRIC, SIMCLR, SIMCLR_REPO, END_TO_END, BANK)
+}
 
-__all__ = ["METHODS", "NPID", "Method"]
+__all__ = [
+    "BANK",
+    "END_TO_END",
+    "METHODS",
+    "MOCO",
+    "MOCO_SYMMETRIC",
+    "MOCO_V2",
+    "NPID",
+    "SIMCLR",
+    "SIMCLR_REPO",
+    "Method",
+]

@@ -92,6 +92,8 @@ class PairObjective(nn.Module):
         key_ids: Tensor | None = None,
         *,
         own: Tensor | None = None,
+        pulls: Tensor | None = None,
+        pushes: Tensor | None = None,
     ) -> Tensor:
         """The loss of queries (Q, D) among themselves, or against keys (K, D).
 
@@ -102,6 +104,9 @@ class PairObjective(nn.Module):
             keys: (K, D) unit rows of a bank, a queue, a gathered batch or another modality.
             key_ids: (K,) or (K, L); by default the row numbers, as in a memory bank.
             own: (Q,) the key row of each query itself, which it never meets, −1 for none: for a gathered batch.
+            pulls: (K,) bool, the keys that may be positives: a queue's older keys of the same item are then neither
+                positive nor negative.
+            pushes: (K,) bool, the keys that may be negatives.
 
         Returns:
             A float32 (or float64) scalar; (Q,) with reduction "none".
@@ -109,7 +114,7 @@ class PairObjective(nn.Module):
         Raises:
             LikewiseError: shapes or dtypes that do not fit together.
         """
-        relation = relate(queries, ids, keys, key_ids, own)
+        relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
         if self.unit_rows and not torch.compiler.is_compiling():
             self._check_unit_rows(queries)
         return self.reduce(*self.losses(queries, ids, keys, relation))

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from likewise import processes
 from likewise.errors import LikewiseError, LikewiseWarning
 
 How = Literal["mean", "sum", "none"]
@@ -18,6 +19,9 @@ class Reduction:
     gradient. "mean" divides the sum by the number of rows that counted (0 when none did), whatever their loss is;
     "none" returns one loss per row. When fewer than half of the rows count, a warning says so, once.
 
+    Where several processes share the rows of a batch (``across``), the mean is over the rows of all of them: the values
+    of the processes add up to the batch's loss, and their gradients to its gradient.
+
     Args:
         how: "mean", "sum" or "none".
         owner: the objective's name, for the warning.
@@ -28,15 +32,17 @@ class Reduction:
         if how not in ("mean", "sum", "none"):
             raise LikewiseError(f"reduction={how!r} must be 'mean', 'sum' or 'none'.")
         self.how, self.owner, self.need = how, owner, need
+        self.across = False
         self.calls, self.warned = 0, False
 
     def __call__(self, losses: Tensor, counted: Tensor) -> Tensor:
         """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses."""
         if not torch.compiler.is_compiling():
             self._watch(counted)
-        if self.how == "none":
-            return losses
-        return losses.sum() / counted.sum().clamp(min=1) if self.how == "mean" else losses.sum()
+        if self.how != "mean":
+            return losses if self.how == "none" else losses.sum()
+        number = processes.sum_over(counted.sum()) if self.across else counted.sum()
+        return losses.sum() / number.clamp(min=1)
 
     def _watch(self, counted: Tensor) -> None:
         """Looks at every call on the CPU; elsewhere, where looking waits for the device, at calls 1, 2, 4, 8, ..."""

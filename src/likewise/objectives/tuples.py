@@ -280,9 +280,11 @@ class Histogram(nn.Module):
         key_ids: Tensor | None = None,
         *,
         own: Tensor | None = None,
+        pulls: Tensor | None = None,
+        pushes: Tensor | None = None,
     ) -> Tensor:
         """The loss of queries (Q, D) among themselves, or against keys (K, D), as of every pair-level objective."""
-        relation = relate(queries, ids, keys, key_ids, own)
+        relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
         queries = at_least_float32(queries)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
         with torch.autocast(queries.device.type, enabled=False):

@@ -1,12 +1,16 @@
 """Checkpoints: all that a run needs to go on bit for bit, written whole or not at all, loaded without running code."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from likewise import processes
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
+from likewise.shards import load_sharded, save_sharded, saved_names
+from likewise.training.session import Session
 
 FORMAT = 1
 CHECKPOINT = "checkpoint.pt"
@@ -26,6 +30,35 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         raise LikewiseError(
             f"could not write {path} ({reason}); the last good checkpoint is kept. Free some space."
         ) from error
+
+
+def save_run(folder: Path, session: Session) -> None:
+    """Writes the state of a run, whole or not at all; all processes call it together.
+
+    The first process writes what all of them hold. What is spread over them goes, with every process writing its own,
+    into a folder named by the step, which the checkpoint names; the one before is removed last.
+    """
+    shards, state = session.shards(), session.state_dict()
+    state["shards"] = f"shards-{session.step}" if shards else None
+    if shards:
+        save_sharded(folder / state["shards"], shards, len(session.item_ids))
+    try:
+        if processes.rank() == 0:
+            save_checkpoint(folder / CHECKPOINT, state)
+            for old in folder.glob("shards-*"):
+                if old.name != state["shards"]:
+                    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        processes.wait()  # the others go on even where the first one could not write
+
+
+def load_run(folder: Path, session: Session) -> None:
+    """Restores what ``save_run`` wrote, by however many processes. Raises LikewiseError when it does not fit."""
+    state = load_checkpoint(folder / CHECKPOINT)
+    session.load_state_dict(state)
+    if session.settings.bank.sharded:
+        names = saved_names(folder / state["shards"])
+        session.load_shards(load_sharded(folder / state["shards"], names, len(session.item_ids), device=session.device))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

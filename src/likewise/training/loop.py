@@ -13,21 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise import processes
 from likewise.config import FitSettings
 from likewise.data import Items
+from likewise.encoders.parts import lay_out
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation import knn_accuracy
 from likewise.model import Model
-from likewise.training.checkpoint import CHECKPOINT, save_checkpoint
-from likewise.training.monitors import MetricsLog, Watch, measure, verdict
+from likewise.training.checkpoint import save_run
+from likewise.training.monitors import MetricsLog, NoLog, Watch, measure, verdict
 from likewise.training.progress import TrainingProgress
 from likewise.training.sampler import EpochSampler, stable_seed
-from likewise.training.session import Session, learning_rate, train_step
+from likewise.training.session import Session, learning_rate
+from likewise.training.step import Batch, train_step
+from likewise.views import Share
 
 CHECK_STEPS = 10  # losses are read back every so many steps: reading each would stall an accelerator
 LOG_STEPS = 200  # and logged at least every so many
 
-ViewFunction = Callable[[Tensor, torch.Generator], Tensor]
+ViewFunction = Callable[[Tensor, torch.Generator, Share], Tensor]
 
 
 def train(
@@ -41,40 +45,40 @@ def train(
 ) -> None:
     """Runs ``session`` from its step to the end of the last epoch of ``model.settings``.
 
+    Of several processes all train, and the first one measures, logs and saves; a stop of one stops all.
     Raises Interrupted after Ctrl-C (state saved) and LikewiseError on NaN or when the last checkpoint can't be
     written. Labels are read to measure, never to train.
     """
-    settings = model.settings
-    sampler = EpochSampler(len(items), settings.batch_size, settings.seed)
-    per_epoch, total = sampler.steps_per_epoch, settings.epochs * sampler.steps_per_epoch
-    log = MetricsLog(folder, step=session.step, tensorboard=settings.tensorboard)
+    settings, total = model.settings, session.total
+    sampler = build_sampler(settings, len(items))
+    per_epoch, first = sampler.steps_per_epoch, processes.rank() == 0
+    log = MetricsLog(folder, step=session.step, tensorboard=settings.tensorboard) if first else NoLog()
     watch = Watch(items.ids, folder, session.losses)
-    session.embedder.train()
-    session.objective.train()
+    session.train()
     saved_at = time.monotonic()
     with TrainingProgress(total, done=session.step, enabled=progress) as bar, stop_on_signal() as stop, closing(log):
-        for rows, seen in batches(items, sampler, views, session.step, total, session.device):
+        for batch in batches(items, sampler, views, session):
             rate = learning_rate(settings.optim, session.step, total)
             for group in session.optimizer.param_groups:
                 group["lr"] = rate
-            loss, queries = train_step(session, seen, rows, settings.precision == "bf16")
+            loss, queries = train_step(session, batch)
             step = session.step
-            watch.see(step, loss, rows)
+            watch.see(step, loss, batch.ids)
 
-            ends_epoch, stopping = step % per_epoch == 0, stop.is_set()
-            due = time.monotonic() - saved_at > settings.checkpoint_seconds
+            ends_epoch, due = step % per_epoch == 0, first and time.monotonic() - saved_at > settings.checkpoint_seconds
+            stopping, due = processes.any_of([stop.is_set(), due], session.device)
             logs, saves = step % LOG_STEPS == 0 or ends_epoch, due or stopping or ends_epoch
             if logs or saves or step % CHECK_STEPS == 0:  # before any save: NaN is never saved
                 mean, speed = watch.flush(weights_are_fine=not saves or session.is_finite())
                 bar.update(step, f"epoch {(step - 1) // per_epoch + 1} · loss {mean:.3f} · {speed:,.0f} items/s")
             if logs:
-                health = measure(mean, session.objective.chance(len(items)), queries)
+                health = measure(mean, session.chance(), queries)
                 warning = verdict(health) if step >= total // 4 else None
                 bar.warn_once(warning)
                 values = {"epoch": step / per_epoch, "lr": rate, "items_per_second": speed, **health.values()}
                 with going_on(bar):
                     log.write(step, values | session.log_values() | ({"verdict": warning.text} if warning else {}))
-            if ends_epoch and knn_is_due(settings, step // per_epoch):
+            if ends_epoch and first and knn_is_due(settings, step // per_epoch):
                 score = online_knn(model, items)
                 if score is not None:
                     bar.say(f"epoch {step // per_epoch}: kNN {score:.1%} (measured with labels, not used to train)")
@@ -90,26 +94,36 @@ def train(
                 raise Interrupted(f"Stopped at step {step} of {total}; everything is saved.")
 
 
-def batches(
-    items: Items, sampler: EpochSampler, views: ViewFunction, start: int, stop: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows, views) of each step on ``device``; for an accelerator a thread prepares the next ones meanwhile.
+def build_sampler(settings: FitSettings, n: int) -> EpochSampler:
+    """The sampler of a run over ``n`` items: two rows at least for every BatchNorm group, one for a micro-batch."""
+    smallest = max(2 * settings.encoder.bn_groups, settings.micro_batches)
+    return EpochSampler(n, settings.batch_size, settings.seed, smallest=smallest)
+
+
+def batches(items: Items, sampler: EpochSampler, views: ViewFunction, session: Session) -> Iterator[Batch]:
+    """This process' part of each step to come; for an accelerator a thread prepares the next one meanwhile.
 
     On a CPU that thread would only compete with the step for cores: preparing in turn is about a tenth quicker there.
-    A step's views depend on (seed, step) alone, not on a generator's past: what was drawn ahead is not lost state.
+    A step's views depend on (seed, step) alone, not on a generator's past: what was drawn ahead is not lost state; and
+    a process draws for the whole batch, so that an item's views are the same wherever it lands.
     """
+    device, settings = session.device, session.settings
+    groups = max(settings.encoder.bn_groups, settings.micro_batches)
 
-    def prepare(step: int) -> tuple[Tensor, Tensor]:
+    def prepare(step: int) -> Batch:
         rows = sampler.rows(step)
-        batch = items.batch(rows)
+        layout = lay_out(len(rows), groups)
+        values = items.batch(rows[layout.rows])
         if device.type == "cuda":
-            batch = batch.pin_memory()
+            values = values.pin_memory()
+        values, share = values.to(device, non_blocking=True), Share(len(rows), layout.rows)
         generator = torch.Generator().manual_seed(stable_seed(sampler.seed, "views", step))
-        seen = views(batch.to(device, non_blocking=True), generator)
-        if seen.ndim == 4:
-            seen = seen.contiguous(memory_format=torch.channels_last)
-        return rows.to(device, non_blocking=True), seen
+        seen = [views(values, generator, share) for _ in range(settings.views_per_item)]
+        if values.ndim == 4:
+            seen = [view.contiguous(memory_format=torch.channels_last) for view in seen]
+        return Batch(seen, rows.to(device, non_blocking=True), layout)
 
+    start, stop = session.step, session.total
     if device.type == "cpu":
         yield from map(prepare, range(start, stop))
         return
@@ -159,7 +173,7 @@ def keep_best(session: Session, model: Model, score: float, epoch: float, folder
 def save(session: Session, folder: Path, bar: TrainingProgress, *, must: bool) -> None:
     """Writes the checkpoint; when it can't be and it is not the last, says so and goes on."""
     with nullcontext() if must else going_on(bar):
-        save_checkpoint(folder / CHECKPOINT, session.state_dict())
+        save_run(folder, session)
 
 
 @contextmanager

@@ -19,21 +19,23 @@ from likewise.files import atomic_write
 class Health:
     """What the last queries looked like: ``spread`` = mean std·√D (1 on a uniform sphere, 0 when collapsed).
 
+    ``chance`` is the loss of an embedding that tells nothing apart, None where that is not known;
     ``most`` is the largest rank that so many rows of that length can have.
     """
 
     loss: float
-    chance: float
+    chance: float | None
     rank: float
     spread: float
     most: int
 
     def values(self) -> dict[str, float | str]:
         """For the log."""
-        return {"loss": self.loss, "chance": self.chance, "effective_rank": self.rank, "spread": self.spread}
+        known: dict[str, float | str] = {} if self.chance is None else {"chance": self.chance}
+        return {"loss": self.loss, **known, "effective_rank": self.rank, "spread": self.spread}
 
 
-def measure(loss: float, chance: float, queries: Tensor) -> Health:
+def measure(loss: float, chance: float | None, queries: Tensor) -> Health:
     """Health of a batch of unit rows (B, D). Cost: one (B, D) singular value decomposition."""
     return Health(
         loss=loss,
@@ -59,6 +61,8 @@ def verdict(health: Health) -> Verdict | None:
             f"collapse: all items get nearly the same embedding (effective rank {health.rank:.1f} of {health.most}, "
             f"std·√d {health.spread:.2f}; healthy is near 1). Lower optim.lr, or check that the items differ.",
         )
+    if health.chance is None:
+        return None
     if health.loss > 1.05 * health.chance:
         return Verdict(
             "worse than chance",
@@ -153,6 +157,16 @@ class MetricsLog:
         """Ends the TensorBoard file, if there is one."""
         if self._board is not None:
             self._board.close()
+
+
+class NoLog:
+    """What a process writes that is not the first."""
+
+    def write(self, step: int, values: Mapping[str, float | str]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def read_metrics(folder: Path) -> list[dict[str, float | str]]:

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from likewise import __version__
+from likewise import __version__, processes
 from likewise.config import FitSettings, check, closest, decide, flatten, settings_from
 from likewise.data import Items, describe, open_items, write_skipped
 from likewise.errors import LikewiseError
@@ -20,8 +20,9 @@ from likewise.files import atomic_write
 from likewise.methods import METHODS
 from likewise.model import NAME as MODEL
 from likewise.model import Model
-from likewise.training.checkpoint import CHECKPOINT, load_checkpoint
-from likewise.training.loop import ViewFunction, train
+from likewise.training.checkpoint import CHECKPOINT, load_run
+from likewise.training.loop import ViewFunction, build_sampler, train
+from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress
 from likewise.training.session import build_session
 from likewise.views import VectorViews, Views
@@ -50,30 +51,49 @@ def fit(
         backbone: an ``nn.Module`` of one's own, (B, 3, S, S) or (B, D) → (B, F), instead of ``settings.encoder.name``.
         progress: bars and lines on standard error.
 
+    Started by torchrun, its processes share every batch and learn what one process learns; the first one writes. After
+    one of them died and torchrun started them again, they go on from the last checkpoint by themselves.
+
     Raises LikewiseError for unusable data or settings, Interrupted on Ctrl-C (state saved).
     """
     folder = Path(out)
+    resume = resume or (processes.restarted() and (folder / CONFIG).exists())
     settings = resolve(folder, method, settings, resume)
-    device = pick_device(settings.device)
-    write_config(folder, settings)
-    items = open_items(
-        data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
-    )
+    with processes.joined(settings.device):
+        return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
+
+
+def _fit(
+    data: object, folder: Path, settings: FitSettings, resume: bool, backbone: nn.Module | None, progress: bool
+) -> Model:
+    device, first = pick_device(settings.device), processes.rank() == 0
+    if first:
+        write_config(folder, settings)
+    with processes.first_first():  # the others then find the items decoded
+        items = open_items(
+            data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
+        )
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
     settings = decide(settings, len(items))
-    write_config(folder, settings)
+    total = settings.epochs * build_sampler(settings, len(items)).steps_per_epoch
     with TrainingProgress(1, enabled=progress) as bar:
         bar.say(describe(items))
+        for advice in preflight(settings, len(items), total, processes=processes.size()):
+            bar.say(f"advice: {advice.line()}")
     model = Model.untrained(settings, items, backbone=backbone)
     torch.manual_seed(settings.seed + 3)  # dropout in someone's own backbone
-    session = build_session(settings, model.embedder, items, device)
+    session = build_session(settings, model.embedder, items, total, device)
     if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
-        session.load_state_dict(load_checkpoint(folder / CHECKPOINT))
-    write_data(folder, items)
+        load_run(folder, session)
+    if first:
+        write_config(folder, settings)
+        write_data(folder, items)
     train(session, model, items, build_views(model), folder, progress=progress)
     model.epoch = float(settings.epochs)
-    model.save(folder / MODEL)
+    if first:
+        model.save(folder / MODEL)
+    processes.wait()
     model.embedder.eval()
     return model
 
@@ -157,13 +177,15 @@ def build_views(model: Model) -> ViewFunction:
     assert model.vector_mean is not None
     zero, one = torch.zeros_like(model.vector_mean), torch.ones_like(model.vector_mean)
     random = VectorViews(settings.noise, settings.dropout, zero, one)
-    return lambda batch, generator: random(model.standardise(batch), generator)
+    return lambda batch, generator, share: random(model.standardise(batch), generator, share)
 
 
 def pick_device(name: str) -> torch.device:
     """``auto`` is the accelerator when there is one. Raises LikewiseError for a device that is not there."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())  # each process of a run has its own
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()

@@ -20,11 +20,12 @@ class EpochSampler:
         n: number of rows, at least 1.
         batch_size: the largest batch, at least 2 (with 2 and an odd ``n`` one batch has 3, so that none has 1).
         seed: the orders' seed; epoch e's order depends on (seed, e) alone.
+        smallest: no batch has fewer rows, unless there are fewer: two for every BatchNorm group, say.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+    def __init__(self, n: int, batch_size: int, seed: int, *, smallest: int = 2) -> None:
         self.n, self.seed = n, seed
-        self.steps_per_epoch = max(1, min(-(-n // batch_size), n // 2))  # never a batch of one
+        self.steps_per_epoch = max(1, min(-(-n // batch_size), n // smallest))
         self._epoch, self._batches = -1, ()  # type: tuple[int, tuple[Tensor, ...]]
 
     def rows(self, step: int) -> Tensor:

@@ -1,20 +1,48 @@
 """All the state of a run in one place: what is here is checkpointed, and nothing else matters."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
+from likewise import processes
 from likewise.config import FitSettings, ObjectiveSettings, OptimSettings
 from likewise.data import Items
-from likewise.dictionaries import MemoryBank
+from likewise.dictionaries import Batch, MemoryBank, Proxies, Queue
 from likewise.encoders import Embedder
+from likewise.encoders.momentum import Momentum
+from likewise.encoders.parts import Parts, normalises_batches
+from likewise.encoders.synced import synchronise
 from likewise.errors import LikewiseError
-from likewise.objectives import NCE, NonParametricSoftmax, ParametricSoftmax
+from likewise.objectives import (
+    NCE,
+    Angular,
+    Circle,
+    Contrastive,
+    Histogram,
+    InfoNCE,
+    LiftedStructure,
+    Margin,
+    MultiSimilarity,
+    NonParametricSoftmax,
+    NPair,
+    ParametricSoftmax,
+    SupCon,
+    Triplet,
+    UnifiedPairSimilarity,
+)
+from likewise.objectives.instance import InstanceObjective
+from likewise.objectives.pair import PairObjective
+from likewise.optim import Lars
+from likewise.sharding import ShardedMemoryBank, ShardedProxies, ShardedSoftmax
 
-Objective = NCE | NonParametricSoftmax | ParametricSoftmax
+Dictionary = MemoryBank | Queue | Batch | Proxies | ShardedMemoryBank | ShardedProxies
+Objective = PairObjective | Histogram | InstanceObjective | ShardedSoftmax
 
 
 @dataclass(kw_only=True)
@@ -22,22 +50,30 @@ class Session:
     """A run in memory.
 
     Args:
+        settings: every choice, none left on auto.
+        total: steps of the whole run.
         embedder: what is trained.
+        encoder: the embedder as the step calls it: in parts, and over several processes with their gradients added up.
+        key_encoder: who encodes the keys of a queue; None where the encoder itself does.
         objective: the loss; its parameters and buffers (log Z) are part of the state.
-        bank: the dictionary, one row per item; None where the keys are the objective's own parameters.
+        dictionary: where the keys come from.
         optimizer: over embedder and objective.
-        generator: the bank's first rows and those of items that came later, on the CPU.
-        noise_generator: NCE's noise, on the device.
+        generator: the first rows of bank or queue and those of items that came later, on the CPU.
+        noise_generator: NCE's noise and the bank's samples, on the device.
         item_ids: names of the items, in row order.
         step: steps done.
         best: the best online accuracy so far and its epoch, when labels exist.
         losses: of the steps since the last logged mean, so that a resumed run logs the same one.
     """
 
+    settings: FitSettings
+    total: int
     embedder: Embedder
+    encoder: nn.Module
+    key_encoder: Momentum | None
     objective: Objective
-    bank: MemoryBank | None
-    optimizer: torch.optim.SGD
+    dictionary: Dictionary
+    optimizer: torch.optim.Optimizer
     generator: torch.Generator
     noise_generator: torch.Generator
     item_ids: tuple[str, ...]
@@ -50,17 +86,84 @@ class Session:
         """Where the training step runs."""
         return next(self.embedder.parameters()).device
 
+    @property
+    def rows_add_up(self) -> bool:
+        """Whether the batch's loss is a sum over its queries, so that processes can share them."""
+        if isinstance(self.objective, LiftedStructure):
+            return self.objective.generalised
+        return not isinstance(self.objective, NCE | Histogram)  # NCE's log Z is the whole batch's
+
+    def train(self) -> None:
+        """Train mode, everywhere."""
+        for module in (self.encoder, self.objective, *self.encoders()):
+            module.train()
+
+    def encoders(self) -> list[nn.Module]:
+        """What has BatchNorm statistics of its own."""
+        return [self.embedder] + ([self.key_encoder.encoder] if self.key_encoder is not None else [])
+
+    def gathered_parameters(self) -> Iterator[nn.Parameter]:
+        """Those whose gradients the step adds up itself; DistributedDataParallel does the encoder's as they come."""
+        if not isinstance(self.encoder, DistributedDataParallel):
+            yield from self.embedder.parameters()
+        yield from self.objective.parameters()
+
+    def whole_loss(self, share: Tensor) -> Tensor:
+        """The batch's loss from this process' share, detached."""
+        return processes.sum_over(share.detach()) / (1 if self.rows_add_up else processes.size())
+
+    def chance(self) -> float | None:
+        """The loss of an embedding that tells nothing apart; None where that is not known."""
+        scale, objective, choices = self.settings.objective.scale, self.objective, self.settings
+        if isinstance(objective, NCE | NonParametricSoftmax | ParametricSoftmax | ShardedSoftmax):
+            return scale * objective.chance(len(self.item_ids))
+        if not isinstance(objective, InfoNCE):
+            return None
+        others = choices.batch_size - 1
+        negatives = {"bank": choices.bank.samples, "queue": choices.queue.size + others * choices.queue.own_batch}
+        in_batch = 2 * others if choices.views_querying == 2 else others
+        return scale * math.log1p(negatives.get(choices.dictionary, in_batch))
+
     def log_values(self) -> dict[str, float | str]:
         """Numbers of the state worth a curve."""
-        return {"log_z": float(self.objective.log_z)} if isinstance(self.objective, NCE) else {}
+        values: dict[str, float | str] = {}
+        if isinstance(self.objective, NCE):
+            values["log_z"] = float(self.objective.log_z)
+        if self.key_encoder is not None:
+            values["key_momentum"] = self.key_encoder.at(self.step / self.total)
+        return values
 
     def is_finite(self) -> bool:
         """Whether the weights are numbers: a step can break them though its own loss was fine. Cost: one pass."""
-        tensors = [*self.embedder.state_dict().values(), *self.objective.parameters()]
-        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+        tensors = [*self.embedder.state_dict().values(), *self.objective.parameters(), *self.dictionary.parameters()]
+        broken = not all(bool(tensor.isfinite().all()) for tensor in tensors)
+        return not processes.any_of([broken], self.device)[0]  # a process may be the only one to hold a weight
+
+    def shards(self) -> dict[str, Tensor]:
+        """What is spread over the processes, by name: this one's rows. Nothing where every process holds all."""
+        if isinstance(self.dictionary, ShardedMemoryBank):
+            return {"rows": self.dictionary.rows}
+        if isinstance(self.dictionary, ShardedProxies):
+            moments = self.optimizer.state.get(self.dictionary.weight, {})  # the optimizer's, of the same rows
+            return {"weight": self.dictionary.weight.detach(), **moments}
+        return {}
+
+    def load_shards(self, shards: dict[str, Tensor]) -> None:
+        """Restores ``shards()``."""
+        if isinstance(self.dictionary, ShardedMemoryBank):
+            self.dictionary.rows.copy_(shards["rows"])
+        if isinstance(self.dictionary, ShardedProxies):
+            with torch.no_grad():
+                self.dictionary.weight.copy_(shards.pop("weight"))
+            self.optimizer.state[self.dictionary.weight] = shards
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs: tensors, numbers and strings only."""
+        """Everything a resumed run needs, but for ``shards()``: tensors, numbers and strings only."""
+        optimizer, dictionary = self.optimizer.state_dict(), self.dictionary.state_dict()
+        if self.settings.bank.sharded:
+            dictionary = {}
+            if isinstance(self.dictionary, ShardedProxies):  # its weight is the optimizer's last
+                optimizer["state"].pop(len(self.optimizer.param_groups[0]["params"]) - 1, None)
         return {
             "step": self.step,
             "best": list(self.best),
@@ -68,8 +171,9 @@ class Session:
             "item_ids": list(self.item_ids),
             "embedder": self.embedder.state_dict(),
             "objective": self.objective.state_dict(),
-            "bank": self.bank.state_dict() if self.bank is not None else None,
-            "optimizer": self.optimizer.state_dict(),
+            "dictionary": dictionary,
+            "key_encoder": self.key_encoder.state_dict() if self.key_encoder is not None else None,
+            "optimizer": optimizer,
             "generator": self.generator.get_state(),
             "noise_generator": self.noise_generator.get_state(),
             "torch_generator": torch.get_rng_state(),
@@ -92,18 +196,9 @@ class Session:
 
     def _restore(self, state: dict[str, Any]) -> None:
         saved_ids = tuple(state["item_ids"])
-        if self.bank is not None:
-            self.bank.rows = state["bank"]["rows"].to(self.device)
-            self.bank.set_extra_state(list(saved_ids))
-            if saved_ids != self.item_ids and not self.bank.rebind(self.item_ids, generator=self.generator):
-                raise LikewiseError(
-                    f"none of the {len(self.item_ids):,} items is in the checkpoint, whose first is {saved_ids[0]!r}; "
-                    "resume with the data of the run, or start anew."
-                )
-        elif saved_ids != self.item_ids:
-            raise LikewiseError(
-                "the items changed since the checkpoint, and the parametric softmax has a weight per item; start anew."
-            )
+        self._restore_dictionary(state["dictionary"], saved_ids)
+        if self.key_encoder is not None:
+            self.key_encoder.load_state_dict(state["key_encoder"])
         self.embedder.load_state_dict(state["embedder"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -115,55 +210,179 @@ class Session:
         self.step, self.best = state["step"], (state["best"][0], state["best"][1])
         self.losses[:] = state["losses"]
 
+    def _restore_dictionary(self, state: dict[str, Any], saved_ids: tuple[str, ...]) -> None:
+        """A bank's or queue's keys follow their items by name; a weight per item can't, nor rows that are spread."""
+        if self.settings.bank.sharded:
+            if saved_ids != self.item_ids:
+                raise LikewiseError(
+                    "the items changed since the checkpoint, and rows spread over processes (bank.sharded) can't "
+                    "follow them; take the run's data, or start anew."
+                )
+            return
+        if isinstance(self.dictionary, MemoryBank):
+            self.dictionary.rows = state["rows"].to(self.device)
+            self.dictionary.set_extra_state(list(saved_ids))
+            if saved_ids != self.item_ids and not self.dictionary.rebind(self.item_ids, generator=self.generator):
+                raise LikewiseError(
+                    f"none of the {len(self.item_ids):,} items is in the checkpoint, whose first is {saved_ids[0]!r}; "
+                    "take the run's data, or start anew."
+                )
+            return
+        self.dictionary.load_state_dict(state)
+        if saved_ids == self.item_ids:
+            return
+        if isinstance(self.dictionary, Proxies):
+            raise LikewiseError(
+                "the items changed since the checkpoint, and the parametric softmax has a weight per item; start anew."
+            )
+        if isinstance(self.dictionary, Queue):
+            self.dictionary.rename(saved_ids, self.item_ids)
 
-def build_session(settings: FitSettings, embedder: Embedder, items: Items, device: torch.device) -> Session:
-    """A fresh run over ``items``: objective, dictionary and optimizer as the settings say."""
+
+def build_session(settings: FitSettings, embedder: Embedder, items: Items, total: int, device: torch.device) -> Session:
+    """A fresh run of ``total`` steps over ``items``: objective, dictionary and optimizer as the settings say.
+
+    Raises LikewiseError when micro-batches would not give the gradient of the whole batch.
+    """
     generator = torch.Generator().manual_seed(settings.seed + 1)
     noise_generator = torch.Generator(device).manual_seed(settings.seed + 2)
+    if (
+        settings.micro_batches > 1
+        and normalises_batches(embedder)
+        and settings.encoder.bn_groups != settings.micro_batches
+    ):
+        raise LikewiseError(
+            f"micro_batches={settings.micro_batches} would change what is learned: BatchNorm's statistics of the whole "
+            f"batch can't be had in parts. Set encoder.bn_groups={settings.micro_batches}, so that every part has its "
+            "own, or take an encoder without BatchNorm (and encoder.centre=false)."
+        )
     embedder = embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions: 1.2–1.6× on a CPU
-    objective = build_objective(settings.objective, len(items), embedder.dim, noise_generator).to(device)
-    bank = None
-    if not isinstance(objective, ParametricSoftmax):
-        bank = MemoryBank(
-            len(items), embedder.dim, momentum=settings.bank.momentum, item_ids=items.ids, generator=generator
-        ).to(device)
-    optim = settings.optim
-    optimizer = torch.optim.SGD(
-        [*embedder.parameters(), *objective.parameters()],
+    if processes.size() > 1 and settings.encoder.bn_groups == 1:
+        synchronise(embedder)
+    key_encoder = None
+    if settings.dictionary == "queue":
+        keys = settings.key_encoder
+        key_encoder = Momentum(embedder, keys.momentum, schedule=keys.schedule, buffers=keys.buffers)
+    if settings.bank.sharded:
+        objective: Objective = build_sharded_objective(settings.objective, len(items))
+    else:
+        objective = build_objective(settings.objective, len(items), embedder.dim, noise_generator).to(device)
+    dictionary = build_dictionary(settings, items, embedder.dim, generator, noise_generator).to(device)
+    encoder: nn.Module = Parts(embedder)
+    if processes.size() > 1 and settings.micro_batches == 1:
+        encoder = DistributedDataParallel(encoder, broadcast_buffers=False, gradient_as_bucket_view=True)
+        encoder.register_comm_hook(None, _add_up)
+    session = Session(
+        settings=settings,
+        total=total,
+        embedder=embedder,
+        encoder=encoder,
+        key_encoder=key_encoder,
+        objective=objective,
+        dictionary=dictionary,
+        optimizer=build_optimizer(
+            settings.optim, [*embedder.parameters(), *objective.parameters(), *dictionary.parameters()]
+        ),
+        generator=generator,
+        noise_generator=noise_generator,
+        item_ids=items.ids,
+    )
+    if not isinstance(objective, ShardedSoftmax):
+        objective.reduce.across = processes.size() > 1 and session.rows_add_up
+    return session
+
+
+def build_dictionary(
+    settings: FitSettings, items: Items, dim: int, generator: torch.Generator, noise_generator: torch.Generator
+) -> Dictionary:
+    """The dictionary named by ``settings.dictionary``."""
+    if settings.dictionary == "queue":
+        queue = settings.queue
+        return Queue(queue.size, dim, start=queue.start, own_batch=queue.own_batch, generator=generator)
+    if settings.dictionary == "batch":
+        return Batch()
+    if settings.dictionary == "proxies":
+        return ShardedProxies(len(items), dim, generator=generator) if settings.bank.sharded else Proxies()
+    if settings.bank.sharded:
+        momentum = settings.bank.momentum
+        return ShardedMemoryBank(len(items), dim, momentum=momentum, item_ids=items.ids, generator=generator)
+    return MemoryBank(
+        len(items),
+        dim,
+        momentum=settings.bank.momentum,
+        samples=settings.bank.samples,
+        item_ids=items.ids,
+        generator=generator,
+        noise=noise_generator,
+    )
+
+
+def build_optimizer(optim: OptimSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD, or LARS, over all parameters."""
+    if optim.name == "lars":
+        return Lars(parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    return torch.optim.SGD(
+        parameters,
         lr=optim.lr,
         momentum=optim.momentum,
         weight_decay=optim.weight_decay,
         nesterov=optim.nesterov,
         fused=True,  # one pass over the weights
     )
-    return Session(
-        embedder=embedder,
-        objective=objective,
-        bank=bank,
-        optimizer=optimizer,
-        generator=generator,
-        noise_generator=noise_generator,
-        item_ids=items.ids,
-    )
+
+
+def _add_up(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+    """Gradients of the processes' shares are summed, where DistributedDataParallel would take their mean."""
+    work = dist.all_reduce(bucket.buffer(), async_op=True)
+    summed: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
+    return summed
 
 
 def build_objective(settings: ObjectiveSettings, n: int, dim: int, generator: torch.Generator) -> Objective:
-    """The objective named by ``settings.kind``; auto, which ``config.decide`` replaces in a run, is NCE here."""
+    """The objective named by ``settings.kind``; auto, which ``config.decide`` replaces in a run, is NCE here.
+
+    The pair-level ones but InfoNCE, SupCon and NPair, which have a temperature, take their papers' defaults.
+    """
     if settings.kind == "parametric":
         return ParametricSoftmax(n, dim, scale=1 / settings.temperature)
     if settings.kind == "softmax":
         return NonParametricSoftmax(temperature=settings.temperature, proximal=settings.proximal)
-    return NCE(
-        temperature=settings.temperature,
-        noise=settings.noise,
-        draw=settings.noise_draw,
-        positive_in_noise=settings.positive_in_noise,
-        log_z=settings.log_z,
-        log_z_decay=settings.log_z_decay,
-        proximal=settings.proximal,
-        generator=generator,
-    )
+    if settings.kind in ("auto", "nce"):
+        return NCE(
+            temperature=settings.temperature,
+            noise=settings.noise,
+            draw=settings.noise_draw,
+            positive_in_noise=settings.positive_in_noise,
+            log_z=settings.log_z,
+            log_z_decay=settings.log_z_decay,
+            proximal=settings.proximal,
+            generator=generator,
+        )
+    if settings.kind == "infonce":
+        return InfoNCE(temperature=settings.temperature)
+    if settings.kind == "supcon":
+        return SupCon(temperature=settings.temperature)
+    of_kind: dict[str, Callable[[], Objective]] = {
+        "unified": UnifiedPairSimilarity,
+        "circle": Circle,
+        "npair": NPair,
+        "multi-similarity": MultiSimilarity,
+        "contrastive": Contrastive,
+        "margin": Margin,
+        "triplet": Triplet,
+        "angular": Angular,
+        "lifted": LiftedStructure,
+        "histogram": Histogram,
+    }
+    return of_kind[settings.kind]()
+
+
+def build_sharded_objective(settings: ObjectiveSettings, n: int) -> ShardedSoftmax:
+    """The exact softmax over rows that are spread over the processes."""
+    learn = settings.kind == "parametric"
+    proximal = 0.0 if learn else settings.proximal
+    return ShardedSoftmax(n, temperature=settings.temperature, proximal=proximal, keys_learn=learn)
 
 
 def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
@@ -177,23 +396,3 @@ def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
     if optim.schedule == "steps":
         return optim.lr * 0.1 ** sum(progress >= milestone for milestone in optim.milestones)
     return optim.lr
-
-
-def train_step(session: Session, seen: Tensor, rows: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
-    """One step of any method: a query looks up its key in a dictionary.
-
-    ``seen`` is a batch of views, ``rows`` (B,) the items' ids. Returns the loss and the queries (B, D), detached.
-    """
-    with torch.autocast(session.device.type, torch.bfloat16, enabled=bf16):
-        queries = session.embedder(seen)  # (B, D) unit rows
-    if session.bank is not None:
-        loss = session.objective(queries, rows, session.bank.rows)
-    else:
-        loss = session.objective(queries, rows)
-    session.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    session.optimizer.step()
-    if session.bank is not None:
-        session.bank.update(rows, queries)
-    session.step += 1
-    return loss.detach(), queries.detach()

@@ -1,4 +1,4 @@
-"""Dictionaries: where the keys come from. All state is in buffers; updates are lines of the training step."""
+"""The memory bank: a key for every item."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError
-
-
-def random_unit_rows(n: int, dim: int, generator: torch.Generator | None = None) -> Tensor:
-    """(n, dim) float32 rows, uniform on the unit sphere."""
-    return functional.normalize(torch.randn(n, dim, generator=generator), dim=1)
 
 
 class MemoryBank(nn.Module):
@@ -30,8 +26,11 @@ class MemoryBank(nn.Module):
         n: number of items.
         dim: length of a row.
         momentum: share of the old row that is kept, in [0, 1).
+        samples: how many rows, drawn uniformly with replacement, push at each step (He et al. 2020, Fig. 2b); 0: all n
+            rows are keys, each named by its row number.
         item_ids: n unique names, in row order.
-        generator: for the initial rows.
+        generator: for the initial rows, on the CPU.
+        noise: for the samples, on the rows' device. Default: torch's own.
     """
 
     rows: Tensor
@@ -42,8 +41,10 @@ class MemoryBank(nn.Module):
         dim: int,
         *,
         momentum: float = 0.5,
+        samples: int = 0,
         item_ids: Sequence[str] | None = None,
         generator: torch.Generator | None = None,
+        noise: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= momentum < 1:
@@ -52,9 +53,19 @@ class MemoryBank(nn.Module):
             )
         if item_ids is not None and (len(item_ids) != n or len(set(item_ids)) != n):
             raise LikewiseError(f"a bank of {n} rows needs {n} unique item ids, got {len(set(item_ids))} unique ids.")
-        self.momentum = momentum
+        self.momentum, self.samples = momentum, samples
         self.item_ids = list(item_ids) if item_ids is not None else None
+        self.noise = noise
         self.register_buffer("rows", random_unit_rows(n, dim, generator))
+
+    def keys(self, ids: Tensor, fresh: Fresh | None = None) -> Keys:
+        """All rows; or the rows of ``ids`` (B,), which pull, and drawn ones, which push."""
+        if not self.samples:
+            return Keys(self.rows)
+        drawn = torch.randint(len(self.rows), (self.samples,), generator=self.noise, device=self.rows.device)
+        names = torch.cat([ids, drawn])
+        pushes = torch.arange(len(names), device=ids.device) >= len(ids)
+        return Keys(self.rows[names], names, pulls=~pushes, pushes=pushes)
 
     @torch.no_grad()
     def update(self, ids: Tensor, queries: Tensor) -> None:

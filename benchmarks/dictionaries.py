@@ -1,0 +1,254 @@
+"""End-to-end, memory bank or queue: accuracy against the number of negatives K, as MoCo's figure 3, on CIFAR-10.
+
+    python benchmarks/dictionaries.py                                   # 15 cells of 15 minutes: 4 hours
+    python benchmarks/dictionaries.py --only queue-4096 bank-4096       # some of them
+    python benchmarks/dictionaries.py --budget-minutes 0.1 --items 20000 --results /tmp/r.jsonl --plots /tmp  # a try
+
+Every cell trains the same encoder on the same views for the same time: a few dozen steps are timed, then there are as
+many epochs as fit in the budget. End-to-end, the negatives are the rest of the batch (K = batch − 1) and the learning
+rate grows with the batch, as in the paper; the bank draws K of its rows at each step; the queue keeps the newest K
+keys. SimCLR (K = 2·batch − 2) and the symmetric queue are points beside the curves. Measured is the weighted kNN
+accuracy (k=200, τ=0.1) on the 10,000 test images, the training images encoded anew as their neighbours.
+
+Each cell is a process of its own and, when done, a line of --results. Run it again, and only those cells are run that
+failed, are missing or had other settings. Then it prints the table and draws the figure of the cells there are.
+Needs LIKEWISE_DATA/cifar10 (default ../shared/data).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from views import ROOT, cpu
+
+BATCH = 256
+RECIPE: dict[str, Any] = {  # of every cell; what is not named here is the method's own
+    "encoder.name": "resnet-small",
+    "encoder.head": "mlp",
+    "encoder.hidden": 512,
+    "encoder.centre": True,
+    "views.crop_scale": [0.2, 1.0],
+    "views.hue": 0.1,
+    "views.jitter": 0.8,
+    "views.blur": 0.0,
+    "batch_size": BATCH,
+    "objective.temperature": 0.1,
+    "optim.name": "sgd",
+    "optim.lr": 0.06,
+    "optim.weight_decay": 5e-4,
+    "optim.schedule": "cosine",
+    "optim.warmup": 0.0,
+    "precision": "fp32",
+    "seed": 0,
+    "knn_epochs": 0,  # no time goes into measuring,
+    "checkpoint_seconds": 1e9,  # nor into saving before the end
+}
+QUEUE = RECIPE | {"key_encoder.momentum": 0.99}  # the paper's 0.999 is for trainings of a million steps
+BANK = RECIPE | {"bank.momentum": 0.5}
+SIZES = (256, 512, 1024, 4096, 16_384)
+BATCHES = (256, 512, 1024)
+ALONE = {"simclr": "SimCLR", "moco-symmetric": "queue, symmetric"}
+PROBE_STEPS, PROBE_EPOCHS = 24, 3  # of the trial; its quickest epoch counts
+NEIGHBOURS, TAU = 200, 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training.
+
+    Args:
+        name: as given to ``--only``.
+        mechanism: its curve, or itself where it is a single point.
+        negatives: K.
+        method: of ``fit``.
+        settings: overrides of the method's.
+    """
+
+    name: str
+    mechanism: str
+    negatives: int
+    method: str
+    settings: dict[str, Any]
+
+
+def all_cells() -> dict[str, Cell]:
+    cells = [
+        Cell(
+            name=f"end-to-end-{batch}",
+            mechanism="end-to-end",
+            negatives=batch - 1,
+            method="end-to-end",
+            settings=RECIPE | {"batch_size": batch, "optim.lr": RECIPE["optim.lr"] * batch / BATCH},
+        )
+        for batch in BATCHES
+    ]
+    for size in SIZES:
+        bank = BANK | {"bank.samples": size}
+        cells.append(Cell(name=f"bank-{size}", mechanism="bank", negatives=size, method="bank", settings=bank))
+    for size in SIZES:
+        queue = QUEUE | {"queue.size": size}
+        cells.append(Cell(name=f"queue-{size}", mechanism="queue", negatives=size, method="moco", settings=queue))
+    symmetric = QUEUE | {"queue.size": 4096}
+    cells += [
+        Cell(name="simclr", mechanism="simclr", negatives=2 * BATCH - 2, method="simclr", settings=RECIPE),
+        Cell(name=(name := "moco-symmetric"), mechanism=name, negatives=4096, method=name, settings=symmetric),
+    ]
+    return {cell.name: cell for cell in cells}
+
+
+def run_cell(cell: Cell, minutes: float, count: int) -> dict[str, Any]:
+    """Times a few steps, trains for as many epochs as fit, and measures."""
+    from likewise.data import open_items
+    from likewise.evaluation import knn_accuracy
+    from likewise.training.monitors import read_metrics
+    from likewise.training.run import fit
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    items = open_items(str(data_folder() / "train.parquet"), progress=False).select(np.arange(count))
+    test = open_items(str(data_folder() / "test.parquet"), progress=False)
+    few = min(count, max(PROBE_STEPS * cell.settings["batch_size"], 2 * cell.settings.get("bank.samples", 0)))
+    with tempfile.TemporaryDirectory() as folder:
+        trial, run = Path(folder) / "trial", Path(folder) / "run"
+        settings = cell.settings | {"epochs": PROBE_EPOCHS}
+        fit(items.select(np.arange(few)), out=trial, method=cell.method, settings=settings, progress=False)
+        speed = max(float(line["items_per_second"]) for line in read_metrics(trial))
+        epochs = max(1, round(60 * minutes * speed / count))
+        start = time.perf_counter()
+        model = fit(items, out=run, method=cell.method, settings=cell.settings | {"epochs": epochs}, progress=False)
+        seconds = time.perf_counter() - start
+    labels, test_labels = (torch.from_numpy(np.asarray(x.labels)) for x in (items, test))
+    found: dict[str, Any] = {"epochs": epochs, "seconds": seconds, "images_per_second": epochs * count / seconds}
+    for layer in ("embedding", "backbone"):
+        queries, keys = model.features(test, layer=layer), model.features(items, layer=layer)
+        found[layer] = knn_accuracy(queries, test_labels, keys, labels, k=NEIGHBOURS, temperature=TAU)
+    return found
+
+
+def data_folder() -> Path:
+    return Path(os.environ.get("LIKEWISE_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
+
+
+def question(cell: Cell, minutes: float, count: int) -> dict[str, Any]:
+    """What a line of results answers; it stands only while this is the same."""
+    return asdict(cell) | {"budget_minutes": minutes, "items": count}
+
+
+def answers(path: Path) -> list[dict[str, Any]]:
+    """The lines of results. One that a crash cut off is dropped."""
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            print(f"{path}: dropped a line that is not whole")
+    return lines
+
+
+def answer(asked: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The line that answers ``asked``, if there is one."""
+    return next((line for line in lines if line["question"] == asked), None)
+
+
+def run_missing(asked: list[dict[str, Any]], lines: list[dict[str, Any]], path: Path) -> bool:
+    """Runs what has no line yet, each in its own process, and adds its line. Returns whether all went well."""
+    well = True
+    for number, one in enumerate(asked, 1):
+        if answer(one, lines) is not None:
+            continue
+        print(f"{number}/{len(asked)} {one['name']} ...", flush=True)
+        command = [sys.executable, __file__, "--job", json.dumps(one)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            print(f"{one['name']} failed, see above; going on", flush=True)
+            well = False
+            continue
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(f"{one['name']}: {100 * found['embedding']:.2f} % after {found['seconds'] / 60:.2f} min", flush=True)
+        lines.append({"question": one, "found": found, "machine": f"{cpu()}, {os.cpu_count()} cores"})
+        cut_off = path.exists() and not path.read_text().endswith("\n")
+        with path.open("a") as file:
+            file.write("\n" * cut_off + json.dumps(lines[-1]) + "\n")
+    return well
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    text = "| | K | images/s | epochs | minutes | kNN of the embedding, % | kNN of the backbone, % |\n|" + " --- |" * 7
+    for line in lines:
+        asked, found = line["question"], line["found"]
+        speed = f"{found['images_per_second']:,.0f} | {found['epochs']} | {found['seconds'] / 60:.2f}"
+        measured = f"{100 * found['embedding']:.2f} | {100 * found['backbone']:.2f}"
+        text += f"\n| {asked['mechanism']} | {asked['negatives']:,} | {speed} | {measured} |"
+    return text
+
+
+def draw(lines: list[dict[str, Any]], layer: str, folder: Path) -> None:
+    """dictionaries.png and dictionaries.svg: accuracy against K."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    points: dict[str, list[tuple[int, float]]] = {}
+    for line in lines:
+        asked = line["question"]
+        points.setdefault(asked["mechanism"], []).append((asked["negatives"], 100 * line["found"][layer]))
+    with matplotlib.rc_context({"svg.hashsalt": "likewise", "svg.fonttype": "none"}):
+        figure, axis = pyplot.subplots(figsize=(6, 4), layout="constrained")
+        for mechanism, found in points.items():
+            look = {"marker": "*", "markersize": 11, "linestyle": "none"} if mechanism in ALONE else {"marker": "o"}
+            axis.plot(*zip(*sorted(found), strict=True), label=ALONE.get(mechanism, mechanism), **look)
+        axis.set_xscale("log", base=2)
+        axis.set_xlim(SIZES[0] / 2**0.5, SIZES[-1] * 2**0.5)
+        axis.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
+        axis.set_xlabel("negatives K")
+        axis.set_ylabel(f"kNN accuracy of the {layer}, %")
+        minutes = lines[0]["question"]["budget_minutes"]
+        axis.set_title(f"CIFAR-10, {lines[0]['question']['settings']['encoder.name']}, {minutes:g} minutes each")
+        axis.grid(alpha=0.3)
+        axis.legend()
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / "dictionaries.png", dpi=150, metadata={"Software": None})
+        figure.savefig(folder / "dictionaries.svg", metadata={"Date": None, "Creator": None})
+    print(f"\nDrawn: {folder / 'dictionaries.png'} and .svg")
+
+
+def main() -> None:
+    cells = all_cells()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget-minutes", type=float, default=15, help="each cell trains for so long")
+    parser.add_argument("--only", nargs="+", choices=list(cells), default=list(cells), metavar="NAME", help="cells")
+    parser.add_argument("--items", type=int, default=50_000, help="training images; fewer for a quick look")
+    parser.add_argument("--results", type=Path, default=ROOT / "runs" / "dictionaries.jsonl")
+    parser.add_argument("--plots", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--layer", choices=("embedding", "backbone"), default="embedding", help="which one is drawn")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.job is not None:
+        asked = json.loads(arguments.job)
+        minutes, count = asked.pop("budget_minutes"), asked.pop("items")
+        print(json.dumps(run_cell(Cell(**asked), minutes, count)))
+        return
+    if not (data_folder() / "train.parquet").exists():
+        sys.exit(f"{data_folder()}/train.parquet is missing; point LIKEWISE_DATA at a folder that has cifar10/.")
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    every = [question(cell, arguments.budget_minutes, arguments.items) for cell in cells.values()]
+    known = answers(arguments.results)
+    well = run_missing([one for one in every if one["name"] in arguments.only], known, arguments.results)
+    lines = [line for one in every if (line := answer(one, known)) is not None]
+    if lines:
+        print(f"\n{cpu()}, {os.cpu_count()} cores, torch {torch.__version__}\n\n{table(lines)}")
+        draw(lines, arguments.layer, arguments.plots)
+    sys.exit(0 if well else 1)
+
+
+if __name__ == "__main__":
+    main()

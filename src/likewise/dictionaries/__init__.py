@@ -1,0 +1,8 @@
+"""Dictionaries: where the keys come from. All state is in buffers; updates are lines of the training step."""
+
+from likewise.dictionaries.bank import MemoryBank
+from likewise.dictionaries.batch import Batch, Proxies
+from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
+from likewise.dictionaries.queue import Queue
+
+__all__ = ["Batch", "Fresh", "Keys", "MemoryBank", "Proxies", "Queue", "random_unit_rows"]

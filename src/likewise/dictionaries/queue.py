@@ -1,0 +1,94 @@
+"""The queue: the newest keys, first in, first out."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
+from likewise.errors import LikewiseError
+
+NOBODY = -1  # the id of a random row: nobody's positive
+
+
+class Queue(nn.Module):
+    """The newest ``size`` keys and their ids (MoCo §3.2, "dictionary as a queue").
+
+    The keys of a step are its new keys, which pull, and the queue's, which push. An older key of the query's own item
+    has its id: it neither pulls nor pushes, where MoCo's code takes it for a negative.
+
+    Any number of keys may come at once: they overwrite the oldest and wrap around; of more than ``size`` the last stay.
+    Where MoCo asks that the batch divide the queue, and other code drops the keys beyond the end, nothing is lost here.
+    Rows, ids, the pointer and the number of filled rows are buffers: saved and restored.
+    Cost: size·(dim·4 + 8) bytes; an update writes the new rows. ``keys`` copies the queue beside the new keys.
+    Paper: He, Fan, Wu, Xie, Girshick, CVPR 2020, §3.2 and Algorithm 1.
+
+    Args:
+        size: K.
+        dim: length of a key.
+        start: "random" unit rows that are nobody's positives, as the paper; or "empty": it fills as keys come.
+        own_batch: whether the new keys of other items push as well. MoCo's negatives are the queue alone.
+        generator: for the random rows.
+    """
+
+    rows: Tensor
+    ids: Tensor
+    pointer: Tensor
+    filled: Tensor
+
+    def __init__(
+        self,
+        size: int,
+        dim: int,
+        *,
+        start: Literal["random", "empty"] = "random",
+        own_batch: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if size < 1:
+            raise LikewiseError(f"a queue of size {size} holds no key; MoCo's is 65,536.")
+        if start not in ("random", "empty"):
+            raise LikewiseError(f"queue start={start!r} must be 'random' or 'empty'.")
+        self.own_batch = own_batch
+        rows = random_unit_rows(size, dim, generator) if start == "random" else torch.zeros(size, dim)
+        self.register_buffer("rows", rows)
+        self.register_buffer("ids", torch.full((size,), NOBODY))
+        self.register_buffer("pointer", torch.tensor(0))
+        self.register_buffer("filled", torch.tensor(size if start == "random" else 0))
+
+    def keys(self, ids: Tensor, fresh: Fresh | None = None) -> Keys:
+        """The new keys ``fresh`` and the filled rows of the queue; without ``fresh`` the queue, whose keys pull too.
+
+        The latter is cross-batch memory (Wang et al. 2020), where an older key of the same class is a positive.
+        """
+        filled = torch.arange(len(self.rows), device=self.rows.device) < self.filled
+        if fresh is None:
+            return Keys(self.rows, self.ids, pulls=filled, pushes=filled)
+        new = torch.ones(len(fresh.rows), dtype=torch.bool, device=filled.device)
+        rows = torch.cat([fresh.rows.to(self.rows.dtype), self.rows])
+        return Keys(
+            rows,
+            torch.cat([fresh.ids, self.ids]),
+            pulls=torch.cat([new, torch.zeros_like(filled)]),
+            pushes=torch.cat([new & self.own_batch, filled]),
+        )
+
+    @torch.no_grad()
+    def rename(self, old: Sequence[str], new: Sequence[str]) -> None:
+        """After the data changed: the keys' ids, rows of the names ``old``, become rows of ``new``; −1 of what left."""
+        where = {name: row for row, name in enumerate(new)}
+        moved = torch.tensor([where.get(name, NOBODY) for name in old] + [NOBODY], device=self.ids.device)
+        self.ids.copy_(moved[self.ids])  # NOBODY, −1, is the last
+
+    @torch.no_grad()
+    def update(self, ids: Tensor, keys: Tensor) -> None:
+        """Enqueues new keys (B, D) and their ids (B,) in their order; the oldest leave."""
+        size, count = len(self.rows), len(keys)
+        kept = min(count, size)
+        places = (self.pointer + torch.arange(count - kept, count, device=self.rows.device)) % size
+        self.rows[places] = keys[count - kept :].detach().to(self.rows.dtype)
+        self.ids[places] = ids[count - kept :]
+        self.pointer.add_(count).remainder_(size)
+        self.filled.add_(count).clamp_(max=size)

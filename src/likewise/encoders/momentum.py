@@ -1,0 +1,64 @@
+"""The momentum encoder: who encodes the keys that a queue keeps."""
+
+import math
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import nn
+
+from likewise.errors import LikewiseError
+
+
+class Momentum(nn.Module):
+    """A copy of an encoder that follows it slowly: ``θ_k ← m θ_k + (1 − m) θ_q`` (MoCo eq. 2).
+
+    The weights have no gradient. ``update`` is a line of the training step, before the keys are encoded, as in MoCo's
+    Algorithm 1. BatchNorm's running statistics are the copy's own, from the keys it encodes, as in MoCo's code; or,
+    with ``buffers="averaged"``, they follow the encoder's as the weights do. Weights and buffers are state, saved and
+    restored.
+    Cost: the encoder's memory once more; an update is one pass over the weights.
+    Paper: He, Fan, Wu, Xie, Girshick, CVPR 2020, eq. 2; the cosine schedule: Chen, Xie, He, ICCV 2021 (MoCo v3).
+
+    Args:
+        encoder: what is followed; the copy starts as it is.
+        momentum: m, in [0, 1]. 0 copies the encoder at each step (which the paper found to fail); 1 never moves.
+        schedule: "constant", or "cosine": from m to 1 over the training.
+        buffers: "own" or "averaged".
+    """
+
+    encoder: nn.Module
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        momentum: float = 0.999,
+        *,
+        schedule: Literal["constant", "cosine"] = "constant",
+        buffers: Literal["own", "averaged"] = "own",
+    ) -> None:
+        super().__init__()
+        if not 0 <= momentum <= 1:
+            raise LikewiseError(f"momentum={momentum} of the key encoder must be in [0, 1]; MoCo's is 0.999.")
+        if schedule not in ("constant", "cosine") or buffers not in ("own", "averaged"):
+            raise LikewiseError(
+                f"key encoder: schedule={schedule!r} must be constant or cosine, buffers={buffers!r} own or averaged."
+            )
+        self.momentum, self.schedule, self.buffers_rule = momentum, schedule, buffers
+        self.encoder = deepcopy(encoder).requires_grad_(False)
+
+    def at(self, progress: float) -> float:
+        """m when the share ``progress`` of the training, from 0 to 1, is done."""
+        if self.schedule == "constant":
+            return self.momentum
+        return 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
+
+    @torch.no_grad()
+    def update(self, encoder: nn.Module, progress: float = 0.0) -> None:
+        """Moves the copy towards ``encoder``."""
+        share = 1 - self.at(progress)
+        torch._foreach_lerp_(list(self.encoder.parameters()), list(encoder.parameters()), share)
+        if self.buffers_rule == "averaged":
+            for mine, theirs in zip(self.encoder.buffers(), encoder.buffers(), strict=True):
+                if mine.is_floating_point():
+                    mine.lerp_(theirs, share)

@@ -1,0 +1,228 @@
+"""Encoding a batch in parts: BatchNorm groups, shuffled BatchNorm, and large batches in little memory.
+
+Whatever an encoder does across the rows of a batch, it does within a part; BatchNorm's running statistics move by the
+mean over the parts. So groups of BatchNorm need no BatchNorm of their own kind, and any encoder can have them.
+
+Dimension legend: B rows of the batch over all processes, G groups, D dimensions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from likewise import processes
+from likewise.errors import LikewiseError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Who has which rows of a batch, and in which groups.
+
+    Args:
+        groups: rows of each group, over all processes; each process has the same number of groups, in rank order.
+        processes: how many.
+        rank: which one this is.
+    """
+
+    groups: tuple[int, ...]
+    processes: int = 1
+    rank: int = 0
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """This process' groups."""
+        each = len(self.groups) // self.processes
+        return self.groups[self.rank * each : (self.rank + 1) * each]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each process."""
+        each = len(self.groups) // self.processes
+        return [sum(self.groups[start : start + each]) for start in range(0, len(self.groups), each)]
+
+    @property
+    def rows(self) -> slice:
+        """This process' rows among the batch's."""
+        start = processes.starts(self.sizes)[self.rank]
+        return slice(start, start + self.sizes[self.rank])
+
+
+def lay_out(total: int, groups: int) -> Layout:
+    """``total`` rows in ``groups`` of nearly one size, over this run's processes; 1 group is all rows together.
+
+    With one group each process encodes its own rows, and synchronised BatchNorm makes them one.
+
+    Raises LikewiseError when the groups can't be shared out evenly, or there are fewer rows than processes.
+    """
+    count = processes.size()
+    if groups > 1 and groups % count:
+        raise LikewiseError(
+            f"encoder.bn_groups={groups} can't be shared by {count} processes; use a multiple of {count}, or 1 group."
+        )
+    if total < count:
+        raise LikewiseError(
+            f"a batch of {total} rows can't be shared by {count} processes; use fewer, or larger batches."
+        )
+    return Layout(tuple(processes.shares(total, groups if groups > 1 else count)), count, processes.rank())
+
+
+def embed_parts(embedder: nn.Module, parts: Sequence[Tensor], *, keep: bool = True) -> Tensor:
+    """Embeds each part by itself and concatenates: several (b, ...) → (Σ b, D).
+
+    Running statistics end at the mean of where each part alone would have moved them; or stay, if not ``keep``.
+    """
+    if len(parts) == 1 and keep:
+        rows: Tensor = embedder(parts[0])
+        return rows
+    statistics, moved = running_statistics(embedder), list[dict[str, Tensor]]()
+    rows = torch.cat([embed_aside(embedder, part, statistics, moved) for part in parts])
+    if keep:
+        settle(statistics, moved)
+    return rows
+
+
+class Parts(nn.Module):
+    """``embed_parts`` as a module, for DistributedDataParallel to wrap."""
+
+    def __init__(self, embedder: nn.Module) -> None:
+        super().__init__()
+        self.embedder = embedder
+
+    def forward(self, parts: Sequence[Tensor]) -> Tensor:
+        """Several (b, ...) → (Σ b, D)."""
+        return embed_parts(self.embedder, parts)
+
+
+def arrange(views: Sequence[Tensor], groups: Sequence[int], *, joint: bool) -> list[Tensor]:
+    """The parts that are encoded by themselves: every view's groups, or (``joint``) every group with all its views."""
+    split = [torch.split(view, list(groups)) for view in views]
+    if joint:
+        return [torch.cat(views_of_group) for views_of_group in zip(*split, strict=True)]
+    return [part for parts in split for part in parts]
+
+
+def by_view(rows: Tensor, count: int, groups: Sequence[int], *, joint: bool) -> list[Tensor]:
+    """The rows of each of ``count`` views, from the rows of the parts that ``arrange`` made."""
+    if not joint:
+        return list(rows.chunk(count))
+    parts = torch.split(rows, [count * size for size in groups])
+    return [torch.cat(view) for view in zip(*(part.chunk(count) for part in parts), strict=True)]
+
+
+class GradientCache:
+    """Encodes parts one at a time, with the gradient of all of them together (Gao et al. 2021, "GradCache").
+
+    First all rows are encoded without keeping what their gradient needs; the loss of all rows then gives each row's
+    gradient; then every part is encoded again, the same random numbers drawn (dropout), and sent back. Memory is that
+    of one part, time one more forward pass. It is the full batch's gradient where the parts do not depend on one
+    another, which BatchNorm's statistics over the whole batch would make them.
+
+    Args:
+        embedder: what encodes, its parameters with gradient.
+        parts: several (b, ...).
+
+    Attributes:
+        rows: (Σ b, D), for the loss; call ``backward`` after the loss's.
+    """
+
+    def __init__(self, embedder: nn.Module, parts: Sequence[Tensor]) -> None:
+        self.embedder, self.parts = embedder, parts
+        self.random = _random_state(parts[0].device)
+        with torch.no_grad():
+            rows = embed_parts(embedder, parts, keep=False)
+        self.rows = rows.detach().requires_grad_()
+
+    def backward(self) -> None:
+        """Sends the gradient of ``rows`` through the encoder, part by part."""
+        assert self.rows.grad is not None
+        after = _random_state(self.parts[0].device)
+        _set_random_state(self.random)
+        statistics, moved = running_statistics(self.embedder), list[dict[str, Tensor]]()
+        for part, grad in zip(self.parts, torch.split(self.rows.grad, [len(part) for part in self.parts]), strict=True):
+            torch.autograd.backward(embed_aside(self.embedder, part, statistics, moved), grad)
+        settle(statistics, moved)
+        _set_random_state(after)
+
+
+def normalises_batches(module: nn.Module) -> bool:
+    """Whether a row's embedding depends on the other rows of its batch: whether there is BatchNorm in it."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+
+
+def _random_state(device: torch.device) -> tuple[torch.device, Tensor, Tensor | None]:
+    return device, torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def _set_random_state(state: tuple[torch.device, Tensor, Tensor | None]) -> None:
+    device, cpu, cuda = state
+    torch.set_rng_state(cpu)
+    if cuda is not None:
+        torch.cuda.set_rng_state(cuda, device)
+
+
+def running_statistics(embedder: nn.Module) -> dict[str, Tensor]:
+    """The buffers that forward passes move, by name: BatchNorm's."""
+    return {
+        f"{name}.{key}" if name else key: buffer
+        for name, module in embedder.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for key, buffer in module.named_buffers(recurse=False)
+    }
+
+
+def embed_aside(
+    embedder: nn.Module, part: Tensor, statistics: dict[str, Tensor], moved: list[dict[str, Tensor]] | None = None
+) -> Tensor:
+    """Embeds a part while ``statistics`` stay; where they would have gone is appended to ``moved``."""
+    copies = {name: buffer.clone() for name, buffer in statistics.items()}
+    rows: Tensor = torch.func.functional_call(embedder, copies, (part,))
+    if moved is not None:
+        moved.append(copies)
+    return rows
+
+
+@torch.no_grad()
+def settle(statistics: dict[str, Tensor], moved: Sequence[dict[str, Tensor]]) -> None:
+    """Moves the running statistics to the mean of ``moved``; counters to their largest."""
+    for name, buffer in statistics.items():
+        ends = torch.stack([copies[name] for copies in moved])
+        buffer.copy_(ends.mean(0) if buffer.is_floating_point() else ends.amax(0))
+
+
+def average_statistics(embedder: nn.Module) -> None:
+    """Running statistics of several groups a batch become their mean over the processes; they stay equal everywhere."""
+    processes.add_up((x for x in running_statistics(embedder).values() if x.is_floating_point()), mean=True)
+
+
+@torch.no_grad()
+def embed_shuffled(
+    embedder: nn.Module, x: Tensor, layout: Layout, order: Tensor | None, *, keep: bool = True
+) -> Tensor:
+    """Shuffled BatchNorm (MoCo §3.3): keys whose groups are not their queries' groups.
+
+    The rows of all processes change places by ``order``, are embedded in the layout's groups, and change back, so that
+    a key's batch statistics tell nothing of which query it belongs to. Without ``order`` no row moves. No gradient.
+
+    Args:
+        embedder: the key encoder, in train mode.
+        x: (b, ...), this process' rows.
+        layout: of the batch.
+        order: (B,) a permutation of the rows of all processes, the same on all of them; on the CPU or the device.
+        keep: whether running statistics move.
+
+    Returns:
+        (B, D), the keys of all processes in the batch's order.
+
+    Cost: across processes all views travel to all of them (B·item bytes), as in MoCo's code, and the keys back.
+    """
+    mine = layout.rows
+    if order is not None:
+        x = processes.gather_rows(x, layout.sizes)[order[mine].to(x.device)]
+    keys = processes.gather_rows(embed_parts(embedder, torch.split(x, list(layout.own)), keep=keep), layout.sizes)
+    if order is None:
+        return keys
+    restored = torch.empty_like(keys)
+    restored[order.to(keys.device)] = keys
+    return restored

@@ -1,0 +1,50 @@
+"""SimCLR: the batch is the dictionary, and every view meets every other."""
+
+from dataclasses import replace
+
+from likewise.config import BatchSettings, EncoderSettings, FitSettings, ObjectiveSettings, OptimSettings, ViewSettings
+from likewise.methods.method import Method
+
+PAPER = (
+    "Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020"
+)
+
+SIMCLR = Method(
+    name="simclr",
+    paper=PAPER,
+    alike="same instance: two views of one item",
+    dictionary="the batch: both views of all items, with gradient",
+    negatives="the 2B − 2 views of other items",
+    objective="NT-Xent (eq. 1), τ = 0.5 as on CIFAR-10 (B.9)",
+    departures=(
+        "as in its CIFAR-10 experiments (B.9): colours at half strength, no blur; batches of 512",
+        "BatchNorm over the whole batch of 2B views, across processes too, as the paper's global BN",
+    ),
+    settings=FitSettings(
+        method="simclr",
+        dictionary="batch",
+        batch=BatchSettings(keys="both"),
+        objective=ObjectiveSettings(kind="infonce", temperature=0.5),
+        encoder=EncoderSettings(head="mlp", hidden=256, centre=False),
+        optim=OptimSettings(name="lars", lr=1.0, weight_decay=1e-6, schedule="cosine", warmup=0.05),
+        views=ViewSettings(crop_scale=(0.08, 1.0)),
+        batch_size=512,
+    ),
+)
+
+SIMCLR_REPO = Method(
+    name="simclr-repo",
+    paper=PAPER + "; its released code",
+    alike=SIMCLR.alike,
+    dictionary=SIMCLR.dictionary,
+    negatives=SIMCLR.negatives,
+    objective="NT-Xent, the two views' losses added (objective.scale=2)",
+    departures=("as the released code: a head of three layers with a BatchNorm after each, weight decay 1e-4",),
+    settings=replace(
+        SIMCLR.settings,
+        method="simclr-repo",
+        objective=ObjectiveSettings(kind="infonce", temperature=0.5, scale=2.0),
+        encoder=EncoderSettings(head="mlp-bn", hidden=256, centre=False),
+        optim=OptimSettings(name="lars", lr=1.0, weight_decay=1e-4, schedule="cosine", warmup=0.05),
+    ),
+)

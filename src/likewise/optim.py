@@ -1,0 +1,103 @@
+"""LARS, the optimizer of large batches; plain SGD is torch's own."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+
+
+class Lars(torch.optim.Optimizer):
+    """Layer-wise adaptive rate scaling (You, Gitman & Ginsburg 2017) in the form of SimCLR's code.
+
+    For a tensor w of two dimensions or more, with gradient g::
+
+        d = g + weight_decay · w
+        ratio = trust · ‖w‖ / ‖d‖          (1 where either norm is 0)
+        v ← momentum · v + lr · ratio · d
+        w ← w − v
+
+    Tensors of one dimension or none (biases, BatchNorm's weights) have ratio 1 and no weight decay, as SimCLR's. So a
+    step moves each layer by about ``lr · trust`` of its own length, however large its gradient.
+
+    Departures of SimCLR's code, and so of this, from the paper: the paper divides by ‖g‖ + weight_decay · ‖w‖ (its
+    eq. 6), not by ‖d‖, and treats tensors of all shapes alike. As in the paper's algorithm 1 the rate is inside v
+    (``classic_momentum=True`` in SimCLR's code), so that after a change of rate v still holds the old one; torch's SGD,
+    and SimCLR's other branch, keep it outside. SimCLR leaves out by name what is left out here by shape. No Nesterov.
+
+    All state is in ``state_dict()``. Cost: one copy of the gradients, one buffer per parameter, two norms per tensor.
+
+    Args:
+        params: tensors, or groups of them with values of their own for the other arguments.
+        lr: learning rate, 0 or more; SimCLR's 0.3 · batch_size / 256 (0.075 · √batch_size at short trainings).
+        momentum: in [0, 1).
+        weight_decay: 0 or more; SimCLR's 1e-6.
+        trust: η, above 0.
+
+    Raises:
+        LikewiseError: a value out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
+        for group in self.param_groups:
+            rules = {
+                "lr": (group["lr"] >= 0, "0 or more"),
+                "momentum": (0 <= group["momentum"] < 1, "in [0, 1)"),
+                "weight_decay": (group["weight_decay"] >= 0, "0 or more"),
+                "trust": (group["trust"] > 0, "above 0"),
+            }
+            for name, (fine, wanted) in rules.items():
+                if not fine:
+                    raise LikewiseError(f"LARS has {name}={group[name]}; it must be {wanted}.")
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Moves every parameter that has a gradient; a closure is run first, and its loss returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            self._move([p for p in moved if p.ndim > 1], group, group["weight_decay"], group["trust"])
+            self._move([p for p in moved if p.ndim <= 1], group, 0.0, None)
+        return loss
+
+    def _move(self, weights: list[Tensor], group: dict[str, Any], weight_decay: float, trust: float | None) -> None:
+        """One step of some tensors of a group; without ``trust`` the ratio is 1."""
+        if not weights:
+            return
+        grads = [weight.grad for weight in weights if weight.grad is not None]
+        changes = torch._foreach_add(grads, weights, alpha=weight_decay)
+        if trust is not None:
+            lengths, pulls = torch.stack(torch._foreach_norm(weights)), torch.stack(torch._foreach_norm(changes))
+            ratios = torch.where((lengths > 0) & (pulls > 0), trust * lengths / pulls, 1.0)
+            torch._foreach_mul_(changes, list(ratios.unbind()))
+        velocities = [self._velocity(weight) for weight in weights]
+        torch._foreach_mul_(velocities, group["momentum"])
+        torch._foreach_add_(velocities, changes, alpha=group["lr"])
+        torch._foreach_sub_(weights, velocities)
+
+    def _velocity(self, weight: Tensor) -> Tensor:
+        """v of a tensor, 0 before its first step."""
+        state: dict[str, Tensor] = self.state[weight]
+        if "velocity" not in state:
+            state["velocity"] = torch.zeros_like(weight)
+        return state["velocity"]

@@ -1,0 +1,189 @@
+"""The processes of a run: who this one is, and what they tell each other. In a single process all of it is free.
+
+torchrun starts the processes and torch.distributed carries the bytes; this is the one place that calls its collectives.
+The rows of a batch are shared out in rank order, so what is gathered in rank order is the batch as one process has it.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from likewise.errors import LikewiseError
+
+PATIENCE = timedelta(minutes=30)  # how long a process waits for another, which may be decoding or measuring
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0."""
+    return dist.get_rank() if size() > 1 else 0
+
+
+def restarted() -> bool:
+    """Whether torchrun started these processes again after one of them died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[None]:
+    """Joins the processes that torchrun started (gloo on the CPU, NCCL on CUDA devices); leaves when the block ends.
+
+    Does nothing where there is one process, or where someone else has joined them already.
+    Raises LikewiseError when torchrun's variables are there but the processes can't meet.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        yield
+        return
+    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise LikewiseError(
+            f"the processes can't meet ({str(error).splitlines()[0]}); start them all with torchrun."
+        ) from error
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def shares(total: int, parts: int) -> list[int]:
+    """``total`` rows in ``parts`` shares whose sizes differ by one at most, the larger first (torch.tensor_split's)."""
+    return [total // parts + (part < total % parts) for part in range(parts)]
+
+
+def starts(sizes: Sequence[int]) -> list[int]:
+    """Where each share begins."""
+    return [0, *accumulate(sizes)][:-1]
+
+
+def gather_rows(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+    """The rows of all processes, in rank order: (B_r, ...) on each → (Σ B_r, ...) on all, with gradient.
+
+    The gradient of a process' rows is the sum of what all processes ask of them, as if the batch were in one process.
+    Shares may differ in length, and be empty. Cost: (Σ B_r) rows sent and kept; backwards the same, summed.
+
+    Args:
+        x: this process' rows; all shapes but the first, and the dtype, are the same everywhere.
+        sizes: B_r of all processes, where they are known; otherwise they are asked for, one more small message.
+    """
+    if size() == 1:
+        return x
+    rows: Tensor = _Gather.apply(x, list(sizes) if sizes is not None else _sizes(x))  # type: ignore[no-untyped-call]
+    return rows
+
+
+def gather_constant(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+    """The same without gradient."""
+    with torch.no_grad():
+        return gather_rows(x.detach(), sizes)
+
+
+def among_others(x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The rows of all processes, where this process' own have their gradient and the others are constants.
+
+    For what every process works out as a whole: each then holds its own rows' share of the gradient.
+    """
+    if size() == 1:
+        return x
+    everyone = list(torch.split(gather_constant(x, sizes), list(sizes)))
+    everyone[rank()] = x
+    return torch.cat(everyone)
+
+
+def sum_over(x: Tensor) -> Tensor:
+    """The sum over the processes, without gradient; ``x`` itself stays as it is."""
+    if size() == 1:
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def largest_over(x: Tensor) -> Tensor:
+    """The largest over the processes, elementwise, without gradient; ``x`` itself stays as it is."""
+    if size() == 1:
+        return x
+    largest = x.detach().clone()
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest
+
+
+def add_up(tensors: Iterable[Tensor], *, mean: bool = False) -> None:
+    """Replaces tensors (gradients, buffers) by their sums or means over the processes, in one message per dtype."""
+    if size() == 1:
+        return
+    of_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        of_dtype.setdefault(tensor.dtype, []).append(tensor)
+    for group in of_dtype.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in group])
+        dist.all_reduce(flat)
+        if mean:
+            flat /= size()
+        for tensor, part in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """Each flag: whether any process raised it. All processes then do the same."""
+    if size() == 1:
+        return list(flags)
+    raised = torch.tensor(flags, dtype=torch.int32, device=device)
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in raised.tolist()]
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if size() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def first_first() -> Iterator[None]:
+    """Process 0 does the block, then the others: the first one may fill a cache that the others only read."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()
+
+
+def _sizes(x: Tensor) -> list[int]:
+    own = torch.tensor([len(x)], device=x.device)
+    all_sizes = [torch.empty_like(own) for _ in range(size())]
+    dist.all_gather(all_sizes, own)
+    return [int(one) for one in all_sizes]
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather whose backward sums, for shares of different lengths: they travel padded to the longest."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        longest = max(sizes)
+        padded = x.contiguous() if len(x) == longest else torch.cat([x, x.new_zeros(longest - len(x), *x.shape[1:])])
+        received = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(received, padded)
+        return torch.cat([rows[:length] for rows, length in zip(received, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        total = grad.contiguous().clone()
+        dist.all_reduce(total)
+        return torch.split(total, ctx.sizes)[rank()], None

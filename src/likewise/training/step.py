@@ -1,0 +1,102 @@
+"""The training step of every method: a query looks up its key in a dictionary.
+
+Dimension legend: B items of the batch over all processes, b of this process, D dimensions.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from likewise import processes
+from likewise.dictionaries import Fresh, Keys
+from likewise.encoders.parts import GradientCache, Layout, arrange, average_statistics, by_view, embed_shuffled
+from likewise.training.sampler import stable_seed
+from likewise.training.session import Session
+
+
+class Batch(NamedTuple):
+    """What a step sees.
+
+    ``views`` are one or two (b, ...) views of this process' items; ``ids`` (B,) name the items of all processes;
+    ``layout`` says which of them are here, and how they are grouped.
+    """
+
+    views: Sequence[Tensor]
+    ids: Tensor
+    layout: Layout
+
+
+def train_step(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
+    """One step of any method. Returns the loss of the whole batch and the queries of this process, detached."""
+    s, choices, groups = session, session.settings, batch.layout.own
+    if s.key_encoder is not None:
+        s.key_encoder.update(s.embedder, s.step / s.total)
+
+    with torch.autocast(s.device.type, torch.bfloat16, enabled=choices.precision == "bf16"):
+        parts = arrange(batch.views[: choices.views_encoded], groups, joint=choices.joint)
+        cache = GradientCache(s.embedder, parts) if choices.micro_batches > 1 else None
+        rows = s.encoder(parts) if cache is None else cache.rows  # unit rows, with gradient
+        encoded = by_view(rows, choices.views_encoded, groups, joint=choices.joint)  # (b, D) of each view
+        fresh = new_keys(s, batch, encoded)
+
+    queries = encoded[: choices.views_querying]
+    loss = look_up(s, queries, s.dictionary.keys(batch.ids, fresh), batch)
+    s.optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    if cache is not None:
+        cache.backward()
+    processes.add_up(parameter.grad for parameter in s.gathered_parameters() if parameter.grad is not None)
+    s.optimizer.step()
+    s.dictionary.update(fresh.ids, fresh.rows)
+    if len(groups) > 1 or choices.encoder.bn_groups > 1:
+        for encoder in s.encoders():
+            average_statistics(encoder)
+    s.step += 1
+    return s.whole_loss(loss), torch.cat(queries).detach()
+
+
+def new_keys(session: Session, batch: Batch, encoded: Sequence[Tensor]) -> Fresh:
+    """The keys of this step, of all processes in the batch's order, one view after the other."""
+    choices, sizes = session.settings, batch.layout.sizes
+    if session.key_encoder is not None:
+        views = [_encode_keys(session, batch, view) for view in ((0, 1) if choices.symmetric else (1,))]
+    elif choices.dictionary == "batch":
+        gather = processes.gather_rows if session.rows_add_up else processes.among_others
+        views = [gather(view, sizes) for view in encoded[2 - choices.views_querying :]]
+    else:
+        views = [processes.gather_constant(encoded[0], sizes)]
+    return Fresh(torch.cat(views), batch.ids.repeat(len(views)))
+
+
+def _encode_keys(session: Session, batch: Batch, view: int) -> Tensor:
+    """(B, D) keys of one view, encoded by the momentum encoder, shuffled between BatchNorm's groups (MoCo §3.3)."""
+    assert session.key_encoder is not None
+    choices, order = session.settings, None
+    if choices.key_encoder.shuffle and choices.encoder.bn_groups > 1:
+        seed = stable_seed(choices.seed, f"shuffle {view}", session.step)
+        order = torch.randperm(len(batch.ids), generator=torch.Generator().manual_seed(seed))
+    own_statistics = choices.key_encoder.buffers == "own"
+    return embed_shuffled(session.key_encoder.encoder, batch.views[view], batch.layout, order, keep=own_statistics)
+
+
+def look_up(session: Session, queries: Sequence[Tensor], keys: Keys | None, batch: Batch) -> Tensor:
+    """This process' share of the batch's loss: its own queries against the dictionary.
+
+    An objective whose rows do not add up sees the queries of all processes, and sends back to its own.
+    """
+    objective, mine, count = session.objective, batch.layout.rows, len(batch.ids)
+    if not session.rows_add_up:
+        queries, mine = [processes.among_others(view, batch.layout.sizes) for view in queries], slice(0, count)
+    rows, ids = torch.cat(list(queries)), batch.ids[mine].repeat(len(queries))
+    if keys is None:
+        loss = objective(rows, ids)
+    elif keys.ids is None:
+        loss = objective(rows, ids, keys.rows)
+    else:
+        places = torch.arange(count, device=ids.device)[mine]
+        own = torch.cat([places, places + count]) if len(queries) > 1 else None  # its own view's key
+        loss = objective(rows, ids, keys.rows, keys.ids, own=own, pulls=keys.pulls, pushes=keys.pushes)
+    scaled: Tensor = loss * session.settings.objective.scale
+    return scaled

@@ -1,0 +1,213 @@
+"""Trials: a few steps of training in fresh processes, and all that was learned in them. What ``verify`` compares."""
+
+import hashlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from likewise.config import FitSettings
+from likewise.data import Items
+from likewise.errors import LikewiseError
+from likewise.model import Model
+from likewise.training.checkpoint import load_checkpoint, save_checkpoint
+from likewise.training.loop import batches, build_sampler
+from likewise.training.run import build_views
+from likewise.training.session import Session, build_session, learning_rate
+from likewise.training.step import train_step
+
+STEPS = 5  # with three to an epoch
+GRACE = 10.0  # seconds that processes are left after one of them has died; they see the connection close
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A few steps of training in one process, or in this process' part of several.
+
+    Args:
+        settings: of the run.
+        items: what it trains on.
+        backbone: a module of one's own; it stays as it is.
+        stop: the step to stop at.
+        total: steps of the whole run, for schedules.
+        double: whether in float64, where rounding can't hide a mistake.
+        resumes: the checkpoint to go on from.
+        killed: where the process writes its checkpoint at ``stop``; a step later it is killed with SIGKILL.
+    """
+
+    settings: FitSettings
+    items: Items
+    backbone: nn.Module | None = None
+    stop: int = STEPS
+    total: int = STEPS
+    double: bool = True
+    resumes: Path | None = None
+    killed: Path | None = None
+
+
+class Learned(NamedTuple):
+    """All that came of a job: tensors by name, and the hash of the state after each step."""
+
+    values: dict[str, Tensor]
+    hashes: list[str]
+
+
+class Unlearned(NamedTuple):
+    """A job that came to nothing, and why; ``refused`` when likewise itself said so."""
+
+    reason: str
+    refused: bool
+
+
+def train_job(job: Job) -> Learned:
+    """Runs the job in this process, on the CPU; torch's default type and random numbers are then as before."""
+    with _floats(torch.float64 if job.double else torch.float32), torch.random.fork_rng(devices=[]):
+        model = Model.untrained(job.settings, job.items, backbone=deepcopy(job.backbone))
+        torch.manual_seed(job.settings.seed + 3)  # as fit does
+        session = build_session(job.settings, model.embedder, job.items, job.total, torch.device("cpu"))
+        if job.resumes is not None:
+            session.load_state_dict(load_checkpoint(job.resumes))
+        session.train()
+        losses, hashes = [], []
+        for batch in batches(job.items, build_sampler(job.settings, len(job.items)), build_views(model), session):
+            if session.step == job.stop + (job.killed is not None):
+                break
+            for group in session.optimizer.param_groups:
+                group["lr"] = learning_rate(job.settings.optim, session.step, job.total)
+            seen = [view.to(torch.get_default_dtype()) for view in batch.views]
+            losses.append(train_step(session, batch._replace(views=seen))[0])
+            hashes.append(state_hash(session))
+            if job.killed is not None and session.step == job.stop:
+                save_checkpoint(job.killed, session.state_dict())
+        if job.killed is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Learned({"loss": torch.stack(losses), **all_learned(session)}, hashes)
+
+
+def all_learned(session: Session) -> dict[str, Tensor]:
+    """The last gradients, the weights and buffers, and the dictionary: ``kind.module.name``."""
+    modules: dict[str, nn.Module] = {"encoder": session.embedder, "objective": session.objective}
+    if session.key_encoder is not None:
+        modules["key encoder"] = session.key_encoder
+    found = {f"dictionary.{name}": rows for name, rows in session.dictionary.named_buffers()}
+    for module, part in modules.items():
+        for name, weight in part.named_parameters():
+            found[f"weights.{module}.{name}"] = weight.detach()
+            if weight.grad is not None:
+                found[f"gradients.{module}.{name}"] = weight.grad
+        found |= {f"weights.{module}.{name}": buffer for name, buffer in part.named_buffers()}
+    return {name: value.clone() for name, value in found.items()}
+
+
+def state_hash(session: Session) -> str:
+    """Of all bytes that every process must hold alike: dictionary, encoder, key encoder and objective."""
+    digest = hashlib.blake2b(digest_size=16)
+    for module in (session.dictionary, session.embedder, session.key_encoder, session.objective):
+        for tensor in (*module.parameters(), *module.buffers()) if module is not None else ():
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _floats(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def started(
+    place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: float = 300.0
+) -> Iterator[Callable[[], dict[str, list[Learned | Unlearned]]]]:
+    """``count`` fresh processes that run ``jobs`` in turn; yields a function that waits for what they learn.
+
+    They are started by name and not forked or spawned, so that it works from a notebook and from any script.
+    """
+    place.mkdir()
+    (place / "jobs").write_bytes(pickle.dumps(dict(jobs)))
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    code = "import sys; from likewise.trials import work; work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
+    started, begin = list[subprocess.Popen[bytes]](), time.monotonic()
+    try:
+        for rank in range(count):
+            with (place / f"errors {rank}").open("wb") as errors:
+                command = [sys.executable, "-c", code, str(place), str(rank), str(count)]
+                started.append(subprocess.Popen(command, env=environment, stdout=errors, stderr=errors))
+        yield lambda: _learned(place, jobs, started, begin + limit)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def _learned(
+    place: Path, jobs: Mapping[str, Job], started: Sequence["subprocess.Popen[bytes]"], deadline: float
+) -> dict[str, list[Learned | Unlearned]]:
+    """What each process learned in each job, once all have ended, or time is up, or one has died without the others."""
+    while any(process.poll() is None for process in started) and time.monotonic() < deadline:
+        if any(process.poll() for process in started):
+            deadline = min(deadline, time.monotonic() + GRACE)
+        time.sleep(0.02)
+    late = all(process.poll() is None for process in started)
+    for process in started:
+        process.kill()
+        process.wait()
+    result: dict[str, list[Learned | Unlearned]] = {name: [] for name in jobs}
+    for name in jobs:
+        for rank in range(len(started)):
+            path = place / f"{name} {rank}.pt"
+            if path.exists():
+                found = torch.load(path, weights_only=True)
+                result[name].append(Unlearned(*found) if isinstance(found[0], str) else Learned(*found))
+            elif late:
+                result[name].append(
+                    Unlearned(f"no end within {LIMIT:.0f} s; do the processes wait for each other?", False)
+                )
+            else:
+                lines = (place / f"errors {rank}").read_text(errors="replace").strip().splitlines()
+                result[name].append(
+                    Unlearned(f"a process ended early: {lines[-1] if lines else 'no reason given'}", False)
+                )
+    return result
+
+
+def work(folder: str, rank: int, count: int) -> None:
+    """A process of ``started``."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    place = Path(folder)
+    jobs: dict[str, Job] = pickle.loads((place / "jobs").read_bytes())
+    if count > 1:
+        dist.init_process_group("gloo", init_method=f"file://{place / 'meet'}", rank=rank, world_size=count)
+    for name, job in jobs.items():
+        path = place / f"{name} {rank}.pt"
+        try:
+            torch.save(tuple(train_job(job)), path)
+        except Exception as error:  # of anyone's encoder
+            refused = isinstance(error, LikewiseError)
+            first_line = next(iter(str(error).splitlines()), "")
+            torch.save((str(error) if refused else f"{type(error).__name__}: {first_line}", refused), path)
+            if count > 1:
+                sys.exit(1)  # the others are at another place now
+    if count > 1:
+        dist.destroy_process_group()
