@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from likewise.config import ViewSettings
-from likewise.views import Drawn, Views
+from likewise.views import Drawn, Share, Views
 
 
 def resized_crop(image: Tensor, box: Sequence[int], size: tuple[int, int]) -> Tensor:
@@ -94,9 +94,10 @@ class SequentialViews:
         self.settings = settings
         self.composed = Views(settings, size)  # checks the settings and draws
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
         count, height, width, _ = images.shape
-        return self.apply(images, self.composed.draw(count, height, width, generator))
+        share = share or Share(count, slice(None))
+        return self.apply(images, self.composed.draw(share.total, height, width, generator).select(share.rows))
 
     def apply(self, images: Tensor, drawn: Drawn) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, *size) float32, normalised."""

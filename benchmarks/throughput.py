@@ -8,19 +8,18 @@ median of the rounds' ratios is the share (target ≥ 90 %). Images are random: 
 """
 
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser
 
-from likewise.config import FitSettings, settings_from
+from likewise.config import FitSettings, decide, settings_from
 from likewise.data import open_items
 from likewise.model import Model
-from likewise.training.loop import batches
+from likewise.training.loop import batches, build_sampler
 from likewise.training.run import build_views, pick_device
-from likewise.training.sampler import EpochSampler
-from likewise.training.session import build_session, train_step
+from likewise.training.session import build_session
+from likewise.training.step import train_step
 
 ITEMS, STEPS, ROUNDS = 50_000, 12, 9
 
@@ -34,23 +33,20 @@ def synchronise(device: torch.device) -> float:
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_class_arguments(FitSettings)
-    settings = settings_from(parser.parse_args().as_dict())
+    settings = decide(settings_from(parser.parse_args().as_dict()), ITEMS)
     device, bf16 = pick_device(settings.device), settings.precision == "bf16"
     pixels = np.random.default_rng(0).integers(0, 256, (ITEMS, settings.size, settings.size, 3), dtype=np.uint8)
     items = open_items(pixels, size=settings.size, progress=False)
     model = Model.untrained(settings, items)
-    session = build_session(settings, model.embedder, items, device)
-    session.embedder.train()
-    views = build_views(model)
-    sampler = EpochSampler(ITEMS, settings.batch_size, 0)
-    stream: Iterator = batches(items, sampler, views, 0, 10**9, device)
-    ready = next(stream)[1]
+    session = build_session(settings, model.embedder, items, 10**9, device)
+    session.train()
+    stream = batches(items, build_sampler(settings, ITEMS), build_views(model), session)
+    ready = next(stream).views[0]
 
     def whole() -> float:
         start = synchronise(device)
         for _ in range(STEPS):
-            rows, seen = next(stream)
-            train_step(session, seen, rows, bf16)
+            train_step(session, next(stream))
         return STEPS * settings.batch_size / (synchronise(device) - start)
 
     def alone() -> float:

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from sequential_views import SequentialViews
 
-from likewise.config import settings_from
+from likewise.config import decide, settings_from
 from likewise.data import Items, open_items
 from likewise.evaluation import knn_accuracy
 from likewise.model import Model
-from likewise.training.loop import train
+from likewise.training.loop import build_sampler, train
 from likewise.training.run import build_views
 from likewise.training.session import build_session
 
@@ -28,8 +28,9 @@ def accuracy(name: str, seed: int, items: Items, test: Items, epochs: int) -> fl
     settings = settings_from(
         {"epochs": epochs, "seed": seed, "knn_epochs": 0, "optim.lr": 0.1, "objective.temperature": 0.1}
     )
+    settings, total = decide(settings, len(items)), epochs * build_sampler(settings, len(items)).steps_per_epoch
     model = Model.untrained(settings, items)
-    session = build_session(settings, model.embedder, items, torch.device("cpu"))
+    session = build_session(settings, model.embedder, items, total, torch.device("cpu"))
     views = build_views(model) if name == "composed" else SequentialViews(settings.views, settings.size)
     with tempfile.TemporaryDirectory() as folder:
         train(session, model, items, views, Path(folder), progress=False)

@@ -1,11 +1,16 @@
-"""The memory bank: its update, its names, its state."""
+"""The dictionaries: what they hold, what they give, their names and their state."""
+
+from collections import deque
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
-from likewise.dictionaries import MemoryBank
+from likewise.dictionaries import Batch, Fresh, MemoryBank, Proxies, Queue
 from likewise.errors import LikewiseError
+from likewise.objectives import InfoNCE, SupCon
 
 
 def test_rows_start_as_random_unit_vectors() -> None:
@@ -58,5 +63,148 @@ def test_state_carries_rows_and_names() -> None:
     ],
 )
 def test_misuse_is_one_sentence(make: object, message: str) -> None:
+    with pytest.raises(LikewiseError, match=message):
+        make()  # type: ignore[operator]
+
+
+# The bank's samples
+
+
+def test_sampled_keys_are_the_positives_and_drawn_rows() -> None:
+    noise = torch.Generator().manual_seed(0)
+    bank = MemoryBank(1000, 4, samples=5000, noise=noise)
+    ids = torch.tensor([7, 2])
+    keys = bank.keys(ids)
+    assert keys.ids is not None
+    assert keys.ids[:2].tolist() == [7, 2]
+    assert torch.equal(keys.rows, bank.rows[keys.ids])
+    assert keys.pulls.tolist() == [True] * 2 + [False] * 5000  # type: ignore[union-attr]
+    assert keys.pushes.tolist() == [False] * 2 + [True] * 5000  # type: ignore[union-attr]
+    counts = torch.bincount(keys.ids[2:], minlength=1000)
+    # drawn with replacement, uniformly: about 5 ± √5 of each
+    assert float(counts.float().std()) == pytest.approx(5**0.5, rel=0.15)
+    assert bank.keys(ids).ids.tolist() != keys.ids.tolist()  # type: ignore[union-attr]
+
+
+def test_infonce_over_sampled_rows_is_he_et_als_bank() -> None:
+    """−log of e^{q·v_i/τ} / (e^{q·v_i/τ} + Σ over drawn rows of other items), by hand."""
+    bank = MemoryBank(30, 6, samples=12, noise=torch.Generator().manual_seed(3))
+    bank.double()
+    ids = torch.tensor([4, 11, 9])
+    queries = functional.normalize(torch.randn(3, 6, dtype=torch.float64), dim=1)
+    keys = bank.keys(ids)
+    loss = InfoNCE(temperature=0.1)(queries, ids, keys.rows, keys.ids, pulls=keys.pulls, pushes=keys.pushes)
+    wanted = 0.0
+    for query, row in zip(queries, ids.tolist(), strict=True):
+        drawn = [j for j in keys.ids[3:].tolist() if j != row]  # type: ignore[index]
+        positive = (query @ bank.rows[row] / 0.1).exp()
+        wanted += -(positive / (positive + sum((query @ bank.rows[j] / 0.1).exp() for j in drawn))).log() / 3
+    torch.testing.assert_close(loss, torch.as_tensor(wanted))
+
+
+# The queue
+
+
+def numbered(first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids first, first + 1, ... and keys that carry them."""
+    ids = torch.arange(first, first + count)
+    return ids, torch.stack([ids.float(), torch.ones(count)], 1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(size=st.integers(1, 12), counts=st.lists(st.integers(0, 30), max_size=8), empty=st.booleans())
+def test_a_queue_holds_the_newest_keys_whatever_the_batches(size: int, counts: list[int], empty: bool) -> None:
+    queue, oracle = Queue(size, 2, start="empty" if empty else "random"), deque[int](maxlen=size)
+    place = 0
+    for count in counts:
+        ids, keys = numbered(place, count)
+        queue.update(ids, keys)
+        oracle.extend(ids.tolist())
+        place += count
+        held = queue.keys(ids)
+        assert held.pulls is not None
+        assert held.ids is not None
+        there = held.pulls & (held.ids >= 0)
+        assert sorted(held.ids[there].tolist()) == sorted(oracle)
+        assert torch.equal(held.rows[there][:, 0].long(), held.ids[there])  # ids stay beside their keys
+        assert int(queue.pointer) == place % size
+        assert int(held.pulls.sum()) == (min(size, place) if empty else size)
+
+
+def test_a_step_sees_its_new_keys_pull_and_the_queue_push() -> None:
+    queue = Queue(4, 2, start="empty")
+    queue.update(*numbered(10, 3))
+    fresh = Fresh(torch.randn(2, 2), torch.tensor([11, 20]))
+    keys = queue.keys(fresh.ids, fresh)
+    assert keys.ids is not None
+    assert keys.ids.tolist() == [11, 20, 10, 11, 12, -1]
+    assert keys.pulls.tolist() == [True, True, False, False, False, False]  # type: ignore[union-attr]
+    assert keys.pushes.tolist() == [False, False, True, True, True, False]  # type: ignore[union-attr]
+    own_batch = Queue(1, 2, own_batch=True).keys(fresh.ids, fresh)
+    assert own_batch.pushes.tolist() == [True, True, True]  # type: ignore[union-attr]
+
+
+def test_infonce_over_a_queue_is_mocos_but_for_its_own_older_keys() -> None:
+    """MoCo's Algorithm 1 in float64: logits of the positive, then of the queue; class 0 is right."""
+    torch.manual_seed(0)
+    queue = Queue(7, 5).double()
+    queue.update(torch.tensor([1, 2, 3]), functional.normalize(torch.randn(3, 5, dtype=torch.float64), dim=1))
+    queries, new = functional.normalize(torch.randn(2, 4, 5, dtype=torch.float64), dim=2)
+    ids = torch.tensor([5, 6, 2, 8])  # item 2's older key is in the queue, in row 1
+    keys = queue.keys(ids, Fresh(new, ids))
+    objective = InfoNCE(temperature=0.07)
+    loss = objective(queries, ids, keys.rows, keys.ids, pulls=keys.pulls, pushes=keys.pushes)
+    logits = torch.cat([(queries * new).sum(1, keepdim=True), queries @ queue.rows.T], 1) / 0.07
+    logits[2, 1 + 1] = -torch.inf  # neither pulls nor pushes
+    torch.testing.assert_close(loss, functional.cross_entropy(logits, torch.zeros(4, dtype=torch.long)))
+
+
+def test_a_queue_of_labels_is_cross_batch_memory() -> None:
+    """Without new keys, older keys of the same class pull as well."""
+    queue = Queue(6, 3, start="empty").double()
+    rows = functional.normalize(torch.randn(4, 3, dtype=torch.float64), dim=1)
+    queue.update(torch.tensor([0, 1, 0, 1]), rows)
+    queries, ids = functional.normalize(torch.randn(2, 3, dtype=torch.float64), dim=1), torch.tensor([0, 1])
+    held = queue.keys(ids)
+    loss = SupCon()(queries, ids, held.rows, held.ids, pulls=held.pulls, pushes=held.pushes)
+    torch.testing.assert_close(loss, SupCon()(queries, ids, rows, torch.tensor([0, 1, 0, 1])))
+
+
+def test_a_queues_pointer_and_count_are_state() -> None:
+    queue, other = Queue(5, 2, start="empty"), Queue(5, 2, start="empty")
+    queue.update(*numbered(0, 3))
+    other.load_state_dict(queue.state_dict())
+    for one in (queue, other):
+        one.update(*numbered(3, 4))
+    assert other.ids.tolist() == queue.ids.tolist() == [5, 6, 2, 3, 4]
+    assert torch.equal(other.rows, queue.rows)
+    assert (int(other.pointer), int(other.filled)) == (2, 5)
+
+
+def test_a_queues_keys_follow_their_items_when_the_data_changed() -> None:
+    queue = Queue(4, 2, start="empty")
+    queue.update(*numbered(0, 3))
+    queue.rename(["a", "b", "c"], ["c", "new", "a"])  # b has left
+    assert queue.ids.tolist() == [2, -1, 0, -1]
+
+
+def test_batch_and_proxies_keep_nothing() -> None:
+    fresh = Fresh(torch.randn(2, 3), torch.tensor([4, 5]))
+    keys = Batch().keys(fresh.ids, fresh)
+    assert keys.rows is fresh.rows
+    assert keys.ids is fresh.ids
+    assert Proxies().keys(fresh.ids, fresh) is None
+    assert not Batch().state_dict()
+    assert not Proxies().state_dict()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Queue(0, 2), "size 0 holds no key"),
+        (lambda: Queue(3, 2, start="zeros"), "start='zeros' must be 'random' or 'empty'"),  # type: ignore[arg-type]
+    ],
+)
+def test_misuse_of_a_queue_is_one_sentence(make: object, message: str) -> None:
     with pytest.raises(LikewiseError, match=message):
         make()  # type: ignore[operator]

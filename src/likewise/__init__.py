@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from likewise import objectives
     from likewise.config import FitSettings
     from likewise.data import Items, open_items
-    from likewise.dictionaries import MemoryBank
+    from likewise.dictionaries import MemoryBank, Queue
     from likewise.encoders import Embedder, build_embedder
+    from likewise.encoders.momentum import Momentum
     from likewise.errors import LikewiseError, LikewiseWarning
     from likewise.evaluation import knn_accuracy, knn_classify
     from likewise.evaluation.protocol import Protocol, evaluate
     from likewise.model import Model, load
+    from likewise.processes import gather_rows
     from likewise.search import Hit, Index
     from likewise.training.run import fit
     from likewise.views import Views
@@ -29,8 +31,11 @@ _HOME = {
     "Items": "data",
     "open_items": "data",
     "MemoryBank": "dictionaries",
+    "Queue": "dictionaries",
     "Embedder": "encoders",
     "build_embedder": "encoders",
+    "Momentum": "encoders.momentum",
+    "gather_rows": "processes",
     "LikewiseError": "errors",
     "LikewiseWarning": "errors",
     "knn_accuracy": "evaluation",
@@ -55,11 +60,14 @@ __all__ = [
     "LikewiseWarning",
     "MemoryBank",
     "Model",
+    "Momentum",
     "Protocol",
+    "Queue",
     "Views",
     "build_embedder",
     "evaluate",
     "fit",
+    "gather_rows",
     "knn_accuracy",
     "knn_classify",
     "load",

@@ -66,11 +66,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"likewise: {where}: {error.strerror or error}.", file=sys.stderr)
         return 2
     except Interrupted as stop:
-        print(f"likewise: {stop}", file=sys.stderr)
+        if _is_first():
+            print(f"likewise: {stop}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("likewise: stopped.", file=sys.stderr)
         return 130
+
+
+def _is_first() -> bool:
+    """Whether this is the one of torchrun's processes that speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def method_in(arguments: list[str]) -> str:
@@ -241,7 +247,9 @@ def _fit(arguments: Namespace) -> int:
     except Interrupted as stop:
         command = shlex.join(["likewise", "fit", data, "--out", out, "--resume"])
         raise Interrupted(f"{stop} Go on with: {command}") from None
-    print(f"Saved {out}. Next: likewise evaluate {out} --train DATA; likewise index {out} DATA; likewise report {out}")
+    if _is_first():
+        hints = f"likewise evaluate {out} --train DATA; likewise index {out} DATA; likewise report {out}"
+        print(f"Saved {out}. Next: {hints}")
     return 0
 
 

@@ -240,8 +240,8 @@ class FitSettings:
         epochs: passes over the items.
         batch_size: items per step, over all processes; batches of an epoch differ in size by one at most.
         micro_batches: the encoder sees the batch in so many parts, with the gradient of the whole (gradient caching): a
-            large batch in little memory, for a second forward pass. For dictionary=batch; needs an encoder without
-            BatchNorm, or encoder.bn_groups a multiple of it.
+            large batch in little memory, for a second forward pass. Needs an encoder without BatchNorm, or
+            encoder.bn_groups equal to it.
         seed: of weights, order, views, bank and noise.
         device: auto (the accelerator when there is one), cpu, cuda, cuda:1 ...
         precision: fp32, or bf16 (autocast of the encoder; similarities stay in fp32).

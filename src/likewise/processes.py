@@ -48,8 +48,14 @@ def joined(device: str = "auto") -> Iterator[None]:
     cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
     try:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+        store, own, count = next(rendezvous("env://", timeout=PATIENCE))
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # torchrun's store still says where processes that died were
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+            store = dist.PrefixStore(f"start {attempt}", store)  # type: ignore[attr-defined]
+        dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=own, world_size=count, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise LikewiseError(
             f"the processes can't meet ({str(error).splitlines()[0]}); start them all with torchrun."
@@ -155,12 +161,17 @@ def wait() -> None:
 
 @contextmanager
 def first_first() -> Iterator[None]:
-    """Process 0 does the block, then the others: the first one may fill a cache that the others only read."""
+    """Process 0 does the block, then the others: the first one may fill a cache that the others only read.
+
+    Where it fails in the first one the others still have their turn, so that each can say what is wrong.
+    """
     if rank() > 0:
         wait()
-    yield
-    if rank() == 0:
-        wait()
+    try:
+        yield
+    finally:
+        if rank() == 0:
+            wait()
 
 
 def _sizes(x: Tensor) -> list[int]:

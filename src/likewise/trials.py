@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from likewise import processes
 from likewise.config import FitSettings
 from likewise.data import Items
 from likewise.errors import LikewiseError
+from likewise.files import atomic_write
 from likewise.model import Model
-from likewise.training.checkpoint import load_checkpoint, save_checkpoint
+from likewise.training.checkpoint import load_run, save_run
 from likewise.training.loop import batches, build_sampler
 from likewise.training.run import build_views
 from likewise.training.session import Session, build_session, learning_rate
@@ -44,8 +46,9 @@ class Job:
         stop: the step to stop at.
         total: steps of the whole run, for schedules.
         double: whether in float64, where rounding can't hide a mistake.
-        resumes: the checkpoint to go on from.
-        killed: where the process writes its checkpoint at ``stop``; a step later it is killed with SIGKILL.
+        jolted: whether the last bits of the first weights are changed.
+        resumes: the folder of the checkpoint to go on from.
+        killed: the folder where the process writes its checkpoint at ``stop``; a step later it is killed by SIGKILL.
     """
 
     settings: FitSettings
@@ -54,6 +57,7 @@ class Job:
     stop: int = STEPS
     total: int = STEPS
     double: bool = True
+    jolted: bool = False
     resumes: Path | None = None
     killed: Path | None = None
 
@@ -72,14 +76,22 @@ class Unlearned(NamedTuple):
     refused: bool
 
 
+Running = subprocess.Popen[bytes]
+Results = dict[str, list[Learned | Unlearned]]
+
+
 def train_job(job: Job) -> Learned:
     """Runs the job in this process, on the CPU; torch's default type and random numbers are then as before."""
     with _floats(torch.float64 if job.double else torch.float32), torch.random.fork_rng(devices=[]):
-        model = Model.untrained(job.settings, job.items, backbone=deepcopy(job.backbone))
-        torch.manual_seed(job.settings.seed + 3)  # as fit does
+        backbone = deepcopy(job.backbone)
+        if backbone is not None and job.double:
+            backbone = backbone.double()
+        model = Model.untrained(job.settings, job.items, backbone=backbone)
         session = build_session(job.settings, model.embedder, job.items, job.total, torch.device("cpu"))
         if job.resumes is not None:
-            session.load_state_dict(load_checkpoint(job.resumes))
+            load_run(job.resumes, session)
+        if job.jolted:
+            _jolt(session)
         session.train()
         losses, hashes = [], []
         for batch in batches(job.items, build_sampler(job.settings, len(job.items)), build_views(model), session):
@@ -91,7 +103,7 @@ def train_job(job: Job) -> Learned:
             losses.append(train_step(session, batch._replace(views=seen))[0])
             hashes.append(state_hash(session))
             if job.killed is not None and session.step == job.stop:
-                save_checkpoint(job.killed, session.state_dict())
+                save_run(job.killed, session)
         if job.killed is not None:
             os.kill(os.getpid(), signal.SIGKILL)
         return Learned({"loss": torch.stack(losses), **all_learned(session)}, hashes)
@@ -102,7 +114,7 @@ def all_learned(session: Session) -> dict[str, Tensor]:
     modules: dict[str, nn.Module] = {"encoder": session.embedder, "objective": session.objective}
     if session.key_encoder is not None:
         modules["key encoder"] = session.key_encoder
-    found = {f"dictionary.{name}": rows for name, rows in session.dictionary.named_buffers()}
+    found = {f"dictionary.{name}": rows for name, rows in kept(session).items()}
     for module, part in modules.items():
         for name, weight in part.named_parameters():
             found[f"weights.{module}.{name}"] = weight.detach()
@@ -112,13 +124,34 @@ def all_learned(session: Session) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in found.items()}
 
 
+def kept(session: Session) -> dict[str, Tensor]:
+    """The dictionary, by name; of one that is spread over the processes all rows."""
+    own = {**dict(session.dictionary.named_parameters()), **dict(session.dictionary.named_buffers())}
+    if not session.settings.bank.sharded:
+        return {name: rows.detach() for name, rows in own.items()}
+    return {name: processes.gather_constant(rows) for name, rows in own.items()}
+
+
 def state_hash(session: Session) -> str:
     """Of all bytes that every process must hold alike: dictionary, encoder, key encoder and objective."""
     digest = hashlib.blake2b(digest_size=16)
-    for module in (session.dictionary, session.embedder, session.key_encoder, session.objective):
-        for tensor in (*module.parameters(), *module.buffers()) if module is not None else ():
-            digest.update(tensor.detach().contiguous().numpy().tobytes())
+    tensors = list(kept(session).values())
+    for module in (session.embedder, session.key_encoder, session.objective):
+        tensors += [*module.parameters(), *module.buffers()] if module is not None else []
+    for tensor in tensors:
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def _jolt(session: Session) -> None:
+    """Changes the last bit or two of every weight, which shows how much the training magnifies rounding."""
+    generator = torch.Generator().manual_seed(0)
+    for weight in session.embedder.parameters():
+        jolts = torch.rand(weight.shape, generator=generator) - 0.5
+        weight.mul_(1 + 4 * torch.finfo(weight.dtype).eps * jolts)
+    if session.key_encoder is not None:
+        session.key_encoder.encoder.load_state_dict(session.embedder.state_dict())
 
 
 @contextmanager
@@ -132,12 +165,11 @@ def _floats(dtype: torch.dtype) -> Iterator[None]:
 
 
 @contextmanager
-def started(
-    place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: float = 300.0
-) -> Iterator[Callable[[], dict[str, list[Learned | Unlearned]]]]:
+def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: float) -> Iterator[Callable[[], Results]]:
     """``count`` fresh processes that run ``jobs`` in turn; yields a function that waits for what they learn.
 
-    They are started by name and not forked or spawned, so that it works from a notebook and from any script.
+    They are started by name and not forked or spawned, so that it works from a notebook and from any script. After
+    ``limit`` seconds they are killed, and when the block ends.
     """
     place.mkdir()
     (place / "jobs").write_bytes(pickle.dumps(dict(jobs)))
@@ -147,48 +179,51 @@ def started(
         "CUDA_VISIBLE_DEVICES": "",
     }
     code = "import sys; from likewise.trials import work; work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
-    started, begin = list[subprocess.Popen[bytes]](), time.monotonic()
+    running, deadline = list[subprocess.Popen[bytes]](), time.monotonic() + limit
+
+    def wait() -> Results:
+        in_time = _wait(running, deadline)
+        late = "" if in_time else f"no end within {limit:.0f} s: the processes wait for each other, or are very slow"
+        return {name: [_result(place, name, rank, late) for rank in range(count)] for name in jobs}
+
     try:
         for rank in range(count):
-            with (place / f"errors {rank}").open("wb") as errors:
+            with (place / f"said {rank}").open("wb") as said:
                 command = [sys.executable, "-c", code, str(place), str(rank), str(count)]
-                started.append(subprocess.Popen(command, env=environment, stdout=errors, stderr=errors))
-        yield lambda: _learned(place, jobs, started, begin + limit)
+                running.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said))
+        yield wait
     finally:
-        for process in started:
-            process.kill()
-            process.wait()
+        _kill(running)
 
 
-def _learned(
-    place: Path, jobs: Mapping[str, Job], started: Sequence["subprocess.Popen[bytes]"], deadline: float
-) -> dict[str, list[Learned | Unlearned]]:
-    """What each process learned in each job, once all have ended, or time is up, or one has died without the others."""
-    while any(process.poll() is None for process in started) and time.monotonic() < deadline:
-        if any(process.poll() for process in started):
-            deadline = min(deadline, time.monotonic() + GRACE)
+def _wait(running: Sequence[Running], deadline: float) -> bool:
+    """Until all have ended, or one died and the others had time to notice; whether that was before the deadline."""
+    while any(process.poll() is None for process in running):
+        if time.monotonic() > deadline:
+            _kill(running)
+            return False
+        if any(process.poll() for process in running):
+            for process in running:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE)
+            _kill(running)
         time.sleep(0.02)
-    late = all(process.poll() is None for process in started)
-    for process in started:
+    return True
+
+
+def _kill(running: Sequence[Running]) -> None:
+    for process in running:
         process.kill()
         process.wait()
-    result: dict[str, list[Learned | Unlearned]] = {name: [] for name in jobs}
-    for name in jobs:
-        for rank in range(len(started)):
-            path = place / f"{name} {rank}.pt"
-            if path.exists():
-                found = torch.load(path, weights_only=True)
-                result[name].append(Unlearned(*found) if isinstance(found[0], str) else Learned(*found))
-            elif late:
-                result[name].append(
-                    Unlearned(f"no end within {LIMIT:.0f} s; do the processes wait for each other?", False)
-                )
-            else:
-                lines = (place / f"errors {rank}").read_text(errors="replace").strip().splitlines()
-                result[name].append(
-                    Unlearned(f"a process ended early: {lines[-1] if lines else 'no reason given'}", False)
-                )
-    return result
+
+
+def _result(place: Path, name: str, rank: int, late: str) -> Learned | Unlearned:
+    path = place / f"{name} {rank}.pt"
+    if path.exists():
+        found = torch.load(path, weights_only=True)
+        return Unlearned(*found) if isinstance(found[0], str) else Learned(*found)
+    lines = (place / f"said {rank}").read_text(errors="replace").strip().splitlines()
+    return Unlearned(late or f"a process ended early: {lines[-1] if lines else 'it said nothing'}", False)
 
 
 def work(folder: str, rank: int, count: int) -> None:
@@ -202,7 +237,9 @@ def work(folder: str, rank: int, count: int) -> None:
     for name, job in jobs.items():
         path = place / f"{name} {rank}.pt"
         try:
-            torch.save(tuple(train_job(job)), path)
+            learned = train_job(job)
+            with atomic_write(path) as file:
+                torch.save(tuple(learned), file)
         except Exception as error:  # of anyone's encoder
             refused = isinstance(error, LikewiseError)
             first_line = next(iter(str(error).splitlines()), "")

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from likewise import kernels
 from likewise import rows as row_tiles
-from likewise.alike import relate
+from likewise.alike import Listed, relate
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.objectives import Histogram
 from likewise.objectives.pair import PairObjective
@@ -215,6 +215,52 @@ def test_duplicated_queries(case: Case) -> None:
         (loss, grads), (double, double_grads) = (outcome(case, p, how) for p in (problem, twice))
         same(double, factor * loss)
         same(double_grads, [grads[0].repeat(2, 1) * factor / 2, *(factor * g for g in grads[1:])])
+
+
+@every_case
+def test_shared_rows(case: Case) -> None:
+    """Two processes with a part of the queries each, against all keys: their sums add up, as do their gradients."""
+    problem = problems("gathered")[0] if case.against == "batch" else usual(case)
+    parts = [slice(0, 4), slice(4, len(problem.queries))]
+    whole, grads = outcome(case, problem, "sum")
+    shares = [
+        outcome(
+            case,
+            replace(
+                problem,
+                queries=problem.queries[part],
+                ids=problem.ids[part],
+                own=None if problem.own is None else problem.own[part],
+            ),
+            "sum",
+        )
+        for part in parts
+    ]
+    same(shares[0][0] + shares[1][0], whole)
+    same(torch.cat([share[1][0] for share in shares]), grads[0])
+    same([a + b for a, b in zip(shares[0][1][1:], shares[1][1][1:], strict=True)], grads[1:])
+
+
+@every_case
+def test_roles(case: Case) -> None:
+    """Keys that may not pull or push are neither positive nor negative: as pairs listed one by one, in any tile."""
+    problem = problems("keys")[0]
+    assert problem.keys is not None
+    assert problem.key_ids is not None
+    pulls = torch.tensor([True, False, True, True, True, False, True, True, False, True, False])
+    pushes = torch.tensor([True, True, False, True, True, True, False, True, True, False, False])
+    alike = problem.ids[:, None] == problem.key_ids
+    listed = Listed((alike & pulls).nonzero(), (~alike & pushes).nonzero(), *alike.shape)
+    for several in (False, True):  # one label a row goes by sorted columns, several by masks
+        objective = case.make("mean").double()
+        queries, keys = (x.clone().requires_grad_() for x in (problem.queries, problem.keys))
+        features = case.features(queries), case.features(keys)
+        ids, key_ids = (x[:, None].expand(-1, 2) if several else x for x in (problem.ids, problem.key_ids))
+        wanted_objective = copy.deepcopy(objective)
+        found = objective(features[0], ids, features[1], key_ids, pulls=pulls, pushes=pushes)
+        wanted = wanted_objective(features[0], listed, features[1])
+        same(found.detach(), wanted.detach())
+        same(gradient(found, [queries, keys]), gradient(wanted, [queries, keys]))
 
 
 def test_histogram_of_duplicates() -> None:

@@ -59,7 +59,8 @@ def lay_out(total: int, groups: int) -> Layout:
     count = processes.size()
     if groups > 1 and groups % count:
         raise LikewiseError(
-            f"encoder.bn_groups={groups} can't be shared by {count} processes; use a multiple of {count}, or 1 group."
+            f"{groups} parts of a batch (encoder.bn_groups, micro_batches) can't be shared by {count} processes; use a "
+            f"multiple of {count}, or 1."
         )
     if total < count:
         raise LikewiseError(

@@ -15,6 +15,7 @@ from torch import nn
 from likewise import __version__, processes
 from likewise.config import FitSettings, check, closest, decide, flatten, settings_from
 from likewise.data import Items, describe, open_items, write_skipped
+from likewise.encoders.parts import lay_out
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.methods import METHODS
@@ -57,9 +58,11 @@ def fit(
     Raises LikewiseError for unusable data or settings, Interrupted on Ctrl-C (state saved).
     """
     folder = Path(out)
-    resume = resume or (processes.restarted() and (folder / CONFIG).exists())
-    settings = resolve(folder, method, settings, resume)
+    settings = chosen(method, settings)
     with processes.joined(settings.device):
+        restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe of another node
+        resume = resume or (restarted and (folder / CONFIG).exists())
+        settings = resolve(folder, settings, resume)
         return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
 
 
@@ -67,6 +70,7 @@ def _fit(
     data: object, folder: Path, settings: FitSettings, resume: bool, backbone: nn.Module | None, progress: bool
 ) -> Model:
     device, first = pick_device(settings.device), processes.rank() == 0
+    lay_out(settings.batch_size, settings.encoder.bn_groups)  # refuses what can't be shared before anything is written
     if first:
         write_config(folder, settings)
     with processes.first_first():  # the others then find the items decoded
@@ -82,14 +86,14 @@ def _fit(
         for advice in preflight(settings, len(items), total, processes=processes.size()):
             bar.say(f"advice: {advice.line()}")
     model = Model.untrained(settings, items, backbone=backbone)
-    torch.manual_seed(settings.seed + 3)  # dropout in someone's own backbone
     session = build_session(settings, model.embedder, items, total, device)
     if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
         load_run(folder, session)
     if first:
         write_config(folder, settings)
         write_data(folder, items)
-    train(session, model, items, build_views(model), folder, progress=progress)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        train(session, model, items, build_views(model), folder, progress=progress)
     model.epoch = float(settings.epochs)
     if first:
         model.save(folder / MODEL)
@@ -98,16 +102,20 @@ def _fit(
     return model
 
 
-def resolve(folder: Path, method: str, settings: FitSettings | Mapping[str, Any] | None, resume: bool) -> FitSettings:
-    """The settings of this run: the saved ones when resuming, else the method's defaults with overrides.
-
-    Raises LikewiseError when the folder holds a run already, or none to resume, or overrides differ from it.
-    """
+def chosen(method: str, settings: FitSettings | Mapping[str, Any] | None) -> FitSettings:
+    """The method's defaults with overrides, or whole settings as they are. Raises LikewiseError when they can't be."""
     if method not in METHODS:
         raise LikewiseError(f"there is no method {method!r}.{closest(method, METHODS)} Known: {', '.join(METHODS)}.")
     if not isinstance(settings, FitSettings):
         settings = settings_from(settings or {}, METHODS[method].settings)
-    check(settings)
+    return check(settings)
+
+
+def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
+    """The settings of this run: the saved ones when resuming, else those given.
+
+    Raises LikewiseError when the folder holds a run already, or none to resume, or those given differ from it.
+    """
     if folder.exists() and not folder.is_dir():
         raise LikewiseError(f"{folder} is a file; --out must name a folder.")
     begun = (folder / CHECKPOINT).exists() or (folder / MODEL).exists()

@@ -1,6 +1,7 @@
 """All the state of a run in one place: what is here is checkpointed, and nothing else matters."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +59,7 @@ class Session:
         objective: the loss; its parameters and buffers (log Z) are part of the state.
         dictionary: where the keys come from.
         optimizer: over embedder and objective.
-        generator: the first rows of bank or queue and those of items that came later, on the CPU.
+        generator: the first rows of bank, queue or weights, and those of items that came later, on the CPU.
         noise_generator: NCE's noise and the bank's samples, on the device.
         item_ids: names of the items, in row order.
         step: steps done.
@@ -85,6 +86,10 @@ class Session:
     def device(self) -> torch.device:
         """Where the training step runs."""
         return next(self.embedder.parameters()).device
+
+    def precision(self) -> torch.autocast:
+        """What the encoder runs in: bf16, or as it is."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     @property
     def rows_add_up(self) -> bool:
@@ -176,8 +181,6 @@ class Session:
             "optimizer": optimizer,
             "generator": self.generator.get_state(),
             "noise_generator": self.noise_generator.get_state(),
-            "torch_generator": torch.get_rng_state(),
-            "device_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -204,9 +207,6 @@ class Session:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.noise_generator.set_state(state["noise_generator"])
-        torch.set_rng_state(state["torch_generator"])
-        if state["device_generator"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["device_generator"], self.device)
         self.step, self.best = state["step"], (state["best"][0], state["best"][1])
         self.losses[:] = state["losses"]
 
@@ -267,12 +267,12 @@ def build_session(settings: FitSettings, embedder: Embedder, items: Items, total
     if settings.bank.sharded:
         objective: Objective = build_sharded_objective(settings.objective, len(items))
     else:
-        objective = build_objective(settings.objective, len(items), embedder.dim, noise_generator).to(device)
+        objective = build_objective(settings.objective, len(items), embedder.dim, generator, noise_generator)
+    objective = objective.to(device)
     dictionary = build_dictionary(settings, items, embedder.dim, generator, noise_generator).to(device)
     encoder: nn.Module = Parts(embedder)
     if processes.size() > 1 and settings.micro_batches == 1:
-        encoder = DistributedDataParallel(encoder, broadcast_buffers=False, gradient_as_bucket_view=True)
-        encoder.register_comm_hook(None, _add_up)
+        encoder = _distributed(encoder)
     session = Session(
         settings=settings,
         total=total,
@@ -291,6 +291,15 @@ def build_session(settings: FitSettings, embedder: Embedder, items: Items, total
     if not isinstance(objective, ShardedSoftmax):
         objective.reduce.across = processes.size() > 1 and session.rows_add_up
     return session
+
+
+def _distributed(encoder: nn.Module) -> DistributedDataParallel:
+    """Gradients are added up over the processes as they come; buffers are the step's own care."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*broadcast_buffers.*", FutureWarning)  # its heir is not in older torch
+        wrapped = DistributedDataParallel(encoder, broadcast_buffers=False, gradient_as_bucket_view=True)
+    wrapped.register_comm_hook(None, _add_up)
+    return wrapped
 
 
 def build_dictionary(
@@ -339,13 +348,15 @@ def _add_up(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor
     return summed
 
 
-def build_objective(settings: ObjectiveSettings, n: int, dim: int, generator: torch.Generator) -> Objective:
+def build_objective(
+    settings: ObjectiveSettings, n: int, dim: int, generator: torch.Generator, noise_generator: torch.Generator
+) -> Objective:
     """The objective named by ``settings.kind``; auto, which ``config.decide`` replaces in a run, is NCE here.
 
     The pair-level ones but InfoNCE, SupCon and NPair, which have a temperature, take their papers' defaults.
     """
     if settings.kind == "parametric":
-        return ParametricSoftmax(n, dim, scale=1 / settings.temperature)
+        return ParametricSoftmax(n, dim, scale=1 / settings.temperature, generator=generator)
     if settings.kind == "softmax":
         return NonParametricSoftmax(temperature=settings.temperature, proximal=settings.proximal)
     if settings.kind in ("auto", "nce"):
@@ -357,7 +368,7 @@ def build_objective(settings: ObjectiveSettings, n: int, dim: int, generator: to
             log_z=settings.log_z,
             log_z_decay=settings.log_z_decay,
             proximal=settings.proximal,
-            generator=generator,
+            generator=noise_generator,
         )
     if settings.kind == "infonce":
         return InfoNCE(temperature=settings.temperature)

@@ -29,12 +29,16 @@ class Batch(NamedTuple):
 
 
 def train_step(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
-    """One step of any method. Returns the loss of the whole batch and the queries of this process, detached."""
+    """One step of any method. Returns the loss of the whole batch and the queries of this process, detached.
+
+    Torch's own generator, from which dropout draws, is set by (seed, step, process): there is no state of it to save.
+    """
     s, choices, groups = session, session.settings, batch.layout.own
+    torch.manual_seed(stable_seed(choices.seed, f"dropout {batch.layout.rank}", s.step))
     if s.key_encoder is not None:
         s.key_encoder.update(s.embedder, s.step / s.total)
 
-    with torch.autocast(s.device.type, torch.bfloat16, enabled=choices.precision == "bf16"):
+    with s.precision():
         parts = arrange(batch.views[: choices.views_encoded], groups, joint=choices.joint)
         cache = GradientCache(s.embedder, parts) if choices.micro_batches > 1 else None
         rows = s.encoder(parts) if cache is None else cache.rows  # unit rows, with gradient
@@ -46,7 +50,8 @@ def train_step(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
     s.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     if cache is not None:
-        cache.backward()
+        with s.precision():
+            cache.backward()
     processes.add_up(parameter.grad for parameter in s.gathered_parameters() if parameter.grad is not None)
     s.optimizer.step()
     s.dictionary.update(fresh.ids, fresh.rows)

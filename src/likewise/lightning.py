@@ -1,0 +1,132 @@
+"""The training of ``fit`` inside a Lightning Trainer: the same steps, bit for bit. Needs the extra ``lightning``.
+
+Lightning loops, logs and saves; batches, step, learning rate and state are those of ``likewise.training``: there is no
+accumulating, clipping or precision of Lightning's, and no kNN on the way. See docs/distributed.md.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from likewise.config import FitSettings, check, decide
+from likewise.data import Items
+from likewise.errors import LikewiseError
+from likewise.model import Model
+from likewise.training.loop import batches, build_sampler
+from likewise.training.run import build_views
+from likewise.training.session import Session, build_session, learning_rate
+from likewise.training.step import Batch, train_step
+
+try:
+    from pytorch_lightning import LightningModule
+    from pytorch_lightning.strategies import DDPStrategy
+except ImportError as error:
+    raise LikewiseError("likewise.lightning needs Lightning: pip install 'likewise[lightning]'.") from error
+
+
+class SharedSteps(DDPStrategy):  # type: ignore[misc]
+    """``Trainer(strategy=SharedSteps(), devices=2)``: Lightning's DDP, for a step that adds up gradients itself."""
+
+    def configure_ddp(self) -> None:
+        """Wraps nothing: another DistributedDataParallel would average what has been summed."""
+
+
+class LikewiseModule(LightningModule):  # type: ignore[misc]
+    """A run of ``fit`` as a LightningModule, for one process or, with the strategy SharedSteps, several.
+
+    Its state is not in ``state_dict`` but in the checkpoint's entry ``likewise``: encoder, dictionary, optimizer, step
+    and generators, as tensors, numbers and strings. ``Trainer.fit(..., ckpt_path=...)`` goes on bit for bit from there,
+    in the middle of an epoch too.
+
+    Args:
+        settings: as in ``fit``; the device is the Trainer's.
+        items: what to learn from; see ``likewise.open_items``.
+        backbone: as in ``fit``.
+
+    Raises LikewiseError on settings that no run could use, and, when training starts, on bank.sharded, a precision that
+    Lightning was given, and several processes without SharedSteps.
+    """
+
+    def __init__(self, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.settings = decide(check(settings), len(items))
+        self.items, self.sampler = items, build_sampler(self.settings, len(items))
+        self.model = Model.untrained(self.settings, items, backbone=backbone)
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """The run in memory. Raises LikewiseError before training starts."""
+        if self._session is None:
+            raise LikewiseError("there is no run yet; Trainer.fit(module) starts one.")
+        return self._session
+
+    def setup(self, stage: str) -> None:
+        """Builds the session where Lightning trains, once the processes have met."""
+        if self.settings.bank.sharded:
+            raise LikewiseError("bank.sharded is not for Lightning's checkpoints; take likewise fit.")
+        if self.trainer.precision != "32-true":
+            raise LikewiseError(f"Trainer(precision={self.trainer.precision!r}): set likewise's own precision instead.")
+        if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, SharedSteps):
+            raise LikewiseError("several processes need Trainer(strategy=likewise.lightning.SharedSteps(), ...).")
+        if self._session is None:
+            torch.manual_seed(self.settings.seed + 3)  # as fit does
+            total, device = self.settings.epochs * self.sampler.steps_per_epoch, self.trainer.strategy.root_device
+            self._session = build_session(self.settings, self.model.embedder, self.items, total, device)
+            self._session.train()
+
+    def train_dataloader(self) -> "Epochs":
+        """The batches of ``fit``, from the session's step on."""
+        return Epochs(self)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """The batch as it is: on its device already."""
+        return batch
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The session's."""
+        return self.session.optimizer
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """The step of ``fit``, at its learning rate; logs ``loss``, of the whole batch, and ``lr``."""
+        session, optimizer = self.session, self.session.optimizer
+        rate = learning_rate(self.settings.optim, session.step, session.total)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        session.optimizer = self.optimizers()  # the same one, which lets Lightning count the steps
+        loss, _ = train_step(session, batch)
+        session.optimizer = optimizer
+        self.log_dict({"loss": loss, "lr": rate}, prog_bar=True, batch_size=len(batch.ids))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the session's state."""
+        checkpoint["likewise"] = self.session.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores it. Raises LikewiseError when it does not fit."""
+        self.session.load_state_dict(checkpoint["likewise"])
+
+    def to_model(self) -> Model:
+        """What was trained so far: to embed, index and save."""
+        self.model.epoch = self.session.step / self.sampler.steps_per_epoch
+        return self.model
+
+
+class Epochs:
+    """This process' batches: what is left of the epoch that the session is in."""
+
+    def __init__(self, module: LikewiseModule) -> None:
+        self.module, self.views = module, build_views(module.model)
+
+    def __len__(self) -> int:
+        return self.module.sampler.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        session, sampler = self.module.session, self.module.sampler
+        yield from islice(
+            batches(self.module.items, sampler, self.views, session), len(self) - session.step % len(self)
+        )

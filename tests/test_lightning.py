@@ -1,0 +1,158 @@
+"""Lightning's loop around our step learns what ``fit`` learns, bit for bit, through a stop too, and shared by two."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from likewise.config import FitSettings, settings_from
+from likewise.data import Items
+from likewise.errors import LikewiseError
+from likewise.lightning import LikewiseModule
+from likewise.methods import METHODS
+from likewise.training.checkpoint import load_checkpoint
+from likewise.training.run import fit
+
+SMALL: dict[str, Any] = {
+    "encoder": {"name": "mlp", "hidden": 16, "dim": 8},
+    "epochs": 3,
+    "batch_size": 16,  # 43 items: 3 steps an epoch, of 15, 14 and 14 rows
+    "device": "cpu",
+    "knn_epochs": 0,
+}
+RUNS: dict[str, dict[str, Any]] = {
+    "moco": {"method": "moco", "queue.size": 37, "encoder.bn_groups": 2, "optim.warmup": 0.3},
+    "simclr": {"method": "simclr"},
+    "nce": {"method": "npid", "objective.kind": "nce", "objective.noise": 24},
+}
+SHARED = """
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, sys.argv[1])
+from test_lightning import module, trainer
+from likewise.lightning import SharedSteps
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[2])
+for name in ("moco", "nce"):
+    run = trainer(folder, strategy=SharedSteps(process_group_backend="gloo"), devices=2)
+    learner = module(name)
+    run.fit(learner)
+    assert run.world_size == 2
+    run.save_checkpoint(folder / f"{name}.ckpt")
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """The same sums in the same order here and in the processes that are started."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def items() -> Items:
+    rows = np.random.default_rng(0).normal(size=(43, 6)).astype(np.float32)
+    return Items(ids=tuple(f"v{i}" for i in range(43)), values=rows, kind="vectors", source="vectors")
+
+
+def settings(name: str, **more: Any) -> FitSettings:
+    return settings_from({**SMALL, **RUNS[name], **more}, METHODS[RUNS[name]["method"]].settings)
+
+
+def module(name: str, **more: Any) -> LikewiseModule:
+    return LikewiseModule(settings(name, **more), items())
+
+
+def trainer(folder: Path, *, strategy: Any = "auto", devices: int = 1, **more: Any) -> Trainer:
+    """A Trainer without what it would otherwise write and print."""
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet |= {"enable_checkpointing": False, "default_root_dir": folder, "accelerator": "cpu", "max_epochs": 3}
+    return Trainer(**(quiet | more), strategy=strategy, devices=devices)
+
+
+def fitted(name: str, folder: Path) -> dict[str, Any]:
+    """The last checkpoint of ``fit``, but for what it keeps of its own measuring."""
+    fit(items(), out=folder, settings=settings(name), progress=False)
+    return learned(load_checkpoint(folder / "checkpoint.pt"))
+
+
+def learned(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key not in ("format", "shards", "best", "losses")}
+
+
+def assert_close(a: Any, b: Any, where: str = "", *, tolerance: float = 0.0) -> None:
+    """The same, through dicts and lists; to the last bit, unless there is a tolerance."""
+    if isinstance(a, torch.Tensor):
+        bound = tolerance if a.is_floating_point() else 0.0
+        torch.testing.assert_close(a, b, rtol=bound, atol=bound / 10, msg=lambda text: f"{where}: {text}")
+    elif isinstance(a, dict):
+        assert list(a) == list(b), where
+        for key in a:
+            assert_close(a[key], b[key], f"{where}/{key}", tolerance=tolerance)
+    else:
+        assert a == b, where
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_equals_fit_bit_for_bit_and_goes_on_from_the_middle_of_an_epoch(name: str, tmp_path: Path) -> None:
+    expected = fitted(name, tmp_path / "fit")
+    whole = module(name)
+    run = trainer(tmp_path)
+    run.fit(whole)
+    assert run.global_step == 9
+    assert float(run.callback_metrics["loss"]) > 0
+    assert_close(learned(whole.session.state_dict()), expected)
+    assert whole.to_model().epoch == 3
+    rows = whole.to_model().features(items())
+    assert rows.shape == (43, 8)
+
+    saves = ModelCheckpoint(tmp_path, every_n_train_steps=5, save_last=False)  # in the second epoch
+    trainer(tmp_path, callbacks=[saves], enable_checkpointing=True, max_steps=5).fit(module(name))
+    path = saves.best_model_path
+    state = torch.load(path, weights_only=True)  # tensors, numbers and strings alone
+    assert state["likewise"]["step"] == state["global_step"] == 5
+    again, run = module(name), trainer(tmp_path)
+    run.fit(again, ckpt_path=path, weights_only=True)
+    assert run.global_step == 9
+    assert_close(learned(again.session.state_dict()), expected)
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    (tmp_path / "shared.py").write_text(SHARED)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    ended = subprocess.run(
+        [*torchrun, str(tmp_path / "shared.py"), str(Path(__file__).parent), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert ended.returncode == 0, ended.stderr
+    for name in ("moco", "nce"):
+        state = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)["likewise"]
+        assert_close(learned(state), fitted(name, tmp_path / name), tolerance=1e-4)
+
+
+def test_what_does_not_go_together_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LikewiseError, match="set likewise's own precision"):
+        trainer(tmp_path, precision="bf16-mixed").fit(module("simclr"))
+    with pytest.raises(LikewiseError, match=r"bank.sharded is not for Lightning's"):
+        trainer(tmp_path).fit(module("nce", **{"objective.kind": "softmax", "bank.sharded": True}))
+    with pytest.raises(LikewiseError, match=r"there is no run yet; Trainer.fit\(module\) starts one"):
+        module("simclr").to_model()
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    with pytest.raises(LikewiseError, match="several processes need Trainer"):
+        trainer(tmp_path).fit(module("simclr"))
