@@ -38,8 +38,7 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
     """A run of ``fit`` as a LightningModule, for one process or, with the strategy SharedSteps, several.
 
     Its state is not in ``state_dict`` but in the checkpoint's entry ``likewise``: encoder, dictionary, optimizer, step
-    and generators, as tensors, numbers and strings. ``Trainer.fit(..., ckpt_path=...)`` goes on bit for bit from there,
-    in the middle of an epoch too.
+    and generators, as tensors, numbers, strings. ``ckpt_path`` goes on from there bit for bit, mid-epoch too.
 
     Args:
         settings: as in ``fit``; the device is the Trainer's.
@@ -74,7 +73,6 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, SharedSteps):
             raise LikewiseError("several processes need Trainer(strategy=likewise.lightning.SharedSteps(), ...).")
         if self._session is None:
-            torch.manual_seed(self.settings.seed + 3)  # as fit does
             total, device = self.settings.epochs * self.sampler.steps_per_epoch, self.trainer.strategy.root_device
             self._session = build_session(self.settings, self.model.embedder, self.items, total, device)
             self._session.train()
