@@ -1,12 +1,16 @@
 """Momentum encoder, BatchNorm groups, shuffled BatchNorm, gradient caching: each against its formula, by hand."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from likewise.config import decide, settings_from
+from likewise.data import Items
 from likewise.encoders.momentum import Momentum
 from likewise.encoders.parts import (
     GradientCache,
@@ -19,7 +23,13 @@ from likewise.encoders.parts import (
     normalises_batches,
 )
 from likewise.errors import LikewiseError
+from likewise.methods import METHODS
+from likewise.model import Model
 from likewise.objectives import Circle, InfoNCE
+from likewise.training.loop import batches, build_sampler
+from likewise.training.run import build_views
+from likewise.training.session import build_session
+from likewise.training.step import train_step
 
 
 def encoder(*, normalised: bool = True, dropout: float = 0.0) -> nn.Module:
@@ -166,6 +176,34 @@ def test_cached_gradients_are_those_of_the_parts_together(normalised: bool, obje
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-9, atol=1e-12)
     for a, b in zip(plain.buffers(), cached.buffers(), strict=True):
         torch.testing.assert_close(b, a)
+
+
+def test_both_passes_run_in_the_runs_precision() -> None:
+    """A step in bf16 with micro-batches: the gradients of the same step without, up to rounding, and not nothing."""
+    settings = settings_from(
+        {
+            "encoder": {"name": "mlp", "hidden": 16, "dim": 8, "bn_groups": 2},
+            "precision": "bf16",
+            "batch_size": 32,
+            "epochs": 1,
+        },
+        METHODS["simclr"].settings,
+    )
+    values = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
+    items = Items(ids=tuple(map(str, range(32))), values=values, kind="vectors")
+    gradients = []
+    for micro_batches in (1, 2):
+        own = replace(decide(settings, 32), micro_batches=micro_batches)
+        model = Model.untrained(own, items)
+        session = build_session(own, model.embedder, items, 1, torch.device("cpu"))
+        session.train()
+        dtypes = []
+        model.embedder.backbone.register_forward_hook(lambda module, x, y, dtypes=dtypes: dtypes.append(y.dtype))
+        train_step(session, next(batches(items, build_sampler(own, 32), build_views(model), session)))
+        assert set(dtypes) == {torch.bfloat16}
+        gradients.append(torch.cat([gradient.flatten() for gradient in session.gradients()]))
+    assert float(gradients[0].norm()) > 0.01
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.02, atol=0.02 * float(gradients[0].abs().max()))
 
 
 def test_without_batchnorm_and_dropout_parts_are_the_whole_batch() -> None:

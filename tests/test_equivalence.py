@@ -58,7 +58,6 @@ DICTIONARIES: dict[str, dict[str, Any]] = {
     "queue symmetric": {"dictionary": "queue", "symmetric": True},
     "batch both": {"dictionary": "batch", "batch.keys": "both"},
     "batch second": {"dictionary": "batch", "batch.keys": "second"},
-    "batch second symmetric": {"dictionary": "batch", "batch.keys": "second", "symmetric": True},
     "proxies": {"dictionary": "proxies"},
     "proxies sharded": {"dictionary": "proxies", "bank.sharded": True},
 }
@@ -184,6 +183,52 @@ def train_all(rank: int, count: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+OF_THREE = (
+    "queue symmetric, infonce",
+    "batch both, infonce",
+    "bank, nce",
+    "batch both, histogram",
+    "bank sharded, softmax",
+    "proxies sharded, parametric",
+    "micro-batches, plain backbone",
+)
+
+
+class Unused(Plain):
+    """A backbone with a weight that no output depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Linear(3, 3)
+
+
+def train_few(rank: int, count: int, folder: Path) -> None:
+    """What shows only where sums have more than two terms, in any order; and backbones of one's own."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meet three'}", rank=rank, world_size=count)
+    warnings.simplefilter("ignore")
+    learned = {name: outcome(three(JOBS[name])) for name in OF_THREE}
+    for name in ("queue symmetric, infonce", "proxies sharded, parametric"):
+        single = replace(three(JOBS[name]), double=False)
+        with pytest.MonkeyPatch.context() as patch:
+            saves_after(patch, HALF, folder / f"three, {name}")
+            learned[f"whole, {name}"] = outcome(single)
+        learned[f"resumed, {name}"] = outcome(replace(single, resumes=folder / f"three, {name}"))
+    torch.manual_seed(rank)  # as many first weights as processes
+    own = {"objective.kind": "infonce", "encoder.centre": False}
+    for name in ("queue symmetric", "batch both"):
+        learned[f"own backbone, {name}"] = outcome(job({**own, **DICTIONARIES[name]}, backbone=Unused()))
+    (folder / f"three {rank}").write_bytes(pickle.dumps(learned))
+    processes.wait()
+    dist.destroy_process_group()
+
+
+def three(each: Job) -> Job:
+    """The job with as many parts as three processes can share."""
+    parts = 3 if each.settings.micro_batches > 1 else 1
+    return replace(each, settings=replace(each.settings, micro_batches=parts))
+
+
 def outcome(each: Job) -> Learned | str:
     """What is learned, or what went wrong, so that the jobs that follow are tried as well."""
     try:
@@ -296,6 +341,41 @@ def by_two(folder: Path) -> list[dict[str, Learned | str]]:
     """What each of two processes learned."""
     multiprocessing.spawn(train_all, (2, folder), nprocs=2)
     return [pickle.loads((folder / f"{rank}").read_bytes()) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def by_three(folder: Path) -> list[dict[str, Any]]:
+    """What each of three processes learned."""
+    multiprocessing.spawn(train_few, (3, folder), nprocs=3)
+    return [pickle.loads((folder / f"three {rank}").read_bytes()) for rank in range(3)]
+
+
+@pytest.mark.parametrize("name", OF_THREE)
+def test_three_processes_learn_what_one_does(name: str, by_three: list[dict[str, Any]]) -> None:
+    result = compared(train_job(three(JOBS[name])), by_three, name)
+    assert result.verdict == "equal", (result.differences, result.hashes_equal)
+
+
+@pytest.mark.parametrize("name", ["queue symmetric, infonce", "proxies sharded, parametric"])
+def test_three_processes_resume_bit_for_bit(name: str, by_three: list[dict[str, Any]]) -> None:
+    for each in by_three:
+        whole, resumed = each[f"whole, {name}"], each[f"resumed, {name}"]
+        assert isinstance(whole, Learned), whole
+        assert isinstance(resumed, Learned), resumed
+        assert resumed.hashes == whole.hashes[HALF:]
+        assert all(torch.equal(resumed.values[part], value) for part, value in whole.values.items() if part != "loss")
+
+
+@pytest.mark.parametrize("name", ["queue symmetric", "batch both"])
+def test_processes_with_backbones_of_their_own_start_from_the_first_ones(
+    name: str, by_three: list[dict[str, Any]]
+) -> None:
+    """Whatever each process' own first weights; and a weight that nothing depends on stays as it is."""
+    learned = [each[f"own backbone, {name}"] for each in by_three]
+    assert all(isinstance(each, Learned) for each in learned), learned
+    assert learned[0].hashes == learned[1].hashes == learned[2].hashes
+    for part, value in learned[0].values.items():
+        assert torch.equal(value, learned[2].values[part]), part
 
 
 def compared(one: Learned, several: list[dict[str, Learned | str]], name: str) -> Comparison:
@@ -416,7 +496,7 @@ def test_micro_batches_learn_what_the_whole_batch_does(name: str, groups: int) -
 
 
 @pytest.mark.parametrize("micro", [2, 3, 8])
-@pytest.mark.parametrize("name", ["batch both", "batch second symmetric", "queue symmetric", "bank with samples"])
+@pytest.mark.parametrize("name", ["batch both", "batch second", "queue symmetric", "bank with samples"])
 def test_micro_batches_of_an_encoder_without_batchnorm(name: str, micro: int) -> None:
     """No groups at all: any number of micro-batches is the whole batch."""
     whole = job({"objective.kind": "infonce", "encoder.centre": False, **DICTIONARIES[name]}, backbone=plain())
@@ -425,7 +505,7 @@ def test_micro_batches_of_an_encoder_without_batchnorm(name: str, micro: int) ->
     assert result.verdict == "equal", result.differences
 
 
-@pytest.mark.parametrize("name", ["batch both", "batch second symmetric", "queue symmetric"])
+@pytest.mark.parametrize("name", ["batch both", "batch second", "queue symmetric"])
 def test_micro_batches_with_dropout(name: str) -> None:
     """The same random numbers are drawn when a part is encoded again; both sides embed the same parts."""
     grouped = job(

@@ -117,9 +117,9 @@ def first_rows() -> dict[str, Tensor | list[str] | None]:
     """Drawn in many parts, which do not divide the whole."""
     sharding.DRAWN_FLOATS = 16 * 7
     generator = torch.Generator().manual_seed(3)
-    bank = ShardedMemoryBank(DRAWN_ROWS, 7, item_ids=[f"item {i}" for i in range(DRAWN_ROWS)], generator=generator)
+    bank = ShardedMemoryBank(DRAWN_ROWS, 7, generator=generator)
     weight = sharded_weight(DRAWN_ROWS, 7, generator=generator)
-    return {"bank": bank.rows, "weight": weight.detach(), "names": bank.item_ids, "state": generator.get_state()}
+    return {"bank": bank.rows, "weight": weight.detach(), "state": generator.get_state()}
 
 
 def saved_tensors() -> dict[str, Tensor]:
@@ -296,7 +296,6 @@ def test_first_rows_are_those_of_one_process_bit_for_bit(found: Found, world: in
     parts = [process["first rows"] for process in found[world]]
     assert torch.equal(torch.cat([part["bank"] for part in parts]), bank.rows)
     assert torch.equal(torch.cat([part["weight"] for part in parts]), weight.weight.detach())
-    assert [name for part in parts for name in part["names"]] == [f"item {i}" for i in range(DRAWN_ROWS)]
     assert all(torch.equal(part["state"], generator.get_state()) for part in parts)
 
 
@@ -434,7 +433,6 @@ def test_unusable_files_are_one_sentence(tmp_path: Path, what: str, said: str) -
     ("make", "said"),
     [
         (lambda: ShardedMemoryBank(3, 2, momentum=1.0), "momentum=1.0"),
-        (lambda: ShardedMemoryBank(3, 2, item_ids=["a", "a", "b"]), "3 unique item ids, got 2"),
         (lambda: ShardedMemoryBank(3, 2).update(torch.tensor([3]), torch.ones(1, 2)), "ids go up to 3"),
         (lambda: ShardedSoftmax(0), "n=0"),
         (lambda: ShardedSoftmax(3, temperature=0), "temperature"),

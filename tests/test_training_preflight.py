@@ -111,7 +111,6 @@ RED_AND_GREEN: list[tuple[dict[str, Any], int, dict[str, object]]] = [
     ({**BATCH, "batch_size": 33}, 50_000, {"batch_size": 64}),  # batches of 32 and 33
     ({**SECOND, "batch_size": 66}, 50_000, {}),
     ({**SECOND, "batch_size": 65}, 50_000, {"batch_size": 128}),
-    ({**SECOND, "batch_size": 40, "symmetric": True}, 50_000, {}),
     ({**MOCO, "queue.size": 512, "symmetric": True, "batch_size": 250}, 500, {"batch_size": 125, "queue.size": 256}),
     # the rate of another batch
     ({"batch_size": 511}, 50_000, {}),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from likewise.errors import LikewiseError, LikewiseWarning
     from likewise.evaluation import knn_accuracy, knn_classify
     from likewise.evaluation.protocol import Protocol, evaluate
+    from likewise.leak import bn_leak
     from likewise.model import Model, load
     from likewise.processes import gather_rows
     from likewise.search import Hit, Index
@@ -35,6 +36,7 @@ _HOME = {
     "Embedder": "encoders",
     "build_embedder": "encoders",
     "Momentum": "encoders.momentum",
+    "bn_leak": "leak",
     "gather_rows": "processes",
     "LikewiseError": "errors",
     "LikewiseWarning": "errors",
@@ -64,6 +66,7 @@ __all__ = [
     "Protocol",
     "Queue",
     "Views",
+    "bn_leak",
     "build_embedder",
     "evaluate",
     "fit",

@@ -87,6 +87,12 @@ class Relation:
         ids, key_ids, _ = self._sorted
         return torch.searchsorted(key_ids, ids), torch.searchsorted(key_ids, ids, right=True)
 
+    @cached_property
+    def _width(self) -> int:
+        """The most positives of any query: one number that waits for the device, where a tile's own would be many."""
+        first, last = self._classes
+        return max(1, int((last - first).max()))
+
     def masks(self, start: int, stop: int) -> Masks:
         """The masks of sorted queries ``start`` to ``stop`` among the sorted keys."""
         ids, key_ids, own = self._sorted
@@ -94,7 +100,7 @@ class Relation:
         if self.query_order is None:
             return Masks(None, *self._roles(*_masks(ids[start:stop], key_ids, own)))
         first, last = (x[start:stop, None] for x in self._classes)
-        width = max(1, int((last - first).max()))
+        width = self._width if ids.is_cuda else max(1, int((last - first).max()))
         columns = first + torch.arange(width, device=ids.device)  # (R, P)
         same = columns < last
         columns = torch.minimum(columns, (last - 1).clamp(min=0))

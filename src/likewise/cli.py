@@ -80,14 +80,31 @@ def _is_first() -> bool:
 
 
 def method_in(arguments: list[str]) -> str:
-    """The method named on the command line, whose defaults the parser then shows; ``npid`` when there is none."""
+    """The method whose defaults the parser shows: named there, in --config's file or in the run that is resumed."""
+    places = {"--config": Path(_option(arguments, "--config"))}
+    if "--resume" in arguments:
+        places["--out"] = Path(_option(arguments, "--out")) / "config.yaml"
+    named = [_option(arguments, "--method"), *(_method_of(path) for path in places.values())]
+    return next((name for name in named if name in METHODS), "npid")
+
+
+def _option(arguments: list[str], option: str) -> str:
+    """The value of an option before anything is parsed; nothing where it is not there."""
     for place, word in enumerate(arguments):
-        name = word.partition("=")[2] if word.startswith("--method=") else ""
-        if word == "--method" and place + 1 < len(arguments):
-            name = arguments[place + 1]
-        if name in METHODS:
-            return name
-    return "npid"
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+        if word == option:
+            return "".join(arguments[place + 1 : place + 2])
+    return ""
+
+
+def _method_of(path: Path) -> str:
+    """The method that a file of settings names; nothing where there is none."""
+    try:
+        found = re.search(r"^method:\s*['\"]?([\w-]+)", path.read_text(), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return found.group(1) if found else ""
 
 
 def build_parser(method: str) -> tuple[Parser, dict[str, Parser]]:

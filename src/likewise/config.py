@@ -87,7 +87,8 @@ class EncoderSettings:
         centre: batch-normalise the head's output before its length is made 1. No paper here has it (SimCLR's code has);
             without it all first embeddings lie in a narrow cone, and a short training hardly leaves it.
         dim: length of the embedding; NPID's accuracy stops growing at 128.
-        hidden: width of the mlp encoder and of the mlp heads.
+        hidden: width of the mlp encoder.
+        head_hidden: width of the mlp heads.
         bn_groups: BatchNorm takes its statistics over so many groups of the batch, each by itself; 1 is the whole
             batch, over all processes. MoCo's shuffled BN needs several (8 in its papers' runs, one a GPU).
         weights: a checkpoint or safetensors file to start the backbone from.
@@ -100,6 +101,7 @@ class EncoderSettings:
     centre: bool = True
     dim: int = 128
     hidden: int = 512
+    head_hidden: int = 512
     bn_groups: int = 1
     weights: str | None = None
     allow: tuple[str, ...] = field(default=())
@@ -235,13 +237,12 @@ class FitSettings:
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
         dictionary: where the keys come from: bank (a row per item), queue (the newest keys), batch (end-to-end) or
             proxies (weights of the objective; parametric only).
-        symmetric: with a queue, or a batch of second views: each of the two views is a query once, against the key of
-            the other; twice the work a step.
+        symmetric: with a queue: each of the two views is a query once, against the key of the other; twice the work.
         epochs: passes over the items.
         batch_size: items per step, over all processes; batches of an epoch differ in size by one at most.
         micro_batches: the encoder sees the batch in so many parts, with the gradient of the whole (gradient caching): a
             large batch in little memory, for a second forward pass. Needs an encoder without BatchNorm, or
-            encoder.bn_groups equal to it.
+            encoder.bn_groups a multiple of it.
         seed: of weights, order, views, bank and noise.
         device: auto (the accelerator when there is one), cpu, cuda, cuda:1 ...
         precision: fp32, or bf16 (autocast of the encoder; similarities stay in fp32).
@@ -411,6 +412,7 @@ def check(settings: FitSettings) -> FitSettings:
         "micro_batches": (1 <= s.micro_batches <= s.batch_size, s.micro_batches, "from 1 to batch_size"),
         "encoder.dim": (e.dim >= 2, e.dim, "at least 2"),
         "encoder.hidden": (e.hidden >= 1, e.hidden, "at least 1"),
+        "encoder.head_hidden": (e.head_hidden >= 1, e.head_hidden, "at least 1"),
         "optim.lr": (0 < o.lr < infinite, o.lr, "above 0"),
         "optim.momentum": (0 <= o.momentum < 1, o.momentum, "in [0, 1)"),
         "optim.nesterov": (not o.nesterov or o.momentum > 0, o.nesterov, "false when optim.momentum is 0"),
@@ -444,8 +446,10 @@ def refusals(settings: FitSettings) -> Iterator[str]:
         yield f"dictionary=proxies are the weights of objective.kind=parametric, not of {kind}; choose both or neither."
     if kind == "parametric" and s.dictionary in ("queue", "batch"):
         yield f"objective.kind=parametric has its own keys, a weight per item; with dictionary={s.dictionary}: infonce."
-    if s.symmetric and (s.dictionary in ("bank", "proxies") or s.joint):
-        yield "symmetric=true needs keys of both views: dictionary=queue, or dictionary=batch with batch.keys=second."
+    if s.symmetric and s.dictionary != "queue":
+        yield "symmetric=true is for dictionary=queue; with dictionary=batch, batch.keys=both has both views query."
+    if s.bank.sharded and kind == "parametric" and s.optim.name == "lars":
+        yield "optim.name=lars needs the length of whole weights, which bank.sharded=true spreads; use sgd."
     if s.bank.sharded and (s.bank.samples or kind not in ("softmax", "parametric")):
         yield "bank.sharded=true needs the exact softmax: objective.kind=softmax with bank.samples=0, or parametric."
     if s.micro_batches > 1 and s.bank.sharded:

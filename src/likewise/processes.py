@@ -17,7 +17,9 @@ from torch import distributed as dist
 
 from likewise.errors import LikewiseError
 
-PATIENCE = timedelta(minutes=30)  # how long a process waits for another, which may be decoding or measuring
+PATIENCE = timedelta(
+    days=1
+)  # a process may decode millions of photos while others wait; of one that dies torchrun tells
 
 
 def size() -> int:
@@ -47,7 +49,13 @@ def joined(device: str = "auto") -> Iterator[None]:
         return
     cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        place, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if place >= there or ":" in device:
+            raise LikewiseError(
+                f"process {place} of this machine has no CUDA device of its own: there are {there}, and device is "
+                f"{device!r}. Start as many processes as devices, with --device cuda; or take --device cpu."
+            )
+        torch.cuda.set_device(place)
     from torch.distributed.rendezvous import rendezvous  # not in every build of torch
 
     try:
@@ -126,6 +134,16 @@ def largest_over(x: Tensor) -> Tensor:
     largest = x.detach().clone()
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return largest
+
+
+@torch.no_grad()
+def from_first(tensors: Iterable[Tensor]) -> None:
+    """Replaces tensors by those of process 0."""
+    if size() > 1:
+        for tensor in tensors:
+            sent = tensor.contiguous()
+            dist.broadcast(sent, 0)
+            tensor.copy_(sent)
 
 
 def add_up(tensors: Iterable[Tensor], *, mean: bool = False) -> None:

@@ -89,7 +89,6 @@ class ShardedMemoryBank(nn.Module):
         n: rows in all.
         dim: D.
         momentum: share of the old row that is kept, in [0, 1).
-        item_ids: the n unique names; ``item_ids`` keeps those of the rows here.
         generator: for the first rows: on the CPU, in the same state in all processes.
     """
 
@@ -101,7 +100,6 @@ class ShardedMemoryBank(nn.Module):
         dim: int,
         *,
         momentum: float = 0.5,
-        item_ids: Sequence[str] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -109,11 +107,8 @@ class ShardedMemoryBank(nn.Module):
             raise LikewiseError(
                 f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, 0.5 is the released code's."
             )
-        if item_ids is not None and (len(item_ids) != n or len(set(item_ids)) != n):
-            raise LikewiseError(f"a bank of {n} rows needs {n} unique item ids, got {len(set(item_ids))} unique ids.")
         self.n, self.momentum = n, momentum
-        self.start, count = own_share(n)
-        self.item_ids = list(item_ids[self.start : self.start + count]) if item_ids is not None else None
+        self.start = own_share(n)[0]
         self.register_buffer("rows", _own_rows(n, dim, lambda some: random_unit_rows(some, dim, generator)))
 
     def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
@@ -132,14 +127,6 @@ class ShardedMemoryBank(nn.Module):
         here = (rows >= 0) & (rows < len(self.rows))
         rows, fresh = rows[here], queries.detach()[here].to(self.rows.dtype)
         self.rows[rows] = functional.normalize(torch.lerp(fresh, self.rows[rows], self.momentum), dim=1)
-
-    def get_extra_state(self) -> list[str] | None:
-        """The names of the rows here, saved beside them."""
-        return self.item_ids
-
-    def set_extra_state(self, state: list[str] | None) -> None:
-        """Restores the names."""
-        self.item_ids = state
 
 
 class ShardedSoftmax(nn.Module):

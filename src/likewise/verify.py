@@ -143,6 +143,8 @@ def prepare(
         )
     if is_run and backbone is None and _has_own_backbone(run):
         raise LikewiseError(f"{run} was trained with a backbone of one's own; verify it from Python with backbone=.")
+    if "method" in (settings or {}):
+        raise LikewiseError("the method is what is verified: name it instead of setting it.")
     asked = settings_from(settings or {}, read_config(run) if is_run else METHODS[name].settings)
     items, note = _items(asked, data, run if is_run else None)
     if len(items) < LEAST:

@@ -27,7 +27,8 @@ class Queue(nn.Module):
     Args:
         size: K.
         dim: length of a key.
-        start: "random" unit rows that are nobody's positives, as the paper; or "empty": it fills as keys come.
+        start: "random" unit rows that are nobody's positives, as the paper; or "empty": it fills as keys come, and
+            until the first have come the new keys of other items push.
         own_batch: whether the new keys of other items push as well. MoCo's negatives are the queue alone.
         generator: for the random rows.
     """
@@ -72,7 +73,7 @@ class Queue(nn.Module):
             rows,
             torch.cat([fresh.ids, self.ids]),
             pulls=torch.cat([new, torch.zeros_like(filled)]),
-            pushes=torch.cat([new & self.own_batch, filled]),
+            pushes=torch.cat([new & (self.own_batch | (self.filled == 0)), filled]),
         )
 
     @torch.no_grad()

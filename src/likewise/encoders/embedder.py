@@ -141,7 +141,7 @@ def _head(settings: EncoderSettings, feature_dim: int) -> tuple[nn.Module, int]:
         return nn.Identity(), feature_dim
     if settings.head == "linear":
         return nn.Linear(feature_dim, settings.dim), settings.dim
-    hidden = settings.hidden
+    hidden = settings.head_hidden
     if settings.head == "mlp-bn":
         widths = (feature_dim, hidden, hidden, settings.dim)
         layers: list[nn.Module] = []

@@ -22,24 +22,24 @@ class Layout:
 
     Args:
         groups: rows of each group, over all processes; each process has the same number of groups, in rank order.
-        processes: how many.
+        count: of processes.
         rank: which one this is.
     """
 
     groups: tuple[int, ...]
-    processes: int = 1
+    count: int = 1
     rank: int = 0
 
     @property
     def own(self) -> tuple[int, ...]:
         """This process' groups."""
-        each = len(self.groups) // self.processes
+        each = len(self.groups) // self.count
         return self.groups[self.rank * each : (self.rank + 1) * each]
 
     @property
     def sizes(self) -> list[int]:
         """Rows of each process."""
-        each = len(self.groups) // self.processes
+        each = len(self.groups) // self.count
         return [sum(self.groups[start : start + each]) for start in range(0, len(self.groups), each)]
 
     @property
@@ -82,18 +82,6 @@ def embed_parts(embedder: nn.Module, parts: Sequence[Tensor], *, keep: bool = Tr
     if keep:
         settle(statistics, moved)
     return rows
-
-
-class Parts(nn.Module):
-    """``embed_parts`` as a module, for DistributedDataParallel to wrap."""
-
-    def __init__(self, embedder: nn.Module) -> None:
-        super().__init__()
-        self.embedder = embedder
-
-    def forward(self, parts: Sequence[Tensor]) -> Tensor:
-        """Several (b, ...) → (Σ b, D)."""
-        return embed_parts(self.embedder, parts)
 
 
 def arrange(views: Sequence[Tensor], groups: Sequence[int], *, joint: bool) -> list[Tensor]:

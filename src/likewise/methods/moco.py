@@ -52,7 +52,7 @@ MOCO_V2 = Method(
         MOCO.settings,
         method="moco-v2",
         objective=ObjectiveSettings(kind="infonce", temperature=0.2),
-        encoder=EncoderSettings(head="mlp", hidden=2048, centre=False, bn_groups=8),
+        encoder=EncoderSettings(head="mlp", head_hidden=2048, centre=False, bn_groups=8),
         optim=OptimSettings(lr=0.03, weight_decay=1e-4, schedule="cosine"),
         views=ViewSettings(blur=0.5),
     ),

@@ -25,8 +25,8 @@ SIMCLR = Method(
         dictionary="batch",
         batch=BatchSettings(keys="both"),
         objective=ObjectiveSettings(kind="infonce", temperature=0.5),
-        encoder=EncoderSettings(head="mlp", hidden=256, centre=False),
-        optim=OptimSettings(name="lars", lr=1.0, weight_decay=1e-6, schedule="cosine", warmup=0.05),
+        encoder=EncoderSettings(head="mlp", head_hidden=256, centre=False),
+        optim=OptimSettings(name="lars", lr=2.0, weight_decay=1e-6, schedule="cosine", warmup=0.05),  # 1.0 · B / 256
         views=ViewSettings(crop_scale=(0.08, 1.0)),
         batch_size=512,
     ),
@@ -39,12 +39,15 @@ SIMCLR_REPO = Method(
     dictionary=SIMCLR.dictionary,
     negatives=SIMCLR.negatives,
     objective="NT-Xent, the two views' losses added (objective.scale=2)",
-    departures=("as the released code: a head of three layers with a BatchNorm after each, weight decay 1e-4",),
+    departures=(
+        "a head of three layers with a BatchNorm after each and weight decay 1e-4, as the released code; its last "
+        "BatchNorm has no bias there, and its hidden layers are as wide as the backbone",
+    ),
     settings=replace(
         SIMCLR.settings,
         method="simclr-repo",
         objective=ObjectiveSettings(kind="infonce", temperature=0.5, scale=2.0),
-        encoder=EncoderSettings(head="mlp-bn", hidden=256, centre=False),
-        optim=OptimSettings(name="lars", lr=1.0, weight_decay=1e-4, schedule="cosine", warmup=0.05),
+        encoder=EncoderSettings(head="mlp-bn", head_hidden=256, centre=False),
+        optim=OptimSettings(name="lars", lr=2.0, weight_decay=1e-4, schedule="cosine", warmup=0.01),
     ),
 )

@@ -66,7 +66,11 @@ def train(
             watch.see(step, loss, batch.ids)
 
             ends_epoch, due = step % per_epoch == 0, first and time.monotonic() - saved_at > settings.checkpoint_seconds
-            stopping, due = processes.any_of([stop.is_set(), due], session.device)
+            stopping = stop.is_set()
+            if session.device.type == "cpu" or step % CHECK_STEPS == 0 or ends_epoch:  # asking waits for the device
+                stopping, due = processes.any_of([stopping, due], session.device)
+            elif processes.size() > 1:
+                stopping = due = False
             logs, saves = step % LOG_STEPS == 0 or ends_epoch, due or stopping or ends_epoch
             if logs or saves or step % CHECK_STEPS == 0:  # before any save: NaN is never saved
                 mean, speed = watch.flush(weights_are_fine=not saves or session.is_finite())
@@ -127,7 +131,7 @@ def batches(items: Items, sampler: EpochSampler, views: ViewFunction, session: S
     if device.type == "cpu":
         yield from map(prepare, range(start, stop))
         return
-    with ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as reader:
         ahead = reader.submit(prepare, start) if start < stop else None
         for step in range(start, stop):
             assert ahead is not None

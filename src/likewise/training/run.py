@@ -28,7 +28,7 @@ from likewise.training.progress import TrainingProgress
 from likewise.training.session import build_session
 from likewise.views import VectorViews, Views
 
-CONFIG = "config.yaml"
+CONFIG, DATA = "config.yaml", "data.json"
 
 
 def fit(
@@ -61,7 +61,7 @@ def fit(
     settings = chosen(method, settings)
     with processes.joined(settings.device):
         restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe of another node
-        resume = resume or (restarted and (folder / CONFIG).exists())
+        resume = resume or (restarted and began_here(folder))
         settings = resolve(folder, settings, resume)
         return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
 
@@ -70,7 +70,7 @@ def _fit(
     data: object, folder: Path, settings: FitSettings, resume: bool, backbone: nn.Module | None, progress: bool
 ) -> Model:
     device, first = pick_device(settings.device), processes.rank() == 0
-    lay_out(settings.batch_size, settings.encoder.bn_groups)  # refuses what can't be shared before anything is written
+    lay_out(settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches))  # refuses before writing
     if first:
         write_config(folder, settings)
     with processes.first_first():  # the others then find the items decoded
@@ -79,6 +79,11 @@ def _fit(
         )
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
+    if len(items) < 2 * settings.encoder.bn_groups:
+        raise LikewiseError(
+            f"{len(items)} items do not fill encoder.bn_groups={settings.encoder.bn_groups} groups of two; set it to "
+            f"{max(1, len(items) // 16)}."
+        )
     settings = decide(settings, len(items))
     total = settings.epochs * build_sampler(settings, len(items)).steps_per_epoch
     with TrainingProgress(1, enabled=progress) as bar:
@@ -102,8 +107,18 @@ def _fit(
     return model
 
 
+def began_here(folder: Path) -> bool:
+    """Whether this start of torchrun began the run in ``folder``, and so may go on with it unasked."""
+    try:
+        return bool(json.loads((folder / DATA).read_bytes())["torchrun"] == os.environ.get("TORCHELASTIC_RUN_ID"))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def chosen(method: str, settings: FitSettings | Mapping[str, Any] | None) -> FitSettings:
     """The method's defaults with overrides, or whole settings as they are. Raises LikewiseError when they can't be."""
+    if not isinstance(settings, FitSettings):
+        method = (settings or {}).get("method", method)
     if method not in METHODS:
         raise LikewiseError(f"there is no method {method!r}.{closest(method, METHODS)} Known: {', '.join(METHODS)}.")
     if not isinstance(settings, FitSettings):
@@ -170,9 +185,10 @@ def write_data(folder: Path, items: Items) -> None:
         "skipped": len(items.skipped),
         "likewise": __version__,
         "torch": torch.__version__,
+        "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    with atomic_write(folder / "data.json") as file:
+    with atomic_write(folder / DATA) as file:
         file.write(json.dumps(about, indent=1).encode())
     write_skipped(items, folder / "skipped.csv")
 

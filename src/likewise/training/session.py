@@ -1,15 +1,12 @@
 """All the state of a run in one place: what is here is checkpointed, and nothing else matters."""
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 from likewise import processes
 from likewise.config import FitSettings, ObjectiveSettings, OptimSettings
@@ -17,7 +14,7 @@ from likewise.data import Items
 from likewise.dictionaries import Batch, MemoryBank, Proxies, Queue
 from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
-from likewise.encoders.parts import Parts, normalises_batches
+from likewise.encoders.parts import normalises_batches
 from likewise.encoders.synced import synchronise
 from likewise.errors import LikewiseError
 from likewise.objectives import (
@@ -54,7 +51,6 @@ class Session:
         settings: every choice, none left on auto.
         total: steps of the whole run.
         embedder: what is trained.
-        encoder: the embedder as the step calls it: in parts, and over several processes with their gradients added up.
         key_encoder: who encodes the keys of a queue; None where the encoder itself does.
         objective: the loss; its parameters and buffers (log Z) are part of the state.
         dictionary: where the keys come from.
@@ -70,7 +66,6 @@ class Session:
     settings: FitSettings
     total: int
     embedder: Embedder
-    encoder: nn.Module
     key_encoder: Momentum | None
     objective: Objective
     dictionary: Dictionary
@@ -100,18 +95,17 @@ class Session:
 
     def train(self) -> None:
         """Train mode, everywhere."""
-        for module in (self.encoder, self.objective, *self.encoders()):
+        for module in (self.objective, *self.encoders()):
             module.train()
 
     def encoders(self) -> list[nn.Module]:
         """What has BatchNorm statistics of its own."""
         return [self.embedder] + ([self.key_encoder.encoder] if self.key_encoder is not None else [])
 
-    def gathered_parameters(self) -> Iterator[nn.Parameter]:
-        """Those whose gradients the step adds up itself; DistributedDataParallel does the encoder's as they come."""
-        if not isinstance(self.encoder, DistributedDataParallel):
-            yield from self.embedder.parameters()
-        yield from self.objective.parameters()
+    def gradients(self) -> list[Tensor]:
+        """Those that the processes add up, in one order: all but of weights that are spread over them."""
+        parameters = [*self.embedder.parameters(), *self.objective.parameters()]
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
     def whole_loss(self, share: Tensor) -> Tensor:
         """The batch's loss from this process' share, detached."""
@@ -124,9 +118,12 @@ class Session:
             return scale * objective.chance(len(self.item_ids))
         if not isinstance(objective, InfoNCE):
             return None
-        others = choices.batch_size - 1
-        negatives = {"bank": choices.bank.samples, "queue": choices.queue.size + others * choices.queue.own_batch}
-        in_batch = 2 * others if choices.views_querying == 2 else others
+        n = len(self.item_ids)
+        in_batch = choices.views_querying * (min(choices.batch_size, n) - 1)
+        negatives = {
+            "bank": choices.bank.samples or n - 1,
+            "queue": choices.queue.size + in_batch * choices.queue.own_batch,
+        }
         return scale * math.log1p(negatives.get(choices.dictionary, in_batch))
 
     def log_values(self) -> dict[str, float | str]:
@@ -246,18 +243,16 @@ def build_session(settings: FitSettings, embedder: Embedder, items: Items, total
     """
     generator = torch.Generator().manual_seed(settings.seed + 1)
     noise_generator = torch.Generator(device).manual_seed(settings.seed + 2)
-    if (
-        settings.micro_batches > 1
-        and normalises_batches(embedder)
-        and settings.encoder.bn_groups != settings.micro_batches
-    ):
+    groups, parts = settings.encoder.bn_groups, settings.micro_batches
+    if parts > 1 and normalises_batches(embedder) and (groups == 1 or groups % parts):
         raise LikewiseError(
-            f"micro_batches={settings.micro_batches} would change what is learned: BatchNorm's statistics of the whole "
-            f"batch can't be had in parts. Set encoder.bn_groups={settings.micro_batches}, so that every part has its "
+            f"micro_batches={parts} would change what is learned: BatchNorm's statistics of the whole "
+            f"batch can't be had in parts. Set encoder.bn_groups={parts}, or a multiple, so that every part has its "
             "own, or take an encoder without BatchNorm (and encoder.centre=false)."
         )
     embedder = embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions: 1.2–1.6× on a CPU
+    processes.from_first(embedder.state_dict().values())  # a backbone of one's own may start anywhere
     if processes.size() > 1 and settings.encoder.bn_groups == 1:
         synchronise(embedder)
     key_encoder = None
@@ -270,14 +265,10 @@ def build_session(settings: FitSettings, embedder: Embedder, items: Items, total
         objective = build_objective(settings.objective, len(items), embedder.dim, generator, noise_generator)
     objective = objective.to(device)
     dictionary = build_dictionary(settings, items, embedder.dim, generator, noise_generator).to(device)
-    encoder: nn.Module = Parts(embedder)
-    if processes.size() > 1 and settings.micro_batches == 1:
-        encoder = _distributed(encoder)
     session = Session(
         settings=settings,
         total=total,
         embedder=embedder,
-        encoder=encoder,
         key_encoder=key_encoder,
         objective=objective,
         dictionary=dictionary,
@@ -293,15 +284,6 @@ def build_session(settings: FitSettings, embedder: Embedder, items: Items, total
     return session
 
 
-def _distributed(encoder: nn.Module) -> DistributedDataParallel:
-    """Gradients are added up over the processes as they come; buffers are the step's own care."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*broadcast_buffers.*", FutureWarning)  # its heir is not in older torch
-        wrapped = DistributedDataParallel(encoder, broadcast_buffers=False, gradient_as_bucket_view=True)
-    wrapped.register_comm_hook(None, _add_up)
-    return wrapped
-
-
 def build_dictionary(
     settings: FitSettings, items: Items, dim: int, generator: torch.Generator, noise_generator: torch.Generator
 ) -> Dictionary:
@@ -315,7 +297,7 @@ def build_dictionary(
         return ShardedProxies(len(items), dim, generator=generator) if settings.bank.sharded else Proxies()
     if settings.bank.sharded:
         momentum = settings.bank.momentum
-        return ShardedMemoryBank(len(items), dim, momentum=momentum, item_ids=items.ids, generator=generator)
+        return ShardedMemoryBank(len(items), dim, momentum=momentum, generator=generator)
     return MemoryBank(
         len(items),
         dim,
@@ -341,17 +323,10 @@ def build_optimizer(optim: OptimSettings, parameters: list[nn.Parameter]) -> tor
     )
 
 
-def _add_up(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
-    """Gradients of the processes' shares are summed, where DistributedDataParallel would take their mean."""
-    work = dist.all_reduce(bucket.buffer(), async_op=True)
-    summed: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
-    return summed
-
-
 def build_objective(
     settings: ObjectiveSettings, n: int, dim: int, generator: torch.Generator, noise_generator: torch.Generator
 ) -> Objective:
-    """The objective named by ``settings.kind``; auto, which ``config.decide`` replaces in a run, is NCE here.
+    """The objective named by ``settings.kind``, decided.
 
     The pair-level ones but InfoNCE, SupCon and NPair, which have a temperature, take their papers' defaults.
     """
@@ -359,7 +334,7 @@ def build_objective(
         return ParametricSoftmax(n, dim, scale=1 / settings.temperature, generator=generator)
     if settings.kind == "softmax":
         return NonParametricSoftmax(temperature=settings.temperature, proximal=settings.proximal)
-    if settings.kind in ("auto", "nce"):
+    if settings.kind == "nce":
         return NCE(
             temperature=settings.temperature,
             noise=settings.noise,

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from likewise import processes
 from likewise.dictionaries import Fresh, Keys
-from likewise.encoders.parts import GradientCache, Layout, arrange, average_statistics, by_view, embed_shuffled
+from likewise.encoders.parts import (
+    GradientCache,
+    Layout,
+    arrange,
+    average_statistics,
+    by_view,
+    embed_parts,
+    embed_shuffled,
+)
+from likewise.sharding import ShardedSoftmax
 from likewise.training.sampler import stable_seed
 from likewise.training.session import Session
 
@@ -41,7 +50,7 @@ def train_step(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
     with s.precision():
         parts = arrange(batch.views[: choices.views_encoded], groups, joint=choices.joint)
         cache = GradientCache(s.embedder, parts) if choices.micro_batches > 1 else None
-        rows = s.encoder(parts) if cache is None else cache.rows  # unit rows, with gradient
+        rows = embed_parts(s.embedder, parts) if cache is None else cache.rows  # unit rows, with gradient
         encoded = by_view(rows, choices.views_encoded, groups, joint=choices.joint)  # (b, D) of each view
         fresh = new_keys(s, batch, encoded)
 
@@ -50,12 +59,12 @@ def train_step(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
     s.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     if cache is not None:
-        with s.precision():
+        with s.precision():  # a block of its own: in the first one autocast has kept weights without gradient
             cache.backward()
-    processes.add_up(parameter.grad for parameter in s.gathered_parameters() if parameter.grad is not None)
+    processes.add_up(s.gradients())
     s.optimizer.step()
     s.dictionary.update(fresh.ids, fresh.rows)
-    if len(groups) > 1 or choices.encoder.bn_groups > 1:
+    if choices.encoder.bn_groups > 1:
         for encoder in s.encoders():
             average_statistics(encoder)
     s.step += 1
@@ -95,7 +104,9 @@ def look_up(session: Session, queries: Sequence[Tensor], keys: Keys | None, batc
     if not session.rows_add_up:
         queries, mine = [processes.among_others(view, batch.layout.sizes) for view in queries], slice(0, count)
     rows, ids = torch.cat(list(queries)), batch.ids[mine].repeat(len(queries))
-    if keys is None:
+    if isinstance(objective, ShardedSoftmax) and keys is not None:
+        loss = objective(rows, ids, keys.rows, batch.layout.sizes)
+    elif keys is None:
         loss = objective(rows, ids)
     elif keys.ids is None:
         loss = objective(rows, ids, keys.rows)

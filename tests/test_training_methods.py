@@ -1,0 +1,188 @@
+"""Every method, as a user runs it: by name, by file, stopped and resumed, on few items, and what it says of itself."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from likewise import processes
+from likewise.cli import main, method_in
+from likewise.config import FitSettings, decide, settings_from
+from likewise.data import Items
+from likewise.errors import LikewiseError
+from likewise.methods import METHODS
+from likewise.model import Model
+from likewise.training.checkpoint import load_checkpoint
+from likewise.training.monitors import read_metrics
+from likewise.training.run import began_here, fit, read_config
+from likewise.training.session import Session, build_session
+
+SMALL = {
+    "encoder": {"name": "mlp", "hidden": 8, "head_hidden": 8, "dim": 4},
+    "batch_size": 20,
+    "queue.size": 33,
+    "epochs": 2,
+    "knn_epochs": 0,
+}
+ARGUMENTS = ("--encoder.name", "mlp", "--encoder.dim", "4", "--batch_size", "20", "--epochs", "1", "--queue.size", "33")
+
+
+def vectors(n: int = 60) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, 6)).astype(np.float32)
+
+
+def small(name: str, **values: Any) -> dict[str, Any]:
+    groups = min(2, METHODS[name].settings.encoder.bn_groups)
+    samples = {"bank.samples": 16} if name == "bank" else {}
+    return {**SMALL, "encoder.bn_groups": groups, **samples, **values}
+
+
+def session_of(method: str, n: int = 60, **values: Any) -> Session:
+    items = Items(ids=tuple(map(str, range(n))), values=vectors(n), kind="vectors")
+    settings = decide(settings_from(small(method, **values), METHODS[method].settings), n)
+    embedder = Model.untrained(settings, items).embedder
+    return build_session(settings, embedder, items, 10, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_and_its_loss_starts_near_chance(name: str, tmp_path: Path) -> None:
+    fit(vectors(), out=tmp_path / "run", method=name, settings=small(name), progress=False)
+    first = read_metrics(tmp_path / "run")[0]
+    assert math.isfinite(float(first["loss"]))
+    assert float(first["chance"]) > 0
+    assert read_config(tmp_path / "run").method == name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_methods_row_says_what_its_settings_do(name: str) -> None:
+    method = METHODS[name]
+    assert method.settings.method == name
+    words = {"bank": "bank", "queue": "queue", "batch": "batch", "proxies": "weights"}
+    assert words[method.settings.dictionary] in method.dictionary
+    assert all((method.paper, method.alike, method.negatives, method.objective, method.departures))
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "negatives"),
+    [
+        ("moco", {}, 33),
+        ("moco", {"queue.own_batch": True}, 33 + 19),
+        ("moco-symmetric", {"objective.scale": 1.0, "queue.own_batch": True}, 33 + 38),
+        ("simclr", {}, 38),
+        ("simclr", {"batch_size": 512}, 118),
+        ("end-to-end", {}, 19),
+        ("bank", {}, 16),
+        ("npid", {"objective.kind": "infonce"}, 59),
+    ],
+)
+def test_chance_is_the_log_of_one_and_the_negatives(method: str, values: dict[str, Any], negatives: int) -> None:
+    chance = session_of(method, **values).chance()
+    assert chance == pytest.approx(math.log1p(negatives))
+
+
+def test_chance_is_not_claimed_where_it_is_not_known() -> None:
+    assert session_of("simclr", **{"objective.kind": "circle"}).chance() is None
+
+
+def test_a_run_is_resumed_by_the_command_that_it_prints(tmp_path: Path) -> None:
+    """Without naming the method again: the run's own is taken."""
+    np.save(tmp_path / "v.npy", vectors())
+    run = str(tmp_path / "run")
+    assert main(["fit", str(tmp_path / "v.npy"), "--out", run, "--method", "moco", *ARGUMENTS]) == 0
+    assert main(["fit", str(tmp_path / "v.npy"), "--out", run, "--resume"]) == 0
+    assert method_in(["fit", "x", "--out", run, "--resume"]) == "moco"
+    assert method_in(["fit", "x", f"--out={run}", "--resume"]) == "moco"
+    assert method_in(["fit", "x", "--out", run]) == "npid"
+    assert method_in(["fit", "x", "--out"]) == "npid"
+
+
+def test_a_method_named_in_a_file_or_among_the_settings_gives_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("method: simclr\nepochs: 1\nencoder: {name: mlp, dim: 4}\n")
+    np.save(tmp_path / "v.npy", vectors())
+    run = tmp_path / "run"
+    assert main(["fit", str(tmp_path / "v.npy"), "--out", str(run), "--config", str(tmp_path / "own.yaml")]) == 0
+    assert read_config(run).dictionary == "batch"
+    fit(vectors(), out=tmp_path / "other", settings={**small("simclr"), "method": "simclr"}, progress=False)
+    assert read_config(tmp_path / "other").dictionary == "batch"
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "n", "said"),
+    [
+        ("moco", {"encoder.bn_groups": 8}, 10, "10 items do not fill encoder.bn_groups=8 groups of two"),
+        ("simclr", {"micro_batches": 2}, 60, "micro_batches=2 would change what is learned"),
+        ("simclr", {"objective.kind": "nce"}, 60, "needs dictionary=bank with bank.samples=0"),
+        ("simclr", {"symmetric": True}, 60, "symmetric=true is for dictionary=queue"),
+        ("moco", {"objective.kind": "parametric"}, 60, "has its own keys"),
+        ("npid", {"bank.sharded": True, "objective.kind": "nce"}, 60, "needs the exact softmax"),
+        ("npid", {"dictionary": "proxies", "objective.kind": "softmax"}, 60, "choose both or neither|needs dictionary"),
+        (
+            "npid",
+            {"bank.sharded": True, "objective.kind": "parametric", "optim.name": "lars"},
+            60,
+            "needs the length of whole weights",
+        ),
+        ("moco", {"queue.size": 0}, 60, "'queue.size' is 0"),
+        ("moco", {"key_encoder.momentum": 1.5}, 60, "'key_encoder.momentum' is 1.5"),
+        ("moco", {"encoder.bn_groups": 11}, 60, "'encoder.bn_groups' is 11"),
+        ("mocco", {}, 60, "no method 'mocco'. Did you mean 'moco'"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(
+    method: str, values: dict[str, Any], n: int, said: str, tmp_path: Path
+) -> None:
+    settings = {**(small(method) if method in METHODS else SMALL), **values}
+    with pytest.raises(LikewiseError, match=said):
+        fit(vectors(n), out=tmp_path / "run", method=method, settings=settings, progress=False)
+
+
+def test_the_queue_and_the_key_encoder_are_in_the_checkpoint(tmp_path: Path) -> None:
+    fit(vectors(), out=tmp_path / "run", method="moco-symmetric", settings=small("moco-symmetric"), progress=False)
+    saved = load_checkpoint(tmp_path / "run/checkpoint.pt")
+    assert set(saved["dictionary"]) == {"rows", "ids", "pointer", "filled"}
+    assert int(saved["dictionary"]["pointer"]) == 2 * 2 * 60 % 33  # two epochs, both views' keys
+    assert any(name.startswith("encoder.backbone") for name in saved["key_encoder"])
+
+
+def test_only_torchruns_own_run_is_gone_on_with_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that another start began is refused at a restart, as it was at the start."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    fit(vectors(), out=tmp_path / "run", settings=small("npid"), progress=False)
+    assert began_here(tmp_path / "run")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert processes.restarted()
+    assert not began_here(tmp_path / "run")
+    with pytest.raises(LikewiseError, match="already holds a run"):
+        fit(vectors(), out=tmp_path / "run", settings=small("npid"), progress=False)
+    assert not began_here(tmp_path / "nothing")
+
+
+def test_a_data_set_that_grew_keeps_its_queue_by_name(tmp_path: Path) -> None:
+    settings = small("moco")
+    ids = [f"item{i}" for i in range(60)]
+    items = Items(ids=tuple(ids), values=vectors(), kind="vectors")
+    fit(items, out=tmp_path / "run", method="moco", settings={**settings, "epochs": 1}, progress=False)
+    saved = load_checkpoint(tmp_path / "run/checkpoint.pt")
+    order = np.random.default_rng(1).permutation(60)
+    shuffled = items.select(order)
+    session = build_session(
+        read_config(tmp_path / "run"),
+        Model.untrained(read_config(tmp_path / "run"), shuffled).embedder,
+        shuffled,
+        10,
+        torch.device("cpu"),
+    )
+    session.load_state_dict(saved)
+    queue = session.dictionary
+    names = [shuffled.ids[row] for row in queue.get_buffer("ids").tolist() if row >= 0]
+    assert names == [ids[row] for row in saved["dictionary"]["ids"].tolist() if row >= 0]
+
+
+def test_defaults_of_every_method_are_whole_settings() -> None:
+    for method in METHODS.values():
+        assert isinstance(method.settings, FitSettings)
+        assert settings_from({}, method.settings) == method.settings
