@@ -33,9 +33,9 @@ from views import ROOT, cpu
 BATCH = 256
 RECIPE: dict[str, Any] = {  # of every cell; what is not named here is the method's own
     "encoder.name": "resnet-small",
-    "encoder.head": "mlp",
-    "encoder.hidden": 512,
+    "encoder.head": "linear",
     "encoder.centre": True,
+    "encoder.bn_groups": 1,
     "views.crop_scale": [0.2, 1.0],
     "views.hue": 0.1,
     "views.jitter": 0.8,
@@ -43,11 +43,12 @@ RECIPE: dict[str, Any] = {  # of every cell; what is not named here is the metho
     "batch_size": BATCH,
     "objective.temperature": 0.1,
     "optim.name": "sgd",
-    "optim.lr": 0.06,
+    "optim.lr": 0.12,
     "optim.weight_decay": 5e-4,
     "optim.schedule": "cosine",
     "optim.warmup": 0.0,
-    "precision": "fp32",
+    "precision": "bf16",
+    "objective.scale": 1.0,
     "seed": 0,
     "knn_epochs": 0,  # no time goes into measuring,
     "checkpoint_seconds": 1e9,  # nor into saving before the end

@@ -51,12 +51,24 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of both sides
 EXAMPLE_EPOCHS = 10
 K, TAU = 200, 0.1
 
-# Ours: the methods' own recipes, with the batch and the queue of lightly's examples.
-COMMON = {"encoder.name": "resnet-small", "batch_size": BATCH, "knn_epochs": 0}
+# Ours: the recipes of docs/results.md, with the batch and the queue of lightly's examples, in float32 as they are.
+COMMON = {
+    "encoder.name": "resnet-small",
+    "encoder.centre": True,
+    "encoder.bn_groups": 1,  # one device, as theirs
+    "views.crop_scale": (0.2, 1.0),
+    "batch_size": BATCH,
+    "knn_epochs": 0,
+}
+QUEUE = COMMON | {"queue.size": 4096, "key_encoder.momentum": 0.99, "objective.temperature": 0.1}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "moco": COMMON | {"queue.size": 4096},
-    "moco-symmetric": COMMON | {"queue.size": 4096},
-    "simclr": COMMON,
+    "moco": QUEUE | {"optim.lr": 0.12, "optim.weight_decay": 5e-4, "optim.schedule": "cosine"},
+    "moco-symmetric": QUEUE,
+    "simclr": COMMON
+    | {
+        "objective.temperature": 0.2,
+        "optim": {"name": "sgd", "lr": 0.12, "weight_decay": 5e-4, "warmup": 0.0},
+    },
 }
 CONTESTANTS = ("lightly moco", "likewise moco", "likewise moco-symmetric", "lightly simclr", "likewise simclr")
 

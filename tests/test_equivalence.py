@@ -294,7 +294,7 @@ def saves_after(patch: pytest.MonkeyPatch, steps: int, folder: Path) -> None:
     """Has the step write a checkpoint when so many are done."""
     train_step = step.train_step
 
-    def saving(run: Session, batch: step.Batch) -> tuple[Tensor, Tensor]:
+    def saving(run: Session, batch: step.Seen) -> tuple[Tensor, Tensor]:
         result = train_step(run, batch)
         if run.step == steps:
             folder.mkdir(exist_ok=True)

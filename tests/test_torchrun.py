@@ -23,7 +23,7 @@ from likewise.training import loop
 from likewise.training.checkpoint import load_checkpoint
 from likewise.training.monitors import read_metrics
 from likewise.training.session import Session
-from likewise.training.step import Batch
+from likewise.training.step import Seen
 
 STEPS, LIMIT = 9, 60.0  # three epochs of three steps; seconds that a start may take
 SMALL = {
@@ -243,11 +243,11 @@ def test_a_killed_process_is_started_again_and_nothing_is_lost(
     assert_same_run(alone / "weights", place / "half" / "weights")
 
 
-def stopping_at(step: int) -> Callable[[Session, Batch], tuple[torch.Tensor, torch.Tensor]]:
+def stopping_at(step: int) -> Callable[[Session, Seen], tuple[torch.Tensor, torch.Tensor]]:
     """The training step, with Ctrl-C before one of them ends."""
     real = loop.train_step
 
-    def train_step(session: Session, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def train_step(session: Session, batch: Seen) -> tuple[torch.Tensor, torch.Tensor]:
         if session.step == step - 1:
             os.kill(os.getpid(), signal.SIGINT)
         return real(session, batch)

@@ -18,7 +18,7 @@ from likewise.model import Model
 from likewise.training.loop import batches, build_sampler
 from likewise.training.run import build_views
 from likewise.training.session import Session, build_session, learning_rate
-from likewise.training.step import Batch, train_step
+from likewise.training.step import Seen, train_step
 
 try:
     from pytorch_lightning import LightningModule
@@ -81,7 +81,7 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         """The batches of ``fit``, from the session's step on."""
         return Epochs(self)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(self, batch: Seen, device: torch.device, dataloader_idx: int) -> Seen:
         """The batch as it is: on its device already."""
         return batch
 
@@ -89,7 +89,7 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         """The session's."""
         return self.session.optimizer
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def training_step(self, batch: Seen, batch_idx: int) -> None:
         """The step of ``fit``, at its learning rate; logs ``loss``, of the whole batch, and ``lr``."""
         session, optimizer = self.session, self.session.optimizer
         rate = learning_rate(self.settings.optim, session.step, session.total)
@@ -123,7 +123,7 @@ class Epochs:
     def __len__(self) -> int:
         return self.module.sampler.steps_per_epoch
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Seen]:
         session, sampler = self.module.session, self.module.sampler
         yield from islice(
             batches(self.module.items, sampler, self.views, session), len(self) - session.step % len(self)

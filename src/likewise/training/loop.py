@@ -25,7 +25,7 @@ from likewise.training.monitors import MetricsLog, NoLog, Watch, measure, verdic
 from likewise.training.progress import TrainingProgress
 from likewise.training.sampler import EpochSampler, stable_seed
 from likewise.training.session import Session, learning_rate
-from likewise.training.step import Batch, train_step
+from likewise.training.step import Seen, train_step
 from likewise.views import Share
 
 CHECK_STEPS = 10  # losses are read back every so many steps: reading each would stall an accelerator
@@ -104,7 +104,7 @@ def build_sampler(settings: FitSettings, n: int) -> EpochSampler:
     return EpochSampler(n, settings.batch_size, settings.seed, smallest=smallest)
 
 
-def batches(items: Items, sampler: EpochSampler, views: ViewFunction, session: Session) -> Iterator[Batch]:
+def batches(items: Items, sampler: EpochSampler, views: ViewFunction, session: Session) -> Iterator[Seen]:
     """This process' part of each step to come; for an accelerator a thread prepares the next one meanwhile.
 
     On a CPU that thread would only compete with the step for cores: preparing in turn is about a tenth quicker there.
@@ -114,7 +114,7 @@ def batches(items: Items, sampler: EpochSampler, views: ViewFunction, session: S
     device, settings = session.device, session.settings
     groups = max(settings.encoder.bn_groups, settings.micro_batches)
 
-    def prepare(step: int) -> Batch:
+    def prepare(step: int) -> Seen:
         rows = sampler.rows(step)
         layout = lay_out(len(rows), groups)
         values = items.batch(rows[layout.rows])
@@ -125,7 +125,7 @@ def batches(items: Items, sampler: EpochSampler, views: ViewFunction, session: S
         seen = [views(values, generator, share) for _ in range(settings.views_per_item)]
         if values.ndim == 4:
             seen = [view.contiguous(memory_format=torch.channels_last) for view in seen]
-        return Batch(seen, rows.to(device, non_blocking=True), layout)
+        return Seen(seen, rows.to(device, non_blocking=True), layout)
 
     start, stop = session.step, session.total
     if device.type == "cpu":

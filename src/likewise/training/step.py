@@ -25,7 +25,7 @@ from likewise.training.sampler import stable_seed
 from likewise.training.session import Session
 
 
-class Batch(NamedTuple):
+class Seen(NamedTuple):
     """What a step sees.
 
     ``views`` are one or two (b, ...) views of this process' items; ``ids`` (B,) name the items of all processes;
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     layout: Layout
 
 
-def train_step(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
+def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
     """One step of any method. Returns the loss of the whole batch and the queries of this process, detached.
 
     Torch's own generator, from which dropout draws, is set by (seed, step, process): there is no state of it to save.
@@ -71,7 +71,7 @@ def train_step(session: Session, batch: Batch) -> tuple[Tensor, Tensor]:
     return s.whole_loss(loss), torch.cat(queries).detach()
 
 
-def new_keys(session: Session, batch: Batch, encoded: Sequence[Tensor]) -> Fresh:
+def new_keys(session: Session, batch: Seen, encoded: Sequence[Tensor]) -> Fresh:
     """The keys of this step, of all processes in the batch's order, one view after the other."""
     choices, sizes = session.settings, batch.layout.sizes
     if session.key_encoder is not None:
@@ -84,7 +84,7 @@ def new_keys(session: Session, batch: Batch, encoded: Sequence[Tensor]) -> Fresh
     return Fresh(torch.cat(views), batch.ids.repeat(len(views)))
 
 
-def _encode_keys(session: Session, batch: Batch, view: int) -> Tensor:
+def _encode_keys(session: Session, batch: Seen, view: int) -> Tensor:
     """(B, D) keys of one view, encoded by the momentum encoder, shuffled between BatchNorm's groups (MoCo §3.3)."""
     assert session.key_encoder is not None
     choices, order = session.settings, None
@@ -95,7 +95,7 @@ def _encode_keys(session: Session, batch: Batch, view: int) -> Tensor:
     return embed_shuffled(session.key_encoder.encoder, batch.views[view], batch.layout, order, keep=own_statistics)
 
 
-def look_up(session: Session, queries: Sequence[Tensor], keys: Keys | None, batch: Batch) -> Tensor:
+def look_up(session: Session, queries: Sequence[Tensor], keys: Keys | None, batch: Seen) -> Tensor:
     """This process' share of the batch's loss: its own queries against the dictionary.
 
     An objective whose rows do not add up sees the queries of all processes, and sends back to its own.
