@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from likewise import objectives
     from likewise.config import FitSettings
     from likewise.data import Items, open_items
-    from likewise.dictionaries import MemoryBank, Queue
+    from likewise.dictionaries import Fresh, MemoryBank, Queue
     from likewise.encoders import Embedder, build_embedder
     from likewise.encoders.momentum import Momentum
     from likewise.errors import LikewiseError, LikewiseWarning
@@ -31,6 +31,7 @@ _HOME = {
     "FitSettings": "config",
     "Items": "data",
     "open_items": "data",
+    "Fresh": "dictionaries",
     "MemoryBank": "dictionaries",
     "Queue": "dictionaries",
     "Embedder": "encoders",
@@ -55,6 +56,7 @@ _HOME = {
 __all__ = [
     "Embedder",
     "FitSettings",
+    "Fresh",
     "Hit",
     "Index",
     "Items",
