@@ -1,17 +1,19 @@
 """End-to-end, memory bank or queue: accuracy against the number of negatives K, as MoCo's figure 3, on CIFAR-10.
 
-    python benchmarks/dictionaries.py                                   # 15 cells of 15 minutes: 4 hours
+    python benchmarks/dictionaries.py                                   # 12 cells of 15 minutes: 3 hours
     python benchmarks/dictionaries.py --only queue-4096 bank-4096       # some of them
     python benchmarks/dictionaries.py --budget-minutes 0.1 --items 20000 --results /tmp/r.jsonl --plots /tmp  # a try
 
-Every cell trains the same encoder on the same views for the same time: a few dozen steps are timed, then there are as
-many epochs as fit in the budget. End-to-end, the negatives are the rest of the batch (K = batch − 1) and the learning
-rate grows with the batch, as in the paper; the bank draws K of its rows at each step; the queue keeps the newest K
-keys. SimCLR (K = 2·batch − 2) and the symmetric queue are points beside the curves. Measured is the weighted kNN
-accuracy (k=200, τ=0.1) on the 10,000 test images, the training images encoded anew as their neighbours.
+Every cell trains the same encoder on the same views for the same time: first a few dozen steps of each cell are timed,
+so leave the machine alone then; afterwards each trains for as many epochs as fit in the budget at that speed.
+End-to-end, the negatives are the rest of the batch (K = batch − 1) and the learning rate grows with the batch, as in
+the paper; the bank draws K of its rows at each step; the queue keeps the newest K keys. SimCLR (K = 2·batch − 2) and
+the symmetric queue are points beside the curves. Measured is the weighted kNN accuracy (k=200, τ=0.1) on the 10,000
+test images, the training images encoded anew as their neighbours.
 
-Each cell is a process of its own and, when done, a line of --results. Run it again, and only those cells are run that
-failed, are missing or had other settings. Then it prints the table and draws the figure of the cells there are.
+Each timing and each training is a process of its own and, when done, a line of --results. Run it again, and only those
+are run that failed, are missing or had other settings, in the order of --only. Then it prints the table and draws the
+figure of the cells there are.
 Needs LIKEWISE_DATA/cifar10 (default ../shared/data).
 """
 
@@ -24,11 +26,14 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from views import ROOT, cpu
+
+if TYPE_CHECKING:
+    from likewise.data import Items
 
 BATCH = 256
 RECIPE: dict[str, Any] = {  # of every cell; what is not named here is the method's own
@@ -50,13 +55,13 @@ RECIPE: dict[str, Any] = {  # of every cell; what is not named here is the metho
     "precision": "bf16",
     "objective.scale": 1.0,
     "seed": 0,
-    "knn_epochs": 0,  # no time goes into measuring,
+    "knn_epochs": 0,  # no time goes into measuring
     "checkpoint_seconds": 1e9,  # nor into saving before the end
 }
 QUEUE = RECIPE | {"key_encoder.momentum": 0.99}  # the paper's 0.999 is for trainings of a million steps
 BANK = RECIPE | {"bank.momentum": 0.5}
-SIZES = (256, 512, 1024, 4096, 16_384)
-BATCHES = (256, 512, 1024)
+SIZES = (256, 1024, 4096, 16_384)
+BATCHES = (256, 1024)
 ALONE = {"simclr": "SimCLR", "moco-symmetric": "queue, symmetric"}
 PROBE_STEPS, PROBE_EPOCHS = 24, 3  # of the trial; its quickest epoch counts
 NEIGHBOURS, TAU = 200, 0.1
@@ -106,28 +111,38 @@ def all_cells() -> dict[str, Cell]:
     return {cell.name: cell for cell in cells}
 
 
-def run_cell(cell: Cell, minutes: float, count: int) -> dict[str, Any]:
-    """Times a few steps, trains for as many epochs as fit, and measures."""
+def train_items(count: int) -> "Items":
+    """The first ``count`` training images."""
     from likewise.data import open_items
-    from likewise.evaluation import knn_accuracy
+
+    return open_items(str(data_folder() / "train.parquet"), progress=False).select(np.arange(count))
+
+
+def time_cell(cell: Cell, count: int) -> dict[str, float]:
+    """Images/s of a few dozen steps: the quickest of some short epochs."""
     from likewise.training.monitors import read_metrics
     from likewise.training.run import fit
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    items = open_items(str(data_folder() / "train.parquet"), progress=False).select(np.arange(count))
-    test = open_items(str(data_folder() / "test.parquet"), progress=False)
     few = min(count, max(PROBE_STEPS * cell.settings["batch_size"], 2 * cell.settings.get("bank.samples", 0)))
     with tempfile.TemporaryDirectory() as folder:
-        trial, run = Path(folder) / "trial", Path(folder) / "run"
         settings = cell.settings | {"epochs": PROBE_EPOCHS}
-        fit(items.select(np.arange(few)), out=trial, method=cell.method, settings=settings, progress=False)
-        speed = max(float(line["items_per_second"]) for line in read_metrics(trial))
-        epochs = max(1, round(60 * minutes * speed / count))
+        fit(train_items(few), out=Path(folder) / "trial", method=cell.method, settings=settings, progress=False)
+        return {"speed": max(float(line["items_per_second"]) for line in read_metrics(Path(folder) / "trial"))}
+
+
+def train_cell(cell: Cell, epochs: int, count: int) -> dict[str, float]:
+    """Trains, and measures."""
+    from likewise.data import open_items
+    from likewise.evaluation import knn_accuracy
+    from likewise.training.run import fit
+
+    items, test = train_items(count), open_items(str(data_folder() / "test.parquet"), progress=False)
+    with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        model = fit(items, out=run, method=cell.method, settings=cell.settings | {"epochs": epochs}, progress=False)
-        seconds = time.perf_counter() - start
+        settings = cell.settings | {"epochs": epochs}
+        model = fit(items, out=Path(folder) / "run", method=cell.method, settings=settings, progress=False)
+        found: dict[str, float] = {"epochs": epochs, "seconds": time.perf_counter() - start}
     labels, test_labels = (torch.from_numpy(np.asarray(x.labels)) for x in (items, test))
-    found: dict[str, Any] = {"epochs": epochs, "seconds": seconds, "images_per_second": epochs * count / seconds}
     for layer in ("embedding", "backbone"):
         queries, keys = model.features(test, layer=layer), model.features(items, layer=layer)
         found[layer] = knn_accuracy(queries, test_labels, keys, labels, k=NEIGHBOURS, temperature=TAU)
@@ -154,38 +169,49 @@ def answers(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def answer(asked: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The line that answers ``asked``, if there is one."""
-    return next((line for line in lines if line["question"] == asked), None)
+def answer(asked: dict[str, Any], lines: list[dict[str, Any]], what: str) -> dict[str, Any] | None:
+    """The line that answers ``asked`` with "timed" or "found", if there is one."""
+    return next((line for line in lines if line["question"] == asked and what in line), None)
 
 
-def run_missing(asked: list[dict[str, Any]], lines: list[dict[str, Any]], path: Path) -> bool:
+def run_missing(asked: list[dict[str, Any]], lines: list[dict[str, Any]], path: Path, what: str) -> bool:
     """Runs what has no line yet, each in its own process, and adds its line. Returns whether all went well."""
     well = True
     for number, one in enumerate(asked, 1):
-        if answer(one, lines) is not None:
+        timed = answer(one, lines, "timed")
+        if answer(one, lines, what) is not None or (what == "found" and timed is None):
             continue
-        print(f"{number}/{len(asked)} {one['name']} ...", flush=True)
-        command = [sys.executable, __file__, "--job", json.dumps(one)]
+        speed = timed["timed"]["speed"] if timed is not None else 0.0
+        epochs = max(1, round(60 * one["budget_minutes"] * speed / one["items"]))
+        job = {"question": one} if what == "timed" else {"question": one, "epochs": epochs}
+        print(f"{number}/{len(asked)} {one['name']}: {'timing' if what == 'timed' else f'{epochs} epochs'}", flush=True)
+        command = [sys.executable, __file__, "--job", json.dumps(job)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             print(f"{one['name']} failed, see above; going on", flush=True)
             well = False
             continue
         found = json.loads(done.stdout.splitlines()[-1])
-        print(f"{one['name']}: {100 * found['embedding']:.2f} % after {found['seconds'] / 60:.2f} min", flush=True)
-        lines.append({"question": one, "found": found, "machine": f"{cpu()}, {os.cpu_count()} cores"})
+        print(f"{one['name']}: {found}", flush=True)
+        lines.append({"question": one, what: found, "machine": f"{cpu()}, {os.cpu_count()} cores"})
         cut_off = path.exists() and not path.read_text().endswith("\n")
         with path.open("a") as file:
             file.write("\n" * cut_off + json.dumps(lines[-1]) + "\n")
     return well
 
 
+def run_job(question: dict[str, Any], epochs: int | None) -> dict[str, float]:
+    """One timing, or one training of so many epochs."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    cell = Cell(**{name: value for name, value in question.items() if name not in ("budget_minutes", "items")})
+    return time_cell(cell, question["items"]) if epochs is None else train_cell(cell, epochs, question["items"])
+
+
 def table(lines: list[dict[str, Any]]) -> str:
     text = "| | K | images/s | epochs | minutes | kNN of the embedding, % | kNN of the backbone, % |\n|" + " --- |" * 7
     for line in lines:
-        asked, found = line["question"], line["found"]
-        speed = f"{found['images_per_second']:,.0f} | {found['epochs']} | {found['seconds'] / 60:.2f}"
+        asked, found, timed = line["question"], line["found"], line["timed"]
+        speed = f"{timed['speed']:,.0f} | {found['epochs']} | {found['seconds'] / 60:.1f}"
         measured = f"{100 * found['embedding']:.2f} | {100 * found['backbone']:.2f}"
         text += f"\n| {asked['mechanism']} | {asked['negatives']:,} | {speed} | {measured} |"
     return text
@@ -234,17 +260,22 @@ def main() -> None:
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job is not None:
-        asked = json.loads(arguments.job)
-        minutes, count = asked.pop("budget_minutes"), asked.pop("items")
-        print(json.dumps(run_cell(Cell(**asked), minutes, count)))
+        job = json.loads(arguments.job)
+        print(json.dumps(run_job(job["question"], job.get("epochs"))))
         return
     if not (data_folder() / "train.parquet").exists():
         sys.exit(f"{data_folder()}/train.parquet is missing; point LIKEWISE_DATA at a folder that has cifar10/.")
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    every = [question(cell, arguments.budget_minutes, arguments.items) for cell in cells.values()]
+    every = {name: question(cell, arguments.budget_minutes, arguments.items) for name, cell in cells.items()}
     known = answers(arguments.results)
-    well = run_missing([one for one in every if one["name"] in arguments.only], known, arguments.results)
-    lines = [line for one in every if (line := answer(one, known)) is not None]
+    asked = [every[name] for name in arguments.only]
+    timed_well = run_missing(asked, known, arguments.results, "timed")
+    well = run_missing(asked, known, arguments.results, "found") and timed_well
+    lines = []
+    for one in every.values():
+        timed, found = answer(one, known, "timed"), answer(one, known, "found")
+        if timed is not None and found is not None:
+            lines.append(timed | found)
     if lines:
         print(f"\n{cpu()}, {os.cpu_count()} cores, torch {torch.__version__}\n\n{table(lines)}")
         draw(lines, arguments.layer, arguments.plots)

@@ -163,11 +163,11 @@ def test_mlp_is_linear_norm_relu_twice() -> None:
 
 @pytest.mark.parametrize(
     ("head", "dim", "layers"),
-    [("none", 64, []), ("linear", 16, [(16, 64)]), ("mlp", 16, [(64, 64), (16, 64)])],
+    [("none", 64, []), ("linear", 16, [(16, 64)]), ("mlp", 16, [(32, 64), (16, 32)])],
 )
 def test_heads(head: Any, dim: int, layers: list[tuple[int, int]]) -> None:
     torch.manual_seed(0)
-    settings = EncoderSettings(name="mlp", head=head, dim=16, hidden=64)
+    settings = EncoderSettings(name="mlp", head=head, dim=16, hidden=64, head_hidden=32)
     embedder = build_embedder(settings, vector_dim=10)
     assert (embedder.feature_dim, embedder.dim) == (64, dim)
     assert [tuple(p.shape) for p in embedder.head.parameters() if p.ndim == 2] == layers

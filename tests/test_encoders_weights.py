@@ -73,11 +73,11 @@ def test_moco_head_loads_into_an_embedder(tmp_path: Path) -> None:
     fc = {"fc.0.weight": torch.rand(9, 256), "fc.0.bias": torch.rand(9)}
     fc |= {"fc.2.weight": torch.rand(4, 9), "fc.2.bias": torch.rand(4)}
     torch.save(_moco(fc), tmp_path / "moco.pth.tar")
-    embedder = build_embedder(EncoderSettings(head="mlp", hidden=9, dim=4, centre=False))
+    embedder = build_embedder(EncoderSettings(head="mlp", head_hidden=9, dim=4, centre=False))
     load_weights(embedder, tmp_path / "moco.pth.tar")
     _assert_holds(embedder.backbone, _public(fc))
     assert torch.equal(embedder.head[2].weight, fc["fc.2.weight"])
-    other = build_embedder(EncoderSettings(head="mlp", hidden=9, dim=5, centre=False))
+    other = build_embedder(EncoderSettings(head="mlp", head_hidden=9, dim=5, centre=False))
     with pytest.raises(
         LikewiseError, match=r"fc\.2\.weight \(\(4, 9\) in the file, \(5, 9\) in the encoder\).*fc\.2\.\*"
     ):
