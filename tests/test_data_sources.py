@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 from likewise.data import Items, Skipped, describe, open_items, write_skipped
-from likewise.data.items import encode_labels
+from likewise.data.items import encode_label_sets, encode_labels
 from likewise.errors import LikewiseError
 
 Opener = Callable[..., Items]
@@ -260,6 +260,24 @@ def test_mostly_duplicate_ids_ask_for_a_key(tmp_path: Path, items_of: Opener) ->
     assert items_of(path, key="sku").ids == tuple("abcde")
 
 
+def test_parquet_column_of_lists_is_several_labels_an_item(tmp_path: Path, items_of: Opener) -> None:
+    path = tmp_path / "t.parquet"
+    tags = [["b", "a"], None, ["c"], [], ["a", None, "c", "a"]]
+    numbers = pa.array([[10, 9], [9], [2], [2], [10]], pa.list_(pa.int32(), -1))
+    pq.write_table(table(5, tags=tags, numbers=numbers, fixed=pa.array([[1, 2]] * 5, pa.list_(pa.int8(), 2))), path)
+    items = items_of(path, labels="tags")
+    assert items.labels is not None
+    assert items.labels.dtype == np.int64
+    assert items.labels.tolist() == [[0, 1], [-1, -1], [2, -1], [-1, -1], [0, 2]]
+    assert items.label_names == ("a", "b", "c")
+    assert describe(items) == "5 images, 3 labels"
+    assert items.select([4, 2]).labels.tolist() == [[0, 2], [2, -1]]  # type: ignore[union-attr]
+    found = items_of(path, labels="numbers")
+    assert found.label_names == ("2", "9", "10")
+    assert found.labels.tolist() == [[1, 2], [1, -1], [0, -1], [0, -1], [2, -1]]  # type: ignore[union-attr]
+    assert items_of(path, labels="fixed").labels.tolist() == [[0, 1]] * 5  # type: ignore[union-attr]
+
+
 # --- arrays ---
 
 
@@ -334,6 +352,53 @@ def test_array_mistakes(items_of: Opener, tmp_path: Path) -> None:
     with pytest.raises(LikewiseError, match=r"o\.npy cannot be read as \.npy"):
         items_of(tmp_path / "o.npy")
     assert items_of(np.zeros((2, 4))).labels is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [[5, 30], [], [5, 5], [7]],
+        [{30, 5}, frozenset(), {5}, [7]],
+        [np.array([30, 5]), None, torch.tensor([5]), 7],
+        [torch.tensor([30, 5]), [], [torch.tensor(5)], [np.int8(7)]],
+        np.array([[5, 30], [-1, -1], [5, -1], [-1, 7]]),
+        torch.tensor([[5, 30], [-1, -1], [5, -1], [-1, 7]]),
+    ],
+)
+@pytest.mark.parametrize(
+    "values", [np.zeros((4, 3), np.float32), np.zeros((4, 8, 8, 3), np.uint8), np.zeros((4, 5, 5))]
+)
+def test_arrays_with_several_labels_an_item(values: np.ndarray, given: Any, items_of: Opener) -> None:
+    items = items_of((values, given))
+    assert items.label_names == ("5", "7", "30")
+    assert items.labels is not None
+    assert items.labels.tolist() == [[0, 2], [-1, -1], [0, -1], [1, -1]]
+    assert items_of((values, given), labels="none").labels is None
+
+
+def test_a_column_per_class_and_a_column_of_labels(items_of: Opener) -> None:
+    hot = np.array([[True, False, True], [False, False, False], [False, True, False]])
+    items = items_of((np.zeros((3, 2)), hot))
+    assert items.labels is not None
+    assert items.labels.tolist() == [[0, 2], [-1, -1], [1, -1]]
+    one = items_of((np.zeros((3, 2)), np.array([[4], [2], [4]])))
+    assert one.labels is not None
+    assert one.labels.tolist() == [1, 0, 1]
+    for given in (hot.astype(np.int64), hot.astype(int).tolist(), list(hot)):
+        with pytest.raises(
+            LikewiseError, match=r"3 times 0 or 1 for every item, .* column per class: give a bool array"
+        ):
+            items_of((np.zeros((3, 2)), given))
+    with pytest.raises(LikewiseError, match=r"labels have shape \(3, 3\) and hold float64; give one label per item"):
+        items_of((np.zeros((3, 2)), hot.astype(float)))
+    with pytest.raises(LikewiseError, match=r"labels have shape \(3, 1, 2\)"):
+        items_of((np.zeros((3, 2)), np.zeros((3, 1, 2), int)))
+    with pytest.raises(LikewiseError, match="a label of type list is not one label"):
+        items_of((np.zeros((3, 2)), [[[1]], [2], [3]]))
+    with pytest.raises(LikewiseError, match=r"a label of shape \(2,\) and type float64 is not one label"):
+        items_of((np.zeros((3, 2)), [np.array([0.5, 0.5])] * 3))
+    with pytest.raises(LikewiseError, match="came with 2 labels"):
+        items_of((np.zeros((3, 2)), [[1], [2]]))
 
 
 # --- Datasets ---
@@ -471,6 +536,51 @@ def test_items_check_themselves() -> None:
         Items(ids=("a", "a"), values=np.zeros((2, 3), np.float32), kind="vectors")
     with pytest.raises(LikewiseError, match="2 ids but 3 values"):
         Items(ids=("a", "b"), values=np.zeros((3, 3), np.float32), kind="vectors")
+
+
+def test_items_take_one_or_several_labels_each() -> None:
+    values = np.zeros((2, 3), np.float32)
+    for labels in (np.array([0, -1]), np.array([[0, 1], [1, -1]])):
+        items = Items(ids=("a", "b"), values=values, kind="vectors", labels=labels, label_names=("x", "y"))
+        assert np.array_equal(items.select([1, 0]).labels, labels[::-1])
+        assert np.array_equal(items.select([1]).labels, labels[1:])
+    for labels, message in ((np.zeros((2, 1, 1), int), r"shape \(2, 1, 1\)"), (np.zeros((3, 2), int), "3 labels")):
+        with pytest.raises(LikewiseError, match=message):
+            Items(ids=("a", "b"), values=values, kind="vectors", labels=labels, label_names=("x",))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "names"),
+    [
+        ([("b", "a"), "b", [], {"c"}], [[0, 1], [1, -1], [-1, -1], [2, -1]], ("a", "b", "c")),
+        ([None, [None, float("nan"), ""], float("nan")], [[-1], [-1], [-1]], ()),
+        ([[10, "10"], [9]], [[1], [0]], ("9", "10")),
+        ([np.array([3, 1]), np.array(3), np.int64(1)], [[0, 1], [1, -1], [0, -1]], ("1", "3")),
+        ([[("a", 1)], [("a", 0)]], [[1], [0]], ("('a', 0)", "('a', 1)")),
+        ([], [], ()),
+    ],
+)
+def test_label_sets(labels: list[Any], expected: list[list[int]], names: tuple[str, ...]) -> None:
+    index, found = encode_label_sets(labels)
+    assert index.tolist() == expected
+    assert index.dtype == np.int64
+    assert index.ndim == 2
+    assert found == names
+
+
+def test_label_sets_refuse_what_is_no_label() -> None:
+    with pytest.raises(LikewiseError, match="a label of type dict is not one label"):
+        encode_label_sets([[1], {"x": 1}])
+    with pytest.raises(LikewiseError, match="a label of type list is not one label"):
+        encode_label_sets([[1, [2]]])
+
+
+def test_any_hashable_is_one_label() -> None:
+    labels = [True, 1, 1.0, ("a", 1), "a", None, float("nan"), "", b"x", frozenset]
+    index, names = encode_labels(labels)
+    assert [names[row] if row >= 0 else None for row in index.tolist()] == [
+        *("True", "1", "1.0", "('a', 1)", "a", None, None, None, "b'x'", "<class 'frozenset'>")
+    ]
 
 
 @pytest.mark.parametrize(

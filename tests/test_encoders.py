@@ -2,16 +2,18 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from likewise.config import EncoderSettings
+from likewise.config import EncoderSettings, FitSettings, check, settings_from
 from likewise.encoders import MLP, Embedder, build_embedder, resnet18, resnet50, resnet_small
 from likewise.encoders.resnet import ResNet
 from likewise.errors import LikewiseError
+from likewise.methods import METHODS
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -181,6 +183,18 @@ def test_heads(head: Any, dim: int, layers: list[tuple[int, int]]) -> None:
     torch.testing.assert_close(embedder(x), expected)
     torch.testing.assert_close(embedder.embed(x), expected)
     torch.testing.assert_close(embedder.embed(x, "backbone"), embedder.backbone(x))
+
+
+def test_a_head_of_width_0_is_as_wide_as_the_backbone() -> None:
+    """SimCLR's head, paper and code, whatever the backbone: 512 on a ResNet-18."""
+    for name in ("simclr", "simclr-repo"):
+        settings = replace(METHODS[name].settings.encoder, name="mlp", hidden=24, dim=6)
+        head = build_embedder(settings, vector_dim=10).head
+        widths = [tuple(p.shape) for p in head.parameters() if p.ndim == 2]
+        assert widths == [(24, 24)] * (1 if name == "simclr" else 2) + [(6, 24)]
+    assert FitSettings().encoder.head_hidden == 512
+    with pytest.raises(LikewiseError, match=r"'encoder.head_hidden' is -1; it must be 0"):
+        check(settings_from({"encoder.head_hidden": -1}))
 
 
 @pytest.mark.parametrize("centre", [True, False])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import likewise
 from likewise.config import decide, settings_from
 from likewise.data import Items
 from likewise.encoders.momentum import Momentum
@@ -166,7 +167,7 @@ def test_cached_gradients_are_those_of_the_parts_together(normalised: bool, obje
     after = torch.rand(1)
 
     torch.manual_seed(7)
-    cache = GradientCache(cached, parts)
+    cache = GradientCache(cached, parts, grouped=normalised)
     again = objective(functional.normalize(cache.rows, dim=1), ids)
     again.backward()
     cache.backward()
@@ -223,13 +224,27 @@ def test_a_replay_that_drew_anew_would_be_seen() -> None:
     torch.manual_seed(7)
     InfoNCE()(functional.normalize(embed_parts(plain, parts), dim=1), ids).backward()
     torch.manual_seed(7)
-    cache = GradientCache(cached, parts)
+    cache = GradientCache(cached, parts, grouped=True)
     cache.random = (cache.random[0], torch.get_rng_state(), None)  # where the first pass ended
     InfoNCE()(functional.normalize(cache.rows, dim=1), ids).backward()
     cache.backward()
     first = next(plain.parameters()).grad
     assert first is not None
     assert float((first - next(cached.parameters()).grad).abs().max()) > 1e-3  # type: ignore[operator]
+
+
+def test_a_cache_of_its_own_refuses_batchnorm_in_train_mode() -> None:
+    """Each part's statistics would not be the whole batch's; in eval mode, or as groups of their own, they need not."""
+    parts = list(rows(12).split(4))
+    said = "3 parts would change what is learned: BatchNorm's statistics of the whole batch.* say grouped=True"
+    with pytest.raises(LikewiseError, match=said):
+        likewise.GradientCache(encoder(), parts)
+    for stays in (encoder().eval(), encoder(normalised=False)):
+        assert GradientCache(stays, parts).rows.shape == (12, 4)
+    assert GradientCache(encoder(), parts[:1]).rows.shape == (4, 4)
+    untracked = nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False)).double().eval()
+    with pytest.raises(LikewiseError, match="3 parts would change what is learned"):
+        GradientCache(untracked, parts)
 
 
 def test_memory_of_a_cached_batch_is_that_of_a_part() -> None:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
 from likewise import processes
-from likewise.config import FitSettings, ObjectiveKind, check, decide, refusals, settings_from
+from likewise.config import FitSettings, NegativeKind, ObjectiveKind, check, decide, refusals, settings_from
 from likewise.data import Items
 from likewise.dictionaries import Queue
 from likewise.encoders.momentum import Momentum
@@ -60,18 +60,25 @@ DICTIONARIES: dict[str, dict[str, Any]] = {
     "batch second": {"dictionary": "batch", "batch.keys": "second"},
     "proxies": {"dictionary": "proxies"},
     "proxies sharded": {"dictionary": "proxies", "bank.sharded": True},
+    "labels": {"alike": "label", "dictionary": "batch", "batch.keys": "same", "sampler.kind": "classes"},
+    "labels, both views": {"alike": "label", "dictionary": "batch", "sampler.kind": "balanced"},
+    "labels, queue": {"alike": "label", "dictionary": "queue"},
+    "labels, proxies": {"alike": "label", "dictionary": "proxies"},
 }
+POLICIES = [policy for policy in get_args(NegativeKind) if policy != "all"]
 OBJECTIVES = tuple(kind for kind in get_args(ObjectiveKind) if kind != "auto")
 
 
-def items(kind: str, n: int = 31) -> Items:
+def items(kind: Literal["vectors", "images"], n: int = 31) -> Items:
     """Batches of 16 and 15: two processes have 8 and 8 of them, and 8 and 7."""
     random = np.random.default_rng(0)
+    names, labels = tuple("abcdefg"), np.arange(n) % 7
     if kind == "vectors":
         values = random.normal(size=(n, 6)).astype(np.float32)
-        return Items(ids=tuple(map(str, range(n))), values=values, kind="vectors")
-    values = random.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
-    return Items(ids=tuple(map(str, range(n))), values=values, kind="images")
+    else:
+        values = random.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
+    ids = tuple(map(str, range(n)))
+    return Items(ids=ids, values=values, kind=kind, labels=labels, label_names=names)
 
 
 VECTORS, IMAGES = items("vectors"), items("images")
@@ -79,7 +86,7 @@ VECTORS, IMAGES = items("vectors"), items("images")
 
 def job(values: dict[str, Any], base: FitSettings | None = None, data: Items = VECTORS, **more: Any) -> Job:
     settings = check(decide(settings_from({**SMALL, **values}, base), len(data)))
-    total = settings.epochs * loop.build_sampler(settings, len(data)).steps_per_epoch
+    total = settings.epochs * loop.choose_sampler(settings, data).steps_per_epoch
     return Job(settings=settings, items=data, stop=STEPS, total=total, **more)
 
 
@@ -124,8 +131,22 @@ def jobs() -> dict[str, Job]:
         small = {"bank.samples": 16} if name == "bank" else {}
         resnet = {**small, "encoder.name": "resnet-small"}
         groups = min(2, method.settings.encoder.bn_groups)  # two where the method has several
+        if method.settings.sampler.kind == "classes":
+            small = {"sampler.per_class": 4}  # four classes are a batch of 16
+            resnet |= small
         found[f"{name}, images, {groups}"] = job({**resnet, "encoder.bn_groups": groups}, method.settings, IMAGES)
         found[f"{name}, vectors, 4"] = job({**small, "encoder.bn_groups": 4}, method.settings)
+    for policy in POLICIES:
+        mined = {"objective.kind": "triplet", "negatives.policies": [policy], "objective.margin": 1.0}
+        found[f"mined, {policy}"] = job({**DICTIONARIES["labels"], **mined})
+        found[f"mined, {policy}, queue"] = job({**DICTIONARIES["labels, queue"], **mined, "encoder.bn_groups": 2})
+    found["a curriculum"] = job(
+        {
+            **DICTIONARIES["labels"],
+            "objective.kind": "triplet",
+            "negatives": {"policies": ["easy", "random", "hard"], "at": [1, 2], "positives": "hard"},
+        }
+    )
     tiny = {"batch_size": 5, "objective.kind": "infonce", "optim.name": "lars"}  # shares of 3 and 2
     for name in ("bank with samples", "queue symmetric", "batch both"):
         found[f"batches of 5, {name}"] = job({**tiny, **DICTIONARIES[name]})
@@ -407,7 +428,7 @@ def test_the_user_sees_no_warning_of_torch(by_two: list[dict[str, Any]], folder:
 
 def test_groups_that_two_processes_cannot_share_are_refused(by_two: list[dict[str, Any]]) -> None:
     for each in by_two:
-        assert re.match(r"LikewiseError: .*\b3\b.* can't be shared by 2 processes", str(each["odd groups"]))
+        assert re.match(r"Refused: .*\b3\b.* can't be shared by 2 processes", str(each["odd groups"]))
 
 
 def test_a_job_learns_something(by_one: dict[str, Learned]) -> None:

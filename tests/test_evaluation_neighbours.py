@@ -104,7 +104,7 @@ def test_products_are_exact_at_the_largest_sums():
     """The worst case for the 53 bits: all entries at the rounding's largest magnitude."""
     for width in (31, 32, 33, 4096):
         rows = torch.full((3, width), 1.0 - 2.0**-24)
-        snapped = module._snap("rows", rows, 0)
+        snapped = module.snap("rows", rows, 0)
         values = [int(v * 2.0**30) for v in snapped[0].tolist()]
         assert int((snapped @ snapped.T)[0, 1]) == sum(v * v for v in values) // 2**60
         forward = snapped[0].dot(snapped[1])

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from likewise import leak
 from likewise.encoders import MLP, Embedder, resnet_small
+from likewise.encoders.parts import Layout, embed_shuffled
 from likewise.errors import LikewiseError
 from likewise.leak import Leak, bn_leak, verdict
 from likewise.processes import shares
+from likewise.training import step
 
 T, B, G = 6, 64, 4
 
@@ -84,6 +87,17 @@ def test_a_momentum_copy_has_the_same_signatures() -> None:
     first, second = views((16,), 0)
     found = bn_leak(query, key, first, second, groups=G, shuffle=False, generator=torch.Generator())
     assert found.accuracy >= 0.9
+
+
+def test_it_watches_the_shuffling_of_the_training_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red, though asked to shuffle, when the code by which the training encodes its keys does not."""
+
+    def forgetful(embedder: nn.Module, x: Tensor, layout: Layout, order: Tensor | None, *, keep: bool) -> Tensor:
+        return embed_shuffled(embedder, x, layout, None, keep=keep)
+
+    assert step.embed_shuffled is leak.embed_shuffled
+    monkeypatch.setattr(leak, "embed_shuffled", forgetful)
+    assert measured(vectors_encoder(0), views((16,), 0), shuffle=True).of_group >= 0.9
 
 
 def test_one_group_leaks_whether_shuffled_or_not() -> None:

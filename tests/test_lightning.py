@@ -3,19 +3,23 @@
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
+import likewise.lightning
 from likewise.config import FitSettings, settings_from
 from likewise.data import Items
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.lightning import LikewiseModule
 from likewise.methods import METHODS
 from likewise.training.checkpoint import load_checkpoint
@@ -141,9 +145,94 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("43 vectors") == ended.stderr.count("advice: items=43") == 2  # by the first one of two
     for name in ("moco", "nce"):
         state = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)["likewise"]
         assert_close(learned(state), fitted(name, tmp_path / name), tolerance=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max_epochs": 4}, "max_epochs=4, max_steps=-1"),
+        ({"max_epochs": None}, "max_epochs=1000, max_steps=-1"),
+        ({"max_epochs": -1, "max_steps": 10}, "max_epochs=-1, max_steps=10"),
+        ({"max_epochs": 2}, ""),
+        ({"max_epochs": -1, "max_steps": 9}, ""),
+    ],
+)
+def test_a_trainer_does_not_go_on_after_the_last_epoch(limits: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """It would be given empty epochs."""
+    learner = module("simclr")
+    if said:
+        with pytest.raises(LikewiseError, match=said + r"\) would go on after the 3 epochs \(9 steps\)"):
+            trainer(tmp_path, **limits).fit(learner)
+    else:
+        trainer(tmp_path, **limits).fit(learner)
+        assert learner.session.step == (6 if limits["max_epochs"] == 2 else 9)
+
+
+class Random(Callback):
+    """Torch's own generator, before and after each step."""
+
+    def __init__(self) -> None:
+        self.states = list[bytes]()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.states.append(torch.get_rng_state().numpy().tobytes())
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.states.append(torch.get_rng_state().numpy().tobytes())
+
+
+def test_a_step_leaves_torchs_random_numbers_and_the_optimizer_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, learner = Random(), module("simclr")
+    trainer(tmp_path, callbacks=[watch]).fit(learner)
+    assert len(watch.states) == 18
+    assert len(set(watch.states)) == 1
+
+    learner = module("moco")
+    monkeypatch.setattr("likewise.lightning.train_step", lambda session, batch: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer(tmp_path).fit(learner)
+    assert type(learner.session.optimizer) is torch.optim.SGD  # not Lightning's, which counts
+
+
+def test_the_pre_flight_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learner = module("moco")
+    trainer(tmp_path, max_epochs=1).fit(learner)
+    trainer(tmp_path, max_epochs=1).fit(learner)
+    said = capsys.readouterr().err
+    assert said.count("43 vectors") == 1
+    assert "advice: items=43" in said
+
+
+@pytest.mark.parametrize("order", ["first", "later"])
+def test_the_package_lightning_is_served_where_it_is_imported_first(
+    order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Trainer takes modules of its own package alone, whose names and classes are the other's over again."""
+    pytorch, strategies = ModuleType("lightning.pytorch"), ModuleType("lightning.pytorch.strategies")
+    pytorch.LightningModule = type("LightningModule", (torch.nn.Module,), {})  # type: ignore[attr-defined]
+    strategies.DDPStrategy = type("DDPStrategy", (), {})  # type: ignore[attr-defined]
+    for imported in (ModuleType("lightning"), pytorch, strategies):
+        monkeypatch.setitem(sys.modules, imported.__name__, imported)
+    if order == "later":
+        with pytest.warns(LikewiseWarning, match=r"was imported after likewise\.lightning.*or import .* first\."):
+            module("simclr")
+        return
+    spec = spec_from_file_location("anew", likewise.lightning.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    anew = module_from_spec(spec)
+    spec.loader.exec_module(anew)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learner = anew.LikewiseModule(settings("simclr"), items())
+    assert isinstance(learner, pytorch.LightningModule)
+    assert issubclass(anew.SharedSteps, strategies.DDPStrategy)
 
 
 def test_what_does_not_go_together_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +242,8 @@ def test_what_does_not_go_together_is_a_sentence(tmp_path: Path, monkeypatch: py
         trainer(tmp_path).fit(module("nce", **{"objective.kind": "softmax", "bank.sharded": True}))
     with pytest.raises(LikewiseError, match=r"there is no run yet; Trainer.fit\(module\) starts one"):
         module("simclr").to_model()
+    with pytest.raises(LikewiseError, match=r"43 items do not fill micro_batches=44 parts"):
+        trainer(tmp_path).fit(module("simclr", micro_batches=44, batch_size=64))
     monkeypatch.setattr(Trainer, "world_size", 2)
     with pytest.raises(LikewiseError, match="several processes need Trainer"):
         trainer(tmp_path).fit(module("simclr"))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -107,10 +108,10 @@ def alone(place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def by_two(place: Path, alone: Path) -> tuple[Path, Ended]:
-    """Every run but MoCo's by two processes, uninterrupted, after one of items that are not there."""
+    """Every run by two processes, uninterrupted, after one of items that are not there."""
     folder = place / "two"
     nowhere = ["fit", str(place / "nowhere.npy"), *fitting(place, "npid", folder / "nowhere")[2:]]
-    jobs = [job(nowhere), *(job(fitting(place, name, folder)) for name in RUNS if name != "moco")]
+    jobs = [job(nowhere), *(job(fitting(place, name, folder)) for name in RUNS)]
     return folder, several(place, jobs)
 
 
@@ -124,16 +125,20 @@ def job(arguments: Sequence[str], *, kill: int = -1, wait: int = -1) -> dict[str
     return {"arguments": list(arguments), "kill": kill, "wait": wait}
 
 
-def start(arguments: Sequence[str], *, restarts: int = 0) -> "subprocess.Popen[str]":
+ONE_NODE = ("--standalone", "--nproc-per-node", "2")
+
+
+def start(arguments: Sequence[str], *, restarts: int = 0, nodes: Sequence[str] = ONE_NODE) -> "subprocess.Popen[str]":
     """Two processes, as torchrun starts them: ``python -m torch.distributed.run`` is torchrun."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *nodes]
+    own_store = {} if nodes is ONE_NODE else {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     return subprocess.Popen(
         [*torchrun, "--max-restarts", str(restarts), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **own_store},
     )
 
 
@@ -207,14 +212,33 @@ def test_two_processes_end_as_one_does_and_one_of_them_speaks(
     assert len(sentences(ended)) == 2  # of the items that are not there, by each process
     assert all("nowhere.npy" in said for said in sentences(ended))
     assert "Traceback" not in ended.err.split("step 1/")[0]
-    assert_speaks_once(ended, runs=4)
-    for name in ("simclr", "npid", "sharded", "weights"):
+    assert_speaks_once(ended, runs=5)
+    for name in RUNS:
         assert_same_run(alone / name, folder / name)
 
-    ended = end(start(["-m", "likewise", *fitting(place, "moco", folder)]))
+    ended = end(start(["-m", "likewise", *fitting(place, "moco", folder / "by name")]))
     assert ended.code == 0, ended.err
     assert_speaks_once(ended, runs=1)
-    assert_same_run(alone / "moco", folder / "moco")
+    assert_same_run(alone / "moco", folder / "by name" / "moco")
+
+
+def test_two_nodes_end_as_one_process_does(place: Path, alone: Path) -> None:
+    """Two torchruns of one process each, which meet where docs/distributed.md says: here on one machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    nodes = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-id", "two", "--rdzv-backend", "c10d"]
+    nodes += ["--rdzv-endpoint", meeting, "--local-addr", "127.0.0.1"]
+    command = ["-m", "likewise", *fitting(place, "moco", place / "nodes")]
+    agents = [start(command, nodes=nodes), start(command, nodes=nodes)]
+    try:
+        ended = [end(agent) for agent in agents]
+    finally:
+        for agent in agents:
+            agent.terminate()
+    assert [each.code for each in ended] == [0, 0], ended
+    assert sorted(each.err.count("43 vectors") for each in ended) == [0, 1]  # the first process alone speaks
+    assert_same_run(alone / "moco", place / "nodes" / "moco")
 
 
 def assert_speaks_once(ended: Ended, runs: int) -> None:
@@ -232,8 +256,8 @@ def test_a_killed_process_is_started_again_and_nothing_is_lost(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", stopping_at(4))
         assert main(half) == 130
-    names = ["npid", "sharded", "weights"]
-    kills = [0, 4, 5]  # the first before its first checkpoint
+    names = ["npid", "sharded", "weights", "moco"]
+    kills = [0, 4, 5, 4]  # the first before its first checkpoint; MoCo's with a queue that has wrapped around
     jobs = [job(fitting(place, name, folder), kill=step) for name, step in zip(names, kills, strict=True)]
     ended = several(place, [*jobs, job([*half, "--resume"])], restarts=len(jobs))
     assert ended.code == 0, ended.err
@@ -267,6 +291,7 @@ def test_ctrl_c_saves_and_another_number_of_processes_goes_on(place: Path, alone
     ended = end(process)
     assert ended.code != 0
     assert [said for said in sentences(ended) if "Stopped at step 5 of 9; everything is saved." in said]
+    assert "Go on with: the same torchrun command with --resume" in ended.err
     assert len(sentences(ended)) == 1
     assert learned(folder / "sharded")["step"] == 5
     assert main([*arguments, "--resume"]) == 0

@@ -1,6 +1,7 @@
 """Every method, as a user runs it: by name, by file, stopped and resumed, on few items, and what it says of itself."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.model import Model
+from likewise.training import run
 from likewise.training.checkpoint import load_checkpoint
+from likewise.training.loop import batches, build_sampler, refuse_few
 from likewise.training.monitors import read_metrics
 from likewise.training.run import began_here, fit, read_config
 from likewise.training.session import Session, build_session
@@ -34,10 +37,16 @@ def vectors(n: int = 60) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(n, 6)).astype(np.float32)
 
 
+def labelled(name: str, n: int = 60) -> Any:
+    """The vectors, with labels for the methods that ask for some."""
+    return (vectors(n), np.arange(n) % 7) if METHODS[name].settings.alike == "label" else vectors(n)
+
+
 def small(name: str, **values: Any) -> dict[str, Any]:
     groups = min(2, METHODS[name].settings.encoder.bn_groups)
     samples = {"bank.samples": 16} if name == "bank" else {}
-    return {**SMALL, "encoder.bn_groups": groups, **samples, **values}
+    classes = {"sampler.per_class": 4} if METHODS[name].settings.sampler.kind == "classes" else {}
+    return {**SMALL, "encoder.bn_groups": groups, **samples, **classes, **values}
 
 
 def session_of(method: str, n: int = 60, **values: Any) -> Session:
@@ -49,10 +58,11 @@ def session_of(method: str, n: int = 60, **values: Any) -> Session:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_and_its_loss_starts_near_chance(name: str, tmp_path: Path) -> None:
-    fit(vectors(), out=tmp_path / "run", method=name, settings=small(name), progress=False)
+    fit(labelled(name), out=tmp_path / "run", method=name, settings=small(name), progress=False)
     first = read_metrics(tmp_path / "run")[0]
     assert math.isfinite(float(first["loss"]))
-    assert float(first["chance"]) > 0
+    if METHODS[name].settings.dictionary == "proxies" or METHODS[name].settings.alike == "instance":
+        assert float(first["chance"]) > 0
     assert read_config(tmp_path / "run").method == name
 
 
@@ -113,6 +123,8 @@ def test_a_method_named_in_a_file_or_among_the_settings_gives_its_defaults(tmp_p
     ("method", "values", "n", "said"),
     [
         ("moco", {"encoder.bn_groups": 8}, 10, "10 items do not fill encoder.bn_groups=8 groups of two"),
+        ("simclr", {"micro_batches": 6}, 5, "5 items do not fill micro_batches=6 parts; set it to 5 or less"),
+        ("simclr", {}, 1, "holds 1 usable item; telling items apart needs at least 2"),
         ("simclr", {"micro_batches": 2}, 60, "micro_batches=2 would change what is learned"),
         ("simclr", {"objective.kind": "nce"}, 60, "needs dictionary=bank with bank.samples=0"),
         ("simclr", {"symmetric": True}, 60, "symmetric=true is for dictionary=queue"),
@@ -137,6 +149,90 @@ def test_what_makes_no_sense_is_one_sentence(
     settings = {**(small(method) if method in METHODS else SMALL), **values}
     with pytest.raises(LikewiseError, match=said):
         fit(vectors(n), out=tmp_path / "run", method=method, settings=settings, progress=False)
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())  # no config.yaml, no data.json
+
+
+@pytest.mark.parametrize(("n", "least"), [(3, 3), (21, 10)])
+def test_a_batch_smaller_than_the_processes_is_refused_beforehand(
+    n: int, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 21 items in batches of 20 at most, the smallest has 10."""
+    settings = settings_from(small("simclr"), METHODS["simclr"].settings)
+    assert build_sampler(settings, n).steps_per_epoch == 1 + (n == 21)
+    monkeypatch.setattr("likewise.processes.size", lambda: 11)
+    with pytest.raises(LikewiseError, match=f"a batch of {least} rows can't be shared by 11 processes"):
+        refuse_few(settings, n)
+
+
+def test_groups_of_batchnorm_are_not_for_one_that_is_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.SyncBatchNorm(8))
+    items = Items(ids=tuple(map(str, range(60))), values=vectors(), kind="vectors")
+    settings = settings_from(small("moco"), METHODS["moco"].settings)
+    embedder = Model.untrained(settings, items, backbone=backbone).embedder
+    build_session(settings, embedder, items, 10, torch.device("cpu"))  # one process: all rows are here
+    monkeypatch.setattr("likewise.processes.size", lambda: 2)
+    with pytest.raises(LikewiseError, match=r"layer 'backbone\.1' is a SyncBatchNorm.*encoder.bn_groups=2 gives each"):
+        build_session(settings, embedder, items, 10, torch.device("cpu"))
+
+
+def test_batches_are_prepared_ahead_for_an_accelerator_that_is_not_cuda() -> None:
+    session = session_of("simclr")
+    session.embedder.to("meta")  # as mps: no device of CUDA's
+    items = Items(ids=session.item_ids, values=vectors(), kind="vectors")
+    found = list(batches(items, build_sampler(session.settings, 60), lambda rows, *_: rows, session))
+    assert [len(batch.ids) for batch in found] == [20] * 10
+    assert {view.device.type for batch in found for view in batch.views} == {"meta"}
+
+
+def test_a_run_that_goes_on_meets_on_its_own_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device says how the processes meet, NCCL or gloo: not that of a command which does not repeat it."""
+    met: list[str] = []
+
+    def joined(device: str) -> AbstractContextManager[None]:
+        met.append(device)
+        return nullcontext()
+
+    def pick_device(name: str) -> torch.device:
+        assert name == "cpu"  # auto would be the accelerator
+        return torch.device("cpu")
+
+    monkeypatch.setattr(processes, "joined", joined)
+    monkeypatch.setattr(run, "pick_device", pick_device)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    settings = small("npid", device="cpu")
+    fit(vectors(), out=tmp_path / "run", settings=settings, progress=False)
+    fit(vectors(), out=tmp_path / "run", resume=True, progress=False)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    fit(vectors(), out=tmp_path / "run", progress=False)
+    assert met == ["cpu", "cpu", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "kind"),
+    [("moco", {"objective.kind": "auto"}, "infonce"), ("bank", {"objective.kind": "auto", "bank.samples": 0}, "nce")],
+)
+def test_what_the_run_decided_may_be_given_as_it_was(
+    method: str, given: dict[str, Any], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command again, by hand with --resume or by torchrun without."""
+    monkeypatch.setattr("likewise.config.EXACT_ITEMS", 10)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    settings = {**small(method), **given}
+    for resume in (False, True):
+        fit(vectors(), out=tmp_path / "run", method=method, settings=settings, resume=resume, progress=False)
+        assert read_config(tmp_path / "run").objective.kind == kind
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    fit(vectors(), out=tmp_path / "run", method=method, settings=settings, progress=False)
+    other = {**settings, "objective.kind": "supcon"}
+    with pytest.raises(LikewiseError, match=r"keeps its own settings, but objective.kind was"):
+        fit(vectors(), out=tmp_path / "run", method=method, settings=other, resume=True, progress=False)
+
+
+def test_a_bank_whose_kind_made_it_weights_may_be_given_again(tmp_path: Path) -> None:
+    settings = {**small("bank"), "bank.samples": 0, "dictionary": "bank", "objective.kind": "parametric"}
+    for resume in (False, True):
+        fit(vectors(), out=tmp_path / "run", method="simclr", settings=settings, resume=resume, progress=False)
+    assert read_config(tmp_path / "run").dictionary == "proxies"
 
 
 def test_the_queue_and_the_key_encoder_are_in_the_checkpoint(tmp_path: Path) -> None:

@@ -559,14 +559,17 @@ def test_a_folder_that_grew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, kind, message in (
-        ("bank", "nce", "none of the 40 items is in the checkpoint, whose first is 'v0'"),
-        ("weights", "parametric", "the items changed since the checkpoint"),
+    none = "none of the 40 items is in the checkpoint, whose first is 'v0'"
+    for name, values, message in (
+        ("bank", {"objective.kind": "nce"}, none),
+        ("weights", {"objective.kind": "parametric"}, "the items changed since the checkpoint"),
+        ("queue", {"objective.kind": "infonce", "dictionary": "queue"}, none),
+        ("batch", {"objective.kind": "infonce", "dictionary": "batch"}, none),
     ):
         with monkeypatch.context() as patch:
             stop_after(patch, 2)
             with pytest.raises(Killed):
-                fit(vectors(), out=tmp_path / name, settings={**VECTORS, "objective.kind": kind}, progress=False)
+                fit(vectors(), out=tmp_path / name, settings={**VECTORS, **values}, progress=False)
         before = (tmp_path / name / "checkpoint.pt").read_bytes()
         other = replace(vectors(), ids=tuple(f"w{i}" for i in range(40)))
         with pytest.raises(LikewiseError, match=message):

@@ -1,11 +1,17 @@
-"""Which rows a step sees: every row once an epoch, and nothing but (n, batch size, seed, step) decides."""
+"""Which rows a step sees: what an epoch covers, and that nothing but the data, sizes, seed and step decides."""
 
+from collections import Counter
+from collections.abc import Callable
+from itertools import combinations
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likewise.training.sampler import EpochSampler
+from likewise.errors import LikewiseError
+from likewise.training.sampler import BalancedSampler, ClassSampler, EpochSampler, PairSampler
 
 
 @settings(max_examples=150, deadline=None)
@@ -59,3 +65,248 @@ def test_the_smallest_data_sets(n: int) -> None:
     sampler = EpochSampler(n, 2, 0)
     assert sampler.steps_per_epoch == 1
     assert sorted(sampler.rows(5).tolist()) == list(range(n))
+
+
+# --- by class ---
+
+
+def labels_of(sizes: list[int], seed: int, unlabelled: int = 0) -> torch.Tensor:
+    """Labels 3, 6, 9, ... of classes of these sizes, and −1, in random order."""
+    labels = torch.arange(1, len(sizes) + 1).mul(3).repeat_interleave(torch.tensor(sizes))
+    labels = torch.cat([labels, torch.full((unlabelled,), -1)])
+    return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
+
+
+def label_sets(n: int, classes: int, seed: int) -> torch.Tensor:
+    """(n, 3) up to three labels an item, some none, one sometimes given twice; each class has an item."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(-1, classes, (n, 3), generator=generator)
+    return torch.cat([labels, torch.stack([torch.arange(classes)] + [torch.full((classes,), -1)] * 2, 1)])
+
+
+class_sizes = st.lists(st.integers(1, 30), min_size=2, max_size=12)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    data=st.data(),
+    sizes=class_sizes,
+    per_class=st.integers(1, 6),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 3),
+    unlabelled=st.integers(0, 5),
+)
+def test_classes_by_items(
+    data: st.DataObject, sizes: list[int], per_class: int, seed: int, epoch: int, unlabelled: int
+) -> None:
+    classes = data.draw(st.integers(1, len(sizes)))
+    labels = labels_of(sizes, seed, unlabelled)
+    sampler = ClassSampler(labels, classes, per_class, seed)
+    chunks = [-(-size // per_class) for size in sizes]
+    length = sampler.steps_per_epoch
+    assert length == max(-(-sum(chunks) // classes), max(chunks))
+    batches = [sampler.rows(step).view(per_class, classes) for step in range(epoch * length, (epoch + 1) * length)]
+    seen = Counter(torch.stack(batches).flatten().tolist())
+    assert set(seen) == set((labels >= 0).nonzero().flatten().tolist())
+    size_of = dict(zip(range(3, 3 * len(sizes) + 3, 3), sizes, strict=True))
+    for batch in batches:
+        assert (labels[batch] == labels[batch[0]]).all()  # a column is a class
+        assert len(set(labels[batch[0]].tolist())) == classes
+        for column in batch.T:
+            different, size = len(set(column.tolist())), size_of[int(labels[column[0]])]
+            assert different == min(per_class, size)
+            assert max(Counter(column.tolist()).values()) <= -(-per_class // size)  # evenly repeated
+    # Further chunks are in proportion: a class that is not in every batch has at most its share, and one for the rest.
+    turns = Counter(labels[torch.stack(batches)[:, 0]].flatten().tolist())
+    free = [(turns[label], -(-size // per_class)) for label, size in size_of.items() if turns[label] < length]
+    for more, own in free:
+        assert more >= own
+        assert all(more * other <= own * (fewer + 2) + other for fewer, other in free)
+
+
+@pytest.mark.parametrize("make", [lambda labels: ClassSampler(labels, 3, 4, 7), lambda x: BalancedSampler(x, 8, 7)])
+@pytest.mark.parametrize("labels", [labels_of([3, 9, 14, 1, 2], 1, 3), label_sets(20, 5, 2)])
+def test_class_samplers_resume_at_any_step(
+    make: Callable[[torch.Tensor], ClassSampler | BalancedSampler], labels: torch.Tensor
+) -> None:
+    state = torch.get_rng_state()
+    straight = make(labels)
+    steps = 4 * straight.steps_per_epoch
+    expected = [straight.rows(step).clone() for step in range(steps)]
+    for step in torch.randperm(steps, generator=torch.Generator().manual_seed(0)).tolist():
+        assert torch.equal(make(labels).rows(step), expected[step])
+        assert torch.equal(straight.rows(step), expected[step])
+    assert torch.equal(make(labels.numpy()).rows(3), expected[3])  # type: ignore[arg-type]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(rows.dtype == torch.int64 for rows in expected)
+    assert len({tuple(rows.tolist()) for rows in expected}) == steps
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 40), classes=st.integers(2, 8), per_class=st.integers(1, 4))
+def test_an_item_is_seen_under_each_of_its_labels(seed: int, n: int, classes: int, per_class: int) -> None:
+    labels = label_sets(n, classes, seed)
+    sampler = ClassSampler(labels, 2, per_class, seed)
+    seen = set()
+    for step in range(sampler.steps_per_epoch):
+        for column in sampler.rows(step).view(per_class, 2).T:
+            shared = set.intersection(*(set(labels[row].tolist()) - {-1} for row in column.tolist()))
+            assert shared  # a class that all of them have
+            seen |= {(int(row), label) for row in column for label in shared}
+    assert seen >= {(row, label) for row, each in enumerate(labels.tolist()) for label in each if label >= 0}
+    balanced = BalancedSampler(labels, 4, seed)
+    members = {row for row, each in enumerate(labels.tolist()) if max(each) >= 0}
+    assert balanced.n == len(members)
+    assert set(balanced.rows(0).tolist()) <= members
+
+
+def test_every_class_meets_every_other() -> None:
+    sampler = ClassSampler(torch.arange(10).repeat_interleave(200), 2, 4, 0)
+    labels = [sampler.rows(step)[:2] // 200 for step in range(sampler.steps_per_epoch)]
+    met = Counter(frozenset(pair.tolist()) for pair in labels)
+    assert len(labels) == 250
+    expected = 250 / 45
+    assert len(met) == 45  # without mixing it would be about 15
+    assert sum((count - expected) ** 2 / expected for count in met.values()) < 90  # 45 expected of χ²
+
+
+def test_further_chunks_are_drawn_anew_and_come_at_any_time() -> None:
+    sampler = ClassSampler(torch.tensor([0] * 4 + [1] * 6), 2, 2, 0)  # class 0 fills two of three batches, and one more
+    anew, disjoint = 0, 0
+    for epoch in range(60):
+        batches = [sampler.rows(3 * epoch + place).tolist() for place in range(3)]
+        first, second, third = ({row for row in batch if row < 4} for batch in batches)
+        anew += len({frozenset(first), frozenset(second), frozenset(third)}) == 3
+        disjoint += not first & second
+    assert 25 <= anew <= 55  # 4 of the 6 pairs are neither of the first two chunks: 40 expected
+    assert 12 <= disjoint <= 42  # always if the further chunk is last, else 1 of 6: 27 expected
+
+
+def test_a_label_given_twice_counts_once() -> None:
+    labels = torch.tensor([[0, 0], [0, -1], [1, -1], [1, 1]])
+    sampler = ClassSampler(labels, 2, 2, 0)
+    assert sampler.steps_per_epoch == 1
+    assert sorted(sampler.rows(0).tolist()) == [0, 1, 2, 3]
+    assert BalancedSampler(labels, 4, 0).rows(5).sort().values.tolist() == [0, 1, 2, 3]
+
+
+def test_places_in_the_epoch_are_uniform() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 2, 3, 3, 4])
+    sampler = ClassSampler(labels, 2, 2, 3)
+    epochs, length = 400, sampler.steps_per_epoch
+    assert length == 3
+    rows = torch.stack([sampler.rows(step) for step in range(epochs * length)]).view(epochs, length, -1)
+    for row in range(len(labels)):
+        share = (rows == row).any(2).double().mean(0)
+        assert share.sub(share.mean()).abs().max() < 5 * (0.25 / epochs) ** 0.5
+    for kind in (0, 3):  # the items of a class are equally often the ones that fill a chunk
+        counts = torch.bincount(rows.flatten(), minlength=8)[labels == kind].double()
+        assert counts.sub(counts.mean()).abs().max() < 5 * counts.mean() ** 0.5
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    sizes=class_sizes,
+    batch_size=st.integers(2, 40),
+    seed=st.integers(0, 2**32 - 1),
+    unlabelled=st.integers(0, 5),
+    epoch=st.integers(0, 5),
+)
+def test_balanced(sizes: list[int], batch_size: int, seed: int, unlabelled: int, epoch: int) -> None:
+    labels = labels_of(sizes, seed, unlabelled)
+    sampler = BalancedSampler(labels, batch_size, seed)
+    n, length = sum(sizes), sampler.steps_per_epoch
+    assert length == max(1, min(-(-n // batch_size), n // 2))
+    batches = [sampler.rows(step) for step in range((epoch + 1) * length)]
+    assert {len(batch) for batch in batches} <= {n // length, -(-n // length)}
+    names = [3 * place for place in range(1, len(sizes) + 1)]
+
+    def spread(rows: torch.Tensor) -> int:
+        counts = Counter(labels[rows].tolist())
+        return max(counts.values()) - min(counts[name] for name in names)
+
+    for start in range(0, len(batches), length):
+        one = torch.cat(batches[start : start + length])
+        assert len(one) == n
+        assert spread(one) <= 1
+    assert spread(torch.cat(batches)) <= 1  # and over epochs
+    assert all(spread(batch) <= 2 for batch in batches)
+    drawn = torch.cat(batches)
+    for name, size in zip(names, sizes, strict=True):
+        counts = torch.bincount(drawn, minlength=len(labels))[labels == name]
+        assert len(counts) == size
+        assert counts.max() - counts.min() <= 1  # each gets its turn before any has another
+
+
+def test_cycles_of_a_class_are_shuffled_anew() -> None:
+    sampler = BalancedSampler(torch.tensor([0] * 4 + [1] * 96), 100, 5)
+    few = [sampler.rows(epoch) for epoch in range(30)]
+    counts = torch.stack([torch.bincount(rows, minlength=100) for rows in few])
+    assert (counts[:, :4].sum(1) == 50).all()
+    assert ((counts[:, :4] == 12) | (counts[:, :4] == 13)).all()
+    extra = Counter(pair for row in counts[:, :4] for pair in combinations((row == 13).nonzero().flatten().tolist(), 2))
+    assert len(extra) >= 5  # which two of the four have a 13th turn
+
+
+def test_labels_that_cannot_be_sampled_by_class() -> None:
+    for make in (lambda labels: ClassSampler(labels, 2, 2, 0), lambda labels: BalancedSampler(labels, 2, 0)):
+        with pytest.raises(LikewiseError, match="the 5 items have one label only; sampling by class needs two"):
+            make(torch.tensor([4, 4, 4, -1, -1]))
+        with pytest.raises(LikewiseError, match="the 2 items have no label"):
+            make(torch.tensor([-1, -1]))
+        with pytest.raises(LikewiseError, match=r"labels \(3,\) torch.float32 must be integers \(N,\), or \(N, L\)"):
+            make(torch.zeros(3))
+        with pytest.raises(LikewiseError, match=r"labels \(1, 2, 3\) torch.int64"):
+            make(torch.zeros(1, 2, 3, dtype=torch.int64))
+    with pytest.raises(LikewiseError, match=r"classes=4 a batch, but the items have only 3 labels; lower it to 3\."):
+        ClassSampler(torch.tensor([0, 1, 2, 2]), 4, 2, 0)
+    with pytest.raises(LikewiseError, match="per_class=0 must be at least 1"):
+        ClassSampler(torch.tensor([0, 1]), 2, 0, 0)
+
+
+def test_labels_from_items_may_be_read_only() -> None:
+    labels = np.array([0, 1, 1, 0])
+    labels.flags.writeable = False
+    assert sorted(ClassSampler(labels, 2, 2, 0).rows(0).tolist()) == [0, 1, 2, 3]
+
+
+# --- pairs and triplets ---
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    count=st.integers(1, 60),
+    width=st.sampled_from([2, 3]),
+    items=st.integers(1, 40),
+    batch_size=st.integers(1, 20),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 3),
+)
+def test_every_tuple_once_an_epoch(count: int, width: int, items: int, batch_size: int, seed: int, epoch: int) -> None:
+    tuples = torch.randint(items, (count, width), generator=torch.Generator().manual_seed(seed))
+    sampler = PairSampler(tuples, batch_size, seed)
+    length = sampler.steps_per_epoch
+    assert length == -(-count // batch_size)
+    steps = [sampler.tuples(step) for step in range(epoch * length, (epoch + 1) * length)]
+    assert torch.equal(torch.cat([step.which for step in steps]).sort().values, torch.arange(count))
+    assert max(len(step.which) for step in steps) - min(len(step.which) for step in steps) <= 1
+    for number, (rows, local, which) in enumerate(steps, epoch * length):
+        assert torch.equal(rows[local], tuples[which])
+        assert rows.sort().values.tolist() == sorted(set(tuples[which].flatten().tolist()))
+        assert torch.equal(sampler.rows(number), rows)
+        again = PairSampler(tuples, batch_size, seed).tuples(number)
+        assert all(torch.equal(x, y) for x, y in zip(again, (rows, local, which), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("tuples", "message"),
+    [
+        (torch.zeros(3, 4, dtype=torch.int64), r"tuples \(3, 4\) torch.int64 must be \(M, 2\) or \(M, 3\)"),
+        (torch.zeros(3, 2), "torch.float32"),
+        (torch.zeros(0, 2, dtype=torch.int64), "not empty"),
+        (torch.tensor([[0, -1]]), "must be 0 or more"),
+    ],
+)
+def test_tuples_that_cannot_be(tuples: torch.Tensor, message: str) -> None:
+    with pytest.raises(LikewiseError, match=message):
+        PairSampler(tuples, 2, 0)

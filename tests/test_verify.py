@@ -2,8 +2,10 @@
 
 import math
 import os
+import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from torch import distributed as dist
 from likewise import verify as module
 from likewise.cli import main
 from likewise.config import settings_from
+from likewise.encoders import MLP
 from likewise.methods import METHODS
 from likewise.training.run import fit, write_config
-from likewise.trials import STEPS, Job, Learned, Unlearned, started, train_job
+from likewise.trials import STEPS, Job, Learned, Unlearned, started, train_job, work
 from likewise.verify import HALF, ITEMS, LEAST, MOST, ROUNDING, Comparison, compare, differences, prepare, print_table
 from likewise.verify import verify as verify_run
 
@@ -87,6 +90,29 @@ class Waits(nn.Module):
             os._exit(3) if self.dies else time.sleep(1000)
         rows: Tensor = self.linear(x)
         return rows
+
+
+class Forgets(nn.Module):
+    """Can be saved, but not loaded again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows: Tensor = self.linear(x)
+        return rows
+
+    def _load_from_state_dict(self, *_: object) -> None:
+        raise RuntimeError("another version's")
+
+
+class Narrow(MLP):
+    """In float32, whatever torch's default is, as a file's weights are."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__(inputs, hidden)
+        self.float()
 
 
 def job(**more: Any) -> Job:
@@ -363,7 +389,7 @@ def test_dropout_and_batch_norm_decide_what_is_compared(monkeypatch: pytest.Monk
     assert not linear[2].remark
     normalised = verify_run("simclr", VECTORS, TINY)
     assert "yours is 1, BatchNorm over the whole batch" in normalised[2].remark
-    sharded = verify_run("npid", VECTORS, {**TINY, "bank.sharded": True})
+    sharded = verify_run("npid", VECTORS, {**TINY, "bank.sharded": True, "objective.kind": "softmax"})
     assert sharded[2].impossible.startswith("micro_batches and bank.sharded do not go together yet")
     assert [shared is None for _, shared in trained] == [True, False, False, False]
     groups = [[(name, job.settings.encoder.bn_groups) for name, job in jobs.items()] for jobs, _ in trained]
@@ -400,6 +426,90 @@ def test_the_error_of_an_encoder_is_said(tmp_path: Path) -> None:
     with started(tmp_path / "jobs", {"bad": replace(wide, stop=1, resumes=tmp_path), "good": wide}, limit=60.0) as wait:
         found = wait()
     assert isinstance(found["bad"][0], Unlearned)
-    assert found["bad"][0].refused
+    assert not found["bad"][0].refused
     assert "no checkpoint" in found["bad"][0].reason
     assert isinstance(found["good"][0], Learned)
+
+
+def worked(place: Path, job: Job) -> Unlearned:
+    """What a process that fails leaves, without its start."""
+    (place / "jobs").write_bytes(pickle.dumps({"one": job}))
+    work(str(place), 0, 1)
+    return Unlearned(*torch.load(place / "one 0.pt"))
+
+
+def test_a_run_that_cant_be_resumed_is_broken(
+    learned: Learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = prepare("simclr", VECTORS, {"encoder.centre": False, "encoder.name": "mlp"}, backbone=Forgets())
+    own = Job(settings=plan.settings, items=plan.items, backbone=plan.backbone, total=STEPS + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("likewise.trials.os.kill", lambda *_: None)
+        train_job(replace(own, stop=HALF, killed=tmp_path))
+    resumed = worked(tmp_path, replace(own, resumes=tmp_path))
+    found = compare("resumed ≡ unstopped", [learned], [resumed], resumed_at=HALF)
+    assert found.verdict == "BROKEN"
+    assert "does not fit this run (RuntimeError: another version's)" in found.broken
+
+
+@pytest.mark.parametrize(
+    ("killed", "saved", "reason"),
+    [
+        (Unlearned("can't write the checkpoint", False), True, "can't write the checkpoint"),
+        (Unlearned("a process ended early", False, True), False, "killed before it had written checkpoint.pt"),
+        (None, True, "the process that was to be killed at step 2 was not killed"),
+    ],
+    ids=["failed", "too early", "not at all"],
+)
+def test_without_a_kill_and_a_checkpoint_nothing_is_resumed(
+    killed: Unlearned | None,
+    saved: bool,
+    reason: str,
+    learned: Learned,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @contextmanager
+    def pretended(place: Path, jobs: dict[str, Job], *, limit: float) -> Iterator[Callable[[], Any]]:
+        assert place.name in ("alone", "killed")
+        if place.name == "killed" and saved:
+            (place.parent / "run" / "checkpoint.pt").touch()
+        ended = killed if place.name == "killed" and killed is not None else learned
+        yield lambda: {name: [ended] for name in jobs}
+
+    monkeypatch.setattr(module, "started", pretended)
+    found = module._train(tmp_path, {"own": job()}, job(), None)
+    result = compare("resumed ≡ unstopped", found["own"], found["resumed"], resumed_at=HALF)
+    assert result.verdict == "BROKEN"
+    assert reason in result.broken
+
+
+def test_what_is_refused_before_it_is_built_is_impossible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = prepare("moco", VECTORS, {**TINY, "encoder.bn_groups": 3})
+    monkeypatch.setattr("likewise.processes.size", lambda: 2)
+    three = worked(tmp_path, Job(settings=plan.settings, items=plan.items, total=STEPS + 1))
+    found = compare("2 processes ≡ 1", [], [three])
+    assert found.verdict == "impossible"
+    assert "can't be shared by 2 processes" in found.impossible
+
+
+def test_in_float64_is_all_of_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("likewise.encoders.embedder.MLP", Narrow)
+    values = train_job(job(stop=1)).values
+    assert {value.dtype for value in values.values() if value.is_floating_point()} == {torch.float64}
+    narrow = train_job(job(stop=1, double=False)).values
+    assert {value.dtype for value in narrow.values() if value.is_floating_point()} == {torch.float32}
+
+
+def test_a_methods_auto_is_proved_as_of_many_items_and_a_runs_is_decided(place: Path) -> None:
+    """On 43 items auto would be the exact softmax, whose proof says nothing of NCE and its log Z."""
+    for data in (None, VECTORS):
+        plan = prepare("npid", data, TINY)
+        assert plan.settings.objective.kind == "nce"
+        assert "objective.kind=auto is nce here, as for more than 10,000 items" in plan.notes[-1]
+    asked = prepare("npid", settings={**TINY, "objective.kind": "softmax"})
+    assert asked.settings.objective.kind == "softmax"
+    own = prepare(place / "own", VECTORS, backbone=Wrong())
+    assert own.settings.objective.kind == "softmax"
+    for plan in (asked, prepare("moco", settings=TINY), own):
+        assert not any("auto" in note for note in plan.notes)

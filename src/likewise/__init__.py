@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from likewise import objectives
     from likewise.config import FitSettings
     from likewise.data import Items, open_items
-    from likewise.dictionaries import Fresh, MemoryBank, Queue
+    from likewise.dictionaries import Batch, Fresh, MemoryBank, Proxies, Queue
     from likewise.encoders import Embedder, build_embedder
     from likewise.encoders.momentum import Momentum
+    from likewise.encoders.parts import GradientCache
     from likewise.errors import LikewiseError, LikewiseWarning
     from likewise.evaluation import knn_accuracy, knn_classify
     from likewise.evaluation.protocol import Protocol, evaluate
@@ -31,12 +32,15 @@ _HOME = {
     "FitSettings": "config",
     "Items": "data",
     "open_items": "data",
+    "Batch": "dictionaries",
     "Fresh": "dictionaries",
     "MemoryBank": "dictionaries",
+    "Proxies": "dictionaries",
     "Queue": "dictionaries",
     "Embedder": "encoders",
     "build_embedder": "encoders",
     "Momentum": "encoders.momentum",
+    "GradientCache": "encoders.parts",
     "bn_leak": "leak",
     "gather_rows": "processes",
     "LikewiseError": "errors",
@@ -54,9 +58,11 @@ _HOME = {
 }
 
 __all__ = [
+    "Batch",
     "Embedder",
     "FitSettings",
     "Fresh",
+    "GradientCache",
     "Hit",
     "Index",
     "Items",
@@ -66,6 +72,7 @@ __all__ = [
     "Model",
     "Momentum",
     "Protocol",
+    "Proxies",
     "Queue",
     "Views",
     "bn_leak",

@@ -263,6 +263,8 @@ def _fit(arguments: Namespace) -> int:
         fit(data, out=out, method=settings.method, settings=settings, resume=resume)
     except Interrupted as stop:
         command = shlex.join(["likewise", "fit", data, "--out", out, "--resume"])
+        if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+            command = "the same torchrun command with --resume"
         raise Interrupted(f"{stop} Go on with: {command}") from None
     if _is_first():
         hints = f"likewise evaluate {out} --train DATA; likewise index {out} DATA; likewise report {out}"

@@ -28,6 +28,26 @@ ObjectiveKind = Literal[
     "angular",
     "lifted",
     "histogram",
+    "class-softmax",
+    "l2-softmax",
+    "large-margin",
+    "a-softmax",
+    "normface",
+    "am-softmax",
+    "arcface",
+    "circle-class",
+]
+CLASS_KINDS = (
+    *("class-softmax", "l2-softmax", "large-margin", "a-softmax", "normface", "am-softmax", "arcface", "circle-class"),
+)  # against a proxy of each class
+WITH_MARGIN = (
+    *("unified", "circle", "contrastive", "margin", "triplet", "lifted"),
+    *("large-margin", "a-softmax", "am-softmax", "arcface", "circle-class"),
+)
+WITH_GAMMA = ("unified", "circle", "l2-softmax", "normface", "am-softmax", "arcface", "circle-class")
+JOINED_KINDS = ("angular", "lifted", "histogram")  # their loss joins several rows: nothing to mine
+NegativeKind = Literal[
+    "all", "random", "easy", "inside-margin", "hardest-beyond", "hard", "distance-weighted", "multi-similarity"
 ]
 BANK_KINDS = ("nce", "softmax")  # one positive per query, in a dictionary that knows a row for every item
 EXACT_ITEMS = 10_000  # up to here the exact softmax takes no longer than NCE with the paper's 4096 samples, about
@@ -86,9 +106,11 @@ class EncoderSettings:
             or mlp-bn (SimCLR's code: three linear layers, a BatchNorm after each).
         centre: batch-normalise the head's output before its length is made 1. No paper here has it (SimCLR's code has);
             without it all first embeddings lie in a narrow cone, and a short training hardly leaves it.
+        unit: rows are made unit length in training too. False: objectives see raw rows, as N-pair and A-softmax ask;
+            what is embedded and searched are unit rows all the same.
         dim: length of the embedding; NPID's accuracy stops growing at 128.
         hidden: width of the mlp encoder.
-        head_hidden: width of the mlp heads.
+        head_hidden: width of the mlp heads; 0 is as wide as the backbone's features, as SimCLR's.
         bn_groups: BatchNorm takes its statistics over so many groups of the batch, each by itself; 1 is the whole
             batch, over all processes. MoCo's shuffled BN needs several (8 in its papers' runs, one a GPU).
         weights: a checkpoint or safetensors file to start the backbone from.
@@ -99,6 +121,7 @@ class EncoderSettings:
     stem: Literal["small", "imagenet"] = "small"
     head: Literal["none", "linear", "mlp", "mlp-bn"] = "linear"
     centre: bool = True
+    unit: bool = True
     dim: int = 128
     hidden: int = 512
     head_hidden: int = 512
@@ -116,7 +139,10 @@ class ObjectiveSettings:
             auto: softmax up to 10,000 items, where it is cheap and noise would mostly be the positive again, else nce.
             Over any dictionary but proxies: infonce (MoCo eq. 1, SimCLR), and the pair-level objectives with their
             papers' defaults: unified, circle, supcon, npair, multi-similarity, contrastive, margin, triplet, angular,
-            lifted, histogram.
+            lifted, histogram. Over a proxy of each class (alike=label): class-softmax, l2-softmax, large-margin,
+            a-softmax, normface, am-softmax, arcface, circle-class.
+        margin: m or α of an objective that has one; default: its paper's.
+        gamma: γ of circle and unified, the scale s or α of the class-level ones; default: the paper's.
         scale: multiplies the loss; 2 adds the losses of the two views, as SimCLR's code and MoCo's CIFAR recipe,
             instead of taking their mean.
         temperature: τ; NPID's 0.07 (its CIFAR recipe: 0.1). Smaller pulls harder on the closest negatives.
@@ -129,6 +155,8 @@ class ObjectiveSettings:
     """
 
     kind: ObjectiveKind = "auto"
+    margin: float | None = None
+    gamma: float | None = None
     scale: float = 1.0
     temperature: float = 0.07
     noise: int = 4096
@@ -174,11 +202,60 @@ class BatchSettings:
     """The dictionary that is the batch itself; keys have gradients (end-to-end).
 
     Args:
-        keys: both (every view of every item is a key, as in SimCLR) or second (the items' second views, as in He et
-            al.'s end-to-end comparison).
+        keys: both (every view of every item is a key, as in SimCLR), second (the items' second views, as in He et
+            al.'s end-to-end comparison) or same (one view of each item, query and key: what is alike are other items).
     """
 
-    keys: Literal["both", "second"] = "both"
+    keys: Literal["both", "second", "same"] = "both"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegativeSettings:
+    """Which negatives push, and which positives pull (mining), for objectives that judge an anchor by its row.
+
+    Args:
+        policies: one, or a curriculum of them in turn. all; random (``count``); easy (the furthest); semi-hard in both
+            meanings: inside-margin (all further than the positive, but not by ``margin``) and hardest-beyond (the
+            nearest that is further than the positive); hard (the nearest); distance-weighted (``count``, ``least``,
+            ``most``); multi-similarity (``epsilon``; positives too).
+        at: a curriculum's changes, one fewer than policies: steps, epochs, or shares of active triplets.
+        by: what ``at`` counts: step, epoch or active.
+        positives: all, or the furthest (hard) or nearest (easy) of each anchor.
+        count: negatives drawn for each anchor and positive.
+        margin: α of inside-margin, on squared distances; FaceNet's 0.2.
+        epsilon: ε of multi-similarity; the paper's 0.1.
+        least: distance-weighted takes smaller distances for this; the paper's 0.5.
+        most: distance-weighted draws none further than this; 1.4, beyond which the margin loss is 0.
+    """
+
+    policies: tuple[NegativeKind, ...] = ("all",)
+    at: tuple[float, ...] = ()
+    by: Literal["step", "epoch", "active"] = "step"
+    positives: Literal["all", "hard", "easy"] = "all"
+    count: int = 1
+    margin: float = 0.2
+    epsilon: float = 0.1
+    least: float = 0.5
+    most: float = 1.4
+
+    @property
+    def mines(self) -> bool:
+        """Whether anything is chosen at all."""
+        return self.policies != ("all",) or self.positives != "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSettings:
+    """Which items make a batch.
+
+    Args:
+        kind: instance (every item once an epoch), classes (batch_size / ``per_class`` classes × ``per_class`` items of
+            each) or balanced (every class equally often).
+        per_class: K items of each class; 4, a compromise of 2 (N-pair) and 40 (FaceNet).
+    """
+
+    kind: Literal["instance", "classes", "balanced"] = "instance"
+    per_class: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,11 +309,15 @@ class FitSettings:
     Args:
         method: the named row of the design that gives the defaults; see ``likewise methods``.
         size: side in pixels at which images are cached and trained.
-        labels: auto, none, or a parquet column; labels are only ever used to measure.
+        labels: auto, none, or a parquet column (a folder's labels are the names of its folders). With alike=instance
+            they are only ever used to measure.
         key: parquet column that names the items; default: the image's own path.
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
+        alike: which items are alike: instance (views of one item), label (items of one label, or of any common one),
+            pairs or triplets (those that the file ``relations`` lists, by item id).
+        relations: CSV or parquet file of pairs (a, b, alike) or triplets (anchor, positive, negative).
         dictionary: where the keys come from: bank (a row per item), queue (the newest keys), batch (end-to-end) or
-            proxies (weights of the objective; parametric only).
+            proxies (weights of the objective: parametric, and the class-level ones).
         symmetric: with a queue: each of the two views is a query once, against the key of the other; twice the work.
         epochs: passes over the items.
         batch_size: items per step, over all processes; batches of an epoch differ in size by one at most.
@@ -258,6 +339,8 @@ class FitSettings:
     labels: str = "auto"
     key: str | None = None
     cache: str | None = None
+    alike: Literal["instance", "label", "pairs", "triplets"] = "instance"
+    relations: str | None = None
     views: ViewSettings = field(default_factory=ViewSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
@@ -265,6 +348,8 @@ class FitSettings:
     bank: BankSettings = field(default_factory=BankSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)
     batch: BatchSettings = field(default_factory=BatchSettings)
+    negatives: NegativeSettings = field(default_factory=NegativeSettings)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
     key_encoder: KeyEncoderSettings = field(default_factory=KeyEncoderSettings)
     symmetric: bool = False
     optim: OptimSettings = field(default_factory=OptimSettings)
@@ -281,14 +366,19 @@ class FitSettings:
     tensorboard: bool = False
 
     @property
+    def items_are_keys(self) -> bool:
+        """Whether the batch's items, one view of each, are each other's keys."""
+        return self.dictionary == "batch" and self.batch.keys == "same"
+
+    @property
     def views_per_item(self) -> int:
         """How many views of each item a step sees: the bank's and the proxies' key is not a view of now."""
-        return 2 if self.dictionary in ("queue", "batch") else 1
+        return 2 if self.dictionary in ("queue", "batch") and not self.items_are_keys else 1
 
     @property
     def views_encoded(self) -> int:
         """How many of them are encoded with gradient."""
-        return 2 if self.dictionary == "batch" or self.symmetric else 1
+        return 2 if self.symmetric or (self.dictionary == "batch" and not self.items_are_keys) else 1
 
     @property
     def joint(self) -> bool:
@@ -363,6 +453,8 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
     elif get_origin(kind) is UnionType:
         if value is None or type(value) in options:
             return value
+        if float in options and type(value) is int:
+            return float(value)
     elif kind is float and type(value) in (int, float):
         return float(value)
     elif type(value) is kind:
@@ -381,7 +473,7 @@ def decide(settings: FitSettings, n: int) -> FitSettings:
     if kind == "auto":
         whole_bank = settings.dictionary == "bank" and not settings.bank.samples
         kind = "infonce" if not whole_bank else "softmax" if n <= EXACT_ITEMS else "nce"
-    dictionary = "proxies" if kind == "parametric" else settings.dictionary
+    dictionary = "proxies" if kind == "parametric" or kind in CLASS_KINDS else settings.dictionary
     return replace(settings, dictionary=dictionary, objective=replace(settings.objective, kind=kind))
 
 
@@ -400,6 +492,18 @@ def check(settings: FitSettings) -> FitSettings:
         "objective.log_z_decay": (0 <= s.objective.log_z_decay < 1, s.objective.log_z_decay, "in [0, 1)"),
         "objective.proximal": (0 <= s.objective.proximal < infinite, s.objective.proximal, "0 or more"),
         "objective.scale": (0 < s.objective.scale < infinite, s.objective.scale, "above 0"),
+        "objective.gamma": (s.objective.gamma is None or s.objective.gamma > 0, s.objective.gamma, "above 0"),
+        "negatives.policies": (len(s.negatives.policies) > 0, s.negatives.policies, "at least one"),
+        "negatives.at": (
+            len(s.negatives.at) == len(s.negatives.policies) - 1,
+            s.negatives.at,
+            f"one number for each of the {max(0, len(s.negatives.policies) - 1)} changes of negatives.policies",
+        ),
+        "negatives.count": (s.negatives.count >= 1, s.negatives.count, "at least 1"),
+        "negatives.margin": (0 < s.negatives.margin < 4, s.negatives.margin, "above 0 and below 4"),
+        "negatives.least": (0 < s.negatives.least < s.negatives.most, s.negatives.least, "above 0, below most"),
+        "negatives.most": (s.negatives.most <= 2, s.negatives.most, "at most 2, the largest distance"),
+        "sampler.per_class": (s.sampler.per_class >= 1, s.sampler.per_class, "at least 1"),
         "bank.momentum": (0 <= s.bank.momentum < 1, s.bank.momentum, "in [0, 1)"),
         "bank.samples": (s.bank.samples >= 0, s.bank.samples, "0 (all rows) or more"),
         "queue.size": (s.queue.size >= 1, s.queue.size, "at least 1"),
@@ -412,7 +516,7 @@ def check(settings: FitSettings) -> FitSettings:
         "micro_batches": (1 <= s.micro_batches <= s.batch_size, s.micro_batches, "from 1 to batch_size"),
         "encoder.dim": (e.dim >= 2, e.dim, "at least 2"),
         "encoder.hidden": (e.hidden >= 1, e.hidden, "at least 1"),
-        "encoder.head_hidden": (e.head_hidden >= 1, e.head_hidden, "at least 1"),
+        "encoder.head_hidden": (e.head_hidden >= 0, e.head_hidden, "0 (as wide as the backbone's features) or more"),
         "optim.lr": (0 < o.lr < infinite, o.lr, "above 0"),
         "optim.momentum": (0 <= o.momentum < 1, o.momentum, "in [0, 1)"),
         "optim.nesterov": (not o.nesterov or o.momentum > 0, o.nesterov, "false when optim.momentum is 0"),
@@ -437,12 +541,16 @@ def check(settings: FitSettings) -> FitSettings:
 def refusals(settings: FitSettings) -> Iterator[str]:
     """Why this combination of choices makes no sense: a sentence each; nothing where it does."""
     s, kind, whole_bank = settings, settings.objective.kind, settings.dictionary == "bank" and not settings.bank.samples
+    yield from _refused_relations(s)
+    for name, value, kinds in (("margin", s.objective.margin, WITH_MARGIN), ("gamma", s.objective.gamma, WITH_GAMMA)):
+        if value is not None and kind not in kinds:
+            yield f"objective.kind={kind} has no {name}: leave objective.{name} out, or take {', '.join(kinds)}."
     if kind in BANK_KINDS and not whole_bank:
         yield (
             f"objective.kind={kind} sums over a row for every item, so it needs dictionary=bank with bank.samples=0; "
             f"with {'bank.samples' if s.dictionary == 'bank' else s.dictionary} use objective.kind=infonce."
         )
-    if s.dictionary == "proxies" and kind != "parametric":
+    if s.dictionary == "proxies" and kind != "parametric" and kind not in CLASS_KINDS:
         yield f"dictionary=proxies are the weights of objective.kind=parametric, not of {kind}; choose both or neither."
     if kind == "parametric" and s.dictionary in ("queue", "batch"):
         yield f"objective.kind=parametric has its own keys, a weight per item; with dictionary={s.dictionary}: infonce."
@@ -454,3 +562,36 @@ def refusals(settings: FitSettings) -> Iterator[str]:
         yield "bank.sharded=true needs the exact softmax: objective.kind=softmax with bank.samples=0, or parametric."
     if s.micro_batches > 1 and s.bank.sharded:
         yield "micro_batches and bank.sharded do not go together yet; leave one out."
+
+
+def _refused_relations(s: FitSettings) -> Iterator[str]:
+    """What can't be among alike, relations, sampler and negatives."""
+    kind, listed = s.objective.kind, s.alike in ("pairs", "triplets")
+    if listed and s.relations is None:
+        yield f"alike={s.alike} needs relations=FILE, a CSV or parquet file of {s.alike} by item id."
+    if s.relations is not None and not listed:
+        yield f"relations={s.relations} lists pairs or triplets; say which with alike=pairs or alike=triplets."
+    if listed and not s.items_are_keys:
+        yield f"alike={s.alike} compares the items of a batch: set dictionary=batch and batch.keys=same."
+    if listed and s.sampler.kind != "instance":
+        yield f"alike={s.alike} takes its batches from the file; leave sampler.kind at instance."
+    if s.alike == "label" and s.dictionary == "bank":
+        yield "a memory bank has a row for each item, not for each label: with alike=label use batch, queue or proxies."
+    if s.alike == "label" and kind == "parametric":
+        yield "objective.kind=parametric has a weight for each item; with alike=label use class-softmax."
+    if kind in CLASS_KINDS and s.alike != "label":
+        yield f"objective.kind={kind} has a proxy for each class: set alike=label."
+    if s.alike == "instance" and s.items_are_keys:
+        yield "batch.keys=same leaves an item no other view that is alike to it: use both or second, or alike=label."
+    if s.sampler.kind != "instance" and s.alike != "label":
+        yield f"sampler.kind={s.sampler.kind} composes batches by class: set alike=label."
+    if s.sampler.kind == "classes" and (s.batch_size % s.sampler.per_class or s.batch_size < 2 * s.sampler.per_class):
+        yield (
+            f"batch_size={s.batch_size} is not a number of classes, two at least, times "
+            f"sampler.per_class={s.sampler.per_class}."
+        )
+    if s.negatives.mines and kind in (*CLASS_KINDS, *JOINED_KINDS, *BANK_KINDS, "parametric", "auto"):
+        yield (
+            f"negatives.policies={','.join(s.negatives.policies)} is for an objective that judges an anchor by its row "
+            f"of pairs, such as triplet, margin or circle; objective.kind={kind} does not."
+        )

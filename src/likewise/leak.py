@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise import processes
+from likewise.encoders.parts import Layout, embed_shuffled
 from likewise.errors import LikewiseError
 
 PROBES = 8  # items beside each group; more are sharper (1 finds 0.29 of a noisy leak, 4 0.75, 8 0.84), but dilute it
@@ -94,22 +95,14 @@ def bn_leak(
         )
     if groups < 1 or min(sizes) < groups:
         raise LikewiseError(f"batches of {min(sizes)} rows can't be split into {groups} groups; use larger ones.")
-    orders = [_order(size, generator if shuffle else None).to(first[0].device) for size in sizes]
     few = min(PROBES, sizes[0], sizes[1])
     probe = (first[0][:few] + first[1][:few]) / 2  # blends: none of the items themselves
     devices = [probe.device] if probe.is_cuda else []
-    with torch.random.fork_rng(devices=devices):
-        seen = [_split(batch, groups) for batch in first]
-        queries = _signatures(query_encoder, seen, probe)
-        seen = [_split(batch[order], groups) for batch, order in zip(second, orders, strict=True)]
-        keys = _signatures(key_encoder, seen, probe)
-    homes, targets = [], []
-    for t, order in enumerate(orders):
-        group = torch.repeat_interleave(torch.tensor(processes.shares(len(order), groups))) + t * groups
-        homes.append(group)
-        targets.append(torch.empty_like(group).scatter_(0, order.cpu(), group))
-    home, target = torch.cat(homes), torch.cat(targets)  # (Σ B_t,): where each query and its key were encoded
-    likeness = (queries @ keys.T).cpu()  # (T · G, T · G)
+    queries, keys = _Beside(query_encoder, probe), _Beside(key_encoder, probe)
+    with torch.random.fork_rng(devices=devices):  # (Σ B_t,): where each query and its key were encoded
+        home = torch.cat([queries.homes(batch, groups, None) for batch in first])
+        target = torch.cat([keys.homes(batch, groups, generator if shuffle else None) for batch in second])
+    likeness = (queries.signatures() @ keys.signatures().T).cpu()  # (T · G, T · G)
     guesses, batch = _guesses(likeness), home // groups
     own = torch.arange(len(sizes)).repeat_interleave(groups)
     among_own = _guesses(likeness.masked_fill(own != own.unsqueeze(1), -torch.inf))
@@ -157,24 +150,33 @@ def _above_chance(share: float, choices: int) -> float:
     return (share - 1 / choices) / (1 - 1 / choices)
 
 
-def _order(size: int, generator: torch.Generator | None) -> Tensor:
-    if generator is None:
-        return torch.arange(size)
-    return torch.randperm(size, generator=generator, device=generator.device)
+class _Beside(nn.Module):
+    """Encodes the probe items beside each group of rows that it is given; a row's output is its group's number."""
 
+    def __init__(self, encoder: nn.Module, probe: Tensor) -> None:
+        super().__init__()
+        self.encoder, self.probe, self.embedded = copy.deepcopy(encoder).train(), probe, list[Tensor]()
 
-def _split(batch: Tensor, groups: int) -> tuple[Tensor, ...]:
-    return torch.split(batch, processes.shares(len(batch), groups))
+    def forward(self, group: Tensor) -> Tensor:
+        """(b, ...) -> (b,)."""
+        rows = self.encoder(torch.cat([group, self.probe]))
+        self.embedded.append(rows[len(group) :].flatten())
+        return torch.full((len(group),), len(self.embedded) - 1)
 
+    def homes(self, batch: Tensor, groups: int, generator: torch.Generator | None) -> Tensor:
+        """(B, ...) -> (B,): where each row is encoded, by the training's own code; shuffled if there is a generator."""
+        order = None
+        if generator is not None:
+            order = torch.randperm(len(batch), generator=generator, device=generator.device)
+        layout = Layout(tuple(processes.shares(len(batch), groups)))
+        return embed_shuffled(self, batch, layout, order, keep=False)
 
-def _signatures(encoder: nn.Module, batches: Sequence[Sequence[Tensor]], probe: Tensor) -> Tensor:
-    """(T · G, P · D) unit rows: the probe's embedding beside each group, less the mean; 0 where it is only rounding."""
-    encoder = copy.deepcopy(encoder).train()
-    rows = [encoder(torch.cat([group, probe]))[len(group) :].flatten() for batch in batches for group in batch]
-    embedded = torch.stack(rows)
-    signatures = embedded - embedded.mean(0)
-    rounding = signatures.norm(dim=1, keepdim=True) <= ROUNDING * embedded.norm(dim=1, keepdim=True)
-    return functional.normalize(signatures.masked_fill(rounding, 0), dim=1)
+    def signatures(self) -> Tensor:
+        """(T · G, P · D) unit rows: the probe's embeddings, less their mean; 0 where that is only rounding."""
+        embedded = torch.stack(self.embedded)
+        signatures = embedded - embedded.mean(0)
+        rounding = signatures.norm(dim=1, keepdim=True) <= ROUNDING * embedded.norm(dim=1, keepdim=True)
+        return functional.normalize(signatures.masked_fill(rounding, 0), dim=1)
 
 
 def _guesses(likeness: Tensor) -> Tensor:

@@ -2,8 +2,12 @@
 
 Lightning loops, logs and saves; batches, step, learning rate and state are those of ``likewise.training``: there is no
 accumulating, clipping or precision of Lightning's, and no kNN on the way. See docs/distributed.md.
+
+It serves Trainers of the package ``pytorch_lightning``; of ``lightning`` where ``lightning.pytorch`` is imported first.
 """
 
+import sys
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -11,18 +15,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from likewise import processes
 from likewise.config import FitSettings, check, decide
 from likewise.data import Items
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.model import Model
-from likewise.training.loop import batches, build_sampler
-from likewise.training.run import build_views
+from likewise.training.loop import batches, choose_sampler, refuse_few
+from likewise.training.run import announce, build_views
 from likewise.training.session import Session, build_session, learning_rate
 from likewise.training.step import Seen, train_step
 
 try:
-    from pytorch_lightning import LightningModule
-    from pytorch_lightning.strategies import DDPStrategy
+    if "lightning.pytorch" in sys.modules:  # the caller's; a Trainer takes modules of its own package alone
+        from lightning.pytorch import LightningModule
+        from lightning.pytorch.strategies import DDPStrategy
+    else:
+        from pytorch_lightning import LightningModule
+        from pytorch_lightning.strategies import DDPStrategy
 except ImportError as error:
     raise LikewiseError("likewise.lightning needs Lightning: pip install 'likewise[lightning]'.") from error
 
@@ -45,15 +54,23 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         items: what to learn from; see ``likewise.open_items``.
         backbone: as in ``fit``.
 
-    Raises LikewiseError on settings that no run could use, and, when training starts, on bank.sharded, a precision that
-    Lightning was given, and several processes without SharedSteps.
+    Raises LikewiseError on settings that no run could use, and, when training starts, on too few items, bank.sharded, a
+    precision that Lightning was given, a Trainer that would go on after the last epoch, and several processes without
+    SharedSteps.
     """
 
     def __init__(self, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> None:
         super().__init__()
+        other = sys.modules.get("lightning.pytorch")
+        if other is not None and not isinstance(self, other.LightningModule):
+            said = (
+                "lightning.pytorch was imported after likewise.lightning, whose module is then for Trainers of "
+                "pytorch_lightning alone; take one of these, or import lightning.pytorch first."
+            )
+            warnings.warn(said, LikewiseWarning, stacklevel=2)
         self.automatic_optimization = False
         self.settings = decide(check(settings), len(items))
-        self.items, self.sampler = items, build_sampler(self.settings, len(items))
+        self.items, self.sampler = items, choose_sampler(self.settings, items)
         self.model = Model.untrained(self.settings, items, backbone=backbone)
         self._session: Session | None = None
 
@@ -65,17 +82,26 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         return self._session
 
     def setup(self, stage: str) -> None:
-        """Builds the session where Lightning trains, once the processes have met."""
+        """Builds the session where Lightning trains, once the processes have met; says the pre-flight's advice."""
         if self.settings.bank.sharded:
             raise LikewiseError("bank.sharded is not for Lightning's checkpoints; take likewise fit.")
         if self.trainer.precision != "32-true":
             raise LikewiseError(f"Trainer(precision={self.trainer.precision!r}): set likewise's own precision instead.")
         if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, SharedSteps):
             raise LikewiseError("several processes need Trainer(strategy=likewise.lightning.SharedSteps(), ...).")
+        epochs, total = self.settings.epochs, self.settings.epochs * self.sampler.steps_per_epoch
+        most = (self.trainer.max_epochs, self.trainer.max_steps)  # -1: without end
+        if stage == "fit" and not (0 <= most[0] <= epochs or 0 <= most[1] <= total):
+            raise LikewiseError(
+                f"Trainer(max_epochs={most[0]}, max_steps={most[1]}) would go on after the {epochs} epochs ({total} "
+                f"steps) of the settings; set max_epochs={epochs}, or fewer."
+            )
+        refuse_few(self.settings, len(self.items))
         if self._session is None:
-            total, device = self.settings.epochs * self.sampler.steps_per_epoch, self.trainer.strategy.root_device
+            device = self.trainer.strategy.root_device
             self._session = build_session(self.settings, self.model.embedder, self.items, total, device)
             self._session.train()
+            announce(self.settings, self.items, total, enabled=processes.rank() == 0)
 
     def train_dataloader(self) -> "Epochs":
         """The batches of ``fit``, from the session's step on."""
@@ -96,8 +122,11 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         for group in optimizer.param_groups:
             group["lr"] = rate
         session.optimizer = self.optimizers()  # the same one, which lets Lightning count the steps
-        loss, _ = train_step(session, batch)
-        session.optimizer = optimizer
+        try:
+            with torch.random.fork_rng(devices=[session.device] if session.device.type == "cuda" else []):
+                loss, _ = train_step(session, batch)
+        finally:
+            session.optimizer = optimizer
         self.log_dict({"loss": loss, "lr": rate}, prog_bar=True, batch_size=len(batch.ids))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

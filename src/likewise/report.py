@@ -14,13 +14,15 @@ from torch import Tensor
 
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.evaluation import Score, top_k
+from likewise.evaluation import Retrieval, Score, retrieval, top_k
 from likewise.evaluation.protocol import table
+from likewise.evaluation.zero_shot import FILE, retrieval_table
 from likewise.files import atomic_write
 from likewise.model import Model, load
 from likewise.training.monitors import read_metrics
 
 QUERIES, NEIGHBOURS, MAP_ITEMS = 10, 10, 2000
+WRONG_QUERIES, WRONG_PAIRS = 1000, 10  # looked up among all, shown of each sort
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733;background:#fff}
@@ -30,7 +32,8 @@ th:first-child,td:first-child{text-align:left}
 .row{display:flex;gap:4px;align-items:end;margin:.4rem 0;overflow-x:auto}
 figure{margin:0;text-align:center;font-size:.7rem}
 figure img{width:64px;height:64px;image-rendering:pixelated;border-radius:4px}.query img{outline:3px solid #0a66c2}
-.query{margin-right:14px}.note{color:#5a6875;font-size:.9rem}details pre{background:#f5f7f9;padding:1rem;overflow:auto}
+.query{margin-right:14px}.pairs{display:flex;flex-wrap:wrap;gap:10px 26px}.pairs .query{margin-right:6px}
+.note{color:#5a6875;font-size:.9rem}details pre{background:#f5f7f9;padding:1rem;overflow:auto}
 img.wide{max-width:100%}figcaption{max-width:64px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 """
 
@@ -62,6 +65,7 @@ def write_report(
         "<h2>How good it is</h2>" + _table(run),
         "<h2>Learning curves</h2>" + _curves(run),
         "<h2>Nearest neighbours</h2>" + _neighbours(items, rows),
+        "<h2>Pairs it gets most wrong</h2>" + _wrong(items, rows),
         "<h2>Map</h2>" + _map(items, rows),
         "<h2>Every setting</h2><details><summary>config.yaml</summary><pre>"
         + html.escape((run / "config.yaml").read_text())
@@ -112,27 +116,43 @@ def _online(metrics: Sequence[dict[str, float | str]]) -> str:
 
 
 def _table(run: Path) -> str:
+    text = ""
     path = run / "evaluation.json"
-    if not path.exists():
+    if path.exists():
+        scores = _scores(path)
+        note = "mean ± standard deviation over draws of the labels. Neighbours vote with weight exp(s/τ)."
+        text += _drawn(*table(scores), note, scores)
+    path = run / FILE
+    if path.exists():
+        scores = _scores(path)
+        note = (
+            "± over seeds of k-means, or the standard error over folds. Every number is of items looked up by cosine."
+        )
+        text += _drawn(*retrieval_table(scores), note, scores)
+    if not text:
         return '<p class="note">Not measured yet: <code>likewise evaluate RUN --train A --test B</code>.</p>'
-    raw = _read(path)
-    scores = [
+    return text
+
+
+def _scores(path: Path) -> list[Score]:
+    return [
         Score(
             name=s["name"],
             value=float("nan") if s["value"] is None else s["value"],
             std=s["std"],
             protocol=s["protocol"],
         )
-        for s in raw
+        for s in _read(path)
     ]
-    header, rows = table(scores)
+
+
+def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, scores: Sequence[Score]) -> str:
     text = "<table><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in header) + "</tr>"
     for row in rows:
         text += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
     protocols = "\n".join(f"{score.name}: {json.dumps(dict(score.protocol), ensure_ascii=False)}" for score in scores)
     return (
-        f"{text}</table><p class='note'>mean ± standard deviation over draws of the labels. "
-        f"Neighbours vote with weight exp(s/τ).</p><details><summary>Protocol of every number</summary>"
+        f"{text}</table><p class='note'>{note}</p><details><summary>Protocol of every number</summary>"
         f"<pre>{html.escape(protocols)}</pre></details>"
     )
 
@@ -167,6 +187,49 @@ def _neighbours(items: Items, rows: Tensor) -> str:
         cells += "".join(_thumbnail(items, r, f"{s:.2f}", "") for s, r in zip(row_scores, row, strict=True) if r >= 0)
         text += f'<div class="row">{cells}</div>'
     return text
+
+
+def _wrong(items: Items, rows: Tensor) -> str:
+    """Neighbours of different labels, and items of one label that are far apart. At most 1,000 items are looked up."""
+    if items.labels is None:
+        return '<p class="note">The items have no labels, so nothing says which pairs are wrong.</p>'
+    labels = torch.from_numpy(np.asarray(items.labels))
+    known = (labels.reshape(len(items), -1) >= 0).any(1).nonzero().squeeze(1)
+    some = known[torch.linspace(0, len(known) - 1, min(WRONG_QUERIES, len(known))).long()]
+    try:
+        found = retrieval(
+            rows[some], labels[some], rows[known], labels[known], query_ids=some, gallery_ids=known, worst=WRONG_PAIRS
+        )
+    except LikewiseError:  # nothing but labels of one item, or none at all
+        return '<p class="note">No label has two items, so nothing says which pairs are wrong.</p>'
+    text = f"<p class='note'>{len(some):,} items looked up among {len(known):,}. {_weakest(items, found)}</p>"
+    for title, pairs in (
+        ("Different labels, nearest to each other", found.nearest_different),
+        ("The same label, furthest apart", found.furthest_same),
+    ):
+        shown = "".join(_pair(items, int(some[one]), int(known[two]), score) for one, two, score in pairs)
+        text += f"<h3>{title}</h3>" + (f'<div class="pairs">{shown}</div>' if pairs else '<p class="note">None.</p>')
+    return text
+
+
+def _weakest(items: Items, found: Retrieval) -> str:
+    worst = found.worst_class
+    name = html.escape(items.label_names[worst.label])
+    return f"MAP@R {found.map_at_r:.1%}; of the weakest label, <b>{name}</b>, {worst.map_at_r:.1%}."
+
+
+def _pair(items: Items, query: int, other: int, score: float) -> str:
+    """The item looked up, framed, and the one it was compared with, with the cosine: pictures, or names of vectors."""
+    one, two = _label(items, query), _label(items, other)
+    if items.kind == "images":
+        cells = _thumbnail(items, query, one, "query") + _thumbnail(items, other, f"{score:.2f} {two}", "")
+        return f'<div class="row">{cells}</div>'
+    return f"<div>{html.escape(f'{items.ids[query]} ({one}) and {items.ids[other]} ({two}): {score:.2f}')}</div>"
+
+
+def _label(items: Items, row: int) -> str:
+    assert items.labels is not None
+    return ", ".join(items.label_names[number] for number in np.atleast_1d(items.labels[row]) if number >= 0)
 
 
 def _thumbnail(items: Items, row: int, caption: str, kind: str) -> str:

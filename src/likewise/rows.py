@@ -190,6 +190,60 @@ def _zero_uncounted(losses: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(counted, losses, 0.0), counted
 
 
+class _Ruled(torch.autograd.Function):
+    """A rule on similarities at hand. Rows do not mix, so that the derivatives taken ahead serve any upstream."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, rule: Rule, positive: Tensor, negative: Tensor, *similarities_and_inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        wanted = ctx.needs_input_grad[3:]  # type: ignore[attr-defined]
+        given = [x.detach().requires_grad_(need) for x, need in zip(similarities_and_inputs, wanted, strict=True)]
+        sought = [x for x in given if x.requires_grad]
+        with torch.enable_grad():
+            losses, counted = _zero_uncounted(*rule(given[0], positive, given[1], negative, *given[2:]))
+            slopes = list[Tensor | None]()
+            if sought and losses.requires_grad:
+                slopes = list(torch.autograd.grad(losses.sum(), sought, allow_unused=True))
+        found = iter(slopes)
+        ctx.save_for_backward(*(next(found, None) if need else None for need in wanted))  # type: ignore[arg-type]
+        ctx.mark_non_differentiable(counted)
+        return losses.detach(), counted
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        slopes = ctx.saved_tensors  # type: ignore[attr-defined]
+        return (
+            None,
+            None,
+            None,
+            *(None if slope is None else slope * upstream.reshape(-1, *[1] * (slope.ndim - 1)) for slope in slopes),
+        )
+
+
+def ruled_losses(
+    rule: Rule, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, row_inputs: Sequence[Tensor] = ()
+) -> tuple[Tensor, Tensor]:
+    """A rule on the similarities of R rows that are at hand: the losses, with their gradient, and whether they count.
+
+    Equals the rule itself, its naive twin, whose backward runs once.
+
+    Args:
+        rule: see the module.
+        s_p: (R, P).
+        positive: (R, P) bool.
+        s_n: (R, K).
+        negative: (R, K) bool.
+        row_inputs: tensors of R rows each.
+
+    Returns:
+        (R,) and (R,) bool; a row that does not count has loss 0.
+    """
+    losses, counted = _Ruled.apply(rule, positive, negative, s_p, s_n, *row_inputs)  # type: ignore[no-untyped-call]
+    return losses, counted
+
+
 def tile_rows_for(keys: int) -> int:
     """Rows of a tile of similarities with so many keys."""
     return max(LEAST_ROWS, TILE_FLOATS // keys)

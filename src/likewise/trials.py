@@ -26,7 +26,7 @@ from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.model import Model
 from likewise.training.checkpoint import load_run, save_run
-from likewise.training.loop import batches, build_sampler
+from likewise.training.loop import batches, choose_sampler, refuse_few
 from likewise.training.run import build_views
 from likewise.training.session import Session, build_session, learning_rate
 from likewise.training.step import train_step
@@ -70,10 +70,18 @@ class Learned(NamedTuple):
 
 
 class Unlearned(NamedTuple):
-    """A job that came to nothing, and why; ``refused`` when likewise itself said so."""
+    """A job that came to nothing, and why.
+
+    ``refused``: likewise would not build such a run. ``killed``: the process ended by SIGKILL, in time.
+    """
 
     reason: str
     refused: bool
+    killed: bool = False
+
+
+class Refused(LikewiseError):
+    """A run that likewise refuses to build; what fails once it is loaded, trains or saves is broken instead."""
 
 
 Running = subprocess.Popen[bytes]
@@ -83,18 +91,14 @@ Results = dict[str, list[Learned | Unlearned]]
 def train_job(job: Job) -> Learned:
     """Runs the job in this process, on the CPU; torch's default type and random numbers are then as before."""
     with _floats(torch.float64 if job.double else torch.float32), torch.random.fork_rng(devices=[]):
-        backbone = deepcopy(job.backbone)
-        if backbone is not None and job.double:
-            backbone = backbone.double()
-        model = Model.untrained(job.settings, job.items, backbone=backbone)
-        session = build_session(job.settings, model.embedder, job.items, job.total, torch.device("cpu"))
+        model, session = _built(job)
         if job.resumes is not None:
             load_run(job.resumes, session)
         if job.jolted:
             _jolt(session)
         session.train()
         losses, hashes = [], []
-        for batch in batches(job.items, build_sampler(job.settings, len(job.items)), build_views(model), session):
+        for batch in batches(job.items, choose_sampler(job.settings, job.items), build_views(model), session):
             if session.step == job.stop + (job.killed is not None):
                 break
             for group in session.optimizer.param_groups:
@@ -107,6 +111,20 @@ def train_job(job: Job) -> Learned:
         if job.killed is not None:
             os.kill(os.getpid(), signal.SIGKILL)
         return Learned({"loss": torch.stack(losses), **all_learned(session)}, hashes)
+
+
+def _built(job: Job) -> tuple[Model, Session]:
+    """The run before its first step. Raises Refused where likewise says that there is no such run."""
+    try:
+        refuse_few(job.settings, len(job.items))
+        with _floats(torch.float32):  # what a backbone from elsewhere is made in
+            model = Model.untrained(job.settings, job.items, backbone=deepcopy(job.backbone))
+        if job.double:
+            model.embedder.double()
+        session = build_session(job.settings, model.embedder, job.items, job.total, torch.device("cpu"))
+    except LikewiseError as error:
+        raise Refused(str(error)) from error
+    return model, session
 
 
 def all_learned(session: Session) -> dict[str, Tensor]:
@@ -184,7 +202,8 @@ def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: floa
     def wait() -> Results:
         in_time = _wait(running, deadline)
         late = "" if in_time else f"no end within {limit:.0f} s: the processes wait for each other, or are very slow"
-        return {name: [_result(place, name, rank, late) for rank in range(count)] for name in jobs}
+        codes = [process.returncode for process in running]
+        return {name: [_result(place, name, rank, late, code) for rank, code in enumerate(codes)] for name in jobs}
 
     try:
         for rank in range(count):
@@ -217,13 +236,14 @@ def _kill(running: Sequence[Running]) -> None:
         process.wait()
 
 
-def _result(place: Path, name: str, rank: int, late: str) -> Learned | Unlearned:
+def _result(place: Path, name: str, rank: int, late: str, code: int) -> Learned | Unlearned:
     path = place / f"{name} {rank}.pt"
     if path.exists():
         found = torch.load(path, weights_only=True)
         return Unlearned(*found) if isinstance(found[0], str) else Learned(*found)
     lines = (place / f"said {rank}").read_text(errors="replace").strip().splitlines()
-    return Unlearned(late or f"a process ended early: {lines[-1] if lines else 'it said nothing'}", False)
+    reason = late or f"a process ended early: {lines[-1] if lines else 'it said nothing'}"
+    return Unlearned(reason, False, code == -signal.SIGKILL and not late)
 
 
 def work(folder: str, rank: int, count: int) -> None:
@@ -241,9 +261,9 @@ def work(folder: str, rank: int, count: int) -> None:
             with atomic_write(path) as file:
                 torch.save(tuple(learned), file)
         except Exception as error:  # of anyone's encoder
-            refused = isinstance(error, LikewiseError)
             first_line = next(iter(str(error).splitlines()), "")
-            torch.save((str(error) if refused else f"{type(error).__name__}: {first_line}", refused), path)
+            said = str(error) if isinstance(error, LikewiseError) else f"{type(error).__name__}: {first_line}"
+            torch.save((said, isinstance(error, Refused)), path)
             if count > 1:
                 sys.exit(1)  # the others are at another place now
     if count > 1:

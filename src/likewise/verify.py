@@ -23,23 +23,28 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.config import FitSettings, check, closest, decide, flatten, settings_from
+from likewise.config import EXACT_ITEMS, FitSettings, check, closest, decide, flatten, settings_from
 from likewise.data import Items, open_items
 from likewise.encoders.parts import normalises_batches
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.model import NAME as MODEL
 from likewise.model import Model
-from likewise.training.loop import build_sampler
+from likewise.training.checkpoint import CHECKPOINT
+from likewise.training.loop import choose_sampler
 from likewise.training.run import CONFIG, read_config
 from likewise.trials import STEPS, Job, Learned, Results, Unlearned, started
 
 HALF = 2  # of STEPS: after it the run is killed
 ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
 LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # encoders of so many weights or more: batches of 8, 7 and 7
-LEAST = 8  # items
+LEAST, LABELS = 8, 8  # items, and labels
 ROUNDING, MOST = 1e-9, 1e-5  # of float64 sums in another order; and what no magnified rounding may pass
 MAGNIFIED = 10.0  # times what changing last bits does, and still rounding
+OF_MANY = (
+    f"objective.kind=auto is nce here, as for more than {EXACT_ITEMS:,} items; --set objective.kind=softmax proves the "
+    "exact softmax of fewer."
+)
 LIMIT = 300.0  # seconds; processes that wait for each other longer wait for ever
 KINDS = ("loss", "gradients", "weights", "dictionary")
 
@@ -146,16 +151,25 @@ def prepare(
     if "method" in (settings or {}):
         raise LikewiseError("the method is what is verified: name it instead of setting it.")
     asked = settings_from(settings or {}, read_config(run) if is_run else METHODS[name].settings)
+    if asked.alike in ("pairs", "triplets"):
+        raise LikewiseError(
+            f"verify makes up few items, which the {asked.alike} of {asked.relations} do not join; verify the same "
+            "settings with alike=label."
+        )
     items, note = _items(asked, data, run if is_run else None)
     if len(items) < LEAST:
         raise LikewiseError(f"{items.source} holds {len(items)} usable items; to verify takes at least {LEAST}.")
-    return _made_small(check(decide(asked, len(items))), items, note, backbone)
+    decided = decide(asked, len(items) if is_run else max(len(items), EXACT_ITEMS + 1))
+    plan = _made_small(check(decided), items, note, backbone)
+    if asked.objective.kind == "auto" and decided.objective.kind == "nce" and not is_run:
+        return replace(plan, notes=(*plan.notes, OF_MANY))
+    return plan
 
 
 def prove(plan: Plan) -> list[Comparison]:
     """The comparisons of a plan, each side trained in fresh processes."""
     s, model = plan.settings, Model.untrained(plan.settings, plan.items, backbone=deepcopy(plan.backbone))
-    total = s.epochs * build_sampler(s, len(plan.items)).steps_per_epoch
+    total = s.epochs * choose_sampler(s, plan.items).steps_per_epoch
     one = Job(settings=replace(s, precision="fp32"), items=plan.items, backbone=plan.backbone, total=total)
     own = replace(one, settings=s, double=False)  # the run's own precision
     jobs = {"one": one, "own": own}
@@ -198,13 +212,25 @@ def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None) -
         started(place / "alone", jobs, limit=LIMIT) as alone,
         started(place / "killed", {"own": replace(own, stop=HALF, killed=checkpoint)}, limit=LIMIT) as killed,
     ):
-        killed()
-        with started(place / "resumed", {"own": replace(own, resumes=checkpoint)}, limit=LIMIT) as resumed:
-            learned = alone() | {"resumed": resumed()["own"], "shared": []}
+        broken = _not_killed(killed()["own"][0], checkpoint / CHECKPOINT)
+        if broken is None:
+            with started(place / "resumed", {"own": replace(own, resumes=checkpoint)}, limit=LIMIT) as resumed:
+                found = resumed()["own"]
+        learned = alone() | {"resumed": [broken] if broken is not None else found, "shared": []}
     if shared is not None:
         with started(place / "shared", {"one": shared}, count=2, limit=LIMIT) as two:
             learned["shared"] = two()["one"]
     return learned
+
+
+def _not_killed(ended: Learned | Unlearned, checkpoint: Path) -> Unlearned | None:
+    """Why the process that was to be killed after its checkpoint left nothing to resume; None where it did."""
+    if isinstance(ended, Unlearned) and not ended.killed:
+        return ended
+    if isinstance(ended, Learned) or not checkpoint.exists():
+        how = "was not killed" if isinstance(ended, Learned) else f"was killed before it had written {checkpoint.name}"
+        return Unlearned(f"the process that was to be killed at step {HALF} {how}", False)
+    return None
 
 
 def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> int:
@@ -383,6 +409,9 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
     count, batch, side = (FEW, SMALL_BATCH, SMALL_SIDE) if large else (ITEMS, BATCH, SIDE)
     items = items.select(np.arange(min(count, len(items))))
     items = replace(items, values=np.array(items.values), labels=None)
+    if asked.alike == "label":  # the first items of a folder may all have one label
+        items = replace(items, labels=np.arange(len(items)) % LABELS, label_names=tuple(map(str, range(LABELS))))
+        note += f" Their labels are made-up, {LABELS} in turn."
     batch = min(asked.batch_size, batch, len(items))
     groups, micro = (_few_groups(number) for number in (asked.encoder.bn_groups, asked.micro_batches))
     small = replace(
@@ -391,13 +420,15 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
         micro_batches=min(micro, batch // 2),
         encoder=replace(asked.encoder, bn_groups=min(groups, batch // 2)),
     )
+    if small.sampler.kind == "classes":
+        small = replace(small, batch_size=batch - batch % 4, sampler=replace(asked.sampler, per_class=4))
     if small.dictionary == "queue":  # so that it wraps around
         small = replace(small, queue=replace(asked.queue, size=min(asked.queue.size, 2 * batch + 1)))
     if small.dictionary == "bank":
         small = replace(small, bank=replace(asked.bank, samples=min(asked.bank.samples, 16)))
     if small.objective.kind == "nce":
         small = replace(small, objective=replace(asked.objective, noise=min(asked.objective.noise, 24)))
-    small = replace(small, epochs=-(-STEPS // build_sampler(small, len(items)).steps_per_epoch))
+    small = replace(small, epochs=-(-STEPS // choose_sampler(small, items).steps_per_epoch))
     if items.kind == "images" and small.size > side:
         try:
             smaller = replace(small, size=side)

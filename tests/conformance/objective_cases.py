@@ -12,6 +12,8 @@ from objective_oracles import Oracle, a_positive, each_anchor, either
 from torch import Tensor, nn
 from torch.nn import functional
 
+from likewise.negatives import All, Easy, Hard, HardestBeyond, InsideMargin, Policy, Positives
+from likewise.negatives import MultiSimilarity as HardPairs
 from likewise.objectives.class_level import (
     AMSoftmax,
     ArcFace,
@@ -24,7 +26,16 @@ from likewise.objectives.class_level import (
 )
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
 from likewise.objectives.instance import NCE, NoiseDraw, NonParametricSoftmax, ParametricSoftmax
-from likewise.objectives.pair import Circle, InfoNCE, MultiSimilarity, NPair, SupCon, UnifiedPairSimilarity
+from likewise.objectives.mined import Mined
+from likewise.objectives.pair import (
+    Circle,
+    InfoNCE,
+    MultiSimilarity,
+    NPair,
+    PairObjective,
+    SupCon,
+    UnifiedPairSimilarity,
+)
 from likewise.objectives.reduction import How
 from likewise.objectives.sampled import NegativeSampling, Noise, SampledSoftmax
 from likewise.objectives.tuples import Angular, Histogram, LiftedStructure
@@ -68,6 +79,7 @@ class Case:
         whole_batch: the loss is one number of the batch; only "mean" is there.
         against: "batch" (or keys, or a gathered batch), "proxies" (of its own, or keys instead), or "bank" (keys only).
         constant_keys: no gradient reaches the keys.
+        able: the oracle that says which anchors could have counted, where mining leaves some out; None: those that did.
         skips: property → why this case does not take it.
     """
 
@@ -79,6 +91,7 @@ class Case:
     whole_batch: bool = False
     against: str = "batch"
     constant_keys: bool = False
+    able: Oracle | None = None
     skips: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -325,6 +338,66 @@ def tuple_cases() -> list[Case]:
     ]
 
 
+PICKED = {
+    "tiled_rows": "a pick has no rule of rows: tested by test_small_tiles",
+    "compiled": "how many pairs are picked depends on their values, which no graph can say beforehand",
+}
+
+
+def mined_case(
+    name: str,
+    objective: Callable[[], PairObjective],
+    policy: Policy,
+    oracle: Oracle,
+    positives: Positives = "all",
+    skips: Mapping[str, str] = PICKED,
+) -> Case:
+    """Mining; those of its anchors that have a positive and a negative could have counted."""
+
+    def make(how: How = "mean") -> nn.Module:
+        return Mined(objective(), negatives=policy, positives=positives, reduction=how)
+
+    return Case(f"Mined-{name}", make, oracle, able=each_anchor(lambda q, P, N: q.sum()), skips=skips)
+
+
+def mined_cases() -> list[Case]:
+    """Policies of negatives, each with another objective."""
+    triplet = oracles.triplet(0.3, oracles.squared_distance, False, "sum")
+    unified = oracles.unified(12.0, 0.3)
+    return [
+        mined_case("hard", lambda: Triplet(margin=0.3), Hard(), oracles.mined(oracles.nearest, triplet)),
+        mined_case(
+            "batch-hard", lambda: Triplet(margin=0.3), Hard(), oracles.mined(oracles.nearest, triplet, "hard"), "hard"
+        ),
+        mined_case(
+            "easy-positive",
+            lambda: UnifiedPairSimilarity(gamma=12.0, margin=0.3),
+            Hard(),
+            oracles.mined(oracles.nearest, unified, "easy"),
+            "easy",
+        ),
+        mined_case("easy", lambda: NPair(penalty=0.0), Easy(), oracles.mined(oracles.furthest, oracles.n_pair(0.0))),
+        mined_case(
+            "beyond", lambda: Triplet(margin=0.3), HardestBeyond(), oracles.mined(oracles.nearest_beyond, triplet)
+        ),
+        mined_case(
+            "inside",
+            lambda: Triplet(margin=0.3),
+            InsideMargin(0.3),
+            oracles.mined(oracles.inside(0.3), oracles.triplet(0.3, oracles.squared_distance, False, "active")),
+            skips={},
+        ),
+        mined_case("all", lambda: UnifiedPairSimilarity(gamma=12.0, margin=0.3), All(), each_anchor(unified), skips={}),
+        mined_case(
+            "hard-pairs",
+            lambda: InfoNCE(temperature=0.2),
+            HardPairs(0.1),
+            oracles.row_mined(oracles.info_nce_each(0.2), 0.1),
+            skips={},
+        ),
+    ]
+
+
 NO_RULE = {"tiled_rows": "no rule of rows: tested by test_small_tiles"}
 OF_PROXIES = NO_RULE | {
     "keys": "a class has one proxy: several keys of an id are refused; see test_bank",
@@ -525,4 +598,4 @@ def bank_cases() -> list[Case]:
     ]
 
 
-CASES = [*pair_cases(), *hinge_cases(), *tuple_cases(), *class_cases(), *bank_cases()]
+CASES = [*pair_cases(), *hinge_cases(), *tuple_cases(), *mined_cases(), *class_cases(), *bank_cases()]

@@ -243,6 +243,87 @@ def margin_based(alpha: float, nu: float, pairs: str) -> Oracle:
     return oracle
 
 
+# Mining
+
+
+Choose = Callable[[Tensor, Tensor, Vectors], list[Tensor]]  # anchor, positive, negatives → the negatives that push
+
+
+def mined(choose: Choose, formula: Formula, positives: str = "all", pairs: str = "active") -> Oracle:
+    """A formula of every anchor and positive alone, with the negatives that are chosen for them; their mean."""
+
+    def oracle(
+        queries: Tensor,
+        ids: Tensor,
+        keys: Tensor | None,
+        key_ids: Tensor | None,
+        own: Tensor | None,
+        parameters: Parameters,
+    ) -> Verdict:
+        there = (queries if keys is None else keys).unbind(0)
+        losses, counted = [], []
+        for q, (p, n) in zip(queries.unbind(0), pairs_of(len(queries), ids, keys, key_ids, own), strict=True):
+            P, N = [there[j] for j in p], [there[j] for j in n]
+            if P and positives != "all":
+                furthest_first = sorted(P, key=lambda x: float(dot(q, x)))
+                P = furthest_first[:1] if positives == "hard" else furthest_first[-1:]
+            chosen = [(x, choose(q, x, N)) for x in P]
+            terms = [formula(q, [x], kept) for x, kept in chosen if kept]
+            counted.append(bool(terms))
+            losses.append(gathered(terms, pairs) + 0 * q.sum())
+        return losses, counted
+
+    return oracle
+
+
+def nearest(q: Tensor, p: Tensor, N: Vectors) -> list[Tensor]:
+    """Hermans et al. 2017: batch-hard."""
+    return [max(N, key=lambda n: float(dot(q, n)))] if N else []
+
+
+def furthest(q: Tensor, p: Tensor, N: Vectors) -> list[Tensor]:
+    return [min(N, key=lambda n: float(dot(q, n)))] if N else []
+
+
+def nearest_beyond(q: Tensor, p: Tensor, N: Vectors) -> list[Tensor]:
+    """Schroff et al. 2015, eq. 4, and of those the nearest."""
+    return nearest(q, p, [n for n in N if squared_distance(q, n) > squared_distance(q, p)])
+
+
+def inside(margin: float) -> Choose:
+    """Schroff et al. 2015, §3.2: further than the positive, but not by the margin."""
+
+    def choose(q: Tensor, p: Tensor, N: Vectors) -> list[Tensor]:
+        near = squared_distance(q, p)
+        return [n for n in N if near < squared_distance(q, n) < near + margin]
+
+    return choose
+
+
+def row_mined(formula: Formula, epsilon: float) -> Oracle:
+    """Wang et al. 2019, eqs. 11 and 12, before any formula of an anchor's row."""
+
+    def oracle(
+        queries: Tensor,
+        ids: Tensor,
+        keys: Tensor | None,
+        key_ids: Tensor | None,
+        own: Tensor | None,
+        parameters: Parameters,
+    ) -> Verdict:
+        there = (queries if keys is None else keys).unbind(0)
+        losses, counted = [], []
+        for q, (p, n) in zip(queries.unbind(0), pairs_of(len(queries), ids, keys, key_ids, own), strict=True):
+            kept_n = [j for j in n if p and dot(q, there[j]) > min(dot(q, there[i]) for i in p) - epsilon]
+            kept_p = [i for i in p if n and dot(q, there[i]) < max(dot(q, there[j]) for j in n) + epsilon]
+            counted.append(both(kept_p, kept_n))
+            P, N = [there[i] for i in kept_p], [there[j] for j in kept_n]
+            losses.append(formula(q, P, N) if counted[-1] else 0 * q.sum())
+        return losses, counted
+
+    return oracle
+
+
 # Class level: one proxy a class, every other proxy a negative
 
 

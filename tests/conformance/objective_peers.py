@@ -10,8 +10,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from likewise.negatives import Hard, InsideMargin
+from likewise.negatives import MultiSimilarity as HardPairs
 from likewise.objectives.class_level import AMSoftmax, ArcFace, ASoftmax, LargeMarginSoftmax, NormFace
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
+from likewise.objectives.mined import Mined
 from likewise.objectives.pair import Circle, InfoNCE, MultiSimilarity, NPair, SupCon
 from likewise.objectives.tuples import Angular, Histogram, LiftedStructure
 
@@ -102,6 +105,35 @@ def triplet_soft(z: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         0.3, smooth_loss=True, distance=distances.LpDistance(power=2), reducer=reducers.MeanReducer()
     )
     return Triplet(margin=0.3, soft=True)(z, ids), theirs(z, ids)
+
+
+def batch_hard(z: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    from pytorch_metric_learning import distances, losses, miners, reducers
+
+    apart = distances.LpDistance(power=2)
+    loss = losses.TripletMarginLoss(0.3, distance=apart, reducer=reducers.SumReducer())
+    ours = Mined(Triplet(margin=0.3), negatives=Hard(), positives="hard", reduction="sum")
+    return ours(z, ids), loss(z, ids, miners.BatchHardMiner(distance=apart)(z, ids))
+
+
+def inside_margin(z: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The peer's "semihard" triplets, added up."""
+    from pytorch_metric_learning import distances, losses, miners, reducers
+
+    apart = distances.LpDistance(power=2)
+    loss = losses.TripletMarginLoss(0.3, distance=apart, reducer=reducers.SumReducer())
+    miner = miners.TripletMarginMiner(0.3, "semihard", distance=apart)
+    ours = Mined(Triplet(margin=0.3, pairs="sum"), negatives=InsideMargin(0.3), pairs="sum", reduction="sum")
+    return ours(z, ids), loss(z, ids, miner(z, ids))
+
+
+def hard_pairs(z: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The peer's miner before another loss than its own."""
+    from pytorch_metric_learning import losses, miners, reducers
+
+    ours = Mined(Circle(gamma=16.0, margin=0.3), negatives=HardPairs(0.1))
+    loss = losses.CircleLoss(0.3, 16.0, reducer=reducers.AvgNonZeroReducer())
+    return ours(z, ids), loss(z, ids, miners.MultiSimilarityMiner(0.1)(z, ids))
 
 
 def by_anchor(loss: torch.nn.Module, z: Tensor, ids: Tensor) -> Tensor:
@@ -207,6 +239,9 @@ PEERS: dict[str, Peer] = {
     "Triplet-sum": triplet_sum,
     "Triplet-soft": triplet_soft,
     "Margin": margin,
+    "Mined-batch-hard": batch_hard,
+    "Mined-inside": inside_margin,
+    "Mined-hard-pairs": hard_pairs,
     "Angular": angular,
     "LiftedStructure": lifted,
     "LiftedStructure-generalised": generalised_lifted,
@@ -223,6 +258,11 @@ NO_PEER: dict[str, str] = {
     "Contrastive-active": "AvgNonZeroReducer divides by the active pairs of the batch, ours by those of each anchor",
     "Margin-classes": "MarginLoss adds up over triplets, which weighs pairs by the other side's number",
     "Margin-fixed-sum": "MarginLoss adds up over triplets, which weighs pairs by the other side's number",
+    "Mined-hard": "BatchEasyHardMiner takes one positive of an anchor with its hardest negative, or all with all",
+    "Mined-easy": "as Mined-hard",
+    "Mined-beyond": "as Mined-hard; its semihard is of the one positive",
+    "Mined-easy-positive": "there is no unified loss",
+    "Mined-all": "there is no unified loss",
     "Softmax": "there is no plain softmax: NormalizedSoftmaxLoss scales the proxies to length 1",
     "Softmax-bias": "there is no plain softmax",
     "L2Softmax": "NormalizedSoftmaxLoss scales the proxies too",

@@ -2,10 +2,24 @@
 
 from pathlib import Path
 
-from likewise.data.items import Items, Pixels, Skipped, describe, write_skipped
+from likewise.data.items import Items, Pixels, Skipped, describe, encode_label_sets, encode_labels, write_skipped
+from likewise.data.relations import Pairs, Triplets, read_pairs, read_triplets
 from likewise.errors import LikewiseError
 
-__all__ = ["Items", "Skipped", "describe", "open_items", "read_image", "write_skipped"]
+__all__ = [
+    "Items",
+    "Pairs",
+    "Skipped",
+    "Triplets",
+    "describe",
+    "encode_label_sets",
+    "encode_labels",
+    "open_items",
+    "read_image",
+    "read_pairs",
+    "read_triplets",
+    "write_skipped",
+]
 
 
 def open_items(
@@ -40,7 +54,9 @@ def open_items(
         source: one of the above.
         size: side of the square images in pixels; vectors ignore it.
         labels: "auto" (folder: the parent folder's name if at least two differ; parquet: the column ``label`` if there
-            is one; arrays and Datasets: those given), "none", or the name of a parquet column.
+            is one; arrays and Datasets: those given), "none", or the name of a parquet column. A column of lists, and a
+            list, set or 1-D array as an item's label, are several labels per item; with an array also integers (N, L)
+            padded with −1 or bool (N, classes). Anything hashable is one label, a tuple too.
         key: parquet only: the column that holds the ids.
         cache: folder of the cache; None is ``$LIKEWISE_CACHE`` or ``~/.cache/likewise``. It needs N·size²·3 bytes.
         workers: threads that decode; None is one per core.

@@ -13,7 +13,7 @@ from PIL import Image
 
 from likewise.data.decode import BadItem, to_rgb
 from likewise.data.entries import KINDS, Entry, Source, refuse_columns, sign, stat_line
-from likewise.data.items import Items, Skipped, encode_labels
+from likewise.data.items import Items, Skipped, encode_source_labels
 from likewise.errors import LikewiseError
 
 Array = npt.NDArray[Any]
@@ -68,7 +68,7 @@ class Vectors:
 
     name: str
     values: Array
-    labels: Sequence[Hashable] | None
+    labels: Sequence[object] | None
     bad: dict[int, str] = field(default_factory=dict)
 
     def items(self) -> Items:
@@ -89,7 +89,7 @@ class Vectors:
         if not rows:
             row, reason = next(iter(sorted(bad.items())))
             raise LikewiseError(f"none of the {len(values):,} vectors of {self.name} can be used: row {row}: {reason}.")
-        labels, names = (None, ()) if self.labels is None else encode_labels([self.labels[row] for row in rows])
+        labels, names = (None, ()) if self.labels is None else encode_source_labels([self.labels[row] for row in rows])
         return Items(
             ids=tuple(str(row) for row in rows),
             values=values[rows] if bad else values,
@@ -107,7 +107,7 @@ class ArrayImages:
 
     name: str
     array: Array
-    given: Sequence[Hashable] | None
+    given: Sequence[object] | None
     path: Path | None
 
     @property
@@ -124,7 +124,7 @@ class ArrayImages:
         for row in range(len(self.array)):
             yield Entry(str(row), partial(np.asarray, self.array[row]))
 
-    def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
+    def labels(self, rows: Sequence[int]) -> list[object] | None:
         """Those given."""
         return None if self.given is None else [self.given[row] for row in rows]
 
@@ -136,7 +136,7 @@ class DatasetImages:
     name: str
     dataset: MapDataset
     with_labels: bool
-    seen: dict[int, Hashable] = field(default_factory=dict)
+    seen: dict[int, object] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -154,7 +154,7 @@ class DatasetImages:
             self.seen[row] = label
             yield Entry(str(row), partial(_pixels, value))
 
-    def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
+    def labels(self, rows: Sequence[int]) -> list[object] | None:
         """The second part of the items, if any has one."""
         labels = [self.seen.get(row) for row in rows]
         return labels if self.with_labels and any(label is not None for label in labels) else None
@@ -166,7 +166,7 @@ def exact_images(source: Source, size: int) -> Items | None:
         return None
     if source.array.shape[1:] != (size, size, 3):
         return None
-    labels, names = (None, ()) if source.given is None else encode_labels(source.given)
+    labels, names = (None, ()) if source.given is None else encode_source_labels(source.given)
     ids = tuple(str(row) for row in range(source.total))
     return Items(ids=ids, values=source.array, kind="images", labels=labels, label_names=names, source=source.name)
 
@@ -221,7 +221,7 @@ def _usable(value: object) -> bool:
 def _vectors(dataset: MapDataset, name: str, width: int, *, with_labels: bool) -> Vectors:
     values = np.zeros((len(dataset), width), dtype=np.float32)
     bad: dict[int, str] = {}
-    labels: list[Hashable] = []
+    labels: list[object] = []
     for row in range(len(dataset)):
         value, label = _get(dataset, row)
         labels.append(label)
@@ -238,7 +238,7 @@ def _vectors(dataset: MapDataset, name: str, width: int, *, with_labels: bool) -
     )
 
 
-def _get(dataset: MapDataset, row: int) -> tuple[object, Hashable]:
+def _get(dataset: MapDataset, row: int) -> tuple[object, object]:
     """(value, label) of a Dataset's item; tensors as arrays; a BadItem as value when asking for it failed."""
     try:
         item = dataset[row]
@@ -260,23 +260,39 @@ def _pixels(value: object) -> Array:
     raise BadItem(f"{type(value).__name__} is not a PIL image, array or tensor")
 
 
-def _label_list(labels: object) -> list[Hashable]:
+def _label_list(labels: object) -> list[object]:
+    """One label, or a list of several, per item."""
     if isinstance(labels, np.ndarray | torch.Tensor):
         array = as_numpy(labels)
-        if array.ndim != 1:
-            raise LikewiseError(f"labels have shape {array.shape}; give one label per item, (N,).")
-        return cast(list[Hashable], array.tolist())
+        if array.ndim == 2 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim == 1:
+            return cast(list[object], array.tolist())
+        if array.ndim != 2 or array.dtype.kind not in "bui":
+            raise LikewiseError(
+                f"labels have shape {array.shape} and hold {array.dtype}; give one label per item, (N,), or several: "
+                "integers (N, L) padded with −1, or bool (N, classes)."
+            )
+        if array.dtype == bool:
+            return [np.flatnonzero(row).tolist() for row in array]
+        return [[label for label in row if label >= 0] for row in array.tolist()]
     if isinstance(labels, Sequence) and not isinstance(labels, str):
         return [_label(label) for label in labels]
     raise LikewiseError(f"labels are given as {type(labels).__name__}; give a list or array, one label per item.")
 
 
-def _label(label: object) -> Hashable:
-    """Plain Python values: tensor(3), numpy.int64(3) and 3 are the same label."""
+def _label(label: object) -> object:
+    """Plain Python values: tensor(3), numpy.int64(3) and 3 are the same label. A list, set or 1-D array is several."""
     if isinstance(label, torch.Tensor | np.ndarray | np.generic):
-        if np.prod(label.shape) != 1:
-            raise LikewiseError(f"a label of shape {tuple(label.shape)} is not one label; give one number or text.")
-        return cast(Hashable, label.item())
-    if not isinstance(label, Hashable):
+        if np.prod(label.shape) == 1:
+            return label.item()
+        several = as_numpy(label) if isinstance(label, torch.Tensor) else np.asarray(label)
+        if several.ndim != 1 or several.dtype.kind == "f":
+            raise LikewiseError(
+                f"a label of shape {several.shape} and type {several.dtype} is not one label; give one number or text, "
+                "or a list of several."
+            )
+        return several.tolist()
+    if not isinstance(label, Hashable | list | set):
         raise LikewiseError(f"a label of type {type(label).__name__} is not one label; give one number or text.")
     return label

@@ -28,7 +28,7 @@ import torch
 
 from likewise.data.decode import BadItem, decode, decode_array, quiet_pillow
 from likewise.data.entries import Entry, Source, sign
-from likewise.data.items import Items, Pixels, Skipped, add_text, encode_labels
+from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_labels
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, replace_folder, temporary_folder
 
@@ -60,7 +60,7 @@ def cached_items(source: Source, size: int, *, cache: str | Path | None, workers
         ) from error
     skipped_rows = {row for row, _, _ in stored.skipped}
     labels = source.labels([row for row in range(source.total) if row not in skipped_rows])
-    encoded, names = (None, ()) if labels is None else encode_labels(labels)
+    encoded, names = (None, ()) if labels is None else encode_source_labels(labels)
     return Items(
         ids=tuple(stored.ids),
         values=stored.values,

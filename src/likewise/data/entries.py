@@ -1,9 +1,8 @@
 """What a source of images gives to the cache, and small helpers that the sources share."""
 
-import difflib
 import hashlib
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,8 +44,11 @@ class Source(Protocol):
     def entries(self) -> Iterator[Entry]:
         """All entries, always in the same order."""
 
-    def labels(self, rows: Sequence[int]) -> Sequence[Hashable] | None:
-        """Labels of these entries, after ``entries`` was exhausted or found in the cache; None: no labels."""
+    def labels(self, rows: Sequence[int]) -> Sequence[object] | None:
+        """Labels of these entries, after ``entries`` was exhausted or found in the cache; None: no labels.
+
+        Each is hashable, or a list, set or array of several.
+        """
 
 
 def refuse_columns(name: str, kind: str, labels: str, key: str | None) -> None:
@@ -85,9 +87,3 @@ def sign(parts: Sequence[str]) -> str:
     for part in parts:
         add_text(digest, part)
     return digest.hexdigest()
-
-
-def closest(word: str, words: Sequence[str]) -> str:
-    """The text " (did you mean 'x'?)", or nothing when no word is near."""
-    close = difflib.get_close_matches(word, words, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,6 +1,7 @@
 """Items: what every data source becomes. Names, values, labels, and what had to be left out."""
 
 import csv
+import difflib
 import hashlib
 import io
 import re
@@ -8,7 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,13 +38,14 @@ class Items:
         ids: N unique, stable names; row r of ``values`` is ``ids[r]``.
         values: images: uint8 (N, S, S, 3) RGB, usually a read-only memory map; vectors: float32 (N, D), finite.
         kind: "images" or "vectors".
-        labels: int64 (N,), index into ``label_names``, −1 where this one item has no label; None without labels.
+        labels: int64, index into ``label_names``; None without labels. (N,): one label per item, −1 where this one item
+            has none. (N, L): several, each once, padded with −1.
         label_names: the labels as text, sorted as a person would (2 before 10).
         skipped: what was left out of the source, in the source's order.
         source: what the user gave, for messages.
 
     Raises:
-        LikewiseError: when the parts disagree in length or an id occurs twice.
+        LikewiseError: when the parts disagree in length, labels are neither (N,) nor (N, L), or an id occurs twice.
     """
 
     ids: tuple[str, ...]
@@ -60,6 +62,10 @@ class Items:
             raise LikewiseError(f"{self.source}: {n} ids but {len(self.values)} values; give one id per value.")
         if self.labels is not None and len(self.labels) != n:
             raise LikewiseError(f"{self.source}: {n} items but {len(self.labels)} labels; give one label per item.")
+        if self.labels is not None and self.labels.ndim not in (1, 2):
+            raise LikewiseError(
+                f"{self.source}: labels have shape {self.labels.shape}; give (N,), or (N, L) for several."
+            )
         if len(set(self.ids)) != n:
             raise LikewiseError(f"{self.source}: some ids occur twice; ids must be unique.")
 
@@ -104,15 +110,52 @@ def add_text(digest: "hashlib.blake2b", text: str) -> None:
     digest.update(data)
 
 
-def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Labels of any hashable sort → (int64 (N,) index, names). None and NaN become −1: no label.
+def closest(word: str, words: Sequence[str]) -> str:
+    """The text " (did you mean 'x'?)", or nothing when no word is near."""
+    close = difflib.get_close_matches(word, words, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
-    Labels with the same text (1 and "1") are one. Names sort numerically when all are whole numbers, else naturally.
+
+def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Labels of any hashable sort → (int64 (N,) index, names). None, NaN and empty text become −1: no label.
+
+    Labels with the same text (1 and "1") are one; True and 1, or 1 and 1.0, are two. A tuple is one label. Names sort
+    numerically when all are whole numbers, else naturally.
     """
-    texts = ["" if label is None or label != label else str(label) for label in labels]  # NaN differs from itself
-    names = tuple(sorted(set(texts) - {""}, key=_natural))
-    row = {name: index for index, name in enumerate(names)}
+    texts = [_label_text(label) for label in labels]
+    names, row = _name_rows(texts)
     return np.array([row.get(text, -1) for text in texts], dtype=np.int64), names
+
+
+def encode_label_sets(labels: Iterable[object]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Several labels per item → (int64 (N, L) index padded with −1, names), L the most labels of any item, at least 1.
+
+    Args:
+        labels: for each item a list, tuple, set or 1-D array of labels, or one label. Labels are as of
+            :func:`encode_labels`; one given twice counts once; each row is in ascending order.
+
+    Raises:
+        LikewiseError: a label that is not hashable, or labels that look like one column of 0 and 1 per class.
+    """
+    sets = [_label_set(label) for label in labels]
+    if sets and len(sets[0]) > 2 and all(len(each) == len(sets[0]) and set(each) <= {0, 1} for each in sets):
+        raise LikewiseError(
+            f"labels hold {len(sets[0])} times 0 or 1 for every item, which looks like a column per class: give a bool "
+            "array (N, classes), or each item's label numbers."
+        )
+    texts = [{_label_text(label) for label in each} - {""} for each in sets]
+    names, row = _name_rows(set[str]().union(*texts))
+    index = np.full((len(texts), max(1, max(map(len, texts), default=1))), -1, dtype=np.int64)
+    for place, each in enumerate(texts):
+        index[place, : len(each)] = sorted(row[text] for text in each)
+    return index, names
+
+
+def encode_source_labels(labels: Sequence[object]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """A source's labels: :func:`encode_label_sets` if any is a list, set or array, else :func:`encode_labels`."""
+    if any(isinstance(label, list | set | frozenset | np.ndarray) for label in labels):
+        return encode_label_sets(labels)
+    return encode_labels(labels)
 
 
 def write_skipped(items: Items, path: str | Path) -> None:
@@ -137,6 +180,31 @@ def describe(items: Items) -> str:
     if items.skipped:
         parts.append(f"{len(items.skipped):,} skipped")
     return ", ".join(parts)
+
+
+def _name_rows(texts: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The names in order, and the place of each."""
+    names = tuple(sorted(set(texts) - {""}, key=_natural))
+    return names, {name: index for index, name in enumerate(names)}
+
+
+def _label_text(label: Hashable) -> str:
+    """A label as text; empty for none. NaN differs from itself."""
+    return "" if label is None or label != label else str(label)
+
+
+def _label_set(label: object) -> list[Hashable]:
+    """The labels of one item."""
+    if isinstance(label, torch.Tensor):
+        label = label.detach().cpu().numpy()
+    if isinstance(label, np.ndarray):
+        label = label.reshape(-1).tolist() if label.ndim < 2 else [label]  # more axes: refused below
+    found = list(label) if isinstance(label, list | tuple | set | frozenset) else [label]
+    found = [each.item() if isinstance(each, torch.Tensor) and each.numel() == 1 else each for each in found]
+    wrong = next((each for each in found if not isinstance(each, Hashable) or isinstance(each, torch.Tensor)), None)
+    if wrong is not None:
+        raise LikewiseError(f"a label of type {type(wrong).__name__} is not one label; give one number or text.")
+    return cast(list[Hashable], found)
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,14 +1,15 @@
 """Parquet files with an image column (Hugging Face style) as a source of items."""
 
 import os
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from likewise.data.decode import BadItem
-from likewise.data.entries import KINDS, Entry, closest, sign, stat_line
+from likewise.data.entries import KINDS, Entry, sign, stat_line
+from likewise.data.items import closest
 from likewise.errors import LikewiseError
 
 
@@ -43,11 +44,11 @@ class Parquet:
                     yield self._entry(f"{prefix}row {row}", image, key)
                     row += 1
 
-    def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
-        """The label column at these rows."""
+    def labels(self, rows: Sequence[int]) -> list[object] | None:
+        """The label column at these rows; of a column of lists, several each."""
         if self.label_column is None:
             return None
-        found: list[Hashable] = []
+        found: list[object] = []
         for path in self.files:
             for batch in self._batches(path, [self.label_column], size=65536):
                 found += batch.column(self.label_column).to_pylist()

@@ -30,6 +30,7 @@ class Queue(nn.Module):
         start: "random" unit rows that are nobody's positives, as the paper; or "empty": it fills as keys come, and
             until the first have come the new keys of other items push.
         own_batch: whether the new keys of other items push as well. MoCo's negatives are the queue alone.
+        older_pull: whether older keys of the query's id pull: where ids are labels, as in cross-batch memory.
         generator: for the random rows.
     """
 
@@ -45,6 +46,7 @@ class Queue(nn.Module):
         *,
         start: Literal["random", "empty"] = "random",
         own_batch: bool = False,
+        older_pull: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -52,7 +54,7 @@ class Queue(nn.Module):
             raise LikewiseError(f"a queue of size {size} holds no key; MoCo's is 65,536.")
         if start not in ("random", "empty"):
             raise LikewiseError(f"queue start={start!r} must be 'random' or 'empty'.")
-        self.own_batch = own_batch
+        self.own_batch, self.older_pull = own_batch, older_pull
         rows = random_unit_rows(size, dim, generator) if start == "random" else torch.zeros(size, dim)
         self.register_buffer("rows", rows)
         self.register_buffer("ids", torch.full((size,), NOBODY))
@@ -72,7 +74,7 @@ class Queue(nn.Module):
         return Keys(
             rows,
             torch.cat([fresh.ids, self.ids]),
-            pulls=torch.cat([new, torch.zeros_like(filled)]),
+            pulls=torch.cat([new, filled & self.older_pull]),
             pushes=torch.cat([new & (self.own_batch | (self.filled == 0)), filled]),
         )
 

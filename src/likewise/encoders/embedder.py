@@ -32,6 +32,7 @@ class Embedder(nn.Module):
         feature_dim: F.
         dim: D.
         centre: whether the head's output is batch-normalised, without weights, before its length is made 1.
+        unit: whether rows have unit length in training too; in eval mode, and from ``embed``, they have it always.
     """
 
     backbone: nn.Module
@@ -41,7 +42,14 @@ class Embedder(nn.Module):
     dim: int
 
     def __init__(
-        self, backbone: nn.Module, head: nn.Module, *, feature_dim: int, dim: int, centre: bool = False
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        *,
+        feature_dim: int,
+        dim: int,
+        centre: bool = False,
+        unit: bool = True,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -49,13 +57,15 @@ class Embedder(nn.Module):
         self.centre = nn.BatchNorm1d(dim, affine=False) if centre else nn.Identity()
         self.feature_dim = feature_dim
         self.dim = dim
+        self.unit = unit
 
     def forward(self, x: Tensor) -> Tensor:
-        """Items -> (B, D) float32 unit rows, normalised in float32 under autocast too.
+        """Items -> (B, D) float32 unit rows, normalised in float32 under autocast too; raw in training unless ``unit``.
 
         A row shorter than 1e-6 is divided by 1e-6: zero stays zero, and its gradient finite.
         """
-        return F.normalize(self.centre(at_least_float32(self.head(self.backbone(x)))), dim=1, eps=_SMALLEST_NORM)
+        rows: Tensor = self.centre(at_least_float32(self.head(self.backbone(x))))
+        return rows if self.training and not self.unit else F.normalize(rows, dim=1, eps=_SMALLEST_NORM)
 
     def features(self, x: Tensor) -> Tensor:
         """Items -> (B, F), the backbone's output as it is, in the backbone's dtype."""
@@ -78,7 +88,7 @@ class Embedder(nn.Module):
         """
         if layer == "embedding":
             rows: Tensor = self(x)
-            return rows
+            return rows if self.unit or not self.training else F.normalize(rows, dim=1, eps=_SMALLEST_NORM)
         if layer == "backbone":
             return self.features(x).float()
         raise LikewiseError(f"there is no layer {layer!r} to embed; choose one of: {', '.join(LAYERS)}.")
@@ -109,7 +119,7 @@ def build_embedder(
     if settings.weights is not None:
         load_weights(backbone, settings.weights, allow=settings.allow)
     head, dim = _head(settings, feature_dim)
-    return Embedder(backbone, head, feature_dim=feature_dim, dim=dim, centre=settings.centre)
+    return Embedder(backbone, head, feature_dim=feature_dim, dim=dim, centre=settings.centre, unit=settings.unit)
 
 
 def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Module:
@@ -141,7 +151,7 @@ def _head(settings: EncoderSettings, feature_dim: int) -> tuple[nn.Module, int]:
         return nn.Identity(), feature_dim
     if settings.head == "linear":
         return nn.Linear(feature_dim, settings.dim), settings.dim
-    hidden = settings.head_hidden
+    hidden = settings.head_hidden or feature_dim
     if settings.head == "mlp-bn":
         widths = (feature_dim, hidden, hidden, settings.dim)
         layers: list[nn.Module] = []

@@ -111,12 +111,18 @@ class GradientCache:
     Args:
         embedder: what encodes, its parameters with gradient.
         parts: several (b, ...).
+        grouped: whether every part is to have BatchNorm statistics of its own.
 
     Attributes:
         rows: (Σ b, D), for the loss; call ``backward`` after the loss's.
+
+    Raises:
+        LikewiseError: several parts that are not ``grouped``, and BatchNorm in train mode.
     """
 
-    def __init__(self, embedder: nn.Module, parts: Sequence[Tensor]) -> None:
+    def __init__(self, embedder: nn.Module, parts: Sequence[Tensor], *, grouped: bool = False) -> None:
+        if len(parts) > 1 and not grouped and normalises_batches(embedder, as_it_is=True):
+            raise in_parts_refused(f"{len(parts)} parts", "say grouped=True where each is to have its own")
         self.embedder, self.parts = embedder, parts
         self.random = _random_state(parts[0].device)
         with torch.no_grad():
@@ -135,9 +141,24 @@ class GradientCache:
         _set_random_state(after)
 
 
-def normalises_batches(module: nn.Module) -> bool:
-    """Whether a row's embedding depends on the other rows of its batch: whether there is BatchNorm in it."""
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+def normalises_batches(module: nn.Module, *, as_it_is: bool = False) -> bool:
+    """Whether a row's embedding depends on the other rows of its batch: whether there is BatchNorm in it.
+
+    With ``as_it_is``: in the mode that its layers are in, else in train mode.
+    """
+    return any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm)
+        and (part.training or part.running_mean is None or not as_it_is)
+        for part in module.modules()
+    )
+
+
+def in_parts_refused(what: str, advice: str) -> LikewiseError:
+    """Why an encoder with BatchNorm is not run part by part, and what to do."""
+    return LikewiseError(
+        f"{what} would change what is learned: BatchNorm's statistics of the whole batch can't be had in parts; "
+        f"{advice}, or take an encoder without BatchNorm (and encoder.centre=false)."
+    )
 
 
 def _random_state(device: torch.device) -> tuple[torch.device, Tensor, Tensor | None]:

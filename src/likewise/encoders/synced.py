@@ -90,6 +90,17 @@ def synchronise(module: nn.Module) -> nn.Module:
     return synced[module] if isinstance(module, _BatchNorm) and module in synced else module
 
 
+def refuse_synchronised(module: nn.Module, groups: int) -> None:
+    """Raises LikewiseError where a layer takes statistics over all processes, though each of ``groups`` has its own."""
+    for path, layer in module.named_modules():
+        if isinstance(layer, nn.SyncBatchNorm | SyncedBatchNorm):
+            raise LikewiseError(
+                f"layer {path or 'itself'!r} is a {type(layer).__name__}, which normalises over all processes, but "
+                f"encoder.bn_groups={groups} gives each group of a batch its own statistics; set encoder.bn_groups=1, "
+                "or use plain BatchNorm."
+            )
+
+
 def _synced(old: _BatchNorm) -> _BatchNorm:
     on_cuda = any(tensor.is_cuda for tensor in old.state_dict().values())
     kind = nn.SyncBatchNorm if on_cuda else SyncedBatchNorm

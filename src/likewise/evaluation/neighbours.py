@@ -26,7 +26,7 @@ from likewise.evaluation.checks import (
 
 _QUERY_TILE = 512  # rows; with 8,192 keys a float64 block is 32 MiB
 _KEY_TILE_BYTES = 64 * 2**20  # of float64 keys; wide rows get fewer keys per tile
-_GROUP = 16  # neighbouring keys whose best is compared first; see _merge
+_GROUP = 16  # keys of a tile whose best is compared first; see merge
 _LOW = 0xFFFFFFFF
 
 
@@ -64,26 +64,26 @@ def top_k(
 
     Cost: O(Q·K·D) time in float64; memory O(Q·k) plus about 150 MiB for tiles.
     """
-    _check(queries, keys, k, query_ids, key_ids)
+    check_search(queries, keys, k, query_ids, key_ids)
     device, key_count = queries.device, keys.shape[0]
     k = min(k, key_count)
     if tile is not None and tile < 1:
         raise LikewiseError(f"tile must be at least 1 key, but is {tile}.")
     step = max(_GROUP * 64, min(8192, _KEY_TILE_BYTES // (8 * keys.shape[1]))) if tile is None else tile
-    nothing = _pack(torch.full((1, 1), -torch.inf), torch.zeros(1, 1, dtype=torch.int64))
+    nothing = pack(torch.full((1, 1), -torch.inf), torch.zeros(1, 1, dtype=torch.int64))
     best = nothing.to(device).repeat(queries.shape[0], k)
-    tiles = _Tiles(min(step, key_count), device)
+    tiles = Tiles(_QUERY_TILE, min(step, key_count), device)
     for start in range(0, key_count, step):
-        block = _snap("keys", keys[start : start + step].to(device), start)
+        block = snap("keys", keys[start : start + step].to(device), start)
         ids = None if key_ids is None else key_ids[start : start + step].to(device)
         for first in range(0, queries.shape[0], _QUERY_TILE):
             part = slice(first, first + _QUERY_TILE)
-            scores = tiles.product(_snap("queries", queries[part], first), block)
+            scores = tiles.product(snap("queries", queries[part], first), block)
             if ids is not None and query_ids is not None:
                 same = query_ids[part].to(device)[:, None] == ids
                 scores[:, : block.shape[0]].masked_fill_(same, -torch.inf)
-            best[part] = _merge(best[part], scores, start)
-    return _unpack(best)
+            best[part] = merge(best[part], scores, leading(scores), start)
+    return unpack(best)
 
 
 def knn_classify(
@@ -172,18 +172,25 @@ def _vote(scores: Tensor, labels: Tensor, temperature: float, classes: int) -> T
     return votes.scatter_add_(1, labels, weights).float()
 
 
-def _check(queries: Tensor, keys: Tensor, k: int, query_ids: Tensor | None, key_ids: Tensor | None) -> None:
-    """Refuse what ``top_k`` cannot answer."""
+def check_search(
+    queries: Tensor,
+    keys: Tensor,
+    k: int,
+    query_ids: Tensor | None,
+    key_ids: Tensor | None,
+    names: tuple[str, str] = ("keys", "key_ids"),
+) -> None:
+    """Refuse what a search can't answer: k, shapes, widths, ids. ``names`` are the caller's of the two. O(1)."""
     if k < 1:
         raise LikewiseError(f"k must be at least 1 neighbour, but is {k}.")
     check_rows("queries", queries)
-    check_rows("keys", keys)
-    check_same_width("queries", queries, "keys", keys)
+    check_rows(names[0], keys)
+    check_same_width("queries", queries, names[0], keys)
     if keys.shape[0] > _LOW:
-        raise LikewiseError(f"{keys.shape[0]} keys are more than {_LOW}; search them in parts.")
+        raise LikewiseError(f"{keys.shape[0]} {names[0]} are more than {_LOW}; search them in parts.")
     if (query_ids is None) != (key_ids is None):
-        raise LikewiseError("give query_ids and key_ids together, or neither: an item is excluded by equal ids.")
-    for name, ids, rows in (("query_ids", query_ids, queries), ("key_ids", key_ids, keys)):
+        raise LikewiseError(f"give query_ids and {names[1]} together, or neither: an item is excluded by equal ids.")
+    for name, ids, rows in (("query_ids", query_ids, queries), (names[1], key_ids, keys)):
         if ids is None:
             continue
         if ids.shape != (rows.shape[0],) or ids.is_floating_point():
@@ -193,7 +200,7 @@ def _check(queries: Tensor, keys: Tensor, k: int, query_ids: Tensor | None, key_
             )
 
 
-def _snap(name: str, rows: Tensor, first: int) -> Tensor:
+def snap(name: str, rows: Tensor, first: int) -> Tensor:
     """Rows as float64, each entry rounded to b bits of the row's largest, so that inner products are exact.
 
     With |entry| ≤ 2ᵉ and b bits, entries are integers times 2ᵉ⁻ᵇ, products integers up to 2²ᵇ, and D of them
@@ -203,22 +210,22 @@ def _snap(name: str, rows: Tensor, first: int) -> Tensor:
     check_peaks(name, largest, first)
     bits = min(24, (53 - (rows.shape[1] - 1).bit_length()) // 2)
     exponent = torch.frexp(largest.double()[:, None]).exponent.long().clamp_(-500, 500)
-    snapped = rows.to(torch.float64, copy=True).mul_(_power_of_two(bits - exponent))
-    return snapped.round_().mul_(_power_of_two(exponent - bits))
+    snapped = rows.to(torch.float64, copy=True).mul_(power_of_two(bits - exponent))
+    return snapped.round_().mul_(power_of_two(exponent - bits))
 
 
-def _power_of_two(exponent: Tensor) -> Tensor:
+def power_of_two(exponent: Tensor) -> Tensor:
     """2 to an int64 exponent within ±1022, exactly: written into float64's exponent bits."""
     return ((exponent + 1023) << 52).view(torch.float64)
 
 
-class _Tiles:
+class Tiles:
     """Room for one tile of scores, allocated once: fresh memory for every tile costs as much as a copy."""
 
-    def __init__(self, keys: int, device: torch.device) -> None:
+    def __init__(self, queries: int, keys: int, device: torch.device) -> None:
         self._width = -(-keys // _GROUP) * _GROUP
-        self._exact = torch.empty(_QUERY_TILE * keys, dtype=torch.float64, device=device)
-        self._scores = torch.empty(_QUERY_TILE * self._width, device=device)
+        self._exact = torch.empty(queries * keys, dtype=torch.float64, device=device)
+        self._scores = torch.empty(queries * self._width, device=device)
 
     def product(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Inner products of (B, D) and (T, D) as float32 (B, W), −inf beyond column T; valid until the next call."""
@@ -231,33 +238,37 @@ class _Tiles:
         return scores
 
 
-def _merge(best: Tensor, scores: Tensor, start: int) -> Tensor:
+def merge(best: Tensor, scores: Tensor, leaders: Tensor, start: int) -> Tensor:
     """The k best packed entries among (B, k) ``best``, in descending order, and a tile's (B, W) scores.
 
-    A key among the k best lies in one of the k groups whose best key is best, and in a group that reaches the
-    k-th best score so far. Only such groups are looked into; in the later tiles they are few.
+    A key among the k best lies in a group whose best score reaches the k-th best of the tile's groups (``leading``) and
+    the k-th best score so far. Only such groups are looked into; in the later tiles they are few.
     """
-    k = best.shape[1]
-    groups = scores.view(scores.shape[0], -1, _GROUP)
-    leaders, count = groups.amax(2), groups.shape[1]
-    useful = int((leaders >= _unpack(best[:, -1:])[0]).sum(1).amax())
-    take = min(k, useful)
-    chosen = torch.arange(count, device=scores.device).expand(scores.shape[0], count)
-    if take < count:
-        chosen = _LOW - (_pack(leaders, chosen).topk(take, dim=1, sorted=False).values & _LOW)
-        groups = groups.gather(1, chosen[:, :, None].expand(-1, -1, _GROUP))
-    columns = chosen[:, :, None] * _GROUP + torch.arange(start, start + _GROUP, device=scores.device)
-    return torch.cat([best, _pack(groups, columns).flatten(1)], 1).topk(k, dim=1).values
+    k, count = best.shape[1], leaders.shape[1]
+    floor = unpack(best[:, -1:])[0]
+    if k < count:
+        floor = torch.maximum(floor, leaders.topk(k, dim=1).values[:, -1:])
+    useful = int((leaders >= floor).sum(1).amax())
+    groups = scores.view(scores.shape[0], _GROUP, count)
+    chosen = leaders.topk(useful, dim=1, sorted=False).indices[:, None]  # all that reach the floor, and maybe others
+    columns = chosen + torch.arange(start, start + _GROUP * count, count, device=scores.device)[:, None]
+    found = pack(groups.gather(2, chosen.expand(-1, _GROUP, -1)), columns)
+    return torch.cat([best, found.flatten(1)], 1).topk(k, dim=1).values
 
 
-def _pack(scores: Tensor, rows: Tensor) -> Tensor:
+def leading(scores: Tensor) -> Tensor:
+    """The best score of each group of 16 keys of a tile, (B, W) -> (B, W / 16): columns g, g + W / 16, g + W / 8 ..."""
+    return scores.view(scores.shape[0], _GROUP, -1).amax(1)
+
+
+def pack(scores: Tensor, rows: Tensor) -> Tensor:
     """One int64 that orders by score, then by smaller row: all distinct, so selection is deterministic."""
     bits = (scores + 0.0).view(torch.int32)  # + 0.0: −0 becomes 0
     return (_ordered(bits).long() << 32) | (_LOW - rows)
 
 
-def _unpack(packed: Tensor) -> tuple[Tensor, Tensor]:
-    """The scores and rows that ``_pack`` put together; row −1 where the score is −inf."""
+def unpack(packed: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores and rows that ``pack`` put together; row −1 where the score is −inf."""
     scores = _ordered((packed >> 32).int()).view(torch.float32)
     rows = _LOW - (packed & _LOW)
     return scores, rows.masked_fill_(torch.isneginf(scores), -1)

@@ -1,7 +1,7 @@
 """``likewise evaluate``: a run beside raw pixels and the untrained encoder, every number with its protocol."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,15 +78,17 @@ def evaluate(
     classifier is fit. Without ``test`` there is kNN alone, each item left out of its own neighbours. A
     backbone of one's own can't be built again, so a model with one has no untrained encoder beside it.
 
-    Raises LikewiseError when labels are missing, fewer than two, or test labels are unknown to train.
+    Raises LikewiseError when labels are missing, fewer than two or several for one item, or test labels are unknown to
+    train: where test has classes of its own, ``zero_shot.evaluate_retrieval`` measures.
     Departures: the probe has no augmentation (features are computed once) and normalises features; NPID's few labels
     fine-tune, these stay frozen.
     """
     protocol = protocol or Protocol()
-    train_items = labelled(model.open(train, labels=protocol.labels, progress=progress))
+    train_items = _one_label(labelled(model.open(train, labels=protocol.labels, progress=progress)))
     test_items = None
     if test is not None:
-        test_items = same_classes(labelled(model.open(test, labels=protocol.labels, progress=progress)), train_items)
+        test_items = _one_label(labelled(model.open(test, labels=protocol.labels, progress=progress)))
+        test_items = same_classes(test_items, train_items)
     scores: list[Score] = []
     with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
         for number, task in enumerate(tasks(model, train_items, test_items)):
@@ -96,13 +98,23 @@ def evaluate(
 
 
 def labelled(items: Items) -> Items:
-    """The items that carry a label. Raises LikewiseError when there are none, or but one class."""
+    """The items that carry a label, one or several. Raises LikewiseError when there are none, or but one class."""
     if items.labels is None or len(items.label_names) < 2:
         raise LikewiseError(
             f"{items.source} has {'no labels' if items.labels is None else 'one label only'}, so there is nothing to "
             "classify; put images in a folder per class, or name the parquet column with --labels."
         )
-    return items if (items.labels >= 0).all() else items.select(np.flatnonzero(items.labels >= 0))
+    known = (items.labels.reshape(len(items), -1) >= 0).any(1)
+    return items if known.all() else items.select(np.flatnonzero(known))
+
+
+def _one_label(items: Items) -> Items:
+    """The items themselves. Raises LikewiseError when they carry several labels each: classifiers take one."""
+    if items.labels is not None and items.labels.ndim != 1:
+        raise LikewiseError(
+            f"{items.source} has several labels per item, and classifiers need one; measure retrieval with --gallery."
+        )
+    return items
 
 
 def same_classes(test: Items, train: Items) -> Items:
@@ -146,22 +158,11 @@ def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
         "test_items": len(train if test is None else test),
         "test_ids_hash": (train if test is None else test).ids_hash,
     }
-    if train.kind == "images":
-        rows, mean = raw_pixels(train.values)
-        other = rows if test is None else raw_pixels(test.values, mean)[0]
-    else:
-        rows = functional.normalize(model.standardise(torch.from_numpy(np.array(train.values))), dim=1)
-        other = rows
-        if test is not None:
-            other = functional.normalize(model.standardise(torch.from_numpy(np.array(test.values))), dim=1)
-    raw = "pixels, centred" if train.kind == "images" else "standardised vectors"
+    rows, other, layer = raw_rows(model, train, test)
     stamp = about | ({"size": model.settings.size} if train.kind == "images" else {})
-    yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(raw, raw), about=stamp)
+    yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(layer, layer), about=stamp)
     del rows, other
-    for name in ("learned",) if model.own_backbone else ("untrained", "learned"):
-        one = Model.untrained(model.settings, train) if name == "untrained" else model
-        if name == "untrained":
-            one.vector_mean, one.vector_std = model.vector_mean, model.vector_std
+    for name, one in encoders(model, train):
         z = one.features(train)
         h = one.features(train, layer="backbone")
         z_test = z if test is None else one.features(test)
@@ -171,6 +172,30 @@ def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
         yield Task(
             name=name, embedding=(z, z_test), backbone=(h, h_test), layers=("embedding", "backbone"), about=stamp
         )
+
+
+def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Tensor, str]:
+    """Unit rows of train and of test (train's again without one), and what they are.
+
+    Pixels centred by train's mean, or standardised vectors.
+    """
+    if train.kind == "images":
+        rows, mean = raw_pixels(train.values)
+        return rows, rows if test is None else raw_pixels(test.values, mean)[0], "pixels, centred"
+    rows = functional.normalize(model.standardise(torch.from_numpy(np.array(train.values))), dim=1)
+    other = rows
+    if test is not None:
+        other = functional.normalize(model.standardise(torch.from_numpy(np.array(test.values))), dim=1)
+    return rows, other, "standardised vectors"
+
+
+def encoders(model: Model, items: Items) -> Iterator[tuple[str, Model]]:
+    """The untrained encoder and the learned one; a backbone of one's own has no untrained twin."""
+    if not model.own_backbone:
+        untrained = Model.untrained(model.settings, items)
+        untrained.vector_mean, untrained.vector_std = model.vector_mean, model.vector_std
+        yield "untrained", untrained
+    yield "learned", model
 
 
 def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, temperature: float) -> list[Score]:
@@ -256,14 +281,21 @@ def save_scores(path: Path, scores: Sequence[Score]) -> None:
 
 def table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of text: measures down, representations across."""
+    return lay_out(scores, "accuracy, %", describe_measure, percent)
+
+
+def lay_out(
+    scores: Sequence[Score], corner: str, describe: Callable[[str], str], cell: Callable[[Score], str]
+) -> tuple[list[str], list[list[str]]]:
+    """``table`` with its words: those of the corner, of a measure's name, and of a number."""
     value = {score.name: score for score in scores}
     names = list(dict.fromkeys(score.name.partition("/")[2] for score in scores))
     shown = [name for name in REPRESENTATIONS if any(score.name.startswith(name + "/") for score in scores)]
     rows = []
     for name in names:
         cells = [value.get(f"{representation}/{name}") for representation in shown]
-        rows.append([describe_measure(name), *("" if cell is None else percent(cell) for cell in cells)])
-    return ["accuracy, %", *("untrained encoder" if name == "untrained" else name for name in shown)], rows
+        rows.append([describe(name), *("" if found is None else cell(found) for found in cells)])
+    return [corner, *("untrained encoder" if name == "untrained" else name for name in shown)], rows
 
 
 def describe_measure(name: str) -> str:
@@ -282,10 +314,14 @@ def percent(score: Score) -> str:
 
 def print_table(scores: Sequence[Score]) -> None:
     """The table on standard output."""
+    print_rows(*table(scores))
+
+
+def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows of text in columns on standard output."""
     from rich.console import Console
     from rich.table import Table
 
-    header, rows = table(scores)
     drawn = Table(*(header[:1]), show_edge=False)
     for name in header[1:]:
         drawn.add_column(name, justify="right")

@@ -1,23 +1,28 @@
 """The systems, as data: a method is a row of the design's table and the defaults it gives to a run."""
 
+from likewise.methods.classes import CLASSES
 from likewise.methods.mechanisms import BANK, END_TO_END
 from likewise.methods.method import Method
 from likewise.methods.moco import MOCO, MOCO_SYMMETRIC, MOCO_V2
 from likewise.methods.npid import NPID
+from likewise.methods.pairs import PAIRS
 from likewise.methods.simclr import SIMCLR, SIMCLR_REPO
 
 METHODS: dict[str, Method] = {
-    method.name: method for method in (NPID, MOCO, MOCO_V2, MOCO_SYMMETRIC, SIMCLR, SIMCLR_REPO, END_TO_END, BANK)
+    method.name: method
+    for method in (NPID, MOCO, MOCO_V2, MOCO_SYMMETRIC, SIMCLR, SIMCLR_REPO, END_TO_END, BANK, *PAIRS, *CLASSES)
 }
 
 __all__ = [
     "BANK",
+    "CLASSES",
     "END_TO_END",
     "METHODS",
     "MOCO",
     "MOCO_SYMMETRIC",
     "MOCO_V2",
     "NPID",
+    "PAIRS",
     "SIMCLR",
     "SIMCLR_REPO",
     "Method",

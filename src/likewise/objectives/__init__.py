@@ -18,6 +18,7 @@ from likewise.objectives.class_level import (
 )
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
 from likewise.objectives.instance import NCE, NonParametricSoftmax, ParametricSoftmax, proximal_penalty
+from likewise.objectives.mined import Mined
 from likewise.objectives.pair import (
     Circle,
     InfoNCE,
@@ -47,6 +48,7 @@ __all__ = [
     "LargeMarginSoftmax",
     "LiftedStructure",
     "Margin",
+    "Mined",
     "MultiSimilarity",
     "NPair",
     "NTXent",

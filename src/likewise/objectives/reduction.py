@@ -35,10 +35,13 @@ class Reduction:
         self.across = False
         self.calls, self.warned = 0, False
 
-    def __call__(self, losses: Tensor, counted: Tensor) -> Tensor:
-        """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses."""
+    def __call__(self, losses: Tensor, counted: Tensor, able: Tensor | None = None) -> Tensor:
+        """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses.
+
+        ``able`` (Q,) are the rows that could have counted, where mining left some out: the warning is about those.
+        """
         if not torch.compiler.is_compiling():
-            self._watch(counted)
+            self._watch(counted if able is None else able)
         if self.how != "mean":
             return losses if self.how == "none" else losses.sum()
         number = processes.sum_over(counted.sum()) if self.across else counted.sum()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from likewise import processes
 from likewise.config import FitSettings
 from likewise.data import Items
+from likewise.data.relations import Pairs, Triplets
 from likewise.encoders.parts import lay_out
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation import knn_accuracy
@@ -23,7 +25,7 @@ from likewise.model import Model
 from likewise.training.checkpoint import save_run
 from likewise.training.monitors import MetricsLog, NoLog, Watch, measure, verdict
 from likewise.training.progress import TrainingProgress
-from likewise.training.sampler import EpochSampler, stable_seed
+from likewise.training.sampler import BalancedSampler, ClassSampler, EpochSampler, PairSampler, stable_seed
 from likewise.training.session import Session, learning_rate
 from likewise.training.step import Seen, train_step
 from likewise.views import Share
@@ -31,6 +33,7 @@ from likewise.views import Share
 CHECK_STEPS = 10  # losses are read back every so many steps: reading each would stall an accelerator
 LOG_STEPS = 200  # and logged at least every so many
 
+Sampler = EpochSampler | ClassSampler | BalancedSampler | PairSampler
 ViewFunction = Callable[[Tensor, torch.Generator, Share], Tensor]
 
 
@@ -41,29 +44,30 @@ def train(
     views: ViewFunction,
     folder: Path,
     *,
+    relations: Pairs | Triplets | None = None,
     progress: bool = True,
 ) -> None:
     """Runs ``session`` from its step to the end of the last epoch of ``model.settings``.
 
     Of several processes all train, and the first one measures, logs and saves; a stop of one stops all.
     Raises Interrupted after Ctrl-C (state saved) and LikewiseError on NaN or when the last checkpoint can't be
-    written. Labels are read to measure, never to train.
+    written. Labels are read to measure, and to train where alike=label; ``relations`` where pairs or triplets say it.
     """
     settings, total = model.settings, session.total
-    sampler = build_sampler(settings, len(items))
+    sampler = choose_sampler(settings, items, relations)
     per_epoch, first = sampler.steps_per_epoch, processes.rank() == 0
     log = MetricsLog(folder, step=session.step, tensorboard=settings.tensorboard) if first else NoLog()
     watch = Watch(items.ids, folder, session.losses)
     session.train()
     saved_at = time.monotonic()
     with TrainingProgress(total, done=session.step, enabled=progress) as bar, stop_on_signal() as stop, closing(log):
-        for batch in batches(items, sampler, views, session):
+        for batch in batches(items, sampler, views, session, relations):
             rate = learning_rate(settings.optim, session.step, total)
             for group in session.optimizer.param_groups:
                 group["lr"] = rate
             loss, queries = train_step(session, batch)
             step = session.step
-            watch.see(step, loss, batch.ids)
+            watch.see(step, loss, batch.items)
 
             ends_epoch, due = step % per_epoch == 0, first and time.monotonic() - saved_at > settings.checkpoint_seconds
             stopping = stop.is_set()
@@ -104,7 +108,49 @@ def build_sampler(settings: FitSettings, n: int) -> EpochSampler:
     return EpochSampler(n, settings.batch_size, settings.seed, smallest=smallest)
 
 
-def batches(items: Items, sampler: EpochSampler, views: ViewFunction, session: Session) -> Iterator[Seen]:
+def refuse_few(settings: FitSettings, n: int) -> None:
+    """Raises LikewiseError where ``n`` items, or the smallest batch of them, can't be shared out as settings say."""
+    groups, parts = settings.encoder.bn_groups, settings.micro_batches
+    if n < 2 * groups:
+        raise LikewiseError(
+            f"{n} items do not fill encoder.bn_groups={groups} groups of two; set it to {max(1, n // 16)}."
+        )
+    if n < parts:
+        raise LikewiseError(f"{n} items do not fill micro_batches={parts} parts; set it to {n} or less.")
+    lay_out(n // build_sampler(settings, n).steps_per_epoch, max(groups, parts))
+
+
+def choose_sampler(settings: FitSettings, items: Items, relations: Pairs | Triplets | None = None) -> Sampler:
+    """The sampler that ``settings.sampler`` names, over ``items``; over ``relations`` where these say what is alike.
+
+    Raises LikewiseError when there are too few items, classes, or labels at all.
+    """
+    s = settings
+    if relations is not None:
+        return PairSampler(relations.rows, s.batch_size // relations.rows.shape[1], s.seed)
+    if s.sampler.kind == "instance":
+        return build_sampler(s, len(items))
+    if items.labels is None:
+        raise LikewiseError(f"sampler.kind={s.sampler.kind} needs labels, and {items.source} has none.")
+    if s.sampler.kind == "classes":
+        classes, known = s.batch_size // s.sampler.per_class, len(items.label_names)
+        if classes > known:
+            raise LikewiseError(
+                f"batch_size={s.batch_size} is {classes} classes of sampler.per_class={s.sampler.per_class} items, but "
+                f"{items.source} has only {known} labels; set batch_size to {known * s.sampler.per_class}."
+            )
+        return ClassSampler(items.labels, classes, s.sampler.per_class, s.seed)
+    smallest = max(2 * s.encoder.bn_groups, s.micro_batches)
+    return BalancedSampler(items.labels, s.batch_size, s.seed, smallest=smallest)
+
+
+def batches(
+    items: Items,
+    sampler: Sampler,
+    views: ViewFunction,
+    session: Session,
+    relations: Pairs | Triplets | None = None,
+) -> Iterator[Seen]:
     """This process' part of each step to come; for an accelerator a thread prepares the next one meanwhile.
 
     On a CPU that thread would only compete with the step for cores: preparing in turn is about a tenth quicker there.
@@ -113,9 +159,12 @@ def batches(items: Items, sampler: EpochSampler, views: ViewFunction, session: S
     """
     device, settings = session.device, session.settings
     groups = max(settings.encoder.bn_groups, settings.micro_batches)
+    labels = torch.from_numpy(np.array(items.labels)) if settings.alike == "label" else None
+    alike = relations.alike if isinstance(relations, Pairs) else None
 
     def prepare(step: int) -> Seen:
-        rows = sampler.rows(step)
+        drawn = sampler.tuples(step) if isinstance(sampler, PairSampler) else None
+        rows = sampler.rows(step) if drawn is None else drawn.rows
         layout = lay_out(len(rows), groups)
         values = items.batch(rows[layout.rows])
         if device.type == "cuda":
@@ -125,13 +174,19 @@ def batches(items: Items, sampler: EpochSampler, views: ViewFunction, session: S
         seen = [views(values, generator, share) for _ in range(settings.views_per_item)]
         if values.ndim == 4:
             seen = [view.contiguous(memory_format=torch.channels_last) for view in seen]
-        return Seen(seen, rows.to(device, non_blocking=True), layout)
+        ids = rows if labels is None else labels[rows]
+        ids, rows = ids.to(device, non_blocking=True), rows.to(device, non_blocking=True)
+        if drawn is None:
+            return Seen(seen, ids, layout, rows)
+        of_pairs = None if alike is None else alike[drawn.which].to(device)
+        return Seen(seen, ids, layout, rows, drawn.local.to(device), of_pairs)
 
     start, stop = session.step, session.total
     if device.type == "cpu":
         yield from map(prepare, range(start, stop))
         return
-    with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as reader:
+    follow = partial(torch.cuda.set_device, device) if device.type == "cuda" else None  # a thread has its own
+    with ThreadPoolExecutor(1, initializer=follow) as reader:
         ahead = reader.submit(prepare, start) if start < stop else None
         for step in range(start, stop):
             assert ahead is not None
@@ -149,9 +204,10 @@ def knn_is_due(settings: FitSettings, epoch: int) -> bool:
 def online_knn(model: Model, items: Items) -> float | None:
     """Weighted kNN accuracy among at most ``knn_items`` of the items, each left out of its own neighbours.
 
-    None without labels. The items are re-encoded in eval mode without augmentation, the same ones every time.
+    None without labels, or with several an item. The items are re-encoded in eval mode without augmentation, the same
+    ones every time.
     """
-    if items.labels is None or len(items.label_names) < 2:
+    if items.labels is None or len(items.label_names) < 2 or items.labels.ndim > 1:
         return None
     settings = model.settings
     known = torch.from_numpy(items.labels >= 0).nonzero().squeeze(1)

@@ -6,8 +6,10 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import nn
@@ -15,6 +17,7 @@ from torch import nn
 from likewise import __version__, processes
 from likewise.config import FitSettings, check, closest, decide, flatten, settings_from
 from likewise.data import Items, describe, open_items, write_skipped
+from likewise.data.relations import Pairs, Triplets, read_pairs, read_triplets
 from likewise.encoders.parts import lay_out
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
@@ -22,7 +25,7 @@ from likewise.methods import METHODS
 from likewise.model import NAME as MODEL
 from likewise.model import Model
 from likewise.training.checkpoint import CHECKPOINT, load_run
-from likewise.training.loop import ViewFunction, build_sampler, train
+from likewise.training.loop import ViewFunction, choose_sampler, refuse_few, train
 from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress
 from likewise.training.session import build_session
@@ -59,8 +62,9 @@ def fit(
     """
     folder = Path(out)
     settings = chosen(method, settings)
-    with processes.joined(settings.device):
-        restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe of another node
+    device = device_of(folder, settings, resume)
+    with processes.joined(device):
+        restarted = processes.any_of([processes.restarted()], pick_device(device))[0]  # maybe of another node
         resume = resume or (restarted and began_here(folder))
         settings = resolve(folder, settings, resume)
         return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
@@ -70,26 +74,22 @@ def _fit(
     data: object, folder: Path, settings: FitSettings, resume: bool, backbone: nn.Module | None, progress: bool
 ) -> Model:
     device, first = pick_device(settings.device), processes.rank() == 0
-    lay_out(settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches))  # refuses before writing
+    lay_out(settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches))  # refuses before reading
     if first:
-        write_config(folder, settings)
+        make_folder(folder)
     with processes.first_first():  # the others then find the items decoded
         items = open_items(
             data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
         )
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
-    if len(items) < 2 * settings.encoder.bn_groups:
-        raise LikewiseError(
-            f"{len(items)} items do not fill encoder.bn_groups={settings.encoder.bn_groups} groups of two; set it to "
-            f"{max(1, len(items) // 16)}."
-        )
+    refuse_few(settings, len(items))
     settings = decide(settings, len(items))
-    total = settings.epochs * build_sampler(settings, len(items)).steps_per_epoch
-    with TrainingProgress(1, enabled=progress) as bar:
-        bar.say(describe(items))
-        for advice in preflight(settings, len(items), total, processes=processes.size()):
-            bar.say(f"advice: {advice.line()}")
+    if settings.alike == "label":
+        items = labelled(items)
+    relations = read_relations(settings, items)
+    total = settings.epochs * choose_sampler(settings, items, relations).steps_per_epoch
+    announce(settings, items, total, enabled=progress)
     model = Model.untrained(settings, items, backbone=backbone)
     session = build_session(settings, model.embedder, items, total, device)
     if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
@@ -98,13 +98,47 @@ def _fit(
         write_config(folder, settings)
         write_data(folder, items)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        train(session, model, items, build_views(model), folder, progress=progress)
+        train(session, model, items, build_views(model), folder, relations=relations, progress=progress)
     model.epoch = float(settings.epochs)
     if first:
         model.save(folder / MODEL)
     processes.wait()
     model.embedder.eval()
     return model
+
+
+def announce(settings: FitSettings, items: Items, total: int, *, enabled: bool = True) -> None:
+    """Says what was read, and the pre-flight's advice for a run of ``total`` steps."""
+    with TrainingProgress(1, enabled=enabled) as bar:
+        bar.say(describe(items))
+        for advice in preflight(settings, len(items), total, processes=processes.size()):
+            bar.say(f"advice: {advice.line()}")
+
+
+def device_of(folder: Path, settings: FitSettings, resume: bool) -> str:
+    """The run's device, which says how its processes meet: the saved one where it goes on, else the one given."""
+    goes_on = resume or (processes.restarted() and began_here(folder))
+    return read_config(folder).device if goes_on and (folder / CONFIG).exists() else settings.device
+
+
+def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | None:
+    """The pairs or triplets that ``settings.relations`` names, if what is alike is said by such. Raises as they do."""
+    if settings.relations is None:
+        return None
+    read = read_pairs if settings.alike == "pairs" else read_triplets
+    return read(settings.relations, items.ids)
+
+
+def labelled(items: Items) -> Items:
+    """The items that have a label. Raises LikewiseError where none has, or all have the same."""
+    if items.labels is None or len(items.label_names) < 2:
+        has = "no labels" if items.labels is None else "one label only"
+        raise LikewiseError(
+            f"{items.source} has {has}, and alike=label needs two: put images in a folder per class, or name the "
+            "parquet column with --labels."
+        )
+    known = (items.labels.reshape(len(items), -1) >= 0).any(1)
+    return items if known.all() else items.select(np.flatnonzero(known))
 
 
 def began_here(folder: Path) -> bool:
@@ -144,8 +178,9 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
         raise LikewiseError(f"{folder} holds a finished model but no {CHECKPOINT} to go on from; name another --out.")
     saved = read_config(folder)
     old, default = flatten(saved), flatten(METHODS[saved.method].settings)
+    undecided = {"objective.kind": "auto"} | ({"dictionary": "bank"} if saved.dictionary == "proxies" else {})
     for name, value in flatten(settings).items():
-        if value not in (old[name], default[name]):
+        if value not in (old[name], default[name], undecided.get(name, old[name])):
             raise LikewiseError(
                 f"a resumed run keeps its own settings, but {name} was {old[name]!r} and is now {value!r}; "
                 "leave it out, or start a new run."
@@ -153,10 +188,20 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
     return saved
 
 
-def write_config(folder: Path, settings: FitSettings) -> None:
-    """Writes config.yaml: every knob, resolved, ready for ``--config``. Raises LikewiseError when it can't."""
+def make_folder(folder: Path) -> None:
+    """Makes the run folder and sees that files can be written there. Raises LikewiseError when they can't."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise LikewiseError(f"can't write the run folder {folder}: {error.strerror}; choose another --out.") from error
+
+
+def write_config(folder: Path, settings: FitSettings) -> None:
+    """Writes config.yaml: every knob, resolved, ready for ``--config``. Raises LikewiseError when it can't."""
+    make_folder(folder)
+    try:
         with atomic_write(folder / CONFIG) as file:
             file.write(yaml.safe_dump(asdict(settings), sort_keys=False).encode())
     except OSError as error:

@@ -9,38 +9,60 @@ import torch
 from torch import Tensor, nn
 
 from likewise import processes
-from likewise.config import FitSettings, ObjectiveSettings, OptimSettings
+from likewise.config import CLASS_KINDS, FitSettings, NegativeKind, NegativeSettings, ObjectiveSettings, OptimSettings
 from likewise.data import Items
 from likewise.dictionaries import Batch, MemoryBank, Proxies, Queue
 from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
-from likewise.encoders.parts import normalises_batches
-from likewise.encoders.synced import synchronise
+from likewise.encoders.parts import in_parts_refused, normalises_batches
+from likewise.encoders.synced import refuse_synchronised, synchronise
 from likewise.errors import LikewiseError
+from likewise.negatives import (
+    All,
+    Curriculum,
+    DistanceWeighted,
+    Easy,
+    Hard,
+    HardestBeyond,
+    InsideMargin,
+    Policy,
+    Random,
+)
+from likewise.negatives import MultiSimilarity as HardPairs
 from likewise.objectives import (
     NCE,
+    AMSoftmax,
     Angular,
+    ArcFace,
+    ASoftmax,
     Circle,
+    CircleClassifier,
     Contrastive,
     Histogram,
     InfoNCE,
+    L2Softmax,
+    LargeMarginSoftmax,
     LiftedStructure,
     Margin,
+    Mined,
     MultiSimilarity,
     NonParametricSoftmax,
+    NormFace,
     NPair,
     ParametricSoftmax,
+    Softmax,
     SupCon,
     Triplet,
     UnifiedPairSimilarity,
 )
+from likewise.objectives.class_level import ClassObjective
 from likewise.objectives.instance import InstanceObjective
-from likewise.objectives.pair import PairObjective
+from likewise.objectives.pair import Distance, PairObjective
 from likewise.optim import Lars
 from likewise.sharding import ShardedMemoryBank, ShardedProxies, ShardedSoftmax
 
 Dictionary = MemoryBank | Queue | Batch | Proxies | ShardedMemoryBank | ShardedProxies
-Objective = PairObjective | Histogram | InstanceObjective | ShardedSoftmax
+Objective = PairObjective | Histogram | ClassObjective | InstanceObjective | ShardedSoftmax
 
 
 @dataclass(kw_only=True)
@@ -89,6 +111,10 @@ class Session:
     @property
     def rows_add_up(self) -> bool:
         """Whether the batch's loss is a sum over its queries, so that processes can share them."""
+        if self.settings.alike in ("pairs", "triplets"):  # their ends are anywhere
+            return False
+        if isinstance(self.objective, Mined):
+            return not self.objective.draws  # else all see all queries, to draw alike
         if isinstance(self.objective, LiftedStructure):
             return self.objective.generalised
         return not isinstance(self.objective, NCE | Histogram)  # NCE's log Z is the whole batch's
@@ -114,6 +140,10 @@ class Session:
     def chance(self) -> float | None:
         """The loss of an embedding that tells nothing apart; None where that is not known."""
         scale, objective, choices = self.settings.objective.scale, self.objective, self.settings
+        if isinstance(objective, ClassObjective):
+            return scale * objective.chance(len(objective.proxies))
+        if choices.alike != "instance":
+            return None
         if isinstance(objective, NCE | NonParametricSoftmax | ParametricSoftmax | ShardedSoftmax):
             return scale * objective.chance(len(self.item_ids))
         if not isinstance(objective, InfoNCE):
@@ -126,6 +156,13 @@ class Session:
         }
         return scale * math.log1p(negatives.get(choices.dictionary, in_batch))
 
+    def margin(self) -> tuple[float, Distance] | None:
+        """The margin of a triplet loss and its distance: the loss where all items are the same; None for others."""
+        objective = self.objective.objective if isinstance(self.objective, Mined) else self.objective
+        if not isinstance(objective, Triplet) or objective.soft:
+            return None
+        return objective.margin, objective.distance
+
     def log_values(self) -> dict[str, float | str]:
         """Numbers of the state worth a curve."""
         values: dict[str, float | str] = {}
@@ -133,6 +170,8 @@ class Session:
             values["log_z"] = float(self.objective.log_z)
         if self.key_encoder is not None:
             values["key_momentum"] = self.key_encoder.at(self.step / self.total)
+        if isinstance(self.objective, Mined):
+            values |= {"active": float(self.objective.active), "stage": float(self.objective.stage)}
         return values
 
     def is_finite(self) -> bool:
@@ -209,47 +248,49 @@ class Session:
 
     def _restore_dictionary(self, state: dict[str, Any], saved_ids: tuple[str, ...]) -> None:
         """A bank's or queue's keys follow their items by name; a weight per item can't, nor rows that are spread."""
+        changed = saved_ids != self.item_ids
+        if changed and self.settings.bank.sharded:
+            raise LikewiseError(
+                "the items changed since the checkpoint, and rows spread over processes (bank.sharded) can't "
+                "follow them; take the run's data, or start anew."
+            )
+        if changed and isinstance(self.dictionary, Proxies):
+            raise LikewiseError(
+                "the items changed since the checkpoint, and the parametric softmax has a weight per item; start anew."
+            )
+        if changed and set(saved_ids).isdisjoint(self.item_ids):
+            raise LikewiseError(
+                f"none of the {len(self.item_ids):,} items is in the checkpoint, whose first is {saved_ids[0]!r}; "
+                "take the run's data, or start anew."
+            )
         if self.settings.bank.sharded:
-            if saved_ids != self.item_ids:
-                raise LikewiseError(
-                    "the items changed since the checkpoint, and rows spread over processes (bank.sharded) can't "
-                    "follow them; take the run's data, or start anew."
-                )
             return
         if isinstance(self.dictionary, MemoryBank):
             self.dictionary.rows = state["rows"].to(self.device)
             self.dictionary.set_extra_state(list(saved_ids))
-            if saved_ids != self.item_ids and not self.dictionary.rebind(self.item_ids, generator=self.generator):
-                raise LikewiseError(
-                    f"none of the {len(self.item_ids):,} items is in the checkpoint, whose first is {saved_ids[0]!r}; "
-                    "take the run's data, or start anew."
-                )
+            if changed:
+                self.dictionary.rebind(self.item_ids, generator=self.generator)
             return
         self.dictionary.load_state_dict(state)
-        if saved_ids == self.item_ids:
-            return
-        if isinstance(self.dictionary, Proxies):
-            raise LikewiseError(
-                "the items changed since the checkpoint, and the parametric softmax has a weight per item; start anew."
-            )
-        if isinstance(self.dictionary, Queue):
+        if changed and isinstance(self.dictionary, Queue):
             self.dictionary.rename(saved_ids, self.item_ids)
 
 
 def build_session(settings: FitSettings, embedder: Embedder, items: Items, total: int, device: torch.device) -> Session:
     """A fresh run of ``total`` steps over ``items``: objective, dictionary and optimizer as the settings say.
 
-    Raises LikewiseError when micro-batches would not give the gradient of the whole batch.
+    Raises LikewiseError when micro-batches would not give the gradient of the whole batch, and on a backbone that
+    synchronises BatchNorm over all processes where each group is to have its own.
     """
     generator = torch.Generator().manual_seed(settings.seed + 1)
     noise_generator = torch.Generator(device).manual_seed(settings.seed + 2)
     groups, parts = settings.encoder.bn_groups, settings.micro_batches
-    if parts > 1 and normalises_batches(embedder) and (groups == 1 or groups % parts):
-        raise LikewiseError(
-            f"micro_batches={parts} would change what is learned: BatchNorm's statistics of the whole "
-            f"batch can't be had in parts. Set encoder.bn_groups={parts}, or a multiple, so that every part has its "
-            "own, or take an encoder without BatchNorm (and encoder.centre=false)."
+    if parts > 1 and normalises_batches(embedder) and groups % parts:
+        raise in_parts_refused(
+            f"micro_batches={parts}", f"set encoder.bn_groups={parts}, or a multiple, so that every part has its own"
         )
+    if processes.size() > 1 and groups > 1:
+        refuse_synchronised(embedder, groups)
     embedder = embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions: 1.2–1.6× on a CPU
     processes.from_first(embedder.state_dict().values())  # a backbone of one's own may start anywhere
@@ -262,7 +303,7 @@ def build_session(settings: FitSettings, embedder: Embedder, items: Items, total
     if settings.bank.sharded:
         objective: Objective = build_sharded_objective(settings.objective, len(items))
     else:
-        objective = build_objective(settings.objective, len(items), embedder.dim, generator, noise_generator)
+        objective = build_objective(settings, items, embedder.dim, generator, noise_generator)
     objective = objective.to(device)
     dictionary = build_dictionary(settings, items, embedder.dim, generator, noise_generator).to(device)
     session = Session(
@@ -290,7 +331,14 @@ def build_dictionary(
     """The dictionary named by ``settings.dictionary``."""
     if settings.dictionary == "queue":
         queue = settings.queue
-        return Queue(queue.size, dim, start=queue.start, own_batch=queue.own_batch, generator=generator)
+        return Queue(
+            queue.size,
+            dim,
+            start=queue.start,
+            own_batch=queue.own_batch or settings.alike == "label",
+            older_pull=settings.alike == "label",
+            generator=generator,
+        )
     if settings.dictionary == "batch":
         return Batch()
     if settings.dictionary == "proxies":
@@ -324,12 +372,28 @@ def build_optimizer(optim: OptimSettings, parameters: list[nn.Parameter]) -> tor
 
 
 def build_objective(
-    settings: ObjectiveSettings, n: int, dim: int, generator: torch.Generator, noise_generator: torch.Generator
+    settings: FitSettings, items: Items, dim: int, generator: torch.Generator, noise_generator: torch.Generator
 ) -> Objective:
-    """The objective named by ``settings.kind``, decided.
+    """The objective named by ``settings.objective.kind``, decided, with the policy of ``settings.negatives``.
 
-    The pair-level ones but InfoNCE, SupCon and NPair, which have a temperature, take their papers' defaults.
+    What is not set has its paper's default.
     """
+    objective = _instance_objective(settings.objective, len(items), dim, generator, noise_generator)
+    if objective is not None:
+        return objective
+    if settings.objective.kind in CLASS_KINDS:
+        return _class_objective(settings.objective, len(items.label_names), dim, generator)
+    pairs = _pair_objective(settings.objective)
+    if not settings.negatives.mines or not isinstance(pairs, PairObjective):
+        return pairs
+    policy, positives = _policy(settings.negatives), settings.negatives.positives
+    return Mined(pairs, negatives=policy, positives=positives, generator=noise_generator)
+
+
+def _instance_objective(
+    settings: ObjectiveSettings, n: int, dim: int, generator: torch.Generator, noise_generator: torch.Generator
+) -> Objective | None:
+    """Of a row for every item; None for other kinds."""
     if settings.kind == "parametric":
         return ParametricSoftmax(n, dim, scale=1 / settings.temperature, generator=generator)
     if settings.kind == "softmax":
@@ -345,23 +409,64 @@ def build_objective(
             proximal=settings.proximal,
             generator=noise_generator,
         )
-    if settings.kind == "infonce":
-        return InfoNCE(temperature=settings.temperature)
-    if settings.kind == "supcon":
-        return SupCon(temperature=settings.temperature)
-    of_kind: dict[str, Callable[[], Objective]] = {
-        "unified": UnifiedPairSimilarity,
-        "circle": Circle,
+    return None
+
+
+def _pair_objective(settings: ObjectiveSettings) -> PairObjective | Histogram:
+    """Of pairs: a query's row of similarities."""
+    margin, gamma, tau = settings.margin, settings.gamma, settings.temperature
+    of_kind: dict[str, Callable[[], PairObjective | Histogram]] = {
+        "infonce": lambda: InfoNCE(temperature=tau),
+        "supcon": lambda: SupCon(temperature=tau),
+        "unified": lambda: UnifiedPairSimilarity(gamma=_or(gamma, 80.0), margin=_or(margin, 0.4)),
+        "circle": lambda: Circle(gamma=_or(gamma, 80.0), margin=_or(margin, 0.4)),
         "npair": NPair,
         "multi-similarity": MultiSimilarity,
-        "contrastive": Contrastive,
-        "margin": Margin,
-        "triplet": Triplet,
+        "contrastive": lambda: Contrastive(negative_margin=_or(margin, 1.0)),
+        "margin": lambda: Margin(alpha=_or(margin, 0.2)),
+        "triplet": lambda: Triplet(margin=_or(margin, 0.2)),
         "angular": Angular,
-        "lifted": LiftedStructure,
+        "lifted": lambda: LiftedStructure(margin=_or(margin, 1.0)),
         "histogram": Histogram,
     }
     return of_kind[settings.kind]()
+
+
+def _class_objective(settings: ObjectiveSettings, classes: int, dim: int, generator: torch.Generator) -> ClassObjective:
+    """Of a proxy for each class."""
+    margin, gamma, of = settings.margin, settings.gamma, generator
+    of_kind: dict[str, Callable[[], ClassObjective]] = {
+        "class-softmax": lambda: Softmax(classes, dim, generator=of),
+        "l2-softmax": lambda: L2Softmax(classes, dim, alpha=_or(gamma, 16.0), generator=of),
+        "large-margin": lambda: LargeMarginSoftmax(classes, dim, margin=int(_or(margin, 4)), generator=of),
+        "a-softmax": lambda: ASoftmax(classes, dim, margin=int(_or(margin, 4)), generator=of),
+        "normface": lambda: NormFace(classes, dim, scale=_or(gamma, 20.0), generator=of),
+        "am-softmax": lambda: AMSoftmax(classes, dim, scale=_or(gamma, 30.0), margin=_or(margin, 0.35), generator=of),
+        "arcface": lambda: ArcFace(classes, dim, scale=_or(gamma, 64.0), margin=_or(margin, 0.5), generator=of),
+        "circle-class": lambda: CircleClassifier(
+            classes, dim, gamma=_or(gamma, 256.0), margin=_or(margin, 0.25), generator=of
+        ),
+    }
+    return of_kind[settings.kind]()
+
+
+def _policy(settings: NegativeSettings) -> Curriculum:
+    """The policies in turn."""
+    of_kind: dict[NegativeKind, Callable[[], Policy]] = {
+        "all": All,
+        "random": lambda: Random(settings.count),
+        "easy": Easy,
+        "inside-margin": lambda: InsideMargin(settings.margin),
+        "hardest-beyond": HardestBeyond,
+        "hard": Hard,
+        "distance-weighted": lambda: DistanceWeighted(settings.count, settings.least, settings.most),
+        "multi-similarity": lambda: HardPairs(settings.epsilon),
+    }
+    return Curriculum(tuple(of_kind[kind]() for kind in settings.policies), settings.at, settings.by)
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
 
 
 def build_sharded_objective(settings: ObjectiveSettings, n: int) -> ShardedSoftmax:

@@ -20,6 +20,7 @@ from likewise.encoders.parts import (
     embed_parts,
     embed_shuffled,
 )
+from likewise.objectives import Mined, from_pairs, from_triplets
 from likewise.sharding import ShardedSoftmax
 from likewise.training.sampler import stable_seed
 from likewise.training.session import Session
@@ -28,13 +29,18 @@ from likewise.training.session import Session
 class Seen(NamedTuple):
     """What a step sees.
 
-    ``views`` are one or two (b, ...) views of this process' items; ``ids`` (B,) name the items of all processes;
-    ``layout`` says which of them are here, and how they are grouped.
+    ``views`` are one or two (b, ...) views of this process' items; ``ids`` (B,) or (B, L) say which of the items of all
+    processes are alike: their rows in the data, or their labels; ``layout`` says which of them are here, and how they
+    are grouped. ``items`` (B,) are their rows in the data. Where pairs or triplets say what is alike, ``tuples`` (m, 2)
+    or (m, 3) are those of this step, as places in the batch, and ``alike`` (m,) whether a pair is.
     """
 
     views: Sequence[Tensor]
     ids: Tensor
     layout: Layout
+    items: Tensor
+    tuples: Tensor | None = None
+    alike: Tensor | None = None
 
 
 def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
@@ -46,10 +52,13 @@ def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
     torch.manual_seed(stable_seed(choices.seed, f"dropout {batch.layout.rank}", s.step))
     if s.key_encoder is not None:
         s.key_encoder.update(s.embedder, s.step / s.total)
+    if isinstance(s.objective, Mined):
+        s.objective.advance(s.step, choices.epochs * s.step / s.total)
 
     with s.precision():
         parts = arrange(batch.views[: choices.views_encoded], groups, joint=choices.joint)
-        cache = GradientCache(s.embedder, parts) if choices.micro_batches > 1 else None
+        grouped = choices.encoder.bn_groups % choices.micro_batches == 0  # else build_session let no BatchNorm pass
+        cache = GradientCache(s.embedder, parts, grouped=grouped) if choices.micro_batches > 1 else None
         rows = embed_parts(s.embedder, parts) if cache is None else cache.rows  # unit rows, with gradient
         encoded = by_view(rows, choices.views_encoded, groups, joint=choices.joint)  # (b, D) of each view
         fresh = new_keys(s, batch, encoded)
@@ -78,10 +87,10 @@ def new_keys(session: Session, batch: Seen, encoded: Sequence[Tensor]) -> Fresh:
         views = [_encode_keys(session, batch, view) for view in ((0, 1) if choices.symmetric else (1,))]
     elif choices.dictionary == "batch":
         gather = processes.gather_rows if session.rows_add_up else processes.among_others
-        views = [gather(view, sizes) for view in encoded[2 - choices.views_querying :]]
+        views = [gather(view, sizes) for view in (encoded if choices.joint else encoded[-1:])]
     else:
         views = [processes.gather_constant(encoded[0], sizes)]
-    return Fresh(torch.cat(views), batch.ids.repeat(len(views)))
+    return Fresh(torch.cat(views), torch.cat([batch.ids] * len(views)))
 
 
 def _encode_keys(session: Session, batch: Seen, view: int) -> Tensor:
@@ -103,8 +112,13 @@ def look_up(session: Session, queries: Sequence[Tensor], keys: Keys | None, batc
     objective, mine, count = session.objective, batch.layout.rows, len(batch.ids)
     if not session.rows_add_up:
         queries, mine = [processes.among_others(view, batch.layout.sizes) for view in queries], slice(0, count)
-    rows, ids = torch.cat(list(queries)), batch.ids[mine].repeat(len(queries))
-    if isinstance(objective, ShardedSoftmax) and keys is not None:
+    rows, ids = torch.cat(list(queries)), torch.cat([batch.ids[mine]] * len(queries))
+    if batch.tuples is not None:
+        given = (
+            from_triplets(rows, batch.tuples) if batch.alike is None else from_pairs(rows, batch.tuples, batch.alike)
+        )
+        loss = objective(*given)
+    elif isinstance(objective, ShardedSoftmax) and keys is not None:
         loss = objective(rows, ids, keys.rows, batch.layout.sizes)
     elif keys is None:
         loss = objective(rows, ids)
@@ -112,7 +126,8 @@ def look_up(session: Session, queries: Sequence[Tensor], keys: Keys | None, batc
         loss = objective(rows, ids, keys.rows)
     else:
         places = torch.arange(count, device=ids.device)[mine]
-        own = torch.cat([places, places + count]) if len(queries) > 1 else None  # its own view's key
+        own = places if session.settings.items_are_keys else None  # the key that is the query itself,
+        own = torch.cat([places, places + count]) if len(queries) > 1 else own  # or its view's
         loss = objective(rows, ids, keys.rows, keys.ids, own=own, pulls=keys.pulls, pushes=keys.pushes)
     scaled: Tensor = loss * session.settings.objective.scale
     return scaled

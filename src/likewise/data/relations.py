@@ -1,0 +1,390 @@
+"""Pairs and triplets of items by id, from CSV or parquet; what is wrong with a file is said by line and id.
+
+Dimension legend: M pairs or triplets, N items, R rows of a file, W ids of a row (2 or 3).
+"""
+
+import bisect
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from likewise.data.items import Skipped, closest
+from likewise.errors import LikewiseError
+
+_CHUNK = 65536  # rows of a file held as text at once
+_SHOWN = 5  # bad rows in an error
+_HINTED = 100  # bad rows that get the closest known id: finding it takes milliseconds
+_NEAR = 50  # ids on either side, in alphabetical order, that an unknown one is compared with
+_ALIKE = {"1": 1, "true": 1, "yes": 1, "1.0": 1, "0": 0, "false": 0, "no": 0, "0.0": 0}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pairs:
+    """Pairs of items, each unordered pair once, in the file's order.
+
+    Args:
+        rows: (M, 2) int64, rows of the items.
+        alike: (M,) bool, whether each pair is alike.
+        merged: how many rows of the file said again what an earlier one had said.
+        skipped: rows of the file that were left out, as "line 7", with the reason.
+        source: the file, for messages.
+    """
+
+    rows: Tensor
+    alike: Tensor
+    merged: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Triplets:
+    """Triplets of items, each once, in the file's order.
+
+    Args:
+        rows: (M, 3) int64, rows of the items: anchor, positive, negative.
+        merged: how many rows of the file said again what an earlier one had said.
+        skipped: rows of the file that were left out, as "line 7", with the reason.
+        source: the file, for messages.
+    """
+
+    rows: Tensor
+    merged: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def read_pairs(path: str | Path, ids: Sequence[str], *, skip_bad: bool = False) -> Pairs:
+    """Read pairs of items: the columns ``a``, ``b`` (ids) and ``alike`` of a .csv or .parquet file.
+
+    CSV is UTF-8 with a header line; the columns may stand in any order among others; an id that holds a comma or begins
+    with a space is in quotes. ``alike`` is 1 or 0, true or false, yes or no, in any case; in parquet also bool.
+    (a, b) and (b, a) are the same pair; a pair that is repeated is merged.
+
+    Args:
+        path: the file.
+        ids: N unique ids of the items, such as ``Items.ids``; an id's place is its row.
+        skip_bad: leave out bad rows and list them in ``Pairs.skipped``; contradictions are errors all the same.
+
+    Raises:
+        LikewiseError: a file that is missing, empty or damaged, or lacks a column. With ``skip_bad=False`` bad rows,
+            the first five by line: an id that no item has (with the closest that one has), an empty field, an item
+            paired with itself, another word for alike. Always: a pair that is said to be alike and not to be; no row
+            that is good.
+
+    Cost: O(R log R), some 8 s for a million rows among a million items; 8·(W + 2)·R bytes, a dictionary of the ids, and
+    the text of 65,536 rows.
+    """
+    table = _read(Path(path), ids, ("a", "b"), "alike")
+    table.refuse(table.rows[:, 0] == table.rows[:, 1], lambda names: f"{names[0]!r} is paired with itself")
+    kept, merged = _settle(
+        table,
+        np.sort(table.rows, axis=1),
+        table.alike,
+        lambda names, alike: f"{names[0]!r} and {names[1]!r} are {'alike' if alike else 'not alike'}",
+        skip_bad,
+    )
+    return Pairs(
+        rows=torch.from_numpy(table.rows[kept]),
+        alike=torch.from_numpy(table.alike[kept]),
+        merged=merged,
+        skipped=table.skipped(),
+        source=table.name,
+    )
+
+
+def read_triplets(path: str | Path, ids: Sequence[str], *, skip_bad: bool = False) -> Triplets:
+    """Read triplets of items: the columns ``anchor``, ``positive`` and ``negative`` (ids) of a .csv or .parquet file.
+
+    The file, the arguments and what is refused are as of :func:`read_pairs`. Bad rows are also those whose three items
+    are not different. The contradiction is a triplet whose positive and negative are exchanged in another.
+
+    Raises:
+        LikewiseError: as :func:`read_pairs`.
+
+    Cost: as :func:`read_pairs`.
+    """
+    table = _read(Path(path), ids, ("anchor", "positive", "negative"))
+    anchor, positive, negative = table.rows.T
+    table.refuse(anchor == positive, lambda names: f"{names[0]!r} is anchor and positive")
+    table.refuse(anchor == negative, lambda names: f"{names[0]!r} is anchor and negative")
+    table.refuse(positive == negative, lambda names: f"{names[1]!r} is positive and negative")
+    kept, merged = _settle(
+        table,
+        np.stack([anchor, np.minimum(positive, negative), np.maximum(positive, negative)], axis=1),
+        positive < negative,
+        lambda names, side: f"{names[0]!r} is closer to {names[1]!r} than to {names[2]!r}",
+        skip_bad,
+    )
+    return Triplets(rows=torch.from_numpy(table.rows[kept]), merged=merged, skipped=table.skipped(), source=table.name)
+
+
+@dataclass
+class _Table:
+    """What a file says, row by row, and which rows are bad."""
+
+    name: str
+    word: str  # "line" or "row"
+    ids: Sequence[str]
+    numbers: npt.NDArray[np.int64]  # (R,) of each row in the file
+    rows: npt.NDArray[np.int64]  # (R, W) of the items, −1 where there is none
+    alike: npt.NDArray[np.bool_]  # (R,)
+    bad: dict[int, str] = field(default_factory=dict)  # reasons by place in the arrays above
+
+    def where(self, place: int) -> str:
+        """Such as "line 7"."""
+        return f"{self.word} {self.numbers[place]}"
+
+    def names(self, place: int) -> list[str]:
+        """The ids of a row whose ids are known."""
+        return [self.ids[row] for row in self.rows[place].tolist()]
+
+    def refuse(self, mask: npt.NDArray[np.bool_], reason: Callable[[list[str]], str]) -> None:
+        """Adds the rows of ``mask`` (R,) to the bad ones, unless they are bad already."""
+        for place in np.flatnonzero(mask).tolist():
+            if place not in self.bad:
+                self.bad[place] = reason(self.names(place))
+
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The bad rows in the file's order."""
+        return tuple(Skipped(id=self.where(place), reason=self.bad[place]) for place in sorted(self.bad))
+
+
+def _settle(
+    table: _Table,
+    keys: npt.NDArray[np.int64],
+    sides: npt.NDArray[np.bool_],
+    say: Callable[[list[str], bool], str],
+    skip_bad: bool,
+) -> tuple[npt.NDArray[np.int64], int]:
+    """The places of the rows to keep, and how many were merged. Rows of one key must be on one side.
+
+    Args:
+        keys: (R, W) what rows are about: equal for rows that repeat or contradict each other.
+        sides: (R,) what they say about it.
+        say: a row's statement in words, from its ids and side.
+    """
+    good = np.ones(len(keys), dtype=bool)
+    good[list(table.bad)] = False
+    places = np.flatnonzero(good)
+    order = places[np.lexsort(tuple(keys[places].T))]  # stable: rows of one key stay in the file's order
+    begins = np.append(True, (keys[order][1:] != keys[order][:-1]).any(axis=1))[: len(order)]
+    first = order[begins][begins.cumsum() - 1]  # for each, the first row of its key
+    clashes = {}
+    for place, earlier in zip(*(x[sides[order] != sides[first]].tolist() for x in (order, first)), strict=True):
+        what, before = (say(table.names(at), bool(sides[at])) for at in (place, earlier))
+        clashes[place] = f"says that {what}, but {table.where(earlier)} that {before}"
+    _complain(table, clashes, skip_bad)
+    return np.sort(order[begins]), len(order) - int(begins.sum())
+
+
+def _complain(table: _Table, clashes: dict[int, str], skip_bad: bool) -> None:
+    """Raise LikewiseError unless the rows that are left can be used."""
+    total = len(table.numbers)
+    if skip_bad and not clashes and len(table.bad) == total:
+        problems, advice = table.bad, "correct them, or give the items that they are about"
+    elif skip_bad or not table.bad:
+        problems, advice = clashes, "keep the right ones"
+    else:
+        but = " (all but contradictions)" if clashes else ""
+        problems, advice = table.bad | clashes, f"correct them, or leave them out with skip_bad=True{but}"
+    if not problems:
+        return
+    shown = [f"{table.where(place)}: {problems[place]}" for place in sorted(problems)[:_SHOWN]]
+    more = "; …" if len(problems) > _SHOWN else ""
+    verb = "contradict others" if problems is clashes else "cannot be used"
+    raise LikewiseError(
+        f"{table.name}: {len(problems):,} of the {total:,} rows {verb} ({'; '.join(shown)}{more}); {advice}."
+    )
+
+
+class _Chunk(NamedTuple):
+    """Some rows of a file as text."""
+
+    numbers: list[int]
+    columns: list[list[str]]  # W + 1 of them, or W
+    problems: dict[int, str]  # by place in this chunk
+
+
+def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str = "") -> _Table:
+    """All rows of a file, with the rows that are bad by themselves."""
+    wanted = [*columns, flag] if flag else list(columns)
+    word, chunks = _open(path, wanted)
+    known = dict(zip(ids, range(len(ids)), strict=True))
+    parts: list[npt.NDArray[np.int64]] = []  # (R, 1 + W + 1) numbers, rows, alike
+    bad: dict[int, str] = {}
+    total, reasons = 0, _Reasons(ids, wanted)
+    for chunk in chunks:
+        rows = [_look_up(column, known) for column in chunk.columns[: len(columns)]]
+        flags = _flags(chunk.columns[-1]) if flag else np.ones(len(chunk.numbers), dtype=np.int64)
+        parts.append(np.stack([np.array(chunk.numbers, dtype=np.int64), *rows, flags], axis=1))
+        for place in sorted({*np.flatnonzero((parts[-1] < 0).any(axis=1)).tolist(), *chunk.problems}):
+            texts, unknown = [column[place] for column in chunk.columns], [bool(row[place] < 0) for row in rows]
+            bad[total + place] = chunk.problems.get(place) or reasons.give(texts, unknown)
+        total += len(chunk.numbers)
+    if not total:
+        raise LikewiseError(f"{path} holds no rows below its header; give a file that does.")
+    found = np.concatenate(parts)
+    return _Table(
+        name=str(path), word=word, ids=ids, numbers=found[:, 0], rows=found[:, 1:-1], alike=found[:, -1] == 1, bad=bad
+    )
+
+
+def _look_up(texts: list[str], known: dict[str, int]) -> npt.NDArray[np.int64]:
+    """Rows of ids, −1 for an unknown one; spaces around an id count only if an item's id has them."""
+    rows = list(map(known.get, texts))
+    if None in rows:
+        rows = [known.get(text.strip(), -1) if row is None else row for text, row in zip(texts, rows, strict=True)]
+    return np.array(rows, dtype=np.int64)
+
+
+def _flags(texts: list[str]) -> npt.NDArray[np.int64]:
+    """1 for alike, 0 for not, −1 for what is neither."""
+    value = {text: _ALIKE.get(text.strip().lower(), -1) for text in set(texts)}
+    return np.array([value[text] for text in texts], dtype=np.int64)
+
+
+@dataclass
+class _Reasons:
+    """What is wrong with a row, in words; the first ones with the closest id that an item has."""
+
+    ids: Sequence[str]
+    wanted: list[str]
+    hints: int = _HINTED
+
+    def give(self, texts: list[str], unknown: list[bool]) -> str:
+        """``texts`` of the wanted columns of a row; ``unknown`` says which of its ids no item has."""
+        if all(unknown) and [text.strip() for text in texts] == self.wanted:
+            return "repeats the header"
+        empty = next((name for name, text in zip(self.wanted, texts, strict=True) if not text.strip()), None)
+        if empty:
+            return f"{empty} is empty"
+        for name, text, wrong in zip(self.wanted, texts, unknown, strict=False):
+            if wrong:
+                return f"{name}: no item has the id {text!r}{self._hint(text)}"
+        return f"{self.wanted[-1]} is {texts[-1]!r}, not 1 or 0, true or false, yes or no"
+
+    def _hint(self, text: str) -> str:
+        """The closest of the ids that come near: same last part of a path, or neighbours in the alphabet."""
+        if self.hints == 0:
+            return ""
+        self.hints -= 1
+        ordered, named = self._index
+        place = bisect.bisect(ordered, text)
+        same = named.get(_last_part(text), [])[:_NEAR]
+        hint = closest(text, same or ordered[max(0, place - _NEAR) : place + _NEAR])
+        return f" (did you mean {same[0]!r}?)" if same and not hint else hint
+
+    @cached_property
+    def _index(self) -> tuple[list[str], dict[str, list[str]]]:
+        named: dict[str, list[str]] = {}
+        for id in self.ids:
+            named.setdefault(_last_part(id), []).append(id)
+        return sorted(self.ids), named
+
+
+def _last_part(id: str) -> str:
+    return id.strip().replace("\\", "/").rpartition("/")[2].lower()
+
+
+def _open(path: Path, wanted: list[str]) -> tuple[str, Iterator[_Chunk]]:
+    """What a row is called, and the file's chunks."""
+    if not path.is_file():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        what = "is a folder" if path.is_dir() else f"does not exist{closest(path.name, siblings)}"
+        raise LikewiseError(f"{path} {what}; give a .csv or .parquet file with the columns {','.join(wanted)}.")
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".parquet"):
+        raise LikewiseError(
+            f"{path} is neither .csv nor .parquet; give such a file with the columns {','.join(wanted)}."
+        )
+    return ("line", _csv_chunks(path, wanted)) if kind == ".csv" else ("row", _parquet_chunks(path, wanted))
+
+
+def _csv_chunks(path: Path, wanted: list[str]) -> Iterator[_Chunk]:
+    """A row's number is the line it begins on; blank lines are no rows."""
+    line = 0
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            header = [name.strip() for name in next((row for row in reader if row), [])]
+            if not header:
+                raise LikewiseError(f"{path} is empty; its first line must be {','.join(wanted)}.")
+            places = _places(path, header, wanted)
+            line = reader.line_num
+            while True:
+                numbers, rows, before = list[int](), list[list[str]](), line
+                for row in islice(reader, _CHUNK):
+                    if row and row != [""]:
+                        numbers.append(line + 1)
+                        rows.append(row)
+                    line = reader.line_num
+                if line == before:
+                    return
+                problems = {}
+                if set(map(len, rows)) != {len(header)}:
+                    problems = {at: _ragged(row, header) for at, row in enumerate(rows) if len(row) != len(header)}
+                    rows = [[""] * len(header) if at in problems else row for at, row in enumerate(rows)]
+                yield _Chunk(numbers, [[row[place] for row in rows] for place in places], problems)
+    except UnicodeDecodeError as error:
+        raise LikewiseError(f"{path} is not UTF-8 text ({error.reason}); save it as CSV in UTF-8.") from error
+    except csv.Error as error:
+        raise LikewiseError(f"{path}, line {line + 1}: cannot be read as CSV ({error}); correct its quotes.") from error
+    except OSError as error:
+        raise LikewiseError(f"{path} cannot be read ({error.strerror}); give a file that can.") from error
+
+
+def _ragged(row: list[str], header: list[str]) -> str:
+    return f"has {len(row)} fields, the header {len(header)} (an id that holds a comma must be in quotes)"
+
+
+def _parquet_chunks(path: Path, wanted: list[str]) -> Iterator[_Chunk]:
+    """A row's number counts from 1."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path, memory_map=True) as file:
+            _places(path, list(file.schema_arrow.names), wanted)
+            start = 1
+            for batch in file.iter_batches(batch_size=_CHUNK, columns=wanted):
+                numbers = list(range(start, start + len(batch)))
+                start += len(batch)
+                yield _Chunk(numbers, [_texts(batch.column(name).to_pylist()) for name in wanted], {})
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0].strip(" .")
+        raise LikewiseError(f"{path} cannot be read as parquet ({reason}); replace it.") from error
+
+
+def _texts(values: list[Any]) -> list[str]:
+    return [value if isinstance(value, str) else "" if value is None else str(value) for value in values]
+
+
+def _places(path: Path, header: list[str], wanted: list[str]) -> list[int]:
+    """Where the wanted columns are; LikewiseError when one is missing or there twice."""
+    for name in wanted:
+        if header.count(name) > 1:
+            raise LikewiseError(f"{path} has {header.count(name)} columns {name!r}; rename or remove all but one.")
+        if name not in header:
+            hint = closest(name, header)
+            if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+                hint = " (its columns must be separated by commas)"
+            raise LikewiseError(
+                f"{path} has no column {name!r}{hint}; it needs {','.join(wanted)} and has {','.join(header)}."
+            )
+    return [header.index(name) for name in wanted]

@@ -1,0 +1,70 @@
+"""Metric learning by classes: the keys are a proxy of each label, weights that are trained with the encoder."""
+
+from dataclasses import replace
+
+from likewise.config import EncoderSettings, FitSettings, ObjectiveSettings, OptimSettings
+from likewise.methods.method import Method
+
+OURS = (
+    "SGD with momentum and a cosine rate, batches of 128, so that methods compare",
+    "the embedding is centred by BatchNorm before its length is made 1 (encoder.centre=false leaves it out)",
+)
+BASE = FitSettings(
+    alike="label",
+    dictionary="proxies",
+    encoder=EncoderSettings(head="linear", dim=128),
+    optim=OptimSettings(lr=0.05, weight_decay=5e-4),
+    batch_size=128,
+    epochs=60,
+)
+
+
+def _row(name: str, paper: str, objective: str, settings: FitSettings, *departures: str) -> Method:
+    return Method(
+        name=name,
+        paper=paper,
+        alike="same label",
+        dictionary="proxies: weights, a vector of each class",
+        negatives="the proxies of all other classes",
+        objective=objective,
+        departures=departures,
+        settings=replace(settings, method=name),
+    )
+
+
+ARCFACE = _row(
+    "arcface",
+    "Deng, Guo, Xue, Zafeiriou: ArcFace, CVPR 2019",
+    "softmax of cosines, the target's angle enlarged: s cos(θ + m), s = 64, m = 0.5",
+    replace(BASE, objective=ObjectiveSettings(kind="arcface", gamma=64.0, margin=0.5)),
+    "the true slope of cos(θ + m), where the released code passes s",
+    *OURS,
+)
+COSFACE = _row(
+    "cosface",
+    "Wang et al.: CosFace, CVPR 2018; AM-softmax: Wang, Cheng, Liu, Liu 2018",
+    "softmax of cosines, the target's lowered: s (cos θ − m), s = 64, m = 0.35",
+    replace(BASE, objective=ObjectiveSettings(kind="am-softmax", gamma=64.0, margin=0.35)),
+    *OURS,
+)
+SPHEREFACE = _row(
+    "sphereface",
+    "Liu, Wen, Yu, Li, Raj, Song: SphereFace, CVPR 2017",
+    "A-softmax: ‖x‖ ψ(θ) with unit proxies, m = 4, on raw rows",
+    replace(
+        BASE,
+        objective=ObjectiveSettings(kind="a-softmax", margin=4.0),
+        encoder=EncoderSettings(head="linear", dim=128, centre=False, unit=False),
+    ),
+    "no annealing from plain softmax (the objective's mix): raw rows grow as needed",
+    OURS[0],
+)
+NORMFACE = _row(
+    "normface",
+    "Wang, Xiang, Cheng, Yuille: NormFace, ACM Multimedia 2017",
+    "softmax of scaled cosines, s = 20",
+    replace(BASE, objective=ObjectiveSettings(kind="normface", gamma=20.0)),
+    "the scale is fixed; the paper can learn it",
+    *OURS,
+)
+CLASSES = (ARCFACE, COSFACE, SPHEREFACE, NORMFACE)

@@ -1,0 +1,302 @@
+"""Any pair-level objective with a policy of negatives and positives: mining, without a list of triplets.
+
+Dimension legend: Q queries, K keys, D dimensions, R rows of a tile, P positives of a row at most, k negatives of a
+pair, M chosen pairs.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from likewise import processes
+from likewise.alike import Listed, Masks, Relation
+from likewise.errors import LikewiseError
+from likewise.kernels import at_least_float32, paired_similarities
+from likewise.negatives import (
+    Curriculum,
+    Filter,
+    Pick,
+    Policy,
+    Positives,
+    check_positives,
+    choose_positives,
+)
+from likewise.objectives.hinge import Pairs, check_pairs
+from likewise.objectives.pair import PairObjective
+from likewise.objectives.reduction import How
+from likewise.rows import reordered, restored, row_losses, ruled_losses, tile_rows_for
+
+SMOOTH = 0.9  # of the moving average of the share of active pairs
+
+
+class Chosen(NamedTuple):
+    """The pairs that a pick left, in the order of the anchors as given."""
+
+    anchors: Tensor  # (M,) query rows
+    positives: Tensor  # (M,) key rows
+    negatives: Tensor  # (M, k) key rows
+    there: Tensor  # (M, k) bool
+    valid: Tensor  # (Q,) bool: the anchors that have a positive and a negative
+
+
+class Mined(PairObjective):
+    """Mining: ``objective`` over the positives and negatives that a policy chooses.
+
+    With a :class:`likewise.negatives.Pick`, every anchor and positive has k negatives of its own and is judged by
+    itself, ``L_a = mean over its pairs (p; n_1 … n_k) of L(s_p; s_n1 … s_nk)``. With a ``Filter`` the objective sees
+    the anchor's row without what the policy leaves out.
+
+    Relations: ``Mined(Triplet(), negatives=Hard(), positives="hard")`` is batch-hard (Hermans et al. 2017);
+    ``HardestBeyond()`` FaceNet's semi-hard; ``Mined(Margin(), negatives=DistanceWeighted())`` Wu et al. 2017; with
+    ``All()`` it is the objective itself. MultiSimilarity has its own mining inside.
+    Departures: FaceNet adds up its triplets; here an anchor's are averaged, and then the anchors that mining left one.
+    Cost: a pick: 2·Q·K·D flops without gradient, a few passes over the similarities (as many as a row has positives,
+    where the choice depends on the positive), then M·D; a filter: as the objective, times P where it depends on the
+    positive. Memory is a tile and M numbers: no triplets are listed.
+    Paper: Schroff, Kalenichenko, Philbin, FaceNet, CVPR 2015, §3.2; see each policy for its own.
+
+    Args:
+        objective: any pair-level objective that judges an anchor's row (not Angular, Histogram, original
+            LiftedStructure). Its own ``reduction`` is not used.
+        negatives: a policy, or a curriculum of them.
+        positives: "all", or the furthest ("hard") or nearest ("easy", Xuan et al. 2020) one of each anchor.
+        pairs: over an anchor's pairs: "active" the mean of those with a loss above 0, "all" the mean, "sum" the sum.
+        generator: for policies that draw, on the queries' device; torch's own by default.
+        reduction: "mean", "sum" or "none" over the anchors that mining left a pair.
+
+    Attributes:
+        stage: () int64, the policy that is in force.
+        active: () float32, the share of the chosen pairs (a filter: of the anchors) with a loss above 0, a moving
+            average; 1 at first.
+
+    Raises:
+        LikewiseError: an objective whose loss joins several rows.
+    """
+
+    stage: Tensor
+    active: Tensor
+
+    def __init__(
+        self,
+        objective: PairObjective,
+        *,
+        negatives: Policy | Curriculum,
+        positives: Positives = "all",
+        pairs: Pairs = "active",
+        generator: torch.Generator | None = None,
+        reduction: How = "mean",
+    ) -> None:
+        super().__init__(reduction, "a positive and a negative to choose from", unit_rows=objective.unit_rows)
+        if not isinstance(objective, PairObjective) or type(objective).losses is not PairObjective.losses:
+            raise LikewiseError(
+                f"{type(objective).__name__} does not judge an anchor by its row alone, so negatives can't be chosen "
+                "for it; mine for another objective, such as Triplet, Margin or Circle."
+            )
+        self.objective, self.positives, self.pairs = objective, check_positives(positives), check_pairs(pairs)
+        objective.unit_rows = False  # said here
+        self.curriculum = negatives if isinstance(negatives, Curriculum) else Curriculum((negatives,), ())
+        self.generator = generator
+        self.register_buffer("stage", torch.tensor(0))
+        self.register_buffer("active", torch.tensor(1.0))
+
+    @property
+    def policy(self) -> Policy:
+        """The one in force."""
+        policies = self.curriculum.policies
+        return policies[0] if len(policies) == 1 else policies[int(self.stage)]
+
+    @property
+    def draws(self) -> bool:
+        """Whether any policy draws random numbers: processes then see all queries, to draw alike."""
+        return any(isinstance(policy, Pick) and policy.draws > 0 for policy in self.curriculum.policies)
+
+    def advance(self, step: int, epoch: float) -> None:
+        """Moves to the policy that is due at ``step``: a visible line of the training step."""
+        self.stage.fill_(self.curriculum.stage(int(self.stage), step=step, epoch=epoch, active=float(self.active)))
+
+    def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
+        """The objective's own."""
+        return self.objective.row_inputs(queries, ids)
+
+    def losses(  # type: ignore[override]
+        self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
+    ) -> tuple[Tensor, ...]:
+        """(Q,) losses, which of them mining left a pair, and which could have had one."""
+        policy, inputs = self.policy, self.row_inputs(queries, ids)
+        if isinstance(policy, Filter):
+            losses, counted = row_losses(self.rows, queries, keys, relation, inputs, ahead=self.reduce.how != "none")
+            self._follow(losses.detach(), counted)
+            if torch.compiler.is_compiling():
+                return losses, counted
+            return losses, counted, able_rows(relation, len(queries), len(queries) if keys is None else len(keys))
+        queries = at_least_float32(queries)
+        keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
+        chosen = choose(policy, self.positives, queries, keys, relation, self.generator)
+        return *self._of_chosen(chosen, queries, keys, inputs), chosen.valid
+
+    def _of_chosen(
+        self, chosen: Chosen, queries: Tensor, keys: Tensor, inputs: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The objective of each chosen pair, and their mean over each anchor."""
+        anchors, (count, k) = chosen.anchors, chosen.negatives.shape
+        if not count:
+            return queries.sum(1) * 0, torch.zeros_like(chosen.valid)
+        with torch.autocast(queries.device.type, enabled=False):
+            rows = torch.cat([anchors, anchors.repeat_interleave(k)])
+            columns = torch.cat([chosen.positives, chosen.negatives.flatten()])
+            s_p, s_n = torch.split(paired_similarities(queries, keys, rows, columns), [count, count * k])
+            one = torch.ones(count, 1, dtype=torch.bool, device=anchors.device)
+            of_pairs = [x[anchors] for x in inputs]
+            s_p, s_n = s_p.unsqueeze(1), s_n.view(count, k)
+            found, counted = ruled_losses(self.objective.rows, s_p, one, s_n, chosen.there, of_pairs)
+        self._follow(found.detach(), counted)
+        weight = (counted & (found.detach() > 0)) if self.pairs == "active" else counted
+        losses = queries.new_zeros(len(queries)).index_add(0, anchors, torch.where(weight, found, 0.0))
+        if self.pairs != "sum":
+            number = queries.new_zeros(len(queries)).index_add(0, anchors, weight.to(queries.dtype))
+            losses = losses / number.clamp(min=1)
+        return losses, torch.zeros_like(chosen.valid).index_put((anchors,), counted.new_ones(()))
+
+    def rows(
+        self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, *inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The objective over what a filter keeps; by itself for each positive where the policy looks at it."""
+        policy, rule = self.policy, self.objective.rows
+        assert isinstance(policy, Filter)
+        if self.positives != "all":
+            column, there = choose_positives(self.positives, s_p.detach(), positive)
+            s_p, positive = s_p.gather(1, column), there
+        if not policy.of_pair:
+            kept_p, kept_n = policy.keep(s_p, positive, s_n, negative)
+            return rule(s_p, kept_p, s_n, kept_n, *inputs)
+        total, number = s_n.new_zeros(len(s_n)), s_n.new_zeros(len(s_n))
+        counted = torch.zeros_like(total, dtype=torch.bool)
+        compiling = torch.compiler.is_compiling()
+        width = positive.shape[1] if compiling else max(1, int(positive.sum(1).max()))
+        columns = positive.byte().topk(width, 1).indices  # the positives first
+        for column in torch.split(columns, 1, 1):
+            of_pair, there = s_p.gather(1, column), positive.gather(1, column)
+            loss, found = rule(of_pair, *_without_empty(policy, of_pair, there, s_n, negative), *inputs)
+            weight = found & (loss.detach() > 0) if self.pairs == "active" else found
+            total, number, counted = total + torch.where(found, loss, 0.0), number + weight, counted | found
+        return total if self.pairs == "sum" else total / number.clamp(min=1), counted
+
+    def _follow(self, losses: Tensor, counted: Tensor) -> None:
+        """Moves ``active`` towards the share of the losses that counted, of all processes, that are above 0."""
+        if not self.training or torch.compiler.is_compiling():
+            return
+        counts = torch.stack([(counted & (losses > 0)).sum(), counted.sum()])
+        above, number = (processes.sum_over(counts) if self.reduce.across else counts).tolist()
+        if number:
+            self.active.lerp_(self.active.new_tensor(above / number), 1 - SMOOTH)
+
+
+def _without_empty(
+    policy: Filter, s_p: Tensor, there: Tensor, s_n: Tensor, negative: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The positive's mask, the negatives and their mask: a positive that the policy leaves no negative is not there."""
+    kept_p, kept_n = policy.keep(s_p, there, s_n, negative)
+    return kept_p & (kept_n.sum(1, keepdim=True) > 0), s_n, kept_n
+
+
+@torch.no_grad()
+def able_rows(relation: Relation | Listed, queries: int, keys: int) -> Tensor:
+    """(Q,) bool: the rows that have a positive and a negative, in the given order."""
+    step = tile_rows_for(keys)
+    parts = []
+    for start in range(0, queries, step):
+        _, positive, negative = relation.masks(start, min(start + step, queries))
+        parts.append(positive.any(1) & negative.any(1))
+    able = torch.cat(parts)
+    return restored(able, relation.query_order)
+
+
+@torch.no_grad()
+def choose(
+    policy: Pick,
+    positives: Positives,
+    queries: Tensor,
+    keys: Tensor,
+    relation: Relation | Listed,
+    generator: torch.Generator | None = None,
+    *,
+    tile_rows: int | None = None,
+) -> Chosen:
+    """The pairs that a pick chooses, tile by tile of rows.
+
+    Args:
+        policy: how negatives are chosen.
+        positives: how positives are.
+        queries: (Q, D).
+        keys: (K, D), of the same dtype.
+        relation: which pairs may be positive and negative.
+        generator: for policies that draw. The numbers are drawn for all queries in their order, so that neither tiles
+            nor what is chosen elsewhere changes them.
+        tile_rows: rows of a tile; by default 4 MiB of similarities.
+    """
+    order, key_order = relation.query_order, relation.key_order
+    sorted_queries, sorted_keys = reordered(queries, order), reordered(keys, key_order)
+    step = tile_rows or tile_rows_for(len(keys))
+    drawn = None
+    if policy.draws:
+        width = 1 if positives != "all" else most_positives(relation, len(queries), step)
+        numbers = torch.rand(len(queries), width * policy.draws, generator=generator, device=queries.device)
+        drawn = reordered(numbers, order)
+    parts, valid = list[Chosen](), torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
+    for start in range(0, len(queries), step):
+        stop = min(start + step, len(queries))
+        with torch.autocast(queries.device.type, enabled=False):
+            similarities = sorted_queries[start:stop] @ sorted_keys.T
+        of_rows = None if drawn is None else drawn[start:stop]
+        part = _choose_tile(policy, positives, similarities, relation.masks(start, stop), of_rows, queries.shape[1])
+        parts.append(part._replace(anchors=part.anchors + start))
+        valid[start:stop] = part.valid
+    anchors, columns, negatives, there, _ = (torch.cat(x) for x in zip(*parts, strict=True))
+    if key_order is not None:
+        columns, negatives = key_order[columns], key_order[negatives]
+    if order is None:
+        return Chosen(anchors, columns, negatives, there, valid)
+    anchors = order[anchors]
+    back = anchors.argsort(stable=True)
+    return Chosen(anchors[back], columns[back], negatives[back], there[back], restored(valid, order))
+
+
+def _choose_tile(
+    policy: Pick, positives: Positives, similarities: Tensor, masks: Masks, drawn: Tensor | None, dim: int
+) -> Chosen:
+    """The chosen pairs of a tile: rows within it, columns among the sorted keys."""
+    columns, positive, negative = masks
+    if columns is None:  # several labels or explicit lists: bring each row's positives together
+        most = max(1, int(positive.sum(1).max()))
+        columns = positive.logical_not().byte().argsort(dim=1, stable=True)[:, :most]
+        positive = positive.gather(1, columns)
+    s_n = torch.where(negative, similarities, -torch.inf)
+    valid = positive.any(1) & (s_n.amax(1) > -torch.inf)
+    s_p = similarities.gather(1, columns)
+    places, there = choose_positives(positives, s_p, positive)
+    columns, s_p = columns.gather(1, places), s_p.gather(1, places)  # (R, P)
+    pairs = columns.shape[1]
+    if drawn is None:
+        drawn = similarities.new_empty(len(similarities), 0)
+    if policy.of_pair:
+        found = [policy.pick(s, s_n, drawn, dim) for s in torch.split(s_p, 1, 1)]
+        picked, kept = (torch.stack(x, 1) for x in zip(*found, strict=True))  # (R, P, 1)
+    else:
+        picked, kept = policy.pick(s_p[:, :1], s_n, drawn[:, : pairs * policy.draws], dim)
+        if policy.draws:
+            picked, kept = (x.reshape(-1, pairs, policy.draws) for x in (picked, kept))
+        else:
+            picked, kept = (x.unsqueeze(1).expand(-1, pairs, -1) for x in (picked, kept))
+    anchors, place = (there & kept.any(2)).nonzero(as_tuple=True)
+    return Chosen(anchors, columns[anchors, place], picked[anchors, place], kept[anchors, place], valid)
+
+
+def most_positives(relation: Relation | Listed, queries: int, tile_rows: int) -> int:
+    """The most positives of any row, so that random numbers are as many whatever the tiles are."""
+    most = 1
+    for start in range(0, queries, tile_rows):
+        columns, positive, _ = relation.masks(start, min(start + tile_rows, queries))
+        most = max(most, positive.shape[1] if columns is not None else int(positive.sum(1).max()))
+    return most

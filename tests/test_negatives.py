@@ -1,0 +1,320 @@
+"""Policies of negatives: ties, draws, tiles, curricula, and what they refuse. Their values: tests/conformance."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from likewise.alike import relate
+from likewise.errors import LikewiseError
+from likewise.negatives import (
+    All,
+    Curriculum,
+    DistanceWeighted,
+    Easy,
+    Hard,
+    HardestBeyond,
+    InsideMargin,
+    MultiSimilarity,
+    Pick,
+    Random,
+)
+from likewise.objectives import Angular, Circle, Margin, Mined, Triplet, from_triplets
+from likewise.objectives.mined import choose
+
+
+def unit(count: int, dim: int = 4, seed: int = 0) -> Tensor:
+    return functional.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(seed)).double(), dim=1)
+
+
+def coarse(count: int, seed: int) -> Tensor:
+    """Rows of few values, so that many similarities are equal to the bit."""
+    return torch.randint(-1, 2, (count, 3), generator=torch.Generator().manual_seed(seed)).double() / 2
+
+
+def picks_by_loops(policy: Pick, positives: str, z: Tensor, ids: Sequence[int]) -> list[tuple[int, float, float]]:
+    """(anchor, positive) → the similarity of the positive, and of the negative."""
+    found = []
+    for a, label in enumerate(ids):
+        similarity = [float(z[a] @ z[j]) for j in range(len(z))]
+        alike = [similarity[j] for j, x in enumerate(ids) if x == label and j != a]
+        others = [similarity[j] for j, x in enumerate(ids) if x != label]
+        if not alike or not others:
+            continue
+        if positives != "all":
+            alike = [min(alike) if positives == "hard" else max(alike)]
+        for near in sorted(alike):
+            allowed = [far for far in others if far < near] if isinstance(policy, HardestBeyond) else others
+            if allowed:
+                found.append((a, near, min(allowed) if isinstance(policy, Easy) else max(allowed)))
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=2, max_size=14),
+    seed=st.integers(0, 1000),
+    policy=st.sampled_from([Hard(), Easy(), HardestBeyond()]),
+    positives=st.sampled_from(["all", "hard", "easy"]),
+    tile=st.sampled_from([1, 3, 100]),
+)
+def test_picks_equal_loops_with_ties(labels: list[int], seed: int, policy: Pick, positives: str, tile: int) -> None:
+    z, ids = coarse(len(labels), seed), torch.tensor(labels)
+    chosen = choose(policy, positives, z, z, relate(z, ids, None, None, None), tile_rows=tile)  # type: ignore[arg-type]
+    assert bool(chosen.there.all())
+    similarity = z @ z.T
+    found = sorted(
+        (a, float(similarity[a, p]), float(similarity[a, n]))
+        for a, p, (n,) in zip(
+            chosen.anchors.tolist(), chosen.positives.tolist(), chosen.negatives.tolist(), strict=True
+        )
+    )
+    assert found == picks_by_loops(policy, positives, z, labels)
+    assert (ids[chosen.anchors] == ids[chosen.positives]).all()
+    assert (ids[chosen.anchors] != ids[chosen.negatives[:, 0]]).all()
+    assert (chosen.anchors != chosen.positives).all()
+    assert chosen.anchors.tolist() == sorted(chosen.anchors.tolist())
+
+
+@pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
+@settings(max_examples=25, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=2, max_size=12),
+    seed=st.integers(0, 1000),
+    margin=st.sampled_from([0.0, 0.25, 0.5]),
+)
+def test_inside_the_margin_equals_loops_with_ties(labels: list[int], seed: int, margin: float) -> None:
+    """All its triplets, added up; those on the border are outside."""
+    z, ids = coarse(len(labels), seed), torch.tensor(labels)
+    objective = Mined(Triplet(margin=margin, pairs="sum"), negatives=InsideMargin(margin), pairs="sum", reduction="sum")
+    wanted = 0.0
+    for a, label in enumerate(labels):
+        for p in (j for j, x in enumerate(labels) if x == label and j != a):
+            for n in (j for j, x in enumerate(labels) if x != label):
+                near, far = float(2 - 2 * z[a] @ z[p]), float(2 - 2 * z[a] @ z[n])
+                wanted += (near - far + margin) if near < far < near + margin else 0.0
+    assert float(objective(z, ids)) == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [16, 255, 256, 272, 512])
+def test_the_nearest_of_many_columns(dtype: torch.dtype, width: int) -> None:
+    """Every width, with equal values, zeros of both signs, and rows without a negative."""
+    generator = torch.Generator().manual_seed(width)
+    s_n = (torch.randint(-8, 9, (64, width), generator=generator) / 8).to(dtype)
+    s_n[torch.rand(64, width, generator=generator) < 0.3] = -torch.inf
+    s_n[:3] = -torch.inf
+    s_n[3] = 1.0
+    s_p = (torch.randint(-8, 9, (64, 1), generator=generator) / 8).to(dtype)
+    s_p[4], s_n[4, 0] = 0.0, -0.0
+    below = torch.where(s_n < s_p, s_n, -torch.inf).amax(1)
+    nothing = s_n.new_empty(64, 0)
+    for policy, wanted in (
+        (HardestBeyond(), below),
+        (Hard(), s_n.amax(1)),
+        (Easy(), torch.where(s_n > -torch.inf, s_n, torch.inf).amin(1)),
+    ):
+        column, there = policy.pick(s_p, s_n, nothing, 8)
+        assert torch.equal(there[:, 0], wanted.isfinite())
+        assert torch.equal(s_n.gather(1, column)[there], wanted[:, None][there])
+
+
+def test_beyond_with_a_hinge_is_the_hardest_inside_the_margin() -> None:
+    z, ids = unit(24), torch.arange(8).repeat(3)
+    beyond = Mined(Triplet(margin=0.4), negatives=HardestBeyond(), pairs="sum", reduction="sum")(z, ids)
+    wanted = 0.0
+    for a in range(24):
+        for p in (j for j in range(24) if j % 8 == a % 8 and j != a):
+            near = float(2 - 2 * z[a] @ z[p])
+            inside = [
+                far for j in range(24) if j % 8 != a % 8 and near < (far := float(2 - 2 * z[a] @ z[j])) < near + 0.4
+            ]
+            wanted += near - min(inside) + 0.4 if inside else 0.0
+    assert float(beyond) == pytest.approx(wanted)
+
+
+def frequencies(policy: Pick, z: Tensor, keys: Tensor, draws: int) -> Tensor:
+    """How often each key is drawn for the one query of class 0, whose only positive is key 0."""
+    ids, key_ids = torch.zeros(draws, dtype=torch.long), torch.arange(len(keys))
+    queries = z.expand(draws, -1)
+    generator = torch.Generator().manual_seed(1)
+    chosen = choose(policy, "all", queries, keys, relate(queries, ids, keys, key_ids, None), generator)
+    return torch.bincount(chosen.negatives.flatten(), minlength=len(keys)) / chosen.negatives.numel()
+
+
+def test_random_draws_every_negative_alike() -> None:
+    keys = unit(6, seed=3)
+    share = frequencies(Random(2), unit(1), keys, 5000)
+    assert share[0] == 0
+    assert (share[1:] - 0.2).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("dim", [3, 8, 32])
+def test_distance_weighted_draws_by_one_over_the_density(dim: int) -> None:
+    """Wu et al. 2017, eqs. 5 and 6, with both cut-offs."""
+    policy = DistanceWeighted(1, least=0.5, most=1.4)
+    keys, z = unit(40, dim, seed=3), unit(1, dim, seed=4)
+    keys[5] = functional.normalize(z[0] + 0.1 * keys[5], dim=0)  # nearer than 0.5
+    keys[6] = functional.normalize(-z[0] + 0.1 * keys[6], dim=0)  # further than 1.4
+    weights = []
+    for j, key in enumerate(keys):
+        d = math.sqrt(max(0.0, 2 - 2 * float(z[0] @ key)))
+        bounded = max(d, 0.5)
+        density = bounded ** (dim - 2) * (1 - bounded**2 / 4) ** ((dim - 3) / 2)
+        weights.append(0.0 if j == 0 or d > 1.4 else 1 / density)
+    share = frequencies(policy, z, keys, 20_000)
+    assert share[0] == share[6] == 0
+    wanted = torch.tensor(weights) / sum(weights)
+    assert (share - wanted).abs().max() < 0.02
+
+
+def test_distance_weighted_draws_are_flat_in_distance() -> None:
+    """What it is for: uniform rows' distances crowd at √2; those drawn are as many in each band of distances."""
+    keys, z = unit(4000, 6, seed=5), unit(1, 6, seed=6)
+    distances = (2 - 2 * z @ keys.T).sqrt()[0]
+    share = frequencies(DistanceWeighted(1, least=0.5, most=2.0), z, keys, 4000)
+    bands = [(distances >= low) & (distances < low + 0.3) for low in (0.6, 0.9, 1.2, 1.5)]
+    assert float(bands[2].sum() / bands[0].sum()) > 4
+    drawn = [float(share[band].sum()) for band in bands]
+    assert max(drawn) < 1.5 * min(drawn)
+
+
+def test_an_anchor_whose_negatives_are_all_too_far_has_none() -> None:
+    queries, keys = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    ids, key_ids = torch.tensor([0]), torch.tensor([0, 1])
+    objective = Mined(Margin(), negatives=DistanceWeighted())
+    assert float(objective(queries, ids, keys, key_ids)) == 0
+
+
+@pytest.mark.parametrize("policy", [Random(3), DistanceWeighted(2)])
+def test_draws_are_the_same_in_any_tile(policy: Pick) -> None:
+    z, ids = unit(20, seed=2), torch.tensor([0] * 3 + [1] * 7 + [2] * 4 + [3] * 6)[torch.randperm(20)]
+    several = torch.stack([ids, torch.full_like(ids, -1)], 1)
+    for labels in (ids, several):
+        relation = relate(z, labels, None, None, None)
+        chosen = [
+            choose(policy, "all", z, z, relation, torch.Generator().manual_seed(0), tile_rows=tile)
+            for tile in (1, 3, 7, 20)
+        ]
+        for other in chosen[1:]:
+            for a, b in zip(chosen[0], other, strict=True):
+                assert torch.equal(a, b)
+        assert chosen[0].negatives.shape[1] == policy.draws
+        assert not (
+            labels.reshape(20, -1)[:, 0][chosen[0].negatives] == labels.reshape(20, -1)[:, :1][chosen[0].anchors]
+        ).any()
+
+
+def test_draws_come_from_the_generator() -> None:
+    z, ids = unit(32), torch.arange(8).repeat(4)
+    values = []
+    for seed in (0, 0, 1):
+        objective = Mined(Triplet(), negatives=Random(), generator=torch.Generator().manual_seed(seed))
+        values.append(float(objective(z, ids)))
+    assert values[0] == values[1] != values[2]
+
+
+def test_mining_does_not_see_what_may_not_push_or_pull() -> None:
+    """Against a queue: an item's own older keys neither pull nor push (roles)."""
+    queries, keys = unit(4), unit(9, seed=7)
+    ids, key_ids = torch.arange(4), torch.tensor([0, 1, 2, 3, 0, 1, 7, 8, 9])
+    pulls = torch.arange(9) < 4
+    relation = relate(queries, ids, keys, key_ids, None, pulls, ~pulls)
+    chosen = choose(Hard(), "all", queries, keys, relation)
+    assert chosen.positives.tolist() == [0, 1, 2, 3]
+    for a, (n,) in zip(chosen.anchors.tolist(), chosen.negatives.tolist(), strict=True):
+        allowed = [j for j in range(4, 9) if key_ids[j] != a]
+        assert n == max(allowed, key=lambda j: float(queries[a] @ keys[j]))
+
+
+def test_triplets_of_ones_own_can_be_mined() -> None:
+    """Explicit triplets have one negative each: every policy takes that one."""
+    z, triplets = unit(6), torch.tensor([[0, 1, 2], [3, 4, 5], [0, 2, 4]])
+    plain = Triplet(margin=1.0, pairs="all")(*from_triplets(z, triplets))
+    for policy in (Hard(), Easy(), All(), Random()):
+        assert float(Mined(Triplet(margin=1.0), negatives=policy)(*from_triplets(z, triplets))) == pytest.approx(
+            float(plain)
+        )
+
+
+def test_nothing_left_has_loss_zero_and_a_gradient_of_zero() -> None:
+    z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], requires_grad=True)
+    loss = Mined(Triplet(), negatives=InsideMargin(0.2))(z, torch.tensor([0, 0, 1, 1]))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    z.grad = None
+    loss = Mined(Triplet(), negatives=DistanceWeighted(most=1.0))(z, torch.tensor([0, 0, 1, 1]))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert not z.grad.any()
+
+
+def test_active_follows_the_share_of_pairs_with_a_loss() -> None:
+    z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])  # distance² 0 within, 2 between
+    ids = torch.tensor([0, 0, 1, 1])
+    for margin, share in ((0.2, 0.0), (2.5, 1.0)):
+        objective = Mined(Triplet(margin=margin), negatives=Hard())
+        for _ in range(60):
+            objective(z, ids)
+        assert float(objective.active) == pytest.approx(share, abs=0.01)
+        objective.eval()(z, ids)
+        assert float(objective.active) == pytest.approx(share, abs=0.01)
+
+
+def test_a_curriculum_moves_by_step_by_epoch_and_by_the_share_of_active_triplets() -> None:
+    policies = (Easy(), HardestBeyond(), Hard())
+    by_step = Mined(Triplet(), negatives=Curriculum(policies, (10, 20)))
+    stages = []
+    for step in range(0, 30, 5):
+        by_step.advance(step, step / 10)
+        stages.append(type(by_step.policy).__name__)
+    assert stages == ["Easy", "Easy", "HardestBeyond", "HardestBeyond", "Hard", "Hard"]
+    by_epoch = Mined(Triplet(), negatives=Curriculum(policies, (0.5, 0.5), by="epoch"))
+    by_epoch.advance(3, 0.4)
+    assert by_epoch.policy == Easy()
+    by_epoch.advance(5, 0.5)  # both at once
+    assert by_epoch.policy == Hard()
+    by_active = Mined(Triplet(), negatives=Curriculum(policies, (0.3, 0.1), by="active"))
+    seen = []
+    for active in (0.9, 0.2, 0.2, 0.05, 0.9):
+        by_active.active.fill_(active)
+        by_active.advance(0, 0.0)
+        seen.append(int(by_active.stage))
+    assert seen == [0, 1, 1, 2, 2]  # never back
+
+
+def test_a_curriculum_is_saved_with_its_stage() -> None:
+    make = lambda: Mined(Triplet(), negatives=Curriculum((Easy(), Hard()), (5,)))  # noqa: E731
+    one, other = make(), make()
+    one.advance(7, 0.0)
+    other.load_state_dict(one.state_dict())
+    assert other.policy == Hard()
+
+
+def test_parameters_of_the_objective_are_trained() -> None:
+    objective = Mined(
+        Margin(learn=True, classes=8), negatives=DistanceWeighted(), generator=torch.Generator().manual_seed(0)
+    )
+    z, ids = unit(32).float().requires_grad_(), torch.arange(8).repeat(4)
+    objective(z, ids).backward()
+    assert isinstance(objective.objective, Margin)
+    assert objective.objective.beta.grad is not None
+    assert objective.objective.beta.grad.any()
+
+
+def test_refusals() -> None:
+    with pytest.raises(LikewiseError, match="Angular does not judge an anchor by its row alone"):
+        Mined(Angular(), negatives=Hard())
+    with pytest.raises(LikewiseError, match="positives='most' must be 'all', 'hard' or 'easy'"):
+        Mined(Circle(), negatives=Hard(), positives="most")  # type: ignore[arg-type]
+    with pytest.raises(LikewiseError, match="a curriculum of 2 policies changes 1 times, but at= says 0"):
+        Curriculum((Easy(), Hard()), ())
+    with pytest.raises(LikewiseError, match="must not decrease"):
+        Curriculum((Easy(), Hard(), MultiSimilarity()), (5, 3))
+    with pytest.raises(LikewiseError, match="by='loss' must be 'step', 'epoch' or 'active'"):
+        Curriculum((Easy(), Hard()), (5,), by="loss")  # type: ignore[arg-type]
