@@ -14,8 +14,10 @@ from likewise.config import (
     BankSettings,
     EncoderSettings,
     FitSettings,
+    NegativeSettings,
     ObjectiveSettings,
     OptimSettings,
+    SamplerSettings,
     ViewSettings,
     check,
     closest,
@@ -28,7 +30,10 @@ from likewise.evaluation.protocol import Protocol
 from likewise.methods import METHODS
 from likewise.training.run import CONFIG, fit, read_config, write_config
 
-CLASSES = (ViewSettings, EncoderSettings, ObjectiveSettings, BankSettings, OptimSettings, FitSettings)
+CLASSES = (
+    *(ViewSettings, EncoderSettings, ObjectiveSettings, BankSettings, NegativeSettings, SamplerSettings),
+    *(OptimSettings, FitSettings),
+)
 NAMES = tuple(flatten(FitSettings()))
 
 
@@ -40,6 +45,10 @@ def other_value(name: str, value: Any) -> Any:
         return not value
     if isinstance(value, int | float):
         return value / 2 + 0.125 if isinstance(value, float) else value + 3
+    if value is None and float in get_args(kind):
+        return 0.375
+    if value == () and float in get_args(kind):
+        return (1.5, 1 / 3)
     if isinstance(value, tuple):
         return (0.1 + 0.2, 1 / 3) if len(value) == 2 else tuple(value[:1]) * 3 if value else ("fc.*", "head.?")
     choices = [choice for choice in get_args(kind) if isinstance(choice, str) and choice != value]
@@ -218,7 +227,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_name(name: str, value: Any) -> 
         settings_from({name: value})
     assert f"setting {name!r} can't be" in str(caught.value)
     assert "it must be" in str(caught.value)
-    assert "class" not in str(caught.value)
+    assert "<class" not in str(caught.value)
 
 
 def test_whole_numbers_are_floats_and_lists_are_tuples_and_nothing_else_changes() -> None:
@@ -245,6 +254,12 @@ NAN = float("nan")
         ("objective.noise", (0, -1), (1,)),
         ("objective.log_z_decay", (1.0, -0.1, NAN), (0.0, 0.99)),
         ("objective.proximal", (-1.0, NAN), (0.0, 30.0)),
+        ("negatives.count", (0, -1), (1, 5)),
+        ("negatives.margin", (0.0, -0.1, 4.0, NAN), (0.1, 1.0)),
+        ("negatives.least", (0.0, 1.4, NAN), (0.1, 1.0)),
+        ("negatives.most", (2.1, 3.0), (1.0, 2.0)),
+        ("negatives.at", ((1.0,), (1.0, 2.0)), ((),)),
+        ("sampler.per_class", (0, -2), (1, 8)),
         ("bank.momentum", (1.0, -0.1, NAN), (0.0, 0.99)),
         ("encoder.dim", (1, 0), (2,)),
         ("encoder.hidden", (0,), (1,)),

@@ -1,6 +1,7 @@
 """k-means against plain loops and itself on other tiles; NMI and AMI against scikit-learn."""
 
 import math
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from likewise.evaluation import (
 from likewise.evaluation import clustering as function
 from likewise.evaluation.clustering import expected_information
 
-MODULE = __import__("sys").modules["likewise.evaluation.clustering"]
+MODULE = import_module("likewise.evaluation.clustering")  # as an attribute, that is the function
 
 
 def blobs(count: int, groups: int, width: int, noise: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,8 +79,8 @@ def test_expected_information_by_the_formula_with_factorials() -> None:
 
 
 def test_expected_information_in_small_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = np.arange(1, 200), np.arange(3, 202)[::-1].copy()
-    sizes[1][0] += sizes[0].sum() - sizes[1].sum()
+    sizes = np.arange(1, 90), np.arange(3, 92)[::-1].copy()
+    sizes[0][0] += sizes[1].sum() - sizes[0].sum()
     whole = expected_information(*sizes)
     monkeypatch.setattr(MODULE, "_TERMS", 300)
     assert expected_information(*sizes) == pytest.approx(whole, rel=1e-14)
@@ -134,18 +135,18 @@ def test_lloyds_steps_equal_the_loop(seed: int) -> None:
 
 
 def test_centres_start_at_rows_and_far_ones_are_likelier() -> None:
-    """Of points at 0 (many), 1 and 10 the third centre's chance follows the squared distance, here by 4,000 draws."""
+    """Of points at 0 (many), 1 and 10 the third centre's chance follows the squared distance, here by 2,000 draws."""
     rows = torch.tensor([[0.0]] * 8 + [[1.0], [3.0]])
     whole, unit = MODULE._whole(rows, False)
-    count = 4000
+    count = 2000
     first_zero, far = 0, 0
     for seed in range(count):
         first, second = (MODULE._start(whole, 2, torch.Generator().manual_seed(seed)) * unit)[:, 0].tolist()
         if first == 0.0:
             first_zero += 1
             far += second == 3.0
-    assert first_zero / count == pytest.approx(0.8, abs=0.03)
-    assert far / first_zero == pytest.approx(9 / 10, abs=0.03)
+    assert first_zero / count == pytest.approx(0.8, abs=0.04)
+    assert far / first_zero == pytest.approx(9 / 10, abs=0.04)
 
 
 def test_the_start_is_k_means_plus_plus_over_several_rounds() -> None:
@@ -162,13 +163,28 @@ def test_the_start_is_k_means_plus_plus_over_several_rounds() -> None:
                 expected[key] = expected.get(key, 0.0) + chance
     whole, unit = MODULE._whole(torch.tensor(points)[:, None], False)
     seen: dict[frozenset[float], int] = {}
-    count = 4000
+    count = 2000
     for seed in range(count):
         centres = MODULE._start(whole, 3, torch.Generator().manual_seed(seed)) * unit
         key = frozenset(centres[:, 0].tolist())
         seen[key] = seen.get(key, 0) + 1
     for key, chance in expected.items():
-        assert seen.get(key, 0) / count == pytest.approx(chance, abs=0.03)
+        assert seen.get(key, 0) / count == pytest.approx(chance, abs=0.04)
+
+
+def test_a_cluster_without_rows_keeps_its_centre() -> None:
+    rows, centres = torch.tensor([[1.0, 0.0], [3.0, 4.0]]), torch.tensor([[9.0, 9.0], [7.0, 7.0]]).double()
+    labels = torch.tensor([1, 1])
+    assert MODULE._means(rows, labels, centres, None).tolist() == [[9.0, 9.0], [2.0, 2.0]]
+    moved = MODULE._means(rows, labels, centres, 10.0)
+    assert moved.tolist() == [[9.0, 9.0], pytest.approx([50**0.5, 50**0.5])]
+
+
+def test_of_equally_near_centres_the_smaller_number() -> None:
+    rows = torch.tensor([[0.0], [1.0], [2.0]])
+    labels, distances = MODULE._nearest(rows, torch.tensor([[2.0], [0.0], [2.0]]).double())
+    assert labels.tolist() == [1, 0, 0]
+    assert distances.tolist() == [0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("spherical", [False, True])
@@ -204,6 +220,11 @@ def test_spherical_clusters_do_not_see_length() -> None:
     found = kmeans(rows * lengths, 4, seed=0, spherical=True)
     assert normalized_mutual_information(labels, found.labels) == pytest.approx(1.0)
     torch.testing.assert_close(found.centres.norm(dim=1), torch.ones(4, dtype=torch.float64))
+    unit = torch.nn.functional.normalize(rows.double(), dim=1)
+    apart = (unit - found.centres[found.labels]).square().sum()
+    assert found.inertia == pytest.approx(float(apart), rel=1e-5)
+    means = torch.stack([unit[found.labels == number].mean(0) for number in range(4)])
+    torch.testing.assert_close(found.centres, torch.nn.functional.normalize(means, dim=1), atol=1e-6, rtol=0)
     plain = kmeans(rows * lengths, 4, seed=0)
     assert normalized_mutual_information(labels, plain.labels) < 0.9
 

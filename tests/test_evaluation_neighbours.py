@@ -91,6 +91,17 @@ def test_bitwise_the_same_for_any_tile_batch_and_number_of_threads(monkeypatch):
     assert torch.equal(rows[:, 0::2] + 350, rows[:, 1::2])
 
 
+@pytest.mark.parametrize("order", ["best first", "best last", "all equal"])
+def test_the_best_keys_may_lie_in_one_group_or_in_as_many_as_there_are(order):
+    scores = torch.linspace(1, 0.1, 640)
+    scores = {"best first": scores, "best last": scores.flip(0), "all equal": torch.ones(640)}[order]
+    for k in (1, 2, 5, 17, 39, 41):
+        found = top_k(torch.ones(1, 1), scores[:, None], k)[1][0].tolist()
+        assert found == ([639 - row for row in range(k)] if order == "best last" else list(range(k)))
+    apart = torch.zeros(640).index_fill(0, torch.arange(16) * 40, 1.0)  # one group of sixteen
+    assert top_k(torch.ones(1, 1), apart[:, None], 18)[1][0].tolist() == [row * 40 for row in range(16)] + [1, 2]
+
+
 def test_scores_do_not_depend_on_where_the_keys_stand():
     queries, keys = unit(20, 130, 4), unit(500, 130, 5)
     order = torch.randperm(500, generator=torch.Generator().manual_seed(0))

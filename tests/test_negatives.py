@@ -24,7 +24,7 @@ from likewise.negatives import (
     Pick,
     Random,
 )
-from likewise.objectives import Angular, Circle, Margin, Mined, Triplet, from_triplets
+from likewise.objectives import Angular, Circle, Margin, Mined, Triplet, from_triplets, triplet_shares
 from likewise.objectives.mined import choose
 
 
@@ -318,3 +318,20 @@ def test_refusals() -> None:
         Curriculum((Easy(), Hard(), MultiSimilarity()), (5, 3))
     with pytest.raises(LikewiseError, match="by='loss' must be 'step', 'epoch' or 'active'"):
         Curriculum((Easy(), Hard()), (5,), by="loss")  # type: ignore[arg-type]
+
+
+@settings(max_examples=20, deadline=None)
+@given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=12), seed=st.integers(0, 100), tile=st.integers(1, 12))
+def test_triplet_shares_equal_loops(labels: list[int], seed: int, tile: int) -> None:
+    z, ids = unit(len(labels), seed=seed), torch.tensor(labels)
+    gaps, valid = [], 0
+    for a, label in enumerate(labels):
+        near = [float(2 - 2 * z[a] @ z[j]) for j, x in enumerate(labels) if x == label and j != a]
+        far = [float(2 - 2 * z[a] @ z[j]) for j, x in enumerate(labels) if x != label]
+        valid += bool(near and far)
+        gaps += [p + 0.3 - n for p in near for n in far]
+    active = [gap for gap in gaps if gap > 0]
+    found = triplet_shares(z, ids, margin=0.3, tile_rows=tile)
+    assert found.valid == valid / len(labels)
+    assert found.active == pytest.approx(len(active) / max(1, len(gaps)))
+    assert found.violation == pytest.approx(sum(active) / max(1, len(active)))

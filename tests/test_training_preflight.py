@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from likewise.config import FitSettings, check, flatten, settings_from
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.training.preflight import CHECKS, HARM, START_LEFT, Advice, _start_left, preflight
+from likewise.training.run import emulates_bf16
 from likewise.training.sampler import EpochSampler
 
 MOCO: dict[str, Any] = {
@@ -258,3 +260,22 @@ def test_what_is_left_of_the_start_is_the_product_of_the_momenta(momentum: float
         share = (1 + math.cos(math.pi * step / steps)) / 2 if cosine else 1.0
         product *= 1 - (1 - momentum) * share
     assert _start_left(momentum, steps, cosine=cosine) == pytest.approx(product, rel=0.06, abs=START_LEFT / 100)
+
+
+@pytest.mark.parametrize(
+    ("machine", "capability", "device", "slow"),
+    [
+        ("x86_64", "AVX2", "cpu", True),
+        ("AMD64", "DEFAULT", "cpu", True),
+        ("x86_64", "AVX512", "cpu", False),
+        ("arm64", "DEFAULT", "cpu", False),
+        ("x86_64", "AVX2", "cuda", False),
+    ],
+)
+def test_bf16_that_a_cpu_emulates_is_said(
+    machine: str, capability: str, device: str, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured on such a machine: 80 images/s in bf16, 815 in fp32."""
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert emulates_bf16(torch.device(device)) == slow

@@ -1,5 +1,6 @@
 """Training where something is known of which items are alike: labels, pairs, triplets; every method, and bad input."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from likewise.methods import METHODS
 from likewise.methods.classes import CLASSES
 from likewise.methods.pairs import PAIRS
 from likewise.model import Model
-from likewise.training.monitors import read_metrics
+from likewise.training.monitors import Health, read_metrics, verdict
 from likewise.training.run import fit
 
 SUPERVISED = [method.name for method in (*PAIRS, *CLASSES)]
@@ -244,3 +245,37 @@ def test_bad_data_for_labels(tmp_path: Path) -> None:
     with pytest.raises(LikewiseError, match="nobody"):
         fit(x, out=tmp_path / "d", method="npid", settings=listed("pairs", tmp_path / "bad.csv"), progress=False)
     assert not (tmp_path / "a" / "config.yaml").exists()
+
+
+def test_what_a_triplet_loss_has_to_learn_from_is_logged(tmp_path: Path) -> None:
+    fit(clusters(), out=tmp_path / "run", method="facenet", settings=SMALL, progress=False)
+    first, *_, last = read_metrics(tmp_path / "run")
+    assert first["valid_anchors"] == last["valid_anchors"] == 1.0
+    assert float(last["active_triplets"]) < float(first["active_triplets"]) <= 1.0
+    assert float(last["violation"]) > 0
+    assert 0 < float(last["active"]) <= 1
+
+
+def test_a_loss_stuck_at_the_margin_is_said_and_a_healthy_one_is_not(tmp_path: Path) -> None:
+    """The loss of a triplet is its margin where all items are the same."""
+    x, labels = clusters()
+    stuck = Health(loss=0.2005, chance=None, rank=6.0, spread=0.6, most=8, margin=0.2)
+    said = verdict(stuck)
+    assert said is not None
+    assert said.kind == "margin"
+    assert "stuck at the margin (0.2)" in said.text
+    assert verdict(replace(stuck, loss=0.15)) is None
+    assert verdict(replace(stuck, margin=None)) is None
+    hard = {"negatives.policies": ["hard"], "epochs": 4, "encoder.centre": False, "views.noise": 0.0}
+    fit((np.ones_like(x), labels), out=tmp_path / "stuck", method="facenet", settings={**SMALL, **hard}, progress=False)
+    assert any("collapse" in str(line.get("verdict", "")) for line in read_metrics(tmp_path / "stuck"))
+    fit((x, labels), out=tmp_path / "well", method="facenet", settings=SMALL, progress=False)
+    assert not any("margin" in str(line.get("verdict", "")) for line in read_metrics(tmp_path / "well"))
+
+
+def test_batches_without_positives_are_said(tmp_path: Path) -> None:
+    x, labels = clusters(classes=54, each=2)
+    settings = {**SMALL, "sampler.kind": "instance", "epochs": 4}
+    fit((x, labels), out=tmp_path / "run", method="facenet", settings=settings, progress=False)
+    said = [str(line.get("verdict", "")) for line in read_metrics(tmp_path / "run")]
+    assert any("set sampler.kind=classes" in text for text in said)

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from likewise import objectives
+    from likewise import negatives, objectives
     from likewise.config import FitSettings
     from likewise.data import Items, open_items
+    from likewise.data.relations import read_pairs, read_triplets
     from likewise.dictionaries import Batch, Fresh, MemoryBank, Proxies, Queue
     from likewise.encoders import Embedder, build_embedder
     from likewise.encoders.momentum import Momentum
     from likewise.encoders.parts import GradientCache
     from likewise.errors import LikewiseError, LikewiseWarning
-    from likewise.evaluation import knn_accuracy, knn_classify
+    from likewise.evaluation import knn_accuracy, knn_classify, retrieval
     from likewise.evaluation.protocol import Protocol, evaluate
     from likewise.leak import bn_leak
     from likewise.model import Model, load
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
     from likewise.views import Views
 
 _HOME = {
+    "negatives": None,
     "objectives": None,
     "FitSettings": "config",
     "Items": "data",
     "open_items": "data",
+    "read_pairs": "data.relations",
+    "read_triplets": "data.relations",
     "Batch": "dictionaries",
     "Fresh": "dictionaries",
     "MemoryBank": "dictionaries",
@@ -47,6 +51,7 @@ _HOME = {
     "LikewiseWarning": "errors",
     "knn_accuracy": "evaluation",
     "knn_classify": "evaluation",
+    "retrieval": "evaluation",
     "Protocol": "evaluation.protocol",
     "evaluate": "evaluation.protocol",
     "fit": "training.run",
@@ -83,8 +88,12 @@ __all__ = [
     "knn_accuracy",
     "knn_classify",
     "load",
+    "negatives",
     "objectives",
     "open_items",
+    "read_pairs",
+    "read_triplets",
+    "retrieval",
 ]
 
 

@@ -205,6 +205,31 @@ def _add_verify(parser: Parser, method: str) -> None:
     )
 
 
+def _add_compare(parser: Parser, method: str) -> None:
+    parser.add_argument("data", type=str, help="labelled items: a folder per class, or parquet with --labels")
+    parser.add_argument("--methods", type=str, required=True, help="names with commas between, as in circle,ms,facenet")
+    parser.add_argument("--out", type=str, required=True, help="folder of the runs, the table and the plot")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each method")
+    parser.add_argument("--epochs", type=int, default=None, help="passes over the training items; default: 60")
+    parser.add_argument("--steps", type=int, default=None, help="of every training, instead of --epochs")
+    parser.add_argument(
+        "--trials", type=int, default=0, help="of each method, to choose hyper-parameters; 0: the papers'"
+    )
+    parser.add_argument(
+        "--test", type=str, default=None, help="labelled items to retrieve; default: half of the classes of DATA"
+    )
+    parser.add_argument("--labels", type=str, default="auto", help="auto, or the parquet column that holds the label")
+    parser.add_argument("--key", type=str, default=None, help="the parquet column that holds the ids")
+    parser.add_argument(
+        "--set",
+        type=str,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="settings of fit for all methods, as in --set encoder.dim=64 views.flip=0",
+    )
+
+
 def _add_methods(parser: Parser, method: str) -> None:
     pass
 
@@ -242,6 +267,7 @@ _PARSERS: dict[str, tuple[str, Callable[[Parser, str], None]]] = {
         "Prove on this machine that processes, stops and micro-batches do not change what is learned.",
         _add_verify,
     ),
+    "compare": ("Train several methods alike, and rank them on classes that none of them saw.", _add_compare),
     "methods": (
         "List the methods with their four choices and papers, and which objectives fit which data.",
         _add_methods,
@@ -334,6 +360,42 @@ def _verify(arguments: Namespace) -> int:
     return main(arguments.run, arguments.data, arguments.set)
 
 
+def _compare(arguments: Namespace) -> int:
+    from likewise.compare import main
+
+    a = arguments
+    try:
+        return main(
+            a.data,
+            a.methods,
+            a.set,
+            out=a.out,
+            seeds=a.seeds,
+            epochs=a.epochs,
+            steps=a.steps,
+            trials=a.trials,
+            test=a.test,
+            labels=a.labels,
+            key=a.key,
+        )
+    except (Interrupted, KeyboardInterrupt) as stop:
+        said = str(stop) or "Stopped."
+        raise Interrupted(f"{said} Go on with: {shlex.join(['likewise', 'compare', *_given(a)])}") from None
+
+
+def _given(arguments: Namespace) -> list[str]:
+    """The arguments of a command as they could be given again; what was left out stays out."""
+    options = {
+        name: value
+        for name, value in arguments.as_dict().items()
+        if value not in (None, [], 0, "auto") and name != "data"
+    }
+    words = [arguments.data]
+    for name, value in options.items():
+        words += [f"--{name}", *(value if isinstance(value, list) else [str(value)])]
+    return words
+
+
 def _methods(arguments: Namespace) -> int:
     for method in METHODS.values():
         print(f"{method.name}\n  paper       {method.paper}")
@@ -374,6 +436,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "search": _search,
     "report": _report,
     "verify": _verify,
+    "compare": _compare,
     "methods": _methods,
     "figure": _figure,
     "demo": _demo,

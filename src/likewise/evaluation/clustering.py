@@ -104,7 +104,8 @@ def kmeans(rows: Tensor, clusters: int, *, seed: int, spherical: bool = False, i
 
     Minimises Σ_n ‖x_n − c(x_n)‖². Of equally near centres the smaller number; a cluster that loses all its rows keeps
     its centre. Rows are first rounded to b bits of their largest entry, b = min(24, ⌊(53 − ⌈log₂ D⌉) / 2⌋), 23 at
-    D = 128; then centres and clusters are the same to the bit for any number of threads.
+    D = 128, and centres likewise when distances are taken; so the clusters are the same to the bit for any number of
+    threads.
 
     Args:
         rows: (N, D) float.
@@ -126,11 +127,12 @@ def kmeans(rows: Tensor, clusters: int, *, seed: int, spherical: bool = False, i
     if iterations < 1:
         raise LikewiseError(f"iterations must be at least 1, but is {iterations}.")
     whole, unit = _whole(rows, spherical)
+    radius = 1 / unit if spherical else None
     centres = _start(whole, clusters, torch.Generator().manual_seed(seed))
     labels, distances = _nearest(whole, centres)
     steps = 1
     while steps < iterations:
-        centres, before = _means(whole, labels, centres, spherical), labels
+        centres, before = _means(whole, labels, centres, radius), labels
         labels, distances = _nearest(whole, centres)
         steps += 1
         if torch.equal(labels, before):
@@ -182,15 +184,15 @@ def _nearest(whole: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     return labels, distances
 
 
-def _means(whole: Tensor, labels: Tensor, centres: Tensor, spherical: bool) -> Tensor:
-    """The mean of each cluster's rows; an empty cluster keeps its centre."""
+def _means(whole: Tensor, labels: Tensor, centres: Tensor, radius: float | None) -> Tensor:
+    """The mean of each cluster's rows, moved to that distance from zero if given; an empty cluster keeps its centre."""
     sums = torch.zeros_like(centres)
     step = max(1, _TILE_VALUES // whole.shape[1])
     for start in range(0, len(whole), step):
         sums.index_add_(0, labels[start : start + step], whole[start : start + step].double())
-    if spherical:
+    if radius is not None:
         length = sums.norm(dim=1, keepdim=True)
-        return torch.where(length > 0, sums / length, centres)
+        return torch.where(length > 0, sums / length * radius, centres)
     sizes = torch.bincount(labels, minlength=len(centres))[:, None]
     return torch.where(sizes > 0, sums / sizes, centres)
 

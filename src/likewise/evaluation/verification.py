@@ -16,7 +16,7 @@ from likewise.evaluation.checks import check_finite, check_labels, check_rows
 from likewise.evaluation.neighbours import snap
 
 _TILE = 2**21  # numbers in float64 at once
-_MOST_PAIRS = 10**8
+_MOST_PAIRS = 2 * 10**7
 
 
 class Roc(NamedTuple):
@@ -176,7 +176,7 @@ def random_pairs(labels: Tensor, count: int | None = None, *, seed: int = 0) -> 
 
     Args:
         labels: (N,) integers ≥ 0.
-        count: P, even, ≥ 2; None: all N·(N − 1)/2 pairs, in order, at most a hundred million.
+        count: P, even, ≥ 2; None: all N·(N − 1)/2 pairs, in order, at most twenty million.
         seed: of the draw.
 
     Returns:

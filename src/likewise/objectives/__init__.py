@@ -18,7 +18,7 @@ from likewise.objectives.class_level import (
 )
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
 from likewise.objectives.instance import NCE, NonParametricSoftmax, ParametricSoftmax, proximal_penalty
-from likewise.objectives.mined import Mined
+from likewise.objectives.mined import Mined, TripletShares, triplet_shares
 from likewise.objectives.pair import (
     Circle,
     InfoNCE,
@@ -62,8 +62,10 @@ __all__ = [
     "SphereFace",
     "SupCon",
     "Triplet",
+    "TripletShares",
     "UnifiedPairSimilarity",
     "from_pairs",
     "from_triplets",
     "proximal_penalty",
+    "triplet_shares",
 ]

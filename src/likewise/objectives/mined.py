@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from likewise import processes
-from likewise.alike import Listed, Masks, Relation
+from likewise.alike import Listed, Masks, Relation, relate
 from likewise.errors import LikewiseError
 from likewise.kernels import at_least_float32, paired_similarities
 from likewise.negatives import (
@@ -23,8 +23,8 @@ from likewise.negatives import (
     check_positives,
     choose_positives,
 )
-from likewise.objectives.hinge import Pairs, check_pairs
-from likewise.objectives.pair import PairObjective
+from likewise.objectives.hinge import Pairs, check_pairs, violations
+from likewise.objectives.pair import Distance, PairObjective, distance
 from likewise.objectives.reduction import How
 from likewise.rows import reordered, restored, row_losses, ruled_losses, tile_rows_for
 
@@ -199,6 +199,52 @@ def _without_empty(
     """The positive's mask, the negatives and their mask: a positive that the policy leaves no negative is not there."""
     kept_p, kept_n = policy.keep(s_p, there, s_n, negative)
     return kept_p & (kept_n.sum(1, keepdim=True) > 0), s_n, kept_n
+
+
+class TripletShares(NamedTuple):
+    """What a batch has for a triplet loss: see :func:`triplet_shares`."""
+
+    valid: float
+    active: float
+    violation: float
+
+
+@torch.no_grad()
+def triplet_shares(
+    queries: Tensor, ids: Tensor, *, margin: float = 0.2, kind: Distance = "squared", tile_rows: int | None = None
+) -> TripletShares:
+    """How much a triplet loss has to learn from in a batch, over all its triplets, none of them listed.
+
+    Args:
+        queries: (N, D) unit rows.
+        ids: (N,) or (N, L) labels.
+        margin: α.
+        kind: of distance.
+        tile_rows: rows of a tile; by default 4 MiB of similarities.
+
+    Returns:
+        valid: the share of anchors with a positive and a negative.
+        active: of their triplets, the share with ``D_p + α > D_n``.
+        violation: the mean of ``D_p + α − D_n`` over these; 0 where there are none.
+
+    Cost: 2·N²·D flops and as many passes over a tile as a row has positives.
+    """
+    relation = relate(queries, ids, None, None, None)
+    ordered = reordered(at_least_float32(queries), relation.query_order)
+    step = tile_rows or tile_rows_for(len(queries))
+    valid, active, triplets, total = 0, 0.0, 0, 0.0
+    for start in range(0, len(queries), step):
+        stop = min(start + step, len(queries))
+        columns, positive, negative = relation.masks(start, stop)
+        s_n = ordered[start:stop] @ ordered.T
+        s_p = s_n if columns is None else s_n.gather(1, columns)
+        near = torch.where(positive, distance(s_p, kind) + margin, -torch.inf)
+        far = torch.where(negative, distance(s_n, kind), torch.inf)
+        sums, counts = violations(near, far, soft=False)
+        number = positive.sum(1) * negative.sum(1)
+        valid, triplets = valid + int((number > 0).sum()), triplets + int(number.sum())
+        active, total = active + float(counts.sum()), total + float(sums.sum())
+    return TripletShares(valid / len(queries), active / max(1, triplets), total / max(1.0, active))
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from types import FrameType
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from likewise import processes
 from likewise.config import FitSettings
@@ -22,8 +23,9 @@ from likewise.encoders.parts import lay_out
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation import knn_accuracy
 from likewise.model import Model
+from likewise.objectives import triplet_shares
 from likewise.training.checkpoint import save_run
-from likewise.training.monitors import MetricsLog, NoLog, Watch, measure, verdict
+from likewise.training.monitors import Health, MetricsLog, NoLog, Watch, measure, verdict
 from likewise.training.progress import TrainingProgress
 from likewise.training.sampler import BalancedSampler, ClassSampler, EpochSampler, PairSampler, stable_seed
 from likewise.training.session import Session, learning_rate
@@ -80,7 +82,7 @@ def train(
                 mean, speed = watch.flush(weights_are_fine=not saves or session.is_finite())
                 bar.update(step, f"epoch {(step - 1) // per_epoch + 1} · loss {mean:.3f} · {speed:,.0f} items/s")
             if logs:
-                health = measure(mean, session.chance(), queries)
+                health = look(session, mean, queries, batch)
                 warning = verdict(health) if step >= total // 4 else None
                 bar.warn_once(warning)
                 values = {"epoch": step / per_epoch, "lr": rate, "items_per_second": speed, **health.values()}
@@ -100,6 +102,18 @@ def train(
                 saved_at = time.monotonic()
             if stopping and step < total:
                 raise Interrupted(f"Stopped at step {step} of {total}; everything is saved.")
+
+
+def look(session: Session, loss: float, queries: Tensor, batch: Seen) -> Health:
+    """The health of a batch; with a triplet loss over labels also what there is to learn from."""
+    rows = queries if session.settings.encoder.unit else functional.normalize(queries, dim=1)
+    known, scale = session.margin(), session.settings.objective.scale
+    if known is None or session.settings.alike != "label":
+        return measure(loss, session.chance(), rows)
+    margin, kind = known
+    ids = torch.cat([batch.ids[batch.layout.rows]] * (len(rows) // (batch.layout.sizes[batch.layout.rank])))
+    shares = triplet_shares(rows, ids, margin=margin, kind=kind)
+    return measure(loss, session.chance(), rows, margin=scale * margin, triplets=shares)
 
 
 def build_sampler(settings: FitSettings, n: int) -> EpochSampler:

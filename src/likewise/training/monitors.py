@@ -13,6 +13,7 @@ from torch import Tensor
 from likewise.errors import LikewiseError
 from likewise.evaluation import collapse_std, effective_rank
 from likewise.files import atomic_write
+from likewise.objectives import TripletShares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,8 @@ class Health:
     """What the last queries looked like: ``spread`` = mean std·√D (1 on a uniform sphere, 0 when collapsed).
 
     ``chance`` is the loss of an embedding that tells nothing apart, None where that is not known;
-    ``most`` is the largest rank that so many rows of that length can have.
+    ``most`` is the largest rank that so many rows of that length can have. ``margin`` is that of a triplet loss, which
+    is its loss when all items are the same; ``triplets`` is what it has to learn from.
     """
 
     loss: float
@@ -28,14 +30,26 @@ class Health:
     rank: float
     spread: float
     most: int
+    margin: float | None = None
+    triplets: TripletShares | None = None
 
     def values(self) -> dict[str, float | str]:
         """For the log."""
         known: dict[str, float | str] = {} if self.chance is None else {"chance": self.chance}
+        if self.triplets is not None:
+            valid, active, violation = self.triplets
+            known |= {"valid_anchors": valid, "active_triplets": active, "violation": violation}
         return {"loss": self.loss, **known, "effective_rank": self.rank, "spread": self.spread}
 
 
-def measure(loss: float, chance: float | None, queries: Tensor) -> Health:
+def measure(
+    loss: float,
+    chance: float | None,
+    queries: Tensor,
+    *,
+    margin: float | None = None,
+    triplets: TripletShares | None = None,
+) -> Health:
     """Health of a batch of unit rows (B, D). Cost: one (B, D) singular value decomposition."""
     return Health(
         loss=loss,
@@ -43,6 +57,8 @@ def measure(loss: float, chance: float | None, queries: Tensor) -> Health:
         rank=float(effective_rank(queries)),
         spread=float(collapse_std(queries)),
         most=min(queries.shape),
+        margin=margin,
+        triplets=triplets,
     )
 
 
@@ -60,6 +76,19 @@ def verdict(health: Health) -> Verdict | None:
             "collapse",
             f"collapse: all items get nearly the same embedding (effective rank {health.rank:.1f} of {health.most}, "
             f"std·√d {health.spread:.2f}; healthy is near 1). Lower optim.lr, or check that the items differ.",
+        )
+    if health.margin is not None and abs(health.loss - health.margin) < 0.02 * health.margin:
+        return Verdict(
+            "margin",
+            f"loss {health.loss:.3f} is stuck at the margin ({health.margin:g}): positives and negatives are equally "
+            "far, as where all items get the same embedding. Hard negatives do this early: begin with semi-hard ones "
+            "(negatives.policies), or lower optim.lr.",
+        )
+    if health.triplets is not None and health.triplets.valid < 0.5:
+        return Verdict(
+            "no positives",
+            f"{health.triplets.valid:.0%} of the batch's items have another of their label beside them, and the others "
+            "teach nothing: set sampler.kind=classes.",
         )
     if health.chance is None:
         return None

@@ -113,6 +113,17 @@ def announce(settings: FitSettings, items: Items, total: int, *, enabled: bool =
         bar.say(describe(items))
         for advice in preflight(settings, len(items), total, processes=processes.size()):
             bar.say(f"advice: {advice.line()}")
+        if settings.precision == "bf16" and emulates_bf16(pick_device(settings.device)):
+            bar.say(
+                "advice: precision=bf16 is emulated on this CPU, which has no AVX-512: a small ResNet was measured ten "
+                "times slower than in fp32; consider --precision fp32."
+            )
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether bf16 would be slower than fp32 there: on x86 without AVX-512."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return device.type == "cpu" and x86 and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def device_of(folder: Path, settings: FitSettings, resume: bool) -> str:

@@ -1,0 +1,401 @@
+"""``likewise compare``: methods beside each other with the same encoder, views, budget and split, classes unseen.
+
+What a comparison says (table, paired tests, plot) is in ``likewise.comparing``.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+
+from likewise.comparable import (
+    Answers,
+    Question,
+    Split,
+    equalised,
+    fingerprint,
+    items_per_step,
+    knob_values,
+    knobs_of,
+    optuna_module,
+    prepared,
+    propose,
+    split_classes,
+)
+from likewise.comparing import (
+    MEASURES,
+    Comparison,
+    Outcome,
+    measured,
+    print_comparison,
+    summarise,
+    write_comparison,
+)
+from likewise.config import FitSettings, decide, flatten, settings_from
+from likewise.data import Items
+from likewise.errors import Interrupted, LikewiseError
+from likewise.evaluation.protocol import raw_rows
+from likewise.files import atomic_write
+from likewise.model import NAME as MODEL
+from likewise.model import Model
+from likewise.training.checkpoint import CHECKPOINT, load_run
+from likewise.training.loop import choose_sampler, train
+from likewise.training.run import build_views, chosen, make_folder, pick_device, write_config, write_data
+from likewise.training.session import build_session
+
+CELLS, QUESTION, PER_QUERY = "cells.jsonl", "question.json", "per_query.npy"
+TUNING_SEED = 10_000  # of every trial's training: none of the final seeds
+OURS = ("method", "seed", "epochs", "alike", "relations")  # what a comparison, or the method, says itself
+
+
+def compare(
+    data: object,
+    *,
+    methods: Sequence[str],
+    seeds: int = 3,
+    out: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    epochs: int = 60,
+    steps: int | None = None,
+    test: object | None = None,
+    test_share: float = 0.5,
+    split_seed: int = 0,
+    trials: int = 0,
+    validation_share: float = 0.3,
+    baselines: bool = True,
+    progress: bool = True,
+) -> Comparison:
+    """Trains every method with every seed on some classes, and retrieves items of others that no training saw.
+
+    Equal for all: split, encoder and length of the embedding, views, SGD with momentum and a cosine rate, steps, and
+    items a step. A method's own: objective, dictionary, negatives, learning rate and weight decay (where its optimizer
+    is SGD; else the defaults), raw or unit rows, BatchNorm groups. A queue is at most as long as the training items.
+
+    With ``trials``, every method's learning rate, and its objective's margin, γ and temperature where it has them, are
+    chosen by so many trainings, the paper's values first, then Optuna's TPE, each judged by MAP@R on validation
+    classes, which are a part of the training classes. The chosen values are then trained on all training classes. Test
+    classes are looked at by the final models alone.
+
+    Every answer is a line of OUT/cells.jsonl with the question that it answers: called again, whatever has an answer
+    is not trained again, and a training that was stopped goes on from its checkpoint. A cell that fails is written
+    down with its reason, and the rest goes on.
+
+    Args:
+        data: source of labelled items, one label each; at least 4 classes, 8 with trials, half as many with ``test``.
+        methods: names of ``likewise methods``; those that need no labels train without.
+        seeds: trainings of each method, with seeds 0, 1 ...
+        out: folder of runs (METHOD-seed-S), cells.jsonl, compare.md, compare.json, compare.png and .svg.
+        settings: overrides for all methods, by dotted name.
+        epochs: passes over the training items, which ``steps`` follows from.
+        steps: of every training, instead of ``epochs``.
+        test: source of labelled test items; None: ``test_share`` of the classes of ``data``, drawn by ``split_seed``.
+        test_share: share of the classes.
+        split_seed: of the draw of test and validation classes.
+        trials: trainings that choose hyper-parameters, for each method; 0: the papers' values.
+        validation_share: share of the training classes, with trials.
+        baselines: whether to measure raw pixels (or vectors), and the untrained encoder of every seed.
+        progress: lines on standard error.
+
+    Raises:
+        LikewiseError: unknown methods, settings that some method can't have, too few classes, or no labels.
+        Interrupted: Ctrl-C; what is done is kept.
+
+    Cost: methods × (seeds + trials) trainings, and for each an exact retrieval among the test items.
+    """
+    overrides = dict(settings or {})
+    _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
+    held_out = validation_share if trials else 0.0
+    split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
+    smallest = split.train if split.fit is None else split.fit
+    plans = {method: equalised(method, overrides, smallest) for method in methods}
+    length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
+    for plan in plans.values():
+        prepared(plan, smallest, length)  # raises what would fail in every cell
+    make_folder(Path(out))
+    work = _Work(Path(out), length, len(methods) * seeds, progress)
+    outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
+    tuned, broken = _tuned(work, plans, trials, split)
+    for seed in range(seeds):
+        for method in methods:
+            if method in broken:
+                outcomes.append(Outcome(method=method, seed=seed, failed=broken[method]))
+            else:
+                outcomes.append(work.cell(method, seed, tuned[method], split))
+    said = _protocol(split, plans, length, seeds, trials)
+    comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said)
+    write_comparison(comparison, Path(out))
+    return comparison
+
+
+def main(
+    data: str,
+    methods: str,
+    assignments: Sequence[str],
+    *,
+    out: str,
+    seeds: int,
+    epochs: int | None,
+    steps: int | None,
+    trials: int,
+    test: str | None,
+    labels: str,
+    key: str | None,
+) -> int:
+    """``likewise compare``: prints the table; 0 when every cell has an answer, 1 when one failed."""
+    if epochs is not None and steps is not None:
+        raise LikewiseError("--epochs and --steps both say how long to train; leave one out.")
+    settings = {"labels": labels, **({} if key is None else {"key": key}), **_assigned(assignments)}
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    comparison = compare(
+        data,
+        methods=names,
+        seeds=seeds,
+        out=out,
+        settings=settings,
+        epochs=60 if epochs is None else epochs,
+        steps=steps,
+        test=test,
+        trials=trials,
+    )
+    print_comparison(comparison, Path(out))
+    return 1 if comparison.failed else 0
+
+
+def _assigned(assignments: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE, the value as in config.yaml."""
+    values = {}
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if not sign:
+            raise LikewiseError(f"--set takes NAME=VALUE, such as encoder.dim=64, not {assignment!r}.")
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise LikewiseError(f"--set {name} can't be read from {text!r}; write it as in config.yaml.") from None
+    return values
+
+
+def _check_plan(
+    methods: Sequence[str],
+    overrides: Mapping[str, Any],
+    seeds: int,
+    length: int,
+    trials: int,
+    test: float,
+    validation: float,
+) -> None:
+    if not methods:
+        raise LikewiseError("no method is named; give some, such as --methods circle,ms,facenet.")
+    for method in methods:
+        chosen(method, None)  # raises where there is none of that name
+    if ours := [name for name in OURS if name in overrides]:
+        raise LikewiseError(f"compare sets {ours[0]} of every training itself; leave it out of --set.")
+    twice = [name for name in dict.fromkeys(methods) if list(methods).count(name) > 1]
+    if twice:
+        raise LikewiseError(f"method {twice[0]!r} is named twice; name each once.")
+    for name, value, least in (("seeds", seeds, 1), ("epochs or steps", length, 1), ("trials", trials, 0)):
+        if value < least:
+            raise LikewiseError(f"{name} must be at least {least}, but is {value}.")
+    for name, share in (("test_share", test), ("validation_share", validation)):
+        if not 0 < share < 1:
+            raise LikewiseError(f"{name} must be a share between 0 and 1, but is {share}.")
+    if trials:
+        optuna_module()  # raises where it is missing
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise LikewiseError("compare trains one run after the other in one process; start it without torchrun.")
+
+
+# The cells
+
+
+class _Work:
+    """A comparison's folder, its answers, and the budget."""
+
+    def __init__(self, folder: Path, steps: int, cells: int, progress: bool) -> None:
+        self.folder, self.steps, self.bars = folder, steps, progress and sys.stderr.isatty()
+        self.cells, self.begun = cells, 0
+        self.answers = Answers(folder / CELLS)
+        self.console = Console(stderr=True, quiet=not progress)
+        self._known = dict[int, str]()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def question(self, what: str, settings: FitSettings, train_on: Items, test_on: Items) -> Question:
+        """All that the answer depends on, as JSON."""
+        flat = {name: value for name, value in flatten(settings).items() if name not in ("cache", "checkpoint_seconds")}
+        digest = hashlib.blake2b(json.dumps(flat).encode(), digest_size=16).hexdigest()
+        parts = {"train": self._print(train_on), "test": self._print(test_on)}
+        return {"what": what, "seed": settings.seed, "steps": self.steps, "settings": digest, **parts}
+
+    def _print(self, items: Items) -> str:
+        if id(items) not in self._known:
+            self._known[id(items)] = fingerprint(items)
+        return self._known[id(items)]
+
+    def baselines(self, settings: FitSettings, seeds: int, split: Split) -> Iterator[Outcome]:
+        """Raw pixels or vectors, and the encoder of every seed before its first step."""
+        encoder = replace(settings.encoder, unit=True, centre=True, bn_groups=1)
+        plain = replace(FitSettings(), size=settings.size, views=settings.views, encoder=encoder)
+        for name, seed in (("raw", 0), *(("untrained", seed) for seed in range(seeds))):
+            one = replace(plain, seed=seed)
+            asked = self.question(name, one, split.train, split.test)
+            known = self.answers.find(asked)
+            if known is None:
+                model = Model.untrained(one, split.train)
+                rows = raw_rows(model, split.train, split.test)[1] if name == "raw" else model.features(split.test)
+                self.answers.add(asked, known := {"found": measured(rows, split.test)[0]})
+            yield Outcome(method=name, seed=seed, found=known["found"], baseline=True)
+
+    def cell(self, method: str, seed: int, settings: FitSettings, split: Split) -> Outcome:
+        """One training, measured on the test classes; answered before, or now, or failed with its reason."""
+        folder = self.folder / f"{method}-seed-{seed}"
+        self.begun += 1
+        name = f"{self.begun} of {self.cells}, {folder.name}"
+        asked: Question = {"what": method, "seed": seed, "steps": self.steps}
+        try:
+            settings = prepared(replace(settings, seed=seed), split.train, self.steps)
+            asked = self.question(method, settings, split.train, split.test)
+            known = self.answers.find(asked)
+            if known is None or "found" not in known or not _holds(folder, asked):
+                start = time.perf_counter()
+                model = trained(settings, split.train, self.steps, folder, asked, self.bars)
+                found, per_query = measured(model.features(split.test), split.test)
+                with atomic_write(folder / PER_QUERY) as file:
+                    np.save(file, per_query)
+                found["items_per_step"] = items_per_step(settings, split.train)
+                self.answers.add(asked, known := {"found": found | {"seconds": time.perf_counter() - start}})
+                (folder / CHECKPOINT).unlink(missing_ok=True)
+                self.say(f"{name}: " + ", ".join(f"{MEASURES[m]} {100 * found[m]:.1f}" for m in MEASURES))
+        except Interrupted:
+            raise
+        except Exception as error:  # whatever it was: the other cells go on
+            reason = _reason(error)
+            self.answers.add(asked, {"failed": reason})
+            if (folder / QUESTION).exists():  # ours: tried anew from the start next time
+                (folder / CHECKPOINT).unlink(missing_ok=True)
+            self.say(f"{name} failed: {reason}")
+            return Outcome(method=method, seed=seed, failed=reason)
+        per_query = np.load(folder / PER_QUERY)
+        knobs = knob_values(settings)
+        return Outcome(method=method, seed=seed, found=known["found"], per_query=per_query, knobs=knobs)
+
+    def trial(self, method: str, number: int, settings: FitSettings, fit: Items, validation: Items) -> float | None:
+        """MAP@R on the validation classes of one training; None where it failed, such as with NaN."""
+        settings = prepared(replace(settings, seed=TUNING_SEED), fit, self.steps)
+        asked = self.question(f"{method} trial {number}", settings, fit, validation)
+        known = self.answers.find(asked)
+        if known is None:
+            folder = self.folder / f"{method}-trial-{number}"
+            try:
+                model = trained(settings, fit, self.steps, folder, asked, self.bars)
+                known = {"found": measured(model.features(validation), validation)[0]}
+            except LikewiseError as error:
+                known = {"failed": _reason(error)}
+            self.answers.add(asked, known | {"knobs": knob_values(settings)})
+            if (folder / QUESTION).exists():
+                shutil.rmtree(folder)
+            said = known.get("failed") or f"MAP@R {100 * known['found']['map@r']:.1f} on validation classes"
+            self.say(f"{method}, trial {number + 1}: {said}")
+        return known["found"]["map@r"] if "found" in known else None
+
+
+def _holds(folder: Path, question: Question) -> bool:
+    """Whether the folder is of this question, and has its figures of every query."""
+    try:
+        return bool(json.loads((folder / QUESTION).read_bytes()) == question) and (folder / PER_QUERY).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines() or [""]
+    return lines[0] if isinstance(error, LikewiseError) else f"{type(error).__name__}: {lines[0]}"
+
+
+def trained(settings: FitSettings, items: Items, steps: int, folder: Path, question: Question, bars: bool) -> Model:
+    """``fit`` for exactly ``steps`` steps; goes on where the same question's training was stopped."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / QUESTION).exists():
+            raise LikewiseError(f"{folder} was not made by compare, so it is left alone; name another --out.")
+        if json.loads((folder / QUESTION).read_bytes()) != question:
+            shutil.rmtree(folder)
+    make_folder(folder)
+    with atomic_write(folder / QUESTION) as file:
+        file.write(json.dumps(question).encode())
+    device = pick_device(settings.device)
+    model = Model.untrained(settings, items)
+    session = build_session(settings, model.embedder, items, steps, device)
+    if (folder / CHECKPOINT).exists():
+        load_run(folder, session)
+    write_config(folder, settings)
+    write_data(folder, items)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        train(session, model, items, build_views(model), folder, progress=bars)
+    model.epoch = steps / choose_sampler(settings, items).steps_per_epoch
+    model.save(folder / MODEL)
+    return model
+
+
+# Tuning: it is given the training classes alone
+
+
+def _tuned(
+    work: _Work, plans: Mapping[str, FitSettings], trials: int, split: Split
+) -> tuple[dict[str, FitSettings], dict[str, str]]:
+    """Each method's settings, chosen by its trials; and why those that have none have none."""
+    if not trials or split.fit is None or split.validation is None:
+        return dict(plans), {}
+    tuned, broken = dict[str, FitSettings](), dict[str, str]()
+    for method, settings in plans.items():
+        try:
+            tuned[method] = tune(work, method, settings, trials, split.fit, split.validation)
+        except Interrupted:
+            raise
+        except Exception as error:  # whatever it was: the other methods go on
+            broken[method] = f"its trials failed: {_reason(error)}"
+            work.say(f"{method}: {broken[method]}")
+    return tuned, broken
+
+
+def tune(work: _Work, method: str, settings: FitSettings, trials: int, fit: Items, validation: Items) -> FitSettings:
+    """The settings with the numbers of the best trial. Neither test items nor their classes come in here."""
+    knobs = knobs_of(decide(settings, len(fit)))
+    done: list[tuple[dict[str, float], float | None]] = []
+    for number in range(trials):
+        values = propose(knobs, done)
+        done.append((values, work.trial(method, number, settings_from(values, settings), fit, validation)))
+    best = max(done, key=lambda trial: -1.0 if trial[1] is None else trial[1])
+    if best[1] is None:
+        raise LikewiseError(f"none of {trials} trainings could be measured; see {work.folder / CELLS}.")
+    return settings_from(best[0], settings)
+
+
+def _protocol(split: Split, plans: Mapping[str, FitSettings], steps: int, seeds: int, trials: int) -> str:
+    """How the numbers came about, in a few sentences."""
+    s = next(iter(plans.values()))
+    text = (
+        f"{split.train.source}: {split.said}; {len(split.train):,} items of {len(split.train.label_names)} classes "
+        f"train, {len(split.test):,} items of {len(split.test.label_names)} classes are retrieved among themselves. "
+        f"Every method: {s.encoder.name} to {s.encoder.dim} numbers, the same views, {s.optim.name.upper()} with a "
+        f"{s.optim.schedule} rate, {steps:,} steps of {s.batch_size} items, {s.sampler.per_class} of a class where "
+        f"batches are made of classes. "
+    )
+    if trials and split.fit is not None and split.validation is not None:
+        return text + (
+            f"Learning rate, margin, γ and τ, where a method has them: the best of {trials} trials by MAP@R on "
+            f"{len(split.validation.label_names)} of the training classes, after training on the other "
+            f"{len(split.fit.label_names)}; then trained on all of them. {seeds} seeds."
+        )
+    return text + f"Learning rate, margin, γ and τ: the method's defaults. {seeds} seeds."

@@ -1,0 +1,344 @@
+"""What a comparison says: means and deviations, paired tests, a table, a plot. See ``likewise.compare``."""
+
+import io
+import json
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from likewise.data import Items
+from likewise.errors import LikewiseError
+from likewise.evaluation import retrieval
+from likewise.files import atomic_write
+
+MEASURES = {"map@r": "MAP@R", "recall@1": "Recall@1", "r-precision": "R-Precision"}  # methods are ranked by the first
+EXACT_GROUPS, DRAWS, CHUNK = 16, 20_000, 1000
+NOTE = (
+    "In %, mean ± standard deviation over seeds. Δ: to the best method, in MAP@R. p (classes): two-sided sign-flip "
+    "permutation test of the items' differences, averaged over seeds, a test class at a time; Holm's correction over "
+    "all rows. p (seeds): two-sided paired t-test over seeds, not corrected."
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """One method and seed.
+
+    Args:
+        method: its name, or a baseline's.
+        seed: of the training.
+        found: measures, shares in [0, 1]; empty where it failed.
+        per_query: (measures, Q) of every test item; NaN where no other is alike.
+        knobs: the numbers that trials may choose, as trained.
+        failed: why there is no answer; empty where there is.
+        baseline: whether nothing was trained.
+    """
+
+    method: str
+    seed: int
+    found: Mapping[str, float] = field(default_factory=dict)
+    per_query: NDArray[np.float64] | None = None
+    knobs: Mapping[str, float] = field(default_factory=dict)
+    failed: str = ""
+    baseline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One method, or a baseline, over its seeds.
+
+    Args:
+        method: its name.
+        baseline: whether nothing was trained.
+        seeds: those that have an answer.
+        values: of every measure, one a seed.
+        mean: of every measure.
+        std: of every measure, n − 1 in the denominator; None of one seed.
+        knobs: learning rate, margin, γ, τ as trained.
+        items_per_step: on average.
+        difference: in MAP@R to the best method over the seeds that both have; None of the best and of baselines.
+        p_classes: of that difference, by ``sign_flip`` with test classes as units, after Holm's correction.
+        p_seeds: of that difference, by ``paired_t`` over seeds; None with fewer than two.
+    """
+
+    method: str
+    baseline: bool
+    seeds: tuple[int, ...]
+    values: dict[str, tuple[float, ...]]
+    mean: dict[str, float]
+    std: dict[str, float | None]
+    knobs: dict[str, float]
+    items_per_step: float | None
+    difference: float | None = None
+    p_classes: float | None = None
+    p_seeds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Rows, the best method first, baselines last; the cells that failed, with their reasons; and how it was done."""
+
+    rows: tuple[Row, ...]
+    failed: dict[str, str]
+    protocol: str
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and cells of text."""
+        header = ["", *MEASURES.values(), "Δ", "p (classes)", "p (seeds)", "seeds"]
+        return header, [_cells(row) for row in self.rows]
+
+    def notes(self) -> list[str]:
+        """What must be said beside the table: a paragraph each."""
+        steps = {row.method: row.items_per_step for row in self.rows if row.items_per_step is not None}
+        notes = [self.protocol, NOTE]
+        if len(set(steps.values())) > 1:
+            each = ", ".join(f"{name} {count:.1f}" for name, count in steps.items())
+            notes.append(f"Items a step, as batches without classes share out an epoch's items evenly: {each}.")
+        return notes + [f"FAILED {name}: {reason}" for name, reason in self.failed.items()]
+
+
+def measured(rows: Tensor, items: Items) -> tuple[dict[str, float], Any]:
+    """Retrieval of the items among themselves: means, and (measures, Q) of every query, NaN where none is alike."""
+    found = retrieval(rows, torch.from_numpy(np.array(items.labels)), ks=(1,), worst=0)
+    each = found.per_query
+    hit = torch.where(each.relevant > 0, (each.first_rank == 1).double(), torch.nan)
+    figures = {"map@r": found.map_at_r, "recall@1": found.recall[1], "r-precision": found.r_precision}
+    return figures, torch.stack([each.map_at_r, hit, each.r_precision]).numpy()
+
+
+def sign_flip(differences: NDArray[np.float64], units: NDArray[np.int64] | None = None, *, draws: int = DRAWS) -> float:
+    """p of the paired sign-flip permutation test of mean difference 0, two-sided (Fisher's randomization test).
+
+    Were two methods alike, every unit's differences could as well have the other sign. p is the share of all choices
+    of signs whose sum is at least as far from 0 as the one seen: exact up to 16 units, else (1 + count) / (1 + draws)
+    over random choices, always the same ones.
+
+    With test classes as units, items of one class, whose results hang together, change sign together: a test over
+    items by themselves would find far too small a p. It says whether the order of two methods, averaged over the seeds
+    trained, would hold for other classes of the same sort; how much other seeds would move it is for ``paired_t`` to
+    say. With C classes p can't be below 2 / 2^C, so that five classes or fewer show nothing at 0.05.
+
+    Args:
+        differences: (N,), paired; NaN is left out.
+        units: (N,) integers, which belong together; None: each by itself.
+        draws: of more than 16 units.
+
+    Raises:
+        LikewiseError: nothing to compare.
+
+    Cost: O(2^C) up to 16 units, else O(C·draws).
+    """
+    units = np.arange(len(differences)) if units is None else units
+    known = ~np.isnan(differences)
+    if not known.any():
+        raise LikewiseError("there is no pair to compare.")
+    place = np.unique(units[known], return_inverse=True)[1]
+    sums = np.bincount(place, weights=differences[known])
+    seen, count = abs(math.fsum(sums)) * (1 - 1e-9), len(sums)  # sums of other signs differ by rounding
+    if count <= EXACT_GROUPS:
+        signs = 1 - 2 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
+        return float((np.abs(signs @ sums) >= seen - 1e-12).mean())
+    random, beyond = np.random.default_rng(0), 0
+    for start in range(0, draws, CHUNK):
+        signs = 1 - 2 * random.integers(0, 2, (min(CHUNK, draws - start), count))
+        beyond += int((np.abs(signs @ sums) >= seen - 1e-12).sum())
+    return (1 + beyond) / (1 + draws)
+
+
+def paired_t(differences: Sequence[float]) -> float:
+    """p of Student's paired t-test of mean difference 0, two-sided; ν = n − 1 degrees of freedom.
+
+    Over seeds it says whether the order would hold for other seeds on these same test items. It takes differences to
+    be normal, which three seeds can't show; it has no lower limit as permutations of three have (0.25).
+
+    The distribution is the finite series of Abramowitz and Stegun, eqs. 26.7.3 and 26.7.4.
+
+    Args:
+        differences: n ≥ 2 numbers, paired.
+
+    Raises:
+        LikewiseError: fewer than two.
+    """
+    n = len(differences)
+    if n < 2:
+        raise LikewiseError("a paired t-test needs two differences at least.")
+    mean, std = statistics.fmean(differences), statistics.stdev(differences)
+    if std == 0:
+        return 0.0 if mean else 1.0
+    nu = n - 1
+    angle = math.atan(abs(mean) / (std / math.sqrt(n)) / math.sqrt(nu))
+    cos = math.cos(angle)
+    odd = nu % 2
+    term, total = (cos, cos) if odd else (1.0, 1.0)
+    for k in range(3 if odd else 2, nu - 1, 2):
+        term *= cos**2 * (k - 1) / k
+        total += term
+    total = total if nu > 1 or not odd else 0.0
+    inside = 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+    return min(1.0, max(0.0, 1 - inside))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for how many they are (Holm 1979): the chance of any false finding is that of one."""
+    corrected, largest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=lambda place: values[place])):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
+        corrected[place] = largest
+    return corrected
+
+
+def summarise(outcomes: Sequence[Outcome], *, test_labels: NDArray[np.int64], protocol: str) -> Comparison:
+    """Rows of all methods, each compared with the best one by the items and seeds that both have."""
+    failed = {f"{one.method}-seed-{one.seed}": one.failed for one in outcomes if one.failed}
+    names = dict.fromkeys(one.method for one in outcomes if not one.failed)
+    by_method = {name: [one for one in outcomes if one.method == name and not one.failed] for name in names}
+    rows = [_row(cells) for cells in by_method.values()]
+    first = next(iter(MEASURES))
+    rows.sort(key=lambda row: (row.baseline, -row.mean[first]))
+    if not rows or rows[0].baseline:
+        return Comparison(rows=tuple(rows), failed=failed, protocol=protocol)
+    others = [row for row in rows[1:] if not row.baseline]
+    pairs = [_against(by_method[row.method], by_method[rows[0].method], test_labels) for row in others]
+    known = [place for place, pair in enumerate(pairs) if pair is not None]
+    corrected = dict(zip(known, holm([pair[1] for pair in pairs if pair is not None]), strict=True))
+    for place, (row, pair) in enumerate(zip(others, pairs, strict=True)):
+        if pair is not None:
+            shown = replace(row, difference=pair[0], p_classes=corrected[place], p_seeds=pair[2])
+            rows[rows.index(row)] = shown
+    return Comparison(rows=tuple(rows), failed=failed, protocol=protocol)
+
+
+def _row(cells: Sequence[Outcome]) -> Row:
+    values = {name: tuple(cell.found[name] for cell in cells) for name in MEASURES}
+    return Row(
+        method=cells[0].method,
+        baseline=cells[0].baseline,
+        seeds=tuple(cell.seed for cell in cells),
+        values=values,
+        mean={name: statistics.fmean(each) for name, each in values.items()},
+        std={name: statistics.stdev(each) if len(each) > 1 else None for name, each in values.items()},
+        knobs=dict(cells[0].knobs),
+        items_per_step=cells[0].found.get("items_per_step"),
+    )
+
+
+def _against(
+    cells: Sequence[Outcome], best: Sequence[Outcome], labels: NDArray[np.int64]
+) -> tuple[float, float, float | None] | None:
+    """Difference in the first measure, p over classes, p over seeds; nothing where no seed is common."""
+    pairs = [(one, two) for one in cells for two in best if one.seed == two.seed]
+    if not pairs:
+        return None
+    first = next(iter(MEASURES))
+    each = [one.per_query[0] - two.per_query[0] for one, two in pairs if one.per_query is not None is not two.per_query]
+    differences = [one.found[first] - two.found[first] for one, two in pairs]
+    p_classes = sign_flip(np.mean(each, axis=0), labels)
+    return statistics.fmean(differences), p_classes, paired_t(differences) if len(differences) > 1 else None
+
+
+# What is shown
+
+
+def _cells(row: Row) -> list[str]:
+    name = {"raw": "raw values", "untrained": "untrained encoder"}.get(row.method, row.method)
+    measures = [_percent(row.mean[name], row.std[name]) for name in MEASURES]
+    difference = "" if row.difference is None else f"{100 * row.difference:+.1f}".replace("-", "−")
+    return [name, *measures, difference, _p(row.p_classes), _p(row.p_seeds), str(len(row.seeds))]
+
+
+def _percent(mean: float, std: float | None) -> str:
+    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if value >= 0.001 else "<0.001"
+
+
+def print_comparison(comparison: Comparison, folder: Path) -> None:
+    """The table and what belongs to it on standard output."""
+    header, rows = comparison.table()
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for cells in (header, *rows):
+        print("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip())
+    print("", *comparison.notes(), sep="\n")
+    print(f"Written: {folder / 'compare.md'}, compare.json; every cell: {folder / 'cells.jsonl'}")
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Writes compare.md, compare.json and, where matplotlib is installed, compare.png and compare.svg."""
+    header, rows = comparison.table()
+    lines = ["# Comparison", "", comparison.protocol, ""]
+    lines += [_line(header), _line(["---", *["---:"] * (len(header) - 1)]), *map(_line, rows), ""]
+    lines += [part for note in comparison.notes()[1:] for part in (note, "")]
+    lines += ["Trained with:", ""]
+    for row in comparison.rows:
+        if row.knobs:
+            lines.append(f"- {row.method}: " + ", ".join(f"{name}={value:.4g}" for name, value in row.knobs.items()))
+    about = {"protocol": comparison.protocol, "note": NOTE, "failed": comparison.failed}
+    about |= {"rows": [asdict(row) for row in comparison.rows]}
+    for name, text in (("compare.md", "\n".join(lines) + "\n"), ("compare.json", json.dumps(about, indent=1))):
+        with atomic_write(folder / name) as file:
+            file.write(text.encode())
+    for suffix, page in _pages(comparison).items():
+        with atomic_write(folder / f"compare.{suffix}") as file:
+            file.write(page)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _pages(comparison: Comparison) -> dict[str, bytes]:
+    """The plot as PNG and SVG; nothing, and a line that says so, without matplotlib."""
+    if not comparison.rows:
+        return {}
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError:
+        print('No plot: it is drawn with matplotlib; pip install "likewise[plot]".', file=sys.stderr)
+        return {}
+    pages = {}
+    with matplotlib.rc_context({"svg.hashsalt": "likewise", "svg.fonttype": "none"}):
+        height = 1.6 + 0.35 * sum(not row.baseline for row in comparison.rows)
+        figure, axes = pyplot.subplots(1, 2, figsize=(9, height), sharey=True, layout="constrained")
+        for axis, measure in zip(axes, ("map@r", "recall@1"), strict=True):
+            _panel(axis, comparison, measure)
+        axes[0].invert_yaxis()
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
+            pages[suffix] = buffer.getvalue()
+        pyplot.close(figure)
+    return pages
+
+
+def _panel(axis: Any, comparison: Comparison, measure: str) -> None:
+    """Mean ± deviation and every seed of each method; baselines are lines."""
+    methods = [row for row in comparison.rows if not row.baseline]
+    for place, row in enumerate(methods):
+        values = [100 * value for value in row.values[measure]]
+        deviation = 100 * (row.std[measure] or 0.0)
+        axis.errorbar(100 * row.mean[measure], place, xerr=deviation, fmt="o", color="#0a66c2", capsize=4, zorder=3)
+        axis.plot(values, [place] * len(values), "o", color="#0a66c2", alpha=0.35, markersize=4, zorder=2)
+    for row, style in zip((row for row in comparison.rows if row.baseline), (":", "--"), strict=False):
+        axis.axvline(100 * row.mean[measure], linestyle=style, color="#5a6875", label=_cells(row)[0], zorder=1)
+    axis.set_yticks(range(len(methods)), [row.method for row in methods])
+    axis.set_xlabel(f"{MEASURES[measure]}, %")
+    axis.grid(axis="x", alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    if any(row.baseline for row in comparison.rows) and measure == "map@r":
+        axis.figure.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)

@@ -1,0 +1,433 @@
+"""Comparing methods: the split and what is equal, cells that are kept, fail and go on, tuning, paired tests, output."""
+
+import json
+import math
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from likewise import compare as work
+from likewise.cli import main
+from likewise.comparable import Knob, equalised, knobs_of, propose, split_classes
+from likewise.compare import compare
+from likewise.comparing import Comparison, holm, paired_t, sign_flip
+from likewise.config import decide, flatten
+from likewise.data import Items, open_items
+from likewise.errors import Interrupted, LikewiseError
+from likewise.evaluation import retrieval
+from likewise.methods import METHODS
+from likewise.model import load
+from test_training_relations import clusters
+
+pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
+SMALL: dict[str, Any] = {
+    "encoder.hidden": 16,
+    "encoder.dim": 8,
+    "batch_size": 16,
+    "sampler.per_class": 4,
+    "views.dropout": 0.0,
+}
+TWO = ("circle", "simclr")
+
+
+def small(out: Path, **more: Any) -> Comparison:
+    given: dict[str, Any] = {"methods": TWO, "seeds": 2, "steps": 8, "settings": SMALL, "progress": False, **more}
+    return compare(clusters(classes=16, each=6), out=out, **given)
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders that are trained in, in turn."""
+    real, seen = work.trained, list[str]()
+
+    def trained(settings: Any, items: Items, steps: int, folder: Path, question: Any, bars: bool) -> Any:
+        seen.append(folder.name)
+        return real(settings, items, steps, folder, question, bars)
+
+    monkeypatch.setattr(work, "trained", trained)
+    return seen
+
+
+# Split and what is equal
+
+
+def test_test_and_validation_classes_are_of_no_training() -> None:
+    x, labels = clusters(classes=16, each=6)
+    names = np.array([f"class {label}" for label in labels])
+    split = split_classes((x, names), None, {}, 0.5, 0.3, 0, progress=False)
+    assert split.fit is not None
+    assert split.validation is not None
+    parts = {"train": split.train, "test": split.test, "fit": split.fit, "validation": split.validation}
+    classes = {name: set(part.label_names) for name, part in parts.items()}
+    assert {name: len(found) for name, found in classes.items()} == {"train": 8, "test": 8, "fit": 6, "validation": 2}
+    assert classes["train"] | classes["test"] == set(names)
+    assert not classes["train"] & classes["test"]
+    assert classes["fit"] | classes["validation"] == classes["train"]
+    assert not classes["fit"] & classes["validation"]
+    for part in parts.values():
+        assert part.labels is not None
+        assert [part.label_names[label] for label in part.labels] == [names[int(row)] for row in part.ids]
+        assert set(part.labels) == set(range(len(part.label_names)))
+        np.testing.assert_array_equal(part.values, x[[int(row) for row in part.ids]])
+    again = split_classes((x, names), None, {}, 0.5, 0.0, 0, progress=False)
+    assert again.test.ids == split.test.ids  # whether there are trials or not
+    assert split_classes((x, names), None, {}, 0.5, 0.0, 1, progress=False).test.ids != split.test.ids
+
+
+def test_a_test_set_of_its_own() -> None:
+    data, test = clusters(classes=6), clusters(classes=8, seed=1)
+    split = split_classes(data, (test[0], test[1] + 4), {}, 0.5, 0.0, 0, progress=False)
+    assert (len(split.train.label_names), len(split.test.label_names)) == (6, 8)
+    assert split.said.startswith("2 of the 8 classes")
+
+
+@pytest.mark.parametrize("kind", ["images", "vectors"])
+def test_all_but_the_method_is_equal(kind: Any) -> None:
+    values = np.zeros((80, 8, 8, 3), np.uint8) if kind == "images" else np.zeros((80, 5), np.float32)
+    labels = np.arange(80) % 10
+    items = Items(
+        ids=tuple(map(str, range(80))), values=values, kind=kind, labels=labels, label_names=tuple("abcdefghij")
+    )
+    plans = [flatten(equalised(name, {"views.flip": 0.0}, items)) for name in METHODS]
+    free = ("objective.", "negatives.", "bank.", "queue.", "batch.", "key_encoder.")
+    own = {"method", "alike", "dictionary", "symmetric", "epochs", "sampler.kind", "optim.lr", "optim.weight_decay"}
+    own |= {"encoder.unit", "encoder.centre", "encoder.bn_groups"}
+    for name in plans[0]:
+        if name not in own and not name.startswith(free):
+            assert len({str(plan[name]) for plan in plans}) == 1, name
+    assert (plans[0]["sampler.per_class"], plans[0]["batch_size"], plans[0]["views.flip"]) == (8, 80, 0.0)
+    for plan in plans:
+        assert plan["encoder.centre"] == plan["encoder.unit"]
+
+
+# Cells
+
+
+def test_methods_and_seeds_make_a_table_a_plot_and_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, steps = work.train, list[int]()
+
+    def counted(session: Any, *given: Any, **more: Any) -> None:
+        real(session, *given, **more)
+        steps.append(session.step)
+
+    monkeypatch.setattr(work, "train", counted)
+    found = small(tmp_path)
+    assert steps == [8] * 4
+    assert [row.method for row in found.rows[:2]] in ([*TWO], [*reversed(TWO)])
+    assert [row.method for row in found.rows[2:]] == ["raw", "untrained"]
+    assert found.rows[0].mean["map@r"] >= found.rows[1].mean["map@r"]
+    assert not found.failed
+    lines = [json.loads(line) for line in (tmp_path / "cells.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 * 2 + 1 + 2
+    assert (
+        len({(line["question"]["train"], line["question"]["test"], line["question"]["steps"]) for line in lines}) == 1
+    )
+    split = split_classes(clusters(classes=16, each=6), None, {}, 0.5, 0.0, 0, progress=False)
+    for row in found.rows[:2]:
+        for seed, value in zip(row.seeds, row.values["map@r"], strict=True):  # the model kept says the same
+            model = load(tmp_path / f"{row.method}-seed-{seed}")
+            assert (model.settings.seed, model.settings.method) == (seed, row.method)
+            labels = work.torch.from_numpy(np.array(split.test.labels))
+            assert retrieval(model.features(split.test), labels).map_at_r == pytest.approx(value, abs=1e-6)
+    about = json.loads((tmp_path / "compare.json").read_text())
+    text, drawn = (tmp_path / "compare.md").read_text(), (tmp_path / "compare.svg").read_text()
+    for row, kept in zip(found.rows, about["rows"], strict=True):
+        assert kept["values"]["recall@1"] == list(row.values["recall@1"])
+        assert f"{100 * row.mean['map@r']:.1f}" in text
+    assert "8 of 16 classes, drawn by seed 0, are test classes" in text
+    assert "8 steps of 16 items" in text
+    assert all(f">{name}<" in drawn for name in (*TWO, "MAP@R, %", "Recall@1, %", "untrained encoder"))
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_was_stopped_goes_on_and_nothing_is_trained_twice(
+    tmp_path: Path, count: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = small(tmp_path / "whole")
+    assert count == ["circle-seed-0", "simclr-seed-0", "circle-seed-1", "simclr-seed-1"]
+    count.clear()
+    real = work.train
+
+    def stopped(session: Any, *given: Any, **more: Any) -> None:
+        if count[-1] == "simclr-seed-0" and session.step == 0:
+            total, session.total = session.total, 3
+            real(session, *given, **more)  # three steps, saved
+            session.total = total
+            raise Interrupted("Stopped.")
+        real(session, *given, **more)
+
+    monkeypatch.setattr(work, "train", stopped)
+    with pytest.raises(Interrupted):
+        small(tmp_path / "parts")
+    assert (tmp_path / "parts/simclr-seed-0/checkpoint.pt").exists()
+    count.clear()
+    parts = small(tmp_path / "parts")
+    assert count == ["simclr-seed-0", "circle-seed-1", "simclr-seed-1"]
+    count.clear()
+    again = small(tmp_path / "parts")
+    assert count == []
+    assert again.rows == parts.rows
+    assert [row.method for row in parts.rows] == [row.method for row in whole.rows]
+    other = small(tmp_path / "parts", steps=4, methods=["circle"], seeds=1, baselines=False)  # another question
+    assert count == ["circle-seed-0"]
+    assert [row.method for row in other.rows] == ["circle"]
+
+
+def test_a_cell_that_fails_does_not_lose_the_rest(
+    tmp_path: Path, count: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = work.train
+
+    def fails(*given: Any, **more: Any) -> None:
+        if count[-1] == "circle-seed-0":
+            raise RuntimeError("out of memory\nand more")
+        if count[-1] == "circle-seed-1":
+            raise LikewiseError("the loss is not a number.")
+        real(*given, **more)
+
+    monkeypatch.setattr(work, "train", fails)
+    found = small(tmp_path)
+    assert found.failed == {
+        "circle-seed-0": "RuntimeError: out of memory",
+        "circle-seed-1": "the loss is not a number.",
+    }
+    assert [(row.method, row.seeds) for row in found.rows if not row.baseline] == [("simclr", (0, 1))]
+    assert "FAILED circle-seed-1: the loss is not a number." in (tmp_path / "compare.md").read_text()
+    count.clear()
+    monkeypatch.setattr(work, "train", real)
+    assert not small(tmp_path).failed
+    assert count == ["circle-seed-0", "circle-seed-1"]
+    assert "failed" not in (tmp_path / "cells.jsonl").read_text()
+
+
+def test_a_run_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "circle-seed-0").mkdir()
+    (tmp_path / "circle-seed-0/checkpoint.pt").write_text("precious")
+    found = small(tmp_path, methods=["circle"], seeds=1, baselines=False)
+    assert "was not made by compare" in found.failed["circle-seed-0"]
+    assert found.rows == ()
+    assert (tmp_path / "circle-seed-0/checkpoint.pt").read_text() == "precious"
+
+
+# Tuning
+
+
+def test_trials_see_no_test_class_and_are_not_repeated(
+    tmp_path: Path, count: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    real, given = work.tune, list[tuple[set[str], set[str]]]()
+
+    def watched(at: Any, method: str, settings: Any, trials: int, fit: Items, validation: Items) -> Any:
+        given.append((set(fit.ids), set(validation.ids)))
+        return real(at, method, settings, trials, fit, validation)
+
+    monkeypatch.setattr(work, "tune", watched)
+    tuned = {"trials": 2, "seeds": 1, "steps": 6, "baselines": False}
+    found = small(tmp_path, **tuned)
+    trials = [f"{method}-trial-{number}" for method in TWO for number in range(2)]
+    assert count == [*trials, "circle-seed-0", "simclr-seed-0"]
+    split = split_classes(clusters(classes=16, each=6), None, {}, 0.5, 0.3, 0, progress=False)
+    for fit, validation in given:
+        assert fit | validation == set(split.train.ids)
+        assert not fit & validation
+        assert not (fit | validation) & set(split.test.ids)
+    lines = [json.loads(line) for line in (tmp_path / "cells.jsonl").read_text().splitlines()]
+    by_name = {line["question"]["what"]: line for line in lines}
+    for method in TWO:
+        tried = [by_name[f"{method} trial {number}"] for number in range(2)]
+        best = max(tried, key=lambda line: line["found"]["map@r"])
+        row = next(row for row in found.rows if row.method == method)
+        assert row.knobs == best["knobs"]
+        assert tried[0]["knobs"]["optim.lr"] in (0.05, 0.03)  # the defaults first
+        assert tried[1]["knobs"] != tried[0]["knobs"]
+        assert load(tmp_path / f"{method}-seed-0").settings.optim.lr == row.knobs["optim.lr"]
+    assert not list(tmp_path.glob("*-trial-*"))
+    count.clear()
+    kept = [line for line in lines if line["question"]["what"] not in ("simclr trial 1", "simclr")]
+    (tmp_path / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    assert small(tmp_path, **tuned).rows == found.rows  # the trial is the same one again
+    assert count == ["simclr-trial-1", "simclr-seed-0"]
+
+
+def test_every_method_has_the_knobs_of_its_objective() -> None:
+    found = {name: knobs_of(decide(method.settings, 100)) for name, method in METHODS.items()}
+    assert all("optim.lr" in knobs for knobs in found.values())
+    assert set(found["circle"]) == {"optim.lr", "objective.margin", "objective.gamma"}
+    assert set(found["npid"]) == set(found["moco"]) == {"optim.lr", "objective.temperature"}
+    assert set(found["histogram"]) == {"optim.lr"}
+    assert found["sphereface"]["objective.margin"] == Knob(default=4, low=1, high=4, whole=True)
+    for knobs in found.values():
+        assert all(knob.low < knob.high and knob.low <= knob.default <= knob.high for knob in knobs.values())
+
+
+def test_proposals_are_a_pure_function_and_stay_in_range() -> None:
+    pytest.importorskip("optuna")
+    knobs = knobs_of(METHODS["sphereface"].settings)
+    done = list[tuple[dict[str, float], float | None]]()
+    for number in range(14):  # beyond TPE's ten random ones; some failed
+        values = propose(knobs, done)
+        assert values == propose(knobs, done)
+        assert all(knob.low <= values[name] <= knob.high for name, knob in knobs.items())
+        assert values["objective.margin"] == int(values["objective.margin"])
+        done.append((values, None if number % 5 == 4 else -abs(math.log(values["optim.lr"] / 0.1))))
+    assert done[0][0] == {"optim.lr": 0.05, "objective.margin": 4.0}
+
+
+# Paired tests
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 9, 30])
+def test_the_t_test_is_scipys(n: int) -> None:
+    random = np.random.default_rng(n)
+    for shift in (0.0, 0.3, 3.0):
+        a, b = random.normal(size=n), random.normal(size=n) + shift
+        expected = stats.ttest_rel(a, b).pvalue
+        assert paired_t((a - b).tolist()) == pytest.approx(expected, abs=1e-12)
+    assert paired_t([0.0] * n) == 1.0
+    with pytest.raises(LikewiseError, match="two differences"):
+        paired_t([0.1])
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5, 9])
+def test_the_sign_flip_test_is_the_loop_over_all_signs(classes: int) -> None:
+    random = np.random.default_rng(classes)
+    differences, units = random.normal(0.3, 1, 40), random.integers(0, classes, 40)
+    differences[:3] = np.nan
+    units[3 : 3 + classes] = np.arange(classes)
+    known = ~np.isnan(differences)
+    seen = abs(differences[known].sum())
+    as_far = [
+        abs(sum(signs[unit] * d for unit, d in zip(units[known], differences[known], strict=True))) >= seen - 1e-9
+        for signs in product((1, -1), repeat=classes)
+    ]
+    assert sign_flip(differences, units) == pytest.approx(np.mean(as_far))
+
+
+def test_the_sign_flip_test_of_many_units() -> None:
+    random = np.random.default_rng(0)
+    for shift in (0.0, 0.2, 0.4):
+        differences = random.normal(shift, 1, 60)
+        expected = stats.permutation_test(
+            (differences,), np.mean, permutation_type="samples", n_resamples=20_000, rng=random
+        ).pvalue
+        assert sign_flip(differences) == pytest.approx(expected, abs=0.015)
+        assert sign_flip(differences) == sign_flip(differences)
+    assert sign_flip(np.zeros(60)) == 1.0
+    together = np.repeat(random.normal(0, 1, 6), 10)  # sixty items that are six
+    assert sign_flip(together + 0.8) < sign_flip(together + 0.8, np.repeat(np.arange(6), 10))
+    with pytest.raises(LikewiseError, match="no pair"):
+        sign_flip(np.array([np.nan]))
+
+
+def test_holms_correction() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+# The command line
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from PIL import Image
+
+    place = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for name in ("all/a", "all/b", "all/c", "all/d", "two/a", "two/b", "flat"):
+        (place / name).mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(place / name / f"{number}.png")
+    return place
+
+
+MISTAKES = [
+    ("all --methods circle,facenett", "no method 'facenett'. Did you mean 'facenet'?"),
+    ("all --methods circle,circle", "'circle' is named twice"),
+    ("all --methods ,", "no method is named"),
+    ("two --methods circle", "two has too few classes: 2 are left to divide, and training and test need two each"),
+    ("all --methods circle --trials 2", "too few classes: 2 are left|validation classes need two each"),
+    ("flat --methods circle", "flat has no labels, which the split by classes needs: put images in a folder per class"),
+    ("all --methods circle --seeds 0", "seeds must be at least 1"),
+    ("all --methods circle --steps 0", "epochs or steps must be at least 1"),
+    ("all --methods circle --steps 3 --epochs 2", "--epochs and --steps both say"),
+    ("all --methods circle --set views.flipp=1", "no setting 'views.flipp'. Did you mean 'views.flip'?"),
+    ("all --methods circle --set seed=1", "compare sets seed of every training itself"),
+    ("all --methods circle,npair --set objective.margin=0.3", "objective.kind=npair has no margin"),
+    ("all --methods circle --set batch_size=64", "64 is 16 classes of sampler.per_class=4 items, but"),
+    ("all --methods circle --set flip", "--set takes NAME=VALUE"),
+    ("nowhere --methods circle", "nowhere does not exist"),
+    ("all", "required|methods"),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_one_sentence_and_code_2(
+    line: str, expected: str, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos)
+    monkeypatch.setenv("LIKEWISE_CACHE", str(photos / "cache"))
+    try:
+        code: object = main(["compare", *line.split(), "--out", "out"])
+    except SystemExit as stop:
+        code = stop.code
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("likewise: ")
+    for part in expected.split("|"):
+        assert part in said.err
+
+
+def test_optuna_that_is_not_installed_is_said_first(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["compare", str(photos / "all"), "--methods", "circle", "--trials", "2", "--out", "x"]) == 2
+    assert 'pip install "likewise[compare]"' in capsys.readouterr().err
+
+
+def test_the_command_line(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LIKEWISE_CACHE", str(photos / "cache"))
+    words = ["compare", str(photos / "all"), "--methods", "circle", "--seeds", "1", "--steps", "2"]
+    words += ["--out", str(tmp_path / "a folder"), "--set", "size=8", "encoder.dim=4"]
+    real = work.train
+
+    def stop(*given: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "train", stop)
+    assert main(words) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (
+        f"likewise: Stopped. Go on with: likewise compare {photos / 'all'} --methods circle --out "
+        f"'{tmp_path / 'a folder'}' --seeds 1 --steps 2 --set size=8 encoder.dim=4"
+    )
+    monkeypatch.setattr(work, "train", real)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(words) == 0
+    said_now = capsys.readouterr()
+    assert "1 of 1, circle-seed-0: MAP@R" in said_now.err
+    assert "No plot: it is drawn with matplotlib" in said_now.err
+    assert "untrained encoder" in said_now.out
+    assert "2 of 4 classes, drawn by seed 0, are test classes" in said_now.out
+    assert open_items(str(photos / "all"), size=8, progress=False).ids  # untouched
+
+    def fails(*given: Any, **more: Any) -> None:
+        raise LikewiseError("no luck.")
+
+    monkeypatch.setattr(work, "train", fails)
+    assert main([*words, "--methods", "circle,simclr"]) == 1
+    assert "FAILED simclr-seed-0: no luck." in capsys.readouterr().out

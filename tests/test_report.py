@@ -1,0 +1,113 @@
+"""The report's pairs that an embedding gets most wrong, and its tables."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from likewise import report as module
+from likewise.config import settings_from
+from likewise.data import Items
+from likewise.evaluation import retrieval
+from likewise.evaluation.protocol import save_scores
+from likewise.evaluation.zero_shot import FILE, evaluate_retrieval
+from likewise.report import write_report
+from likewise.training.run import fit
+
+
+def pictures(n: int = 24) -> Items:
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
+    return Items(
+        ids=tuple(f"picture <{row}>" for row in range(n)),
+        values=pixels,
+        kind="images",
+        labels=np.arange(n, dtype=np.int64) % 2,
+        label_names=("even & flat", "odd"),
+        source="pictures",
+    )
+
+
+def circle(angles: list[float]) -> torch.Tensor:
+    turns = torch.tensor(angles) * torch.pi / 180
+    return torch.stack([turns.cos(), turns.sin()], 1)
+
+
+ANGLES = [0.0, 10.0, 11.0, 90.0, 180.0, 200.0]  # rows 1 and 2 are near, 0 and 4 of one label far
+LABELS = np.array([0, 0, 1, 1, 0, 1])
+
+
+def test_the_wrong_pairs_are_shown_with_pictures_labels_and_cosines() -> None:
+    items = replace(pictures(6), labels=LABELS)
+    page = module._wrong(items, circle(ANGLES))
+    near, far = page.split("<h3>")[1:]
+    assert "Different labels, nearest to each other" in near
+    assert "The same label, furthest apart" in far
+    first = near.partition('<div class="row">')[2].partition("</div>")[0]
+    assert first.count("<img") == 2
+    assert 'title="picture &lt;1&gt;"' in first
+    assert 'title="picture &lt;2&gt;"' in first
+    assert "<figcaption>even &amp; flat</figcaption>" in first
+    assert "<figcaption>1.00 odd</figcaption>" in first
+    first = far.partition('<div class="row">')[2].partition("</div>")[0]
+    assert 'title="picture &lt;0&gt;"' in first
+    assert 'title="picture &lt;4&gt;"' in first
+    assert "-1.00 even &amp; flat" in first
+    found = retrieval(circle(ANGLES), torch.from_numpy(LABELS))
+    assert f"MAP@R {found.map_at_r:.1%}" in page
+    assert f"{found.worst_class.map_at_r:.1%}" in page
+    assert "6 items looked up among 6" in page
+
+
+def test_items_without_a_label_are_neither_shown_nor_counted() -> None:
+    labels = LABELS.copy()
+    labels[1] = -1
+    page = module._wrong(replace(pictures(6), labels=labels), circle(ANGLES))
+    assert "5 items looked up among 5" in page
+    assert "picture &lt;1&gt;" not in page
+
+
+def test_some_are_looked_up_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WRONG_QUERIES", 2)
+    page = module._wrong(replace(pictures(6), labels=LABELS), circle(ANGLES))
+    assert "2 items looked up among 6" in page
+    rows = [part.partition('"')[0] for part in page.split('<figure class="query"><img alt="')[1:]]
+    assert set(rows) == {"picture &lt;0&gt;", "picture &lt;5&gt;"}  # the first and the last
+
+
+def test_vectors_have_names_for_pictures_and_several_labels_are_all_named() -> None:
+    several = np.stack([LABELS, np.full(6, 2)], 1)
+    several[:, 1][[2, 3]] = -1
+    items = replace(
+        pictures(6), kind="vectors", values=np.zeros((6, 2), np.float32), labels=several, label_names=("a", "b", "c<")
+    )
+    page = module._wrong(items, circle(ANGLES))
+    assert "<img" not in page
+    assert "picture &lt;1&gt; (a, c&lt;) and picture &lt;2&gt; (b): 1.00" in page
+
+
+def test_without_labels_or_with_labels_of_one_item_the_report_says_why_nothing_is_shown() -> None:
+    items = pictures(3)
+    rows = circle([0.0, 10.0, 20.0])
+    assert "The items have no labels" in module._wrong(replace(items, labels=None, label_names=()), rows)
+    alone = replace(items, labels=np.arange(3), label_names=("a", "b", "c"))
+    assert "No label has two items" in module._wrong(alone, rows)
+    unknown = replace(items, labels=np.full(3, -1))
+    assert "No label has two items" in module._wrong(unknown, rows)
+
+
+def test_the_report_has_the_section_and_the_table_of_retrieval(tmp_path: Path) -> None:
+    settings = settings_from({"size": 16, "encoder.dim": 8, "epochs": 1, "batch_size": 8})
+    items, run = pictures(8), tmp_path / "run"
+    model = fit(items, out=run, settings=settings, progress=False)
+    page = write_report(run, model=model, items=items).read_text()
+    assert "Not measured yet" in page
+    assert page.index("Nearest neighbours") < page.index("Pairs it gets most wrong") < page.index("<h2>Map</h2>")
+    save_scores(run / FILE, evaluate_retrieval(model, gallery=items, progress=False))
+    page = write_report(run, model=model, items=items).read_text()
+    assert "Not measured yet" not in page
+    assert "<td>Recall@8</td>" in page
+    assert "queries_without_relevant" in page
+    assert "weighted kNN" not in page
+    assert "picture <" not in page
