@@ -44,7 +44,7 @@ def measure(queries: int, items: int, dim: int, relevant: int, rounds: int, thre
     gallery = functional.normalize(torch.randn(items, dim, generator=generator), dim=1)
     classes = max(1, items // relevant)
     labels = torch.randint(classes, (items,), generator=generator)
-    gallery += functional.normalize(torch.randn(classes, dim, generator=generator), dim=1)[labels]
+    gallery += 0.5 * functional.normalize(torch.randn(classes, dim, generator=generator), dim=1)[labels]
     rows = torch.randperm(items, generator=generator)[: queries or items].sort().values
     q, q_labels = (gallery, labels) if not queries else (gallery[rows], labels[rows])
     ids = torch.arange(items)

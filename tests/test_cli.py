@@ -314,6 +314,19 @@ def test_evaluate_stores_every_number_with_its_protocol_and_the_report_shows_the
         Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))).verify()
 
 
+def test_evaluate_a_gallery_of_any_labels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Retrieval needs no label that training knew, and numbers keep their protocol."""
+    assert main(["evaluate", "run", "--gallery", "test"]) == 0
+    said = capsys.readouterr().out
+    assert "Recall@1" in said
+    assert "MAP@R" in said
+    scores = {score["name"]: score for score in json.loads((place / "run/retrieval.json").read_text())}
+    assert {name.partition("/")[0] for name in scores} == {"raw", "untrained", "learned"}
+    assert scores["learned/recall@1"]["protocol"]["queries"] == "gallery, each left out"
+    assert main(["evaluate", "run", "--gallery", "photos", "--queries", "test", "--out", "found.json"]) == 0
+    assert json.loads((place / "found.json").read_text())[0]["protocol"]["query_items"] == 12
+
+
 def test_evaluate_within_one_folder_is_knn_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "run", "--train", "photos", "--temperature", "0.2", "--out", "within.json"]) == 0
     scores = json.loads(Path("within.json").read_text())
@@ -416,6 +429,12 @@ MISTAKES: list[tuple[str, str]] = [
     ("evaluate run --train photos/red", "photos/red has no labels"),
     ("evaluate run --train photos --test strangers", "strangers has labels that photos lacks: blue"),
     ("evaluate run --train photos --k 0", "k must be at least 1"),
+    ("evaluate run", "evaluate takes --train DATA"),
+    ("evaluate run --train photos --gallery photos", "or --gallery DATA (retrieval, of any labels): one of them"),
+    ("evaluate run --gallery photos --test test", "--test goes with --train, and --queries with --gallery"),
+    ("evaluate run --train photos --queries test", "--test goes with --train, and --queries with --gallery"),
+    ("evaluate run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
+    ("evaluate vrun --gallery wider.npy", "no labels"),
     ("evaluate run --train photos --temperature 0", "temperature must be a number above 0"),
     ("evaluate run --train photos --test test --seeds 0", "seeds must be one or more"),
     ("evaluate run --train photos --test test --probe_epochs -1", "epochs and batch_size must be at least 1"),

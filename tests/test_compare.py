@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import sys
 from itertools import product
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from test_training_relations import clusters
 
 from likewise import compare as work
 from likewise.cli import main
@@ -22,7 +24,7 @@ from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation import retrieval
 from likewise.methods import METHODS
 from likewise.model import load
-from test_training_relations import clusters
+from likewise.training import loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
 SMALL: dict[str, Any] = {
@@ -154,18 +156,16 @@ def test_what_was_stopped_goes_on_and_nothing_is_trained_twice(
     whole = small(tmp_path / "whole")
     assert count == ["circle-seed-0", "simclr-seed-0", "circle-seed-1", "simclr-seed-1"]
     count.clear()
-    real = work.train
+    real, steps = loop.train_step, list[str]()
 
-    def stopped(session: Any, *given: Any, **more: Any) -> None:
-        if count[-1] == "simclr-seed-0" and session.step == 0:
-            total, session.total = session.total, 3
-            real(session, *given, **more)  # three steps, saved
-            session.total = total
-            raise Interrupted("Stopped.")
-        real(session, *given, **more)
+    def stopped(session: Any, batch: Any) -> Any:
+        steps.append(count[-1])
+        if steps.count("simclr-seed-0") == 3:
+            signal.raise_signal(signal.SIGINT)  # the step ends and is saved
+        return real(session, batch)
 
-    monkeypatch.setattr(work, "train", stopped)
-    with pytest.raises(Interrupted):
+    monkeypatch.setattr(loop, "train_step", stopped)
+    with pytest.raises(Interrupted, match="step 3 of 8"):
         small(tmp_path / "parts")
     assert (tmp_path / "parts/simclr-seed-0/checkpoint.pt").exists()
     count.clear()
@@ -175,7 +175,8 @@ def test_what_was_stopped_goes_on_and_nothing_is_trained_twice(
     again = small(tmp_path / "parts")
     assert count == []
     assert again.rows == parts.rows
-    assert [row.method for row in parts.rows] == [row.method for row in whole.rows]
+    assert parts.rows == whole.rows  # to the last bit
+    assert steps.count("simclr-seed-0") == 8
     other = small(tmp_path / "parts", steps=4, methods=["circle"], seeds=1, baselines=False)  # another question
     assert count == ["circle-seed-0"]
     assert [row.method for row in other.rows] == ["circle"]
@@ -250,6 +251,8 @@ def test_trials_see_no_test_class_and_are_not_repeated(
         assert tried[0]["knobs"]["optim.lr"] in (0.05, 0.03)  # the defaults first
         assert tried[1]["knobs"] != tried[0]["knobs"]
         assert load(tmp_path / f"{method}-seed-0").settings.optim.lr == row.knobs["optim.lr"]
+        about = json.loads((tmp_path / f"{method}-seed-0/data.json").read_text())
+        assert about["items"] == len(split.train)  # all training classes in the end
     assert not list(tmp_path.glob("*-trial-*"))
     count.clear()
     kept = [line for line in lines if line["question"]["what"] not in ("simclr trial 1", "simclr")]

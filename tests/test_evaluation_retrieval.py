@@ -246,14 +246,13 @@ def test_bitwise_the_same_for_any_tile_batch_and_number_of_threads(monkeypatch: 
 
 def test_the_figures_of_a_query_do_not_depend_on_the_others_beside_it() -> None:
     """Sums of 300 terms, padded to 3,000 beside a query of a larger class."""
-    gallery, queries = unit(3300, 4, 13), unit(8, 4, 14)
-    gallery_labels = (torch.arange(3300) >= 300).long()
-    labels = torch.tensor([0, 1] * 4)
+    gallery_labels, labels = (torch.arange(3300) >= 300).long(), torch.tensor([0, 1] * 20)
+    gallery, queries = unit(3300, 4, 13) + 2 * torch.eye(4)[gallery_labels], unit(40, 4, 14) + torch.eye(4)[labels]
     both = retrieval(queries, labels, gallery, gallery_labels).per_query
     alone = retrieval(queries[::2], labels[::2], gallery, gallery_labels).per_query
     assert torch.equal(both.average_precision[::2], alone.average_precision)
     assert torch.equal(both.map_at_r[::2], alone.map_at_r)
-    assert (both.map_at_r > 0).all()
+    assert float(both.map_at_r.mean()) > 0.3
 
 
 def test_ranks_are_those_of_top_k() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from likewise.errors import LikewiseError, LikewiseWarning
     from likewise.evaluation import knn_accuracy, knn_classify, retrieval
     from likewise.evaluation.protocol import Protocol, evaluate
+    from likewise.evaluation.zero_shot import evaluate_retrieval
     from likewise.leak import bn_leak
     from likewise.model import Model, load
     from likewise.processes import gather_rows
@@ -54,6 +55,7 @@ _HOME = {
     "retrieval": "evaluation",
     "Protocol": "evaluation.protocol",
     "evaluate": "evaluation.protocol",
+    "evaluate_retrieval": "evaluation.zero_shot",
     "fit": "training.run",
     "Model": "model",
     "load": "model",
@@ -83,6 +85,7 @@ __all__ = [
     "bn_leak",
     "build_embedder",
     "evaluate",
+    "evaluate_retrieval",
     "fit",
     "gather_rows",
     "knn_accuracy",

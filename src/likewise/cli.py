@@ -148,9 +148,15 @@ def _add_fit(parser: Parser, method: str) -> None:
 
 def _add_evaluate(parser: Parser, method: str) -> None:
     parser.add_argument("run", type=str, help="run folder")
-    parser.add_argument("--train", type=str, required=True, help="labelled items: neighbours, and what classifiers fit")
+    parser.add_argument("--train", type=str, default=None, help="labelled items: neighbours, and what classifiers fit")
     parser.add_argument(
         "--test", type=str, default=None, help="labelled items to classify; default: kNN within --train"
+    )
+    parser.add_argument(
+        "--gallery", type=str, default=None, help="labelled items to retrieve among, of any labels; instead of --train"
+    )
+    parser.add_argument(
+        "--queries", type=str, default=None, help="labelled items to look up; default: the gallery's, each left out"
     )
     parser.add_argument("--labels", type=str, default="auto", help="auto, or the parquet column that holds the label")
     parser.add_argument("--k", type=int, default=200, help="neighbours that vote; NPID's 200")
@@ -163,7 +169,9 @@ def _add_evaluate(parser: Parser, method: str) -> None:
         "--few_labels", type=bool, default=True, help="measure with 1, 5, 10 per class and 1–20 % labels"
     )
     parser.add_argument("--seeds", type=int, default=5, help="draws of the few labels")
-    parser.add_argument("--out", type=str, default=None, help="JSON file of all numbers; default RUN/evaluation.json")
+    parser.add_argument(
+        "--out", type=str, default=None, help="JSON file of all numbers; default RUN/evaluation.json or retrieval.json"
+    )
 
 
 def _add_embed(parser: Parser, method: str) -> None:
@@ -298,7 +306,33 @@ def _fit(arguments: Namespace) -> int:
     return 0
 
 
+def _retrieve(arguments: Namespace) -> int:
+    from likewise.evaluation.protocol import save_scores
+    from likewise.evaluation.zero_shot import FILE, evaluate_retrieval, print_retrieval_table
+    from likewise.model import load
+
+    scores = evaluate_retrieval(
+        load(arguments.run), gallery=arguments.gallery, queries=arguments.queries, labels=arguments.labels
+    )
+    path = Path(arguments.out or Path(arguments.run) / FILE)
+    save_scores(path, scores)
+    print_retrieval_table(scores)
+    print(f"Every number with its protocol: {path}")
+    return 0
+
+
 def _evaluate(arguments: Namespace) -> int:
+    if (arguments.train is None) == (arguments.gallery is None):
+        raise LikewiseError(
+            "evaluate takes --train DATA (neighbours and classifiers, whose labels training may know) or "
+            "--gallery DATA (retrieval, of any labels): one of them."
+        )
+    if (arguments.gallery is not None and arguments.test is not None) or (
+        arguments.gallery is None and arguments.queries is not None
+    ):
+        raise LikewiseError("--test goes with --train, and --queries with --gallery.")
+    if arguments.gallery is not None:
+        return _retrieve(arguments)
     from likewise.evaluation.protocol import Protocol, evaluate, print_table, save_scores
     from likewise.model import load
 

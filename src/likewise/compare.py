@@ -156,10 +156,9 @@ def main(
     if epochs is not None and steps is not None:
         raise LikewiseError("--epochs and --steps both say how long to train; leave one out.")
     settings = {"labels": labels, **({} if key is None else {"key": key}), **_assigned(assignments)}
-    names = [name.strip() for name in methods.split(",") if name.strip()]
     comparison = compare(
         data,
-        methods=names,
+        methods=[name.strip() for name in methods.split(",") if name.strip()],
         seeds=seeds,
         out=out,
         settings=settings,
@@ -247,7 +246,7 @@ class _Work:
     def baselines(self, settings: FitSettings, seeds: int, split: Split) -> Iterator[Outcome]:
         """Raw pixels or vectors, and the encoder of every seed before its first step."""
         encoder = replace(settings.encoder, unit=True, centre=True, bn_groups=1)
-        plain = replace(FitSettings(), size=settings.size, views=settings.views, encoder=encoder)
+        plain = FitSettings(size=settings.size, views=settings.views, encoder=encoder)
         for name, seed in (("raw", 0), *(("untrained", seed) for seed in range(seeds))):
             one = replace(plain, seed=seed)
             asked = self.question(name, one, split.train, split.test)
@@ -288,15 +287,15 @@ class _Work:
             self.say(f"{name} failed: {reason}")
             return Outcome(method=method, seed=seed, failed=reason)
         per_query = np.load(folder / PER_QUERY)
-        knobs = knob_values(settings)
-        return Outcome(method=method, seed=seed, found=known["found"], per_query=per_query, knobs=knobs)
+        values = knob_values(settings)
+        return Outcome(method=method, seed=seed, found=known["found"], per_query=per_query, knobs=values)
 
     def trial(self, method: str, number: int, settings: FitSettings, fit: Items, validation: Items) -> float | None:
         """MAP@R on the validation classes of one training; None where it failed, such as with NaN."""
         settings = prepared(replace(settings, seed=TUNING_SEED), fit, self.steps)
         asked = self.question(f"{method} trial {number}", settings, fit, validation)
         known = self.answers.find(asked)
-        if known is None:
+        if known is None or "found" not in known:  # what failed may have been a full disk
             folder = self.folder / f"{method}-trial-{number}"
             try:
                 model = trained(settings, fit, self.steps, folder, asked, self.bars)
@@ -384,7 +383,7 @@ def tune(work: _Work, method: str, settings: FitSettings, trials: int, fit: Item
 
 def _protocol(split: Split, plans: Mapping[str, FitSettings], steps: int, seeds: int, trials: int) -> str:
     """How the numbers came about, in a few sentences."""
-    s = next(iter(plans.values()))
+    s, named = next(iter(plans.values())), ", ".join(map(str, range(seeds)))
     text = (
         f"{split.train.source}: {split.said}; {len(split.train):,} items of {len(split.train.label_names)} classes "
         f"train, {len(split.test):,} items of {len(split.test.label_names)} classes are retrieved among themselves. "
@@ -396,6 +395,6 @@ def _protocol(split: Split, plans: Mapping[str, FitSettings], steps: int, seeds:
         return text + (
             f"Learning rate, margin, γ and τ, where a method has them: the best of {trials} trials by MAP@R on "
             f"{len(split.validation.label_names)} of the training classes, after training on the other "
-            f"{len(split.fit.label_names)}; then trained on all of them. {seeds} seeds."
+            f"{len(split.fit.label_names)}; then trained on all of them. Seeds: {named}."
         )
-    return text + f"Learning rate, margin, γ and τ: the method's defaults. {seeds} seeds."
+    return text + f"Learning rate, margin, γ and τ: the method's defaults. Seeds: {named}."

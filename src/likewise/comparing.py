@@ -285,8 +285,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     for row in comparison.rows:
         if row.knobs:
             lines.append(f"- {row.method}: " + ", ".join(f"{name}={value:.4g}" for name, value in row.knobs.items()))
-    about = {"protocol": comparison.protocol, "note": NOTE, "failed": comparison.failed}
-    about |= {"rows": [asdict(row) for row in comparison.rows]}
+    about: dict[str, Any] = {"protocol": comparison.protocol, "note": NOTE, "failed": comparison.failed}
+    about["rows"] = [asdict(row) for row in comparison.rows]
     for name, text in (("compare.md", "\n".join(lines) + "\n"), ("compare.json", json.dumps(about, indent=1))):
         with atomic_write(folder / name) as file:
             file.write(text.encode())

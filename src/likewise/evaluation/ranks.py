@@ -59,7 +59,7 @@ class Relevance:
     def __init__(
         self, query_labels: Tensor, gallery_labels: Tensor, query_ids: Tensor | None, gallery_ids: Tensor | None
     ) -> None:
-        wanted, labels = columns(query_labels), columns(gallery_labels)
+        wanted, labels = columns(query_labels).contiguous(), columns(gallery_labels)
         row, column = (labels >= 0).nonzero(as_tuple=True)
         values, order = labels[row, column].sort(stable=True)
         self.query_ids, self.gallery_ids = query_ids, gallery_ids
