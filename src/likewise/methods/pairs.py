@@ -30,6 +30,7 @@ BASE = FitSettings(
     batch_size=128,
     epochs=60,
 )
+GENTLE = replace(BASE.optim, lr=0.005)  # for objectives whose gradients are long: γ times a similarity's, or raw rows'
 RAW = EncoderSettings(head="linear", dim=128, centre=False, unit=False)
 
 
@@ -75,6 +76,7 @@ NPAIR = _row(
         BASE,
         objective=ObjectiveSettings(kind="npair"),
         encoder=RAW,
+        optim=GENTLE,
         sampler=SamplerSettings(kind="classes", per_class=2),
     ),
     "every item of a pair is an anchor once",
@@ -84,7 +86,7 @@ LIFTED = _row(
     "Oh Song, Xiang, Jegelka, Savarese: Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016",
     "log-sum-exp over the negatives of both ends of a positive pair (eq. 4), α = 1",
     "all of the batch",
-    replace(BASE, objective=ObjectiveSettings(kind="lifted", margin=1.0)),
+    replace(BASE, objective=ObjectiveSettings(kind="lifted", margin=1.0), optim=GENTLE),
 )
 MARGIN = _row(
     "margin",
@@ -119,6 +121,7 @@ CIRCLE = _row(
     replace(
         BASE,
         objective=ObjectiveSettings(kind="circle", gamma=80.0, margin=0.4),
+        optim=GENTLE,
         sampler=SamplerSettings(kind="classes", per_class=5),
         batch_size=80,
     ),
