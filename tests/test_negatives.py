@@ -26,6 +26,7 @@ from likewise.negatives import (
 )
 from likewise.objectives import Angular, Circle, Margin, Mined, Triplet, from_triplets, triplet_shares
 from likewise.objectives.mined import choose
+from likewise.objectives.pair import Distance
 
 
 def unit(count: int, dim: int = 4, seed: int = 0) -> Tensor:
@@ -122,6 +123,28 @@ def test_the_nearest_of_many_columns(dtype: torch.dtype, width: int) -> None:
         column, there = policy.pick(s_p, s_n, nothing, 8)
         assert torch.equal(there[:, 0], wanted.isfinite())
         assert torch.equal(s_n.gather(1, column)[there], wanted[:, None][there])
+
+
+@pytest.mark.parametrize("kind", ["squared", "euclidean"])
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3] * 6, [0] * 3 + [1] * 7 + [2] * 2 + [3] + [4] * 11])
+def test_the_quick_way_inside_the_margin_is_its_twin(
+    kind: Distance, labels: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and gradient, of each row and of their mean."""
+    ids, answers = torch.tensor(labels), []
+    for quick in (True, False):
+        if not quick:
+            monkeypatch.setattr(Mined, "_is_inside_hinge", lambda *_: False)
+        for how in ("mean", "none"):
+            z = unit(24, 6, seed=3).requires_grad_()
+            objective = Mined(
+                Triplet(margin=0.5, distance=kind), negatives=InsideMargin(0.5, kind == "squared"), reduction=how
+            )
+            loss = objective(z, ids)
+            (loss * torch.arange(1.0, 1 + loss.numel())).sum().backward()
+            answers.append((loss.detach(), z.grad))
+    torch.testing.assert_close(answers[:2], answers[2:])
+    assert answers[0][0] > 0
 
 
 def test_beyond_with_a_hinge_is_the_hardest_inside_the_margin() -> None:

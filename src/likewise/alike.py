@@ -88,8 +88,8 @@ class Relation:
         return torch.searchsorted(key_ids, ids), torch.searchsorted(key_ids, ids, right=True)
 
     @cached_property
-    def _width(self) -> int:
-        """The most positives of any query: one number that waits for the device, where a tile's own would be many."""
+    def width(self) -> int:
+        """The most keys of any query's id, where rows are sorted; one number that waits for the device, not many."""
         first, last = self._classes
         return max(1, int((last - first).max()))
 
@@ -100,7 +100,7 @@ class Relation:
         if self.query_order is None:
             return Masks(None, *self._roles(*_masks(ids[start:stop], key_ids, own)))
         first, last = (x[start:stop, None] for x in self._classes)
-        width = self._width if ids.is_cuda else max(1, int((last - first).max()))
+        width = self.width if ids.is_cuda else max(1, int((last - first).max()))
         columns = first + torch.arange(width, device=ids.device)  # (R, P)
         same = columns < last
         columns = torch.minimum(columns, (last - 1).clamp(min=0))

@@ -17,6 +17,7 @@ from likewise.objectives.pair import Distance, PairObjective, distance
 from likewise.objectives.reduction import How
 
 Pairs = Literal["active", "all", "sum"]
+ABSENT = 1e4  # a distance beyond all others
 
 
 def combine(values: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
@@ -238,7 +239,7 @@ def _(near: Tensor, far: Tensor, soft: bool) -> tuple[Tensor, Tensor, Tensor]:
     return near.new_empty(len(near)), torch.empty_like(near), torch.empty_like(far)
 
 
-def _save_shares(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, bool], output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _save_shares(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, float], output: tuple[Tensor, Tensor, Tensor]) -> None:
     ctx.save_for_backward(*output[1:])
     ctx.mark_non_differentiable(*output[1:])
 
@@ -249,3 +250,42 @@ def _violations_backward(ctx: FunctionCtx, grad: Tensor, *_: Tensor) -> tuple[Te
 
 
 _violations.register_autograd(_violations_backward, setup_context=_save_shares)
+
+
+def inside_violations(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """Of each row the mean over its positives of the mean of ``D_p + α − D_n`` where ``D_p < D_n < D_p + α``.
+
+    (R, P) and (R, K) distances, −``ABSENT`` and ``ABSENT`` where there is none → (R,) losses and (R,) bool: whether
+    there was any. As many passes over (R, K) as a row has positives; its naive twin holds (R, P, K) numbers.
+    """
+    losses, share_near, _ = _inside_violations(near, far, margin)
+    return losses, share_near.any(1)
+
+
+@torch.library.custom_op("likewise::inside_violations", mutates_args=())
+def _inside_violations(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The losses and their derivatives: every positive counts alike, and each of its negatives alike."""
+    losses = near.new_zeros(len(near))
+    share_near, share_far = torch.zeros_like(near), torch.zeros_like(far)
+    gap = torch.empty_like(far)
+    width = int((near > -ABSENT).sum(1).max())
+    furthest, places = near.topk(width, 1)  # absent positives last
+    for p in range(width):
+        of_pair = furthest[:, p : p + 1]
+        torch.sub(of_pair + margin, far, out=gap)
+        inside = ((far > of_pair) & (gap > 0)).to(gap.dtype)
+        count = inside.sum(1, keepdim=True)
+        weight = count.clamp(min=1).reciprocal_()
+        losses += gap.mul_(inside).sum(1) * weight.squeeze(1)
+        share_far.addcmul_(inside, weight)
+        share_near.scatter_(1, places[:, p : p + 1], (count > 0).to(gap.dtype))
+    pairs = share_near.sum(1, keepdim=True).clamp_(min=1)
+    return losses / pairs.squeeze(1), share_near / pairs, share_far / pairs
+
+
+@_inside_violations.register_fake
+def _(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+    return near.new_empty(len(near)), torch.empty_like(near), torch.empty_like(far)
+
+
+_inside_violations.register_autograd(_violations_backward, setup_context=_save_shares)

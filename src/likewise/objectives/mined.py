@@ -17,13 +17,14 @@ from likewise.kernels import at_least_float32, paired_similarities
 from likewise.negatives import (
     Curriculum,
     Filter,
+    InsideMargin,
     Pick,
     Policy,
     Positives,
     check_positives,
     choose_positives,
 )
-from likewise.objectives.hinge import Pairs, check_pairs, violations
+from likewise.objectives.hinge import ABSENT, Pairs, Triplet, check_pairs, inside_violations, violations
 from likewise.objectives.pair import Distance, PairObjective, distance
 from likewise.objectives.reduction import How
 from likewise.rows import reordered, restored, row_losses, ruled_losses, tile_rows_for
@@ -173,6 +174,8 @@ class Mined(PairObjective):
             return rule(s_p, kept_p, s_n, kept_n, *inputs)
         total, number = s_n.new_zeros(len(s_n)), s_n.new_zeros(len(s_n))
         counted = torch.zeros_like(total, dtype=torch.bool)
+        if self._is_inside_hinge(policy):
+            return self._inside_hinge(s_p, positive, s_n, negative)
         compiling = torch.compiler.is_compiling()
         width = positive.shape[1] if compiling else max(1, int(positive.sum(1).max()))
         columns = positive.byte().topk(width, 1).indices  # the positives first
@@ -182,6 +185,22 @@ class Mined(PairObjective):
             weight = found & (loss.detach() > 0) if self.pairs == "active" else found
             total, number, counted = total + torch.where(found, loss, 0.0), number + weight, counted | found
         return total if self.pairs == "sum" else total / number.clamp(min=1), counted
+
+    def _is_inside_hinge(self, policy: Filter) -> bool:
+        """Whether the loss is a triplet's hinge over what is inside its own margin: there is a quicker way."""
+        triplet = self.objective
+        if not isinstance(policy, InsideMargin) or not isinstance(triplet, Triplet) or triplet.soft:
+            return False
+        same = (policy.margin, policy.squared) == (triplet.margin, triplet.distance == "squared")
+        return same and self.pairs == triplet.pairs == "active" and not torch.compiler.is_compiling()
+
+    def _inside_hinge(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """What the passes of :meth:`rows` over each positive come to, its naive twin."""
+        triplet = self.objective
+        assert isinstance(triplet, Triplet)
+        near = torch.where(positive, distance(s_p, triplet.distance), -ABSENT)
+        far = torch.where(negative, distance(s_n, triplet.distance), ABSENT)
+        return inside_violations(near, far, triplet.margin)
 
     def _follow(self, losses: Tensor, counted: Tensor) -> None:
         """Moves ``active`` towards the share of the losses that counted, of all processes, that are above 0."""
@@ -284,35 +303,45 @@ def choose(
     """
     order, key_order = relation.query_order, relation.key_order
     sorted_queries, sorted_keys = reordered(queries, order), reordered(keys, key_order)
-    step = tile_rows or tile_rows_for(len(keys))
-    drawn = None
+    count, step = len(queries), tile_rows or tile_rows_for(len(keys))
+    width = 1 if positives != "all" else most_positives(relation, count, step)
+    drawn = torch.empty(count, 0, device=queries.device)
     if policy.draws:
-        width = 1 if positives != "all" else most_positives(relation, len(queries), step)
-        numbers = torch.rand(len(queries), width * policy.draws, generator=generator, device=queries.device)
-        drawn = reordered(numbers, order)
-    parts, valid = list[Chosen](), torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
-    for start in range(0, len(queries), step):
-        stop = min(start + step, len(queries))
+        drawn = torch.rand(count, width * policy.draws, generator=generator, device=queries.device)
+        drawn = reordered(drawn, order)
+    # What is kept is allocated before the tiles: in between it would pin the pages that they give back.
+    columns = torch.zeros(count, width, dtype=torch.int64, device=queries.device)
+    negatives = columns.unsqueeze(2).repeat(1, 1, max(1, policy.draws))
+    there, valid = torch.zeros_like(negatives, dtype=torch.bool), torch.zeros_like(columns[:, 0], dtype=torch.bool)
+    for start in range(0, count, step):
+        tile = slice(start, min(start + step, count))
         with torch.autocast(queries.device.type, enabled=False):
-            similarities = sorted_queries[start:stop] @ sorted_keys.T
-        of_rows = None if drawn is None else drawn[start:stop]
-        part = _choose_tile(policy, positives, similarities, relation.masks(start, stop), of_rows, queries.shape[1])
-        parts.append(part._replace(anchors=part.anchors + start))
-        valid[start:stop] = part.valid
-    anchors, columns, negatives, there, _ = (torch.cat(x) for x in zip(*parts, strict=True))
+            similarities = sorted_queries[tile] @ sorted_keys.T
+        masks = relation.masks(tile.start, tile.stop)
+        found = _choose_tile(policy, positives, similarities, masks, drawn[tile], queries.shape[1])
+        pairs = found.positives.shape[1]
+        columns[tile, :pairs], negatives[tile, :pairs], there[tile, :pairs], valid[tile] = found
     if key_order is not None:
         columns, negatives = key_order[columns], key_order[negatives]
-    if order is None:
-        return Chosen(anchors, columns, negatives, there, valid)
-    anchors = order[anchors]
-    back = anchors.argsort(stable=True)
-    return Chosen(anchors[back], columns[back], negatives[back], there[back], restored(valid, order))
+    columns, negatives, there = (restored(x, order) for x in (columns, negatives, there))
+    anchors, place = there.any(2).nonzero(as_tuple=True)
+    return Chosen(
+        anchors, columns[anchors, place], negatives[anchors, place], there[anchors, place], restored(valid, order)
+    )
+
+
+class _Tile(NamedTuple):
+    """What a pick chooses in a tile, among the sorted keys."""
+
+    positives: Tensor  # (R, P)
+    negatives: Tensor  # (R, P, k)
+    there: Tensor  # (R, P, k) bool, false where there is no such positive either
+    valid: Tensor  # (R,) bool
 
 
 def _choose_tile(
-    policy: Pick, positives: Positives, similarities: Tensor, masks: Masks, drawn: Tensor | None, dim: int
-) -> Chosen:
-    """The chosen pairs of a tile: rows within it, columns among the sorted keys."""
+    policy: Pick, positives: Positives, similarities: Tensor, masks: Masks, drawn: Tensor, dim: int
+) -> _Tile:
     columns, positive, negative = masks
     if columns is None:  # several labels or explicit lists: bring each row's positives together
         most = max(1, int(positive.sum(1).max()))
@@ -324,8 +353,6 @@ def _choose_tile(
     places, there = choose_positives(positives, s_p, positive)
     columns, s_p = columns.gather(1, places), s_p.gather(1, places)  # (R, P)
     pairs = columns.shape[1]
-    if drawn is None:
-        drawn = similarities.new_empty(len(similarities), 0)
     if policy.of_pair:
         found = [policy.pick(s, s_n, drawn, dim) for s in torch.split(s_p, 1, 1)]
         picked, kept = (torch.stack(x, 1) for x in zip(*found, strict=True))  # (R, P, 1)
@@ -335,14 +362,15 @@ def _choose_tile(
             picked, kept = (x.reshape(-1, pairs, policy.draws) for x in (picked, kept))
         else:
             picked, kept = (x.unsqueeze(1).expand(-1, pairs, -1) for x in (picked, kept))
-    anchors, place = (there & kept.any(2)).nonzero(as_tuple=True)
-    return Chosen(anchors, columns[anchors, place], picked[anchors, place], kept[anchors, place], valid)
+    return _Tile(columns, picked, there.unsqueeze(2) & kept, valid)
 
 
 def most_positives(relation: Relation | Listed, queries: int, tile_rows: int) -> int:
-    """The most positives of any row, so that random numbers are as many whatever the tiles are."""
+    """The most positives of any row, or a little more; at least 1."""
+    if isinstance(relation, Relation) and relation.query_order is not None:
+        return relation.width
     most = 1
     for start in range(0, queries, tile_rows):
-        columns, positive, _ = relation.masks(start, min(start + tile_rows, queries))
-        most = max(most, positive.shape[1] if columns is not None else int(positive.sum(1).max()))
+        _, positive, _ = relation.masks(start, min(start + tile_rows, queries))
+        most = max(most, int(positive.sum(1).max()))
     return most
