@@ -254,6 +254,7 @@ NAN = float("nan")
         ("objective.noise", (0, -1), (1,)),
         ("objective.log_z_decay", (1.0, -0.1, NAN), (0.0, 0.99)),
         ("objective.proximal", (-1.0, NAN), (0.0, 30.0)),
+        ("objective.mix", (-1.0, NAN), (0.0,)),
         ("negatives.count", (0, -1), (1, 5)),
         ("negatives.margin", (0.0, -0.1, 4.0, NAN), (0.1, 1.0)),
         ("negatives.least", (0.0, 1.4, NAN), (0.1, 1.0)),

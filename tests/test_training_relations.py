@@ -218,6 +218,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": "facenet", "batch_size": 50}, "is not a number of classes, two at least, times sampler.per_class=4"),
     ({"method": "angular", "negatives.policies": ["hard"]}, "objective.kind=angular does not"),
     ({"method": "npair", "objective.margin": 0.3}, "objective.kind=npair has no margin"),
+    ({"method": "arcface", "objective.mix": 5.0}, "objective.kind=arcface has no mix"),
     ({"method": "facenet", "objective.gamma": 3.0}, "objective.kind=triplet has no gamma"),
     ({"method": "facenet", "negatives.policies": ["easy", "hard"]}, "one number for each of the 1 changes"),
     ({"method": "facenet", "negatives.margin": -1.0}, "negatives.margin' is -1.0"),

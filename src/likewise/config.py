@@ -143,6 +143,7 @@ class ObjectiveSettings:
             a-softmax, normface, am-softmax, arcface, circle-class.
         margin: m or α of an objective that has one; default: its paper's.
         gamma: γ of circle and unified, the scale s or α of the class-level ones; default: the paper's.
+        mix: λ, how much of the plain target large-margin and a-softmax keep beside ψ: (λ cos θ + ψ(θ)) / (1 + λ).
         scale: multiplies the loss; 2 adds the losses of the two views, as SimCLR's code and MoCo's CIFAR recipe,
             instead of taking their mean.
         temperature: τ; NPID's 0.07 (its CIFAR recipe: 0.1). Smaller pulls harder on the closest negatives.
@@ -157,6 +158,7 @@ class ObjectiveSettings:
     kind: ObjectiveKind = "auto"
     margin: float | None = None
     gamma: float | None = None
+    mix: float = 0.0
     scale: float = 1.0
     temperature: float = 0.07
     noise: int = 4096
@@ -493,6 +495,7 @@ def check(settings: FitSettings) -> FitSettings:
         "objective.proximal": (0 <= s.objective.proximal < infinite, s.objective.proximal, "0 or more"),
         "objective.scale": (0 < s.objective.scale < infinite, s.objective.scale, "above 0"),
         "objective.gamma": (s.objective.gamma is None or s.objective.gamma > 0, s.objective.gamma, "above 0"),
+        "objective.mix": (0 <= s.objective.mix < infinite, s.objective.mix, "0 or more"),
         "negatives.policies": (len(s.negatives.policies) > 0, s.negatives.policies, "at least one"),
         "negatives.at": (
             len(s.negatives.at) == len(s.negatives.policies) - 1,
@@ -545,6 +548,8 @@ def refusals(settings: FitSettings) -> Iterator[str]:
     for name, value, kinds in (("margin", s.objective.margin, WITH_MARGIN), ("gamma", s.objective.gamma, WITH_GAMMA)):
         if value is not None and kind not in kinds:
             yield f"objective.kind={kind} has no {name}: leave objective.{name} out, or take {', '.join(kinds)}."
+    if s.objective.mix and kind not in ("large-margin", "a-softmax"):
+        yield f"objective.kind={kind} has no mix: leave objective.mix out, or take large-margin or a-softmax."
     if kind in BANK_KINDS and not whole_bank:
         yield (
             f"objective.kind={kind} sums over a row for every item, so it needs dictionary=bank with bank.samples=0; "

@@ -30,7 +30,8 @@ BASE = FitSettings(
     batch_size=128,
     epochs=60,
 )
-GENTLE = replace(BASE.optim, lr=0.005)  # for objectives whose gradients are long: γ times a similarity's, or raw rows'
+GENTLE = replace(BASE.optim, lr=0.005)  # where gradients are long: γ times a similarity's, or raw rows'
+BRISK, BRISKER = replace(BASE.optim, lr=0.2), replace(BASE.optim, lr=0.5)  # where they are short: 1/β, a distance's
 RAW = EncoderSettings(head="linear", dim=128, centre=False, unit=False)
 
 
@@ -86,7 +87,7 @@ LIFTED = _row(
     "Oh Song, Xiang, Jegelka, Savarese: Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016",
     "log-sum-exp over the negatives of both ends of a positive pair (eq. 4), α = 1",
     "all of the batch",
-    replace(BASE, objective=ObjectiveSettings(kind="lifted", margin=1.0), optim=GENTLE),
+    replace(BASE, objective=ObjectiveSettings(kind="lifted", margin=1.0)),
 )
 MARGIN = _row(
     "margin",
@@ -97,6 +98,7 @@ MARGIN = _row(
         BASE,
         objective=ObjectiveSettings(kind="margin", margin=0.2),
         negatives=NegativeSettings(policies=("distance-weighted",)),
+        optim=BRISKER,
     ),
     "β is fixed; distance weights suit 64 numbers better than 128 (see likewise.negatives.DistanceWeighted)",
 )
@@ -108,6 +110,7 @@ MS = _row(
     replace(
         BASE,
         objective=ObjectiveSettings(kind="multi-similarity"),
+        optim=BRISK,
         sampler=SamplerSettings(kind="classes", per_class=5),
         batch_size=80,
     ),

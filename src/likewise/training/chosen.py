@@ -115,12 +115,13 @@ def _pair_objective(settings: ObjectiveSettings) -> PairObjective | Histogram:
 
 def _class_objective(settings: ObjectiveSettings, classes: int, dim: int, generator: torch.Generator) -> ClassObjective:
     """Of a proxy for each class."""
-    margin, gamma, of = settings.margin, settings.gamma, generator
+    margin, gamma, mix, of = settings.margin, settings.gamma, settings.mix, generator
+    folds = int(_or(margin, 4))
     of_kind: dict[str, Callable[[], ClassObjective]] = {
         "class-softmax": lambda: Softmax(classes, dim, generator=of),
         "l2-softmax": lambda: L2Softmax(classes, dim, alpha=_or(gamma, 16.0), generator=of),
-        "large-margin": lambda: LargeMarginSoftmax(classes, dim, margin=int(_or(margin, 4)), generator=of),
-        "a-softmax": lambda: ASoftmax(classes, dim, margin=int(_or(margin, 4)), generator=of),
+        "large-margin": lambda: LargeMarginSoftmax(classes, dim, margin=folds, mix=mix, generator=of),
+        "a-softmax": lambda: ASoftmax(classes, dim, margin=folds, mix=mix, generator=of),
         "normface": lambda: NormFace(classes, dim, scale=_or(gamma, 20.0), generator=of),
         "am-softmax": lambda: AMSoftmax(classes, dim, scale=_or(gamma, 30.0), margin=_or(margin, 0.35), generator=of),
         "arcface": lambda: ArcFace(classes, dim, scale=_or(gamma, 64.0), margin=_or(margin, 0.5), generator=of),
