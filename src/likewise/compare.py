@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 
 from likewise.comparable import (
@@ -51,7 +50,7 @@ from likewise.model import NAME as MODEL
 from likewise.model import Model
 from likewise.training.checkpoint import CHECKPOINT, load_run
 from likewise.training.loop import choose_sampler, train
-from likewise.training.run import build_views, chosen, make_folder, pick_device, write_config, write_data
+from likewise.training.run import assigned, build_views, chosen, make_folder, pick_device, write_config, write_data
 from likewise.training.session import build_session
 
 CELLS, QUESTION, PER_QUERY = "cells.jsonl", "question.json", "per_query.npy"
@@ -155,7 +154,7 @@ def main(
     """``likewise compare``: prints the table; 0 when every cell has an answer, 1 when one failed."""
     if epochs is not None and steps is not None:
         raise LikewiseError("--epochs and --steps both say how long to train; leave one out.")
-    settings = {"labels": labels, **({} if key is None else {"key": key}), **_assigned(assignments)}
+    settings = {"labels": labels, **({} if key is None else {"key": key}), **assigned(assignments)}
     comparison = compare(
         data,
         methods=[name.strip() for name in methods.split(",") if name.strip()],
@@ -169,20 +168,6 @@ def main(
     )
     print_comparison(comparison, Path(out))
     return 1 if comparison.failed else 0
-
-
-def _assigned(assignments: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE, the value as in config.yaml."""
-    values = {}
-    for assignment in assignments:
-        name, sign, text = assignment.partition("=")
-        if not sign:
-            raise LikewiseError(f"--set takes NAME=VALUE, such as encoder.dim=64, not {assignment!r}.")
-        try:
-            values[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise LikewiseError(f"--set {name} can't be read from {text!r}; write it as in config.yaml.") from None
-    return values
 
 
 def _check_plan(

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 from rich.table import Table
 from safetensors import SafetensorError, safe_open
@@ -32,7 +31,7 @@ from likewise.model import NAME as MODEL
 from likewise.model import Model
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.loop import choose_sampler
-from likewise.training.run import CONFIG, read_config
+from likewise.training.run import CONFIG, assigned, read_config
 from likewise.trials import STEPS, Job, Learned, Results, Unlearned, started
 
 HALF = 2  # of STEPS: after it the run is killed
@@ -235,16 +234,7 @@ def _not_killed(ended: Learned | Unlearned, checkpoint: Path) -> Unlearned | Non
 
 def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> int:
     """``likewise verify``: prints the table; 0 when all is equal, 1 when something differs or broke."""
-    values = {}
-    for assignment in assignments:
-        name, sign, text = assignment.partition("=")
-        if not sign:
-            raise LikewiseError(f"--set takes NAME=VALUE, such as encoder.bn_groups=4, not {assignment!r}.")
-        try:
-            values[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise LikewiseError(f"--set {name} can't be read from {text!r}; write it as in config.yaml.") from None
-    plan = prepare(run_or_method, data, values)
+    plan = prepare(run_or_method, data, assigned(assignments))
     print(
         *plan.notes,
         f"Training {STEPS} steps in 5 fresh processes; this takes about half a minute ...",

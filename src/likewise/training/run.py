@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -169,6 +169,20 @@ def chosen(method: str, settings: FitSettings | Mapping[str, Any] | None) -> Fit
     if not isinstance(settings, FitSettings):
         settings = settings_from(settings or {}, METHODS[method].settings)
     return check(settings)
+
+
+def assigned(assignments: Sequence[str]) -> dict[str, Any]:
+    """The settings that ``--set NAME=VALUE ...`` says, each value as in config.yaml. Raises LikewiseError on others."""
+    values = {}
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if not sign:
+            raise LikewiseError(f"--set takes NAME=VALUE, such as encoder.bn_groups=4, not {assignment!r}.")
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise LikewiseError(f"--set {name} can't be read from {text!r}; write it as in config.yaml.") from None
+    return values
 
 
 def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
