@@ -165,7 +165,8 @@ def test_bad_rows_are_counted_and_the_first_five_described(tmp_path: Path) -> No
         read_pairs(path, IDS)
     shown = "; ".join(f"{where}: {reason}" for where, reason in REASONS[:5])
     assert str(caught.value) == (
-        f"{path}: 9 of the 11 rows cannot be used ({shown}; …); correct them, or leave them out with skip_bad=True."
+        f"{path}: 9 of the 11 rows cannot be used ({shown}; …); "
+        "correct them, or in Python leave them out with skip_bad=True."
     )
 
 

@@ -279,3 +279,12 @@ def test_bf16_that_a_cpu_emulates_is_said(
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert emulates_bf16(torch.device(device)) == slow
+
+
+def test_a_batch_of_few_classes_is_not_called_too_small() -> None:
+    """What is known of views of one item does not hold where labels teach."""
+    values = {"batch_size": 40, "sampler.per_class": 4, "epochs": 60}
+    labels = settings_from(values, METHODS["facenet"].settings)
+    views = settings_from({"batch_size": 20, "encoder.bn_groups": 1, "epochs": 60}, METHODS["simclr"].settings)
+    assert "batch_size" not in {advice.setting for advice in preflight(labels, n=400, steps=600)}
+    assert "batch_size" in {advice.setting for advice in preflight(views, n=400, steps=600)}

@@ -202,7 +202,7 @@ def _complain(table: _Table, clashes: dict[int, str], skip_bad: bool) -> None:
         problems, advice = clashes, "keep the right ones"
     else:
         but = " (all but contradictions)" if clashes else ""
-        problems, advice = table.bad | clashes, f"correct them, or leave them out with skip_bad=True{but}"
+        problems, advice = table.bad | clashes, f"correct them, or in Python leave them out with skip_bad=True{but}"
     if not problems:
         return
     shown = [f"{table.where(place)}: {problems[place]}" for place in sorted(problems)[:_SHOWN]]

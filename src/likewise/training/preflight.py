@@ -124,7 +124,7 @@ def preflight(settings: FitSettings, n: int, steps: int, *, processes: int = 1) 
 
 def _negatives_in_batch(run: _Run) -> Iterator[Advice]:
     s = run.settings
-    if s.dictionary != "batch":
+    if s.dictionary != "batch" or s.alike != "instance":  # labels leave few classes a batch, and that is meant
         return
 
     def negatives(batch_size: int) -> int:
