@@ -24,7 +24,7 @@ from likewise.negatives import (
     Pick,
     Random,
 )
-from likewise.objectives import Angular, Circle, Margin, Mined, Triplet, from_triplets, triplet_shares
+from likewise.objectives import Angular, Circle, Histogram, Margin, Mined, Triplet, from_triplets, triplet_shares
 from likewise.objectives.mined import choose
 from likewise.objectives.pair import Distance
 
@@ -333,6 +333,8 @@ def test_parameters_of_the_objective_are_trained() -> None:
 def test_refusals() -> None:
     with pytest.raises(LikewiseError, match="Angular does not judge an anchor by its row alone"):
         Mined(Angular(), negatives=Hard())
+    with pytest.raises(LikewiseError, match="Histogram does not judge an anchor by its row alone"):
+        Mined(Histogram(), negatives=Hard())  # type: ignore[arg-type]
     with pytest.raises(LikewiseError, match="positives='most' must be 'all', 'hard' or 'easy'"):
         Mined(Circle(), negatives=Hard(), positives="most")  # type: ignore[arg-type]
     with pytest.raises(LikewiseError, match="a curriculum of 2 policies changes 1 times, but at= says 0"):

@@ -89,12 +89,12 @@ class Mined(PairObjective):
         generator: torch.Generator | None = None,
         reduction: How = "mean",
     ) -> None:
-        super().__init__(reduction, "a positive and a negative to choose from", unit_rows=objective.unit_rows)
         if not isinstance(objective, PairObjective) or type(objective).losses is not PairObjective.losses:
             raise LikewiseError(
                 f"{type(objective).__name__} does not judge an anchor by its row alone, so negatives can't be chosen "
                 "for it; mine for another objective, such as Triplet, Margin or Circle."
             )
+        super().__init__(reduction, "a positive and a negative to choose from", unit_rows=objective.unit_rows)
         self.objective, self.positives, self.pairs = objective, check_positives(positives), check_pairs(pairs)
         objective.unit_rows = False  # said here
         self.curriculum = negatives if isinstance(negatives, Curriculum) else Curriculum((negatives,), ())
