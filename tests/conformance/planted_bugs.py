@@ -29,6 +29,32 @@ class Bug(NamedTuple):
 
 BUGS = [
     Bug(
+        "mining: hardest takes the furthest", "negatives.py", "column = _smallest(s_n.neg())", "column = _smallest(s_n)"
+    ),
+    Bug(
+        "mining: beyond takes what is no further",
+        "negatives.py",
+        "return column, (gap > 0) & (gap < torch.inf)",
+        "return column, gap < torch.inf",
+    ),
+    Bug(
+        "mining: inside has no near edge",
+        "negatives.py",
+        "negative & (s_n < s_p) & (s_n > furthest)",
+        "negative & (s_n > furthest)",
+    ),
+    Bug("mining: the quick way has no near edge", "objectives/hinge.py", "((far > of_pair) & (gap > 0))", "(gap > 0)"),
+    Bug("mining: hard positive is the nearest", "negatives.py", '-s_p if how == "hard" else s_p', "s_p"),
+    Bug(
+        "mining: a pair's keys get no gradient", "kernels.py", "grad_keys.index_add_(0, b, queries[a].mul_(g))", "pass"
+    ),
+    Bug(
+        "mining: the queries' order is lost",
+        "objectives/mined.py",
+        "columns, negatives, there = (restored(x, order) for x in",
+        "columns, negatives, there = (x for x in",
+    ),
+    Bug(
         "a query meets itself",
         "alike.py",
         "same if own is None else same & (columns != own[:, None])",
@@ -52,8 +78,18 @@ BUGS = [
         "torch.where(key_ids < 0, -2 - places, key_ids)",
         "torch.where(key_ids < 0, -1, key_ids)",
     ),
-    Bug("the mean is over all rows", "objectives/reduction.py", "counted.sum().clamp(min=1)", "len(losses)"),
-    Bug("the mean is a sum", "objectives/reduction.py", 'if self.how == "mean" else', 'if self.how == "median" else'),
+    Bug(
+        "the mean is over all rows",
+        "objectives/reduction.py",
+        "if self.across else counted.sum()",
+        "if self.across else counted.numel() + 0 * counted.sum()",
+    ),
+    Bug(
+        "the mean is a sum",
+        "objectives/reduction.py",
+        "return losses.sum() / number.clamp(min=1)",
+        "return losses.sum()",
+    ),
     Bug("the warning is said each time", "objectives/reduction.py", "self.warned = True", "pass"),
     Bug(
         "the last ragged tile is dropped",
