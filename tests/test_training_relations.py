@@ -280,3 +280,12 @@ def test_batches_without_positives_are_said(tmp_path: Path) -> None:
     fit((x, labels), out=tmp_path / "run", method="facenet", settings=settings, progress=False)
     said = [str(line.get("verdict", "")) for line in read_metrics(tmp_path / "run")]
     assert any("set sampler.kind=classes" in text for text in said)
+
+
+def test_a_queue_of_labels_does_not_go_on_with_other_items(tmp_path: Path) -> None:
+    """Its keys have numbers of labels for ids: as rows of items they would be renamed to anything."""
+    x, labels = clusters()
+    settings = {**SMALL, "dictionary": "queue", "queue.size": 50, "epochs": 1}
+    fit((x, labels), out=tmp_path / "run", method="facenet", settings=settings, progress=False)
+    with pytest.raises(LikewiseError, match="known by the numbers of their labels"):
+        fit((x[3:], labels[3:]), out=tmp_path / "run", method="facenet", resume=True, progress=False)

@@ -228,6 +228,11 @@ class Session:
             raise LikewiseError(
                 "the items changed since the checkpoint, and the parametric softmax has a weight per item; start anew."
             )
+        if changed and isinstance(self.dictionary, Queue) and self.settings.alike == "label":
+            raise LikewiseError(
+                "the items changed since the checkpoint, and the queue's keys are known by the numbers of their "
+                "labels, which may have changed too; take the run's data, or start anew."
+            )
         if changed and set(saved_ids).isdisjoint(self.item_ids):
             raise LikewiseError(
                 f"none of the {len(self.item_ids):,} items is in the checkpoint, whose first is {saved_ids[0]!r}; "
