@@ -2,28 +2,35 @@
 
     python benchmarks/dictionaries.py                                   # 12 cells of 15 minutes: 3 hours
     python benchmarks/dictionaries.py --only queue-4096 bank-4096       # some of them
+    python benchmarks/dictionaries.py --at-once 2                       # two side by side: see below
     python benchmarks/dictionaries.py --budget-minutes 0.1 --items 20000 --results /tmp/r.jsonl --plots /tmp  # a try
 
-Every cell trains the same encoder on the same views for the same time: first a few dozen steps of each cell are timed,
-so leave the machine alone then; afterwards each trains for as many epochs as fit in the budget at that speed.
+Every cell trains the same encoder on the same views for the same time: first some steps of each cell are timed, with
+all cores and in turns, so leave the machine alone then; afterwards each trains for as many epochs as fit in the budget
+at that speed.
 End-to-end, the negatives are the rest of the batch (K = batch − 1) and the learning rate grows with the batch, as in
 the paper; the bank draws K of its rows at each step; the queue keeps the newest K keys. SimCLR (K = 2·batch − 2) and
 the symmetric queue are points beside the curves. Measured is the weighted kNN accuracy (k=200, τ=0.1) on the 10,000
 test images, the training images encoded anew as their neighbours.
 
-Each timing and each training is a process of its own and, when done, a line of --results. Run it again, and only those
-are run that failed, are missing or had other settings, in the order of --only. Then it prints the table and draws the
-figure of the cells there are.
+With --at-once 2, two cells train side by side with half of the cores each. The epochs, and so the results, are the
+same; on 2 cores it takes a fifth less time than one after the other, and other work beside it costs only time.
+
+Each timing, and each training, is when done a line of --results. Run it again, and only those are run that failed, are
+missing or had other settings, in the order of --only. Then it prints the table and draws the figure of the cells there
+are.
 Needs LIKEWISE_DATA/cifar10 (default ../shared/data).
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +70,7 @@ BANK = RECIPE | {"bank.momentum": 0.5}
 SIZES = (256, 1024, 4096, 16_384)
 BATCHES = (256, 1024)
 ALONE = {"simclr": "SimCLR", "moco-symmetric": "queue, symmetric"}
-PROBE_STEPS, PROBE_EPOCHS = 24, 3  # of the trial; its quickest epoch counts
+TIMED_STEPS = 15
 NEIGHBOURS, TAU = 200, 0.1
 
 
@@ -118,16 +125,30 @@ def train_items(count: int) -> "Items":
     return open_items(str(data_folder() / "train.parquet"), progress=False).select(np.arange(count))
 
 
-def time_cell(cell: Cell, count: int) -> dict[str, float]:
-    """Images/s of a few dozen steps: the quickest of some short epochs."""
-    from likewise.training.monitors import read_metrics
-    from likewise.training.run import fit
+def time_cells(cells: list[Cell], count: int) -> dict[str, float]:
+    """Images/s of each: the median of a few steps, views included, in turns, as a machine is not always as quick."""
+    from likewise.config import decide
+    from likewise.model import Model
+    from likewise.training.loop import batches, choose_sampler
+    from likewise.training.run import build_views, chosen
+    from likewise.training.session import build_session
+    from likewise.training.step import train_step
 
-    few = min(count, max(PROBE_STEPS * cell.settings["batch_size"], 2 * cell.settings.get("bank.samples", 0)))
-    with tempfile.TemporaryDirectory() as folder:
-        settings = cell.settings | {"epochs": PROBE_EPOCHS}
-        fit(train_items(few), out=Path(folder) / "trial", method=cell.method, settings=settings, progress=False)
-        return {"speed": max(float(line["items_per_second"]) for line in read_metrics(Path(folder) / "trial"))}
+    items, turns, seconds = train_items(count), {}, {cell.name: list[float]() for cell in cells}
+    for cell in cells:
+        settings = decide(chosen(cell.method, cell.settings), len(items))
+        model = Model.untrained(settings, items)
+        session = build_session(settings, model.embedder, items, TIMED_STEPS + 1, torch.device("cpu"))
+        session.train()
+        turns[cell.name] = session, batches(items, choose_sampler(settings, items), build_views(model), session)
+    for turn in range(TIMED_STEPS + 1):
+        for name, (session, feed) in turns.items():
+            start = time.perf_counter()
+            batch = next(feed)
+            train_step(session, batch)
+            if turn:
+                seconds[name].append((time.perf_counter() - start) / len(batch.items))
+    return {name: 1 / statistics.median(found) for name, found in seconds.items()}
 
 
 def train_cell(cell: Cell, epochs: int, count: int) -> dict[str, float]:
@@ -174,37 +195,73 @@ def answer(asked: dict[str, Any], lines: list[dict[str, Any]], what: str) -> dic
     return next((line for line in lines if line["question"] == asked and what in line), None)
 
 
-def run_missing(asked: list[dict[str, Any]], lines: list[dict[str, Any]], path: Path, what: str) -> bool:
-    """Runs what has no line yet, each in its own process, and adds its line. Returns whether all went well."""
-    well = True
-    for number, one in enumerate(asked, 1):
+def time_missing(asked: list[dict[str, Any]], lines: list[dict[str, Any]], path: Path) -> bool:
+    """Times the cells that have no line yet, in one process, and adds their lines. Returns whether all went well."""
+    missing = [one for one in asked if answer(one, lines, "timed") is None]
+    if not missing:
+        return True
+    print(f"timing {len(missing)} cells", flush=True)
+    threads = os.cpu_count() or 1
+    speeds = run_process({"questions": missing, "threads": threads})
+    for one in missing if speeds is not None else []:
+        timed = {"speed": speeds[one["name"]]}
+        print(f"{one['name']}: {timed['speed']:,.0f} images/s", flush=True)
+        add_line({"question": one, "timed": timed, "machine": machine(threads, 1)}, lines, path)
+    return speeds is not None
+
+
+def train_missing(asked: list[dict[str, Any]], lines: list[dict[str, Any]], path: Path, at_once: int) -> bool:
+    """Trains the cells that have no line yet, each in its own process, and adds its line. Whether all went well."""
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    jobs = []
+    for one in asked:
         timed = answer(one, lines, "timed")
-        if answer(one, lines, what) is not None or (what == "found" and timed is None):
-            continue
-        speed = timed["timed"]["speed"] if timed is not None else 0.0
-        epochs = max(1, round(60 * one["budget_minutes"] * speed / one["items"]))
-        job = {"question": one} if what == "timed" else {"question": one, "epochs": epochs}
-        print(f"{number}/{len(asked)} {one['name']}: {'timing' if what == 'timed' else f'{epochs} epochs'}", flush=True)
-        command = [sys.executable, __file__, "--job", json.dumps(job)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            print(f"{one['name']} failed, see above; going on", flush=True)
-            well = False
-            continue
-        found = json.loads(done.stdout.splitlines()[-1])
-        print(f"{one['name']}: {found}", flush=True)
-        lines.append({"question": one, what: found, "machine": f"{cpu()}, {os.cpu_count()} cores"})
-        cut_off = path.exists() and not path.read_text().endswith("\n")
-        with path.open("a") as file:
-            file.write("\n" * cut_off + json.dumps(lines[-1]) + "\n")
+        if timed is not None and answer(one, lines, "found") is None:
+            epochs = max(1, round(60 * one["budget_minutes"] * timed["timed"]["speed"] / one["items"]))
+            jobs.append({"question": one, "epochs": epochs, "threads": threads})
+    well = True
+    with ThreadPoolExecutor(at_once) as pool:
+        waited = {pool.submit(run_process, job): job["question"] for job in jobs}
+        for number, future in enumerate(as_completed(waited), 1):
+            one, found = waited[future], future.result()
+            if found is None:
+                print(f"{number}/{len(jobs)} {one['name']} failed, see above; going on", flush=True)
+                well = False
+                continue
+            print(f"{number}/{len(jobs)} {one['name']}: {found}", flush=True)
+            add_line({"question": one, "found": found, "machine": machine(threads, at_once)}, lines, path)
     return well
 
 
-def run_job(question: dict[str, Any], epochs: int | None) -> dict[str, float]:
-    """One timing, or one training of so many epochs."""
-    torch.set_num_threads(os.cpu_count() or 1)
-    cell = Cell(**{name: value for name, value in question.items() if name not in ("budget_minutes", "items")})
-    return time_cell(cell, question["items"]) if epochs is None else train_cell(cell, epochs, question["items"])
+def add_line(line: dict[str, Any], lines: list[dict[str, Any]], path: Path) -> None:
+    lines.append(line)
+    cut_off = path.exists() and not path.read_text().endswith("\n")
+    with path.open("a") as file:
+        file.write("\n" * cut_off + json.dumps(line) + "\n")
+
+
+def machine(threads: int, at_once: int) -> str:
+    return f"{cpu()}, {os.cpu_count()} cores, {at_once} at once with {threads} threads each"
+
+
+def run_process(job: dict[str, Any]) -> dict[str, Any] | None:
+    """What a job found, or None if it failed."""
+    if "epochs" in job:
+        print(f"{job['question']['name']}: {job['epochs']} epochs", flush=True)
+    done = subprocess.run([sys.executable, __file__, "--job", json.dumps(job)], stdout=subprocess.PIPE, text=True)
+    return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
+
+
+def run_job(job: dict[str, Any]) -> dict[str, float]:
+    """The timing of some cells, or one training."""
+    torch.set_num_threads(job["threads"])
+    if "questions" in job:
+        return time_cells([cell_of(one) for one in job["questions"]], job["questions"][0]["items"])
+    return train_cell(cell_of(job["question"]), job["epochs"], job["question"]["items"])
+
+
+def cell_of(question: dict[str, Any]) -> Cell:
+    return Cell(**{name: value for name, value in question.items() if name not in ("budget_minutes", "items")})
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -257,11 +314,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "runs" / "dictionaries.jsonl")
     parser.add_argument("--plots", type=Path, default=ROOT / "docs" / "results")
     parser.add_argument("--layer", choices=("embedding", "backbone"), default="embedding", help="which one is drawn")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="train N cells side by side")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job is not None:
-        job = json.loads(arguments.job)
-        print(json.dumps(run_job(job["question"], job.get("epochs"))))
+        print(json.dumps(run_job(json.loads(arguments.job))))
         return
     if not (data_folder() / "train.parquet").exists():
         sys.exit(f"{data_folder()}/train.parquet is missing; point LIKEWISE_DATA at a folder that has cifar10/.")
@@ -269,8 +326,8 @@ def main() -> None:
     every = {name: question(cell, arguments.budget_minutes, arguments.items) for name, cell in cells.items()}
     known = answers(arguments.results)
     asked = [every[name] for name in arguments.only]
-    timed_well = run_missing(asked, known, arguments.results, "timed")
-    well = run_missing(asked, known, arguments.results, "found") and timed_well
+    timed_well = time_missing(asked, known, arguments.results)
+    well = train_missing(asked, known, arguments.results, arguments.at_once) and timed_well
     lines = []
     for one in every.values():
         timed, found = answer(one, known, "timed"), answer(one, known, "found")

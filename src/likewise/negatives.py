@@ -23,7 +23,8 @@ from likewise.errors import LikewiseError
 Positives = Literal["all", "hard", "easy"]
 POSITIVES = ("all", "hard", "easy")
 GROUP = 16  # columns whose smallest is compared first
-LEAST = 1e-8  # of 1 − d²/4 in a density's logarithm
+LEAST = 4e-8  # of 1 − s² in a density's logarithm
+SMALLEST = -80.0  # of a weight's logarithm: an exponential that is no normal number takes ten times as long
 
 
 class Pick(ABC):
@@ -189,7 +190,7 @@ class Random(Pick):
 
     def pick(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         """Each negative has the same share."""
-        return _draw((s_n > -torch.inf).double(), drawn)
+        return _draw(s_n > -torch.inf, drawn)
 
 
 @dataclass(frozen=True)
@@ -221,14 +222,13 @@ class DistanceWeighted(Pick):
         return self.count
 
     def pick(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """Drawn by eq. 6."""
-        kept = s_n >= 1 - self.most**2 / 2
-        squared = torch.rsub(s_n, 2, alpha=2).clamp_(min=self.least**2, max=4)
-        log_weights = squared.log().mul_((2 - dim) / 2)
-        log_weights.add_(squared.mul_(-0.25).add_(1).clamp_(min=LEAST).log_(), alpha=(3 - dim) / 2)
-        log_weights = torch.where(kept, log_weights, -torch.inf)
-        top = log_weights.amax(1, keepdim=True)
-        return _draw(log_weights.sub_(top.masked_fill(top == -torch.inf, 0.0)).exp_().double(), drawn)
+        """Drawn by eq. 6; with d² = 2 − 2s it is 1 / q ∝ (1 − s²)^((3−D)/2) / √(1 − s), one logarithm."""
+        lowest, highest = 1 - self.most**2 / 2, 1 - self.least**2 / 2
+        near = s_n.clamp(max(-1.0, lowest), highest)
+        weights = near.square().neg_().add_(1).clamp_(min=LEAST).log_().mul_((3 - dim) / 2)
+        weights.sub_(weights.amax(1, keepdim=True)).clamp_(min=SMALLEST).exp_()
+        weights.mul_(near.neg_().add_(1).rsqrt_())
+        return _draw(torch.where(s_n >= lowest, weights, 0.0), drawn)
 
 
 def choose_positives(how: Positives, s_p: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
@@ -266,8 +266,8 @@ def _smallest(values: Tensor) -> Tensor:
 
 
 def _draw(weights: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns by weight, with replacement: (R, K) float64 ≥ 0 and (R, n) uniform numbers → (R, n), there or not."""
-    ends = weights.cumsum_(1)
+    """Columns by weight, with replacement: (R, K) weights ≥ 0 and (R, n) uniform numbers → (R, n), there or not."""
+    ends = weights.double().cumsum_(1)
     whole = ends[:, -1:]
     columns = torch.searchsorted(ends, drawn.double() * whole, right=True).clamp_(max=weights.shape[1] - 1)
     return columns, (whole > 0).expand_as(columns)
