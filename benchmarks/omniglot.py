@@ -2,6 +2,7 @@
 
     python benchmarks/omniglot.py                        # every method, 5 rotations of the alphabets, 3 seeds: hours
     python benchmarks/omniglot.py --seeds 1 --only circle ms --steps 100    # a part of it
+    python benchmarks/omniglot.py --curves docs/results  # and the losses by step, as omniglot.png and .svg
 
 Each rotation is one ``likewise compare``: the same encoder, views, batches and steps for every method, raw pixels and
 the untrained encoder beside them. Answers are kept under --out, so that a run that was stopped goes on. The table gives
@@ -15,6 +16,7 @@ import os
 import statistics
 import sys
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from likewise.compare import compare
 from likewise.data import Items
 from likewise.methods.classes import CLASSES
 from likewise.methods.pairs import PAIRS
+from likewise.training.monitors import read_metrics
 
 METHODS = [method.name for method in (*PAIRS, *CLASSES)] + ["npid", "simclr"]
 SIZE = 32
@@ -78,6 +81,40 @@ def rotations(path: Path) -> list[tuple[Items, Items]]:
     return found
 
 
+def losses_of(folder: Path) -> tuple[list[float], list[float]]:
+    """Steps and mean losses since the last one, of a training that compare has kept."""
+    lines = [line for line in read_metrics(folder) if "loss" in line] if folder.exists() else []
+    return [float(line["step"]) for line in lines], [float(line["loss"]) for line in lines]
+
+
+def draw_curves(out: Path, methods: list[str], chosen: list[int], seeds: int, folder: Path) -> None:
+    """A small plot for each method: a line for each of its trainings. Says how many numbers are not finite."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    columns = min(5, len(methods))
+    rows, broken = -(-len(methods) // columns), 0
+    with matplotlib.rc_context({"svg.hashsalt": "likewise", "svg.fonttype": "none", "font.size": 8}):
+        figure, axes = pyplot.subplots(
+            rows, columns, figsize=(2 * columns, 1.6 * rows), layout="constrained", squeeze=False
+        )
+        for place, axis in enumerate(axes.flat):
+            axis.set_axis_off() if place >= len(methods) else axis.set_title(methods[place], fontsize=8)
+        for axis, method in zip(axes.flat, methods, strict=False):
+            for rotation, seed in product(chosen, range(seeds)):
+                steps, losses = losses_of(out / f"rotation-{rotation}" / f"{method}-seed-{seed}")
+                axis.plot(steps, losses, color=f"C{rotation}", linewidth=0.7)
+                broken += int((~np.isfinite(losses)).sum())
+        figure.supxlabel("step")
+        figure.supylabel("loss")
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / "omniglot.png", dpi=150, metadata={"Software": None})
+        figure.savefig(folder / "omniglot.svg", metadata={"Date": None, "Creator": None})
+    print(f"\nDrawn: {folder / 'omniglot.png'} and .svg; {broken} losses are not finite")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
@@ -86,6 +123,7 @@ def main() -> None:
     parser.add_argument("--rotations", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "omniglot")
+    parser.add_argument("--curves", type=Path, metavar="FOLDER", help="draw the losses there")
     arguments = parser.parse_args()
     path = Path(os.environ.get("LIKEWISE_DATA", ROOT.parent / "shared" / "data")) / "omniglot-small/omniglot.parquet"
     if not path.exists():
@@ -120,6 +158,8 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |")
     for name, reason in failed.items():
         print(f"FAILED {name}: {reason}")
+    if arguments.curves is not None:
+        draw_curves(arguments.out, arguments.only, arguments.rotations, arguments.seeds, arguments.curves)
 
 
 if __name__ == "__main__":
