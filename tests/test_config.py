@@ -19,12 +19,12 @@ from likewise.config import (
     OptimSettings,
     SamplerSettings,
     ViewSettings,
-    check,
     closest,
     decide,
     flatten,
     settings_from,
 )
+from likewise.config_checks import check
 from likewise.errors import LikewiseError
 from likewise.evaluation.protocol import Protocol
 from likewise.methods import METHODS

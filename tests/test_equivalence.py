@@ -18,7 +18,8 @@ from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
 from likewise import processes
-from likewise.config import FitSettings, NegativeKind, ObjectiveKind, check, decide, refusals, settings_from
+from likewise.config import FitSettings, NegativeKind, ObjectiveKind, decide, settings_from
+from likewise.config_checks import check, refusals
 from likewise.data import Items
 from likewise.dictionaries import Queue
 from likewise.encoders.momentum import Momentum

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likewise.config import FitSettings, check, flatten, settings_from
+from likewise.config import FitSettings, flatten, settings_from
+from likewise.config_checks import check
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.training.preflight import CHECKS, HARM, START_LEFT, Advice, _start_left, preflight

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.config import check, settings_from
+from likewise.config import settings_from
+from likewise.config_checks import check
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.methods.classes import CLASSES

@@ -18,11 +18,11 @@ from likewise.config import (
     EncoderSettings,
     FitSettings,
     OptimSettings,
-    check,
     decide,
     flatten,
     settings_from,
 )
+from likewise.config_checks import check
 from likewise.data import Items, open_items
 from likewise.data.items import add_text
 from likewise.errors import LikewiseError

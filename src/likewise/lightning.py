@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from likewise import processes
-from likewise.config import FitSettings, check, decide
+from likewise.config import FitSettings, decide
+from likewise.config_checks import check
 from likewise.data import Items
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.model import Model

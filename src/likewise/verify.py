@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.config import EXACT_ITEMS, FitSettings, check, closest, decide, flatten, settings_from
+from likewise.config import EXACT_ITEMS, FitSettings, closest, decide, flatten, settings_from
+from likewise.config_checks import check
 from likewise.data import Items, open_items
 from likewise.encoders.parts import normalises_batches
 from likewise.errors import LikewiseError

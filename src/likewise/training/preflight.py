@@ -100,7 +100,7 @@ def preflight(settings: FitSettings, n: int, steps: int, *, processes: int = 1) 
     """What in ``settings`` does not suit ``n`` items and ``steps`` steps, most harmful first; nothing is changed.
 
     A later check sees what the earlier ones advise, so that all advice taken together leaves nothing to advise. Each
-    setting is named once. What no run could use is not repeated: that is refused by ``config.check``.
+    setting is named once. What no run could use is not repeated: that is refused by ``config_checks.check``.
 
     Args:
         settings: the run's; what is on auto is decided as for the run.

@@ -15,7 +15,8 @@ import yaml
 from torch import nn
 
 from likewise import __version__, processes
-from likewise.config import FitSettings, check, closest, decide, flatten, settings_from
+from likewise.config import FitSettings, closest, decide, flatten, settings_from
+from likewise.config_checks import check
 from likewise.data import Items, describe, open_items, write_skipped
 from likewise.data.relations import Pairs, Triplets, read_pairs, read_triplets
 from likewise.encoders.parts import lay_out
