@@ -19,6 +19,7 @@ from torch import distributed as dist
 from likewise import verify as module
 from likewise.cli import main
 from likewise.config import settings_from
+from likewise.data.relations import Pairs
 from likewise.encoders import MLP
 from likewise.methods import METHODS
 from likewise.training.run import fit, write_config
@@ -247,6 +248,29 @@ def test_a_method_is_made_small_and_keeps_its_choices() -> None:
         assert small.dictionary != "queue" or small.queue.size < 3 * small.batch_size
         assert "made-up vectors" in plan.notes[0]
         assert f"batch_size {own.batch_size} → 16" in plan.notes[1]
+
+
+@pytest.mark.parametrize("items", [LEAST, 50])
+@pytest.mark.parametrize("kind", ["pairs", "triplets"])
+def test_pairs_and_triplets_are_made_up_and_proved(kind: str, items: int) -> None:
+    method = {"pairs": "contrastive", "triplets": "facenet"}[kind]
+    settings = {"alike": kind, "relations": "gone.csv", "sampler.kind": "instance", "negatives.policies": ["all"]}
+    plan = prepare(method, VECTORS[:items], TINY | settings)
+    assert plan.relations is not None
+    assert f"Their {kind} are made-up too." in plan.notes[0]
+    rows, labels = plan.relations.rows, min(8, items // 2)
+    assert int(rows.max()) < len(plan.items)
+    same = rows[:, 0] % labels == rows[:, 1] % labels
+    if isinstance(plan.relations, Pairs):
+        assert torch.equal(same, plan.relations.alike)
+        assert same.any()
+        assert not same.all()
+    else:
+        assert same.all()
+        assert not (rows[:, 0] % labels == rows[:, 2] % labels).any()
+    assert not (rows[:, 0] == rows[:, 1]).any()
+    if items > LEAST:
+        assert [each.verdict for each in module.prove(plan)] == ["equal"] * 3
 
 
 def test_images_are_made_small_where_the_encoder_lets_them() -> None:

@@ -22,6 +22,7 @@ from torch import distributed as dist
 from likewise import processes
 from likewise.config import FitSettings
 from likewise.data import Items
+from likewise.data.relations import Pairs, Triplets
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.model import Model
@@ -42,6 +43,7 @@ class Job:
     Args:
         settings: of the run.
         items: what it trains on.
+        relations: the pairs or triplets that say what is alike, where such do.
         backbone: a module of one's own; it stays as it is.
         stop: the step to stop at.
         total: steps of the whole run, for schedules.
@@ -53,6 +55,7 @@ class Job:
 
     settings: FitSettings
     items: Items
+    relations: Pairs | Triplets | None = None
     backbone: nn.Module | None = None
     stop: int = STEPS
     total: int = STEPS
@@ -98,7 +101,8 @@ def train_job(job: Job) -> Learned:
             _jolt(session)
         session.train()
         losses, hashes = [], []
-        for batch in batches(job.items, choose_sampler(job.settings, job.items), build_views(model), session):
+        sampler = choose_sampler(job.settings, job.items, job.relations)
+        for batch in batches(job.items, sampler, build_views(model), session, job.relations):
             if session.step == job.stop + (job.killed is not None):
                 break
             for group in session.optimizer.param_groups:

@@ -25,6 +25,7 @@ from torch.nn import functional
 from likewise.config import EXACT_ITEMS, FitSettings, closest, decide, flatten, settings_from
 from likewise.config_checks import check
 from likewise.data import Items, open_items
+from likewise.data.relations import Pairs, Triplets
 from likewise.encoders.parts import normalises_batches
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
@@ -94,6 +95,7 @@ class Plan:
     Args:
         settings: the small ones.
         items: at most 43.
+        relations: made-up pairs or triplets of these, where such say what is alike.
         notes: where the items are from, and what was made small: a sentence each.
         backbone: a module of one's own.
         asked: the settings as they were.
@@ -101,6 +103,7 @@ class Plan:
 
     settings: FitSettings
     items: Items
+    relations: Pairs | Triplets | None
     notes: tuple[str, ...]
     backbone: nn.Module | None
     asked: FitSettings
@@ -151,11 +154,6 @@ def prepare(
     if "method" in (settings or {}):
         raise LikewiseError("the method is what is verified: name it instead of setting it.")
     asked = settings_from(settings or {}, read_config(run) if is_run else METHODS[name].settings)
-    if asked.alike in ("pairs", "triplets"):
-        raise LikewiseError(
-            f"verify makes up few items, which the {asked.alike} of {asked.relations} do not join; verify the same "
-            "settings with alike=label."
-        )
     items, note = _items(asked, data, run if is_run else None)
     if len(items) < LEAST:
         raise LikewiseError(f"{items.source} holds {len(items)} usable items; to verify takes at least {LEAST}.")
@@ -169,8 +167,14 @@ def prepare(
 def prove(plan: Plan) -> list[Comparison]:
     """The comparisons of a plan, each side trained in fresh processes."""
     s, model = plan.settings, Model.untrained(plan.settings, plan.items, backbone=deepcopy(plan.backbone))
-    total = s.epochs * choose_sampler(s, plan.items).steps_per_epoch
-    one = Job(settings=replace(s, precision="fp32"), items=plan.items, backbone=plan.backbone, total=total)
+    total = s.epochs * choose_sampler(s, plan.items, plan.relations).steps_per_epoch
+    one = Job(
+        settings=replace(s, precision="fp32"),
+        items=plan.items,
+        relations=plan.relations,
+        backbone=plan.backbone,
+        total=total,
+    )
     own = replace(one, settings=s, double=False)  # the run's own precision
     jobs = {"one": one, "own": own}
     normalises, random = normalises_batches(model.embedder), _draws_random_numbers(model, plan.items)
@@ -404,6 +408,9 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
         items = replace(items, labels=np.arange(len(items)) % LABELS, label_names=tuple(map(str, range(LABELS))))
         note += f" Their labels are made-up, {LABELS} in turn."
     batch = min(asked.batch_size, batch, len(items))
+    relations = _made_up(asked.alike, len(items), batch)
+    if relations is not None:
+        note += f" Their {asked.alike} are made-up too."
     groups, micro = (_few_groups(number) for number in (asked.encoder.bn_groups, asked.micro_batches))
     small = replace(
         asked,
@@ -419,7 +426,7 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
         small = replace(small, bank=replace(asked.bank, samples=min(asked.bank.samples, 16)))
     if small.objective.kind == "nce":
         small = replace(small, objective=replace(asked.objective, noise=min(asked.objective.noise, 24)))
-    small = replace(small, epochs=-(-STEPS // choose_sampler(small, items).steps_per_epoch))
+    small = replace(small, epochs=-(-STEPS // choose_sampler(small, items, relations).steps_per_epoch))
     if items.kind == "images" and small.size > side:
         try:
             smaller = replace(small, size=side)
@@ -430,7 +437,23 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
     before, after = flatten(asked), flatten(check(small))
     changed = [f"{name} {before[name]} → {value}" for name, value in after.items() if value != before[name]]
     notes = (note, f"Made small: {len(items)} items; {', '.join(changed)}.")
-    return Plan(settings=small, items=items, notes=notes, backbone=backbone, asked=asked)
+    return Plan(settings=small, items=items, relations=relations, notes=notes, backbone=backbone, asked=asked)
+
+
+def _made_up(alike: str, count: int, batch: int) -> Pairs | Triplets | None:
+    """Pairs or triplets of ``count`` items for three uneven batches of an epoch, as if the items had labels in turn."""
+    if alike not in ("pairs", "triplets"):
+        return None
+    width, labels, random = (2 if alike == "pairs" else 3), min(LABELS, count // 2), np.random.default_rng(0)
+    anchors = random.integers(0, count, max(1, 3 * (batch // width) - 1))
+    near = [random.choice([j for j in range(a % labels, count, labels) if j != a]) for a in anchors]
+    far = [random.choice([j for j in range(count) if j % labels != a % labels]) for a in anchors]
+    if alike == "triplets":
+        return Triplets(rows=torch.from_numpy(np.stack([anchors, near, far], 1)), source="made-up triplets")
+    are_alike = np.arange(len(anchors)) % 2 == 0
+    others = np.where(are_alike, near, far)
+    rows = torch.from_numpy(np.stack([anchors, others], 1))
+    return Pairs(rows=rows, alike=torch.from_numpy(are_alike), source="made-up pairs")
 
 
 def _few_groups(number: int) -> int:
