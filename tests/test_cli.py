@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from likewise.cli import COMMANDS, main
+from likewise.cli import COMMANDS, listed, main
 from likewise.model import load
 from likewise.search import Index, read_embedding
 
@@ -323,8 +323,32 @@ def test_evaluate_a_gallery_of_any_labels(place: Path, capsys: pytest.CaptureFix
     scores = {score["name"]: score for score in json.loads((place / "run/retrieval.json").read_text())}
     assert {name.partition("/")[0] for name in scores} == {"raw", "untrained", "learned"}
     assert scores["learned/recall@1"]["protocol"]["queries"] == "gallery, each left out"
-    assert main(["evaluate", "run", "--gallery", "photos", "--queries", "test", "--out", "found.json"]) == 0
+    assert (place / "run/retrieval/classes.csv").exists()
+    line = ["evaluate", "run", "--gallery", "photos", "--queries", "test", "--ks", "1,3", "--out", "found.json"]
+    assert main(line) == 0
+    assert "Recall@3" in capsys.readouterr().out
     assert json.loads((place / "found.json").read_text())[0]["protocol"]["query_items"] == 12
+    assert (place / "found/roc.csv").exists()
+
+
+def test_items_under_other_ids_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder within the gallery: its ids are other paths, so that every item finds itself."""
+    assert main(["evaluate", "run", "--gallery", "photos", "--queries", "photos/red", "--labels", "none"]) == 2
+    shutil.copytree(place / "test", place / "more" / "within")
+    assert main(["evaluate", "run", "--gallery", "test", "--queries", "more/within"]) == 0
+    assert "among those searched too" not in capsys.readouterr().out  # the same ids
+    for folder in ("red", "green"):
+        for file in (place / "more/within" / folder).iterdir():
+            file.rename(file.with_name("new " + file.name))
+    assert main(["evaluate", "run", "--gallery", "test", "--queries", "more/within"]) == 0
+    assert "12 of the items looked up are among those searched too, under another id" in capsys.readouterr().out
+
+
+def test_one_word_is_a_list_of_one() -> None:
+    words = ["fit", "x", "--negatives.policies", "hard", "--negatives.at=3", "--ks", "[1]", "--out", "o"]
+    assert listed(words) == [*words[:3], "[hard]", "--negatives.at=[3]", "--ks", "[1]", "--out", "o"]
+    assert listed(["--negatives.policies=easy,hard"]) == ["--negatives.policies=[easy,hard]"]
+    assert listed(["--ks"]) == ["--ks"]
 
 
 def test_evaluate_within_one_folder_is_knn_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -433,6 +457,12 @@ MISTAKES: list[tuple[str, str]] = [
     ("evaluate run --train photos --gallery photos", "or --gallery DATA (retrieval, of any labels): one of them"),
     ("evaluate run --gallery photos --test test", "--test goes with --train, and --queries with --gallery"),
     ("evaluate run --train photos --queries test", "--test goes with --train, and --queries with --gallery"),
+    ("evaluate run --gallery photos --k 3", "--k goes with --train"),
+    ("evaluate run --gallery photos --seeds 3", "--seeds goes with --train"),
+    ("evaluate run --train photos --ks [1]", "--ks goes with --gallery"),
+    ("evaluate run --gallery photos --ks 0", "ks must be numbers of neighbours, each at least 1"),
+    ("evaluate run --gallery photos --key id", "'id' names a column"),
+    ("report run --labels colour", "--labels and --key are of --data"),
     ("evaluate run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
     ("evaluate vrun --gallery wider.npy", "no labels"),
     ("evaluate run --train photos --temperature 0", "temperature must be a number above 0"),

@@ -256,7 +256,9 @@ NAN = float("nan")
         ("objective.proximal", (-1.0, NAN), (0.0, 30.0)),
         ("objective.mix", (-1.0, NAN), (0.0,)),
         ("negatives.count", (0, -1), (1, 5)),
-        ("negatives.margin", (0.0, -0.1, 4.0, NAN), (0.1, 1.0)),
+        ("negatives.margin", (0.0, -0.1, 4.0, NAN), (0.1, 1.0, None)),
+        ("negatives.epsilon", (NAN, float("inf")), (0.1, -0.1)),
+        ("objective.margin", (-0.1, NAN, float("inf")), (None,)),
         ("negatives.least", (0.0, 1.4, NAN), (0.1, 1.0)),
         ("negatives.most", (2.1, 3.0), (1.0, 2.0)),
         ("negatives.at", ((1.0,), (1.0, 2.0)), ((),)),
@@ -337,3 +339,47 @@ def test_auto_is_exact_for_few_items_and_nce_for_many() -> None:
     assert decide(settings, 10_001).objective.kind == "nce"
     asked = settings_from({"objective.kind": "nce"})
     assert decide(asked, 10) == asked
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "said"),
+    [
+        ("arcface", {"dictionary": "queue"}, "objective.kind=arcface has its own keys, a proxy per class"),
+        ("sphereface", {"objective.margin": 2.7}, "objective.margin=2.7 of a-softmax is a number of folds"),
+        ("circle", {"negatives.by": "active"}, "negatives.by=active needs a loss that can be 0"),
+        (
+            "facenet",
+            {"negatives.policies": ["easy", "hard"], "negatives.at": [500.0], "negatives.by": "active"},
+            "must be shares of active triplets",
+        ),
+        (
+            "facenet",
+            {"negatives.policies": ["easy", "random", "hard"], "negatives.at": [5.0, 3.0]},
+            "must not decrease",
+        ),
+    ],
+)
+def test_choices_that_cannot_be_meant(method: str, values: dict[str, Any], said: str) -> None:
+    with pytest.raises(LikewiseError, match=re.escape(said)):
+        check(settings_from(values, METHODS[method].settings))
+
+
+def test_pairs_and_triplets_bring_their_own_batches_and_negatives() -> None:
+    for method in ("circle", "facenet", "margin"):
+        for alike in ("pairs", "triplets"):
+            settings = settings_from({"alike": alike, "relations": "file.csv"}, METHODS[method].settings)
+            decided = decide(check(settings), 100)
+            assert decided.sampler.kind == "instance"
+            kept = METHODS[method].settings.negatives.policies if alike == "pairs" else ("all",)
+            assert decided.negatives.policies == kept
+            assert check(decided) is decided
+
+
+def test_inside_the_margin_is_the_margin_of_the_triplet_loss() -> None:
+    base = settings_from({"negatives.policies": ["inside-margin"]}, METHODS["facenet"].settings)
+    assert decide(base, 100).negatives.margin == 0.2
+    assert decide(settings_from({"objective.margin": 0.5}, base), 100).negatives.margin == 0.5
+    both = settings_from({"objective.margin": 0.5, "negatives.margin": 0.3}, base)
+    assert decide(both, 100).negatives.margin == 0.3
+    circle = settings_from({"negatives.policies": ["inside-margin"]}, METHODS["circle"].settings)
+    assert decide(circle, 100).negatives.margin == 0.2

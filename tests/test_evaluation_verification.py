@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
+from torch.nn import functional
 
 from likewise.errors import LikewiseError
-from likewise.evaluation import pair_scores, random_pairs, roc, tar_at_far, top_k, verification
+from likewise.evaluation import fold_pairs, pair_scores, random_pairs, roc, tar_at_far, top_k, verification
 
 
 def rows_and_pairs(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -231,3 +232,31 @@ def test_bad_scores_and_counts_are_refused() -> None:
             random_pairs(torch.tensor([0, 0, 1]), count)
     with pytest.raises(LikewiseError, match="20000 rows make 199990000 pairs; give a count"):
         random_pairs(torch.zeros(20000, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("folds", [2, 5, 10])
+def test_folds_share_no_label_and_are_balanced(folds: int) -> None:
+    labels = torch.cat([torch.full((2 + label % 7,), 3 * label) for label in range(30)])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    pairs, alike, fold = fold_pairs(labels, 400, folds=folds, seed=1)
+    seen = [set[int]() for _ in range(folds)]
+    for place in range(folds):
+        mine = fold == place
+        assert int(mine.sum()) == 2 * int(alike[mine].sum()) == len(pairs) // folds
+        seen[place] = set(labels[pairs[mine].flatten()].tolist())
+        assert all(seen[place].isdisjoint(other) for other in seen[:place])
+    assert torch.equal(labels[pairs[:, 0]] == labels[pairs[:, 1]], alike)
+    assert len({tuple(pair) for pair in pairs.tolist()}) == len(pairs) <= 400
+    again = fold_pairs(labels, 400, folds=folds, seed=1)
+    assert torch.equal(again[0], pairs)
+    assert not torch.equal(fold_pairs(labels, 400, folds=folds, seed=2)[0], pairs)
+    rows = functional.normalize(torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(2)), dim=1)
+    assert len(verification(rows, pairs, alike, folds=fold).thresholds) == folds
+
+
+def test_folds_that_can_share_no_label_are_refused() -> None:
+    labels = torch.arange(12) % 3
+    with pytest.raises(LikewiseError, match="3 labels do not make pairs of either sort in 2 folds"):
+        fold_pairs(labels, folds=2)
+    with pytest.raises(LikewiseError, match="folds must be at least 2"):
+        fold_pairs(labels, folds=1)

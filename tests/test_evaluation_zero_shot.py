@@ -1,5 +1,6 @@
 """``evaluate_retrieval``: classes that training never saw, labels matched by name, numbers with their protocol."""
 
+import csv
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from likewise.config import FitSettings, settings_from
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation import Score, clustering, random_pairs, retrieval, verification
-from likewise.evaluation.protocol import evaluate, labelled, save_scores
+from likewise.evaluation.protocol import evaluate, labelled, said_of_copies, save_scores
 from likewise.evaluation.zero_shot import evaluate_retrieval, matched_labels, print_retrieval_table, retrieval_table
 from likewise.model import Model
 
@@ -213,3 +214,55 @@ def test_the_table_in_words(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     print_retrieval_table(scores)
     assert "Recall@4" in capsys.readouterr().out
     save_scores(tmp_path / "scores.json", scores)
+
+
+def test_items_of_the_gallery_under_other_names_are_counted_and_said() -> None:
+    gallery = blobs(30)
+    renamed = replace(gallery.select(np.arange(5)), ids=tuple(f"new {row}" for row in range(5)), source="renamed")
+    model = plain_model(gallery)
+    found = evaluate_retrieval(model, gallery=gallery, queries=renamed, progress=False)
+    assert {score.protocol["copies"] for score in found} == {5}
+    assert said_of_copies(found).startswith("5 of the items looked up are among those searched too, under another id")
+    same = evaluate_retrieval(model, gallery=gallery, queries=gallery.select(np.arange(5)), progress=False)
+    assert {score.protocol["copies"] for score in same} == {0}
+    assert said_of_copies(same) == ""
+    assert evaluate(model, train=gallery, test=renamed, progress=False)[0].protocol["copies"] == 5
+
+
+def test_queries_of_one_label_are_looked_up() -> None:
+    gallery, queries = blobs(30), blobs(30, seed=1).select(np.arange(0, 30, 3))
+    one = replace(queries, label_names=("a",), labels=np.zeros(10, dtype=np.int64))
+    scores = by_name(evaluate_retrieval(plain_model(gallery), gallery=gallery, queries=one, progress=False))
+    assert scores["raw/recall@1"].value == 1.0
+    none = replace(queries, label_names=(), labels=None)
+    with pytest.raises(LikewiseError, match="blobs 1 has no labels, so there is nothing to tell apart"):
+        evaluate_retrieval(plain_model(gallery), gallery=gallery, queries=none, progress=False)
+
+
+def test_folds_of_verification_share_no_label_where_there_are_enough() -> None:
+    many = blobs(200, names=tuple("abcdef"[n % 6] + str(n) for n in range(40)))
+    model = plain_model(many)
+    protocols = by_name(evaluate_retrieval(model, gallery=many, progress=False))["learned/accuracy"].protocol
+    assert protocols["folds_share_labels"] == "no"
+    few = by_name(evaluate_retrieval(plain_model(blobs()), gallery=blobs(), progress=False))
+    assert few["learned/accuracy"].protocol["folds_share_labels"] == "yes, there are too few labels"
+
+
+def test_classes_wrong_pairs_and_the_curve_are_written(tmp_path: Path) -> None:
+    items = blobs(60, noise=1.5)
+    model = plain_model(items)
+    scores = by_name(evaluate_retrieval(model, gallery=items, detail=tmp_path / "detail", progress=False))
+    tables = {}
+    for name in ("classes", "wrong", "roc"):
+        with (tmp_path / "detail" / f"{name}.csv").open(newline="") as file:
+            tables[name] = list(csv.DictReader(file))
+    found = retrieval(model.features(items), torch.from_numpy(np.asarray(items.labels)), worst=100)
+    classes = [row for row in tables["classes"] if row["representation"] == "learned"]
+    assert [row["class"] for row in classes] == ["a", "b", "c"]
+    assert [float(row["map@r"]) for row in classes] == found.per_class.map_at_r.tolist()
+    wrong = [(row["query"], row["gallery"]) for row in tables["wrong"] if row["sort"] == "nearest different"]
+    assert wrong == [(items.ids[pair.query], items.ids[pair.gallery]) for pair in found.nearest_different]
+    curve = [row for row in tables["roc"] if row["representation"] == "learned"]
+    x, y = ([float(row[f"{kind}_positive_rate"]) for row in curve] for kind in ("false", "true"))
+    assert np.trapezoid(y, x) == pytest.approx(scores["learned/auc"].value, abs=2e-3)
+    assert (x[0], x[-1], y[-1]) == (0.0, 1.0, 1.0)

@@ -1,7 +1,7 @@
 """Policies of negatives: ties, draws, tiles, curricula, and what they refuse. Their values: tests/conformance."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -22,11 +22,23 @@ from likewise.negatives import (
     InsideMargin,
     MultiSimilarity,
     Pick,
+    Policy,
+    Positives,
     Random,
 )
-from likewise.objectives import Angular, Circle, Histogram, Margin, Mined, Triplet, from_triplets, triplet_shares
+from likewise.objectives import (
+    Angular,
+    Circle,
+    Contrastive,
+    Histogram,
+    Margin,
+    Mined,
+    Triplet,
+    from_triplets,
+    triplet_shares,
+)
 from likewise.objectives.mined import choose
-from likewise.objectives.pair import Distance
+from likewise.objectives.pair import Distance, PairObjective
 
 
 def unit(count: int, dim: int = 4, seed: int = 0) -> Tensor:
@@ -360,3 +372,153 @@ def test_triplet_shares_equal_loops(labels: list[int], seed: int, tile: int) -> 
     assert found.valid == valid / len(labels)
     assert found.active == pytest.approx(len(active) / max(1, len(gaps)))
     assert found.violation == pytest.approx(sum(active) / max(1, len(active)))
+
+
+# Every policy with every choice of positives, beside loops over lists of pairs
+
+
+def labels_of(row: int | list[int]) -> set[int]:
+    return {label for label in (row if isinstance(row, list) else [row]) if label >= 0}
+
+
+def kept_by_lists(
+    policy: object, near: list[int], far: list[int], s: Callable[[int], float]
+) -> list[tuple[list[int], list[int]]]:
+    """The (positives, negatives) that are judged together: one whole row, or one list for each positive."""
+    if isinstance(policy, All):
+        return [(near, far)]
+    if isinstance(policy, MultiSimilarity):
+        if not near or not far:
+            return [([], [])]
+        hard = [j for j in far if s(j) > min(map(s, near)) - policy.epsilon]
+        return [([j for j in near if s(j) < max(map(s, far)) + policy.epsilon], hard)]
+    found = []
+    for p in near:
+        beyond = [j for j in far if s(j) < s(p)]
+        if isinstance(policy, InsideMargin):
+            power = 1.0 if policy.squared else 0.5
+            chosen = [j for j in beyond if (2 - 2 * s(j)) ** power < (2 - 2 * s(p)) ** power + policy.margin]
+        else:
+            allowed = beyond if isinstance(policy, HardestBeyond) else far
+            chosen = [(min if isinstance(policy, Easy) else max)(allowed, key=s)] if allowed else []
+        found += [([p], chosen)] if chosen else []
+    return found
+
+
+def loss_by_lists(objective: PairObjective, s_p: list[Tensor], s_n: list[Tensor]) -> Tensor:
+    zero = torch.zeros((), dtype=torch.float64)
+    if isinstance(objective, Triplet):
+        terms = [2 * n - 2 * p + objective.margin for p in s_p for n in s_n if 2 * n - 2 * p + objective.margin > 0]
+        return sum(terms, zero) / max(1, len(terms))
+    if isinstance(objective, Circle):
+        pull = sum((torch.exp(-8 * (1.3 - p).clamp(min=0).detach() * (p - 0.7)) for p in s_p), zero)
+        push = sum((torch.exp(8 * (n + 0.3).clamp(min=0).detach() * (n - 0.3)) for n in s_n), zero)
+        return torch.log(1 + pull * push)
+    apart = [(2 - 2 * p) / 2 for p in s_p]
+    close = [(1.3 - (2 - 2 * n).sqrt()).clamp(min=0) ** 2 / 2 for n in s_n]
+    return sum(apart, zero) / max(1, len(apart)) + sum(close, zero) / max(1, len(close))
+
+
+OBJECTIVES: dict[str, Callable[[], PairObjective]] = {
+    "triplet": lambda: Triplet(margin=0.3),
+    "circle": lambda: Circle(gamma=8, margin=0.3),
+    "contrastive": lambda: Contrastive(negative_margin=1.3),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("positives", ["all", "hard", "easy"])
+@pytest.mark.parametrize(
+    "policy",
+    [All(), InsideMargin(0.5), InsideMargin(0.4, squared=False), MultiSimilarity(0.2), Hard(), Easy(), HardestBeyond()],
+)
+def test_mining_equals_lists_of_pairs(policy: Policy, positives: Positives, name: str) -> None:
+    """With several labels, rows without any, and keys that only pull or only push."""
+    for trial in range(4):
+        random = torch.Generator().manual_seed(trial)
+        q, k = (unit(count, seed=seed).requires_grad_() for count, seed in ((7, trial), (11, 100 + trial)))
+        several = trial % 2
+        ids = torch.randint(-1, 4, (7, 2) if several else (7,), generator=random)
+        key_ids = torch.randint(-1, 4, (11, 3) if several else (11,), generator=random)
+        pulls, pushes = (torch.rand(11, generator=random) < 0.8 for _ in range(2))
+        objective = OBJECTIVES[name]()
+        mined = Mined(OBJECTIVES[name](), negatives=policy, positives=positives, pairs="all")
+        total, counted = torch.zeros((), dtype=torch.float64), 0
+        for a in range(7):
+            alike = [bool(labels_of(ids[a].tolist()) & labels_of(row)) for row in key_ids.tolist()]
+            near = [j for j in range(11) if alike[j] and pulls[j]]
+            far = [j for j in range(11) if not alike[j] and pushes[j]]
+            score = (q[a] @ k.T).detach().tolist().__getitem__
+            if positives != "all" and near:
+                near = [(min if positives == "hard" else max)(near, key=score)]
+            judged = kept_by_lists(policy, near, far, score)
+            if name != "contrastive":
+                judged = [(p, n) for p, n in judged if p and n]
+            judged = [(p, n) for p, n in judged if p or n]
+            each = [loss_by_lists(objective, [q[a] @ k[j] for j in p], [q[a] @ k[j] for j in n]) for p, n in judged]
+            if each:
+                total, counted = total + sum(each, torch.zeros((), dtype=torch.float64)) / len(each), counted + 1
+        wanted, found = total / max(1, counted), mined(q, ids, k, key_ids, pulls=pulls, pushes=pushes)
+        assert float(found.detach()) == pytest.approx(float(wanted.detach()), abs=1e-9)
+        for one, other in zip(
+            torch.autograd.grad(found, [q, k], allow_unused=True, materialize_grads=True),
+            torch.autograd.grad(wanted + 0 * (q.sum() + k.sum()), [q, k]),
+            strict=True,
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("objective", [Margin, Contrastive])
+def test_an_item_alone_of_its_label_has_no_loss_inside_the_margin(objective: Callable[..., PairObjective]) -> None:
+    mined = Mined(objective(reduction="mean"), negatives=InsideMargin(0.5), reduction="none")
+    losses = mined(unit(9), torch.tensor([0, 0, 0, 1, 1, 1, 2, 3, 4]))
+    assert losses[6:].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("most", [1.4, 2.0])
+@pytest.mark.parametrize("dim", [3, 64, 128, 512])
+def test_distance_weights_in_many_dimensions_and_without_the_cut_off(dim: int, most: float) -> None:
+    s = torch.tensor([[0.8, 0.79, 0.6, 0.5, 0.0, -0.2, -torch.inf]])
+    d = (2 - 2 * s.double()).clamp(min=0.25).sqrt()
+    log_q = (dim - 2) * d.log() + (dim - 3) / 2 * (1 - d.square() / 4).clamp(min=1e-12).log()
+    there = (d <= most) & s.isfinite()
+    wanted = torch.where(there, -log_q, -torch.inf).softmax(1)
+    drawn = torch.linspace(0, 1, 20_001)[:-1].unsqueeze(0)
+    columns, _ = DistanceWeighted(20_000, most=most).pick(s[:, :1], s, drawn, dim)
+    shares = torch.bincount(columns[0], minlength=7) / 20_000
+    torch.testing.assert_close(shares.double(), wanted[0], rtol=0, atol=2e-4)
+
+
+def test_a_new_policy_begins_with_a_share_of_its_own() -> None:
+    mined = Mined(Triplet(), negatives=Curriculum((Easy(), HardestBeyond(), Hard()), (0.5, 0.4), by="active"))
+    mined.active.fill_(0.2)
+    mined.advance(0, 0.0)
+    assert (int(mined.stage), float(mined.active)) == (1, 1.0)
+    mined.advance(1, 0.0)
+    assert int(mined.stage) == 1
+
+
+def test_inside_the_margin_the_share_is_of_the_anchors_that_could() -> None:
+    z = functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1], [1.0, 0.3]]), dim=1)
+    mined = Mined(Triplet(), negatives=InsideMargin(0.2))
+    for _ in range(200):
+        mined(z, torch.tensor([0, 0, 1, 1, 2]))
+    assert float(mined.active) == pytest.approx(0.5, abs=1e-6)  # of four anchors two have one inside; the last can't
+
+
+def test_policies_say_what_they_refuse() -> None:
+    for make, wrong in (
+        (lambda: Random(0), "count=0"),
+        (lambda: DistanceWeighted(0), "count=0"),
+        (lambda: DistanceWeighted(least=1.5), "least=1.5"),
+        (lambda: DistanceWeighted(most=2.5), "most=2.5"),
+        (lambda: InsideMargin(-1.0), "margin=-1.0"),
+        (lambda: MultiSimilarity(math.nan), "epsilon=nan"),
+        (lambda: Mined(Triplet(), negatives="hard"), "'hard' was given"),  # type: ignore[arg-type]
+        (lambda: Mined(Triplet(), negatives=Hard), "such as Hard()"),  # type: ignore[arg-type]
+        (lambda: Curriculum((Easy(), Hard()), (500,), by="active"), "shares of active triplets"),
+        (lambda: Mined(Circle(), negatives=Curriculum((Easy(), Hard()), (0.5,), by="active")), "Circle is never 0"),
+    ):
+        with pytest.raises(LikewiseError) as error:
+            make()
+        assert wrong in str(error.value)

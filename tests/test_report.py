@@ -12,7 +12,7 @@ from likewise.config import settings_from
 from likewise.data import Items
 from likewise.evaluation import retrieval
 from likewise.evaluation.protocol import save_scores
-from likewise.evaluation.zero_shot import FILE, evaluate_retrieval
+from likewise.evaluation.zero_shot import DETAIL, FILE, evaluate_retrieval
 from likewise.report import write_report
 from likewise.training.run import fit
 
@@ -111,3 +111,36 @@ def test_the_report_has_the_section_and_the_table_of_retrieval(tmp_path: Path) -
     assert "queries_without_relevant" in page
     assert "weighted kNN" not in page
     assert "picture <" not in page
+
+
+@pytest.mark.parametrize("method", ["facenet", "circle", "arcface", "contrastive", "moco"])
+def test_every_sort_of_method_has_its_report(method: str, tmp_path: Path) -> None:
+    """A loss without a chance level has no such line, and what taught is said as it was."""
+    settings = {"size": 16, "encoder.dim": 8, "epochs": 1, "batch_size": 8, "encoder.bn_groups": 1, "queue.size": 16}
+    settings["sampler.per_class"] = 4
+    items = pictures(16)
+    fit(items, out=tmp_path / "run", method=method, settings=settings, progress=False)
+    page = write_report(tmp_path / "run", items=items).read_text()
+    assert ("no label used to train" in page) == (method == "moco")
+    assert ("trained with their labels" in page) == (method != "moco")
+    assert ("τ 0.07" in page) == (method == "moco")
+
+
+def test_the_report_of_items_with_several_labels(tmp_path: Path) -> None:
+    labels = np.stack([np.arange(16) % 2, np.where(np.arange(16) % 3, -1, 2)], 1)
+    items = replace(pictures(16), labels=labels, label_names=("even & flat", "odd", "third"))
+    settings = {"size": 16, "encoder.dim": 8, "epochs": 1, "batch_size": 8}
+    fit(items, out=tmp_path / "run", method="contrastive", settings=settings, progress=False)
+    assert "<h2>Map</h2>" in write_report(tmp_path / "run", items=items).read_text()
+
+
+def test_the_report_shows_the_curve_the_weakest_classes_and_wrong_pairs_of_a_gallery(tmp_path: Path) -> None:
+    settings = settings_from({"size": 16, "encoder.dim": 8, "epochs": 1, "batch_size": 8})
+    items, run = pictures(), tmp_path / "run"
+    model = fit(items, out=run, settings=settings, progress=False)
+    save_scores(run / FILE, evaluate_retrieval(model, gallery=items, detail=run / DETAIL, progress=False))
+    page = write_report(run, model=model, items=items).read_text()
+    assert "Weakest classes, by MAP@R: " in page
+    assert "even &amp; flat" in page
+    assert "Nearest different: picture &lt;" in page
+    assert page.count("<img class=") == 3  # curves, the ROC, the map

@@ -2,6 +2,8 @@
 
 import json
 import math
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,20 @@ import pytest
 import torch
 from torch import nn
 
-from likewise.config import OptimSettings
+from likewise.config import OptimSettings, decide, settings_from
 from likewise.data import Items
-from likewise.errors import LikewiseError
+from likewise.encoders.parts import Layout
+from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.methods import METHODS
+from likewise.model import Model
+from likewise.objectives import TripletShares, triplet_shares
 from likewise.training import loop
 from likewise.training.checkpoint import load_checkpoint
 from likewise.training.monitors import MetricsLog, Watch, measure, read_metrics, verdict
 from likewise.training.progress import TrainingProgress
 from likewise.training.run import fit
-from likewise.training.session import learning_rate
+from likewise.training.session import build_session, learning_rate
+from likewise.training.step import Seen
 
 SETTINGS: dict[str, Any] = {
     "encoder": {"name": "mlp", "hidden": 32, "dim": 16},
@@ -325,3 +332,66 @@ def test_the_loop_trains_at_these_rates_and_logs_mean_losses(tmp_path: Path, mon
     lines = read_metrics(tmp_path / "run")
     assert [line["lr"] for line in lines] == [seen[3], seen[7], seen[11]]
     np.testing.assert_allclose([float(line["loss"]) for line in lines], np.reshape(losses, (3, 4)).mean(1))
+
+
+# What there is to learn from, where labels train
+
+
+def of_classes(classes: int, n: int = 48) -> tuple[np.ndarray, list[str]]:
+    return np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32), [str(row % classes) for row in range(n)]
+
+
+SUPERVISED: dict[str, Any] = {
+    "encoder": {"name": "mlp", "hidden": 16, "dim": 8},
+    "epochs": 2,
+    "batch_size": 16,
+    "sampler.per_class": 2,
+    "knn_epochs": 0,
+}
+
+
+def test_the_rows_of_all_processes_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ClassSampler lays a batch out item by item: of four processes each has one item of a class."""
+    rows = unit_rows(32, 8, spread=100)
+    labels = torch.arange(8).repeat(4)
+    monkeypatch.setattr(loop.processes, "gather_constant", lambda view, sizes: rows)
+    settings = METHODS["facenet"].settings
+    settings = decide(settings_from({"encoder": SUPERVISED["encoder"]}, settings), 48)
+    model = Model.untrained(settings, vectors(48))
+    session = build_session(settings, model.embedder, vectors(48), 10, torch.device("cpu"))
+    layout = Layout((8, 8, 8, 8), 4, 1)
+    health = loop.look(session, 0.1, rows[8:16], Seen([], labels, layout, torch.arange(32)))
+    assert health.valid == 1.0
+    assert health.triplets is not None
+    assert health.triplets == triplet_shares(rows, labels)
+
+
+@pytest.mark.parametrize("method", ["facenet", "margin", "circle", "histogram", "angular"])
+def test_batches_without_positives_are_said_whatever_the_objective(method: str, tmp_path: Path) -> None:
+    settings = {**SUPERVISED, "sampler.kind": "instance", "epochs": 3}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LikewiseWarning)
+        fit(of_classes(40), out=tmp_path / "run", method=method, settings=settings, progress=False)
+        fit(of_classes(8), out=tmp_path / "well", method=method, settings=SUPERVISED, progress=False)
+    lines = read_metrics(tmp_path / "run")
+    assert float(lines[-1]["valid_anchors"]) < 0.5
+    assert any("have one of their label and one of another" in str(line.get("verdict")) for line in lines)
+    assert {line["valid_anchors"] for line in read_metrics(tmp_path / "well")} == {1.0}
+
+
+def test_the_keys_of_a_queue_count(tmp_path: Path) -> None:
+    settings = {**SUPERVISED, "sampler.kind": "instance", "dictionary": "queue", "queue.size": 64, "batch_size": 8}
+    fit(of_classes(16), out=tmp_path / "run", method="facenet", settings=settings, progress=False)
+    lines = read_metrics(tmp_path / "run")
+    assert float(lines[-1]["valid_anchors"]) == 1.0
+    assert not any("of their label" in str(line.get("verdict")) for line in lines)
+
+
+def test_a_loss_at_the_margin_by_chance_is_not_stuck() -> None:
+    """Of the few active triplets the mean may be the margin; where all items are the same, all are active."""
+    few, all_of_them = TripletShares(1.0, 0.1, 0.2), TripletShares(1.0, 1.0, 0.2)
+    health = replace(measure(0.2, None, unit_rows(64, 16, spread=100)), margin=0.2, valid=1.0)
+    assert verdict(replace(health, triplets=few)) is None
+    said = verdict(replace(health, triplets=all_of_them))
+    assert said is not None
+    assert said.kind == "margin"

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
@@ -15,6 +16,7 @@ from likewise.config import FitSettings, closest, flatten
 from likewise.errors import Interrupted, LikewiseError
 from likewise.methods import METHODS
 
+LISTS = ("--negatives.policies", "--negatives.at", "--ks")  # options that take several
 ABOUT = "Learns what is alike: fit an embedding, measure it, embed, index, search, look."
 
 
@@ -45,7 +47,8 @@ class Parser(ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns 0; 2 after a user's mistake (one sentence on stderr); 130 after Ctrl-C."""
-    parser, _ = build_parser(method_in(sys.argv[1:] if arguments is None else arguments))
+    arguments = listed(sys.argv[1:] if arguments is None else arguments)
+    parser, _ = build_parser(method_in(arguments))
     namespace = parser.parse_args(arguments)
     command = namespace.command
     if command is None:
@@ -72,6 +75,22 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("likewise: stopped.", file=sys.stderr)
         return 130
+
+
+def listed(arguments: list[str]) -> list[str]:
+    """``--negatives.policies hard`` and ``easy,hard`` as ``[hard]`` and ``[easy,hard]``; so of the other lists."""
+    words = list(arguments)
+    for place, word in enumerate(words):
+        option, sign, value = word.partition("=")
+        if option in LISTS and sign:
+            words[place] = option + sign + _bracketed(value)
+        elif option in LISTS and place + 1 < len(words):
+            words[place + 1] = _bracketed(words[place + 1])
+    return words
+
+
+def _bracketed(value: str) -> str:
+    return value if value.startswith(("[", "(", "-")) else f"[{value}]"
 
 
 def _is_first() -> bool:
@@ -159,16 +178,18 @@ def _add_evaluate(parser: Parser, method: str) -> None:
         "--queries", type=str, default=None, help="labelled items to look up; default: the gallery's, each left out"
     )
     parser.add_argument("--labels", type=str, default="auto", help="auto, or the parquet column that holds the label")
-    parser.add_argument("--k", type=int, default=200, help="neighbours that vote; NPID's 200")
+    parser.add_argument("--key", type=str, default=None, help="the parquet column that holds the ids")
+    parser.add_argument("--ks", type=list[int], default=None, help="of Recall@k, as in [1,10]; default: [1,2,4,8]")
+    parser.add_argument("--k", type=int, default=None, help="neighbours that vote; default: NPID's 200")
     parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: as trained")
-    parser.add_argument("--probe_lr", type=float, default=30.0, help="of the linear probe; MoCo's 30")
+    parser.add_argument("--probe_lr", type=float, default=None, help="of the linear probe; default: MoCo's 30")
     parser.add_argument(
-        "--probe_epochs", type=int, default=100, help="of the linear probe; MoCo's 100; 0 leaves it out"
+        "--probe_epochs", type=int, default=None, help="of the linear probe; default: MoCo's 100; 0 leaves it out"
     )
     parser.add_argument(
-        "--few_labels", type=bool, default=True, help="measure with 1, 5, 10 per class and 1–20 % labels"
+        "--few_labels", type=bool, default=None, help="measure with 1, 5, 10 per class and 1–20 % labels; default: true"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="draws of the few labels")
+    parser.add_argument("--seeds", type=int, default=None, help="draws of the few labels; default: 5")
     parser.add_argument(
         "--out", type=str, default=None, help="JSON file of all numbers; default RUN/evaluation.json or retrieval.json"
     )
@@ -196,6 +217,8 @@ def _add_search(parser: Parser, method: str) -> None:
 def _add_report(parser: Parser, method: str) -> None:
     parser.add_argument("run", type=str, help="run folder; report.html lands in it")
     parser.add_argument("--data", type=str, default=None, help="items for the pictures; default: those it was fit on")
+    parser.add_argument("--labels", type=str, default="auto", help="auto, or the parquet column of --data's labels")
+    parser.add_argument("--key", type=str, default=None, help="the parquet column of --data's ids")
 
 
 def _add_verify(parser: Parser, method: str) -> None:
@@ -307,17 +330,26 @@ def _fit(arguments: Namespace) -> int:
 
 
 def _retrieve(arguments: Namespace) -> int:
-    from likewise.evaluation.protocol import save_scores
-    from likewise.evaluation.zero_shot import FILE, evaluate_retrieval, print_retrieval_table
+    from likewise.evaluation.protocol import said_of_copies, save_scores
+    from likewise.evaluation.zero_shot import DETAIL, FILE, evaluate_retrieval, print_retrieval_table
     from likewise.model import load
 
-    scores = evaluate_retrieval(
-        load(arguments.run), gallery=arguments.gallery, queries=arguments.queries, labels=arguments.labels
-    )
     path = Path(arguments.out or Path(arguments.run) / FILE)
+    detail = path.parent / DETAIL if arguments.out is None else path.with_suffix("")
+    scores = evaluate_retrieval(
+        load(arguments.run),
+        gallery=arguments.gallery,
+        queries=arguments.queries,
+        labels=arguments.labels,
+        key=arguments.key,
+        ks=arguments.ks or (1, 2, 4, 8),
+        detail=detail,
+    )
     save_scores(path, scores)
     print_retrieval_table(scores)
-    print(f"Every number with its protocol: {path}")
+    if said := said_of_copies(scores):
+        print(said)
+    print(f"Every number with its protocol: {path}; classes, the pairs it gets most wrong and the ROC: {detail}")
     return 0
 
 
@@ -331,24 +363,24 @@ def _evaluate(arguments: Namespace) -> int:
         arguments.gallery is None and arguments.queries is not None
     ):
         raise LikewiseError("--test goes with --train, and --queries with --gallery.")
+    of_train = ("k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")
+    strange = [name for name in of_train if arguments[name] is not None] if arguments.gallery is not None else []
+    strange += ["ks"] if arguments.gallery is None and arguments.ks is not None else []
+    if strange:
+        raise LikewiseError(f"--{strange[0]} goes with --{'train' if arguments.gallery is not None else 'gallery'}.")
     if arguments.gallery is not None:
         return _retrieve(arguments)
-    from likewise.evaluation.protocol import Protocol, evaluate, print_table, save_scores
+    from likewise.evaluation.protocol import Protocol, evaluate, print_table, said_of_copies, save_scores
     from likewise.model import load
 
-    protocol = Protocol(
-        labels=arguments.labels,
-        k=arguments.k,
-        temperature=arguments.temperature,
-        probe_lr=arguments.probe_lr,
-        probe_epochs=arguments.probe_epochs,
-        few_labels=arguments.few_labels,
-        seeds=arguments.seeds,
-    )
+    given = {name: arguments[name] for name in of_train if arguments[name] is not None}
+    protocol = replace(Protocol(labels=arguments.labels, key=arguments.key), **given)
     scores = evaluate(load(arguments.run), train=arguments.train, test=arguments.test, protocol=protocol)
     path = Path(arguments.out or Path(arguments.run) / "evaluation.json")
     save_scores(path, scores)
     print_table(scores)
+    if said := said_of_copies(scores):
+        print(said)
     print(f"Every number with its protocol: {path}")
     return 0
 
@@ -384,7 +416,9 @@ def _search(arguments: Namespace) -> int:
 def _report(arguments: Namespace) -> int:
     from likewise.report import write_report
 
-    print(write_report(Path(arguments.run), data=arguments.data))
+    if arguments.data is None and (arguments.labels != "auto" or arguments.key is not None):
+        raise LikewiseError("--labels and --key are of --data; the run's own items have those of its training.")
+    print(write_report(Path(arguments.run), data=arguments.data, labels=arguments.labels, key=arguments.key))
     return 0
 
 

@@ -46,11 +46,13 @@ WITH_MARGIN = (
     *("large-margin", "a-softmax", "am-softmax", "arcface", "circle-class"),
 )
 WITH_GAMMA = ("unified", "circle", "l2-softmax", "normface", "am-softmax", "arcface", "circle-class")
+WITH_TEMPERATURE = ("nce", "softmax", "parametric", "infonce", "supcon")
 JOINED_KINDS = ("angular", "lifted", "histogram")  # their loss joins several rows: nothing to mine
 NegativeKind = Literal[
     "all", "random", "easy", "inside-margin", "hardest-beyond", "hard", "distance-weighted", "multi-similarity"
 ]
 BANK_KINDS = ("nce", "softmax")  # one positive per query, in a dictionary that knows a row for every item
+FACENET_MARGIN = 0.2
 EXACT_ITEMS = 10_000  # up to here the exact softmax takes no longer than NCE with the paper's 4096 samples, about
 
 
@@ -225,7 +227,7 @@ class NegativeSettings:
         by: what ``at`` counts: step, epoch or active.
         positives: all, or the furthest (hard) or nearest (easy) of each anchor.
         count: negatives drawn for each anchor and positive.
-        margin: α of inside-margin, on squared distances; FaceNet's 0.2.
+        margin: α of inside-margin, on squared distances; None: objective.margin of a triplet loss, else FaceNet's 0.2.
         epsilon: ε of multi-similarity; the paper's 0.1.
         least: distance-weighted takes smaller distances for this; the paper's 0.5.
         most: distance-weighted draws none further than this; 1.4, beyond which the margin loss is 0.
@@ -236,7 +238,7 @@ class NegativeSettings:
     by: Literal["step", "epoch", "active"] = "step"
     positives: Literal["all", "hard", "easy"] = "all"
     count: int = 1
-    margin: float = 0.2
+    margin: float | None = None
     epsilon: float = 0.1
     least: float = 0.5
     most: float = 1.4
@@ -471,10 +473,23 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
 
 
 def decide(settings: FitSettings, n: int) -> FitSettings:
-    """The settings for ``n`` items, with nothing left on auto that the run's config should say."""
+    """The settings for ``n`` items, with nothing left on auto that the run's config should say.
+
+    Batches of pairs and triplets come from their file, and the negative of a triplet is given, so that sampler and
+    policy are not what a method has for labels.
+    """
     kind = settings.objective.kind
     if kind == "auto":
         whole_bank = settings.dictionary == "bank" and not settings.bank.samples
         kind = "infonce" if not whole_bank else "softmax" if n <= EXACT_ITEMS else "nce"
     dictionary = "proxies" if kind == "parametric" or kind in CLASS_KINDS else settings.dictionary
-    return replace(settings, dictionary=dictionary, objective=replace(settings.objective, kind=kind))
+    negatives, sampler = settings.negatives, settings.sampler
+    if negatives.margin is None and "inside-margin" in negatives.policies:
+        of_triplet = settings.objective.margin if kind == "triplet" else None
+        negatives = replace(negatives, margin=FACENET_MARGIN if of_triplet is None else of_triplet)
+    if settings.alike in ("pairs", "triplets"):
+        sampler = replace(sampler, kind="instance")
+    if settings.alike == "triplets":
+        negatives = replace(negatives, policies=("all",), at=())
+    objective = replace(settings.objective, kind=kind)
+    return replace(settings, dictionary=dictionary, objective=objective, negatives=negatives, sampler=sampler)

@@ -1,6 +1,8 @@
 """What no run could use: values out of their range, and choices that make no sense together."""
 
 from collections.abc import Iterator
+from math import inf as infinite
+from math import isfinite
 
 from likewise.config import BANK_KINDS, CLASS_KINDS, JOINED_KINDS, WITH_GAMMA, WITH_MARGIN, FitSettings
 from likewise.errors import LikewiseError
@@ -8,8 +10,10 @@ from likewise.errors import LikewiseError
 
 def check(settings: FitSettings) -> FitSettings:
     """Returns the settings, or raises LikewiseError on a value that no run could use."""
-    s, v, e, o = settings, settings.views, settings.encoder, settings.optim
-    infinite = float("inf")
+    s, v, e, o, neg, margin = (
+        *(settings, settings.views, settings.encoder, settings.optim),
+        *(settings.negatives, settings.objective.margin),
+    )
     rules = {
         "epochs": (s.epochs >= 1, s.epochs, "at least 1"),
         "batch_size": (s.batch_size >= 2, s.batch_size, "at least 2"),
@@ -22,17 +26,19 @@ def check(settings: FitSettings) -> FitSettings:
         "objective.proximal": (0 <= s.objective.proximal < infinite, s.objective.proximal, "0 or more"),
         "objective.scale": (0 < s.objective.scale < infinite, s.objective.scale, "above 0"),
         "objective.gamma": (s.objective.gamma is None or s.objective.gamma > 0, s.objective.gamma, "above 0"),
+        "objective.margin": (margin is None or 0 <= margin < infinite, margin, "0 or more"),
         "objective.mix": (0 <= s.objective.mix < infinite, s.objective.mix, "0 or more"),
-        "negatives.policies": (len(s.negatives.policies) > 0, s.negatives.policies, "at least one"),
+        "negatives.policies": (len(neg.policies) > 0, neg.policies, "at least one"),
         "negatives.at": (
-            len(s.negatives.at) == len(s.negatives.policies) - 1,
-            s.negatives.at,
-            f"one number for each of the {max(0, len(s.negatives.policies) - 1)} changes of negatives.policies",
+            len(neg.at) == len(neg.policies) - 1,
+            neg.at,
+            f"one number for each of the {max(0, len(neg.policies) - 1)} changes of negatives.policies",
         ),
-        "negatives.count": (s.negatives.count >= 1, s.negatives.count, "at least 1"),
-        "negatives.margin": (0 < s.negatives.margin < 4, s.negatives.margin, "above 0 and below 4"),
-        "negatives.least": (0 < s.negatives.least < s.negatives.most, s.negatives.least, "above 0, below most"),
-        "negatives.most": (s.negatives.most <= 2, s.negatives.most, "at most 2, the largest distance"),
+        "negatives.count": (neg.count >= 1, neg.count, "at least 1"),
+        "negatives.margin": (neg.margin is None or 0 < neg.margin < 4, neg.margin, "above 0 and below 4"),
+        "negatives.epsilon": (isfinite(neg.epsilon), neg.epsilon, "a number"),
+        "negatives.least": (0 < neg.least < neg.most, neg.least, "above 0, below most"),
+        "negatives.most": (neg.most <= 2, neg.most, "at most 2, the largest distance"),
         "sampler.per_class": (s.sampler.per_class >= 1, s.sampler.per_class, "at least 1"),
         "bank.momentum": (0 <= s.bank.momentum < 1, s.bank.momentum, "in [0, 1)"),
         "bank.samples": (s.bank.samples >= 0, s.bank.samples, "0 (all rows) or more"),
@@ -86,6 +92,10 @@ def refusals(settings: FitSettings) -> Iterator[str]:
         yield f"dictionary=proxies are the weights of objective.kind=parametric, not of {kind}; choose both or neither."
     if kind == "parametric" and s.dictionary in ("queue", "batch"):
         yield f"objective.kind=parametric has its own keys, a weight per item; with dictionary={s.dictionary}: infonce."
+    if kind in CLASS_KINDS and s.dictionary in ("queue", "batch"):
+        yield f"objective.kind={kind} has its own keys, a proxy per class: leave dictionary at proxies."
+    if kind in ("large-margin", "a-softmax") and s.objective.margin not in (None, 1, 2, 3, 4):
+        yield f"objective.margin={s.objective.margin:g} of {kind} is a number of folds: 1, 2, 3 or 4."
     if s.symmetric and s.dictionary != "queue":
         yield "symmetric=true is for dictionary=queue; with dictionary=batch, batch.keys=both has both views query."
     if s.bank.sharded and kind == "parametric" and s.optim.name == "lars":
@@ -105,8 +115,6 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
         yield f"relations={s.relations} lists pairs or triplets; say which with alike=pairs or alike=triplets."
     if listed and not s.items_are_keys:
         yield f"alike={s.alike} compares the items of a batch: set dictionary=batch and batch.keys=same."
-    if listed and s.sampler.kind != "instance":
-        yield f"alike={s.alike} takes its batches from the file; leave sampler.kind at instance."
     if s.alike == "label" and s.dictionary == "bank":
         yield "a memory bank has a row for each item, not for each label: with alike=label use batch, queue or proxies."
     if s.alike == "label" and kind == "parametric":
@@ -115,13 +123,20 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
         yield f"objective.kind={kind} has a proxy for each class: set alike=label."
     if s.alike == "instance" and s.items_are_keys:
         yield "batch.keys=same leaves an item no other view that is alike to it: use both or second, or alike=label."
-    if s.sampler.kind != "instance" and s.alike != "label":
+    if s.sampler.kind != "instance" and s.alike == "instance":
         yield f"sampler.kind={s.sampler.kind} composes batches by class: set alike=label."
-    if s.sampler.kind == "classes" and (s.batch_size % s.sampler.per_class or s.batch_size < 2 * s.sampler.per_class):
+    by_class = s.sampler.kind == "classes" and not listed
+    if by_class and (s.batch_size % s.sampler.per_class or s.batch_size < 2 * s.sampler.per_class):
         yield (
             f"batch_size={s.batch_size} is not a number of classes, two at least, times "
             f"sampler.per_class={s.sampler.per_class}."
         )
+    if s.negatives.by == "active" and kind not in ("triplet", "contrastive", "margin"):
+        yield f"negatives.by=active needs a loss that can be 0: triplet, contrastive or margin, not {kind}."
+    if s.negatives.by == "active" and not all(0 < share < 1 for share in s.negatives.at):
+        yield f"negatives.at={s.negatives.at} must be shares of active triplets, above 0 and below 1."
+    if s.negatives.by != "active" and list(s.negatives.at) != sorted(s.negatives.at):
+        yield f"negatives.at={s.negatives.at} must not decrease: the policies come one after the other."
     if s.negatives.mines and kind in (*CLASS_KINDS, *JOINED_KINDS, *BANK_KINDS, "parametric", "auto"):
         yield (
             f"negatives.policies={','.join(s.negatives.policies)} is for an objective that judges an anchor by its row "

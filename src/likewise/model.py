@@ -88,10 +88,14 @@ class Model:
             raise LikewiseError(f"this model takes {want}, not rows of shape {tuple(batch.shape[1:])}.")
         return (batch - self.vector_mean.to(batch.device)) / self.vector_std.to(batch.device)
 
-    def open(self, source: object, *, labels: str = "auto", progress: bool = True) -> Items:
-        """Opens a source as this model was trained to see it (size, cache). Raises LikewiseError on the wrong sort."""
+    def open(self, source: object, *, labels: str = "auto", key: str | None = None, progress: bool = True) -> Items:
+        """Opens a source as this model was trained to see it (size, cache). Raises LikewiseError on the wrong sort.
+
+        ``key`` is the column of ids; None: the run's own, where the source is a table.
+        """
         settings = self.settings
-        key = settings.key if settings.key is not None and _is_table(source) else None  # only tables have columns
+        if key is None and _is_table(source):  # only tables have columns
+            key = settings.key
         items = open_items(source, size=settings.size, labels=labels, key=key, cache=settings.cache, progress=progress)
         if items.kind != self.kind:
             raise LikewiseError(f"{items.source} holds {items.kind}, but this model was trained on {self.kind}.")

@@ -93,6 +93,9 @@ class MultiSimilarity(Filter):
 
     epsilon: float = 0.1
 
+    def __post_init__(self) -> None:
+        _check(math.isfinite(self.epsilon), "epsilon", self.epsilon, "a number")
+
     def keep(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eqs. 11 and 12."""
         hardest_p = torch.where(positive, s_p.detach(), torch.inf).amin(1, keepdim=True)
@@ -116,6 +119,9 @@ class InsideMargin(Filter):
     margin: float = 0.2
     squared: bool = True
     of_pair: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.margin < math.inf, "margin", self.margin, "0 or more")
 
     def keep(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Of one positive, (R, 1)."""
@@ -183,6 +189,9 @@ class Random(Pick):
 
     count: int = 1
 
+    def __post_init__(self) -> None:
+        _check(self.count >= 1, "count", self.count, "at least 1")
+
     @property
     def draws(self) -> int:  # type: ignore[override]
         """k."""
@@ -216,6 +225,11 @@ class DistanceWeighted(Pick):
     least: float = 0.5
     most: float = 1.4
 
+    def __post_init__(self) -> None:
+        _check(self.count >= 1, "count", self.count, "at least 1")
+        _check(0 < self.least < self.most, "least", self.least, "above 0 and below most")
+        _check(self.most <= 2, "most", self.most, "at most 2, the largest distance of unit rows")
+
     @property
     def draws(self) -> int:  # type: ignore[override]
         """k."""
@@ -223,12 +237,12 @@ class DistanceWeighted(Pick):
 
     def pick(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         """Drawn by eq. 6; with d² = 2 − 2s it is 1 / q ∝ (1 − s²)^((3−D)/2) / √(1 − s), one logarithm."""
-        lowest, highest = 1 - self.most**2 / 2, 1 - self.least**2 / 2
-        near = s_n.clamp(max(-1.0, lowest), highest)
+        kept = s_n >= 1 - self.most**2 / 2
+        near = torch.where(kept, s_n, 0.0).clamp_(max=1 - self.least**2 / 2)  # no weight is less than that of s = 0
         weights = near.square().neg_().add_(1).clamp_(min=LEAST).log_().mul_((3 - dim) / 2)
         weights.sub_(weights.amax(1, keepdim=True)).clamp_(min=SMALLEST).exp_()
         weights.mul_(near.neg_().add_(1).rsqrt_())
-        return _draw(torch.where(s_n >= lowest, weights, 0.0), drawn)
+        return _draw(torch.where(kept, weights, 0.0), drawn)
 
 
 def choose_positives(how: Positives, s_p: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
@@ -249,6 +263,11 @@ def check_positives(how: Positives) -> Positives:
 def distance(similarities: Tensor) -> Tensor:
     """Of unit rows: √(2 − 2s). No gradient is meant to pass."""
     return (2 - 2 * similarities).clamp(min=0).sqrt()
+
+
+def _check(fine: bool, name: str, value: float, wanted: str) -> None:
+    if not fine:
+        raise LikewiseError(f"{name}={value} of the policy must be {wanted}.")
 
 
 def _smallest(values: Tensor) -> Tensor:
@@ -289,6 +308,10 @@ class Curriculum:
     by: Literal["step", "epoch", "active"] = "step"
 
     def __post_init__(self) -> None:
+        wrong = [policy for policy in self.policies if not isinstance(policy, Pick | Filter)]
+        if wrong or not self.policies:
+            given = repr(wrong[0]) if wrong else "none"
+            raise LikewiseError(f"a policy of negatives is made, such as Hard() or Random(4), but {given} was given.")
         if len(self.at) != len(self.policies) - 1:
             raise LikewiseError(
                 f"a curriculum of {len(self.policies)} policies changes {len(self.policies) - 1} times, but at= says "
@@ -296,6 +319,8 @@ class Curriculum:
             )
         if self.by not in ("step", "epoch", "active"):
             raise LikewiseError(f"by={self.by!r} must be 'step', 'epoch' or 'active'.")
+        if self.by == "active" and not all(0 < share < 1 for share in self.at):
+            raise LikewiseError(f"at={self.at} must be shares of active triplets, above 0 and below 1.")
         if self.by != "active" and list(self.at) != sorted(self.at):
             raise LikewiseError(f"at={self.at} must not decrease: the policies come one after the other.")
 

@@ -1,6 +1,7 @@
 """``report.html``: what was done, the table, curves, neighbours as pictures, a map. One file, nothing fetched."""
 
 import base64
+import csv
 import html
 import io
 import json
@@ -12,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.config import WITH_TEMPERATURE, ObjectiveSettings
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation import Retrieval, Score, retrieval, top_k
 from likewise.evaluation.protocol import table
-from likewise.evaluation.zero_shot import FILE, retrieval_table
+from likewise.evaluation.zero_shot import DETAIL, FILE, retrieval_table
 from likewise.files import atomic_write
 from likewise.model import Model, load
 from likewise.training.monitors import read_metrics
@@ -24,6 +26,12 @@ from likewise.training.monitors import read_metrics
 QUERIES, NEIGHBOURS, MAP_ITEMS = 10, 10, 2000
 WRONG_QUERIES, WRONG_PAIRS = 1000, 10  # looked up among all, shown of each sort
 
+TAUGHT_BY = {
+    "instance": "no label used to train",
+    "label": "trained with their labels",
+    "pairs": "trained with pairs that are alike or not",
+    "triplets": "trained with triplets",
+}
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733;background:#fff}
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem}table{border-collapse:collapse}
@@ -39,13 +47,21 @@ img.wide{max-width:100%}figcaption{max-width:64px;overflow:hidden;text-overflow:
 
 
 def write_report(
-    run: Path, *, data: object | None = None, model: Model | None = None, items: Items | None = None
+    run: Path,
+    *,
+    data: object | None = None,
+    labels: str = "auto",
+    key: str | None = None,
+    model: Model | None = None,
+    items: Items | None = None,
 ) -> Path:
     """Writes RUN/report.html and returns its path.
 
     Args:
         run: run folder, trained.
         data: source of the items for pictures and map; default: the one the run was fit on.
+        labels: of ``data``: auto, or its column.
+        key: of ``data``: its column of ids.
         model: the run's model, when it is in memory already.
         items: opened items, instead of ``data``.
 
@@ -56,7 +72,7 @@ def write_report(
     if items is None:
         source = data if data is not None else about["source"]
         try:
-            items = model.open(source, labels=model.settings.labels if data is None else "auto")
+            items = model.open(source, labels=model.settings.labels if data is None else labels, key=key)
         except LikewiseError as error:
             raise LikewiseError(f"the report needs the items ({error}) Name them with --data.") from error
     rows = model.features(items)
@@ -94,14 +110,23 @@ def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
     speed = [float(line["items_per_second"]) for line in metrics if "items_per_second" in line]
     text = (
         f"{about['items']:,} {about['kind']} from <b>{html.escape(about['source'])}</b> "
-        f"({about['skipped']} left out: skipped.csv), no label used to train. Method {settings.method}, objective "
-        f"{settings.objective.kind}, τ {settings.objective.temperature:g}, {html.escape(settings.encoder.name)} "
+        f"({about['skipped']} left out: skipped.csv), {TAUGHT_BY[settings.alike]}. Method {settings.method}, objective "
+        f"{settings.objective.kind}{_scale(settings.objective)}, {html.escape(settings.encoder.name)} "
         f"→ {model.embedder.dim} numbers on the unit sphere, {model.epoch:g} epochs of batches of {settings.batch_size}"
     )
     text += f", {np.median(speed):,.0f} items/s" if speed else ""
     verdicts = [str(line["verdict"]) for line in metrics if "verdict" in line]
     warning = f'<p class="note">Last warning: {html.escape(verdicts[-1])}</p>' if verdicts else ""
     return f"<p>{text}.</p>{warning}{_online(metrics)}"
+
+
+def _scale(objective: ObjectiveSettings) -> str:
+    """The numbers of an objective that its kind has."""
+    kind, text = objective.kind, ""
+    if kind in WITH_TEMPERATURE:
+        text += f", τ {objective.temperature:g}"
+    text += f", γ {objective.gamma:g}" if objective.gamma is not None else ""
+    return text + (f", margin {objective.margin:g}" if objective.margin is not None else "")
 
 
 def _online(metrics: Sequence[dict[str, float | str]]) -> str:
@@ -128,10 +153,39 @@ def _table(run: Path) -> str:
         note = (
             "± over seeds of k-means, or the standard error over folds. Every number is of items looked up by cosine."
         )
-        text += _drawn(*retrieval_table(scores), note, scores)
+        text += _drawn(*retrieval_table(scores), note, scores) + _retrieved(run / DETAIL)
     if not text:
         return '<p class="note">Not measured yet: <code>likewise evaluate RUN --train A --test B</code>.</p>'
     return text
+
+
+def _retrieved(folder: Path) -> str:
+    """The ROC, the weakest classes and the pairs it gets most wrong, of the last ``evaluate --gallery``."""
+    text = ""
+    curve, classes, wrong = (_rows(folder / name) for name in ("roc.csv", "classes.csv", "wrong.csv"))
+    if curve:
+        figure, axis = _pyplot().subplots(figsize=(4, 3.4))
+        for name in dict.fromkeys(row["representation"] for row in curve):
+            points = [row for row in curve if row["representation"] == name]
+            x, y = ([float(row[f"{sort}_positive_rate"]) for row in points] for sort in ("false", "true"))
+            axis.plot(x, y, label=name)
+        axis.set(title="verification: ROC", xlabel="different pairs taken for alike", ylabel="alike pairs found")
+        axis.legend(frameon=False, fontsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        text += _picture(figure)
+    learned = [row for row in classes if row["representation"] == "learned" and row["map@r"] != "nan"]
+    weakest = sorted(learned, key=lambda row: float(row["map@r"]))[:WRONG_PAIRS]
+    said = ", ".join(f"{html.escape(row['class'])} {100 * float(row['map@r']):.1f} %" for row in weakest)
+    text += f"<p class='note'>Weakest classes, by MAP@R: {said}. All: {DETAIL}/classes.csv.</p>" if said else ""
+    for sort in dict.fromkeys(row["sort"] for row in wrong):
+        pairs = [row for row in wrong if row["sort"] == sort][:WRONG_PAIRS]
+        each = "; ".join(f"{row['query']} and {row['gallery']} {float(row['similarity']):.2f}" for row in pairs)
+        text += f"<p class='note'>{sort.capitalize()}: {html.escape(each)}. More: {DETAIL}/wrong.csv.</p>"
+    return text
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
 
 
 def _scores(path: Path) -> list[Score]:
@@ -167,9 +221,9 @@ def _curves(run: Path) -> str:
         points = [(float(line["epoch"]), float(line[key])) for line in metrics if key in line]
         axis.plot(*zip(*points, strict=True), color="#0a66c2")
         if key == "loss":
-            chance = [float(line["chance"]) for line in metrics if "chance" in line]
-            axis.axhline(chance[-1], color="#8a97a3", linestyle=":", label="chance: nothing learned")
-            axis.legend(frameon=False, fontsize=8)
+            for chance in [float(line["chance"]) for line in metrics if "chance" in line][-1:]:  # not all have one
+                axis.axhline(chance, color="#8a97a3", linestyle=":", label="chance: nothing learned")
+                axis.legend(frameon=False, fontsize=8)
         axis.set(title=title, xlabel="epoch")
         axis.spines[["top", "right"]].set_visible(False)
     return _picture(figure)
@@ -202,7 +256,8 @@ def _wrong(items: Items, rows: Tensor) -> str:
         )
     except LikewiseError:  # nothing but labels of one item, or none at all
         return '<p class="note">No label has two items, so nothing says which pairs are wrong.</p>'
-    text = f"<p class='note'>{len(some):,} items looked up among {len(known):,}. {_weakest(items, found)}</p>"
+    what = f"{len(some):,} items looked up among {len(known):,} of {html.escape(items.source)}"
+    text = f"<p class='note'>{what}. {_weakest(items, found)}</p>"
     for title, pairs in (
         ("Different labels, nearest to each other", found.nearest_different),
         ("The same label, furthest apart", found.furthest_same),
@@ -256,7 +311,7 @@ def _map(items: Items, rows: Tensor) -> str:
     perplexity = min(30, (len(some) - 1) / 3)
     flat = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0).fit_transform(rows[some].numpy())
     figure, axis = plt.subplots(figsize=(9, 7))
-    if items.labels is not None and 1 < len(items.label_names) <= 20:
+    if items.labels is not None and items.labels.ndim == 1 and 1 < len(items.label_names) <= 20:
         labels = items.labels[some.numpy()]
         for number, name in enumerate(items.label_names):
             axis.scatter(*flat[labels == number].T, s=8, color=plt.get_cmap("tab20")(number), label=name)
@@ -264,7 +319,7 @@ def _map(items: Items, rows: Tensor) -> str:
     else:
         axis.scatter(*flat.T, s=8, color="#0a66c2")
     axis.axis("off")
-    note = f"<p class='note'>{len(some):,} items by t-SNE of cosines. Colours are labels where there are any.</p>"
+    note = f"<p class='note'>{len(some):,} items by t-SNE of cosines. Colours are labels, of 20 at most.</p>"
     return note + _picture(figure)
 
 

@@ -142,6 +142,16 @@ def test_bank(case: Case) -> None:
 
 
 @every_case
+def test_a_row_that_is_no_number_is_not_hidden(case: Case) -> None:
+    """Comparisons with NaN are false, so that mining and hinges would pass it over."""
+    problem = bank() if case.against == "bank" else balanced()
+    rows = problem.queries.detach().clone()
+    rows[0] = torch.nan
+    for how in case.reductions:
+        assert not outcome(case, replace(problem, queries=rows.requires_grad_()), how)[0].isfinite().all()
+
+
+@every_case
 def test_gathered(case: Case) -> None:
     """Some rows of a gathered batch, which never meet themselves."""
     equals_oracle(case, "gathered")

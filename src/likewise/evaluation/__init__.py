@@ -19,6 +19,7 @@ from likewise.evaluation.retrieval import Hubness, Pair, PerClass, PerQuery, Ret
 from likewise.evaluation.verification import (
     Roc,
     Verification,
+    fold_pairs,
     pair_scores,
     random_pairs,
     roc,
@@ -47,6 +48,7 @@ __all__ = [
     "collapse_std",
     "effective_rank",
     "few_labels",
+    "fold_pairs",
     "kmeans",
     "knn_accuracy",
     "knn_classify",

@@ -1,12 +1,15 @@
 """``likewise evaluate``: a run beside raw pixels and the untrained encoder, every number with its protocol."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,6 +32,7 @@ class Protocol:
 
     Args:
         labels: auto, or the parquet column of the label.
+        key: the parquet column of the ids; None: as the run was trained.
         k: neighbours that vote; NPID's 200.
         temperature: of the votes; None: as trained, as in NPID.
         svm: whether to fit the linear SVM on all labels.
@@ -41,6 +45,7 @@ class Protocol:
     """
 
     labels: str = "auto"
+    key: str | None = None
     k: int = 200
     temperature: float | None = None
     svm: bool = True
@@ -84,10 +89,11 @@ def evaluate(
     fine-tune, these stay frozen.
     """
     protocol = protocol or Protocol()
-    train_items = _one_label(labelled(model.open(train, labels=protocol.labels, progress=progress)))
+    labels, key = protocol.labels, protocol.key
+    train_items = _one_label(labelled(model.open(train, labels=labels, key=key, progress=progress)))
     test_items = None
     if test is not None:
-        test_items = _one_label(labelled(model.open(test, labels=protocol.labels, progress=progress)))
+        test_items = _one_label(labelled(model.open(test, labels=labels, key=key, progress=progress)))
         test_items = same_classes(test_items, train_items)
     scores: list[Score] = []
     with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
@@ -97,12 +103,12 @@ def evaluate(
     return scores
 
 
-def labelled(items: Items) -> Items:
-    """The items that carry a label, one or several. Raises LikewiseError when there are none, or but one class."""
-    if items.labels is None or len(items.label_names) < 2:
+def labelled(items: Items, least: int = 2) -> Items:
+    """The items that carry a label, one or several. Raises LikewiseError when there are none, or too few classes."""
+    if items.labels is None or len(items.label_names) < least:
         raise LikewiseError(
-            f"{items.source} has {'no labels' if items.labels is None else 'one label only'}, so there is nothing to "
-            "classify; put images in a folder per class, or name the parquet column with --labels."
+            f"{items.source} has {'one label only' if items.label_names else 'no labels'}, so there is nothing to "
+            "tell apart; put images in a folder per class, or name the parquet column with --labels."
         )
     known = (items.labels.reshape(len(items), -1) >= 0).any(1)
     return items if known.all() else items.select(np.flatnonzero(known))
@@ -148,6 +154,35 @@ def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
     return torch.arange(len(train)), torch.from_numpy(ids)
 
 
+def copies(train: Items, test: Items) -> int:
+    """How many of test's items have the content of one of train's under another id: they find themselves.
+
+    Cost: one pass over the bytes of both.
+    """
+    if test is train:
+        return 0
+    ids, test_ids = shared_ids(train, test)
+    known = {_digest(value) for value in train.values}
+    apart = (test_ids >= len(ids)).numpy()
+    return sum(_digest(value) in known for value in test.values[apart])
+
+
+def _digest(value: NDArray[Any]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=16).digest()
+
+
+def said_of_copies(scores: Sequence[Score]) -> str:
+    """A sentence on ``copies`` for people; empty where there are none."""
+    found = {int(score.protocol.get("copies", 0)) for score in scores}
+    count = max(found, default=0)
+    if not count:
+        return ""
+    return (
+        f"{count:,} of the items looked up {'is' if count == 1 else 'are'} among those searched too, under another id, "
+        "and so find themselves: figures are too good. Name the column of ids with --key, or take them out."
+    )
+
+
 def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
     """The three representations, one after the other so that one set of features is in memory at a time."""
     about: dict[str, str | int | float] = {
@@ -157,6 +192,7 @@ def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
         "test": "train, each left out" if test is None else test.source,
         "test_items": len(train if test is None else test),
         "test_ids_hash": (train if test is None else test).ids_hash,
+        "copies": 0 if test is None else copies(train, test),
     }
     rows, other, layer = raw_rows(model, train, test)
     stamp = about | ({"size": model.settings.size} if train.kind == "images" else {})

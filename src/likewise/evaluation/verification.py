@@ -65,7 +65,7 @@ def verification(
 
     Args:
         rows: (N, D) float.
-        pairs: (P, 2) integers, rows of each pair. ``random_pairs`` draws them from labels.
+        pairs: (P, 2) integers, rows of each pair. ``fold_pairs`` and ``random_pairs`` draw them from labels.
         alike: (P,) bool.
         fars: false accept rates, each in (0, 1].
         folds: how many, in runs of pairs as given (LFW's file has 300 alike and 300 different pairs a fold); or (P,)
@@ -206,6 +206,53 @@ def random_pairs(labels: Tensor, count: int | None = None, *, seed: int = 0) -> 
     pairs = order[torch.cat([same, other])].sort(1).values
     mixed = torch.randperm(count, generator=generator)
     return pairs[mixed], mixed < count // 2
+
+
+def fold_pairs(labels: Tensor, most: int = 6000, *, folds: int = 10, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs in folds that share no label, as in LFW: equally many in each, half of them alike.
+
+    The labels are dealt to the folds, those with most items first, so that the folds are about as large; within a fold
+    ``random_pairs`` draws. So a threshold is always tested on labels that it was not chosen with.
+
+    Args:
+        labels: (N,) integers ≥ 0.
+        most: pairs at most, over all folds; fewer where the smallest fold makes fewer. LFW has 6,000.
+        folds: F, at least 2.
+        seed: of the deal and the draw.
+
+    Returns:
+        int64 (P, 2), bool (P,) and int64 (P,), the fold of each pair, for ``verification(..., folds=...)``; on the CPU.
+
+    Raises:
+        LikewiseError: labels of another shape or dtype, fewer than two folds, or a fold that makes no pair of a sort,
+            as with fewer than 2·F labels.
+
+    Cost: O(N log N + P log P).
+    """
+    check_labels("labels", labels, labels)
+    if folds < 2:
+        raise LikewiseError(f"folds must be at least 2, but are {folds}.")
+    labels = labels.cpu()
+    values, number, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+    mixed = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
+    order = mixed[sizes[mixed].argsort(descending=True, stable=True)]
+    fold_of = torch.empty_like(order)
+    fold_of[order] = torch.arange(len(order)) % folds
+    nothing = torch.zeros(folds, dtype=torch.int64)
+    items = nothing.index_add(0, fold_of, sizes)
+    alike = nothing.index_add(0, fold_of, sizes * (sizes - 1) // 2)
+    half = min(most // (2 * folds), int(alike.min()), int((items * (items - 1) // 2 - alike).min()))
+    if half < 1:
+        raise LikewiseError(
+            f"{len(values)} labels do not make pairs of either sort in {folds} folds that share none; take fewer folds."
+        )
+    pairs, same = [], []
+    for fold in range(folds):
+        rows = (fold_of[number] == fold).nonzero().squeeze(1)
+        found, are_alike = random_pairs(labels[rows], 2 * half, seed=seed)
+        pairs.append(rows[found])
+        same.append(are_alike)
+    return torch.cat(pairs), torch.cat(same), torch.arange(folds).repeat_interleave(2 * half)
 
 
 def _draw(first: Tensor, partners: Tensor, count: int, sort: str, generator: torch.Generator) -> Tensor:

@@ -24,7 +24,16 @@ from likewise.negatives import (
     check_positives,
     choose_positives,
 )
-from likewise.objectives.hinge import ABSENT, Pairs, Triplet, check_pairs, inside_violations, violations
+from likewise.objectives.hinge import (
+    ABSENT,
+    Contrastive,
+    Margin,
+    Pairs,
+    Triplet,
+    check_pairs,
+    inside_violations,
+    violations,
+)
 from likewise.objectives.pair import Distance, PairObjective, distance
 from likewise.objectives.reduction import How
 from likewise.rows import reordered, restored, row_losses, ruled_losses, tile_rows_for
@@ -69,11 +78,12 @@ class Mined(PairObjective):
 
     Attributes:
         stage: () int64, the policy that is in force.
-        active: () float32, the share of the chosen pairs (a filter: of the anchors) with a loss above 0, a moving
-            average; 1 at first.
+        active: () float32, the share of the chosen pairs (a filter: of the anchors that have a positive and a negative)
+            with a loss above 0, a moving average; 1 at first, and when the policy changes.
 
     Raises:
-        LikewiseError: an objective whose loss joins several rows.
+        LikewiseError: an objective whose loss joins several rows; no policy; a curriculum by="active" of an objective
+            whose loss is always above 0.
     """
 
     stage: Tensor
@@ -98,6 +108,11 @@ class Mined(PairObjective):
         self.objective, self.positives, self.pairs = objective, check_positives(positives), check_pairs(pairs)
         objective.unit_rows = False  # said here
         self.curriculum = negatives if isinstance(negatives, Curriculum) else Curriculum((negatives,), ())
+        if self.curriculum.by == "active" and not _reaches_zero(objective):
+            raise LikewiseError(
+                f"the loss of {type(objective).__name__} is never 0, so its pairs are always active: change policies "
+                "by step or epoch."
+            )
         self.generator = generator
         self.register_buffer("stage", torch.tensor(0))
         self.register_buffer("active", torch.tensor(1.0))
@@ -114,8 +129,12 @@ class Mined(PairObjective):
         return any(isinstance(policy, Pick) and policy.draws > 0 for policy in self.curriculum.policies)
 
     def advance(self, step: int, epoch: float) -> None:
-        """Moves to the policy that is due at ``step``: a visible line of the training step."""
-        self.stage.fill_(self.curriculum.stage(int(self.stage), step=step, epoch=epoch, active=float(self.active)))
+        """Moves to the policy that is due at ``step``: a visible line of the training step, or of one's own loop."""
+        now = int(self.stage)
+        due = self.curriculum.stage(now, step=step, epoch=epoch, active=float(self.active))
+        if due != now:
+            self.stage.fill_(due)
+            self.active.fill_(1.0)  # the next policy's own share
 
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
         """The objective's own."""
@@ -128,10 +147,11 @@ class Mined(PairObjective):
         policy, inputs = self.policy, self.row_inputs(queries, ids)
         if isinstance(policy, Filter):
             losses, counted = row_losses(self.rows, queries, keys, relation, inputs, ahead=self.reduce.how != "none")
-            self._follow(losses.detach(), counted)
             if torch.compiler.is_compiling():
                 return losses, counted
-            return losses, counted, able_rows(relation, len(queries), len(queries) if keys is None else len(keys))
+            able = able_rows(relation, len(queries), len(queries) if keys is None else len(keys))
+            self._follow(torch.where(counted, losses.detach(), 0.0), able)
+            return losses, counted, able
         queries = at_least_float32(queries)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
         chosen = choose(policy, self.positives, queries, keys, relation, self.generator)
@@ -212,12 +232,17 @@ class Mined(PairObjective):
             self.active.lerp_(self.active.new_tensor(above / number), 1 - SMOOTH)
 
 
+def _reaches_zero(objective: PairObjective) -> bool:
+    """Whether a pair that is as it should be has no loss: a hinge."""
+    return isinstance(objective, Contrastive | Margin) or (isinstance(objective, Triplet) and not objective.soft)
+
+
 def _without_empty(
     policy: Filter, s_p: Tensor, there: Tensor, s_n: Tensor, negative: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The positive's mask, the negatives and their mask: a positive that the policy leaves no negative is not there."""
+    """The positive's mask, the negatives and theirs. A positive that the policy leaves no negative is not there."""
     kept_p, kept_n = policy.keep(s_p, there, s_n, negative)
-    return kept_p & (kept_n.sum(1, keepdim=True) > 0), s_n, kept_n
+    return kept_p & (kept_n.sum(1, keepdim=True) > 0), s_n, kept_n & kept_p
 
 
 class TripletShares(NamedTuple):
@@ -230,13 +255,22 @@ class TripletShares(NamedTuple):
 
 @torch.no_grad()
 def triplet_shares(
-    queries: Tensor, ids: Tensor, *, margin: float = 0.2, kind: Distance = "squared", tile_rows: int | None = None
+    queries: Tensor,
+    ids: Tensor,
+    keys: Tensor | None = None,
+    key_ids: Tensor | None = None,
+    *,
+    margin: float = 0.2,
+    kind: Distance = "squared",
+    tile_rows: int | None = None,
 ) -> TripletShares:
     """How much a triplet loss has to learn from in a batch, over all its triplets, none of them listed.
 
     Args:
         queries: (N, D) unit rows.
         ids: (N,) or (N, L) labels.
+        keys: (K, D) unit rows, such as a queue's; by default the queries among themselves.
+        key_ids: (K,) or (K, L), theirs.
         margin: α.
         kind: of distance.
         tile_rows: rows of a tile; by default 4 MiB of similarities.
@@ -246,16 +280,18 @@ def triplet_shares(
         active: of their triplets, the share with ``D_p + α > D_n``.
         violation: the mean of ``D_p + α − D_n`` over these; 0 where there are none.
 
-    Cost: 2·N²·D flops and as many passes over a tile as a row has positives.
+    Cost: 2·N·K·D flops and as many passes over a tile as a row has positives.
     """
-    relation = relate(queries, ids, None, None, None)
+    relation = relate(queries, ids, keys, key_ids, None)
     ordered = reordered(at_least_float32(queries), relation.query_order)
-    step = tile_rows or tile_rows_for(len(queries))
+    keys = at_least_float32(queries if keys is None else keys)
+    ordered_keys = reordered(keys.to(ordered.dtype), relation.key_order)
+    step = tile_rows or tile_rows_for(len(keys))
     valid, active, triplets, total = 0, 0.0, 0, 0.0
     for start in range(0, len(queries), step):
         stop = min(start + step, len(queries))
         columns, positive, negative = relation.masks(start, stop)
-        s_n = ordered[start:stop] @ ordered.T
+        s_n = ordered[start:stop] @ ordered_keys.T
         s_p = s_n if columns is None else s_n.gather(1, columns)
         near = torch.where(positive, distance(s_p, kind) + margin, -torch.inf)
         far = torch.where(negative, distance(s_n, kind), torch.inf)

@@ -117,7 +117,9 @@ class PairObjective(nn.Module):
         relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
         if self.unit_rows and not torch.compiler.is_compiling():
             self._check_unit_rows(queries)
-        return self.reduce(*self.losses(queries, ids, keys, relation))
+        losses, *counted = self.losses(queries, ids, keys, relation)
+        nothing = (queries.detach() * 0).sum()  # NaN where a row is: comparisons with NaN are false, and would hide it
+        return self.reduce(losses + nothing.to(losses.dtype), *counted)
 
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed

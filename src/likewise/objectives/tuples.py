@@ -289,7 +289,7 @@ class Histogram(nn.Module):
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
         with torch.autocast(queries.device.type, enabled=False):
             positive, negative, counted = _histograms(queries, keys, relation, self.bins)
-        loss = (negative * positive.cumsum(0)).sum().to(queries.dtype)
+        loss = (negative * positive.cumsum(0)).sum().to(queries.dtype) + (queries.detach() * 0).sum()  # NaN of NaN rows
         return self.reduce(torch.where(counted, loss, 0.0), counted)  # the batch's number, for each row that counts
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
@@ -306,7 +306,7 @@ class Histogram(nn.Module):
 def _bin(similarities: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     """The node below each similarity, int64, and the share that goes to the node above."""
     place = ((similarities + 1) * (bins / 2)).clamp(0, bins)
-    low = place.detach().floor().clamp(max=bins - 1)
+    low = place.detach().nan_to_num().floor().clamp(max=bins - 1)
     return low.long(), place - low
 
 

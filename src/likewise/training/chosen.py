@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from likewise.config import CLASS_KINDS, FitSettings, NegativeKind, NegativeSettings, ObjectiveSettings
+from likewise.config import CLASS_KINDS, FACENET_MARGIN, FitSettings, NegativeKind, NegativeSettings, ObjectiveSettings
 from likewise.data import Items
 from likewise.negatives import (
     All,
@@ -138,7 +138,7 @@ def _policy(settings: NegativeSettings) -> Curriculum:
         "all": All,
         "random": lambda: Random(settings.count),
         "easy": Easy,
-        "inside-margin": lambda: InsideMargin(settings.margin),
+        "inside-margin": lambda: InsideMargin(_or(settings.margin, FACENET_MARGIN)),
         "hardest-beyond": HardestBeyond,
         "hard": Hard,
         "distance-weighted": lambda: DistanceWeighted(settings.count, settings.least, settings.most),

@@ -19,11 +19,13 @@ from likewise import processes
 from likewise.config import FitSettings
 from likewise.data import Items
 from likewise.data.relations import Pairs, Triplets
+from likewise.dictionaries import Queue
 from likewise.encoders.parts import lay_out
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation import knn_accuracy
 from likewise.model import Model
-from likewise.objectives import triplet_shares
+from likewise.objectives import Histogram, triplet_shares
+from likewise.objectives.pair import PairObjective
 from likewise.training.checkpoint import save_run
 from likewise.training.monitors import Health, MetricsLog, NoLog, Watch, measure, verdict
 from likewise.training.progress import TrainingProgress
@@ -34,6 +36,7 @@ from likewise.views import Share
 
 CHECK_STEPS = 10  # losses are read back every so many steps: reading each would stall an accelerator
 LOG_STEPS = 200  # and logged at least every so many
+KEYS_SEEN = 4096  # of a queue, when the health is measured
 
 Sampler = EpochSampler | ClassSampler | BalancedSampler | PairSampler
 ViewFunction = Callable[[Tensor, torch.Generator, Share], Tensor]
@@ -91,7 +94,8 @@ def train(
             if ends_epoch and first and knn_is_due(settings, step // per_epoch):
                 score = online_knn(model, items)
                 if score is not None:
-                    bar.say(f"epoch {step // per_epoch}: kNN {score:.1%} (measured with labels, not used to train)")
+                    use = "of the labels that train it" if settings.alike == "label" else "labels measure, not train"
+                    bar.say(f"epoch {step // per_epoch}: kNN {score:.1%} ({use})")
                     with going_on(bar):
                         log.write(step, {"epoch": step / per_epoch, "knn": score})
                         keep_best(session, model, score, step / per_epoch, folder)
@@ -105,15 +109,26 @@ def train(
 
 
 def look(session: Session, loss: float, queries: Tensor, batch: Seen) -> Health:
-    """The health of a batch; with a triplet loss over labels also what there is to learn from."""
+    """The health of this process' rows; with labels also how many rows of all processes have what to learn from.
+
+    Every process must call it. Of a queue 4,096 keys are looked at.
+    """
     rows = queries if session.settings.encoder.unit else functional.normalize(queries, dim=1)
-    known, scale = session.margin(), session.settings.objective.scale
-    if known is None or session.settings.alike != "label":
+    if session.settings.alike != "label" or not isinstance(session.objective, PairObjective | Histogram):
         return measure(loss, session.chance(), rows)
+    known, queue, sizes = session.margin(), session.dictionary, batch.layout.sizes
+    views = [processes.gather_constant(view, sizes) for view in torch.split(rows, sizes[batch.layout.rank])]
+    everyone, ids = torch.cat(views), torch.cat([batch.ids] * len(views))
+    keys: tuple[Tensor | None, Tensor | None] = (None, None)
+    if isinstance(queue, Queue):
+        some = slice(min(KEYS_SEEN, int(queue.filled)))
+        keys = queue.rows[some], queue.ids[some]
+    if known is None:
+        return measure(loss, session.chance(), rows, valid=triplet_shares(everyone, ids, *keys).valid)
     margin, kind = known
-    ids = torch.cat([batch.ids[batch.layout.rows]] * (len(rows) // (batch.layout.sizes[batch.layout.rank])))
-    shares = triplet_shares(rows, ids, margin=margin, kind=kind)
-    return measure(loss, session.chance(), rows, margin=scale * margin, triplets=shares)
+    shares = triplet_shares(everyone, ids, *keys, margin=margin, kind=kind)
+    margin *= session.settings.objective.scale
+    return measure(loss, session.chance(), rows, valid=shares.valid, margin=margin, triplets=shares)
 
 
 def build_sampler(settings: FitSettings, n: int) -> EpochSampler:

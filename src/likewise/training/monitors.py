@@ -21,8 +21,9 @@ class Health:
     """What the last queries looked like: ``spread`` = mean std·√D (1 on a uniform sphere, 0 when collapsed).
 
     ``chance`` is the loss of an embedding that tells nothing apart, None where that is not known;
-    ``most`` is the largest rank that so many rows of that length can have. ``margin`` is that of a triplet loss, which
-    is its loss when all items are the same; ``triplets`` is what it has to learn from.
+    ``most`` is the largest rank that so many rows of that length can have. ``valid`` is the share of rows with a
+    positive and a negative, where labels train. ``margin`` is that of a triplet loss, which is its loss when all items
+    are the same; ``triplets`` is what it has to learn from.
     """
 
     loss: float
@@ -30,15 +31,17 @@ class Health:
     rank: float
     spread: float
     most: int
+    valid: float | None = None
     margin: float | None = None
     triplets: TripletShares | None = None
 
     def values(self) -> dict[str, float | str]:
         """For the log."""
         known: dict[str, float | str] = {} if self.chance is None else {"chance": self.chance}
+        if self.valid is not None:
+            known["valid_anchors"] = self.valid
         if self.triplets is not None:
-            valid, active, violation = self.triplets
-            known |= {"valid_anchors": valid, "active_triplets": active, "violation": violation}
+            known |= {"active_triplets": self.triplets.active, "violation": self.triplets.violation}
         return {"loss": self.loss, **known, "effective_rank": self.rank, "spread": self.spread}
 
 
@@ -47,6 +50,7 @@ def measure(
     chance: float | None,
     queries: Tensor,
     *,
+    valid: float | None = None,
     margin: float | None = None,
     triplets: TripletShares | None = None,
 ) -> Health:
@@ -57,9 +61,13 @@ def measure(
         rank=float(effective_rank(queries)),
         spread=float(collapse_std(queries)),
         most=min(queries.shape),
+        valid=valid,
         margin=margin,
         triplets=triplets,
     )
+
+
+STUCK = 0.8  # of the triplets are active where all items are the same: equal distances, but for rounding, all are
 
 
 class Verdict(NamedTuple):
@@ -77,18 +85,19 @@ def verdict(health: Health) -> Verdict | None:
             f"collapse: all items get nearly the same embedding (effective rank {health.rank:.1f} of {health.most}, "
             f"std·√d {health.spread:.2f}; healthy is near 1). Lower optim.lr, or check that the items differ.",
         )
-    if health.margin is not None and abs(health.loss - health.margin) < 0.02 * health.margin:
+    stuck = health.margin is not None and abs(health.loss - health.margin) < 0.02 * health.margin
+    if stuck and (health.triplets is None or health.triplets.active > STUCK):
         return Verdict(
             "margin",
             f"loss {health.loss:.3f} is stuck at the margin ({health.margin:g}): positives and negatives are equally "
             "far, as where all items get the same embedding. Hard negatives do this early: begin with semi-hard ones "
             "(negatives.policies), or lower optim.lr.",
         )
-    if health.triplets is not None and health.triplets.valid < 0.5:
+    if health.valid is not None and health.valid < 0.5:
         return Verdict(
             "no positives",
-            f"{health.triplets.valid:.0%} of the batch's items have another of their label beside them, and the others "
-            "teach nothing: set sampler.kind=classes.",
+            f"{health.valid:.0%} of the batch's items have one of their label and one of another to be compared with, "
+            "and the others teach nothing: set sampler.kind=classes, or check the labels.",
         )
     if health.chance is None:
         return None
