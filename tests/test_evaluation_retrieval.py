@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.evaluation import Retrieval, retrieval, top_k
 from likewise.evaluation import ranks as module
 from likewise.evaluation.retrieval import hubness
@@ -449,3 +450,22 @@ def test_memory_stays_flat_in_the_gallery() -> None:
     """300 × 150,000 scores are 172 MiB in float32; seven times the gallery may cost next to nothing more."""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 50
+
+
+def test_rows_that_find_themselves_without_ids_are_told() -> None:
+    rows, labels = unit(20, 4, 0), torch.arange(20) % 5
+    with pytest.warns(LikewiseWarning, match="the first 8 queries are rows of the gallery too"):
+        retrieval(rows[:10].clone(), labels[:10], rows, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        retrieval(rows[:10], labels[:10], rows, labels, query_ids=torch.arange(10), gallery_ids=torch.arange(20))
+        retrieval(unit(10, 4, 1), labels[:10], rows, labels)
+
+
+def test_ids_and_ks_that_are_no_whole_numbers_are_refused() -> None:
+    rows, labels = torch.randn(6, 4), torch.arange(6) % 2
+    wrong = torch.ones(6, dtype=torch.bool)
+    with pytest.raises(LikewiseError, match="query_ids must be 6 integers"):
+        retrieval(rows, labels, rows, labels, query_ids=wrong, gallery_ids=wrong)
+    with pytest.raises(LikewiseError, match="ks must be numbers of neighbours"):
+        retrieval(rows, labels, ks=(1.5,))  # type: ignore[arg-type]

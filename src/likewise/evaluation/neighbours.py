@@ -193,7 +193,7 @@ def check_search(
     for name, ids, rows in (("query_ids", query_ids, queries), (names[1], key_ids, keys)):
         if ids is None:
             continue
-        if ids.shape != (rows.shape[0],) or ids.is_floating_point():
+        if ids.shape != (rows.shape[0],) or ids.is_floating_point() or ids.dtype == torch.bool:
             raise LikewiseError(
                 f"{name} must be {rows.shape[0]} integers, one per row, "
                 f"but are {ids.dtype} of shape {tuple(ids.shape)}."

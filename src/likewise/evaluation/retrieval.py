@@ -4,6 +4,7 @@ Dimension legend: Q queries, K gallery items, D columns, L labels of an item, C 
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.evaluation.checks import check_peaks, peaks
 from likewise.evaluation.neighbours import check_search, unpack
 from likewise.evaluation.ranks import Ranks, Relevance, columns, ranks
 
 _CHECKED = 8192  # rows copied at once
+_TRIED = 8  # queries that are looked for in the gallery where no ids are given
 
 
 class Pair(NamedTuple):
@@ -133,7 +135,8 @@ def retrieval(
         gallery: (K, D) float. None: the queries themselves, each left out of its own ranking. It may live on another
             device: tiles are moved to the queries'.
         gallery_labels: (K,) or (K, L) integers; items without a label are distractors.
-        query_ids: (Q,) integers, with ``gallery_ids``: an item of the query's id is left out of its ranking.
+        query_ids: (Q,) integers, with ``gallery_ids``: an item of the query's id is left out of its ranking. Without
+            them a warning says when the first queries are all in the gallery, to the bit.
         gallery_ids: (K,) integers; need not be distinct.
         ks: of Recall@k, each ≥ 1.
         hub_k: neighbours among which hubs are counted, ≥ 1; at most K.
@@ -164,6 +167,8 @@ def retrieval(
     query_labels, gallery_labels = query_labels.to(device), gallery_labels.to(device)
     query_ids = None if query_ids is None else query_ids.to(device)
     gallery_ids = None if gallery_ids is None else gallery_ids.to(device)
+    if query_ids is None:
+        _warn_of_copies(queries, gallery)
     relevance = Relevance(query_labels, gallery_labels, query_ids, gallery_ids)
     found = ranks(queries, gallery, relevance, min(hub_k, gallery.shape[0]), tile)
     if not bool((found.relevant > 0).any()):
@@ -297,7 +302,7 @@ def _check(
     tile: int | None,
 ) -> None:
     """Refuse what ``retrieval`` can't answer. One pass over both sets of rows."""
-    if not ks or any(k < 1 for k in ks):
+    if not ks or any(k < 1 or k != int(k) for k in ks):
         raise LikewiseError(f"ks must be numbers of neighbours, each at least 1, but are {tuple(ks)}.")
     for name, value, least in (("worst", worst, 0), ("tile", 1 if tile is None else tile, 1)):
         if value < least:
@@ -313,6 +318,19 @@ def _check(
     largest = _largest("queries", queries) * _largest("gallery", gallery) * queries.shape[1]
     if largest > torch.finfo(torch.float32).max:
         raise LikewiseError("inner products of these rows don't fit into float32; divide each row by its length.")
+
+
+def _warn_of_copies(queries: Tensor, gallery: Tensor) -> None:
+    """Says so when the first queries are all in the gallery, to the bit: without ids they find themselves."""
+    few = queries[:_TRIED]
+    nearest = (few @ gallery.to(few.device, few.dtype).T).argmax(1)
+    if len(few) > 1 and torch.equal(gallery[nearest.to(gallery.device)].to(few), few):
+        warnings.warn(
+            f"the first {len(few)} queries are rows of the gallery too, and find themselves; give query_ids and "
+            "gallery_ids, by which an item is left out of its own ranking.",
+            LikewiseWarning,
+            stacklevel=3,
+        )
 
 
 def _largest(name: str, rows: Tensor) -> float:
