@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from likewise import negatives
 from likewise.alike import relate
 from likewise.errors import LikewiseError
 from likewise.negatives import (
@@ -35,6 +37,7 @@ from likewise.objectives import (
     Mined,
     Triplet,
     from_triplets,
+    hinge,
     triplet_shares,
 )
 from likewise.objectives.mined import choose
@@ -522,3 +525,61 @@ def test_policies_say_what_they_refuse() -> None:
         with pytest.raises(LikewiseError) as error:
             make()
         assert wrong in str(error.value)
+
+
+# Many positives: one sort instead of a pass for each
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), margin=st.sampled_from([0.1, 0.4, 1.0]), classes=st.sampled_from([1, 2, 3, 6]))
+def test_sorted_negatives_are_passes_over_them(seed: int, margin: float, classes: int) -> None:
+    """With ties, absent positives and negatives, float32 and float64."""
+    random = torch.Generator().manual_seed(seed)
+    near, far = (torch.randint(0, 12, (5, n), generator=random).double() / 8 for n in (7, 19))
+    if seed % 2:
+        near, far = torch.rand(5, 7, generator=random) * 2, torch.rand(5, 19, generator=random) * 2
+    no_near, no_far = (torch.rand(5, n, generator=random) < 0.3 for n in (7, 19))
+    rtol = 1e-12 if near.dtype == torch.float64 else 2e-6
+    for absent, plain, by_sort in (
+        (torch.inf, partial(hinge._violations, soft=False), hinge._sorted_violations),
+        (hinge.ABSENT, partial(hinge._inside_violations, margin=margin), partial(hinge._sorted_inside, margin=margin)),
+    ):
+        one, two = near.masked_fill(no_near, -absent), far.masked_fill(no_far, absent)
+        for found, wanted in zip(by_sort(one, two), plain(one, two), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=rtol, atol=rtol)
+    s_n = far.neg().masked_fill(no_far, -torch.inf)
+    policy, drawn = HardestBeyond(), torch.empty(5, 0)
+    columns, there = Pick.pick_each(policy, near.neg(), s_n, drawn, 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(negatives, "SORTED_FROM", 0)
+        sorted_columns, sorted_there = policy.pick_each(near.neg(), s_n, drawn, 4)
+    assert torch.equal(there, sorted_there)
+    chosen, other = (s_n.gather(1, x.squeeze(2))[there.squeeze(2)] for x in (columns, sorted_columns))
+    assert torch.equal(chosen, other)
+
+
+@pytest.mark.parametrize("policy", [All(), InsideMargin(0.2), HardestBeyond()])
+def test_two_classes_of_many_items(policy: Policy) -> None:
+    """A row with 79 positives goes the sorted way: against every triplet, value and gradient."""
+    z = unit(160, 8).requires_grad_()
+    ids = torch.arange(160) % 2
+    loss = Mined(Triplet(), negatives=policy)(z, ids)
+    d = 2 - 2 * z @ z.T
+    alike = (ids[:, None] == ids) & ~torch.eye(160, dtype=torch.bool)
+    other = ids[:, None] != ids
+    gap = d[:, :, None] + 0.2 - d[:, None, :]
+    beyond = (d[:, None, :] > d[:, :, None]) & alike[:, :, None] & other[:, None, :]
+    if isinstance(policy, All):
+        there = alike[:, :, None] & other[:, None, :] & (gap > 0)
+        each = torch.where(there, gap, 0.0).sum((1, 2)) / there.sum((1, 2)).clamp(min=1)
+    elif isinstance(policy, InsideMargin):
+        there = beyond & (gap > 0)
+        pairs = torch.where(there, gap, 0.0).sum(2) / there.sum(2).clamp(min=1)
+        each = pairs.sum(1) / there.any(2).sum(1).clamp(min=1)
+    else:
+        pairs = torch.where(beyond, gap, -torch.inf).amax(2).clamp(min=0)
+        each = pairs.sum(1) / (pairs > 0).sum(1).clamp(min=1)
+    counted = there.any(2).any(1) if isinstance(policy, InsideMargin) else torch.ones(160, dtype=torch.bool)
+    wanted = each.sum() / counted.sum()
+    torch.testing.assert_close(loss, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad(x, z)[0] for x in (loss, wanted)))

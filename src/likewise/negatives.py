@@ -23,6 +23,7 @@ from likewise.errors import LikewiseError
 Positives = Literal["all", "hard", "easy"]
 POSITIVES = ("all", "hard", "easy")
 GROUP = 16  # columns whose smallest is compared first
+SORTED_FROM = 48  # positives of a row: beyond them a sort of the negatives is quicker than a pass for each
 LEAST = 4e-8  # of 1 − s² in a density's logarithm
 SMALLEST = -80.0  # of a weight's logarithm: an exponential that is no normal number takes ten times as long
 
@@ -51,6 +52,12 @@ class Pick(ABC):
         Returns:
             (R, n) int64 columns and (R, n) bool; n = 1 where nothing is drawn.
         """
+
+    def pick_each(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        """``pick`` for each of (R, P) positives, where the choice is ``of_pair``: (R, P, 1) columns, there or not."""
+        found = [self.pick(one, s_n, drawn, dim) for one in torch.split(s_p, 1, 1)]
+        columns, there = (torch.stack(x, 1) for x in zip(*found, strict=True))
+        return columns, there
 
 
 class Filter(ABC):
@@ -154,6 +161,16 @@ class HardestBeyond(Pick):
         column = _smallest(codes)
         gap = s_p - s_n.gather(1, column)
         return column, (gap > 0) & (gap < torch.inf)
+
+    def pick_each(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        """Of many positives by one sort of the negatives; of equal ones it may then be another."""
+        if s_p.shape[1] <= SORTED_FROM:
+            return super().pick_each(s_p, s_n, drawn, dim)
+        ordered, order = s_n.sort(dim=1, stable=True)
+        place = torch.searchsorted(ordered, s_p.contiguous()) - 1  # the last one below; absent ones come first
+        column = place.clamp(min=0)
+        there = (place >= 0) & (ordered.gather(1, column) > -torch.inf)
+        return order.gather(1, column).unsqueeze(2), there.unsqueeze(2)
 
 
 @dataclass(frozen=True)

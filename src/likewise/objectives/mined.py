@@ -62,9 +62,10 @@ class Mined(PairObjective):
     ``HardestBeyond()`` FaceNet's semi-hard; ``Mined(Margin(), negatives=DistanceWeighted())`` Wu et al. 2017; with
     ``All()`` it is the objective itself. MultiSimilarity has its own mining inside.
     Departures: FaceNet adds up its triplets; here an anchor's are averaged, and then the anchors that mining left one.
-    Cost: a pick: 2·Q·K·D flops without gradient, a few passes over the similarities (as many as a row has positives,
-    where the choice depends on the positive), then M·D; a filter: as the objective, times P where it depends on the
-    positive. Memory is a tile and M numbers: no triplets are listed.
+    Cost: a pick: 2·Q·K·D flops without gradient, a few passes over the similarities (as many as a row has positives
+    where the choice depends on the positive, up to 48, else a sort of each row), then M·D; a filter: as the objective,
+    times P where it depends on the positive, but for a triplet's hinge inside its own margin, which sorts too. Memory
+    is a tile and M numbers: no triplets are listed.
     Paper: Schroff, Kalenichenko, Philbin, FaceNet, CVPR 2015, §3.2; see each policy for its own.
 
     Args:
@@ -390,8 +391,7 @@ def _choose_tile(
     columns, s_p = columns.gather(1, places), s_p.gather(1, places)  # (R, P)
     pairs = columns.shape[1]
     if policy.of_pair:
-        found = [policy.pick(s, s_n, drawn, dim) for s in torch.split(s_p, 1, 1)]
-        picked, kept = (torch.stack(x, 1) for x in zip(*found, strict=True))  # (R, P, 1)
+        picked, kept = policy.pick_each(s_p, s_n, drawn, dim)  # (R, P, 1)
     else:
         picked, kept = policy.pick(s_p[:, :1], s_n, drawn[:, : pairs * policy.draws], dim)
         if policy.draws:
