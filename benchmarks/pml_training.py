@@ -14,6 +14,8 @@ embeddings). pytorch-metric-learning is in the `dev` group. Needs LIKEWISE_DATA/
 """
 
 import argparse
+import hashlib
+import inspect
 import json
 import os
 import statistics
@@ -21,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -31,8 +34,10 @@ from omniglot import SETTINGS, rotations
 from torch import Tensor, nn
 from views import ROOT, cpu
 
+from likewise.answers import code_digest, fingerprint
 from likewise.comparable import equalised, prepared
 from likewise.comparing import measured, paired_t
+from likewise.config import FitSettings, flatten
 from likewise.data import Items
 from likewise.model import Model
 from likewise.training.chosen import Objective
@@ -89,11 +94,24 @@ LOSSES = {
 SIDES = ("ours", "peer")
 
 
+def settings_of(name: str, items: Items, seed: int, steps: int) -> FitSettings:
+    loss = LOSSES[name]
+    return prepared(replace(equalised(loss.method, SETTINGS | loss.settings, items), seed=seed), items, steps)
+
+
+def key_of(name: str, side: str, items: Items, test: Items, seed: int, steps: int) -> str:
+    """Digest of what a result hangs on: settings, items, the package's code, torch; the peer's version and numbers."""
+    settings = flatten(settings_of(name, items, seed, steps))
+    parts = [name, side, str(steps), json.dumps(settings), fingerprint(items), fingerprint(test)]
+    parts += [code_digest(), torch.__version__]
+    if side == "peer":
+        parts += [version("pytorch-metric-learning"), inspect.getsource(Peer), inspect.getsource(peer_of)]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+
 def begin(name: str, side: str, items: Items, seed: int, steps: int) -> tuple[Session, Model]:
     """A run before its first step."""
-    loss = LOSSES[name]
-    settings = replace(equalised(loss.method, SETTINGS | loss.settings, items), seed=seed)
-    settings = prepared(settings, items, steps)
+    settings = settings_of(name, items, seed, steps)
     model = Model.untrained(settings, items)
     session = build_session(settings, model.embedder, items, steps, torch.device("cpu"))
     if side == "peer":
@@ -169,16 +187,18 @@ def print_accuracies(lines: list[dict[str, Any]], names: list[str]) -> None:
 def run_missing(
     cells: list[tuple[int, int, str, str]], parts: list[tuple[Items, Items]], steps: int, path: Path
 ) -> list[dict[str, Any]]:
-    """Trains what has no line yet in the results; the lines of so many steps."""
+    """Trains what has no line yet in the results with the key of the present settings and code; the cells' lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = path.read_text() if path.exists() else ""
-    lines = [line for line in map(json.loads, text.splitlines()) if line["steps"] == steps]
-    done = {(*_cell(line), line["loss"], line["side"]) for line in lines}
+    known = {line["key"]: line for line in map(json.loads, text.splitlines()) if "key" in line}
+    lines = []
     for rotation, seed, name, side in cells:
-        if (rotation, seed, name, side) in done:
+        key = key_of(name, side, *parts[rotation], seed, steps)
+        if key in known:
+            lines.append(known[key])
             continue
         found = trained(name, side, *parts[rotation], seed, steps)
-        asked = {"rotation": rotation, "seed": seed, "loss": name, "side": side, "steps": steps}
+        asked = {"rotation": rotation, "seed": seed, "loss": name, "side": side, "steps": steps, "key": key}
         lines.append(asked | {"found": found})
         with path.open("a") as file:
             file.write(json.dumps(lines[-1]) + "\n")

@@ -1,9 +1,13 @@
 """Comparing methods: the split and what is equal, cells that are kept, fail and go on, tuning, paired tests, output."""
 
+import errno
+import io
 import json
 import math
+import shutil
 import signal
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,15 +18,19 @@ from scipy import stats
 from test_training_relations import clusters
 
 from likewise import compare as work
+from likewise import comparing
+from likewise.answers import Answers
 from likewise.cli import main
 from likewise.comparable import Knob, equalised, knobs_of, propose, split_classes
 from likewise.compare import compare
-from likewise.comparing import Comparison, holm, paired_t, sign_flip
+from likewise.comparing import MEASURES, Comparison, Outcome, holm, paired_t, sign_flip, summarise
 from likewise.config import OptimSettings, decide, flatten
 from likewise.data import Items, open_items
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation import retrieval
 from likewise.methods import METHODS
+from likewise.methods.classes import CLASSES
+from likewise.methods.pairs import PAIRS
 from likewise.model import load
 from likewise.training import loop
 
@@ -47,9 +55,9 @@ def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders that are trained in, in turn."""
     real, seen = work.trained, list[str]()
 
-    def trained(settings: Any, items: Items, steps: int, folder: Path, question: Any, bars: bool) -> Any:
+    def trained(settings: Any, items: Items, steps: int, folder: Path, *more: Any) -> Any:
         seen.append(folder.name)
-        return real(settings, items, steps, folder, question, bars)
+        return real(settings, items, steps, folder, *more)
 
     monkeypatch.setattr(work, "trained", trained)
     return seen
@@ -86,6 +94,14 @@ def test_a_test_set_of_its_own() -> None:
     split = split_classes(data, (test[0], test[1] + 4), {}, 0.5, 0.0, 0, progress=False)
     assert (len(split.train.label_names), len(split.test.label_names)) == (6, 8)
     assert split.said.startswith("2 of the 8 classes")
+
+
+def test_training_items_are_no_test_items() -> None:
+    data, test = clusters(classes=6), clusters(classes=8, seed=1)
+    test[0][[9, 30]] = data[0][[17, 3]]
+    names = [f"kind {label}" for label in test[1]]  # of another name, but the same item
+    with pytest.raises(LikewiseError, match=r"item '9' of .* has the content of item '17' of .* would be"):
+        split_classes(data, (test[0], names), {}, 0.5, 0.0, 0, progress=False)
 
 
 @pytest.mark.parametrize("kind", ["images", "vectors"])
@@ -206,7 +222,7 @@ def test_a_cell_that_fails_does_not_lose_the_rest(
     monkeypatch.setattr(work, "train", real)
     assert not small(tmp_path).failed
     assert count == ["circle-seed-0", "circle-seed-1"]
-    assert "failed" not in (tmp_path / "cells.jsonl").read_text()
+    assert all("found" in answer for answer in Answers(tmp_path / "cells.jsonl").known.values())
 
 
 def test_a_run_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
@@ -216,6 +232,184 @@ def test_a_run_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert "was not made by compare" in found.failed["circle-seed-0"]
     assert found.rows == ()
     assert (tmp_path / "circle-seed-0/checkpoint.pt").read_text() == "precious"
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Answers that have one of these words can't be written."""
+    real, words = Answers.add, list[str]()
+
+    def add(answers: Answers, question: Any, answer: Any) -> None:
+        if any(word in json.dumps([question, answer]) for word in words):
+            raise FULL
+        real(answers, question, answer)
+
+    monkeypatch.setattr(Answers, "add", add)
+    return words
+
+
+def test_a_full_disk_does_not_lose_the_rest(
+    tmp_path: Path, count: list[str], full: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = work.train
+
+    def fails(*given: Any, **more: Any) -> None:
+        if count[-1] == "circle-seed-0":
+            raise RuntimeError("out of memory")
+        real(*given, **more)
+
+    monkeypatch.setattr(work, "train", fails)
+    full.append("out of memory")  # the failure itself can't be written down
+    found = small(tmp_path)
+    assert found.failed == {"circle-seed-0": "RuntimeError: out of memory"}
+    assert {row.method: row.seeds for row in found.rows if not row.baseline} == {"circle": (1,), "simclr": (0, 1)}
+
+
+def test_what_a_full_disk_stopped_goes_on(tmp_path: Path, full: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = small(tmp_path / "whole", methods=["circle"])
+    real, steps = loop.train_step, list[int]()
+
+    def counted(session: Any, batch: Any) -> Any:
+        steps.append(session.step)
+        return real(session, batch)
+
+    monkeypatch.setattr(loop, "train_step", counted)
+    full.append('"circle"')
+    assert set(small(tmp_path / "parts", methods=["circle"]).failed) == {"circle-seed-0", "circle-seed-1"}
+    assert len(steps) == 2 * 8
+    full.clear()
+    again = small(tmp_path / "parts", methods=["circle"])
+    assert not again.failed
+    assert len(steps) == 2 * 8  # from the checkpoints of the last step
+    assert [row.values for row in again.rows] == [row.values for row in whole.rows]
+
+
+def test_a_table_that_cant_be_written_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(path: Any) -> Any:
+        raise FULL
+
+    monkeypatch.setattr(comparing, "atomic_write", write)
+    found = small(tmp_path, methods=["circle"], seeds=1)
+    assert len(found.rows) == 3
+    assert list(found.failed) == ["compare.md"]
+    assert "No space left" in found.failed["compare.md"]
+
+
+def test_a_baseline_that_fails_is_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: Any) -> None:
+        raise MemoryError("too many pixels")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "raw_rows", fails)
+        found = small(tmp_path, methods=["circle"], seeds=1)
+    assert found.failed == {"raw-seed-0": "MemoryError: too many pixels"}
+    assert [row.method for row in found.rows] == ["circle", "untrained"]
+    assert not small(tmp_path, methods=["circle"], seeds=1).failed
+
+
+def npy(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+DAMAGES = [
+    ("circle-seed-1/per_query.npy", b""),
+    ("circle-seed-1/per_query.npy", b"nonsense"),
+    ("circle-seed-1/per_query.npy", b"PK\x03\x04nonsense"),
+    ("circle-seed-1/per_query.npy", None),  # cut off
+    ("circle-seed-1/per_query.npy", npy(np.zeros(3))),
+    ("circle-seed-1/per_query.npy", npy(np.zeros((3, 48), np.float32))),
+    ("circle-seed-1/question.json", b'{"what":'),
+    ("circle-seed-1/question.json", b"[]"),
+    ("circle-seed-1/question.json", b"\xff"),
+    ("raw-seed-0/per_query.npy", b"nonsense"),
+]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
+    place = tmp_path_factory.mktemp("done") / "out"
+    return place, small(place, methods=["circle"])
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGES, ids=range(len(DAMAGES)))
+def test_damaged_files_are_no_answer(
+    name: str, content: bytes | None, done: tuple[Path, Comparison], tmp_path: Path, count: list[str]
+) -> None:
+    out = shutil.copytree(done[0], tmp_path / "out")
+    path = out / name
+    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+    again = small(out, methods=["circle"])
+    assert count == ["circle-seed-1"] * name.startswith("circle")
+    assert not again.failed
+    assert again.rows == done[1].rows
+    count.clear()
+    assert small(out, methods=["circle"]).rows == again.rows
+    assert count == []
+
+
+@pytest.mark.parametrize("change", [{"likewise": "9.9"}, {"device": "cuda"}], ids=str)
+def test_answers_of_another_state_are_kept_and_named(
+    change: dict[str, str],
+    done: tuple[Path, Comparison],
+    tmp_path: Path,
+    count: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert done[1].made == ""
+    out = shutil.copytree(done[0], tmp_path / "out")
+    real = work.state_now
+    monkeypatch.setattr(work, "state_now", lambda device: real(device) | change)
+    found = small(out, methods=["circle"], seeds=3)
+    assert count == ["circle-seed-2"]  # no answer is thrown away
+    note = next(note for note in found.notes() if "another state" in note)
+    assert note.startswith("5 of 7 cells are of an older or another state")
+    assert f"{next(iter(change))} {next(iter(change.values()))}" in note
+    assert note.count("circle-seed-0") == note.count("circle-seed-1") == note.count("raw-seed-0") == 1
+    assert "circle-seed-2" not in note
+    assert f"To make all anew, delete {out / 'cells.jsonl'}, or name a new --out." in note
+    assert note in (out / "compare.md").read_text()
+    (out / "cells.jsonl").unlink()
+    count.clear()
+    assert small(out, methods=["circle"], seeds=1).made == ""
+    assert count == ["circle-seed-0"]
+
+
+def test_answers_from_before_states_were_kept(done: tuple[Path, Comparison], tmp_path: Path, count: list[str]) -> None:
+    out = shutil.copytree(done[0], tmp_path / "out")
+    lines = [json.loads(line) for line in (out / "cells.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert set(line["made"][0]) == {"likewise", "code", "torch", "device"}
+        del line["made"]
+    (out / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = small(out, methods=["circle"])
+    assert count == []
+    assert found.rows == done[1].rows
+    assert "5 of 5 cells" in found.made
+    assert "(from before this was kept)" in found.made
+
+
+def test_a_training_that_two_states_worked_on_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = {"methods": ["circle"], "seeds": 1, "baselines": False}
+    real, state = loop.train_step, work.state_now
+
+    def stopped(session: Any, batch: Any) -> Any:
+        if session.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real(session, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", stopped)
+        patch.setattr(work, "state_now", lambda device: state(device) | {"code": "0ld"})
+        with pytest.raises(Interrupted):
+            small(tmp_path, **one)
+    found = small(tmp_path, **one)
+    assert "1 of 1 cells" in found.made
+    assert found.made.index("code 0ld") < found.made.index(", then likewise")
 
 
 # Tuning
@@ -262,6 +456,31 @@ def test_trials_see_no_test_class_and_are_not_repeated(
     assert count == ["simclr-trial-1", "simclr-seed-0"]
 
 
+def test_a_trial_that_fails_does_not_lose_the_method(
+    tmp_path: Path, count: list[str], full: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, out = work.train, list[Exception]([RuntimeError("out of memory")])
+
+    def fails(*given: Any, **more: Any) -> None:
+        if count[-1] == "circle-trial-0":
+            raise out[0]
+        real(*given, **more)
+
+    monkeypatch.setattr(work, "train", fails)
+    full.append("circle trial 1")  # an answer that can't be written down
+    tuned = {"methods": ["circle"], "trials": 3, "seeds": 1, "steps": 4, "baselines": False}
+    found = small(tmp_path, **tuned)
+    assert count == ["circle-trial-0", "circle-trial-1", "circle-trial-2", "circle-seed-0"]
+    assert not found.failed
+    answers = {known["question"]["what"]: known for known in Answers(tmp_path / "cells.jsonl").known.values()}
+    assert answers["circle trial 0"]["failed"] == "RuntimeError: out of memory"
+    assert found.rows[0].knobs == answers["circle trial 2"]["knobs"]
+    assert not list(tmp_path.glob("*-trial-*"))
+    out[0] = Interrupted("stop")
+    with pytest.raises(Interrupted):
+        small(tmp_path, **tuned)
+
+
 def test_every_method_has_the_knobs_of_its_objective() -> None:
     found = {name: knobs_of(decide(method.settings, 100)) for name, method in METHODS.items()}
     assert all("optim.lr" in knobs for knobs in found.values())
@@ -271,6 +490,11 @@ def test_every_method_has_the_knobs_of_its_objective() -> None:
     assert found["sphereface"]["objective.margin"] == Knob(default=4, low=1, high=4, whole=True)
     for knobs in found.values():
         assert all(knob.low < knob.high and knob.low <= knob.default <= knob.high for knob in knobs.values())
+
+
+def test_every_supervised_method_says_whose_its_learning_rate_is() -> None:
+    for method in (*PAIRS, *CLASSES):
+        assert any(line.startswith("the learning rate is ours") for line in method.departures), method.name
 
 
 def test_proposals_are_a_pure_function_and_stay_in_range() -> None:
@@ -331,6 +555,52 @@ def test_the_sign_flip_test_of_many_units() -> None:
         sign_flip(np.array([np.nan]))
 
 
+def outcomes(method: str, seeds: dict[int, np.ndarray | None], baseline: bool = False) -> list[Outcome]:
+    """Of each seed's figure of every item, or none."""
+    found = []
+    for seed, each in seeds.items():
+        one = Outcome(method=method, seed=seed, baseline=baseline, failed="no luck." if each is None else "")
+        if each is not None:
+            measures = dict.fromkeys(MEASURES, float(each.mean()))
+            one = replace(one, found=measures, per_query=np.stack([each] * len(MEASURES)))
+        found.append(one)
+    return found
+
+
+def test_a_method_that_lacks_seeds_is_not_ranked_first() -> None:
+    labels = np.repeat(np.arange(6), 5)
+    each = {seed: np.random.default_rng(seed).uniform(0, 0.1, 30) for seed in range(3)}
+    lucky = outcomes("lucky", {0: each[0] + 0.9, 1: None, 2: None})
+    steady = outcomes("steady", {seed: each[seed] + 0.5 for seed in range(3)})
+    weak = outcomes("weak", {seed: each[seed] + 0.2 for seed in range(3)})
+    found = summarise([*lucky, *weak, *steady], test_labels=labels, protocol="")
+    assert [row.method for row in found.rows] == ["steady", "weak", "lucky"]
+    assert found.rows[2].difference == pytest.approx(0.4)
+    assert [cells[-1] for cells in found.table()[1]] == ["3", "3", "1 of 3"]
+    assert "some are missing: lucky (1 of 3 seeds)." in "\n".join(found.notes())
+    assert not any("missing" in note for note in summarise(steady, test_labels=labels, protocol="").notes())
+
+
+def test_baselines_are_tested_against_the_best_method() -> None:
+    labels, random = np.repeat(np.arange(9), 4), np.random.default_rng(0)
+    best, other, untrained = ({seed: random.uniform(at, at + 0.3, 36) for seed in range(3)} for at in (0.6, 0.5, 0.0))
+    raw = random.uniform(0.2, 0.3, 36)
+    all_of_them = [*outcomes("raw", {0: raw}, True), *outcomes("untrained", untrained, True)]
+    all_of_them += [*outcomes("other", other), *outcomes("best", best)]
+    found = summarise(all_of_them, test_labels=labels, protocol="")
+    assert [row.method for row in found.rows] == ["best", "other", "raw", "untrained"]
+    assert (found.rows[0].difference, found.rows[0].p_classes) == (None, None)
+    rows, p = {row.method: row for row in found.rows}, list[float]()
+    for name, each in (("other", other), ("raw", dict.fromkeys(range(3), raw)), ("untrained", untrained)):
+        apart = [each[seed] - best[seed] for seed in range(3)]
+        assert rows[name].difference == pytest.approx(np.mean(apart))
+        assert rows[name].p_seeds == pytest.approx(stats.ttest_1samp([a.mean() for a in apart], 0).pvalue)
+        p.append(sign_flip(np.mean(apart, 0), labels))
+    assert [rows[name].p_classes for name in ("other", "raw", "untrained")] == holm(p)
+    assert rows["raw"].p_classes == 2 * 3 / 2**9  # the least there is, of three rows and nine classes
+    assert all(cells[4].startswith("−") and cells[5] and cells[6] for cells in found.table()[1][1:])
+
+
 def test_holms_correction() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
@@ -354,6 +624,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 MISTAKES = [
+    ("all --methods circle --set device=meta", "device 'meta' can't be used here"),
+    ("all --methods circle --test all", "has the content of item 'a/0.png' of all"),
     ("all --methods circle,facenett", "no method 'facenett'. Did you mean 'facenet'?"),
     ("all --methods circle,circle", "'circle' is named twice"),
     ("all --methods ,", "no method is named"),

@@ -244,7 +244,10 @@ def _add_compare(parser: Parser, method: str) -> None:
     parser.add_argument("--epochs", type=int, default=None, help="passes over the training items; default: 60")
     parser.add_argument("--steps", type=int, default=None, help="of every training, instead of --epochs")
     parser.add_argument(
-        "--trials", type=int, default=0, help="of each method, to choose hyper-parameters; 0: the papers'"
+        "--trials",
+        type=int,
+        default=0,
+        help="of each method, to choose hyper-parameters; 0: likewise's learning rate, the paper's margin, γ and τ",
     )
     parser.add_argument(
         "--test", type=str, default=None, help="labelled items to retrieve; default: half of the classes of DATA"

@@ -4,10 +4,8 @@ See ``likewise.compare``.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,17 +22,13 @@ from likewise.config import (
 )
 from likewise.config_checks import check
 from likewise.data import Items, open_items
-from likewise.data.items import add_text
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
 from likewise.methods import METHODS
 from likewise.training.loop import choose_sampler, refuse_few
 
 BATCH, CLASSES = 128, 32  # items of a batch at most, and classes: 4 of each, where there are so many
 TEMPERED = ("nce", "softmax", "parametric", "infonce", "supcon")
 WHOLE = ("large-margin", "a-softmax")  # their margin multiplies an angle: an integer
-
-Question = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,7 +44,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """A number that trials choose: its paper's default, and the range around it."""
+    """A number that trials choose: the method's own, and the range around it."""
 
     default: float
     low: float
@@ -89,6 +83,7 @@ def split_classes(
             raise LikewiseError(f"{tested.source} holds {tested.kind}, but {items.source} holds {items.kind}.")
         tested = of_classes(tested, np.unique(np.asarray(tested.labels)))
         shared = len(set(train.label_names) & set(tested.label_names))
+        _refuse_copies(train, tested)
         said = f"{shared or 'none'} of the {len(tested.label_names)} classes of {tested.source} have a training name"
     _check_parts(train, tested)
     if not validation:
@@ -108,6 +103,22 @@ def _check_parts(train: Items, test: Items) -> None:
             f"of the {len(test.label_names)} classes held out of {test.source} none has two items, so there is "
             "nothing to retrieve."
         )
+
+
+def _refuse_copies(train: Items, test: Items) -> None:
+    """Raises LikewiseError on the first test item that has the content of a training item. One pass over both."""
+    known = {_digest(value): row for row, value in enumerate(train.values)}
+    for name, value in zip(test.ids, test.values, strict=True):
+        row = known.get(_digest(value))
+        if row is not None:
+            raise LikewiseError(
+                f"item {name!r} of {test.source} has the content of item {train.ids[row]!r} of {train.source}, so it "
+                "would be trained on; test with items that no training sees."
+            )
+
+
+def _digest(value: Any) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=16).digest()
 
 
 def _divided(order: Any, share: float, items: Items, why: str) -> tuple[Any, Any]:
@@ -195,51 +206,13 @@ def items_per_step(settings: FitSettings, items: Items) -> float:
     return len(items) / choose_sampler(settings, items).steps_per_epoch
 
 
-# Questions and answers
-
-
-class Answers:
-    """Lines of JSON, each a question with what was found, or why it failed. The file is replaced whole."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.lines = path, list[dict[str, Any]]()
-        for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
-            try:
-                self.lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                raise LikewiseError(f"{path} is damaged in line {number}; delete that line to go on.") from None
-
-    def find(self, question: Question) -> dict[str, Any] | None:
-        """The answer to this very question."""
-        return next((line for line in self.lines if line["question"] == question), None)
-
-    def add(self, question: Question, answer: Mapping[str, Any]) -> None:
-        """Writes one more, in the place of an older one."""
-        self.lines = [line for line in self.lines if line["question"] != question]
-        self.lines.append({"question": question, **answer})
-        with atomic_write(self.path) as file:
-            file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines).encode())
-
-
-def fingerprint(items: Items) -> str:
-    """128 bits over names, labels and values: equal for the same items only. One pass over the values."""
-    digest = hashlib.blake2b(digest_size=16)
-    add_text(digest, items.ids_hash)
-    for name in items.label_names:
-        add_text(digest, name)
-    digest.update(np.ascontiguousarray(items.labels).tobytes())
-    for start in range(0, len(items), 4096):
-        digest.update(np.ascontiguousarray(items.values[start : start + 4096]).tobytes())
-    return digest.hexdigest()
-
-
 # What trials choose
 
 
 def knobs_of(settings: FitSettings) -> dict[str, Knob]:
     """What is tuned of decided settings: the learning rate, and margin, γ and temperature where the objective has them.
 
-    Ranges are factors of the paper's value: 0.1 to 10 of the rate, ¼ to 2 of a margin, ¼ to 4 of γ and τ.
+    Ranges are factors of the method's own value: 0.1 to 10 of the rate, ¼ to 2 of a margin, ¼ to 4 of γ and τ.
     """
     objective, lr = settings.objective, settings.optim.lr
     knobs = {"optim.lr": Knob(default=lr, low=lr / 10, high=lr * 10, log=True)}
@@ -262,8 +235,10 @@ def knob_values(settings: FitSettings) -> dict[str, float]:
 
 
 def propose(knobs: Mapping[str, Knob], done: Sequence[tuple[Mapping[str, float], float | None]]) -> dict[str, float]:
-    """The values of the next trial: the papers' first, then TPE's. A pure function of what the trials before it gave,
-    so that a comparison that was stopped goes on as it would have."""
+    """The values of the next trial: the method's own first, then TPE's.
+
+    A pure function of what the trials before it gave, so that a comparison that was stopped goes on as it would have.
+    """
     if not done:
         return {name: float(knob.default) for name, knob in knobs.items()}
     optuna = optuna_module()

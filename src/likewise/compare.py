@@ -3,6 +3,7 @@
 What a comparison says (table, paired tests, plot) is in ``likewise.comparing``.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -10,20 +11,33 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
-from likewise.comparable import (
+from likewise.answers import (
+    PER_QUERY,
+    QUESTION,
+    UNKNOWN,
     Answers,
     Question,
+    State,
+    asked_in,
+    begin,
+    fingerprint,
+    per_query_in,
+    said_of_states,
+    state_now,
+)
+from likewise.comparable import (
     Split,
     equalised,
-    fingerprint,
     items_per_step,
     knob_values,
     knobs_of,
@@ -34,6 +48,8 @@ from likewise.comparable import (
 )
 from likewise.comparing import (
     MEASURES,
+    RAW,
+    TABLE,
     Comparison,
     Outcome,
     measured,
@@ -53,7 +69,7 @@ from likewise.training.loop import choose_sampler, train
 from likewise.training.run import assigned, build_views, chosen, make_folder, pick_device, write_config, write_data
 from likewise.training.session import build_session
 
-CELLS, QUESTION, PER_QUERY = "cells.jsonl", "question.json", "per_query.npy"
+CELLS = "cells.jsonl"
 TUNING_SEED = 10_000  # of every trial's training: none of the final seeds
 OURS = ("method", "seed", "epochs", "alike", "relations")  # what a comparison, or the method, says itself
 
@@ -82,13 +98,14 @@ def compare(
     is SGD; else the defaults), raw or unit rows, BatchNorm groups. A queue is at most as long as the training items.
 
     With ``trials``, every method's learning rate, and its objective's margin, γ and temperature where it has them, are
-    chosen by so many trainings, the paper's values first, then Optuna's TPE, each judged by MAP@R on validation
+    chosen by so many trainings, the method's own values first, then Optuna's TPE, each judged by MAP@R on validation
     classes, which are a part of the training classes. The chosen values are then trained on all training classes. Test
     classes are looked at by the final models alone.
 
     Every answer is a line of OUT/cells.jsonl with the question that it answers: called again, whatever has an answer
-    is not trained again, and a training that was stopped goes on from its checkpoint. A cell that fails is written
-    down with its reason, and the rest goes on.
+    is not trained again, and a training that was stopped goes on from its checkpoint. An answer stays when the code
+    changes; the notes then name those that an older state of likewise, torch or the device made. A cell that fails is
+    written down with its reason, and the rest goes on.
 
     Args:
         data: source of labelled items, one label each; at least 4 classes, 8 with trials, half as many with ``test``.
@@ -98,22 +115,26 @@ def compare(
         settings: overrides for all methods, by dotted name.
         epochs: passes over the training items, which ``steps`` follows from.
         steps: of every training, instead of ``epochs``.
-        test: source of labelled test items; None: ``test_share`` of the classes of ``data``, drawn by ``split_seed``.
+        test: source of labelled test items, none with the content of a training item; None: ``test_share`` of the
+            classes of ``data``, drawn by ``split_seed``.
         test_share: share of the classes.
         split_seed: of the draw of test and validation classes.
-        trials: trainings that choose hyper-parameters, for each method; 0: the papers' values.
+        trials: trainings that choose hyper-parameters, for each method; 0: the method's own: likewise's learning
+            rate, the paper's margin, γ and τ.
         validation_share: share of the training classes, with trials.
         baselines: whether to measure raw pixels (or vectors), and the untrained encoder of every seed.
         progress: lines on standard error.
 
     Raises:
-        LikewiseError: unknown methods, settings that some method can't have, too few classes, or no labels.
+        LikewiseError: unknown methods, settings that some method can't have, a device that is not there, too few
+            classes, no labels, training items in ``test``, or a damaged cells.jsonl.
         Interrupted: Ctrl-C; what is done is kept.
 
     Cost: methods × (seeds + trials) trainings, and for each an exact retrieval among the test items.
     """
     overrides = dict(settings or {})
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
+    device = pick_device(settings_from(overrides).device)  # raises where it is not there
     held_out = validation_share if trials else 0.0
     split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
     smallest = split.train if split.fit is None else split.fit
@@ -122,7 +143,7 @@ def compare(
     for plan in plans.values():
         prepared(plan, smallest, length)  # raises what would fail in every cell
     make_folder(Path(out))
-    work = _Work(Path(out), length, len(methods) * seeds, progress)
+    work = _Work(Path(out), length, len(methods) * seeds, progress, state_now(device))
     outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
     tuned, broken = _tuned(work, plans, trials, split)
     for seed in range(seeds):
@@ -132,8 +153,12 @@ def compare(
             else:
                 outcomes.append(work.cell(method, seed, tuned[method], split))
     said = _protocol(split, plans, length, seeds, trials)
-    comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said)
-    write_comparison(comparison, Path(out))
+    made = said_of_states(work.made, work.state, work.answers.path)
+    comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made)
+    try:
+        write_comparison(comparison, Path(out))
+    except OSError as error:  # a full disk, say; what was found is still shown
+        comparison = replace(comparison, failed=comparison.failed | {TABLE: _reason(error)})
     return comparison
 
 
@@ -204,11 +229,12 @@ def _check_plan(
 
 
 class _Work:
-    """A comparison's folder, its answers, and the budget."""
+    """A comparison's folder, its answers, the budget, and what state of things made each answer."""
 
-    def __init__(self, folder: Path, steps: int, cells: int, progress: bool) -> None:
+    def __init__(self, folder: Path, steps: int, cells: int, progress: bool, state: State) -> None:
         self.folder, self.steps, self.bars = folder, steps, progress and sys.stderr.isatty()
         self.cells, self.begun = cells, 0
+        self.state, self.made = state, dict[str, list[State]]()
         self.answers = Answers(folder / CELLS)
         self.console = Console(stderr=True, quiet=not progress)
         self._known = dict[int, str]()
@@ -217,7 +243,7 @@ class _Work:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def question(self, what: str, settings: FitSettings, train_on: Items, test_on: Items) -> Question:
-        """All that the answer depends on, as JSON."""
+        """All that the answer depends on, but for the state of things, as JSON."""
         flat = {name: value for name, value in flatten(settings).items() if name not in ("cache", "checkpoint_seconds")}
         digest = hashlib.blake2b(json.dumps(flat).encode(), digest_size=16).hexdigest()
         parts = {"train": self._print(train_on), "test": self._print(test_on)}
@@ -232,75 +258,97 @@ class _Work:
         """Raw pixels or vectors, and the encoder of every seed before its first step."""
         encoder = replace(settings.encoder, unit=True, centre=True, bn_groups=1)
         plain = FitSettings(size=settings.size, views=settings.views, encoder=encoder)
-        for name, seed in (("raw", 0), *(("untrained", seed) for seed in range(seeds))):
-            one = replace(plain, seed=seed)
-            asked = self.question(name, one, split.train, split.test)
-            known = self.answers.find(asked)
-            if known is None:
-                model = Model.untrained(one, split.train)
-                rows = raw_rows(model, split.train, split.test)[1] if name == "raw" else model.features(split.test)
-                self.answers.add(asked, known := {"found": measured(rows, split.test)[0]})
-            yield Outcome(method=name, seed=seed, found=known["found"], baseline=True)
+        for name, seed in ((RAW, 0), *(("untrained", seed) for seed in range(seeds))):
+            yield self._outcome(name, replace(plain, seed=seed), split, trains=False)
 
     def cell(self, method: str, seed: int, settings: FitSettings, split: Split) -> Outcome:
         """One training, measured on the test classes; answered before, or now, or failed with its reason."""
-        folder = self.folder / f"{method}-seed-{seed}"
         self.begun += 1
-        name = f"{self.begun} of {self.cells}, {folder.name}"
-        asked: Question = {"what": method, "seed": seed, "steps": self.steps}
+        return self._outcome(method, replace(settings, seed=seed), split, trains=True)
+
+    def _outcome(self, what: str, settings: FitSettings, split: Split, *, trains: bool) -> Outcome:
+        folder = self.folder / f"{what}-seed-{settings.seed}"
+        name = f"{self.begun} of {self.cells}, {folder.name}" if trains else folder.name
+        asked: Question = {"what": what, "seed": settings.seed, "steps": self.steps}
+        outcome = Outcome(method=what, seed=settings.seed, baseline=not trains)
         try:
-            settings = prepared(replace(settings, seed=seed), split.train, self.steps)
-            asked = self.question(method, settings, split.train, split.test)
-            known = self.answers.find(asked)
-            if known is None or "found" not in known or not _holds(folder, asked):
-                start = time.perf_counter()
-                model = trained(settings, split.train, self.steps, folder, asked, self.bars)
-                found, per_query = measured(model.features(split.test), split.test)
-                with atomic_write(folder / PER_QUERY) as file:
-                    np.save(file, per_query)
-                found["items_per_step"] = items_per_step(settings, split.train)
-                self.answers.add(asked, known := {"found": found | {"seconds": time.perf_counter() - start}})
-                (folder / CHECKPOINT).unlink(missing_ok=True)
-                self.say(f"{name}: " + ", ".join(f"{MEASURES[m]} {100 * found[m]:.1f}" for m in MEASURES))
+            if trains:
+                settings = prepared(settings, split.train, self.steps)
+            asked = self.question(what, settings, split.train, split.test)
+            known, per_query = self.answers.find(asked), per_query_in(folder, asked, len(split.test))
+            if known is None or "found" not in known or per_query is None:
+                known, per_query = self._answer(what, settings, split, folder, asked, trains)
+                if trains:
+                    self.say(f"{name}: " + ", ".join(f"{MEASURES[m]} {100 * known['found'][m]:.1f}" for m in MEASURES))
         except Interrupted:
             raise
         except Exception as error:  # whatever it was: the other cells go on
-            reason = _reason(error)
-            self.answers.add(asked, {"failed": reason})
-            if (folder / QUESTION).exists():  # ours: tried anew from the start next time
+            return replace(outcome, failed=self._failed(name, folder, asked, error))
+        self.made[folder.name] = known.get("made", UNKNOWN)
+        knobs = knob_values(settings) if trains else {}
+        return replace(outcome, found=known["found"], per_query=per_query, knobs=knobs)
+
+    def _answer(
+        self, what: str, settings: FitSettings, split: Split, folder: Path, asked: Question, trains: bool
+    ) -> tuple[dict[str, Any], NDArray[np.float64]]:
+        """Trains, where there is something to train, measures, and keeps what was found."""
+        start = time.perf_counter()
+        if trains:
+            model = trained(settings, split.train, self.steps, folder, asked, self.state, self.bars)
+        else:
+            begin(folder, asked, self.state)
+            model = Model.untrained(settings, split.train)
+        rows = raw_rows(model, split.train, split.test)[1] if what == RAW else model.features(split.test)
+        found, per_query = measured(rows, split.test)
+        with atomic_write(folder / PER_QUERY) as file:
+            np.save(file, per_query)
+        if trains:
+            found["items_per_step"] = items_per_step(settings, split.train)
+            found["seconds"] = time.perf_counter() - start
+        known = {"found": found, "made": asked_in(folder)[1]}
+        self.answers.add(asked, known)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        return known, per_query
+
+    def _failed(
+        self, name: str, folder: Path, asked: Question, error: Exception, more: Mapping[str, Any] | None = None
+    ) -> str:
+        """Writes down why, as far as the disk lets it; the reason."""
+        reason = _reason(error)
+        with suppress(OSError):
+            self.answers.add(asked, {"failed": reason, **(more or {})})
+        with suppress(OSError):  # tried anew from the start next time; with room on the disk it goes on
+            if (folder / QUESTION).exists() and not _full_disk(error):
                 (folder / CHECKPOINT).unlink(missing_ok=True)
-            self.say(f"{name} failed: {reason}")
-            return Outcome(method=method, seed=seed, failed=reason)
-        per_query = np.load(folder / PER_QUERY)
-        values = knob_values(settings)
-        return Outcome(method=method, seed=seed, found=known["found"], per_query=per_query, knobs=values)
+        self.say(f"{name} failed: {reason}")
+        return reason
 
     def trial(self, method: str, number: int, settings: FitSettings, fit: Items, validation: Items) -> float | None:
         """MAP@R on the validation classes of one training; None where it failed, such as with NaN."""
-        settings = prepared(replace(settings, seed=TUNING_SEED), fit, self.steps)
-        asked = self.question(f"{method} trial {number}", settings, fit, validation)
-        known = self.answers.find(asked)
-        if known is None or "found" not in known:  # what failed may have been a full disk
-            folder = self.folder / f"{method}-trial-{number}"
-            try:
-                model = trained(settings, fit, self.steps, folder, asked, self.bars)
-                known = {"found": measured(model.features(validation), validation)[0]}
-            except LikewiseError as error:
-                known = {"failed": _reason(error)}
-            self.answers.add(asked, known | {"knobs": knob_values(settings)})
-            if (folder / QUESTION).exists():
-                shutil.rmtree(folder)
-            said = known.get("failed") or f"MAP@R {100 * known['found']['map@r']:.1f} on validation classes"
-            self.say(f"{method}, trial {number + 1}: {said}")
-        return known["found"]["map@r"] if "found" in known else None
-
-
-def _holds(folder: Path, question: Question) -> bool:
-    """Whether the folder is of this question, and has its figures of every query."""
-    try:
-        return bool(json.loads((folder / QUESTION).read_bytes()) == question) and (folder / PER_QUERY).exists()
-    except (OSError, ValueError):
-        return False
+        folder, name = self.folder / f"{method}-trial-{number}", f"{method}, trial {number + 1}"
+        asked: Question = {"what": f"{method} trial {number}", "seed": TUNING_SEED, "steps": self.steps}
+        try:
+            settings = prepared(replace(settings, seed=TUNING_SEED), fit, self.steps)
+            asked = self.question(f"{method} trial {number}", settings, fit, validation)
+            known = self.answers.find(asked)
+            if known is None or "found" not in known:  # what failed may have been a full disk
+                model = trained(settings, fit, self.steps, folder, asked, self.state, self.bars)
+                found = measured(model.features(validation), validation)[0]
+                known = {"found": found, "knobs": knob_values(settings), "made": asked_in(folder)[1]}
+                self.answers.add(asked, known)
+                self.say(f"{name}: MAP@R {100 * found['map@r']:.1f} on validation classes")
+        except Interrupted:
+            raise
+        except Exception as error:  # whatever it was: the other trials go on
+            self._failed(name, folder, asked, error, {"knobs": knob_values(settings)})
+            known = None
+        if (folder / QUESTION).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        if known is None:
+            return None
+        states = self.made.setdefault(f"{method}'s trials", [])
+        states += [state for state in known.get("made", UNKNOWN) if state not in states]
+        return float(known["found"]["map@r"])
 
 
 def _reason(error: Exception) -> str:
@@ -308,16 +356,20 @@ def _reason(error: Exception) -> str:
     return lines[0] if isinstance(error, LikewiseError) else f"{type(error).__name__}: {lines[0]}"
 
 
-def trained(settings: FitSettings, items: Items, steps: int, folder: Path, question: Question, bars: bool) -> Model:
+def _full_disk(error: BaseException | None) -> bool:
+    """Whether that is what it, or what it came from, says."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def trained(
+    settings: FitSettings, items: Items, steps: int, folder: Path, question: Question, state: State, bars: bool
+) -> Model:
     """``fit`` for exactly ``steps`` steps; goes on where the same question's training was stopped."""
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / QUESTION).exists():
-            raise LikewiseError(f"{folder} was not made by compare, so it is left alone; name another --out.")
-        if json.loads((folder / QUESTION).read_bytes()) != question:
-            shutil.rmtree(folder)
-    make_folder(folder)
-    with atomic_write(folder / QUESTION) as file:
-        file.write(json.dumps(question).encode())
+    begin(folder, question, state)
     device = pick_device(settings.device)
     model = Model.untrained(settings, items)
     session = build_session(settings, model.embedder, items, steps, device)
@@ -382,4 +434,4 @@ def _protocol(split: Split, plans: Mapping[str, FitSettings], steps: int, seeds:
             f"{len(split.validation.label_names)} of the training classes, after training on the other "
             f"{len(split.fit.label_names)}; then trained on all of them. Seeds: {named}."
         )
-    return text + f"Learning rate, margin, γ and τ: the method's defaults. Seeds: {named}."
+    return text + f"Every method's own: likewise's learning rate, the paper's margin, γ and τ. Seeds: {named}."

@@ -25,8 +25,11 @@ EXACT_GROUPS, DRAWS, CHUNK = 16, 20_000, 1000
 NOTE = (
     "In %, mean ± standard deviation over seeds. Δ: to the best method, in MAP@R. p (classes): two-sided sign-flip "
     "permutation test of the items' differences, averaged over seeds, a test class at a time; Holm's correction over "
-    "all rows. p (seeds): two-sided paired t-test over seeds, not corrected."
+    "all rows, baselines too. p (seeds): two-sided paired t-test over seeds, not corrected. Raw values have no seed; "
+    "they are compared with every seed of the best method."
 )
+TABLE = "compare.md"
+RAW = "raw"  # the baseline that has one answer for all seeds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,12 +63,13 @@ class Row:
         method: its name.
         baseline: whether nothing was trained.
         seeds: those that have an answer.
+        missing: those that failed.
         values: of every measure, one a seed.
         mean: of every measure.
         std: of every measure, n − 1 in the denominator; None of one seed.
         knobs: learning rate, margin, γ, τ as trained.
         items_per_step: on average.
-        difference: in MAP@R to the best method over the seeds that both have; None of the best and of baselines.
+        difference: in MAP@R to the best method over the seeds that both have, raw values' over all; None of the best.
         p_classes: of that difference, by ``sign_flip`` with test classes as units, after Holm's correction.
         p_seeds: of that difference, by ``paired_t`` over seeds; None with fewer than two.
     """
@@ -78,6 +82,7 @@ class Row:
     std: dict[str, float | None]
     knobs: dict[str, float]
     items_per_step: float | None
+    missing: tuple[int, ...] = ()
     difference: float | None = None
     p_classes: float | None = None
     p_seeds: float | None = None
@@ -85,11 +90,19 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Rows, the best method first, baselines last; the cells that failed, with their reasons; and how it was done."""
+    """Rows: the best method first, those without all seeds after those with, baselines last; and how it was done.
+
+    Args:
+        rows: of all that has an answer.
+        failed: the reason of each cell that has none.
+        protocol: in a few sentences.
+        made: a sentence on the cells that another state of likewise, torch or the device made; empty without such.
+    """
 
     rows: tuple[Row, ...]
     failed: dict[str, str]
     protocol: str
+    made: str = ""
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and cells of text."""
@@ -103,6 +116,11 @@ class Comparison:
         if len(set(steps.values())) > 1:
             each = ", ".join(f"{name} {count:.1f}" for name, count in steps.items())
             notes.append(f"Items a step, as batches without classes share out an epoch's items evenly: {each}.")
+        incomplete = [f"{row.method} ({_seeds(row)} seeds)" for row in self.rows if row.missing and not row.baseline]
+        if incomplete:
+            notes.append(f"Ranked after the methods that have all seeds, as some are missing: {', '.join(incomplete)}.")
+        if self.made:
+            notes.append(self.made)
         return notes + [f"FAILED {name}: {reason}" for name, reason in self.failed.items()]
 
 
@@ -125,7 +143,7 @@ def sign_flip(differences: NDArray[np.float64], units: NDArray[np.int64] | None 
     With test classes as units, items of one class, whose results hang together, change sign together: a test over
     items by themselves would find far too small a p. It says whether the order of two methods, averaged over the seeds
     trained, would hold for other classes of the same sort; how much other seeds would move it is for ``paired_t`` to
-    say. With C classes p can't be below 2 / 2^C, so that five classes or fewer show nothing at 0.05.
+    say. With C classes p can't be below 2 / 2^C, before ``holm`` multiplies it by the number of rows.
 
     Args:
         differences: (N,), paired; NaN is left out.
@@ -196,33 +214,35 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def summarise(outcomes: Sequence[Outcome], *, test_labels: NDArray[np.int64], protocol: str) -> Comparison:
+def summarise(
+    outcomes: Sequence[Outcome], *, test_labels: NDArray[np.int64], protocol: str, made: str = ""
+) -> Comparison:
     """Rows of all methods, each compared with the best one by the items and seeds that both have."""
     failed = {f"{one.method}-seed-{one.seed}": one.failed for one in outcomes if one.failed}
     names = dict.fromkeys(one.method for one in outcomes if not one.failed)
     by_method = {name: [one for one in outcomes if one.method == name and not one.failed] for name in names}
-    rows = [_row(cells) for cells in by_method.values()]
+    rows = [
+        _row(cells, [one.seed for one in outcomes if one.method == name and one.failed])
+        for name, cells in by_method.items()
+    ]
     first = next(iter(MEASURES))
-    rows.sort(key=lambda row: (row.baseline, -row.mean[first]))
-    if not rows or rows[0].baseline:
-        return Comparison(rows=tuple(rows), failed=failed, protocol=protocol)
-    others = [row for row in rows[1:] if not row.baseline]
-    pairs = [_against(by_method[row.method], by_method[rows[0].method], test_labels) for row in others]
-    known = [place for place, pair in enumerate(pairs) if pair is not None]
-    corrected = dict(zip(known, holm([pair[1] for pair in pairs if pair is not None]), strict=True))
-    for place, (row, pair) in enumerate(zip(others, pairs, strict=True)):
-        if pair is not None:
-            shown = replace(row, difference=pair[0], p_classes=corrected[place], p_seeds=pair[2])
-            rows[rows.index(row)] = shown
-    return Comparison(rows=tuple(rows), failed=failed, protocol=protocol)
+    rows.sort(key=lambda row: (row.baseline, bool(row.missing), -row.mean[first]))
+    if rows and not rows[0].baseline:
+        pairs = [_against(by_method[row.method], by_method[rows[0].method], test_labels) for row in rows[1:]]
+        corrected = iter(holm([pair[1] for pair in pairs if pair is not None]))
+        for place, pair in enumerate(pairs, 1):
+            if pair is not None:
+                rows[place] = replace(rows[place], difference=pair[0], p_classes=next(corrected), p_seeds=pair[2])
+    return Comparison(rows=tuple(rows), failed=failed, protocol=protocol, made=made)
 
 
-def _row(cells: Sequence[Outcome]) -> Row:
+def _row(cells: Sequence[Outcome], missing: Sequence[int]) -> Row:
     values = {name: tuple(cell.found[name] for cell in cells) for name in MEASURES}
     return Row(
         method=cells[0].method,
         baseline=cells[0].baseline,
         seeds=tuple(cell.seed for cell in cells),
+        missing=tuple(missing),
         values=values,
         mean={name: statistics.fmean(each) for name, each in values.items()},
         std={name: statistics.stdev(each) if len(each) > 1 else None for name, each in values.items()},
@@ -234,8 +254,11 @@ def _row(cells: Sequence[Outcome]) -> Row:
 def _against(
     cells: Sequence[Outcome], best: Sequence[Outcome], labels: NDArray[np.int64]
 ) -> tuple[float, float, float | None] | None:
-    """Difference in the first measure, p over classes, p over seeds; nothing where no seed is common."""
-    pairs = [(one, two) for one in cells for two in best if one.seed == two.seed]
+    """Difference in the first measure, p over classes, p over seeds; nothing where no seed is common.
+
+    Raw values' one answer is paired with every seed of the best.
+    """
+    pairs = [(one, two) for one in cells for two in best if one.seed == two.seed or one.method == RAW]
     if not pairs:
         return None
     first = next(iter(MEASURES))
@@ -249,10 +272,15 @@ def _against(
 
 
 def _cells(row: Row) -> list[str]:
-    name = {"raw": "raw values", "untrained": "untrained encoder"}.get(row.method, row.method)
+    name = {RAW: "raw values", "untrained": "untrained encoder"}.get(row.method, row.method)
     measures = [_percent(row.mean[name], row.std[name]) for name in MEASURES]
     difference = "" if row.difference is None else f"{100 * row.difference:+.1f}".replace("-", "−")
-    return [name, *measures, difference, _p(row.p_classes), _p(row.p_seeds), str(len(row.seeds))]
+    return [name, *measures, difference, _p(row.p_classes), _p(row.p_seeds), _seeds(row)]
+
+
+def _seeds(row: Row) -> str:
+    asked = len(row.seeds) + len(row.missing)
+    return f"{len(row.seeds)} of {asked}" if row.missing else str(asked)
 
 
 def _percent(mean: float, std: float | None) -> str:
@@ -272,7 +300,8 @@ def print_comparison(comparison: Comparison, folder: Path) -> None:
     for cells in (header, *rows):
         print("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip())
     print("", *comparison.notes(), sep="\n")
-    print(f"Written: {folder / 'compare.md'}, compare.json; every cell: {folder / 'cells.jsonl'}")
+    if TABLE not in comparison.failed:
+        print(f"Written: {folder / TABLE}, compare.json; every cell: {folder / 'cells.jsonl'}")
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
@@ -286,8 +315,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         if row.knobs:
             lines.append(f"- {row.method}: " + ", ".join(f"{name}={value:.4g}" for name, value in row.knobs.items()))
     about: dict[str, Any] = {"protocol": comparison.protocol, "note": NOTE, "failed": comparison.failed}
+    about["made"] = comparison.made
     about["rows"] = [asdict(row) for row in comparison.rows]
-    for name, text in (("compare.md", "\n".join(lines) + "\n"), ("compare.json", json.dumps(about, indent=1))):
+    for name, text in ((TABLE, "\n".join(lines) + "\n"), ("compare.json", json.dumps(about, indent=1))):
         with atomic_write(folder / name) as file:
             file.write(text.encode())
     for suffix, page in _pages(comparison).items():

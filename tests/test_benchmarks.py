@@ -1,0 +1,79 @@
+"""Benchmarks: what their tables say of how many a mean is, and which results they keep."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from likewise.data import Items
+
+PLACE = Path(__file__).parents[1] / "benchmarks"
+STEPS = 3
+
+
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """The modules omniglot and pml_training, which are of no package."""
+    monkeypatch.syspath_prepend(str(PLACE))
+    import omniglot
+    import pml_training
+
+    return omniglot, pml_training
+
+
+def test_omniglots_table_gives_unseen_rotations_alone_and_says_of_how_many(benchmarks: tuple[Any, Any]) -> None:
+    omniglot, _ = benchmarks
+    each = {"circle": {0: 50.0, 1: 40.0, 2: 30.0, 3: 20.0, 4: 60.0}, "ms": {0: 90.0, 2: 80.0}, "npid": {0: 99.0}}
+    values = {name: {"recall@1": found, "map@r": found} for name, found in each.items()}
+    head, _, *rows = omniglot.table(values, [0, 1, 2, 3, 4])
+    assert head == (
+        "| | Recall@1, all rotations | MAP@R, all rotations "
+        "| Recall@1, rotations 2 and 3 alone | MAP@R, rotations 2 and 3 alone |"
+    )
+    assert rows == [
+        "| circle | 40.0 ± 15.8 | 40.0 ± 15.8 | 25.0 ± 7.1 | 25.0 ± 7.1 |",
+        "| ms | 85.0 ± 7.1 (2 of 5 rotations) | 85.0 ± 7.1 (2 of 5 rotations) "
+        "| 80.0 (1 of 2 rotations) | 80.0 (1 of 2 rotations) |",
+        "| npid | 99.0 (1 of 5 rotations) | 99.0 (1 of 5 rotations) | – | – |",
+    ]
+
+
+def test_a_result_of_other_settings_or_code_is_made_anew(
+    benchmarks: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, pml = benchmarks
+    pytest.importorskip("pytorch_metric_learning")
+    labels = np.arange(40) % 10
+    one = {"kind": "images", "labels": labels, "label_names": tuple("abcdefghij")}
+    items = Items(ids=tuple(map(str, range(40))), values=np.zeros((40, 8, 8, 3), np.uint8), **one)
+    seen, path = list[str](), tmp_path / "results.jsonl"
+
+    def trained(name: str, side: str, *given: Any) -> dict[str, float]:
+        seen.append(side)
+        return {"recall@1": 0.5, "map@r": 0.5}
+
+    monkeypatch.setattr(pml, "trained", trained)
+
+    def run(steps: int = STEPS) -> list[str]:
+        seen.clear()
+        lines = pml.run_missing([(0, 0, "circle", side) for side in pml.SIDES], [(items, items)], steps, path)
+        assert [line["side"] for line in lines] == ["ours", "peer"]
+        assert all(line["steps"] == steps for line in lines)
+        return list(seen)
+
+    path.write_text(json.dumps({"rotation": 0, "seed": 0, "loss": "circle", "side": "ours", "steps": STEPS}) + "\n")
+    assert run() == ["ours", "peer"]  # the line says nothing of what made it
+    assert run() == []
+    assert run(steps=4) == ["ours", "peer"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pml, "code_digest", lambda: "another")
+        assert run() == ["ours", "peer"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pml, "SETTINGS", pml.SETTINGS | {"encoder.dim": 16})
+        assert run() == ["ours", "peer"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pml, "version", lambda name: "0.0")
+        assert run() == ["peer"]
+    assert run() == []
