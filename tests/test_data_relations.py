@@ -35,6 +35,8 @@ def pairs_of(path: Path, **options: Any) -> list[tuple[int, int, bool]]:
 
 # --- what is read ---
 
+DECIMAL = pa.array([1, 0]).cast(pa.decimal128(21, 2))
+
 
 def test_pairs_from_csv_in_any_form_of_it(tmp_path: Path) -> None:
     expected = [(0, 1, True), (0, 2, False), (4, 6, True)]
@@ -56,7 +58,7 @@ def test_an_id_that_begins_with_a_space_needs_quotes(tmp_path: Path) -> None:
         pairs_of(put(tmp_path / "q.csv", "a,b,alike\n c,ü,1\n"))
 
 
-@pytest.mark.parametrize("alike", [[True, False], [1, 0], [1.0, 0.0], ["yes", "No"], ["TRUE", "false"]])
+@pytest.mark.parametrize("alike", [[True, False], [1, 0], [1.0, 0.0], ["yes", "No"], ["TRUE", "false"], DECIMAL])
 def test_pairs_from_parquet(tmp_path: Path, alike: list[Any]) -> None:
     table = pa.table({"alike": alike, "more": [1, 2], "b": ["cats/2.jpg", "ü"], "a": ["cats/1.jpg", " c"]})
     pq.write_table(table, tmp_path / "p.parquet")
@@ -166,7 +168,7 @@ def test_bad_rows_are_counted_and_the_first_five_described(tmp_path: Path) -> No
     shown = "; ".join(f"{where}: {reason}" for where, reason in REASONS[:5])
     assert str(caught.value) == (
         f"{path}: 9 of the 11 rows cannot be used ({shown}; …); "
-        "correct them, or in Python leave them out with skip_bad=True."
+        "correct them, or take them out of the file; likewise.read_pairs(..., skip_bad=True) lists them all."
     )
 
 
@@ -230,10 +232,50 @@ def test_contradictions_are_errors_even_when_bad_rows_are_left_out(tmp_path: Pat
 
 def test_bad_rows_and_contradictions_are_described_together(tmp_path: Path) -> None:
     path = put(tmp_path / "p.csv", "a,b,alike\nü,cats/1.jpg,1\nü,?,1\ncats/1.jpg,ü,0\n")
-    with pytest.raises(LikewiseError, match=r"2 of the 3 rows cannot.* skip_bad=True \(all but contradictions\)\."):
+    with pytest.raises(LikewiseError, match=r"2 of the 3 rows cannot.*; correct them, or take them out of the file\."):
         read_pairs(path, IDS)
     with pytest.raises(LikewiseError, match=r"1 of the 3 rows contradict others \(line 4"):
         read_pairs(path, IDS, skip_bad=True)
+
+
+SKIPPED = [
+    Skipped(id="cats/bad.jpg", reason="empty file (zero bytes)"),
+    Skipped(id="row 3", reason="no image bytes (null)"),
+    Skipped(id="ü", reason="duplicate id; first at row 6"),  # an item all the same
+]
+
+
+def test_rows_about_items_that_could_not_be_used_are_left_out_and_say_why(tmp_path: Path) -> None:
+    """They are no mistakes of the file."""
+    text = "a,b,alike\ncats/1.jpg,cats/bad.jpg,1\ncats/1.jpg,ü,0\n row 3 ,cats/bad.jpg,0\ncats/bad.jpg,cats/bad.jpg,0\n"
+    path = put(tmp_path / "p.csv", text)
+    for skip_bad in (False, True):
+        pairs = read_pairs(path, IDS, skip_bad=skip_bad, skipped=SKIPPED)
+        assert pairs.rows.tolist() == [[0, 6]]
+        assert pairs.skipped == (
+            Skipped(id="line 2", reason="'cats/bad.jpg' could not be used: empty file (zero bytes)"),
+            Skipped(id="line 4", reason="'row 3' could not be used: no image bytes (null)"),
+            Skipped(id="line 5", reason="'cats/bad.jpg' could not be used: empty file (zero bytes)"),
+        )
+    text = "anchor,positive,negative\nü,cats/1.jpg,cats/bad.jpg\nü,cats/1.jpg,cats/2.jpg\n"
+    triplets = read_triplets(put(tmp_path / "t.csv", text), IDS, skipped=SKIPPED)
+    assert triplets.rows.tolist() == [[6, 0, 1]]
+    assert [row.id for row in triplets.skipped] == ["line 2"]
+
+
+def test_rows_about_items_that_could_not_be_used_may_be_bad_for_another_reason(tmp_path: Path) -> None:
+    text = "a,b,alike\ncats/bad.jpg,cats/3.jpg,1\ncats/bad.jpg,ü,maybe\ncats/bad.jpg,ü,1\nü,cats/1.jpg,1\n"
+    path = put(tmp_path / "p.csv", text)
+    with pytest.raises(LikewiseError) as caught:
+        read_pairs(path, IDS, skipped=SKIPPED)
+    reasons = "line 2: b: no item has the id 'cats/3.jpg' (did you mean 'cats/2.jpg'?); line 3: alike is 'maybe'"
+    assert f"2 of the 4 rows cannot be used ({reasons}" in str(caught.value)
+    found = read_pairs(path, IDS, skip_bad=True, skipped=SKIPPED)
+    assert [row.id for row in found.skipped] == ["line 2", "line 3", "line 4"]
+    with pytest.raises(
+        LikewiseError, match=r"1 of the 1 rows .*could not be used: empty file .*; correct them, or give"
+    ):
+        read_pairs(put(tmp_path / "q.csv", "a,b,alike\ncats/bad.jpg,ü,1\n"), IDS, skipped=SKIPPED)
 
 
 def test_nothing_left(tmp_path: Path) -> None:

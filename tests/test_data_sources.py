@@ -87,6 +87,15 @@ def test_one_parent_folder_is_no_label(tmp_path: Path, items_of: Opener) -> None
     assert items_of(put(tmp_path, {"a/1.png": png(1), "a/2.png": png(2)})).labels is None
 
 
+def test_an_image_beside_the_class_folders_has_no_label(tmp_path: Path, items_of: Opener) -> None:
+    """The folder above it is the data set, not a class."""
+    items = items_of(put(tmp_path / "all", {"b/2.png": png(2), "a/1.png": png(1), "cover.png": png(3)}))
+    assert items.ids == ("a/1.png", "b/2.png", "cover.png")
+    assert items.label_names == ("a", "b")
+    assert items.labels.tolist() == [0, 1, -1]  # type: ignore[union-attr]
+    assert items_of(put(tmp_path / "one", {"a/1.png": png(1), "cover.png": png(3)})).labels is None
+
+
 def test_numbered_folders_sort_by_number(tmp_path: Path, items_of: Opener) -> None:
     items = items_of(put(tmp_path, {f"{n}/i.png": png(n) for n in (10, 9, 2, 1)}))
     assert items.label_names == ("1", "2", "9", "10")
@@ -251,6 +260,25 @@ def test_parquet_mistakes(tmp_path: Path, items_of: Opener) -> None:
         items_of(tmp_path / "cut.parquet")
 
 
+def test_a_parquet_column_that_holds_no_labels_is_refused(tmp_path: Path, items_of: Opener) -> None:
+    path = tmp_path / "t.parquet"
+    columns = {"raw": [b"a", b"b"], "boxes": [[[1], [2]], [[3]]], "day": pa.array([1, 2], pa.date32())}
+    kinds = {"kind": pa.array(["x", None]).dictionary_encode(), "nothing": pa.nulls(2)}
+    pq.write_table(table(2, **columns, **kinds), path)
+    for column, kind in (("image", "struct<bytes: binary, path: string>"), ("raw", "binary"), ("boxes", "list<")):
+        with pytest.raises(
+            LikewiseError, match=rf"column '{column}' holds {kind}.*, not labels; name one of text or n"
+        ):
+            items_of(path, labels=column)
+    assert items_of(path, labels="day").label_names == ("1970-01-02", "1970-01-03")
+    assert items_of(path, labels="kind").label_names == ("x",)
+    assert items_of(path, labels="nothing").labels.tolist() == [-1, -1]  # type: ignore[union-attr]
+    pq.write_table(table(2, label=[b"a", b"b"]), path)
+    with pytest.raises(LikewiseError, match=r"column 'label' holds binary, not labels; .* or give labels=none"):
+        items_of(path)
+    assert items_of(path, labels="none").labels is None
+
+
 def test_mostly_duplicate_ids_ask_for_a_key(tmp_path: Path, items_of: Opener) -> None:
     path = tmp_path / "t.parquet"
     images = [{"bytes": png(n), "path": "image.png"} for n in range(5)]
@@ -374,6 +402,36 @@ def test_arrays_with_several_labels_an_item(values: np.ndarray, given: Any, item
     assert items.labels is not None
     assert items.labels.tolist() == [[0, 2], [-1, -1], [0, -1], [1, -1]]
     assert items_of((values, given), labels="none").labels is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.array([-1, -1, 0, 0, 1, 1]),
+        np.array([[-1], [-7], [0], [0], [1], [1]], np.int8),
+        torch.tensor([-1, -1, 0, 0, 1, 1]),
+        list(torch.tensor([-1, -1, 0, 0, 1, 1])),
+        list(np.array([-1, -1, 0, 0, 1, 1])),
+    ],
+)
+@pytest.mark.parametrize("values", [np.zeros((6, 3), np.float32), np.zeros((6, 8, 8, 3), np.uint8)])
+def test_a_negative_integer_of_an_array_is_no_label(values: np.ndarray, given: Any, items_of: Opener) -> None:
+    """As in (N, L), in the samplers and in the objectives; a negative number of Python's is one like any other."""
+    items = items_of((values, given))
+    assert items.label_names == ("0", "1")
+    assert items.labels is not None
+    assert items.labels.tolist() == [-1, -1, 0, 0, 1, 1]
+    assert items_of((values, [-1, -1, 0, 0, 1, 1])).label_names == ("-1", "0", "1")
+    assert items_of((values, np.array([-1.0, 0, 0, 0, 0, 0]))).label_names == ("0.0", "-1.0")
+
+
+def test_a_negative_integer_of_a_dataset_is_no_label(items_of: Opener) -> None:
+    items = items_of(TensorDataset(torch.zeros(4, 3), torch.tensor([-1, 5, 7, -1])))
+    assert items.label_names == ("5", "7")
+    assert items.labels.tolist() == [-1, 0, 1, -1]  # type: ignore[union-attr]
+    several = items_of(TensorDataset(torch.zeros(3, 3), torch.tensor([[5, -1], [-1, -1], [5, 7]])))
+    assert several.label_names == ("5", "7")
+    assert several.labels.tolist() == [[0, -1], [-1, -1], [0, 1]]  # type: ignore[union-attr]
 
 
 def test_a_column_per_class_and_a_column_of_labels(items_of: Opener) -> None:
@@ -573,6 +631,24 @@ def test_label_sets_refuse_what_is_no_label() -> None:
         encode_label_sets([[1], {"x": 1}])
     with pytest.raises(LikewiseError, match="a label of type list is not one label"):
         encode_label_sets([[1, [2]]])
+
+
+class Unsaid:
+    """As pandas' NA: whether it equals anything it leaves open."""
+
+    def __ne__(self, other: object) -> Any:
+        return self
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+def test_what_leaves_open_whether_it_is_itself_is_no_label() -> None:
+    unsaid = Unsaid()
+    assert encode_labels(["a", unsaid, "b"])[0].tolist() == [0, -1, 1]
+    assert encode_label_sets([["a", unsaid], unsaid])[0].tolist() == [[0], [-1]]
 
 
 def test_any_hashable_is_one_label() -> None:

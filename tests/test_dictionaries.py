@@ -170,6 +170,37 @@ def test_a_queue_of_labels_is_cross_batch_memory() -> None:
     torch.testing.assert_close(loss, SupCon()(queries, ids, rows, torch.tensor([0, 1, 0, 1])))
 
 
+def test_a_queue_of_several_labels_a_key_is_a_loop_over_what_any_label_says() -> None:
+    """SupCon in float64: an older key pulls where any label agrees, pushes where none does, and no label agrees."""
+    torch.manual_seed(0)
+    queue = Queue(5, 4, start="empty", older_pull=True, own_batch=True, ids_each=2).double()
+    old = functional.normalize(torch.randn(7, 4, dtype=torch.float64), dim=1)
+    old_ids = torch.tensor([[0, 9], [8, -1], [0, 1], [2, -1], [-1, -1], [1, 3], [3, -1]])
+    queue.update(old_ids[:4], old[:4])
+    queue.update(old_ids[4:], old[4:])  # the first two leave
+    queries, new = functional.normalize(torch.randn(2, 3, 4, dtype=torch.float64), dim=2)
+    ids = torch.tensor([[0, 3], [2, -1], [-1, -1]])
+    keys = queue.keys(ids, Fresh(new, ids))
+    objective = SupCon(temperature=0.5, reduction="sum")
+    loss = objective(queries, ids, keys.rows, keys.ids, pulls=keys.pulls, pushes=keys.pushes)
+    wanted = torch.zeros((), dtype=torch.float64)
+    everything, labels = torch.cat([new, old[2:]]), [*ids.tolist(), *old_ids[2:].tolist()]
+    for query, row in zip(queries, ids.tolist(), strict=True):
+        similarities = everything @ query / 0.5
+        same = [j for j, other in enumerate(labels) if {*row} & {*other} - {-1}]
+        if same:
+            wanted += similarities.logsumexp(0) - similarities[same].mean()
+    torch.testing.assert_close(loss, wanted)
+
+
+def test_a_queue_of_several_labels_a_key_is_state() -> None:
+    queue, other = Queue(3, 2, ids_each=2), Queue(3, 2, ids_each=2)
+    assert queue.ids.tolist() == [[-1, -1]] * 3
+    queue.update(torch.tensor([[4, -1], [1, 2]]), torch.randn(2, 2))
+    other.load_state_dict(queue.state_dict())
+    assert other.ids.tolist() == queue.ids.tolist() == [[4, -1], [1, 2], [-1, -1]]
+
+
 def test_a_queues_pointer_and_count_are_state() -> None:
     queue, other = Queue(5, 2, start="empty"), Queue(5, 2, start="empty")
     queue.update(*numbered(0, 3))

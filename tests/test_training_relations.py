@@ -1,5 +1,6 @@
 """Training where something is known of which items are alike: labels, pairs, triplets; every method, and bad input."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from torch import Tensor
 
 from likewise.config import settings_from
 from likewise.config_checks import check
+from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.methods.classes import CLASSES
 from likewise.methods.pairs import PAIRS
 from likewise.model import Model
+from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.monitors import Health, read_metrics, verdict
-from likewise.training.run import fit
+from likewise.training.run import fit, read_config
 
 SUPERVISED = [method.name for method in (*PAIRS, *CLASSES)]
 SMALL: dict[str, Any] = {
@@ -151,6 +154,8 @@ def test_files_of_pairs_and_triplets_teach(kind: str, tmp_path: Path) -> None:
         {"method": "arcface"},
         {"method": "sphereface"},
         {"method": "facenet", "dictionary": "queue", "queue.size": 50, "encoder.bn_groups": 2},
+        {"method": "facenet", "dictionary": "queue", "queue.size": 50, "several": True},
+        {"method": "circle", "dictionary": "queue", "queue.size": 50, "several": True},
         {"method": "facenet", "negatives": {"policies": ["easy", "random"], "at": [0.5], "by": "active"}},
         {"method": "circle", "sampler.kind": "balanced"},
         {"method": "npid", "alike": "pairs"},
@@ -161,11 +166,12 @@ def test_files_of_pairs_and_triplets_teach(kind: str, tmp_path: Path) -> None:
 def test_resumed_is_uninterrupted_to_the_last_bit(values: dict[str, Any], tmp_path: Path) -> None:
     x, labels = clusters()
     settings = {**SMALL, "epochs": 4, "checkpoint_seconds": -1.0, **values}
+    several = settings.pop("several", False)
     if "alike" in values:
         write = pairs_file if values["alike"] == "pairs" else triplets_file
         of_file = listed(values["alike"], write(tmp_path / "file.csv", labels))
         settings = {**of_file, "epochs": 4, "checkpoint_seconds": -1.0}
-    data: Any = x if "alike" in values else (x, labels)
+    data: Any = x if "alike" in values else (x, two_labels(labels) if several else labels)
     whole = fit(data, out=tmp_path / "whole", method=values["method"], settings=settings, progress=False)
 
     from likewise.training import loop
@@ -189,23 +195,37 @@ def test_resumed_is_uninterrupted_to_the_last_bit(values: dict[str, Any], tmp_pa
         assert torch.equal(value, resumed.embedder.state_dict()[name]), name
 
 
-def test_items_without_a_label_are_left_out(tmp_path: Path) -> None:
+def test_items_without_a_label_are_left_out_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x, labels = clusters()
     some = [None if i % 3 == 0 else int(label) for i, label in enumerate(labels)]
-    model = fit((x, some), out=tmp_path / "run", method="circle", settings={**SMALL, "epochs": 1}, progress=False)
+    model = fit((x, some), out=tmp_path / "run", method="circle", settings={**SMALL, "epochs": 1})
     assert model.epoch == 1
     data = (tmp_path / "run" / "data.json").read_text()
     assert f'"items": {sum(label is not None for label in some)}' in data
+    assert "left out for want of a label: 36 of the 108 items (skipped.csv)." in capsys.readouterr().err
+    skipped = (tmp_path / "run" / "skipped.csv").read_text().splitlines()
+    assert skipped == ["id,reason", *(f"{row},no label" for row in range(0, 108, 3))]
 
 
-def test_several_labels_an_item(tmp_path: Path) -> None:
+def two_labels(labels: np.ndarray) -> list[list[str]]:
+    return [[f"class {label}", f"half {label % 2}"] if i % 2 else [f"class {label}"] for i, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize("dictionary", ["batch", "queue"])
+def test_several_labels_an_item(dictionary: str, tmp_path: Path) -> None:
     """Alike when any label agrees."""
     x, labels = clusters()
-    several = [
-        [f"class {label}", f"half {label % 2}"] if i % 2 else [f"class {label}"] for i, label in enumerate(labels)
-    ]
-    model = fit((x, several), out=tmp_path / "run", method="facenet", settings={**SMALL, "epochs": 10}, progress=False)
+    settings = {**SMALL, "dictionary": dictionary, "queue.size": 50, "key_encoder.momentum": 0.9}
+    model = fit((x, two_labels(labels)), out=tmp_path / "run", method="facenet", settings=settings, progress=False)
     assert right(embedded(model, x), labels) > 0.6
+
+
+@pytest.mark.parametrize("method", ["contrastive", "margin", "ms", "lifted", "histogram", "angular", "npair"])
+def test_every_objective_takes_a_queue_of_several_labels(method: str, tmp_path: Path) -> None:
+    x, labels = clusters()
+    settings = {**SMALL, "epochs": 2, "dictionary": "queue", "queue.size": 50}
+    fit((x, two_labels(labels)), out=tmp_path / "run", method=method, settings=settings, progress=False)
+    assert all(np.isfinite(float(line["loss"])) for line in read_metrics(tmp_path / "run"))
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -283,10 +303,251 @@ def test_batches_without_positives_are_said(tmp_path: Path) -> None:
     assert any("set sampler.kind=classes" in text for text in said)
 
 
-def test_a_queue_of_labels_does_not_go_on_with_other_items(tmp_path: Path) -> None:
-    """Its keys have numbers of labels for ids: as rows of items they would be renamed to anything."""
+# Data that can't teach
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([None] * 108, "has no label for any of its 108 items, and alike=label needs two"),
+        (["a"] + [None] * 107, "has a label for one of its 108 items only"),
+        ([["a", "b"]] + [None] * 107, "has a label for one of its 108 items only"),
+        (["a"] * 107 + [None], r"has one label only \('a'\), and alike=label needs two"),
+        (np.full(108, -1), "has no label for any of its 108 items"),
+    ],
+)
+def test_labels_that_teach_nothing_are_refused_with_the_reason(labels: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(LikewiseError, match=message):
+        fit((clusters()[0], labels), out=tmp_path / "run", method="facenet", settings=SMALL, progress=False)
+
+
+def test_label_names_that_no_item_has_do_not_count(tmp_path: Path) -> None:
+    x, _ = clusters()
+    ids, one = tuple(map(str, range(len(x)))), np.ones(len(x), np.int64)
+    for names, message in ((("a", "b"), r"one label only \('b'\)"), (("a",), "labels up to 1, but only 1 label_names")):
+        items = Items(ids=ids, values=x, kind="vectors", labels=one, label_names=names, source="mine")
+        with pytest.raises(LikewiseError, match=f"mine has {message}"):
+            fit(items, out=tmp_path / "run", method="arcface", settings=SMALL, progress=False)
+
+
+def kept_pairs(path: Path, keep: str) -> Path:
+    """A file of pairs of which only the alike, or the unlike, ones are left."""
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(row for row in rows if row.endswith(f",{keep}"))]) + "\n")
+    return path
+
+
+KINDS = ("infonce", "supcon", "triplet", "circle", "multi-similarity", "npair", "angular", "lifted", "histogram")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "contrastive", "margin"])
+def test_pairs_that_only_push_are_refused(kind: str, tmp_path: Path) -> None:
     x, labels = clusters()
-    settings = {**SMALL, "dictionary": "queue", "queue.size": 50, "epochs": 1}
-    fit((x, labels), out=tmp_path / "run", method="facenet", settings=settings, progress=False)
-    with pytest.raises(LikewiseError, match="known by the numbers of their labels"):
-        fit((x[3:], labels[3:]), out=tmp_path / "run", method="facenet", resume=True, progress=False)
+    path = kept_pairs(pairs_file(tmp_path / "p.csv", labels), "0")
+    with pytest.raises(LikewiseError, match=r"p\.csv has no pair that is alike, so nothing would pull; add some"):
+        fit(x, out=tmp_path / "run", settings={**listed("pairs", path), "objective.kind": kind}, progress=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_that_only_pull_are_refused_where_nothing_would_be_learned(kind: str, tmp_path: Path) -> None:
+    x, labels = clusters()
+    settings = {**listed("pairs", kept_pairs(pairs_file(tmp_path / "p.csv", labels), "1")), "objective.kind": kind}
+    with pytest.raises(LikewiseError, match=rf"no pair that is not alike, and objective.kind={kind} compares"):
+        fit(x, out=tmp_path / "run", settings=settings, progress=False)
+    (tmp_path / "p.csv").write_text("a,b,alike\n0,1,1\n2,3,0\n4,5,1\n")  # no item is in both
+    with pytest.raises(LikewiseError, match="no item in both a pair that is alike and one that is not alike, and"):
+        fit(x, out=tmp_path / "run", settings=settings, progress=False)
+
+
+def test_pairs_that_only_pull_are_a_warning_where_each_is_judged_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, labels = clusters()
+    path = kept_pairs(pairs_file(tmp_path / "p.csv", labels), "1")
+    for kind in ("contrastive", "margin"):
+        settings = {**listed("pairs", path), "objective.kind": kind, "epochs": 1}
+        fit(x, out=tmp_path / kind, settings=settings)
+        said = capsys.readouterr().err
+        assert f"warning: {path} has no pair that is not alike, so training only pulls: everything may end" in said
+        mined = {**settings, "negatives.policies": ["hard"]}
+        with pytest.raises(LikewiseError, match=rf"{kind} with negatives.policies=hard compares"):
+            fit(x, out=tmp_path / "mined", settings=mined, progress=False)
+
+
+def test_pairs_about_an_item_that_could_not_be_used_are_left_out_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, labels = clusters()
+    path = pairs_file(tmp_path / "p.csv", labels)
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    lost = [number for number, row in enumerate(rows, 2) if "5" in row[:2]]
+    x[5] = np.nan
+    fit(x, out=tmp_path / "run", settings={**listed("pairs", path), "epochs": 1})
+    reason = "'5' could not be used: not finite (holds NaN, infinity, or more than float32 can)"
+    said = f"left out: {len(lost)} of the {len(rows)} rows of {path} (line {lost[0]}: {reason})."
+    assert said in capsys.readouterr().err
+
+
+def test_a_batch_without_room_for_a_triplet_is_refused_as_the_user_set_it(tmp_path: Path) -> None:
+    x, labels = clusters()
+    settings = {**listed("triplets", triplets_file(tmp_path / "t.csv", labels)), "batch_size": 2}
+    with pytest.raises(LikewiseError, match=r"batch_size=2 has no room for a triplet, .* it must be at least 3\."):
+        fit(x, out=tmp_path / "run", settings=settings, progress=False)
+    fit(x, out=tmp_path / "run", settings={**settings, "batch_size": 3, "epochs": 1}, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "triplets"])
+def test_a_step_of_too_few_items_for_its_groups_is_refused_before_it(kind: str, tmp_path: Path) -> None:
+    """A star: every pair has item 0, so that the four of a step have five items."""
+    x, _ = clusters()
+    text = "a,b,alike\n" if kind == "pairs" else "anchor,positive,negative\n"
+    text += "".join(f"0,{i},{i % 2}\n" if kind == "pairs" else f"0,{i},{i + 1}\n" for i in range(1, 60))
+    (tmp_path / "star.csv").write_text(text)
+    size = 8 if kind == "pairs" else 9
+    settings = {**listed(kind, tmp_path / "star.csv"), "batch_size": size, "encoder.bn_groups": 4, "epochs": 2}
+    with pytest.raises(LikewiseError) as refused:
+        fit(x, out=tmp_path / "run", settings=settings, progress=False)
+    few = r"step \d+ would hold the (pairs|triplets) of only \d items, too few for encoder.bn_groups=4 groups of two: "
+    assert re.match(few + rf".*; raise batch_size={size}, or take fewer\.", str(refused.value))
+    fit(x, out=tmp_path / "run", settings={**settings, "encoder.bn_groups": 2}, progress=False)
+
+
+def test_relations_may_be_a_path_and_a_run_goes_on_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, labels = clusters()
+    pairs_file(tmp_path / "p.csv", labels)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = {**listed("pairs", Path("p.csv")), "relations": Path("p.csv"), "epochs": 1}
+    fit(x, out=tmp_path / "run", settings=settings, progress=False)
+    assert read_config(tmp_path / "run").relations == str(tmp_path / "p.csv")
+    fit(x, out=tmp_path / "run", settings={**settings, "relations": "p.csv"}, resume=True, progress=False)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    fit(x, out=tmp_path / "run", resume=True, progress=False)
+    with pytest.raises(LikewiseError, match="keeps its own settings, but relations was"):
+        fit(x, out=tmp_path / "run", settings=settings, resume=True, progress=False)
+
+
+# Going on where something changed
+
+
+def named(x: np.ndarray, labels: np.ndarray, names: int = 12) -> Items:
+    ids = tuple(f"v{row}" for row in range(len(x)))
+    known = tuple(f"c{number}" for number in range(names))
+    return Items(ids=ids, values=x, kind="vectors", labels=labels, label_names=known, source="mine")
+
+
+QUEUE = {"dictionary": "queue", "queue.size": 50}
+
+
+@pytest.mark.parametrize(("method", "values"), [("arcface", {}), ("facenet", QUEUE)])
+def test_proxies_and_queues_of_labels_go_on_with_other_items_of_the_same_labels(
+    method: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    """A proxy is a class's and a queue's key has its label's number: items may come, go and change places."""
+    x, labels = clusters(each=18)
+    first, settings = np.arange(216) % 18 < 9, {**SMALL, "epochs": 2, **values}
+    fit(named(x, labels).select(first.nonzero()[0]), out=tmp_path / "run", method=method, settings=settings)
+    before = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    other = named(x, labels).select(np.random.default_rng(0).permutation(216)[:200])
+    model = fit(other, out=tmp_path / "run", method=method, resume=True)
+    after = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert (len(before["item_ids"]), len(after["item_ids"])) == (108, 200)
+    assert after["step"] > before["step"]
+    assert model.epoch == 2
+
+
+@pytest.mark.parametrize(("method", "values"), [("arcface", {}), ("facenet", QUEUE)])
+def test_proxies_and_queues_of_labels_do_not_go_on_with_other_labels(
+    method: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    x, labels = clusters()
+    items, out = named(x, labels), tmp_path / "run"
+    fit(items, out=out, method=method, settings={**SMALL, "epochs": 1, **values}, progress=False)
+    bound = "proxies of arcface" if method == "arcface" else "queue's keys"
+    belong = f", and the {bound} belong to the old ones; take the run's labels, or start anew"
+    permuted = labels.copy()
+    permuted[[0, 20, 40]] = labels[[20, 40, 0]]
+    names = items.label_names
+    for other, message in (
+        (replace(items, labels=permuted), "the labels of 3 of the 108 items changed since the checkpoint"),
+        (replace(items, label_names=(*names, "d")), r"the labels changed since the checkpoint \('d' is new\)"),
+        (replace(items, label_names=names[::-1]), r"the labels changed .* \(they are in another order\)"),
+        (replace(items, labels=labels % 11, label_names=names[:11]), r"changed since the checkpoint \('c11' is gone\)"),
+    ):
+        with pytest.raises(LikewiseError, match=message + belong):
+            fit(other, out=out, method=method, resume=True, progress=False)
+    fit(items, out=out, method=method, resume=True, progress=False)
+
+
+def test_a_queue_of_labels_does_not_go_on_where_items_have_more_of_them(tmp_path: Path) -> None:
+    x, labels = clusters()
+    labels = np.stack([labels, np.full(108, -1)], 1)
+    items = named(x[:-1], labels[:-1])
+    settings = {**SMALL, "epochs": 1, **QUEUE}
+    fit(items, out=tmp_path / "run", method="facenet", settings=settings, progress=False)
+    three = np.pad(labels, ((0, 0), (0, 1)), constant_values=-1)
+    three[-1] = [3, 4, 5]
+    with pytest.raises(LikewiseError, match="an item has more labels, or none has as many, as at the checkpoint"):
+        fit(named(x, three), out=tmp_path / "run", method="facenet", resume=True, progress=False)
+
+
+def test_a_batch_goes_on_with_other_labels_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x, labels = clusters()
+    items, out = named(x, labels), tmp_path / "run"
+    fit(items, out=out, method="circle", settings={**SMALL, "epochs": 1})
+    fit(items, out=out, method="circle", resume=True)
+    fit(
+        replace(items, labels=11 - labels, label_names=items.label_names[::-1]), out=out, method="circle", resume=True
+    )  # the same
+    fit(items.select(np.arange(107, 2, -1)), out=out, method="circle", resume=True)
+    assert "warning: the labels" not in capsys.readouterr().err
+    changed = labels.copy()
+    changed[[0, 107]] = [5, -1]
+    fit(replace(items, labels=changed), out=out, method="circle", resume=True)
+    said = capsys.readouterr().err
+    assert "warning: the labels of 1 of the 107 items changed since the checkpoint; from here on the new ones" in said
+
+
+@pytest.mark.parametrize("kind", ["pairs", "triplets"])
+def test_other_relations_are_said_and_other_items_are_not(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, labels = clusters()
+    items, write = named(x, labels), pairs_file if kind == "pairs" else triplets_file
+
+    def rename(path: Path) -> None:
+        header, *rows = path.read_text().splitlines()
+        ends = [row.split(",") for row in rows]
+        width = 2 if kind == "pairs" else 3
+        lines = [",".join([*(f"v{end}" for end in row[:width]), *row[width:]]) for row in ends]
+        path.write_text("\n".join([header, *lines]) + "\n")
+
+    rename(write(tmp_path / "r.csv", labels))
+    fit(items, out=tmp_path / "run", settings={**listed(kind, tmp_path / "r.csv"), "epochs": 1})
+    more = Items(ids=("new", *items.ids), values=np.concatenate([x[:1], x]), kind="vectors", source="mine")
+    fit(more, out=tmp_path / "run", resume=True)
+    assert "warning: the pairs" not in capsys.readouterr().err
+    rename(write(tmp_path / "r.csv", labels, seed=1))
+    fit(items, out=tmp_path / "run", resume=True)
+    said = "warning: the pairs or triplets changed since the checkpoint; from here on the new ones teach."
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("method", "values"), [("arcface", {}), ("facenet", QUEUE), ("circle", {})])
+def test_checkpoints_of_older_versions_still_load(method: str, values: dict[str, Any], tmp_path: Path) -> None:
+    """They say nothing of labels, so that proxies and queues need the very same items."""
+    x, labels = clusters()
+    items, out = named(x, labels), tmp_path / "run"
+    fit(items, out=out, method=method, settings={**SMALL, "epochs": 1, **values}, progress=False)
+    state = load_checkpoint(out / "checkpoint.pt")
+    del state["taught"]
+    save_checkpoint(out / "checkpoint.pt", state)
+    fewer = items.select(np.arange(3, 108))
+    if method == "circle":
+        fit(fewer, out=out, method=method, resume=True, progress=False)
+    else:
+        with pytest.raises(LikewiseError, match=r"the items changed .*, which an older version wrote without their"):
+            fit(fewer, out=out, method=method, resume=True, progress=False)
+        fit(items, out=out, method=method, resume=True, progress=False)

@@ -310,3 +310,40 @@ def test_every_tuple_once_an_epoch(count: int, width: int, items: int, batch_siz
 def test_tuples_that_cannot_be(tuples: torch.Tensor, message: str) -> None:
     with pytest.raises(LikewiseError, match=message):
         PairSampler(tuples, 2, 0)
+
+
+def test_a_batch_without_room_for_a_tuple_is_said_in_items() -> None:
+    with pytest.raises(LikewiseError, match="needs room for a triplet at least, 3 items; raise batch_size"):
+        PairSampler(torch.tensor([[0, 1, 2]]), 0, 0)
+    with pytest.raises(LikewiseError, match="needs room for a pair at least, 2 items"):
+        PairSampler(torch.tensor([[0, 1]]), 0, 0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    width=st.sampled_from([2, 3]),
+    items=st.integers(3, 14),
+    batch_size=st.integers(1, 12),
+    count=st.integers(2, 12),
+    steps=st.integers(1, 40),
+    data=st.data(),
+)
+def test_the_first_step_of_few_items_is_the_one_a_loop_finds(
+    width: int, items: int, batch_size: int, count: int, steps: int, data: st.DataObject
+) -> None:
+    one = st.permutations(range(items)).map(lambda order: tuple(order[:width]))
+    tuples = data.draw(st.lists(one, min_size=1, max_size=60, unique_by=lambda each: (each[0], *sorted(each[1:]))))
+    tuples = [each for each in tuples if width == 3 or each[::-1] not in tuples or each[0] < each[1]]  # each pair once
+    sampler = PairSampler(torch.tensor(tuples), batch_size, 7)
+    sizes = [len(sampler.rows(step)) for step in range(steps)]
+    wanted = next(((step, size) for step, size in enumerate(sizes) if size < count), None)
+    assert sampler.first_below(count, steps) == wanted
+
+
+def test_many_tuples_of_many_items_need_no_look_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a bound: no order of a large file is looked at. A star has one item more than pairs, and is never short."""
+    tuples = torch.randint(5000, (60_000, 2), generator=torch.Generator().manual_seed(0))
+    star = torch.stack([torch.zeros(900, dtype=torch.int64), torch.arange(1, 901)], 1)
+    monkeypatch.setattr(EpochSampler, "rows", lambda *_: pytest.fail("looked"))
+    assert PairSampler(tuples[tuples[:, 0] != tuples[:, 1]], 64, 0).first_below(16, 10**6) is None
+    assert PairSampler(star, 16, 0).first_below(16, 10**6) is None

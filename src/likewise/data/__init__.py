@@ -53,10 +53,11 @@ def open_items(
     Args:
         source: one of the above.
         size: side of the square images in pixels; vectors ignore it.
-        labels: "auto" (folder: the parent folder's name if at least two differ; parquet: the column ``label`` if there
-            is one; arrays and Datasets: those given), "none", or the name of a parquet column. A column of lists, and a
-            list, set or 1-D array as an item's label, are several labels per item; with an array also integers (N, L)
-            padded with −1 or bool (N, classes). Anything hashable is one label, a tuple too.
+        labels: "auto" (folder: the parent folder's name if at least two differ, none for an image beside these folders;
+            parquet: the column ``label`` if there is one; arrays and Datasets: those given), "none", or the name of a
+            parquet column. A column of lists, and a list, set or 1-D array as an item's label, are several labels per
+            item; with an array also integers (N, L) padded with −1 or bool (N, classes). Anything hashable is one
+            label, a tuple too. None, NaN and empty text are no label, nor are negative integers of an array or tensor.
         key: parquet only: the column that holds the ids.
         cache: folder of the cache; None is ``$LIKEWISE_CACHE`` or ``~/.cache/likewise``. It needs N·size²·3 bytes.
         workers: threads that decode; None is one per core.

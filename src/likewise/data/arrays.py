@@ -267,7 +267,7 @@ def _label_list(labels: object) -> list[object]:
         if array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
         if array.ndim == 1:
-            return cast(list[object], array.tolist())
+            return _known(array)
         if array.ndim != 2 or array.dtype.kind not in "bui":
             raise LikewiseError(
                 f"labels have shape {array.shape} and hold {array.dtype}; give one label per item, (N,), or several: "
@@ -281,18 +281,27 @@ def _label_list(labels: object) -> list[object]:
     raise LikewiseError(f"labels are given as {type(labels).__name__}; give a list or array, one label per item.")
 
 
+def _known(labels: Array) -> list[object]:
+    """One label an item as plain values; a negative integer is none."""
+    found = cast(list[Any], labels.tolist())
+    return [None if label < 0 else label for label in found] if labels.dtype.kind == "i" else found
+
+
 def _label(label: object) -> object:
-    """Plain Python values: tensor(3), numpy.int64(3) and 3 are the same label. A list, set or 1-D array is several."""
+    """Plain Python values: tensor(3), numpy.int64(3) and 3 are the same label. A list, set or 1-D array is several.
+
+    Negative integers of arrays and tensors are no label; those of Python are one like any other.
+    """
     if isinstance(label, torch.Tensor | np.ndarray | np.generic):
         if np.prod(label.shape) == 1:
-            return label.item()
+            return _known(np.asarray(as_numpy(label) if isinstance(label, torch.Tensor) else label).reshape(1))[0]
         several = as_numpy(label) if isinstance(label, torch.Tensor) else np.asarray(label)
         if several.ndim != 1 or several.dtype.kind == "f":
             raise LikewiseError(
                 f"a label of shape {several.shape} and type {several.dtype} is not one label; give one number or text, "
                 "or a list of several."
             )
-        return several.tolist()
+        return [each for each in _known(several) if each is not None]
     if not isinstance(label, Hashable | list | set):
         raise LikewiseError(f"a label of type {type(label).__name__} is not one label; give one number or text.")
     return label

@@ -34,7 +34,7 @@ class ImageFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A folder of images; the label of an image is the name of the folder it is in."""
+    """A folder of images; the label of an image is the name of the folder that it is in, below this one."""
 
     name: str
     files: tuple[ImageFile, ...]
@@ -58,13 +58,12 @@ class Folder:
             yield Entry(file.id, file.load)
 
     def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
-        """Parent folders' names, if at least two differ."""
+        """Parent folders' names, if at least two differ; None for an image that lies beside these folders."""
         if not self.with_labels:
             return None
-        names: list[Hashable] = [
-            os.path.basename(os.path.dirname(os.path.abspath(self.files[row].path))) for row in rows
-        ]
-        return names if len(set(names)) > 1 else None
+        above = [self.files[row].id.rpartition("/")[0] for row in rows]
+        names: list[Hashable] = [folder.rpartition("/")[2] or None for folder in above]
+        return names if len(set(names) - {None}) > 1 else None
 
 
 def list_images(root: Path) -> tuple[list[ImageFile], list[Path]]:

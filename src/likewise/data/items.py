@@ -117,7 +117,7 @@ def closest(word: str, words: Sequence[str]) -> str:
 
 
 def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Labels of any hashable sort → (int64 (N,) index, names). None, NaN and empty text become −1: no label.
+    """Labels of any hashable sort → (int64 (N,) index, names). None, NaN, NA and empty text become −1: no label.
 
     Labels with the same text (1 and "1") are one; True and 1, or 1 and 1.0, are two. A tuple is one label. Names sort
     numerically when all are whole numbers, else naturally.
@@ -189,8 +189,11 @@ def _name_rows(texts: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
 
 
 def _label_text(label: Hashable) -> str:
-    """A label as text; empty for none. NaN differs from itself."""
-    return "" if label is None or label != label else str(label)
+    """A label as text; empty for none. NaN differs from itself; whether pandas' NA does, it refuses to say."""
+    try:
+        return "" if label is None or label != label else str(label)
+    except TypeError:
+        return ""
 
 
 def _label_set(label: object) -> list[Hashable]:

@@ -79,7 +79,7 @@ def open_parquet(name: str, files: list[Path], *, labels: str, key: str | None) 
     """Look at the files' schemas, choose the columns, count the rows.
 
     Raises:
-        LikewiseError: a damaged file, no image column, a missing column, or no rows.
+        LikewiseError: a damaged file, no image column, a missing column, one of labels that holds none, or no rows.
     """
     import pyarrow
     from pyarrow import parquet
@@ -100,6 +100,11 @@ def open_parquet(name: str, files: list[Path], *, labels: str, key: str | None) 
                     f"{path} has no column {wanted!r}{closest(wanted, schema.names)}; "
                     f"its columns are {', '.join(schema.names)}."
                 )
+        if label is not None and not _holds_labels(schema.field(label).type):
+            raise LikewiseError(
+                f"{path}: column {label!r} holds {schema.field(label).type}, not labels; name one of text or numbers, "
+                "or of lists of these, or give labels=none."
+            )
         total += rows
     if image is None or total == 0:
         raise LikewiseError(f"{name} holds no rows; give {KINDS}.")
@@ -117,6 +122,18 @@ def _image_column(schema: Any, path: Path) -> str:
             return str(field.name)
     listing = ", ".join(f"{field.name} ({field.type})" for field in schema)
     raise LikewiseError(f"{path} has no image column (a struct with bytes, or binary); its columns are {listing}.")
+
+
+def _holds_labels(kind: Any, *, lists: bool = True) -> bool:
+    """Whether a column of this type has a label, or a list of several, an item: text, numbers, dates, no bytes."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _holds_labels(kind.value_type, lists=lists)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return lists and _holds_labels(kind.value_type, lists=False)
+    is_bytes = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    return not (is_bytes or types.is_nested(kind))
 
 
 def _fail(reason: str) -> bytes:

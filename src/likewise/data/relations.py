@@ -24,7 +24,7 @@ _CHUNK = 65536  # rows of a file held as text at once
 _SHOWN = 5  # bad rows in an error
 _HINTED = 100  # bad rows that get the closest known id: finding it takes milliseconds
 _NEAR = 50  # ids on either side, in alphabetical order, that an unknown one is compared with
-_ALIKE = {"1": 1, "true": 1, "yes": 1, "1.0": 1, "0": 0, "false": 0, "no": 0, "0.0": 0}
+_ALIKE = {"true": 1, "yes": 1, "false": 0, "no": 0}  # and the numbers 1 and 0, however they are written
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,17 +69,22 @@ class Triplets:
         return len(self.rows)
 
 
-def read_pairs(path: str | Path, ids: Sequence[str], *, skip_bad: bool = False) -> Pairs:
+def read_pairs(
+    path: str | Path, ids: Sequence[str], *, skip_bad: bool = False, skipped: Sequence[Skipped] = ()
+) -> Pairs:
     """Read pairs of items: the columns ``a``, ``b`` (ids) and ``alike`` of a .csv or .parquet file.
 
     CSV is UTF-8 with a header line; the columns may stand in any order among others; an id that holds a comma or begins
-    with a space is in quotes. ``alike`` is 1 or 0, true or false, yes or no, in any case; in parquet also bool.
+    with a space is in quotes. ``alike`` is 1 or 0 (or 1.00), true or false, yes or no, in any case; in parquet also
+    bool.
     (a, b) and (b, a) are the same pair; a pair that is repeated is merged.
 
     Args:
         path: the file.
         ids: N unique ids of the items, such as ``Items.ids``; an id's place is its row.
         skip_bad: leave out bad rows and list them in ``Pairs.skipped``; contradictions are errors all the same.
+        skipped: items that could not be used, such as ``Items.skipped``: rows about them are no mistakes. They are left
+            out and listed in ``Pairs.skipped``.
 
     Raises:
         LikewiseError: a file that is missing, empty or damaged, or lacks a column. With ``skip_bad=False`` bad rows,
@@ -90,7 +95,7 @@ def read_pairs(path: str | Path, ids: Sequence[str], *, skip_bad: bool = False) 
     Cost: O(R log R), some 8 s for a million rows among a million items; 8·(W + 2)·R bytes, a dictionary of the ids, and
     the text of 65,536 rows.
     """
-    table = _read(Path(path), ids, ("a", "b"), "alike")
+    table = _read(Path(path), ids, ("a", "b"), "alike", skipped)
     table.refuse(table.rows[:, 0] == table.rows[:, 1], lambda names: f"{names[0]!r} is paired with itself")
     kept, merged = _settle(
         table,
@@ -108,7 +113,9 @@ def read_pairs(path: str | Path, ids: Sequence[str], *, skip_bad: bool = False) 
     )
 
 
-def read_triplets(path: str | Path, ids: Sequence[str], *, skip_bad: bool = False) -> Triplets:
+def read_triplets(
+    path: str | Path, ids: Sequence[str], *, skip_bad: bool = False, skipped: Sequence[Skipped] = ()
+) -> Triplets:
     """Read triplets of items: the columns ``anchor``, ``positive`` and ``negative`` (ids) of a .csv or .parquet file.
 
     The file, the arguments and what is refused are as of :func:`read_pairs`. Bad rows are also those whose three items
@@ -119,7 +126,7 @@ def read_triplets(path: str | Path, ids: Sequence[str], *, skip_bad: bool = Fals
 
     Cost: as :func:`read_pairs`.
     """
-    table = _read(Path(path), ids, ("anchor", "positive", "negative"))
+    table = _read(Path(path), ids, ("anchor", "positive", "negative"), "", skipped)
     anchor, positive, negative = table.rows.T
     table.refuse(anchor == positive, lambda names: f"{names[0]!r} is anchor and positive")
     table.refuse(anchor == negative, lambda names: f"{names[0]!r} is anchor and negative")
@@ -145,6 +152,7 @@ class _Table:
     rows: npt.NDArray[np.int64]  # (R, W) of the items, −1 where there is none
     alike: npt.NDArray[np.bool_]  # (R,)
     bad: dict[int, str] = field(default_factory=dict)  # reasons by place in the arrays above
+    lost: dict[int, str] = field(default_factory=dict)  # likewise, of rows about items that could not be used
 
     def where(self, place: int) -> str:
         """Such as "line 7"."""
@@ -155,14 +163,15 @@ class _Table:
         return [self.ids[row] for row in self.rows[place].tolist()]
 
     def refuse(self, mask: npt.NDArray[np.bool_], reason: Callable[[list[str]], str]) -> None:
-        """Adds the rows of ``mask`` (R,) to the bad ones, unless they are bad already."""
+        """Adds the rows of ``mask`` (R,) to the bad ones, unless they are bad or left out already."""
         for place in np.flatnonzero(mask).tolist():
-            if place not in self.bad:
+            if place not in self.bad and place not in self.lost:
                 self.bad[place] = reason(self.names(place))
 
     def skipped(self) -> tuple[Skipped, ...]:
-        """The bad rows in the file's order."""
-        return tuple(Skipped(id=self.where(place), reason=self.bad[place]) for place in sorted(self.bad))
+        """The rows that are left out, in the file's order."""
+        reasons = self.bad | self.lost
+        return tuple(Skipped(id=self.where(place), reason=reasons[place]) for place in sorted(reasons))
 
 
 def _settle(
@@ -180,7 +189,7 @@ def _settle(
         say: a row's statement in words, from its ids and side.
     """
     good = np.ones(len(keys), dtype=bool)
-    good[list(table.bad)] = False
+    good[[*table.bad, *table.lost]] = False
     places = np.flatnonzero(good)
     order = places[np.lexsort(tuple(keys[places].T))]  # stable: rows of one key stay in the file's order
     begins = np.append(True, (keys[order][1:] != keys[order][:-1]).any(axis=1))[: len(order)]
@@ -196,13 +205,14 @@ def _settle(
 def _complain(table: _Table, clashes: dict[int, str], skip_bad: bool) -> None:
     """Raise LikewiseError unless the rows that are left can be used."""
     total = len(table.numbers)
-    if skip_bad and not clashes and len(table.bad) == total:
-        problems, advice = table.bad, "correct them, or give the items that they are about"
+    if (skip_bad or not table.bad) and not clashes and len(table.bad) + len(table.lost) == total:
+        problems, advice = table.bad | table.lost, "correct them, or give the items that they are about"
     elif skip_bad or not table.bad:
         problems, advice = clashes, "keep the right ones"
     else:
-        but = " (all but contradictions)" if clashes else ""
-        problems, advice = table.bad | clashes, f"correct them, or in Python leave them out with skip_bad=True{but}"
+        reader = "read_pairs" if table.rows.shape[1] == 2 else "read_triplets"
+        hint = "" if clashes else f"; likewise.{reader}(..., skip_bad=True) lists them all"
+        problems, advice = table.bad | clashes, f"correct them, or take them out of the file{hint}"
     if not problems:
         return
     shown = [f"{table.where(place)}: {problems[place]}" for place in sorted(problems)[:_SHOWN]]
@@ -221,27 +231,39 @@ class _Chunk(NamedTuple):
     problems: dict[int, str]  # by place in this chunk
 
 
-def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str = "") -> _Table:
-    """All rows of a file, with the rows that are bad by themselves."""
+def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str, skipped: Sequence[Skipped]) -> _Table:
+    """All rows of a file, with those that are bad by themselves and those about items that could not be used."""
     wanted = [*columns, flag] if flag else list(columns)
     word, chunks = _open(path, wanted)
     known = dict(zip(ids, range(len(ids)), strict=True))
     parts: list[npt.NDArray[np.int64]] = []  # (R, 1 + W + 1) numbers, rows, alike
     bad: dict[int, str] = {}
-    total, reasons = 0, _Reasons(ids, wanted)
+    lost: dict[int, str] = {}
+    total, reasons = 0, _Reasons(ids, wanted, {item.id: item.reason for item in skipped})
     for chunk in chunks:
         rows = [_look_up(column, known) for column in chunk.columns[: len(columns)]]
         flags = _flags(chunk.columns[-1]) if flag else np.ones(len(chunk.numbers), dtype=np.int64)
         parts.append(np.stack([np.array(chunk.numbers, dtype=np.int64), *rows, flags], axis=1))
         for place in sorted({*np.flatnonzero((parts[-1] < 0).any(axis=1)).tolist(), *chunk.problems}):
             texts, unknown = [column[place] for column in chunk.columns], [bool(row[place] < 0) for row in rows]
-            bad[total + place] = chunk.problems.get(place) or reasons.give(texts, unknown)
+            reason = reasons.lost(texts, unknown) if flags[place] >= 0 else ""
+            if reason:
+                lost[total + place] = reason
+            else:
+                bad[total + place] = chunk.problems.get(place) or reasons.give(texts, unknown)
         total += len(chunk.numbers)
     if not total:
         raise LikewiseError(f"{path} holds no rows below its header; give a file that does.")
     found = np.concatenate(parts)
     return _Table(
-        name=str(path), word=word, ids=ids, numbers=found[:, 0], rows=found[:, 1:-1], alike=found[:, -1] == 1, bad=bad
+        name=str(path),
+        word=word,
+        ids=ids,
+        numbers=found[:, 0],
+        rows=found[:, 1:-1],
+        alike=found[:, -1] == 1,
+        bad=bad,
+        lost=lost,
     )
 
 
@@ -255,8 +277,16 @@ def _look_up(texts: list[str], known: dict[str, int]) -> npt.NDArray[np.int64]:
 
 def _flags(texts: list[str]) -> npt.NDArray[np.int64]:
     """1 for alike, 0 for not, −1 for what is neither."""
-    value = {text: _ALIKE.get(text.strip().lower(), -1) for text in set(texts)}
+    value = {text: _flag(text.strip().lower()) for text in set(texts)}
     return np.array([value[text] for text in texts], dtype=np.int64)
+
+
+def _flag(text: str) -> int:
+    """A word, or a number such as 1, 1.0 or 0.00."""
+    try:
+        return {1.0: 1, 0.0: 0}.get(float(text), -1)
+    except ValueError:
+        return _ALIKE.get(text, -1)
 
 
 @dataclass
@@ -265,7 +295,17 @@ class _Reasons:
 
     ids: Sequence[str]
     wanted: list[str]
+    unusable: dict[str, str]  # why, by id of the items that could not be used
     hints: int = _HINTED
+
+    def lost(self, texts: list[str], unknown: list[bool]) -> str:
+        """Why the first of the unknown ids has no item, if all of them are of items that could not be used."""
+        named = [self._skipped(text) for text, wrong in zip(texts, unknown, strict=False) if wrong]
+        return f"{named[0]!r} could not be used: {self.unusable[named[0]]}" if named and all(named) else ""
+
+    def _skipped(self, text: str) -> str:
+        """The id of an item that could not be used, as it has it; empty for any other text."""
+        return next((id for id in (text, text.strip()) if id in self.unusable), "")
 
     def give(self, texts: list[str], unknown: list[bool]) -> str:
         """``texts`` of the wanted columns of a row; ``unknown`` says which of its ids no item has."""
@@ -275,7 +315,7 @@ class _Reasons:
         if empty:
             return f"{empty} is empty"
         for name, text, wrong in zip(self.wanted, texts, unknown, strict=False):
-            if wrong:
+            if wrong and not self._skipped(text):
                 return f"{name}: no item has the id {text!r}{self._hint(text)}"
         return f"{self.wanted[-1]} is {texts[-1]!r}, not 1 or 0, true or false, yes or no"
 

@@ -11,14 +11,14 @@ class Fresh(NamedTuple):
     """The keys that were encoded in this step, of all processes, in the order of the batch."""
 
     rows: Tensor  # (F, D) unit rows; with gradient where the step is end-to-end
-    ids: Tensor  # (F,) int64
+    ids: Tensor  # (F,) int64, or (F, L) of several labels
 
 
 class Keys(NamedTuple):
     """What the queries are compared with; see ``PairObjective.forward`` for the roles."""
 
     rows: Tensor  # (K, D)
-    ids: Tensor | None = None  # (K,) int64; None: the row numbers
+    ids: Tensor | None = None  # (K,) int64, or (K, L); None: the row numbers
     pulls: Tensor | None = None  # (K,) bool
     pushes: Tensor | None = None  # (K,) bool
 

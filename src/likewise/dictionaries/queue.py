@@ -21,7 +21,7 @@ class Queue(nn.Module):
     Any number of keys may come at once: they overwrite the oldest and wrap around; of more than ``size`` the last stay.
     Where MoCo asks that the batch divide the queue, and other code drops the keys beyond the end, nothing is lost here.
     Rows, ids, the pointer and the number of filled rows are buffers: saved and restored.
-    Cost: size·(dim·4 + 8) bytes; an update writes the new rows. ``keys`` copies the queue beside the new keys.
+    Cost: size·(dim·4 + 8·L) bytes; an update writes the new rows. ``keys`` copies the queue beside the new keys.
     Paper: He, Fan, Wu, Xie, Girshick, CVPR 2020, §3.2 and Algorithm 1.
 
     Args:
@@ -31,6 +31,7 @@ class Queue(nn.Module):
             until the first have come the new keys of other items push.
         own_batch: whether the new keys of other items push as well. MoCo's negatives are the queue alone.
         older_pull: whether older keys of the query's id pull: where ids are labels, as in cross-batch memory.
+        ids_each: L, where a key has several ids (labels, padded with −1): they are then (·, L); None: (·,), one a key.
         generator: for the random rows.
     """
 
@@ -47,6 +48,7 @@ class Queue(nn.Module):
         start: Literal["random", "empty"] = "random",
         own_batch: bool = False,
         older_pull: bool = False,
+        ids_each: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -57,7 +59,7 @@ class Queue(nn.Module):
         self.own_batch, self.older_pull = own_batch, older_pull
         rows = random_unit_rows(size, dim, generator) if start == "random" else torch.zeros(size, dim)
         self.register_buffer("rows", rows)
-        self.register_buffer("ids", torch.full((size,), NOBODY))
+        self.register_buffer("ids", torch.full((size,) if ids_each is None else (size, ids_each), NOBODY))
         self.register_buffer("pointer", torch.tensor(0))
         self.register_buffer("filled", torch.tensor(size if start == "random" else 0))
 
@@ -87,7 +89,7 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def update(self, ids: Tensor, keys: Tensor) -> None:
-        """Enqueues new keys (B, D) and their ids (B,) in their order; the oldest leave."""
+        """Enqueues new keys (B, D) and their ids, (B,) or (B, L), in their order; the oldest leave."""
         size, count = len(self.rows), len(keys)
         kept = min(count, size)
         places = (self.pointer + torch.arange(count - kept, count, device=self.rows.device)) % size

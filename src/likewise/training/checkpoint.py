@@ -52,13 +52,17 @@ def save_run(folder: Path, session: Session) -> None:
         processes.wait()  # the others go on even where the first one could not write
 
 
-def load_run(folder: Path, session: Session) -> None:
-    """Restores what ``save_run`` wrote, by however many processes. Raises LikewiseError when it does not fit."""
+def load_run(folder: Path, session: Session) -> str:
+    """Restores what ``save_run`` wrote, by however many processes. Raises LikewiseError when it does not fit.
+
+    Returns a sentence where other labels, pairs or triplets teach from here on; empty where none do.
+    """
     state = load_checkpoint(folder / CHECKPOINT)
-    session.load_state_dict(state)
+    changed = session.load_state_dict(state)
     if session.settings.bank.sharded:
         names = saved_names(folder / state["shards"])
         session.load_shards(load_sharded(folder / state["shards"], names, len(session.item_ids), device=session.device))
+    return changed
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

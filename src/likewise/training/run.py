@@ -4,12 +4,11 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import nn
@@ -18,7 +17,6 @@ from likewise import __version__, processes
 from likewise.config import FitSettings, closest, decide, flatten, settings_from
 from likewise.config_checks import check
 from likewise.data import Items, describe, open_items, write_skipped
-from likewise.data.relations import Pairs, Triplets, read_pairs, read_triplets
 from likewise.encoders.parts import lay_out
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
@@ -30,6 +28,7 @@ from likewise.training.loop import ViewFunction, choose_sampler, refuse_few, tra
 from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress
 from likewise.training.session import build_session
+from likewise.training.taught import labelled, read_relations, refuse_small_steps, remarks
 from likewise.views import VectorViews, Views
 
 CONFIG, DATA = "config.yaml", "data.json"
@@ -84,17 +83,23 @@ def _fit(
         )
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
+    notes = []
+    if settings.alike == "label":
+        found, items = len(items), labelled(items)
+        if len(items) < found:
+            notes.append(f"left out for want of a label: {found - len(items):,} of the {found:,} items (skipped.csv).")
     refuse_few(settings, len(items))
     settings = decide(settings, len(items))
-    if settings.alike == "label":
-        items = labelled(items)
     relations = read_relations(settings, items)
-    total = settings.epochs * choose_sampler(settings, items, relations).steps_per_epoch
-    announce(settings, items, total, enabled=progress)
+    sampler = choose_sampler(settings, items, relations)
+    total = settings.epochs * sampler.steps_per_epoch
+    refuse_small_steps(settings, sampler, total)
+    announce(settings, items, total, [*notes, *remarks(relations)], enabled=progress)
     model = Model.untrained(settings, items, backbone=backbone)
-    session = build_session(settings, model.embedder, items, total, device)
+    session = build_session(settings, model.embedder, items, total, device, relations)
     if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
-        load_run(folder, session)
+        changed = load_run(folder, session)
+        say([f"warning: {changed}"] if changed else [], enabled=progress)
     if first:
         write_config(folder, settings)
         write_data(folder, items)
@@ -108,17 +113,25 @@ def _fit(
     return model
 
 
-def announce(settings: FitSettings, items: Items, total: int, *, enabled: bool = True) -> None:
-    """Says what was read, and the pre-flight's advice for a run of ``total`` steps."""
+def announce(
+    settings: FitSettings, items: Items, total: int, notes: Sequence[str] = (), *, enabled: bool = True
+) -> None:
+    """Says what was read, ``notes`` on it, and the pre-flight's advice for a run of ``total`` steps."""
+    lines = [describe(items), *notes]
+    lines += [f"advice: {x.line()}" for x in preflight(settings, len(items), total, processes=processes.size())]
+    if settings.precision == "bf16" and emulates_bf16(pick_device(settings.device)):
+        lines.append(
+            "advice: precision=bf16 is emulated on this CPU, which has no AVX-512: a small ResNet was measured ten "
+            "times slower than in fp32; consider --precision fp32."
+        )
+    say(lines, enabled=enabled)
+
+
+def say(lines: Sequence[str], *, enabled: bool = True) -> None:
+    """Plain lines on standard error."""
     with TrainingProgress(1, enabled=enabled) as bar:
-        bar.say(describe(items))
-        for advice in preflight(settings, len(items), total, processes=processes.size()):
-            bar.say(f"advice: {advice.line()}")
-        if settings.precision == "bf16" and emulates_bf16(pick_device(settings.device)):
-            bar.say(
-                "advice: precision=bf16 is emulated on this CPU, which has no AVX-512: a small ResNet was measured ten "
-                "times slower than in fp32; consider --precision fp32."
-            )
+        for line in lines:
+            bar.say(line)
 
 
 def emulates_bf16(device: torch.device) -> bool:
@@ -131,26 +144,6 @@ def device_of(folder: Path, settings: FitSettings, resume: bool) -> str:
     """The run's device, which says how its processes meet: the saved one where it goes on, else the one given."""
     goes_on = resume or (processes.restarted() and began_here(folder))
     return read_config(folder).device if goes_on and (folder / CONFIG).exists() else settings.device
-
-
-def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | None:
-    """The pairs or triplets that ``settings.relations`` names, if what is alike is said by such. Raises as they do."""
-    if settings.relations is None:
-        return None
-    read = read_pairs if settings.alike == "pairs" else read_triplets
-    return read(settings.relations, items.ids)
-
-
-def labelled(items: Items) -> Items:
-    """The items that have a label. Raises LikewiseError where none has, or all have the same."""
-    if items.labels is None or len(items.label_names) < 2:
-        has = "no labels" if items.labels is None else "one label only"
-        raise LikewiseError(
-            f"{items.source} has {has}, and alike=label needs two: put images in a folder per class, or name the "
-            "parquet column with --labels."
-        )
-    known = (items.labels.reshape(len(items), -1) >= 0).any(1)
-    return items if known.all() else items.select(np.flatnonzero(known))
 
 
 def began_here(folder: Path) -> bool:
@@ -168,8 +161,17 @@ def chosen(method: str, settings: FitSettings | Mapping[str, Any] | None) -> Fit
     if method not in METHODS:
         raise LikewiseError(f"there is no method {method!r}.{closest(method, METHODS)} Known: {', '.join(METHODS)}.")
     if not isinstance(settings, FitSettings):
-        settings = settings_from(settings or {}, METHODS[method].settings)
-    return check(settings)
+        given = {**settings} if settings else {}
+        if isinstance(given.get("relations"), os.PathLike):
+            given["relations"] = os.fspath(given["relations"])
+        settings = settings_from(given, METHODS[method].settings)
+    return placed(check(settings))
+
+
+def placed(settings: FitSettings) -> FitSettings:
+    """With the whole path of ``relations``, so that a run goes on from any folder."""
+    path = settings.relations
+    return settings if path is None else replace(settings, relations=str(Path(path).absolute()))
 
 
 def assigned(assignments: Sequence[str]) -> dict[str, Any]:
@@ -202,7 +204,7 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
         raise LikewiseError(f"{folder} holds no run to resume; start it without --resume.")
     if not (folder / CHECKPOINT).exists() and (folder / MODEL).exists():
         raise LikewiseError(f"{folder} holds a finished model but no {CHECKPOINT} to go on from; name another --out.")
-    saved = read_config(folder)
+    saved = placed(read_config(folder))
     old, default = flatten(saved), flatten(METHODS[saved.method].settings)
     undecided = {"objective.kind": "auto"} | ({"dictionary": "bank"} if saved.dictionary == "proxies" else {})
     for name, value in flatten(settings).items():

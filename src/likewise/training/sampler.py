@@ -6,6 +6,7 @@ Dimension legend: N items, M memberships (an item in a class), C classes, P clas
 batches of an epoch (of a batch's rows in ``EpochSampler``), L labels of an item at most.
 """
 
+import math
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -215,7 +216,8 @@ class PairSampler:
     or ``objective(*from_pairs(z, local, alike[which]))``.
 
     Args:
-        tuples: (M, 2) or (M, 3) int64 rows of the items, as ``read_pairs`` and ``read_triplets`` give.
+        tuples: (M, 2) or (M, 3) int64 rows of the items, as ``read_pairs`` and ``read_triplets`` give: each once, its
+            items different.
         batch_size: the most tuples of a step; their items are at most two or three times as many.
         seed: step s depends on (tuples, batch_size, seed, s) alone.
 
@@ -230,8 +232,11 @@ class PairSampler:
             raise LikewiseError(
                 f"tuples {tuple(tuples.shape)} {tuples.dtype} must be (M, 2) or (M, 3) torch.int64, not empty."
             )
-        if int(tuples.min()) < 0 or batch_size < 1:
-            raise LikewiseError(f"rows of items must be 0 or more, and batch_size={batch_size} at least 1.")
+        if int(tuples.min()) < 0:
+            raise LikewiseError(f"rows of items must be 0 or more, and one is {int(tuples.min())}.")
+        if batch_size < 1:
+            what, width = ("pair", 2) if tuples.shape[1] == 2 else ("triplet", 3)
+            raise LikewiseError(f"a batch needs room for a {what} at least, {width} items; raise batch_size.")
         self.seed, self._tuples = seed, tuples.cpu()
         self._sampler = EpochSampler(len(tuples), batch_size, seed, smallest=1)
         self.steps_per_epoch = self._sampler.steps_per_epoch
@@ -249,6 +254,47 @@ class PairSampler:
     def rows(self, step: int) -> Tensor:
         """(B,) int64 rows of the items that step ``step`` needs."""
         return self.tuples(step).rows
+
+    def first_below(self, count: int, steps: int) -> tuple[int, int] | None:
+        """The first of ``steps`` steps that needs fewer than ``count`` items, and how many it needs; None where none.
+
+        Tuples that are many beside those that ``count`` items can have among them are not looked at: there a step that
+        needs so few comes with a chance below 1e-9.
+        Cost: a count of all tuples; and where that does not settle it, a sort of their items for each epoch, 0.3 s for
+        a million pairs.
+        """
+        if self._hardly_below(count, steps):
+            return None
+        items = int(self._tuples.max()) + 1
+        for first in range(0, steps, self.steps_per_epoch):
+            batches = [self._sampler.rows(step) for step in range(first, min(steps, first + self.steps_per_epoch))]
+            place = torch.arange(len(batches)).repeat_interleave(torch.tensor([len(batch) for batch in batches]))
+            met = torch.unique(place[:, None] * items + self._tuples[torch.cat(batches)])
+            needed = torch.bincount(met // items, minlength=len(batches))
+            below = (needed < count).nonzero()
+            if len(below):
+                return first + int(below[0]), int(needed[below[0]])
+        return None
+
+    def _hardly_below(self, count: int, steps: int) -> bool:
+        """Whether no step that needs fewer than ``count`` items is to be expected, by a bound on its chance.
+
+        Among k items, each is in as many pairs as it is in at all, and as the k − 1 others allow; in as many triplets,
+        as their anchor, as there are two of these. All T tuples of a step are among the E of one of C(n, k) choices
+        with a chance of C(n, k) · (E / M)^T at most.
+        """
+        k, m, pairs = count - 1, len(self._tuples), self._tuples.shape[1] == 2
+        t, n = m // self.steps_per_epoch, int((torch.bincount(self._tuples.flatten()) > 0).sum())
+        if n < count:
+            return False
+        each = k - 1 if pairs else (k - 1) * (k - 2)
+        anchors = self._tuples.flatten() if pairs else self._tuples[:, 0]
+        most = torch.bincount(anchors).clamp(max=max(0, each)).sort(descending=True).values[:k]
+        among = int(most.sum()) // (2 if pairs else 1)
+        if t > among:
+            return True
+        choices = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+        return math.log(steps) + choices + t * math.log(min(1.0, among / m)) < math.log(1e-9)
 
 
 class _Groups(NamedTuple):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from likewise import processes
 from likewise.config import FitSettings, OptimSettings
 from likewise.data import Items
+from likewise.data.relations import Pairs, Triplets
 from likewise.dictionaries import Batch, MemoryBank, Proxies, Queue
 from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
@@ -31,6 +32,7 @@ from likewise.objectives.pair import Distance
 from likewise.optim import Lars
 from likewise.sharding import ShardedMemoryBank, ShardedProxies, ShardedSoftmax
 from likewise.training.chosen import Objective, build_objective, build_sharded_objective
+from likewise.training.taught import Taught, refuse_relabelled, said_of_change, taught_before, taught_by
 
 Dictionary = MemoryBank | Queue | Batch | Proxies | ShardedMemoryBank | ShardedProxies
 
@@ -50,6 +52,7 @@ class Session:
         generator: the first rows of bank, queue or weights, and those of items that came later, on the CPU.
         noise_generator: NCE's noise and the bank's samples, on the device.
         item_ids: names of the items, in row order.
+        taught: what says which items are alike.
         step: steps done.
         best: the best online accuracy so far and its epoch, when labels exist.
         losses: of the steps since the last logged mean, so that a resumed run logs the same one.
@@ -65,6 +68,7 @@ class Session:
     generator: torch.Generator
     noise_generator: torch.Generator
     item_ids: tuple[str, ...]
+    taught: Taught
     step: int = 0
     best: tuple[float, float] = (0.0, 0.0)
     losses: list[float] = field(default_factory=list)
@@ -180,6 +184,7 @@ class Session:
             "best": list(self.best),
             "losses": list(self.losses),
             "item_ids": list(self.item_ids),
+            "taught": self.taught.state_dict(),
             "embedder": self.embedder.state_dict(),
             "objective": self.objective.state_dict(),
             "dictionary": dictionary,
@@ -189,23 +194,27 @@ class Session:
             "noise_generator": self.noise_generator.get_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> str:
         """Restores ``state_dict()``. A data set that changed since finds its bank rows again by name.
 
-        Raises LikewiseError when no item is known, when items changed but the objective has a weight per item, and when
-        the state is of another encoder or kind of device.
+        Returns a sentence where other labels, pairs or triplets teach from here on; empty where none do.
+
+        Raises LikewiseError when no item is known, when items changed but the objective has a weight per item, when
+        labels changed but proxies or a queue's keys are known by them, and when the state is of another encoder or kind
+        of device.
         """
         try:
-            self._restore(state)
+            return self._restore(state)
         except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
             raise LikewiseError(
                 f"the checkpoint does not fit this run ({type(error).__name__}: {str(error).splitlines()[0]}): it was "
                 "made with another encoder, kind of item or device; resume with the same, or start anew."
             ) from error
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: dict[str, Any]) -> str:
         saved_ids = tuple(state["item_ids"])
-        self._restore_dictionary(state["dictionary"], saved_ids)
+        before = taught_before(state["taught"]) if "taught" in state else None  # None: of an older version
+        self._restore_dictionary(state["dictionary"], saved_ids, before)
         if self.key_encoder is not None:
             self.key_encoder.load_state_dict(state["key_encoder"])
         self.embedder.load_state_dict(state["embedder"])
@@ -215,8 +224,9 @@ class Session:
         self.noise_generator.set_state(state["noise_generator"])
         self.step, self.best = state["step"], (state["best"][0], state["best"][1])
         self.losses[:] = state["losses"]
+        return "" if before is None else said_of_change(before, self.taught, saved_ids, self.item_ids)
 
-    def _restore_dictionary(self, state: dict[str, Any], saved_ids: tuple[str, ...]) -> None:
+    def _restore_dictionary(self, state: dict[str, Any], saved_ids: tuple[str, ...], before: Taught | None) -> None:
         """A bank's or queue's keys follow their items by name; a weight per item can't, nor rows that are spread."""
         changed = saved_ids != self.item_ids
         if changed and self.settings.bank.sharded:
@@ -224,19 +234,24 @@ class Session:
                 "the items changed since the checkpoint, and rows spread over processes (bank.sharded) can't "
                 "follow them; take the run's data, or start anew."
             )
-        if changed and isinstance(self.dictionary, Proxies):
+        by_label = self.settings.alike == "label"
+        if changed and isinstance(self.dictionary, Proxies) and not by_label:
             raise LikewiseError(
                 "the items changed since the checkpoint, and the parametric softmax has a weight per item; start anew."
-            )
-        if changed and isinstance(self.dictionary, Queue) and self.settings.alike == "label":
-            raise LikewiseError(
-                "the items changed since the checkpoint, and the queue's keys are known by the numbers of their "
-                "labels, which may have changed too; take the run's data, or start anew."
             )
         if changed and set(saved_ids).isdisjoint(self.item_ids):
             raise LikewiseError(
                 f"none of the {len(self.item_ids):,} items is in the checkpoint, whose first is {saved_ids[0]!r}; "
                 "take the run's data, or start anew."
+            )
+        if by_label and isinstance(self.dictionary, Proxies | Queue):
+            proxies, kind = isinstance(self.dictionary, Proxies), self.settings.objective.kind
+            bound = f"proxies of {kind}" if proxies else "queue's keys"
+            refuse_relabelled(before, self.taught, saved_ids, self.item_ids, bound)
+        if by_label and isinstance(self.dictionary, Queue) and state["ids"].shape != self.dictionary.ids.shape:
+            raise LikewiseError(
+                "an item has more labels, or none has as many, as at the checkpoint, and the queue's keys were kept "
+                "with so many; take the run's data, or start anew."
             )
         if self.settings.bank.sharded:
             return
@@ -247,12 +262,21 @@ class Session:
                 self.dictionary.rebind(self.item_ids, generator=self.generator)
             return
         self.dictionary.load_state_dict(state)
-        if changed and isinstance(self.dictionary, Queue):
+        if changed and isinstance(self.dictionary, Queue) and not by_label:  # else ids are labels, which are the same
             self.dictionary.rename(saved_ids, self.item_ids)
 
 
-def build_session(settings: FitSettings, embedder: Embedder, items: Items, total: int, device: torch.device) -> Session:
+def build_session(
+    settings: FitSettings,
+    embedder: Embedder,
+    items: Items,
+    total: int,
+    device: torch.device,
+    relations: Pairs | Triplets | None = None,
+) -> Session:
     """A fresh run of ``total`` steps over ``items``: objective, dictionary and optimizer as the settings say.
+
+    ``relations`` are remembered: what a checkpoint says is compared with them.
 
     Raises LikewiseError when micro-batches would not give the gradient of the whole batch, and on a backbone that
     synchronises BatchNorm over all processes where each group is to have its own.
@@ -294,6 +318,7 @@ def build_session(settings: FitSettings, embedder: Embedder, items: Items, total
         generator=generator,
         noise_generator=noise_generator,
         item_ids=items.ids,
+        taught=taught_by(settings, items, relations),
     )
     if not isinstance(objective, ShardedSoftmax):
         objective.reduce.across = processes.size() > 1 and session.rows_add_up
@@ -305,13 +330,15 @@ def build_dictionary(
 ) -> Dictionary:
     """The dictionary named by ``settings.dictionary``."""
     if settings.dictionary == "queue":
-        queue = settings.queue
+        queue, by_label = settings.queue, settings.alike == "label"
+        labels = items.labels if by_label else None
         return Queue(
             queue.size,
             dim,
             start=queue.start,
-            own_batch=queue.own_batch or settings.alike == "label",
-            older_pull=settings.alike == "label",
+            own_batch=queue.own_batch or by_label,
+            older_pull=by_label,
+            ids_each=None if labels is None or labels.ndim == 1 else labels.shape[1],
             generator=generator,
         )
     if settings.dictionary == "batch":
