@@ -145,7 +145,7 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "pairs that are alike or not, and nothing about the rest",
-        ("Contrastive", "Margin", "Histogram"),
+        ("Contrastive", "Margin"),
         "Contrastive()(*from_pairs(z, pairs, alike))",
         "These judge a pair by itself, so that an item with only one kind of pair still counts.",
     ),
