@@ -94,7 +94,7 @@ def train(
             if ends_epoch and first and knn_is_due(settings, step // per_epoch):
                 score = online_knn(model, items)
                 if score is not None:
-                    use = "of the labels that train it" if settings.alike == "label" else "labels measure, not train"
+                    use = "by the labels it is taught" if settings.alike == "label" else "labels only measure here"
                     bar.say(f"epoch {step // per_epoch}: kNN {score:.1%} ({use})")
                     with going_on(bar):
                         log.write(step, {"epoch": step / per_epoch, "knn": score})
