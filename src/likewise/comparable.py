@@ -3,7 +3,6 @@
 See ``likewise.compare``.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from likewise.config import (
+    WITH_FOLDS,
     WITH_GAMMA,
     WITH_MARGIN,
+    WITH_TEMPERATURE,
     EncoderSettings,
     FitSettings,
     OptimSettings,
@@ -22,13 +23,12 @@ from likewise.config import (
 )
 from likewise.config_checks import check
 from likewise.data import Items, open_items
+from likewise.data.items import content_digest
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.training.loop import choose_sampler, refuse_few
 
 BATCH, CLASSES = 128, 32  # items of a batch at most, and classes: 4 of each, where there are so many
-TEMPERED = ("nce", "softmax", "parametric", "infonce", "supcon")
-WHOLE = ("large-margin", "a-softmax")  # their margin multiplies an angle: an integer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,18 +107,14 @@ def _check_parts(train: Items, test: Items) -> None:
 
 def _refuse_copies(train: Items, test: Items) -> None:
     """Raises LikewiseError on the first test item that has the content of a training item. One pass over both."""
-    known = {_digest(value): row for row, value in enumerate(train.values)}
+    known = {content_digest(value): row for row, value in enumerate(train.values)}
     for name, value in zip(test.ids, test.values, strict=True):
-        row = known.get(_digest(value))
+        row = known.get(content_digest(value))
         if row is not None:
             raise LikewiseError(
                 f"item {name!r} of {test.source} has the content of item {train.ids[row]!r} of {train.source}, so it "
                 "would be trained on; test with items that no training sees."
             )
-
-
-def _digest(value: Any) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=16).digest()
 
 
 def _divided(order: Any, share: float, items: Items, why: str) -> tuple[Any, Any]:
@@ -217,13 +213,13 @@ def knobs_of(settings: FitSettings) -> dict[str, Knob]:
     objective, lr = settings.objective, settings.optim.lr
     knobs = {"optim.lr": Knob(default=lr, low=lr / 10, high=lr * 10, log=True)}
     m, g, tau = objective.margin, objective.gamma, objective.temperature
-    if objective.kind in WHOLE and m is not None:
+    if objective.kind in WITH_FOLDS and m is not None:
         knobs["objective.margin"] = Knob(default=m, low=1, high=max(4, m), whole=True)
     elif objective.kind in WITH_MARGIN and m is not None:
         knobs["objective.margin"] = Knob(default=m, low=m / 4, high=m * 2)
     if objective.kind in WITH_GAMMA and g is not None:
         knobs["objective.gamma"] = Knob(default=g, low=g / 4, high=g * 4, log=True)
-    if objective.kind in TEMPERED:
+    if objective.kind in WITH_TEMPERATURE:
         knobs["objective.temperature"] = Knob(default=tau, low=tau / 4, high=tau * 4, log=True)
     return knobs
 

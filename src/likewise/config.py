@@ -46,6 +46,7 @@ WITH_MARGIN = (
     *("large-margin", "a-softmax", "am-softmax", "arcface", "circle-class"),
 )
 WITH_GAMMA = ("unified", "circle", "l2-softmax", "normface", "am-softmax", "arcface", "circle-class")
+WITH_FOLDS = ("large-margin", "a-softmax")  # their margin multiplies an angle: a whole number
 WITH_TEMPERATURE = ("nce", "softmax", "parametric", "infonce", "supcon")
 JOINED_KINDS = ("angular", "lifted", "histogram")  # their loss joins several rows: nothing to mine
 NegativeKind = Literal[

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import inf as infinite
 from math import isfinite
 
-from likewise.config import BANK_KINDS, CLASS_KINDS, JOINED_KINDS, WITH_GAMMA, WITH_MARGIN, FitSettings
+from likewise.config import BANK_KINDS, CLASS_KINDS, JOINED_KINDS, WITH_FOLDS, WITH_GAMMA, WITH_MARGIN, FitSettings
 from likewise.errors import LikewiseError
 
 
@@ -81,8 +81,8 @@ def refusals(settings: FitSettings) -> Iterator[str]:
     for name, value, kinds in (("margin", s.objective.margin, WITH_MARGIN), ("gamma", s.objective.gamma, WITH_GAMMA)):
         if value is not None and kind not in kinds:
             yield f"objective.kind={kind} has no {name}: leave objective.{name} out, or take {', '.join(kinds)}."
-    if s.objective.mix and kind not in ("large-margin", "a-softmax"):
-        yield f"objective.kind={kind} has no mix: leave objective.mix out, or take large-margin or a-softmax."
+    if s.objective.mix and kind not in WITH_FOLDS:
+        yield f"objective.kind={kind} has no mix: leave objective.mix out, or take {' or '.join(WITH_FOLDS)}."
     if kind in BANK_KINDS and not whole_bank:
         yield (
             f"objective.kind={kind} sums over a row for every item, so it needs dictionary=bank with bank.samples=0; "
@@ -94,7 +94,7 @@ def refusals(settings: FitSettings) -> Iterator[str]:
         yield f"objective.kind=parametric has its own keys, a weight per item; with dictionary={s.dictionary}: infonce."
     if kind in CLASS_KINDS and s.dictionary in ("queue", "batch"):
         yield f"objective.kind={kind} has its own keys, a proxy per class: leave dictionary at proxies."
-    if kind in ("large-margin", "a-softmax") and s.objective.margin not in (None, 1, 2, 3, 4):
+    if kind in WITH_FOLDS and s.objective.margin not in (None, 1, 2, 3, 4):
         yield f"objective.margin={s.objective.margin:g} of {kind} is a number of folds: 1, 2, 3 or 4."
     if s.symmetric and s.dictionary != "queue":
         yield "symmetric=true is for dictionary=queue; with dictionary=batch, batch.keys=both has both views query."

@@ -1,19 +1,17 @@
 """``likewise evaluate``: a run beside raw pixels and the untrained encoder, every number with its protocol."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from likewise.data import Items
+from likewise.data.items import content_digest
 from likewise.errors import LikewiseError
 from likewise.evaluation.fewlabels import FewLabelsSettings, few_labels
 from likewise.evaluation.linear import ProbeSettings, linear_probe, linear_svm
@@ -65,6 +63,7 @@ class Task:
     embedding: tuple[Tensor, Tensor]  # neighbours are sought among these
     backbone: tuple[Tensor, Tensor]  # linear classifiers are fit on these
     layers: tuple[str, str]
+    ids: tuple[Tensor, Tensor]  # equal for the same item only
     about: dict[str, str | int | float]
 
 
@@ -154,21 +153,14 @@ def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
     return torch.arange(len(train)), torch.from_numpy(ids)
 
 
-def copies(train: Items, test: Items) -> int:
+def copies(train: Items, test: Items, test_ids: Tensor) -> int:
     """How many of test's items have the content of one of train's under another id: they find themselves.
 
-    Cost: one pass over the bytes of both.
+    ``test_ids`` are those of ``shared_ids``. Cost: one pass over the bytes of both, none where all ids are shared.
     """
-    if test is train:
-        return 0
-    ids, test_ids = shared_ids(train, test)
-    known = {_digest(value) for value in train.values}
-    apart = (test_ids >= len(ids)).numpy()
-    return sum(_digest(value) in known for value in test.values[apart])
-
-
-def _digest(value: NDArray[Any]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=16).digest()
+    apart = test.values[(test_ids >= len(train)).numpy()]
+    known = {content_digest(value) for value in train.values} if len(apart) else set()
+    return sum(content_digest(value) in known for value in apart)
 
 
 def said_of_copies(scores: Sequence[Score]) -> str:
@@ -185,6 +177,7 @@ def said_of_copies(scores: Sequence[Score]) -> str:
 
 def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
     """The three representations, one after the other so that one set of features is in memory at a time."""
+    ids = shared_ids(train, train if test is None else test)
     about: dict[str, str | int | float] = {
         "train": train.source,
         "train_items": len(train),
@@ -192,11 +185,11 @@ def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
         "test": "train, each left out" if test is None else test.source,
         "test_items": len(train if test is None else test),
         "test_ids_hash": (train if test is None else test).ids_hash,
-        "copies": 0 if test is None else copies(train, test),
+        "copies": 0 if test is None else copies(train, test, ids[1]),
     }
     rows, other, layer = raw_rows(model, train, test)
     stamp = about | ({"size": model.settings.size} if train.kind == "images" else {})
-    yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(layer, layer), about=stamp)
+    yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(layer, layer), ids=ids, about=stamp)
     del rows, other
     for name, one in encoders(model, train):
         z = one.features(train)
@@ -205,9 +198,8 @@ def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
         h_test = h if test is None else one.features(test, layer="backbone")
         stamp = {**one.protocol("embedding"), **about}
         del stamp["layer"]
-        yield Task(
-            name=name, embedding=(z, z_test), backbone=(h, h_test), layers=("embedding", "backbone"), about=stamp
-        )
+        layers = ("embedding", "backbone")
+        yield Task(name=name, embedding=(z, z_test), backbone=(h, h_test), layers=layers, ids=ids, about=stamp)
 
 
 def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Tensor, str]:
@@ -236,7 +228,7 @@ def encoders(model: Model, items: Items) -> Iterator[tuple[str, Model]]:
 
 def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, temperature: float) -> list[Score]:
     """All scores of one representation, named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ..."""
-    train_ids, test_ids = shared_ids(train, train if test is None else test)
+    train_ids, test_ids = task.ids
     train_labels = torch.from_numpy(np.asarray(train.labels))
     test_labels = train_labels if test is None else torch.from_numpy(np.asarray(test.labels))
     k = min(protocol.k, len(train) - 1)

@@ -93,6 +93,7 @@ def evaluate_retrieval(
     items, others = labelled(model.open(gallery, labels=labels, key=key, progress=progress)), None
     if queries is not None:
         others = labelled(model.open(queries, labels=labels, key=key, progress=progress), least=1)
+    ids = shared_ids(items, items if others is None else others)
     about: Stamp = {
         "gallery": items.source,
         "gallery_items": len(items),
@@ -100,7 +101,7 @@ def evaluate_retrieval(
         "queries": "gallery, each left out" if others is None else others.source,
         "query_items": len(items if others is None else others),
         "query_ids_hash": (items if others is None else others).ids_hash,
-        "copies": 0 if others is None else copies(items, others),
+        "copies": 0 if others is None else copies(items, others, ids[1]),
     }
     scores: list[Score] = []
     tables = Detail()
@@ -108,7 +109,7 @@ def evaluate_retrieval(
         one_label = items.labels is not None and items.labels.ndim == 1
         for name, rows, query_rows, stamp in _representations(model, items, others, about):
             tables.of = name
-            found = _retrieved(rows, query_rows, items, others, ks, stamp, tables)
+            found = _retrieved(rows, query_rows, items, others, ids, ks, stamp, tables)
             if clusters and one_label:
                 found += _clustered(rows, items, seeds, stamp)
             if verification and one_label:
@@ -181,6 +182,7 @@ def _retrieved(
     query_rows: Tensor,
     gallery: Items,
     queries: Items | None,
+    ids: tuple[Tensor, Tensor],
     ks: Sequence[int],
     about: Stamp,
     tables: Detail,
@@ -188,14 +190,13 @@ def _retrieved(
     """Everything that ranks say."""
     query_items = gallery if queries is None else queries
     names, query_labels = matched_labels(gallery, query_items)
-    gallery_ids, query_ids = shared_ids(gallery, query_items)
     found = retrieval(
         query_rows,
         query_labels,
         rows,
         torch.from_numpy(np.asarray(gallery.labels)),
-        query_ids=query_ids,
-        gallery_ids=gallery_ids,
+        query_ids=ids[1],
+        gallery_ids=ids[0],
         ks=ks,
         worst=WRONG if tables.of == "learned" else 0,
     )

@@ -217,11 +217,11 @@ def violations(near: Tensor, far: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
 @torch.library.custom_op("likewise::violations", mutates_args=())
 def _violations(near: Tensor, far: Tensor, soft: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The sums, and their derivatives, gathered on the way: how much each positive and each negative takes part."""
-    total = near.new_zeros(len(near))
-    share_near, share_far = torch.zeros_like(near), torch.zeros_like(far)
     width = int((near > -torch.inf).sum(1).max())
     if width > SORTED_FROM and not soft:
         return _sorted_violations(near, far)
+    total = near.new_zeros(len(near))
+    share_near, share_far = torch.zeros_like(near), torch.zeros_like(far)
     gap, share = torch.empty_like(far), torch.empty_like(far)
     hardest, places = near.topk(width, 1)  # absent positives last
     for p in range(width):
@@ -288,11 +288,11 @@ def inside_violations(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor,
 @torch.library.custom_op("likewise::inside_violations", mutates_args=())
 def _inside_violations(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
     """The losses and their derivatives: every positive counts alike, and each of its negatives alike."""
-    losses = near.new_zeros(len(near))
-    share_near, share_far = torch.zeros_like(near), torch.zeros_like(far)
     width = int((near > -ABSENT).sum(1).max())
     if width > SORTED_FROM:
         return _sorted_inside(near, far, margin)
+    losses = near.new_zeros(len(near))
+    share_near, share_far = torch.zeros_like(near), torch.zeros_like(far)
     gap = torch.empty_like(far)
     furthest, places = near.topk(width, 1)  # absent positives last
     for p in range(width):
