@@ -51,6 +51,14 @@ UNSEEN = (2, 3)  # rotations whose test alphabets no learning rate was chosen by
 Values = dict[str, dict[str, dict[int, float]]]  # of a method, measure and rotation: %, the mean over seeds
 
 
+def drawings() -> Path:
+    """The file of all drawings; ends the program where it is missing."""
+    path = Path(os.environ.get("LIKEWISE_DATA", ROOT.parent / "shared" / "data")) / "omniglot-small/omniglot.parquet"
+    if not path.exists():
+        sys.exit(f"{path} is missing; point LIKEWISE_DATA at a folder that has omniglot-small/.")
+    return path
+
+
 def read(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     """Alphabets, characters and pixels (N, 32, 32, 3) of all drawings."""
     from pyarrow import parquet
@@ -160,9 +168,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "omniglot")
     parser.add_argument("--curves", type=Path, metavar="FOLDER", help="draw the losses there")
     arguments = parser.parse_args()
-    path = Path(os.environ.get("LIKEWISE_DATA", ROOT.parent / "shared" / "data")) / "omniglot-small/omniglot.parquet"
-    if not path.exists():
-        sys.exit(f"{path} is missing; point LIKEWISE_DATA at a folder that has omniglot-small/.")
+    path = drawings()
     torch.set_num_threads(arguments.threads)
     values: Values = defaultdict(lambda: defaultdict(dict))
     failed = dict[str, str]()

@@ -30,7 +30,7 @@ from typing import Any, cast
 
 import torch
 from instance import interleaved
-from omniglot import SETTINGS, rotations
+from omniglot import SETTINGS, drawings, rotations
 from torch import Tensor, nn
 from views import ROOT, cpu
 
@@ -222,9 +222,7 @@ def main() -> None:
     parser.add_argument("--times", action="store_true", help="only time a step")
     parser.add_argument("--results", type=Path, default=ROOT / "runs" / "pml_training.jsonl")
     arguments = parser.parse_args()
-    path = Path(os.environ.get("LIKEWISE_DATA", ROOT.parent / "shared" / "data")) / "omniglot-small/omniglot.parquet"
-    if not path.exists():
-        sys.exit(f"{path} is missing; point LIKEWISE_DATA at a folder that has omniglot-small/.")
+    path = drawings()
     torch.set_num_threads(arguments.threads)
     parts = rotations(path)
     print(f"{cpu()}, {arguments.threads} threads, torch {torch.__version__}")
