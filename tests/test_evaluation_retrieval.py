@@ -110,6 +110,7 @@ def worst_by_loops(pairs: list[tuple[float, int, int]], sign: int) -> list[tuple
     return chosen[:10]
 
 
+@pytest.mark.filterwarnings("ignore:the first .* queries are rows of the gallery")  # rightly, of so few integers
 @settings(max_examples=60, deadline=None)
 @given(
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 4)),

@@ -418,7 +418,7 @@ def loss_by_lists(objective: PairObjective, s_p: list[Tensor], s_n: list[Tensor]
         push = sum((torch.exp(8 * (n + 0.3).clamp(min=0).detach() * (n - 0.3)) for n in s_n), zero)
         return torch.log(1 + pull * push)
     apart = [(2 - 2 * p) / 2 for p in s_p]
-    close = [(1.3 - (2 - 2 * n).sqrt()).clamp(min=0) ** 2 / 2 for n in s_n]
+    close = [(1.3 - (2 - 2 * n).sqrt()) ** 2 / 2 for n in s_n if (2 - 2 * n).sqrt() < 1.3]
     return sum(apart, zero) / max(1, len(apart)) + sum(close, zero) / max(1, len(close))
 
 

@@ -242,7 +242,7 @@ def hinge_cases() -> list[Case]:
     return [
         Case(
             "Contrastive",
-            lambda how="mean": Contrastive(positive_margin=0.1, negative_margin=1.4, reduction=how),
+            lambda how="mean": Contrastive(positive_margin=0.1, negative_margin=1.4, pairs="all", reduction=how),
             each_anchor(oracles.contrastive(0.1, 1.4, True, "all"), either),
         ),
         Case(

@@ -65,9 +65,9 @@ CONTRASTIVE = _row(
     "contrastive",
     "Hadsell, Chopra, LeCun: Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006",
     "squared hinges of distances (eq. 4), margin 1: the siamese network",
-    "all of the batch",
-    replace(BASE, objective=ObjectiveSettings(kind="contrastive", margin=1.0)),
-    "positives and negatives of an anchor are averaged each by itself",
+    "those of the batch within the margin",
+    replace(BASE, objective=ObjectiveSettings(kind="contrastive", margin=1.0), optim=BRISK),
+    "positives, and negatives within the margin, of an anchor are averaged each by itself",
 )
 NPAIR = _row(
     "npair",

@@ -45,7 +45,8 @@ class Contrastive(PairObjective):
 
     Relations: Margin puts one boundary β where this one has two margins.
     Departures: the paper adds up given pairs, with Y = 0 for similar ones; here an anchor's positives and negatives are
-    averaged each by itself (``pairs``), else the many negatives drown the few positives. The paper has m_p = 0.
+    averaged each by itself, else the many negatives drown the few positives, and only those within the margin count
+    (``pairs="active"``), else the negatives that are far away already dilute the few that still push.
     Cost: 6·Q·K·D flops, a tile of memory.
     Paper: Hadsell, Chopra, LeCun, Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006, eqs. 1–4.
 
@@ -53,7 +54,7 @@ class Contrastive(PairObjective):
         positive_margin: m_p; positives nearer than this are left alone.
         negative_margin: m_n; negatives further than this are left alone. Distances are at most 2.
         squared: the paper's ½D²; False for plain hinges.
-        pairs: over an anchor's positives, and over its negatives: "all" the mean, "active" the mean of those above 0,
+        pairs: over an anchor's positives, and over its negatives: "active" the mean of those above 0, "all" the mean,
             "sum" the paper's sum.
         reduction: "mean", "sum" or "none" over the anchors with a positive or a negative.
     """
@@ -64,7 +65,7 @@ class Contrastive(PairObjective):
         positive_margin: float = 0.0,
         negative_margin: float = 1.0,
         squared: bool = True,
-        pairs: Pairs = "all",
+        pairs: Pairs = "active",
         reduction: How = "mean",
     ) -> None:
         super().__init__(reduction, "any positive or negative")
