@@ -45,7 +45,7 @@ class Pick(ABC):
 
         Args:
             s_p: (R, 1) similarity of the positive; of no meaning unless ``of_pair``.
-            s_n: (R, K) of the negatives, −inf for the other keys.
+            s_n: (R, K) of the negatives, −inf for the other keys. May be overwritten, unless ``of_pair``.
             drawn: (R, n) uniform numbers in [0, 1), n negatives to draw; (R, 0) where nothing is drawn.
             dim: D.
 
@@ -254,12 +254,12 @@ class DistanceWeighted(Pick):
 
     def pick(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         """Drawn by eq. 6; with d² = 2 − 2s it is 1 / q ∝ (1 − s²)^((3−D)/2) / √(1 − s), one logarithm."""
-        kept = s_n >= 1 - self.most**2 / 2
-        near = torch.where(kept, s_n, 0.0).clamp_(max=1 - self.least**2 / 2)  # no weight is less than that of s = 0
+        kept = (s_n >= 1 - self.most**2 / 2).to(s_n.dtype)  # products with 0 and 1: a choice of each would be slower
+        near = s_n.clamp_(-1, 1 - self.least**2 / 2).mul_(kept)  # what is not kept as s = 0: no weight is less than its
         weights = near.square().neg_().add_(1).clamp_(min=LEAST).log_().mul_((3 - dim) / 2)
         weights.sub_(weights.amax(1, keepdim=True)).clamp_(min=SMALLEST).exp_()
         weights.mul_(near.neg_().add_(1).rsqrt_())
-        return _draw(torch.where(kept, weights, 0.0), drawn)
+        return _draw(weights.mul_(kept), drawn)
 
 
 def choose_positives(how: Positives, s_p: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:

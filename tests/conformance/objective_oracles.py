@@ -265,7 +265,7 @@ def mined(choose: Choose, formula: Formula, positives: str = "all", pairs: str =
         for q, (p, n) in zip(queries.unbind(0), pairs_of(len(queries), ids, keys, key_ids, own), strict=True):
             P, N = [there[j] for j in p], [there[j] for j in n]
             if P and positives != "all":
-                furthest_first = sorted(P, key=lambda x: float(dot(q, x)))
+                furthest_first = sorted(P, key=lambda x: float(dot(q, x).detach()))
                 P = furthest_first[:1] if positives == "hard" else furthest_first[-1:]
             chosen = [(x, choose(q, x, N)) for x in P]
             terms = [formula(q, [x], kept) for x, kept in chosen if kept]
@@ -278,11 +278,11 @@ def mined(choose: Choose, formula: Formula, positives: str = "all", pairs: str =
 
 def nearest(q: Tensor, p: Tensor, N: Vectors) -> list[Tensor]:
     """Hermans et al. 2017: batch-hard."""
-    return [max(N, key=lambda n: float(dot(q, n)))] if N else []
+    return [max(N, key=lambda n: float(dot(q, n).detach()))] if N else []
 
 
 def furthest(q: Tensor, p: Tensor, N: Vectors) -> list[Tensor]:
-    return [min(N, key=lambda n: float(dot(q, n)))] if N else []
+    return [min(N, key=lambda n: float(dot(q, n).detach()))] if N else []
 
 
 def nearest_beyond(q: Tensor, p: Tensor, N: Vectors) -> list[Tensor]:

@@ -350,10 +350,11 @@ def choose(
     columns = torch.zeros(count, width, dtype=torch.int64, device=queries.device)
     negatives = columns.unsqueeze(2).repeat(1, 1, max(1, policy.draws))
     there, valid = torch.zeros_like(negatives, dtype=torch.bool), torch.zeros_like(columns[:, 0], dtype=torch.bool)
+    space = queries.new_empty(min(step, count), len(keys))  # of every tile: fresh memory would be zeroed page by page
     for start in range(0, count, step):
         tile = slice(start, min(start + step, count))
         with torch.autocast(queries.device.type, enabled=False):
-            similarities = sorted_queries[tile] @ sorted_keys.T
+            similarities = torch.mm(sorted_queries[tile], sorted_keys.T, out=space[: tile.stop - start])
         masks = relation.masks(tile.start, tile.stop)
         found = _choose_tile(policy, positives, similarities, masks, drawn[tile], queries.shape[1])
         pairs = found.positives.shape[1]
@@ -384,9 +385,9 @@ def _choose_tile(
         most = max(1, int(positive.sum(1).max()))
         columns = positive.logical_not().byte().argsort(dim=1, stable=True)[:, :most]
         positive = positive.gather(1, columns)
-    s_n = torch.where(negative, similarities, -torch.inf)
-    valid = positive.any(1) & (s_n.amax(1) > -torch.inf)
     s_p = similarities.gather(1, columns)
+    s_n = similarities.masked_fill_(negative.logical_not(), -torch.inf)
+    valid = positive.any(1) & (s_n.amax(1) > -torch.inf)
     places, there = choose_positives(positives, s_p, positive)
     columns, s_p = columns.gather(1, places), s_p.gather(1, places)  # (R, P)
     pairs = columns.shape[1]
