@@ -26,7 +26,7 @@ from likewise.compare import compare
 from likewise.comparing import MEASURES, Comparison, Outcome, holm, paired_t, sign_flip, summarise
 from likewise.config import OptimSettings, decide, flatten
 from likewise.data import Items, open_items
-from likewise.errors import Interrupted, LikewiseError
+from likewise.errors import Interrupted, LikewiseError, LikewiseWarning
 from likewise.evaluation import retrieval
 from likewise.methods import METHODS
 from likewise.methods.classes import CLASSES
@@ -102,6 +102,20 @@ def test_training_items_are_no_test_items() -> None:
     names = [f"kind {label}" for label in test[1]]  # of another name, but the same item
     with pytest.raises(LikewiseError, match=r"item '9' of .* has the content of item '17' of .* would be"):
         split_classes(data, (test[0], names), {}, 0.5, 0.0, 0, progress=False)
+
+
+def test_copies_on_both_sides_of_the_split_are_named() -> None:
+    x, labels = clusters(classes=16, each=6)
+    whole = split_classes((x, labels), None, {}, 0.5, 0.0, 0, progress=False)
+    assert "copies" not in whole.said
+    trained, tested = whole.train.ids[4], whole.test.ids[7]
+    x[int(tested)] = x[int(trained)]
+    said = (
+        f"1 of the 48 test items are copies of training items under another label \\(such as '{tested}' of '{trained}'"
+    )
+    with pytest.warns(LikewiseWarning, match=said):
+        split = split_classes((x, labels), None, {}, 0.5, 0.0, 0, progress=False)
+    assert split.said.endswith("so training sees them")
 
 
 @pytest.mark.parametrize("kind", ["images", "vectors"])

@@ -3,7 +3,8 @@
 See ``likewise.compare``.
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from likewise.config import (
 from likewise.config_checks import check
 from likewise.data import Items, open_items
 from likewise.data.items import content_digest
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.methods import METHODS
 from likewise.training.loop import choose_sampler, refuse_few
 
@@ -77,6 +78,7 @@ def split_classes(
         order, taken = _divided(order, test_share, items, "training and test need two each")
         train, tested = of_classes(items, order), of_classes(items, taken)
         said = f"{len(taken)} of {len(order) + len(taken)} classes, drawn by seed {seed}, are test classes"
+        said += _said_of_copies(train, tested)
     else:
         train, tested = of_classes(items, order), _one_label(_opened(test, settings, progress))
         if tested.kind != train.kind:
@@ -105,16 +107,36 @@ def _check_parts(train: Items, test: Items) -> None:
         )
 
 
-def _refuse_copies(train: Items, test: Items) -> None:
-    """Raises LikewiseError on the first test item that has the content of a training item. One pass over both."""
+def _copies(train: Items, test: Items) -> Iterator[tuple[str, str]]:
+    """Names of the test items that have the content of a training item, and of that one. One pass over both."""
     known = {content_digest(value): row for row, value in enumerate(train.values)}
     for name, value in zip(test.ids, test.values, strict=True):
         row = known.get(content_digest(value))
         if row is not None:
-            raise LikewiseError(
-                f"item {name!r} of {test.source} has the content of item {train.ids[row]!r} of {train.source}, so it "
-                "would be trained on; test with items that no training sees."
-            )
+            yield name, train.ids[row]
+
+
+def _refuse_copies(train: Items, test: Items) -> None:
+    """Raises LikewiseError on the first test item that has the content of a training item."""
+    for name, trained in _copies(train, test):
+        raise LikewiseError(
+            f"item {name!r} of {test.source} has the content of item {trained!r} of {train.source}, so it "
+            "would be trained on; test with items that no training sees."
+        )
+
+
+def _said_of_copies(train: Items, test: Items) -> str:
+    """What to say, and warn of, where one content is of a training and of a test class; "" where none is."""
+    copies = list(_copies(train, test))
+    if not copies:
+        return ""
+    first, trained = copies[0]
+    said = (
+        f"{len(copies)} of the {len(test):,} test items are copies of training items under another label (such as "
+        f"{first!r} of {trained!r}), so training sees them"
+    )
+    warnings.warn(f"{said}; leave one of each pair out.", LikewiseWarning, stacklevel=2)
+    return f", and {said}"
 
 
 def _divided(order: Any, share: float, items: Items, why: str) -> tuple[Any, Any]:
