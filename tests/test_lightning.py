@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +37,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "moco": {"method": "moco", "queue.size": 37, "encoder.bn_groups": 2, "optim.warmup": 0.3},
     "simclr": {"method": "simclr"},
     "nce": {"method": "npid", "objective.kind": "nce", "objective.noise": 24},
+}
+TAUGHT: dict[str, dict[str, Any]] = {
+    "labels": {"method": "circle", "batch_size": 20},
+    "pairs": {"method": "contrastive", "alike": "pairs", "relations": "pairs.csv"},
 }
 SHARED = """
 import sys
@@ -132,6 +137,34 @@ def test_equals_fit_bit_for_bit_and_goes_on_from_the_middle_of_an_epoch(name: st
     run.fit(again, ckpt_path=path, weights_only=True)
     assert run.global_step == 9
     assert_close(learned(again.session.state_dict()), expected)
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_labels_and_pairs_teach_as_in_fit_and_it_is_said_when_they_changed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = np.arange(43) % 5
+    labels[7] = -1  # left out, where labels teach
+    known = replace(items(), labels=labels, label_names=tuple("abcde"))
+    pairs = [(f"v{i}", f"v{(i + 5 * (i % 3)) % 43}", int(i % 3 > 0)) for i in range(1, 43) if i % 3 or i < 30]
+    pairs = [(a, b if a != b else "v0", alike) for a, b, alike in pairs]
+    Path("pairs.csv").write_text("a,b,alike\n" + "".join(f"{a},{b},{alike}\n" for a, b, alike in pairs))
+    chosen = settings_from({**SMALL, **TAUGHT[name]}, METHODS[TAUGHT[name]["method"]].settings)
+    fit(known, out=tmp_path / "fit", settings=chosen, progress=False)
+    learner = LikewiseModule(chosen, known)
+    run = trainer(tmp_path)
+    run.fit(learner)
+    assert_close(learned(learner.session.state_dict()), learned(load_checkpoint(tmp_path / "fit" / "checkpoint.pt")))
+    run.save_checkpoint(tmp_path / "it.ckpt")
+    labels[[0, 1]] = labels[[1, 0]]
+    Path("pairs.csv").write_text("a,b,alike\nv1,v2,1\nv2,v3,0\nv1,v4,0\n")
+    capsys.readouterr()
+    again = LikewiseModule(chosen, replace(known, labels=labels))
+    trainer(tmp_path).fit(again, ckpt_path=tmp_path / "it.ckpt", weights_only=True)
+    said = capsys.readouterr().err
+    assert "warning: " in said
+    assert "changed since the checkpoint" in said
 
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:

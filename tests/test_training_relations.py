@@ -451,7 +451,7 @@ def test_proxies_and_queues_of_labels_go_on_with_other_items_of_the_same_labels(
     fit(named(x, labels).select(first.nonzero()[0]), out=tmp_path / "run", method=method, settings=settings)
     before = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
     other = named(x, labels).select(np.random.default_rng(0).permutation(216)[:200])
-    model = fit(other, out=tmp_path / "run", method=method, resume=True)
+    model = fit(other, out=tmp_path / "run", resume=True)  # the run's own method
     after = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
     assert (len(before["item_ids"]), len(after["item_ids"])) == (108, 200)
     assert after["step"] > before["step"]

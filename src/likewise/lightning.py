@@ -16,15 +16,16 @@ import torch
 from torch import nn
 
 from likewise import processes
-from likewise.config import FitSettings, decide
+from likewise.config import FitSettings
 from likewise.config_checks import check
 from likewise.data import Items
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.model import Model
-from likewise.training.loop import batches, choose_sampler, refuse_few
-from likewise.training.run import announce, build_views
+from likewise.training.loop import batches, refuse_few
+from likewise.training.run import announce, build_views, prepare, say
 from likewise.training.session import Session, build_session, learning_rate
 from likewise.training.step import Seen, train_step
+from likewise.training.taught import refuse_small_steps
 
 try:
     if "lightning.pytorch" in sys.modules:  # the caller's; a Trainer takes modules of its own package alone
@@ -55,9 +56,9 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         items: what to learn from; see ``likewise.open_items``.
         backbone: as in ``fit``.
 
-    Raises LikewiseError on settings that no run could use, and, when training starts, on too few items, bank.sharded, a
-    precision that Lightning was given, a Trainer that would go on after the last epoch, and several processes without
-    SharedSteps.
+    Raises LikewiseError on settings, items, labels or relations that no run could use, and, when training starts, on
+    too few for the processes, bank.sharded, a precision that Lightning was given, a Trainer that would go on after the
+    last epoch, and several processes without SharedSteps.
     """
 
     def __init__(self, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> None:
@@ -70,9 +71,9 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
             )
             warnings.warn(said, LikewiseWarning, stacklevel=2)
         self.automatic_optimization = False
-        self.settings = decide(check(settings), len(items))
-        self.items, self.sampler = items, choose_sampler(self.settings, items)
-        self.model = Model.untrained(self.settings, items, backbone=backbone)
+        prepared = prepare(check(settings), items)
+        self.settings, self.items, self.relations, self.sampler, self.notes = prepared
+        self.model = Model.untrained(self.settings, self.items, backbone=backbone)
         self._session: Session | None = None
 
     @property
@@ -97,12 +98,13 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
                 f"Trainer(max_epochs={most[0]}, max_steps={most[1]}) would go on after the {epochs} epochs ({total} "
                 f"steps) of the settings; set max_epochs={epochs}, or fewer."
             )
-        refuse_few(self.settings, len(self.items))
+        refuse_few(self.settings, len(self.items))  # for so many processes
+        refuse_small_steps(self.settings, self.sampler, total)
         if self._session is None:
             device = self.trainer.strategy.root_device
-            self._session = build_session(self.settings, self.model.embedder, self.items, total, device)
+            self._session = build_session(self.settings, self.model.embedder, self.items, total, device, self.relations)
             self._session.train()
-            announce(self.settings, self.items, total, enabled=processes.rank() == 0)
+            announce(self.settings, self.items, total, self.notes, enabled=processes.rank() == 0)
 
     def train_dataloader(self) -> "Epochs":
         """The batches of ``fit``, from the session's step on."""
@@ -135,8 +137,9 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         checkpoint["likewise"] = self.session.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores it. Raises LikewiseError when it does not fit."""
-        self.session.load_state_dict(checkpoint["likewise"])
+        """Restores it, and says where other labels teach from here on. Raises LikewiseError when it does not fit."""
+        changed = self.session.load_state_dict(checkpoint["likewise"])
+        say([f"warning: {changed}"] if changed else [], enabled=processes.rank() == 0)
 
     def to_model(self) -> Model:
         """What was trained so far: to embed, index and save."""
@@ -154,7 +157,6 @@ class Epochs:
         return self.module.sampler.steps_per_epoch
 
     def __iter__(self) -> Iterator[Seen]:
-        session, sampler = self.module.session, self.module.sampler
-        yield from islice(
-            batches(self.module.items, sampler, self.views, session), len(self) - session.step % len(self)
-        )
+        module, session = self.module, self.module.session
+        seen = batches(module.items, module.sampler, self.views, session, module.relations)
+        yield from islice(seen, len(self) - session.step % len(self))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -17,6 +17,7 @@ from likewise import __version__, processes
 from likewise.config import FitSettings, closest, decide, flatten, settings_from
 from likewise.config_checks import check
 from likewise.data import Items, describe, open_items, write_skipped
+from likewise.data.relations import Pairs, Triplets
 from likewise.encoders.parts import lay_out
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
@@ -24,7 +25,7 @@ from likewise.methods import METHODS
 from likewise.model import NAME as MODEL
 from likewise.model import Model
 from likewise.training.checkpoint import CHECKPOINT, load_run
-from likewise.training.loop import ViewFunction, choose_sampler, refuse_few, train
+from likewise.training.loop import Sampler, ViewFunction, choose_sampler, refuse_few, train
 from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress
 from likewise.training.session import build_session
@@ -38,7 +39,7 @@ def fit(
     data: object,
     *,
     out: str | Path,
-    method: str = "npid",
+    method: str | None = None,
     settings: FitSettings | Mapping[str, Any] | None = None,
     resume: bool = False,
     backbone: nn.Module | None = None,
@@ -49,7 +50,7 @@ def fit(
     Args:
         data: a folder of images, a parquet file or folder, an array or (array, labels), a torch Dataset, or Items.
         out: the run folder; must not hold a run unless ``resume``.
-        method: the row of ``likewise methods`` that gives the defaults.
+        method: the row of ``likewise methods`` that gives the defaults; npid, or of a run that goes on its own.
         settings: a whole FitSettings, or overrides by dotted name: ``{"epochs": 50, "views.flip": 0.0}``.
         resume: go on from the last checkpoint, bit for bit, with the run's own settings.
         backbone: an ``nn.Module`` of one's own, (B, 3, S, S) or (B, D) → (B, F), instead of ``settings.encoder.name``.
@@ -61,7 +62,7 @@ def fit(
     Raises LikewiseError for unusable data or settings, Interrupted on Ctrl-C (state saved).
     """
     folder = Path(out)
-    settings = chosen(method, settings)
+    settings = chosen(method or method_of(folder, resume), settings)
     device = device_of(folder, settings, resume)
     with processes.joined(device):
         restarted = processes.any_of([processes.restarted()], pick_device(device))[0]  # maybe of another node
@@ -83,18 +84,9 @@ def _fit(
         )
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
-    notes = []
-    if settings.alike == "label":
-        found, items = len(items), labelled(items)
-        if len(items) < found:
-            notes.append(f"left out for want of a label: {found - len(items):,} of the {found:,} items (skipped.csv).")
-    refuse_few(settings, len(items))
-    settings = decide(settings, len(items))
-    relations = read_relations(settings, items)
-    sampler = choose_sampler(settings, items, relations)
+    settings, items, relations, sampler, notes = prepare(settings, items)
     total = settings.epochs * sampler.steps_per_epoch
-    refuse_small_steps(settings, sampler, total)
-    announce(settings, items, total, [*notes, *remarks(relations)], enabled=progress)
+    announce(settings, items, total, notes, enabled=progress)
     model = Model.untrained(settings, items, backbone=backbone)
     session = build_session(settings, model.embedder, items, total, device, relations)
     if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
@@ -111,6 +103,31 @@ def _fit(
     processes.wait()
     model.embedder.eval()
     return model
+
+
+class Prepared(NamedTuple):
+    """What a run trains on."""
+
+    settings: FitSettings  # decided
+    items: Items  # those that can teach
+    relations: Pairs | Triplets | None
+    sampler: Sampler
+    notes: list[str]  # on the items and relations: a line each
+
+
+def prepare(settings: FitSettings, items: Items) -> Prepared:
+    """What a run of checked ``settings`` trains on. Raises LikewiseError on items or relations that can't teach."""
+    notes = []
+    if settings.alike == "label":
+        found, items = len(items), labelled(items)
+        if len(items) < found:
+            notes.append(f"left out for want of a label: {found - len(items):,} of the {found:,} items (skipped.csv).")
+    refuse_few(settings, len(items))
+    settings = decide(settings, len(items))
+    relations = read_relations(settings, items)
+    sampler = choose_sampler(settings, items, relations)
+    refuse_small_steps(settings, sampler, settings.epochs * sampler.steps_per_epoch)
+    return Prepared(settings, items, relations, sampler, [*notes, *remarks(relations)])
 
 
 def announce(
@@ -144,6 +161,11 @@ def device_of(folder: Path, settings: FitSettings, resume: bool) -> str:
     """The run's device, which says how its processes meet: the saved one where it goes on, else the one given."""
     goes_on = resume or (processes.restarted() and began_here(folder))
     return read_config(folder).device if goes_on and (folder / CONFIG).exists() else settings.device
+
+
+def method_of(folder: Path, resume: bool) -> str:
+    """The method where none is named: that of the run which goes on, else npid."""
+    return read_config(folder).method if resume and (folder / CONFIG).exists() else "npid"
 
 
 def began_here(folder: Path) -> bool:
