@@ -257,8 +257,7 @@ def _in_order(far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return ordered, order, before
 
 
-@_violations.register_fake
-def _(near: Tensor, far: Tensor, soft: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _shapes(near: Tensor, far: Tensor, _: float) -> tuple[Tensor, Tensor, Tensor]:
     return near.new_empty(len(near)), torch.empty_like(near), torch.empty_like(far)
 
 
@@ -272,6 +271,7 @@ def _violations_backward(ctx: FunctionCtx, grad: Tensor, *_: Tensor) -> tuple[Te
     return share_near * grad.unsqueeze(1), share_far * -grad.unsqueeze(1), None
 
 
+_violations.register_fake(_shapes)
 _violations.register_autograd(_violations_backward, setup_context=_save_shares)
 
 
@@ -330,9 +330,5 @@ def _sorted_inside(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor, Te
     return (losses / pairs.squeeze(1)).to(near.dtype), any_inside.to(near.dtype) / pairs, share_far
 
 
-@_inside_violations.register_fake
-def _(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-    return near.new_empty(len(near)), torch.empty_like(near), torch.empty_like(far)
-
-
+_inside_violations.register_fake(_shapes)
 _inside_violations.register_autograd(_violations_backward, setup_context=_save_shares)
