@@ -558,6 +558,32 @@ def test_a_folder_that_grew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert torch.equal(now, then), name
 
 
+def test_items_that_came_and_went_are_said_and_too_few_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9)
+        with pytest.raises(Killed):
+            fit(vectors(), out=out, settings=VECTORS, progress=False)
+    step, total = (load_checkpoint(out / "checkpoint.pt")[name] for name in ("step", "total"))
+    assert 8 < step < total
+    before = (out / "checkpoint.pt").read_bytes()
+    message = f"was at step {step} of {total}, but on these 4 items it has . steps only, so none would be left"
+    with pytest.raises(LikewiseError, match=message):
+        fit(vectors().select(np.arange(4)), out=out, resume=True, progress=False)
+    assert (out / "checkpoint.pt").read_bytes() == before
+    fit(vectors(44).select(np.arange(1, 44)), out=out, resume=True)
+    said = capsys.readouterr().err
+    assert f"the items changed since the checkpoint: 4 came and 1 went. Training goes on after step {step} of" in said
+    about = (out / "data.json").read_bytes()
+    fit(vectors(), out=out, resume=True)  # finished: what it was trained on stays
+    said = capsys.readouterr().err
+    assert "1 came and 4 went.\n" in said
+    assert "steps already: nothing is trained." in said
+    assert (out / "data.json").read_bytes() == about
+
+
 def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = "none of the 40 items is in the checkpoint, whose first is 'v0'"
     for name, values, message in (
@@ -655,6 +681,11 @@ def test_resuming_nothing_a_finished_run_or_with_other_settings(tmp_path: Path) 
     assert (out / "model.safetensors").read_bytes() == before
     with pytest.raises(LikewiseError, match=r"keeps its own settings, but optim.lr was 0.03 and is now 0.5"):
         fit(vectors(), out=out, settings={"optim.lr": 0.5}, resume=True, progress=False)
+    for value in (200, 7):  # the method's default too
+        with pytest.raises(LikewiseError, match=f"keeps its own settings, but epochs was 1 and is now {value}"):
+            fit(vectors(), out=out, settings={"epochs": value}, resume=True, progress=False)
+    with pytest.raises(LikewiseError, match="but method was 'npid' and is now 'moco'"):
+        fit(vectors(), out=out, method="moco", resume=True, progress=False)
     (out / "checkpoint.pt").unlink()
     with pytest.raises(LikewiseError, match=r"finished model but no checkpoint.pt to go on from"):
         fit(vectors(), out=out, resume=True, progress=False)

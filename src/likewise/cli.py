@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns 0; 2 after a user's mistake (one sentence on stderr); 130 after Ctrl-C."""
     arguments = listed(sys.argv[1:] if arguments is None else arguments)
     parser, _ = build_parser(method_in(arguments))
-    namespace = parser.parse_args(arguments)
+    namespace = parser.parse_args(with_own_settings(arguments))
     command = namespace.command
     if command is None:
         parser.print_help()
@@ -105,6 +105,14 @@ def method_in(arguments: list[str]) -> str:
         places["--out"] = Path(_option(arguments, "--out")) / "config.yaml"
     named = [_option(arguments, "--method"), *(_method_of(path) for path in places.values())]
     return next((name for name in named if name in METHODS), "npid")
+
+
+def with_own_settings(arguments: list[str]) -> list[str]:
+    """A run that is resumed begins with its own settings, so that what else is given is seen to differ from them."""
+    settings = Path(_option(arguments, "--out")) / "config.yaml"
+    if arguments[:1] != ["fit"] or "--resume" not in arguments or not _method_of(settings):
+        return arguments
+    return ["fit", "--config", str(settings), *arguments[1:]]
 
 
 def _option(arguments: list[str], option: str) -> str:

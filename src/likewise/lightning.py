@@ -137,9 +137,9 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         checkpoint["likewise"] = self.session.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores it, and says where other labels teach from here on. Raises LikewiseError when it does not fit."""
+        """Restores it, and says what changed: items, labels, pairs. Raises LikewiseError when it does not fit."""
         changed = self.session.load_state_dict(checkpoint["likewise"])
-        say([f"warning: {changed}"] if changed else [], enabled=processes.rank() == 0)
+        say([f"warning: {what}" for what in changed], enabled=processes.rank() == 0)
 
     def to_model(self) -> Model:
         """What was trained so far: to embed, index and save."""

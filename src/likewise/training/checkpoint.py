@@ -52,10 +52,10 @@ def save_run(folder: Path, session: Session) -> None:
         processes.wait()  # the others go on even where the first one could not write
 
 
-def load_run(folder: Path, session: Session) -> str:
+def load_run(folder: Path, session: Session) -> list[str]:
     """Restores what ``save_run`` wrote, by however many processes. Raises LikewiseError when it does not fit.
 
-    Returns a sentence where other labels, pairs or triplets teach from here on; empty where none do.
+    Returns sentences where there are other items, and other labels, pairs or triplets teach, from here on.
     """
     state = load_checkpoint(folder / CHECKPOINT)
     changed = session.load_state_dict(state)

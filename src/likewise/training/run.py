@@ -62,8 +62,9 @@ def fit(
     Raises LikewiseError for unusable data or settings, Interrupted on Ctrl-C (state saved).
     """
     folder = Path(out)
-    settings = chosen(method or method_of(folder, resume), settings)
-    device = device_of(folder, settings, resume)
+    goes_on = resume or (processes.restarted() and began_here(folder))
+    settings = chosen(method, settings, goes_on=folder if goes_on else None)
+    device = device_of(folder, settings, goes_on)
     with processes.joined(device):
         restarted = processes.any_of([processes.restarted()], pick_device(device))[0]  # maybe of another node
         resume = resume or (restarted and began_here(folder))
@@ -90,9 +91,10 @@ def _fit(
     model = Model.untrained(settings, items, backbone=backbone)
     session = build_session(settings, model.embedder, items, total, device, relations)
     if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
-        changed = load_run(folder, session)
-        say([f"warning: {changed}"] if changed else [], enabled=progress)
-    if first:
+        say([f"warning: {changed}" for changed in load_run(folder, session)], enabled=progress)
+    if session.step >= total:
+        say([f"the run has made all of its {total:,} steps already: nothing is trained."], enabled=progress)
+    elif first:
         write_config(folder, settings)
         write_data(folder, items)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -157,15 +159,9 @@ def emulates_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and x86 and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
-def device_of(folder: Path, settings: FitSettings, resume: bool) -> str:
+def device_of(folder: Path, settings: FitSettings, goes_on: bool) -> str:
     """The run's device, which says how its processes meet: the saved one where it goes on, else the one given."""
-    goes_on = resume or (processes.restarted() and began_here(folder))
     return read_config(folder).device if goes_on and (folder / CONFIG).exists() else settings.device
-
-
-def method_of(folder: Path, resume: bool) -> str:
-    """The method where none is named: that of the run which goes on, else npid."""
-    return read_config(folder).method if resume and (folder / CONFIG).exists() else "npid"
 
 
 def began_here(folder: Path) -> bool:
@@ -176,17 +172,24 @@ def began_here(folder: Path) -> bool:
         return False
 
 
-def chosen(method: str, settings: FitSettings | Mapping[str, Any] | None) -> FitSettings:
-    """The method's defaults with overrides, or whole settings as they are. Raises LikewiseError when they can't be."""
-    if not isinstance(settings, FitSettings):
-        method = (settings or {}).get("method", method)
+def chosen(
+    method: str | None, settings: FitSettings | Mapping[str, Any] | None, *, goes_on: Path | None = None
+) -> FitSettings:
+    """The method's defaults with overrides, or whole settings as they are. Raises LikewiseError when they can't be.
+
+    Where a run ``goes_on``, and no other method is named, its own settings are the defaults.
+    """
+    given = {} if settings is None or isinstance(settings, FitSettings) else {**settings}
+    saved = read_config(goes_on) if goes_on is not None and (goes_on / CONFIG).exists() else None
+    named = settings.method if isinstance(settings, FitSettings) else given.get("method", method)
+    method = named or ("npid" if saved is None else saved.method)
     if method not in METHODS:
         raise LikewiseError(f"there is no method {method!r}.{closest(method, METHODS)} Known: {', '.join(METHODS)}.")
+    if isinstance(given.get("relations"), os.PathLike):
+        given["relations"] = os.fspath(given["relations"])
     if not isinstance(settings, FitSettings):
-        given = {**settings} if settings else {}
-        if isinstance(given.get("relations"), os.PathLike):
-            given["relations"] = os.fspath(given["relations"])
-        settings = settings_from(given, METHODS[method].settings)
+        own = saved is not None and saved.method == method
+        settings = settings_from(given, saved if own else METHODS[method].settings)
     return placed(check(settings))
 
 
@@ -227,10 +230,11 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
     if not (folder / CHECKPOINT).exists() and (folder / MODEL).exists():
         raise LikewiseError(f"{folder} holds a finished model but no {CHECKPOINT} to go on from; name another --out.")
     saved = placed(read_config(folder))
-    old, default = flatten(saved), flatten(METHODS[saved.method].settings)
-    undecided = {"objective.kind": "auto"} | ({"dictionary": "bank"} if saved.dictionary == "proxies" else {})
-    for name, value in flatten(settings).items():
-        if value not in (old[name], default[name], undecided.get(name, old[name])):
+    if settings.objective.kind == "auto":
+        settings = replace(settings, objective=replace(settings.objective, kind=saved.objective.kind))
+    old = flatten(saved)
+    for name, value in flatten(decide(settings, 0)).items():
+        if value != old[name]:
             raise LikewiseError(
                 f"a resumed run keeps its own settings, but {name} was {old[name]!r} and is now {value!r}; "
                 "leave it out, or start a new run."

@@ -181,6 +181,7 @@ class Session:
                 optimizer["state"].pop(len(self.optimizer.param_groups[0]["params"]) - 1, None)
         return {
             "step": self.step,
+            "total": self.total,
             "best": list(self.best),
             "losses": list(self.losses),
             "item_ids": list(self.item_ids),
@@ -194,14 +195,14 @@ class Session:
             "noise_generator": self.noise_generator.get_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> str:
+    def load_state_dict(self, state: dict[str, Any]) -> list[str]:
         """Restores ``state_dict()``. A data set that changed since finds its bank rows again by name.
 
-        Returns a sentence where other labels, pairs or triplets teach from here on; empty where none do.
+        Returns sentences where there are other items, and other labels, pairs or triplets teach, from here on.
 
         Raises LikewiseError when no item is known, when items changed but the objective has a weight per item, when
-        labels changed but proxies or a queue's keys are known by them, and when the state is of another encoder or kind
-        of device.
+        so few are left that no step is, when labels changed but proxies or a queue's keys are known by them, and when
+        the state is of another encoder or kind of device.
         """
         try:
             return self._restore(state)
@@ -211,8 +212,13 @@ class Session:
                 "made with another encoder, kind of item or device; resume with the same, or start anew."
             ) from error
 
-    def _restore(self, state: dict[str, Any]) -> str:
+    def _restore(self, state: dict[str, Any]) -> list[str]:
         saved_ids = tuple(state["item_ids"])
+        if self.total <= state["step"] < state.get("total", 0):
+            raise LikewiseError(
+                f"the run was at step {state['step']} of {state['total']}, but on these {len(self.item_ids):,} items "
+                f"it has {self.total} steps only, so none would be left; take the run's data, or start anew."
+            )
         before = taught_before(state["taught"]) if "taught" in state else None  # None: of an older version
         self._restore_dictionary(state["dictionary"], saved_ids, before)
         if self.key_encoder is not None:
@@ -224,7 +230,15 @@ class Session:
         self.noise_generator.set_state(state["noise_generator"])
         self.step, self.best = state["step"], (state["best"][0], state["best"][1])
         self.losses[:] = state["losses"]
-        return "" if before is None else said_of_change(before, self.taught, saved_ids, self.item_ids)
+        said = [] if before is None else [said_of_change(before, self.taught, saved_ids, self.item_ids)]
+        return [sentence for sentence in (self._said_of_items(saved_ids), *said) if sentence]
+
+    def _said_of_items(self, saved_ids: tuple[str, ...]) -> str:
+        came, went = (len(set(a).difference(b)) for a, b in ((self.item_ids, saved_ids), (saved_ids, self.item_ids)))
+        if not came and not went:
+            return ""
+        goes_on = f" Training goes on after step {self.step} of {self.total}." * (self.step < self.total)
+        return f"the items changed since the checkpoint: {came:,} came and {went:,} went.{goes_on}"
 
     def _restore_dictionary(self, state: dict[str, Any], saved_ids: tuple[str, ...], before: Taught | None) -> None:
         """A bank's or queue's keys follow their items by name; a weight per item can't, nor rows that are spread."""
