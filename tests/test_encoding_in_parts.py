@@ -1,7 +1,9 @@
 """Momentum encoder, BatchNorm groups, shuffled BatchNorm, gradient caching: each against its formula, by hand."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ from likewise.methods import METHODS
 from likewise.model import Model
 from likewise.objectives import Circle, InfoNCE
 from likewise.training.loop import batches, build_sampler
-from likewise.training.run import build_views
+from likewise.training.run import build_views, fit
 from likewise.training.session import build_session
 from likewise.training.step import train_step
 
@@ -280,3 +282,45 @@ def test_memory_of_a_cached_batch_is_that_of_a_part() -> None:
 def test_batchnorm_is_found_wherever_it_is() -> None:
     assert normalises_batches(nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))))
     assert not normalises_batches(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.GroupNorm(1, 2)))
+
+
+def test_a_key_encoder_that_could_not_move_is_refused() -> None:
+    with pytest.raises(LikewiseError, match="weight has fewer bits than float32"):
+        Momentum(nn.Linear(2, 2).bfloat16(), 0.999)
+    key_encoder, encoder = Momentum(nn.Linear(2, 2), 0.9, schedule="cosine"), nn.Linear(2, 2)
+    with pytest.raises(LikewiseError, match=r"cosine schedule needs update\(encoder, progress\)"):
+        key_encoder.update(encoder)
+    key_encoder.update(encoder, 1.0)
+
+
+class Function(nn.Module):
+    """BatchNorm that no layer's kind tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.batch_norm(self.linear(x), None, None, training=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "joined"),
+    [
+        (Function, True),
+        (lambda: torch.jit.script(nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16))), True),
+        (lambda: nn.Sequential(nn.Linear(6, 16), nn.LayerNorm(16), nn.Dropout(0.5)), False),
+        (lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 16))), False),
+    ],
+)
+def test_batch_norm_that_is_no_layer_is_found_by_trying(
+    make: Callable[[], nn.Module], joined: bool, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    values = {"micro_batches": 2, "batch_size": 20, "epochs": 1, "encoder.head": "linear", "encoder.centre": False}
+    if not joined:
+        fit(x, out=tmp_path, method="simclr", settings=values, backbone=make(), progress=False)
+        return
+    assert not normalises_batches(make())
+    with pytest.raises(LikewiseError, match=r"micro_batches=2 would change .* joins the rows of a batch"):
+        fit(x, out=tmp_path, method="simclr", settings=values, backbone=make(), progress=False)

@@ -2,19 +2,22 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from likewise.config import FitSettings, flatten, settings_from
 from likewise.config_checks import check
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.training.preflight import CHECKS, HARM, START_LEFT, Advice, _start_left, preflight
-from likewise.training.run import emulates_bf16
+from likewise.training.run import emulates_bf16, fit
 from likewise.training.sampler import EpochSampler
 
 MOCO: dict[str, Any] = {
@@ -32,9 +35,14 @@ def steps_of(s: FitSettings, n: int) -> int:
     return s.epochs * EpochSampler(n, s.batch_size, 0, smallest=smallest).steps_per_epoch
 
 
+def advised(s: FitSettings, n: int, processes: int = 1) -> list[Advice]:
+    e = s.encoder
+    batch_norm = e.centre or e.head == "mlp-bn" or not e.name.startswith(("timm:", "hf:"))
+    return preflight(s, n, steps_of(s, n), processes=processes, batch_norm=batch_norm)
+
+
 def advice_on(values: dict[str, Any], n: int = 5000, processes: int = 1) -> dict[str, object]:
-    s = check(settings_from(values))
-    return {advice.setting: advice.better for advice in preflight(s, n, steps_of(s, n), processes=processes)}
+    return {advice.setting: advice.better for advice in advised(check(settings_from(values)), n, processes)}
 
 
 RED_AND_GREEN: list[tuple[dict[str, Any], int, dict[str, object]]] = [
@@ -211,7 +219,7 @@ def runs(draw: st.DrawFn) -> tuple[FitSettings, int, int]:
 @given(runs())
 def test_all_advice_taken_leaves_none(run: tuple[FitSettings, int, int]) -> None:
     before, n, processes = run
-    found = preflight(before, n, steps_of(before, n), processes=processes)
+    found = advised(before, n, processes)
     if n < 64:
         assert [(advice.setting, advice.better) for advice in found] == [("items", None)]
         return
@@ -227,12 +235,12 @@ def test_all_advice_taken_leaves_none(run: tuple[FitSettings, int, int]) -> None
         assert advice.better is not None
         assert advice.better != advice.now
         line = advice.line()
-        assert line.startswith(f"{advice.setting}=")
+        assert line.removeprefix("with the other advice taken, ").startswith(f"{advice.setting}=")
         assert f"; consider --{advice.setting} " in line
         assert line.endswith(".")
         assert "\n" not in line
     after = check(settings_from({advice.setting: advice.better for advice in found}, before))
-    assert preflight(after, n, steps_of(after, n), processes=processes) == []
+    assert advised(after, n, processes) == []
 
 
 def test_a_line_is_a_plain_sentence() -> None:
@@ -244,6 +252,32 @@ def test_a_line_is_a_plain_sentence() -> None:
         "key_encoder.shuffle=true x; consider --key_encoder.shuffle false."
     )
     assert Advice("items", 5, None, "are few").line() == "items=5 are few."
+
+
+def test_reasons_are_those_of_the_run_as_it_is() -> None:
+    """What rests on other advice says so: 14 steps of 28 or 29 items in 8 groups, not those of a longer run."""
+    s = settings_from({"epochs": 2, "batch_size": 32}, METHODS["moco"].settings)
+    lines = {advice.setting: advice.line() for advice in advised(s, 200)}
+    momentum = lines["key_encoder.momentum"]
+    assert momentum.startswith("key_encoder.momentum=0.999 averages over 1,000 steps of 14: at the end 99% of the key")
+    assert momentum.endswith("; consider --key_encoder.momentum 0.901 along with the other advice.")
+    assert lines["key_encoder.shuffle"].startswith("with the other advice taken, key_encoder.shuffle=true does nothing")
+    assert lines["encoder.bn_groups"].startswith("encoder.bn_groups=8 leaves BatchNorm 3 rows a group")
+    s = settings_from({"batch_size": 32}, METHODS["simclr"].settings)
+    assert "for batches of 512, and these are of 32;" in {x.setting: x.line() for x in advised(s, 5000)}["optim.lr"]
+
+
+def test_nothing_is_said_of_batch_norm_where_ones_own_backbone_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32)
+    for name, norm, says in (("layer", nn.LayerNorm(16), False), ("batch", nn.BatchNorm1d(16), True)):
+        values = {"epochs": 1, "batch_size": 20, "queue.size": 40, "encoder.head": "linear", "encoder.centre": False}
+        backbone = nn.Sequential(nn.Linear(6, 16), norm, nn.ReLU())
+        fit(x, out=tmp_path / name, method="moco", settings=values, backbone=backbone)
+        said = capsys.readouterr().err
+        assert ("leaves BatchNorm 2 rows a group" in said) == says
+        assert ("key_encoder.shuffle" in said) == says
 
 
 def test_the_most_harmful_comes_first() -> None:

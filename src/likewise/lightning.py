@@ -104,7 +104,7 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
             device = self.trainer.strategy.root_device
             self._session = build_session(self.settings, self.model.embedder, self.items, total, device, self.relations)
             self._session.train()
-            announce(self.settings, self.items, total, self.notes, enabled=processes.rank() == 0)
+            announce(self.model, self.items, total, self.notes, enabled=processes.rank() == 0)
 
     def train_dataloader(self) -> "Epochs":
         """The batches of ``fit``, from the session's step on."""

@@ -69,7 +69,7 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def update(self, ids: Tensor, queries: Tensor) -> None:
-        """Moves rows ``ids`` (B,), all different, towards ``queries`` (B, D)."""
+        """Moves rows ``ids`` (B,), all different and none of them −1, towards ``queries`` (B, D)."""
         fresh = queries.detach().to(self.rows.dtype)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
 

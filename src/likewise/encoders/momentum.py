@@ -15,8 +15,8 @@ class Momentum(nn.Module):
 
     The weights have no gradient. ``update`` is a line of the training step, before the keys are encoded, as in MoCo's
     Algorithm 1. BatchNorm's running statistics are the copy's own, from the keys it encodes, as in MoCo's code; or,
-    with ``buffers="averaged"``, they follow the encoder's as the weights do. Weights and buffers are state, saved and
-    restored.
+    with ``buffers="averaged"``, they follow the encoder's as the weights do; the keys are then to be encoded without
+    moving them, as ``fit`` does. Weights and buffers are state, saved and restored.
     Cost: the encoder's memory once more; an update is one pass over the weights.
     Paper: He, Fan, Wu, Xie, Girshick, CVPR 2020, eq. 2; the cosine schedule: Chen, Xie, He, ICCV 2021 (MoCo v3).
 
@@ -25,6 +25,8 @@ class Momentum(nn.Module):
         momentum: m, in [0, 1]. 0 copies the encoder at each step (which the paper found to fail); 1 never moves.
         schedule: "constant", or "cosine": from m to 1 over the training.
         buffers: "own" or "averaged".
+
+    Raises LikewiseError on other values, and on weights of fewer bits than float32.
     """
 
     encoder: nn.Module
@@ -44,6 +46,12 @@ class Momentum(nn.Module):
             raise LikewiseError(
                 f"key encoder: schedule={schedule!r} must be constant or cosine, buffers={buffers!r} own or averaged."
             )
+        short = [name for name, x in encoder.named_parameters() if x.is_floating_point() and x.element_size() < 4]
+        if short:
+            raise LikewiseError(
+                f"key encoder: {short[0]} has fewer bits than float32, so an average's small steps (m={momentum}) would "
+                "be rounded away; keep the weights in float32, and encode under torch.autocast."
+            )
         self.momentum, self.schedule, self.buffers_rule = momentum, schedule, buffers
         self.encoder = deepcopy(encoder).requires_grad_(False)
 
@@ -54,8 +62,12 @@ class Momentum(nn.Module):
         return 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
 
     @torch.no_grad()
-    def update(self, encoder: nn.Module, progress: float = 0.0) -> None:
-        """Moves the copy towards ``encoder``."""
+    def update(self, encoder: nn.Module, progress: float | None = None) -> None:
+        """Moves the copy towards ``encoder``. Raises LikewiseError without ``progress`` for a cosine schedule."""
+        if progress is None:
+            if self.schedule == "cosine":
+                raise LikewiseError("the key encoder's cosine schedule needs update(encoder, progress), from 0 to 1.")
+            progress = 0.0
         share = 1 - self.at(progress)
         torch._foreach_lerp_(list(self.encoder.parameters()), list(encoder.parameters()), share)
         if self.buffers_rule == "averaged":

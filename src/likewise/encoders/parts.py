@@ -7,6 +7,7 @@ Dimension legend: B rows of the batch over all processes, G groups, D dimensions
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -117,7 +118,8 @@ class GradientCache:
         rows: (Σ b, D), for the loss; call ``backward`` after the loss's.
 
     Raises:
-        LikewiseError: several parts that are not ``grouped``, and BatchNorm in train mode.
+        LikewiseError: several parts that are not ``grouped``, and BatchNorm in train mode. It is told by the layers'
+            kinds: BatchNorm as a function or in TorchScript is not seen (``fit`` tries it: ``joins_rows_unseen``).
     """
 
     def __init__(self, embedder: nn.Module, parts: Sequence[Tensor], *, grouped: bool = False) -> None:
@@ -151,6 +153,24 @@ def normalises_batches(module: nn.Module, *, as_it_is: bool = False) -> bool:
         and (part.training or part.running_mean is None or not as_it_is)
         for part in module.modules()
     )
+
+
+@torch.no_grad()
+def joins_rows_unseen(embedder: nn.Module, rows: Tensor) -> bool:
+    """Whether, in train mode, a row's embedding depends on others by what no layer of a known kind does.
+
+    Such as BatchNorm as a function, or in TorchScript. Half of ``rows`` (b, ...) is embedded by itself, by a copy whose
+    dropout and BatchNorm layers are off. False where its outputs are random even so, since nothing is told by them.
+    """
+    copy = deepcopy(embedder).train()
+    for part in copy.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
+            part.eval()
+    whole, again, half = copy(rows), copy(rows), copy(rows[: len(rows) // 2])
+    rounding = 0.01 * float(whole.std())
+    if not torch.allclose(whole, again, rtol=0, atol=rounding):
+        return False
+    return not torch.allclose(whole[: len(half)], half, rtol=0, atol=rounding)
 
 
 def in_parts_refused(what: str, advice: str) -> LikewiseError:

@@ -6,7 +6,7 @@ docs/preflight.md has the thresholds and where they come from.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from likewise.config import FitSettings, decide, settings_from
 from likewise.methods import METHODS
@@ -32,18 +32,24 @@ class Advice:
         setting: its dotted name, or "items" where there are too few for any setting to help.
         now: its value.
         better: one that the pre-flight has nothing against, for the same setting; None where there is none.
-        why: the reason, in words that follow "setting=now".
+        why: the reason, in words that follow "setting=now"; its numbers are the run's as it is, unless ``only_then``.
+        along: whether ``better`` is meant along with the other advice: alone it would be another.
+        only_then: whether there is nothing against the setting until the other advice is taken.
     """
 
     setting: str
     now: object
     better: object | None
     why: str
+    along: bool = False
+    only_then: bool = False
 
     def line(self) -> str:
         """One plain sentence."""
-        what = f"{self.setting}={_text(self.now)} {self.why}"
-        return f"{what}." if self.better is None else f"{what}; consider --{self.setting} {_text(self.better)}."
+        what = "with the other advice taken, " * self.only_then + f"{self.setting}={_text(self.now)} {self.why}"
+        if self.better is None:
+            return f"{what}."
+        return f"{what}; consider --{self.setting} {_text(self.better)}{' along with the other advice' * self.along}."
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class _Run:
     n: int
     steps: int
     processes: int
+    has_batch_norm: bool
 
     @property
     def per_epoch(self) -> int:
@@ -77,26 +84,29 @@ class _Run:
         """Rows that a batch gives to the statistics of BatchNorm, over all groups."""
         return self.least * (2 if self.settings.joint else 1)
 
-    @property
-    def has_batch_norm(self) -> bool:
-        """Whether the encoder surely has BatchNorm; timm's and hf's may have none."""
-        e = self.settings.encoder
-        return e.centre or e.head == "mlp-bn" or not e.name.startswith(("timm:", "hf:"))
-
     def with_advice(self, advice: Advice) -> "_Run":
         if advice.better is None:
             return self
         settings = settings_from({advice.setting: advice.better}, self.settings)
-        run = _Run(settings, self.n, self.steps, self.processes)
-        if advice.setting in ("epochs", "batch_size"):
-            return _Run(settings, self.n, settings.epochs * run.per_epoch, self.processes)
-        return run
+        run = replace(self, settings=settings)
+        longer = advice.setting in ("epochs", "batch_size")
+        return replace(run, steps=settings.epochs * run.per_epoch) if longer else run
+
+    def advice(self) -> Iterator[Advice]:
+        """Each check's, and what the checks before it advise is taken."""
+        run = self
+        for look in CHECKS:
+            for advice in look(run.decided()):
+                yield advice
+                run = run.with_advice(advice)
 
     def decided(self) -> "_Run":
-        return _Run(decide(self.settings, self.n), self.n, self.steps, self.processes)
+        return replace(self, settings=decide(self.settings, self.n))
 
 
-def preflight(settings: FitSettings, n: int, steps: int, *, processes: int = 1) -> list[Advice]:
+def preflight(
+    settings: FitSettings, n: int, steps: int, *, processes: int = 1, batch_norm: bool = True
+) -> list[Advice]:
     """What in ``settings`` does not suit ``n`` items and ``steps`` steps, most harmful first; nothing is changed.
 
     A later check sees what the earlier ones advise, so that all advice taken together leaves nothing to advise. Each
@@ -107,19 +117,25 @@ def preflight(settings: FitSettings, n: int, steps: int, *, processes: int = 1) 
         n: items.
         steps: of the whole training.
         processes: that share each batch.
+        batch_norm: whether the encoder has BatchNorm.
     """
     if n < FEW_ITEMS:
         why = (
             f"are fewer than {FEW_ITEMS}: a query has at most {max(0, n - 1)} others to be told from, and each item is "
-            f"{1 / max(1, n):.0%} of any accuracy; no setting helps, more items do"
+            f"{1 / max(1, n):.0%} of any accuracy; more items help before any setting, and none is looked at"
         )
         return [Advice("items", n, None, why)]
-    run, found = _Run(settings, n, steps, processes), list[Advice]()
-    for look in CHECKS:
-        for advice in look(run.decided()):
-            found.append(advice)
-            run = run.with_advice(advice)
+    run = _Run(settings, n, steps, processes, batch_norm)
+    alone = {advice.setting: advice for look in reversed(CHECKS) for advice in look(run.decided())}
+    found = [_as_it_is(advice, alone.get(advice.setting)) for advice in run.advice()]
     return sorted(found, key=lambda advice: HARM.index(advice.setting))
+
+
+def _as_it_is(advice: Advice, alone: Advice | None) -> Advice:
+    """``advice``, which may rest on other advice, in the words of what is to be said without any."""
+    if alone is None:
+        return replace(advice, only_then=True)
+    return replace(advice, why=alone.why, along=advice.better != alone.better, only_then=alone.only_then)
 
 
 def _negatives_in_batch(run: _Run) -> Iterator[Advice]:
@@ -137,7 +153,8 @@ def _negatives_in_batch(run: _Run) -> Iterator[Advice]:
         why = (
             f"gives a query {negatives(s.batch_size)} negatives, where the batch is the dictionary: He et al. 2020 "
             "(Fig. 3) lose about 3 points from 1,024 keys to 256, and with few keys the task is soon too easy "
-            "(micro_batches fits a larger batch into memory; dictionary=queue needs none)"
+            "(micro_batches, with as many encoder.bn_groups where there is BatchNorm, fits a larger batch into memory; "
+            "dictionary=queue needs none)"
         )
         yield Advice("batch_size", s.batch_size, better, why)
 
@@ -210,7 +227,7 @@ def _groups(run: _Run) -> Iterator[Advice]:
             f"does nothing: batches of {run.least} have no room for two groups of 16 rows, so query and key "
             "share their batch's statistics (MoCo §3.3) in any order; a larger batch or another dictionary helps"
         )
-        yield Advice("key_encoder.shuffle", True, False, why)
+        yield Advice("key_encoder.shuffle", True, False, why, only_then=now > 1)
 
 
 def _most_groups(unit: int, wanted: int, room: int) -> int:

@@ -18,7 +18,7 @@ from likewise.config import FitSettings, closest, decide, flatten, settings_from
 from likewise.config_checks import check
 from likewise.data import Items, describe, open_items, write_skipped
 from likewise.data.relations import Pairs, Triplets
-from likewise.encoders.parts import lay_out
+from likewise.encoders.parts import lay_out, normalises_batches
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.methods import METHODS
@@ -87,8 +87,8 @@ def _fit(
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
     settings, items, relations, sampler, notes = prepare(settings, items)
     total = settings.epochs * sampler.steps_per_epoch
-    announce(settings, items, total, notes, enabled=progress)
     model = Model.untrained(settings, items, backbone=backbone)
+    announce(model, items, total, notes, enabled=progress)
     session = build_session(settings, model.embedder, items, total, device, relations)
     if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
         say([f"warning: {changed}" for changed in load_run(folder, session)], enabled=progress)
@@ -132,12 +132,11 @@ def prepare(settings: FitSettings, items: Items) -> Prepared:
     return Prepared(settings, items, relations, sampler, [*notes, *remarks(relations)])
 
 
-def announce(
-    settings: FitSettings, items: Items, total: int, notes: Sequence[str] = (), *, enabled: bool = True
-) -> None:
+def announce(model: Model, items: Items, total: int, notes: Sequence[str] = (), *, enabled: bool = True) -> None:
     """Says what was read, ``notes`` on it, and the pre-flight's advice for a run of ``total`` steps."""
-    lines = [describe(items), *notes]
-    lines += [f"advice: {x.line()}" for x in preflight(settings, len(items), total, processes=processes.size())]
+    settings, batch_norm = model.settings, normalises_batches(model.embedder)
+    found = preflight(settings, len(items), total, processes=processes.size(), batch_norm=batch_norm)
+    lines = [describe(items), *notes, *(f"advice: {advice.line()}" for advice in found)]
     if settings.precision == "bf16" and emulates_bf16(pick_device(settings.device)):
         lines.append(
             "advice: precision=bf16 is emulated on this CPU, which has no AVX-512: a small ResNet was measured ten "

@@ -14,7 +14,7 @@ from likewise.data.relations import Pairs, Triplets
 from likewise.dictionaries import Batch, MemoryBank, Proxies, Queue
 from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
-from likewise.encoders.parts import in_parts_refused, normalises_batches
+from likewise.encoders.parts import in_parts_refused, joins_rows_unseen, normalises_batches
 from likewise.encoders.synced import refuse_synchronised, synchronise
 from likewise.errors import LikewiseError
 from likewise.objectives import (
@@ -292,8 +292,8 @@ def build_session(
 
     ``relations`` are remembered: what a checkpoint says is compared with them.
 
-    Raises LikewiseError when micro-batches would not give the gradient of the whole batch, and on a backbone that
-    synchronises BatchNorm over all processes where each group is to have its own.
+    Raises LikewiseError when micro-batches or processes would not give the whole batch's gradient, and on a backbone
+    that synchronises BatchNorm over all processes where each group is to have its own.
     """
     generator = torch.Generator().manual_seed(settings.seed + 1)
     noise_generator = torch.Generator(device).manual_seed(settings.seed + 2)
@@ -306,6 +306,8 @@ def build_session(
         refuse_synchronised(embedder, groups)
     embedder = embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions: 1.2–1.6× on a CPU
+    if (parts > 1 and groups % parts) or (processes.size() > 1 and groups == 1):
+        _refuse_joined_rows(embedder, items, settings, device)
     processes.from_first(embedder.state_dict().values())  # a backbone of one's own may start anywhere
     if processes.size() > 1 and settings.encoder.bn_groups == 1:
         synchronise(embedder)
@@ -337,6 +339,20 @@ def build_session(
     if not isinstance(objective, ShardedSoftmax):
         objective.reduce.across = processes.size() > 1 and session.rows_add_up
     return session
+
+
+def _refuse_joined_rows(embedder: Embedder, items: Items, settings: FitSettings, device: torch.device) -> None:
+    """Raises LikewiseError where a batch can't be embedded in shares, by what the layers' kinds don't tell."""
+    shape = (3, settings.size, settings.size) if items.kind == "images" else (items.values.shape[1],)
+    rows = torch.randn(16, *shape, generator=torch.Generator().manual_seed(settings.seed)).to(device)
+    if not joins_rows_unseen(embedder, rows):
+        return
+    parts, count = settings.micro_batches, processes.size()
+    what, groups = (f"micro_batches={parts}", parts) if parts > 1 else (f"{count} processes", count)
+    raise LikewiseError(
+        f"{what} would change what is learned: the encoder joins the rows of a batch (BatchNorm as a function, or in "
+        f"TorchScript), and a part has other rows; make it torch.nn's BatchNorm, or set encoder.bn_groups={groups}."
+    )
 
 
 def build_dictionary(
