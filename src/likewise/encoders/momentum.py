@@ -49,8 +49,8 @@ class Momentum(nn.Module):
         short = [name for name, x in encoder.named_parameters() if x.is_floating_point() and x.element_size() < 4]
         if short:
             raise LikewiseError(
-                f"key encoder: {short[0]} has fewer bits than float32, so an average's small steps (m={momentum}) would "
-                "be rounded away; keep the weights in float32, and encode under torch.autocast."
+                f"key encoder: {short[0]} has fewer bits than float32, so that small steps (m={momentum}) are rounded "
+                "away; keep the weights in float32, and encode under torch.autocast."
             )
         self.momentum, self.schedule, self.buffers_rule = momentum, schedule, buffers
         self.encoder = deepcopy(encoder).requires_grad_(False)
