@@ -205,6 +205,13 @@ def test_a_trainer_does_not_go_on_after_the_last_epoch(limits: dict[str, Any], s
         assert learner.session.step == (6 if limits["max_epochs"] == 2 else 9)
 
 
+def test_malicious_releases_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    likewise.lightning.refuse_malicious()
+    monkeypatch.setattr("likewise.lightning.version", lambda name: "2.6.3" if name == "lightning" else "2.6.6")
+    with pytest.raises(LikewiseError, match=r"^lightning 2\.6\.3 is a malicious release"):
+        likewise.lightning.refuse_malicious()
+
+
 class Random(Callback):
     """Torch's own generator, before and after each step."""
 

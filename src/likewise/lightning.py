@@ -9,6 +9,7 @@ It serves Trainers of the package ``pytorch_lightning``; of ``lightning`` where 
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
 
@@ -27,6 +28,24 @@ from likewise.training.session import Session, build_session, learning_rate
 from likewise.training.step import Seen, train_step
 from likewise.training.taught import refuse_small_steps
 
+MALICIOUS = ("2.6.2", "2.6.3")  # releases of April 2026, GHSA-w37p-236h-pfx3
+
+
+def refuse_malicious() -> None:
+    """Raises LikewiseError, before anything of Lightning runs, where a malicious release is installed."""
+    for name in ("lightning", "pytorch-lightning"):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
+        if found in MALICIOUS:
+            raise LikewiseError(
+                f"{name} {found} is a malicious release (GHSA-w37p-236h-pfx3): uninstall it, change the secrets that "
+                "this machine could read, and install a later one."
+            )
+
+
+refuse_malicious()
 try:
     if "lightning.pytorch" in sys.modules:  # the caller's; a Trainer takes modules of its own package alone
         from lightning.pytorch import LightningModule
