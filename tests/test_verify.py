@@ -21,6 +21,7 @@ from likewise.cli import main
 from likewise.config import settings_from
 from likewise.data.relations import Pairs
 from likewise.encoders import MLP
+from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.training.run import fit, write_config
 from likewise.trials import STEPS, Job, Learned, Unlearned, started, train_job, work
@@ -537,3 +538,8 @@ def test_a_methods_auto_is_proved_as_of_many_items_and_a_runs_is_decided(place: 
     assert own.settings.objective.kind == "softmax"
     for plan in (asked, prepare("moco", settings=TINY), own):
         assert not any("auto" in note for note in plan.notes)
+
+
+def test_torchscript_is_refused_in_a_sentence() -> None:
+    with pytest.raises(LikewiseError, match="TorchScript can't be sent"):
+        prepare("simclr", VECTORS, {}, backbone=torch.jit.script(nn.Linear(5, 6)))

@@ -151,6 +151,8 @@ def prepare(
         )
     if is_run and backbone is None and _has_own_backbone(run):
         raise LikewiseError(f"{run} was trained with a backbone of one's own; verify it from Python with backbone=.")
+    if isinstance(backbone, torch.jit.ScriptModule):
+        raise LikewiseError("TorchScript can't be sent to the other processes; give the module that it was made of.")
     if "method" in (settings or {}):
         raise LikewiseError("the method is what is verified: name it instead of setting it.")
     asked = settings_from(settings or {}, read_config(run) if is_run else METHODS[name].settings)
