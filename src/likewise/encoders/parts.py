@@ -160,13 +160,13 @@ def joins_rows_unseen(embedder: nn.Module, rows: Tensor) -> bool:
     """Whether, in train mode, a row's embedding depends on others by what no layer of a known kind does.
 
     Such as BatchNorm as a function, or in TorchScript. Half of ``rows`` (b, ...) is embedded by itself, by a copy whose
-    dropout and BatchNorm layers are off. False where its outputs are random even so, since nothing is told by them.
+    dropout and BatchNorm layers are off. False where its outputs change by themselves, since nothing is told by them.
     """
     copy = deepcopy(embedder).train()
     for part in copy.modules():
         if isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
             part.eval()
-    whole, again, half = copy(rows), copy(rows), copy(rows[: len(rows) // 2])
+    whole, half, again = copy(rows), copy(rows[: len(rows) // 2]), copy(rows)
     rounding = 0.01 * float(whole.std())
     if not torch.allclose(whole, again, rtol=0, atol=rounding):
         return False
