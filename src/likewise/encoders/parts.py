@@ -166,7 +166,8 @@ def joins_rows_unseen(embedder: nn.Module, rows: Tensor) -> bool:
     for part in copy.modules():
         if isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
             part.eval()
-    whole, half, again = copy(rows), copy(rows[: len(rows) // 2]), copy(rows)
+    with torch.random.fork_rng(devices=[rows.device] if rows.device.type == "cuda" else []):
+        whole, half, again = copy(rows), copy(rows[: len(rows) // 2]), copy(rows)
     rounding = 0.01 * float(whole.std())
     if not torch.allclose(whole, again, rtol=0, atol=rounding):
         return False

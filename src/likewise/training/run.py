@@ -64,9 +64,8 @@ def fit(
     folder = Path(out)
     goes_on = resume or (processes.restarted() and began_here(folder))
     settings = chosen(method, settings, goes_on=folder if goes_on else None)
-    device = device_of(folder, settings, goes_on)
-    with processes.joined(device):
-        restarted = processes.any_of([processes.restarted()], pick_device(device))[0]  # maybe of another node
+    with processes.joined(settings.device):  # the run's own where it goes on: it says how the processes meet
+        restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe of another node
         resume = resume or (restarted and began_here(folder))
         settings = resolve(folder, settings, resume)
         return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
@@ -156,11 +155,6 @@ def emulates_bf16(device: torch.device) -> bool:
     """Whether bf16 would be slower than fp32 there: on x86 without AVX-512."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return device.type == "cpu" and x86 and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-
-
-def device_of(folder: Path, settings: FitSettings, goes_on: bool) -> str:
-    """The run's device, which says how its processes meet: the saved one where it goes on, else the one given."""
-    return read_config(folder).device if goes_on and (folder / CONFIG).exists() else settings.device
 
 
 def began_here(folder: Path) -> bool:

@@ -234,6 +234,8 @@ class Session:
         return [sentence for sentence in (self._said_of_items(saved_ids), *said) if sentence]
 
     def _said_of_items(self, saved_ids: tuple[str, ...]) -> str:
+        if saved_ids == self.item_ids:
+            return ""
         came, went = (len(set(a).difference(b)) for a, b in ((self.item_ids, saved_ids), (saved_ids, self.item_ids)))
         if not came and not went:
             return ""
@@ -306,9 +308,9 @@ def build_session(
         refuse_synchronised(embedder, groups)
     embedder = embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions: 1.2–1.6× on a CPU
-    if (parts > 1 and groups % parts) or (processes.size() > 1 and groups == 1):
-        _refuse_joined_rows(embedder, items, settings, device)
     processes.from_first(embedder.state_dict().values())  # a backbone of one's own may start anywhere
+    if (parts > 1 and groups % parts) or (processes.size() > 1 and groups == 1):
+        _refuse_joined_rows(embedder, items, settings, device)  # of the same weights in all processes: all or none
     if processes.size() > 1 and settings.encoder.bn_groups == 1:
         synchronise(embedder)
     key_encoder = None
