@@ -159,12 +159,13 @@ def main() -> int:
         arguments.write.write_text(json.dumps(found, indent=1))
     if not arguments.compare:
         return 0
-    before = {cell: parts for cell, parts in json.loads(arguments.compare.read_text()).items() if arguments.only in cell}
-    changed = [
-        f"{cell}: {', '.join(part for part in {**parts, **found.get(cell, {})} if parts.get(part) != found.get(cell, {}).get(part))}"
-        for cell, parts in before.items()
-        if parts != found.get(cell)
-    ]
+    before = json.loads(arguments.compare.read_text())
+    before = {cell: parts for cell, parts in before.items() if arguments.only in cell}
+    changed = []
+    for cell, parts in before.items():
+        now = found.get(cell, {})
+        differ = [part for part in {**parts, **now} if parts.get(part) != now.get(part)]
+        changed += [f"{cell}: {', '.join(differ)}"] if differ else []
     refused = sum("refused" in parts for parts in before.values())
     print(f"{len(before) - len(changed)} of {len(before)} runs are bit-identical ({refused} of them refused).")
     print("\n".join(changed))

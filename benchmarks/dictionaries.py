@@ -127,11 +127,11 @@ def train_items(count: int) -> "Items":
 
 def time_cells(cells: list[Cell], count: int) -> dict[str, float]:
     """Images/s of each: the median of a few steps, views included, in turns, as a machine is not always as quick."""
-    from likewise.config import decide
+    from likewise.config.checks import decide
     from likewise.model import Model
-    from likewise.training.loop import batches, choose_sampler
-    from likewise.training.run import build_views, chosen
-    from likewise.training.session import build_session
+    from likewise.training.batches import batches, choose_sampler
+    from likewise.training.build import build_session, build_views
+    from likewise.training.fit import chosen
     from likewise.training.step import train_step
 
     items, turns, seconds = train_items(count), {}, {cell.name: list[float]() for cell in cells}
@@ -154,8 +154,8 @@ def time_cells(cells: list[Cell], count: int) -> dict[str, float]:
 def train_cell(cell: Cell, epochs: int, count: int) -> dict[str, float]:
     """Trains, and measures."""
     from likewise.data import open_items
-    from likewise.evaluation import knn_accuracy
-    from likewise.training.run import fit
+    from likewise.metrics import knn_accuracy
+    from likewise.training.fit import fit
 
     items, test = train_items(count), open_items(str(data_folder() / "test.parquet"), progress=False)
     with tempfile.TemporaryDirectory() as folder:

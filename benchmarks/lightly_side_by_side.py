@@ -203,7 +203,7 @@ def run_lightly(job: Job) -> dict[str, float]:
 
 def run_likewise(job: Job) -> dict[str, float]:
     from likewise.data import open_items
-    from likewise.training.run import fit
+    from likewise.training.fit import fit
 
     items = open_items(str(data_folder() / "train.parquet"), progress=False).select(np.arange(job.items))
     method, run = job.name.split()[1], Path(job.folder) / "run"
@@ -253,7 +253,7 @@ def timed_by_log(run: Path, job: Job, train: Callable[[], object]) -> dict[str, 
 @torch.no_grad()
 def save_features(job: Job, layers: Mapping[str, Callable[[Tensor], Tensor]], images: Mapping[str, np.ndarray]) -> None:
     """Unit rows of each layer and set, of plain images in eval mode, to features.npz."""
-    from likewise.views import plain_view
+    from likewise.views.render import plain_view
 
     for layer in layers.values():
         if isinstance(layer, nn.Module):
@@ -292,7 +292,7 @@ def contest(job: Job) -> dict[str, float] | None:
 
 def accuracies(features: Path, images: Path) -> dict[str, float]:
     """kNN accuracy on the test set, by layer."""
-    from likewise.evaluation import knn_accuracy
+    from likewise.metrics import knn_accuracy
 
     rows, labels = np.load(features), np.load(images)
     train, test = torch.from_numpy(labels["labels"]), torch.from_numpy(labels["test_labels"])

@@ -28,11 +28,11 @@ import torch
 from PIL import Image
 from views import ROOT, cpu
 
-from likewise.compare import compare
+from likewise.comparison.run import compare
 from likewise.data import Items
 from likewise.methods.classes import CLASSES
 from likewise.methods.pairs import PAIRS
-from likewise.training.monitors import read_metrics
+from likewise.training.metrics_log import read_metrics
 
 METHODS = [method.name for method in (*PAIRS, *CLASSES)] + ["npid", "simclr"]
 SIZE = 32

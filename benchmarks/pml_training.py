@@ -34,16 +34,18 @@ from omniglot import SETTINGS, drawings, rotations
 from torch import Tensor, nn
 from views import ROOT, cpu
 
-from likewise.answers import code_digest, fingerprint
-from likewise.comparable import equalised, prepared
-from likewise.comparing import measured, paired_t
-from likewise.config import FitSettings, flatten
+from likewise.comparison.answers import code_digest, fingerprint
+from likewise.comparison.equal import equalised, prepared
+from likewise.comparison.statistics import paired_t
+from likewise.comparison.table import measured
+from likewise.config.overrides import flatten
+from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.model import Model
-from likewise.training.chosen import Objective
-from likewise.training.loop import batches, choose_sampler, train
-from likewise.training.run import build_views
-from likewise.training.session import Session, build_session
+from likewise.training.batches import batches, choose_sampler
+from likewise.training.build import build_session, build_views
+from likewise.training.loop import train
+from likewise.training.session import Objective, Session
 from likewise.training.step import train_step
 
 STEPS_TIMED = 12

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from likewise.evaluation import retrieval, top_k
+from likewise.metrics import retrieval, top_k
 
 
 def resident(name: str) -> float:

@@ -24,8 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from likewise.config import ViewSettings
-from likewise.views import Drawn, Share, Views
+from likewise.config.settings import ViewSettings
+from likewise.views.draw import Drawn
+from likewise.views.render import Share, Views
 
 
 def resized_crop(image: Tensor, box: Sequence[int], size: tuple[int, int]) -> Tensor:

@@ -21,10 +21,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from likewise.dictionaries import MemoryBank
+from likewise.dictionaries.sharded import ShardedMemoryBank, sharded_weight
+from likewise.distributed.processes import gather_rows, rank, shares, size
+from likewise.distributed.shard_files import load_sharded, save_sharded
 from likewise.objectives import NCE, NonParametricSoftmax
-from likewise.processes import gather_rows, rank, shares, size
-from likewise.sharding import ShardedMemoryBank, ShardedSoftmax, sharded_weight
-from likewise.shards import load_sharded, save_sharded
+from likewise.objectives.sharded import ShardedSoftmax
 
 BATCH, DIM, NOISE, QUEUE = 256, 128, 4096, 65536
 COLUMNS = ("what", "n", "processes", "rows held, MB", "sent, kB", "flops, G", "CPU s", "s per step")

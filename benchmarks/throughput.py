@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from jsonargparse import ArgumentParser
 
-from likewise.config import FitSettings, decide, settings_from
+from likewise.config.checks import decide
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
 from likewise.data import open_items
 from likewise.model import Model
-from likewise.training.loop import batches, build_sampler
-from likewise.training.run import build_views, pick_device
-from likewise.training.session import build_session
+from likewise.training.batches import batches, build_sampler
+from likewise.training.build import build_session, build_views, pick_device
 from likewise.training.step import train_step
 
 ITEMS, STEPS, ROUNDS = 50_000, 12, 9

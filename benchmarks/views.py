@@ -114,8 +114,8 @@ def contestants(side: int, blur: bool, count: int) -> dict[str, Callable[[], int
     import torch
     from lightly.transforms.simclr_transform import SimCLRTransform
 
-    from likewise.config import ViewSettings
-    from likewise.views import Views
+    from likewise.config.settings import ViewSettings
+    from likewise.views.render import Views
 
     pillows = photos(count, side)
     arrays = np.stack([np.asarray(p) for p in pillows])

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from sequential_views import SequentialViews
 
-from likewise.config import decide, settings_from
+from likewise.config.checks import decide
+from likewise.config.overrides import settings_from
 from likewise.data import Items, open_items
-from likewise.evaluation import knn_accuracy
+from likewise.metrics import knn_accuracy
 from likewise.model import Model
-from likewise.training.loop import build_sampler, train
-from likewise.training.run import build_views
-from likewise.training.session import build_session
+from likewise.training.batches import build_sampler
+from likewise.training.build import build_session, build_views
+from likewise.training.loop import train
 
 
 def accuracy(name: str, seed: int, items: Items, test: Items, epochs: int) -> float:

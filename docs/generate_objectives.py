@@ -11,8 +11,8 @@ import sys
 from inspect import Parameter, signature
 from pathlib import Path
 
-from likewise.catalogue import BOUNDARIES, ENTRIES, KNOWN, Entry
-from likewise.figure import build, draw
+from likewise.config.objective_table import BOUNDARIES, ENTRIES, KNOWN, Entry
+from likewise.reports.figure import build, draw
 
 PAGE = Path(__file__).parent / "objectives.md"
 FIGURES = Path(__file__).parent / "objectives"
@@ -108,7 +108,7 @@ def section(known: Entry) -> str:
 def page() -> str:
     """The whole of objectives.md."""
     blocks = [
-        f"<!-- Made by `{COMMAND}` from the docstrings and src/likewise/catalogue.py: change those, not this. -->",
+        f"<!-- Made by `{COMMAND}` from the docstrings and likewise/config/objective_table.py: change those. -->",
         "# Objectives",
         "Every objective is called alike: `objective(queries, ids)` within a batch, or `objective(queries, ids, keys, "
         "key_ids)`.\nIts figure shows an anchor with one positive (similarity s_p) and one negative (s_n), as figures "

@@ -19,11 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from likewise.config import FitSettings, settings_from
-from likewise.evaluation.protocol import Protocol, evaluate, print_table, save_scores
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
+from likewise.evaluation.classify import Protocol, evaluate
+from likewise.evaluation.scores import print_table, save_scores
 from likewise.methods import NPID
-from likewise.training.monitors import read_metrics
-from likewise.training.run import fit
+from likewise.training.fit import fit
+from likewise.training.metrics_log import read_metrics
 
 RECIPE = settings_from(
     {

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from likewise import answers
-from likewise.answers import Answers, asked_in, begin, said_of_states
-from likewise.comparing import MEASURES
+from likewise.comparison import answers
+from likewise.comparison.answers import Answers, asked_in, begin, said_of_states
+from likewise.comparison.table import MEASURES
 from likewise.errors import LikewiseError
 
 

@@ -19,9 +19,11 @@ import pytest
 import torch
 from PIL import Image
 
-from likewise.cli import COMMANDS, listed, main
+from likewise.cli.main import COMMANDS, main
+from likewise.cli.parser import listed
+from likewise.index.embedding_file import read_embedding
+from likewise.index.exact import Index
 from likewise.model import load
-from likewise.search import Index, read_embedding
 
 FIT = ("--size", "16", "--epochs", "2", "--batch_size", "16", "--encoder.dim", "8", "--objective.noise", "32")
 MLP = ("--encoder.name", "mlp", "--encoder.hidden", "8", "--encoder.dim", "4", "--epochs", "1", "--knn_epochs", "0")
@@ -110,7 +112,8 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_is_quick_and_free_of_torch() -> None:
     code = f"""
 import sys
-from likewise.cli import build_parser, main
+from likewise.cli.main import main
+from likewise.cli.parser import build_parser
 build_parser("npid")
 for command in ([], *([name] for name in {list(COMMANDS)!r})):
     try:

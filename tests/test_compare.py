@@ -17,20 +17,25 @@ import pytest
 from scipy import stats
 from test_training_relations import clusters
 
-from likewise import compare as work
-from likewise import comparing
-from likewise.answers import Answers
-from likewise.cli import main
-from likewise.comparable import Knob, equalised, knobs_of, propose, split_classes
-from likewise.compare import compare
-from likewise.comparing import MEASURES, Comparison, Outcome, holm, paired_t, sign_flip, summarise
-from likewise.config import OptimSettings, decide, flatten
+from likewise.cli.main import main
+from likewise.comparison import run as work
+from likewise.comparison import table as comparing
+from likewise.comparison.answers import Answers
+from likewise.comparison.equal import equalised
+from likewise.comparison.run import compare
+from likewise.comparison.split import split_classes
+from likewise.comparison.statistics import holm, paired_t, sign_flip
+from likewise.comparison.table import MEASURES, Comparison, Outcome, summarise
+from likewise.comparison.tuning import Knob, knobs_of, propose
+from likewise.config.checks import decide
+from likewise.config.overrides import flatten
+from likewise.config.settings import OptimSettings
 from likewise.data import Items, open_items
 from likewise.errors import Interrupted, LikewiseError, LikewiseWarning
-from likewise.evaluation import retrieval
 from likewise.methods import METHODS
 from likewise.methods.classes import CLASSES
 from likewise.methods.pairs import PAIRS
+from likewise.metrics import retrieval
 from likewise.model import load
 from likewise.training import loop
 

@@ -9,8 +9,11 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
-from likewise.cli import build_parser, main
-from likewise.config import (
+from likewise.cli.main import main
+from likewise.cli.parser import build_parser
+from likewise.config.checks import check, decide
+from likewise.config.overrides import flatten, settings_from
+from likewise.config.settings import (
     BankSettings,
     EncoderSettings,
     FitSettings,
@@ -19,16 +22,12 @@ from likewise.config import (
     OptimSettings,
     SamplerSettings,
     ViewSettings,
-    closest,
-    decide,
-    flatten,
-    settings_from,
 )
-from likewise.config_checks import check
-from likewise.errors import LikewiseError
-from likewise.evaluation.protocol import Protocol
+from likewise.errors import LikewiseError, closest
+from likewise.evaluation.classify import Protocol
 from likewise.methods import METHODS
-from likewise.training.run import CONFIG, fit, read_config, write_config
+from likewise.training.fit import fit
+from likewise.training.run_folder import CONFIG, read_config, write_config
 
 CLASSES = (
     *(ViewSettings, EncoderSettings, ObjectiveSettings, BankSettings, NegativeSettings, SamplerSettings),

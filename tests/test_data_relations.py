@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from likewise.data import Skipped, read_pairs, read_triplets
 from likewise.errors import LikewiseError
 from likewise.objectives import Contrastive, Triplet, from_pairs, from_triplets
-from likewise.training.sampler import PairSampler
+from likewise.training.samplers import PairSampler
 
 IDS = ("cats/1.jpg", "cats/2.jpg", "dogs/1.jpg", "dogs/2.jpg", "a,b", " c", "ü")
 
@@ -118,7 +118,7 @@ def test_files_hold_what_was_written(data: st.DataObject, n: int, parquet: bool,
 
 
 def test_many_rows_in_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.data.relations._CHUNK", 7)
+    monkeypatch.setattr("likewise.data.pair_files._CHUNK", 7)
     ids = [f"i{n}" for n in range(60)]
     text = "a,b,alike\n" + "".join(f"i{n},i{(7 * n + 1) % 59},{n % 2}\n\n" for n in range(1, 50) if n != 49)
     pairs = read_pairs(put(tmp_path / "p.csv", text), ids)

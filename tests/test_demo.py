@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likewise import demo as module
-from likewise.cli import main
-from likewise.config import settings_from
+from likewise.cli import demo as module
+from likewise.cli.main import main
+from likewise.config.overrides import settings_from
 from likewise.data import Items
 from likewise.errors import Interrupted
 from likewise.model import load

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 import likewise as lw
-from likewise.catalogue import ENTRIES, KNOWN, Entry, Known, entry, names
-from likewise.cli import main
+from likewise.alike import from_pairs, from_triplets
+from likewise.cli.main import main
+from likewise.config.objective_table import ENTRIES, KNOWN, Entry, Known, entry, names
 from likewise.errors import LikewiseError
-from likewise.objectives.tuples import from_pairs, from_triplets
 
 DOCS = Path(__file__).parent.parent / "docs"
 EACH = pytest.mark.parametrize("known", ENTRIES, ids=lambda known: known.name)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from likewise.config import EncoderSettings, FitSettings, settings_from
-from likewise.config_checks import check
+from likewise.config.checks import check
+from likewise.config.overrides import settings_from
+from likewise.config.settings import EncoderSettings, FitSettings
 from likewise.encoders import MLP, Embedder, build_embedder, resnet18, resnet50, resnet_small
 from likewise.encoders.resnet import ResNet
 from likewise.errors import LikewiseError

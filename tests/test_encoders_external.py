@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from likewise.config import EncoderSettings
+from likewise.config.settings import EncoderSettings
 from likewise.encoders import build_embedder
 from likewise.encoders.external import PooledTransformer
 from likewise.errors import LikewiseError

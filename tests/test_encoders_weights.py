@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from likewise.config import EncoderSettings
+from likewise.config.settings import EncoderSettings
 from likewise.encoders import build_embedder, load_weights, resnet_small
 from likewise.errors import LikewiseError
 

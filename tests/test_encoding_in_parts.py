@@ -12,26 +12,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import likewise
-from likewise.config import decide, settings_from
+from likewise.config.checks import decide
+from likewise.config.overrides import settings_from
 from likewise.data import Items
+from likewise.distributed.layout import Layout, lay_out
+from likewise.encoders.batchnorm_groups import arrange, by_view, embed_parts, embed_shuffled, normalises_batches
+from likewise.encoders.gradient_cache import GradientCache
 from likewise.encoders.momentum import Momentum
-from likewise.encoders.parts import (
-    GradientCache,
-    Layout,
-    arrange,
-    by_view,
-    embed_parts,
-    embed_shuffled,
-    lay_out,
-    normalises_batches,
-)
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.model import Model
 from likewise.objectives import Circle, InfoNCE
-from likewise.training.loop import batches, build_sampler
-from likewise.training.run import build_views, fit
-from likewise.training.session import build_session
+from likewise.training.batches import batches, build_sampler
+from likewise.training.build import build_session, build_views
+from likewise.training.fit import fit
 from likewise.training.step import train_step
 
 

@@ -17,21 +17,24 @@ import torch
 from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
-from likewise import processes
-from likewise.config import FitSettings, NegativeKind, ObjectiveKind, decide, settings_from
-from likewise.config_checks import check, refusals
+from likewise.config.checks import check, decide, refusals
+from likewise.config.objective_table import NegativeKind, ObjectiveKind
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.dictionaries import Queue
+from likewise.distributed import processes
+from likewise.encoders.batchnorm_groups import embed_parts
+from likewise.encoders.gradient_cache import GradientCache
 from likewise.encoders.momentum import Momentum
-from likewise.encoders.parts import GradientCache, embed_parts
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.methods import METHODS
 from likewise.objectives import LiftedStructure
-from likewise.training import loop, session, step
+from likewise.proof.jobs import Job, Learned, train_job
+from likewise.proof.prove import KINDS, Comparison, compare
+from likewise.training import batches, build, step
 from likewise.training.checkpoint import save_run
 from likewise.training.session import Session
-from likewise.trials import Job, Learned, train_job
-from likewise.verify import KINDS, Comparison, compare
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")  # few rows count in small batches
 
@@ -87,7 +90,7 @@ VECTORS, IMAGES = items("vectors"), items("images")
 
 def job(values: dict[str, Any], base: FitSettings | None = None, data: Items = VECTORS, **more: Any) -> Job:
     settings = check(decide(settings_from({**SMALL, **values}, base), len(data)))
-    total = settings.epochs * loop.choose_sampler(settings, data).steps_per_epoch
+    total = settings.epochs * batches.choose_sampler(settings, data).steps_per_epoch
     return Job(settings=settings, items=data, stop=STEPS, total=total, **more)
 
 
@@ -190,7 +193,7 @@ def train_all(rank: int, count: int, folder: Path) -> None:
             sabotage(patch)
             learned[f"sabotaged: {name}"] = outcome(JOBS[sabotaged(name)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "build_objective", lambda *known: LiftedStructure(generalised=True))
+        patch.setattr(build, "build_objective", lambda *known: LiftedStructure(generalised=True))
         learned["lifted, of rows"] = outcome(JOBS["batch both, lifted"])
     learned["odd groups"] = outcome(job({"dictionary": "batch", "encoder.bn_groups": 3}))
     learned["resumed by two"] = outcome(replace(JOBS["queue, infonce"], resumes=folder / "by one"))
@@ -261,8 +264,8 @@ def outcome(each: Job) -> Learned | str:
 
 def other_views(patch: pytest.MonkeyPatch) -> None:
     """A process that draws its own views, where it should draw everyone's and keep its own."""
-    seed = loop.stable_seed
-    patch.setattr(loop, "stable_seed", lambda *known: seed(*known) + processes.rank())
+    seed = batches.stable_seed
+    patch.setattr(batches, "stable_seed", lambda *known: seed(*known) + processes.rank())
 
 
 def mean_gradients(patch: pytest.MonkeyPatch) -> None:
@@ -299,7 +302,7 @@ def own_order(patch: pytest.MonkeyPatch) -> None:
 
 def plain_batch_norm(patch: pytest.MonkeyPatch) -> None:
     """BatchNorm of a process' own rows."""
-    patch.setattr(session, "synchronise", lambda embedder: embedder)
+    patch.setattr(build, "synchronise", lambda embedder: embedder)
 
 
 SABOTAGES = {
@@ -323,7 +326,7 @@ def saves_after(patch: pytest.MonkeyPatch, steps: int, folder: Path) -> None:
             save_run(folder, run)
         return result
 
-    patch.setattr("likewise.trials.train_step", saving)
+    patch.setattr("likewise.proof.jobs.train_step", saving)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -417,7 +420,7 @@ def test_two_processes_learn_what_one_does(name: str, by_one: dict[str, Learned]
 def test_a_loss_sees_the_rows_of_all_where_it_must(by_two: list[dict[str, Any]]) -> None:
     """Lifted's original does, as NCE and Histogram; the generalised one, of no setting, is a sum of rows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "build_objective", lambda *known: LiftedStructure(generalised=True))
+        patch.setattr(build, "build_objective", lambda *known: LiftedStructure(generalised=True))
         one = train_job(JOBS["batch both, lifted"])
     assert compared(one, by_two, "lifted, of rows").verdict == "equal"
     assert not torch.equal(one.values["loss"], train_job(JOBS["batch both, lifted"]).values["loss"])

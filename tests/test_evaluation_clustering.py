@@ -13,16 +13,11 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 
 from likewise.errors import LikewiseError
-from likewise.evaluation import (
-    adjusted_mutual_information,
-    clustering,
-    kmeans,
-    normalized_mutual_information,
-)
-from likewise.evaluation import clustering as function
-from likewise.evaluation.clustering import expected_information
+from likewise.metrics import adjusted_mutual_information, clustering, kmeans, normalized_mutual_information
+from likewise.metrics import clustering as function
+from likewise.metrics.clustering import expected_information
 
-MODULE = import_module("likewise.evaluation.clustering")  # as an attribute, that is the function
+MODULE = import_module("likewise.metrics.clustering")  # as an attribute, that is the function
 
 
 def blobs(count: int, groups: int, width: int, noise: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,8 +7,8 @@ import torch
 from sklearn.svm import LinearSVC
 
 from likewise.errors import LikewiseError
-from likewise.evaluation import FewLabelsSettings, few_labels
-from likewise.evaluation.fewlabels import draw_order, labelled_rows
+from likewise.metrics import FewLabelsSettings, few_labels
+from likewise.metrics.few_labels import draw_order, labelled_rows
 
 IDS = [f"photos/{number:04d}.jpg" for number in range(300)]
 

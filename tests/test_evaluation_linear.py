@@ -8,7 +8,8 @@ import torch
 from sklearn.svm import LinearSVC
 
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.evaluation import ProbeSettings, linear_probe, linear_svm, newton
+from likewise.metrics import ProbeSettings, linear_probe, linear_svm
+from likewise.metrics import squared_hinge as newton
 
 
 def blobs(count, width, classes, seed=0, dtype=torch.float64, spread=1.5):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from likewise.errors import LikewiseError
-from likewise.evaluation import Score, collapse_std, effective_rank, raw_pixels
+from likewise.evaluation.baselines import raw_pixels
+from likewise.metrics import Score, collapse_std, effective_rank
 
 
 def test_score_goes_with_its_protocol():
@@ -61,7 +62,7 @@ def test_monitors_flag_a_planted_collapse_and_pass_a_healthy_sphere():
 
 
 def test_raw_pixels_are_unit_rows_centred_by_the_training_mean(monkeypatch):
-    monkeypatch.setattr("likewise.evaluation.measures._PIXEL_TILE", 7)
+    monkeypatch.setattr("likewise.evaluation.baselines._PIXEL_TILE", 7)
     random = np.random.default_rng(0)
     train, test = (random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8) for count in (30, 9))
     rows, mean = raw_pixels(train)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from likewise.errors import LikewiseError
-from likewise.evaluation import knn_accuracy, knn_classify, top_k
-from likewise.evaluation import neighbours as module
+from likewise.metrics import knn_accuracy, knn_classify, top_k
+from likewise.metrics import neighbours as module
 
 
 def unit(count, width, seed):

@@ -11,24 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from likewise.config import FitSettings, settings_from
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.evaluation import protocol as module
-from likewise.evaluation.measures import Score
-from likewise.evaluation.protocol import (
-    Protocol,
-    evaluate,
-    labelled,
-    milestones,
-    percent,
-    same_classes,
-    save_scores,
-    shared_ids,
-    table,
-)
+from likewise.evaluation import classify as module
+from likewise.evaluation.classify import Protocol, evaluate, milestones
+from likewise.evaluation.labelled_items import labelled, same_classes, shared_ids
+from likewise.evaluation.scores import percent, save_scores, table
+from likewise.metrics.score import Score
 from likewise.model import Model, load
-from likewise.training.run import fit
+from likewise.training.fit import fit
 
 IMAGES: FitSettings = settings_from({"size": 16, "encoder.dim": 8, "epochs": 1, "batch_size": 16})
 PLAIN: FitSettings = settings_from({"encoder": {"name": "mlp", "head": "none", "centre": False}, "epochs": 1})

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.evaluation import Retrieval, retrieval, top_k
-from likewise.evaluation import ranks as module
-from likewise.evaluation.retrieval import hubness
+from likewise.metrics import Retrieval, retrieval, top_k
+from likewise.metrics import ranks as module
+from likewise.metrics.retrieval import hubness
 
 Labels = list[set[int]]
 

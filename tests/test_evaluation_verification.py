@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch.nn import functional
 
 from likewise.errors import LikewiseError
-from likewise.evaluation import fold_pairs, pair_scores, random_pairs, roc, tar_at_far, top_k, verification
+from likewise.metrics import fold_pairs, pair_scores, random_pairs, roc, tar_at_far, top_k, verification
 
 
 def rows_and_pairs(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

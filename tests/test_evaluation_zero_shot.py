@@ -11,12 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from likewise.config import FitSettings, settings_from
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.evaluation import Score, clustering, random_pairs, retrieval, verification
-from likewise.evaluation.protocol import evaluate, labelled, said_of_copies, save_scores
-from likewise.evaluation.zero_shot import evaluate_retrieval, matched_labels, print_retrieval_table, retrieval_table
+from likewise.evaluation.classify import evaluate
+from likewise.evaluation.labelled_items import labelled, said_of_copies
+from likewise.evaluation.retrieve import evaluate_retrieval, matched_labels, print_retrieval_table, retrieval_table
+from likewise.evaluation.scores import save_scores
+from likewise.metrics import Score, clustering, random_pairs, retrieval, verification
 from likewise.model import Model
 
 PLAIN: FitSettings = settings_from({"encoder": {"name": "mlp", "head": "none", "centre": False}, "epochs": 1})

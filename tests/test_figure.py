@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from likewise.catalogue import ENTRIES, Entry
-from likewise.cli import main
+from likewise.cli.main import main
+from likewise.config.objective_table import ENTRIES, Entry
 from likewise.errors import LikewiseError
-from likewise.figure import Drawn, boundary_of, build, criteria, descend, draw, edges, measure
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
-from likewise.objectives.pair import Circle, InfoNCE, MultiSimilarity
+from likewise.objectives.pair_level import Circle, InfoNCE, MultiSimilarity
+from likewise.reports.figure import Drawn, boundary_of, build, criteria, descend, draw, edges, measure
 
 SQUARE = (-1.0, 1.0)
 EACH = pytest.mark.parametrize("known", ENTRIES, ids=lambda known: known.name)
@@ -139,7 +139,7 @@ def test_both_files_and_the_same_bytes_again(capsys: pytest.CaptureFixture[str])
 
 
 def test_all_draws_all_into_a_folder(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("likewise.figure.ENTRIES", ENTRIES[1:2])
+    monkeypatch.setattr("likewise.reports.figure.ENTRIES", ENTRIES[1:2])
     assert main(["figure", "all", "--out", "figures"]) == 0
     names = sorted(path.name for path in Path("figures").iterdir())
     assert names == ["circle.png", "circle.svg"]

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise import leak
+from likewise.distributed.layout import Layout
+from likewise.distributed.processes import shares
 from likewise.encoders import MLP, Embedder, resnet_small
-from likewise.encoders.parts import Layout, embed_shuffled
+from likewise.encoders import batchnorm_leak as leak
+from likewise.encoders.batchnorm_groups import embed_shuffled
+from likewise.encoders.batchnorm_leak import Leak, bn_leak, verdict
 from likewise.errors import LikewiseError
-from likewise.leak import Leak, bn_leak, verdict
-from likewise.processes import shares
 from likewise.training import step
 
 T, B, G = 6, 64, 4

@@ -18,13 +18,14 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 import likewise.lightning
-from likewise.config import FitSettings, settings_from
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.lightning import LikewiseModule
 from likewise.methods import METHODS
 from likewise.training.checkpoint import load_checkpoint
-from likewise.training.run import fit
+from likewise.training.fit import fit
 
 SMALL: dict[str, Any] = {
     "encoder": {"name": "mlp", "hidden": 16, "dim": 8},

@@ -14,6 +14,7 @@ from torch.nn import functional
 from likewise import negatives
 from likewise.alike import relate
 from likewise.errors import LikewiseError
+from likewise.kernels.numerics import Distance
 from likewise.negatives import (
     All,
     Curriculum,
@@ -40,8 +41,8 @@ from likewise.objectives import (
     hinge,
     triplet_shares,
 )
+from likewise.objectives.base import PairObjective
 from likewise.objectives.mined import choose
-from likewise.objectives.pair import Distance, PairObjective
 
 
 def unit(count: int, dim: int = 4, seed: int = 0) -> Tensor:

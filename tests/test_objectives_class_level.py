@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from likewise.errors import LikewiseError
-from likewise.kernels import naive_row_logsumexp, row_logsumexp
+from likewise.kernels.logsumexp import naive_row_logsumexp, row_logsumexp
+from likewise.objectives.base import ClassObjective
 from likewise.objectives.class_level import (
     AMSoftmax,
     ArcFace,
     ASoftmax,
     CircleClassifier,
-    ClassObjective,
     CosFace,
     L2Softmax,
     LargeMarginSoftmax,
@@ -24,7 +24,7 @@ from likewise.objectives.class_level import (
     Softmax,
     SphereFace,
 )
-from likewise.objectives.pair import Circle, UnifiedPairSimilarity
+from likewise.objectives.pair_level import Circle, UnifiedPairSimilarity
 
 K, DIM, BATCH = 11, 5, 7
 IDS = torch.tensor([3, 0, 10, 3, 7, 1, 9])

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from likewise import rows as evaluator
 from likewise.alike import Listed, Relation, positive_pairs
 from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.kernels import row_losses as evaluator
+from likewise.kernels.hinges import violations
+from likewise.kernels.numerics import masked_logsumexp
 from likewise.objectives import (
     Angular,
     Circle,
@@ -29,8 +31,6 @@ from likewise.objectives import (
     from_pairs,
     from_triplets,
 )
-from likewise.objectives.hinge import violations
-from likewise.rows import masked_logsumexp
 
 ROW_OBJECTIVES = [
     UnifiedPairSimilarity(gamma=8.0),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise.errors import LikewiseError
-from likewise.objectives.instance import NCE, NonParametricSoftmax, noise_contrastive
+from likewise.objectives.instance_level import NCE, NonParametricSoftmax, noise_contrastive
 from likewise.objectives.sampled import NegativeSampling, Noise, SampledSoftmax
 
 N, DIM, BATCH, TAU = 31, 6, 5, 0.2

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from likewise.encoders import resnet_small
 from likewise.errors import LikewiseError
-from likewise.optim import Lars
+from likewise.training.lars import Lars
 
 SETTINGS: dict[str, Any] = {"lr": 0.3, "momentum": 0.9, "weight_decay": 0.1, "trust": 0.02}
 SHAPES = ((3, 4), (4,), (2, 3, 3, 3), (), (1, 1), (5, 2))

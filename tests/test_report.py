@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from likewise import report as module
-from likewise.config import settings_from
+from likewise.config.overrides import settings_from
 from likewise.data import Items
-from likewise.evaluation import retrieval
-from likewise.evaluation.protocol import save_scores
-from likewise.evaluation.zero_shot import DETAIL, FILE, evaluate_retrieval
-from likewise.report import write_report
-from likewise.training.run import fit
+from likewise.evaluation.retrieve import DETAIL, FILE, evaluate_retrieval
+from likewise.evaluation.scores import save_scores
+from likewise.metrics import retrieval
+from likewise.reports import html as module
+from likewise.reports.html import write_report
+from likewise.training.fit import fit
 
 
 def pictures(n: int = 24) -> Items:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from likewise.errors import LikewiseError
-from likewise.search import Hit, Index, read_embedding, write_embedding
+from likewise.index.embedding_file import read_embedding, write_embedding
+from likewise.index.exact import Hit, Index
 
 IDS = ["cats/a.jpg", "cats/ä.jpg", "dogs/c.jpg", "日本/d.png", "e"]
 ROWS = torch.nn.functional.normalize(torch.randn(5, 6, generator=torch.Generator().manual_seed(0)), dim=1)
@@ -116,7 +117,7 @@ def test_embedding_file_has_the_promised_schema_and_other_tools_files_can_be_rea
 
 
 def test_many_row_groups_keep_the_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("likewise.search._GROUP_ROWS", 16)
+    monkeypatch.setattr("likewise.index.embedding_file._GROUP_ROWS", 16)
     rows = torch.arange(300.0).reshape(100, 3)
     names = [f"{number}" for number in range(100)]
     write_embedding(tmp_path / "z", names, rows, {})

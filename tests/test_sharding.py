@@ -18,13 +18,15 @@ from torch import Tensor, multiprocessing
 from torch import distributed as dist
 from torch.nn import functional
 
-from likewise import sharding, shards
 from likewise.dictionaries import MemoryBank
+from likewise.dictionaries import sharded as sharding
+from likewise.dictionaries.sharded import ShardedMemoryBank, sharded_weight
+from likewise.distributed import shard_files as shards
+from likewise.distributed.processes import add_up, gather_rows, shares, starts
+from likewise.distributed.shard_files import load_sharded, save_sharded
 from likewise.errors import LikewiseError
 from likewise.objectives import NonParametricSoftmax, ParametricSoftmax
-from likewise.processes import add_up, gather_rows, shares, starts
-from likewise.sharding import ShardedMemoryBank, ShardedSoftmax, sharded_weight
-from likewise.shards import load_sharded, save_sharded
+from likewise.objectives.sharded import ShardedSoftmax
 
 WORLDS = (2, 4)
 SAVED_ROWS, DRAWN_ROWS, STEPS = 103, 83, 4

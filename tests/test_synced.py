@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
-from likewise import processes
+from likewise.distributed import processes
 from likewise.encoders import resnet_small
-from likewise.encoders.synced import SyncedBatchNorm, synchronise
+from likewise.encoders.synced_batchnorm import SyncedBatchNorm, synchronise
 from likewise.errors import LikewiseError
 
 WORLD = 2

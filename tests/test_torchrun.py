@@ -17,12 +17,12 @@ import pytest
 import torch
 import yaml
 
-from likewise.cli import main
+from likewise.cli.main import main
+from likewise.distributed.shard_files import load_sharded, saved_names
 from likewise.model import load
-from likewise.shards import load_sharded, saved_names
 from likewise.training import loop
 from likewise.training.checkpoint import load_checkpoint
-from likewise.training.monitors import read_metrics
+from likewise.training.metrics_log import read_metrics
 from likewise.training.session import Session
 from likewise.training.step import Seen
 

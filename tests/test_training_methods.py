@@ -9,19 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from likewise import processes
-from likewise.cli import main, method_in
-from likewise.config import FitSettings, decide, settings_from
+from likewise.cli.main import main
+from likewise.cli.parser import method_in
+from likewise.config.checks import decide
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
 from likewise.data import Items
+from likewise.distributed import processes
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.model import Model
-from likewise.training import run
+from likewise.training import fit as run
+from likewise.training.batches import batches, build_sampler, refuse_few
+from likewise.training.build import build_session
 from likewise.training.checkpoint import load_checkpoint
-from likewise.training.loop import batches, build_sampler, refuse_few
-from likewise.training.monitors import read_metrics
-from likewise.training.run import began_here, fit, read_config
-from likewise.training.session import Session, build_session
+from likewise.training.fit import fit
+from likewise.training.metrics_log import read_metrics
+from likewise.training.run_folder import began_here, read_config
+from likewise.training.session import Session
 
 SMALL = {
     "encoder": {"name": "mlp", "hidden": 8, "head_hidden": 8, "dim": 4},
@@ -159,7 +164,7 @@ def test_a_batch_smaller_than_the_processes_is_refused_beforehand(
     """Of 21 items in batches of 20 at most, the smallest has 10."""
     settings = settings_from(small("simclr"), METHODS["simclr"].settings)
     assert build_sampler(settings, n).steps_per_epoch == 1 + (n == 21)
-    monkeypatch.setattr("likewise.processes.size", lambda: 11)
+    monkeypatch.setattr("likewise.distributed.processes.size", lambda: 11)
     with pytest.raises(LikewiseError, match=f"a batch of {least} rows can't be shared by 11 processes"):
         refuse_few(settings, n)
 
@@ -170,7 +175,7 @@ def test_groups_of_batchnorm_are_not_for_one_that_is_of_all_processes(monkeypatc
     settings = settings_from(small("moco"), METHODS["moco"].settings)
     embedder = Model.untrained(settings, items, backbone=backbone).embedder
     build_session(settings, embedder, items, 10, torch.device("cpu"))  # one process: all rows are here
-    monkeypatch.setattr("likewise.processes.size", lambda: 2)
+    monkeypatch.setattr("likewise.distributed.processes.size", lambda: 2)
     with pytest.raises(LikewiseError, match=r"layer 'backbone\.1' is a SyncBatchNorm.*encoder.bn_groups=2 gives each"):
         build_session(settings, embedder, items, 10, torch.device("cpu"))
 
@@ -215,7 +220,7 @@ def test_what_the_run_decided_may_be_given_as_it_was(
     method: str, given: dict[str, Any], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same command again, by hand with --resume or by torchrun without."""
-    monkeypatch.setattr("likewise.config.EXACT_ITEMS", 10)
+    monkeypatch.setattr("likewise.config.checks.EXACT_ITEMS", 10)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
     settings = {**small(method), **given}
     for resume in (False, True):

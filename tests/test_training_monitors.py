@@ -12,19 +12,22 @@ import pytest
 import torch
 from torch import nn
 
-from likewise.config import OptimSettings, decide, settings_from
+from likewise.config.checks import decide
+from likewise.config.overrides import settings_from
+from likewise.config.settings import OptimSettings
 from likewise.data import Items
-from likewise.encoders.parts import Layout
+from likewise.distributed.layout import Layout
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.methods import METHODS
 from likewise.model import Model
 from likewise.objectives import TripletShares, triplet_shares
 from likewise.training import loop
+from likewise.training.build import build_session, learning_rate
 from likewise.training.checkpoint import load_checkpoint
-from likewise.training.monitors import MetricsLog, Watch, measure, read_metrics, verdict
+from likewise.training.fit import fit
+from likewise.training.health import Watch, measure, verdict
+from likewise.training.metrics_log import MetricsLog, read_metrics
 from likewise.training.progress import TrainingProgress
-from likewise.training.run import fit
-from likewise.training.session import build_session, learning_rate
 from likewise.training.step import Seen
 
 SETTINGS: dict[str, Any] = {

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from likewise.config import FitSettings, flatten, settings_from
-from likewise.config_checks import check
+from likewise.config.checks import check
+from likewise.config.overrides import flatten, settings_from
+from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
+from likewise.training.fit import emulates_bf16, fit
 from likewise.training.preflight import CHECKS, HARM, START_LEFT, Advice, _start_left, preflight
-from likewise.training.run import emulates_bf16, fit
-from likewise.training.sampler import EpochSampler
+from likewise.training.samplers import EpochSampler
 
 MOCO: dict[str, Any] = {
     "dictionary": "queue",

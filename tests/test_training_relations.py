@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.config import settings_from
-from likewise.config_checks import check
+from likewise.config.checks import check
+from likewise.config.overrides import settings_from
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
@@ -19,8 +19,10 @@ from likewise.methods.classes import CLASSES
 from likewise.methods.pairs import PAIRS
 from likewise.model import Model
 from likewise.training.checkpoint import load_checkpoint, save_checkpoint
-from likewise.training.monitors import Health, read_metrics, verdict
-from likewise.training.run import fit, read_config
+from likewise.training.fit import fit
+from likewise.training.health import Health, verdict
+from likewise.training.metrics_log import read_metrics
+from likewise.training.run_folder import read_config
 
 SUPERVISED = [method.name for method in (*PAIRS, *CLASSES)]
 SMALL: dict[str, Any] = {

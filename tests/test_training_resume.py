@@ -19,15 +19,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from likewise.cli import main
-from likewise.config import FitSettings, settings_from
+from likewise.cli.main import main
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
 from likewise.model import load
 from likewise.training import checkpoint, loop
 from likewise.training.checkpoint import load_checkpoint, save_checkpoint
-from likewise.training.monitors import read_metrics
-from likewise.training.run import fit
+from likewise.training.fit import fit
+from likewise.training.metrics_log import read_metrics
 
 VECTORS: dict[str, Any] = {
     "encoder": {"name": "mlp", "hidden": 16, "dim": 8},
@@ -497,7 +498,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(session)
         raise Killed
 
-    monkeypatch.setattr("likewise.training.run.train", stop)
+    monkeypatch.setattr("likewise.training.fit.train", stop)
     return seen
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from likewise.errors import LikewiseError
-from likewise.training.sampler import BalancedSampler, ClassSampler, EpochSampler, PairSampler
+from likewise.training.samplers import BalancedSampler, ClassSampler, EpochSampler, PairSampler
 
 
 @settings(max_examples=150, deadline=None)

@@ -13,14 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.config import decide, settings_from
+from likewise.config.checks import decide
+from likewise.config.overrides import settings_from
 from likewise.data import Items
-from likewise.encoders.parts import lay_out
+from likewise.distributed.layout import lay_out
+from likewise.distributed.processes import shares
 from likewise.methods import METHODS
 from likewise.model import Model
-from likewise.processes import shares
-from likewise.training.sampler import stable_seed
-from likewise.training.session import Session, build_session
+from likewise.training.build import build_session
+from likewise.training.samplers import stable_seed
+from likewise.training.session import Session
 from likewise.training.step import Seen, train_step
 
 STEPS, TOTAL = 3, 7

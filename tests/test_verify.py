@@ -16,17 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from likewise import verify as module
-from likewise.cli import main
-from likewise.config import settings_from
-from likewise.data.relations import Pairs
+from likewise.cli.main import main
+from likewise.config.overrides import settings_from
+from likewise.data.pair_files import Pairs
 from likewise.encoders import MLP
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
-from likewise.training.run import fit, write_config
-from likewise.trials import STEPS, Job, Learned, Unlearned, started, train_job, work
-from likewise.verify import HALF, ITEMS, LEAST, MOST, ROUNDING, Comparison, compare, differences, prepare, print_table
-from likewise.verify import verify as verify_run
+from likewise.proof import prove as module
+from likewise.proof.jobs import STEPS, Job, Learned, Unlearned, started, train_job, work
+from likewise.proof.prove import HALF, ITEMS, LEAST, MOST, ROUNDING, Comparison, compare, differences, print_table
+from likewise.proof.prove import verify as verify_run
+from likewise.proof.small_run import prepare
+from likewise.training.fit import fit
+from likewise.training.run_folder import write_config
 
 TINY: dict[str, Any] = {"encoder.name": "mlp", "encoder.hidden": 8, "encoder.dim": 4}
 VECTORS = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
@@ -441,7 +443,7 @@ def test_processes_that_wait_or_die_do_not_hang_it(tmp_path: Path) -> None:
 
 
 def test_a_process_that_never_starts_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.trials.sys.executable", "/bin/false")
+    monkeypatch.setattr("likewise.proof.jobs.sys.executable", "/bin/false")
     with started(tmp_path / "jobs", {"one": job()}, limit=10.0) as wait:
         assert wait()["one"] == [Unlearned("a process ended early: it said nothing", False)]
 
@@ -469,7 +471,7 @@ def test_a_run_that_cant_be_resumed_is_broken(
     plan = prepare("simclr", VECTORS, {"encoder.centre": False, "encoder.name": "mlp"}, backbone=Forgets())
     own = Job(settings=plan.settings, items=plan.items, backbone=plan.backbone, total=STEPS + 1)
     with monkeypatch.context() as patch:
-        patch.setattr("likewise.trials.os.kill", lambda *_: None)
+        patch.setattr("likewise.proof.jobs.os.kill", lambda *_: None)
         train_job(replace(own, stop=HALF, killed=tmp_path))
     resumed = worked(tmp_path, replace(own, resumes=tmp_path))
     found = compare("resumed ≡ unstopped", [learned], [resumed], resumed_at=HALF)
@@ -511,7 +513,7 @@ def test_without_a_kill_and_a_checkpoint_nothing_is_resumed(
 
 def test_what_is_refused_before_it_is_built_is_impossible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = prepare("moco", VECTORS, {**TINY, "encoder.bn_groups": 3})
-    monkeypatch.setattr("likewise.processes.size", lambda: 2)
+    monkeypatch.setattr("likewise.distributed.processes.size", lambda: 2)
     three = worked(tmp_path, Job(settings=plan.settings, items=plan.items, total=STEPS + 1))
     found = compare("2 processes ≡ 1", [], [three])
     assert found.verdict == "impossible"

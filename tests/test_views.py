@@ -12,20 +12,11 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from likewise.config import ViewSettings
+from likewise.config.settings import ViewSettings
 from likewise.errors import LikewiseError
-from likewise.views import (
-    Drawn,
-    VectorViews,
-    Views,
-    apply_views,
-    colour,
-    crop_boxes,
-    draw_views,
-    gaussian_blur,
-    geometry,
-    plain_view,
-)
+from likewise.views.draw import Drawn, colour, crop_boxes, draw_views, geometry
+from likewise.views.render import Views, apply_views, gaussian_blur, plain_view
+from likewise.views.vectors import VectorViews
 
 RAW = ViewSettings(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), blur=0.5)  # outputs stay in [0, 1]
 STILL = ViewSettings(

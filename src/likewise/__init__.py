@@ -11,32 +11,32 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from likewise import negatives, objectives
-    from likewise.config import FitSettings
+    from likewise.config.settings import FitSettings
     from likewise.data import Items, open_items
-    from likewise.data.relations import read_pairs, read_triplets
+    from likewise.data.pair_files import read_pairs, read_triplets
     from likewise.dictionaries import Batch, Fresh, MemoryBank, Proxies, Queue
+    from likewise.distributed.processes import gather_rows
     from likewise.encoders import Embedder, build_embedder
+    from likewise.encoders.batchnorm_leak import bn_leak
+    from likewise.encoders.gradient_cache import GradientCache
     from likewise.encoders.momentum import Momentum
-    from likewise.encoders.parts import GradientCache
     from likewise.errors import LikewiseError, LikewiseWarning
-    from likewise.evaluation import knn_accuracy, knn_classify, retrieval
-    from likewise.evaluation.protocol import Protocol, evaluate
-    from likewise.evaluation.zero_shot import evaluate_retrieval
-    from likewise.leak import bn_leak
+    from likewise.evaluation.classify import Protocol, evaluate
+    from likewise.evaluation.retrieve import evaluate_retrieval
+    from likewise.index.exact import Hit, Index
+    from likewise.metrics import knn_accuracy, knn_classify, retrieval
     from likewise.model import Model, load
-    from likewise.processes import gather_rows
-    from likewise.search import Hit, Index
-    from likewise.training.run import fit
-    from likewise.views import Views
+    from likewise.training.fit import fit
+    from likewise.views.render import Views
 
 _HOME = {
     "negatives": None,
     "objectives": None,
-    "FitSettings": "config",
+    "FitSettings": "config.settings",
     "Items": "data",
     "open_items": "data",
-    "read_pairs": "data.relations",
-    "read_triplets": "data.relations",
+    "read_pairs": "data.pair_files",
+    "read_triplets": "data.pair_files",
     "Batch": "dictionaries",
     "Fresh": "dictionaries",
     "MemoryBank": "dictionaries",
@@ -45,23 +45,23 @@ _HOME = {
     "Embedder": "encoders",
     "build_embedder": "encoders",
     "Momentum": "encoders.momentum",
-    "GradientCache": "encoders.parts",
-    "bn_leak": "leak",
-    "gather_rows": "processes",
+    "GradientCache": "encoders.gradient_cache",
+    "bn_leak": "encoders.batchnorm_leak",
+    "gather_rows": "distributed.processes",
     "LikewiseError": "errors",
     "LikewiseWarning": "errors",
-    "knn_accuracy": "evaluation",
-    "knn_classify": "evaluation",
-    "retrieval": "evaluation",
-    "Protocol": "evaluation.protocol",
-    "evaluate": "evaluation.protocol",
-    "evaluate_retrieval": "evaluation.zero_shot",
-    "fit": "training.run",
+    "knn_accuracy": "metrics",
+    "knn_classify": "metrics",
+    "retrieval": "metrics",
+    "Protocol": "evaluation.classify",
+    "evaluate": "evaluation.classify",
+    "evaluate_retrieval": "evaluation.retrieve",
+    "fit": "training.fit",
     "Model": "model",
     "load": "model",
-    "Hit": "search",
-    "Index": "search",
-    "Views": "views",
+    "Hit": "index.exact",
+    "Index": "index.exact",
+    "Views": "views.render",
 }
 
 __all__ = [

@@ -2,6 +2,6 @@
 
 import sys
 
-from likewise.cli import main
+from likewise.cli.main import main
 
 sys.exit(main())

@@ -277,3 +277,56 @@ def positive_pairs(relation: "Relation | Listed", queries: int, tile_rows: int) 
     if relation.query_order is not None and relation.key_order is not None:
         pairs = torch.stack([relation.query_order[pairs[:, 0]], relation.key_order[pairs[:, 1]]], 1)
     return pairs
+
+
+def from_triplets(embeddings: Tensor, triplets: Tensor) -> tuple[Tensor, Listed, Tensor]:
+    """Queries, relation and keys of explicit triplets, for any objective: ``objective(*from_triplets(z, triplets))``.
+
+    Every triplet is an anchor of its own with one positive and one negative, so exactly the given triplets push.
+
+    Args:
+        embeddings: (N, D).
+        triplets: (T, 3) int64 rows of ``embeddings``: anchor, positive, negative.
+
+    Raises:
+        LikewiseError: a shape that is not (T, 3), or a row beyond the embeddings.
+    """
+    _check_rows("triplets", triplets, 3, len(embeddings))
+    used, place = torch.unique(triplets[:, 1:], return_inverse=True)
+    rows = torch.arange(len(triplets), device=triplets.device)
+    positive, negative = torch.stack([rows, place[:, 0]], 1), torch.stack([rows, place[:, 1]], 1)
+    return embeddings[triplets[:, 0]], Listed(positive, negative, len(triplets), len(used)), embeddings[used]
+
+
+def from_pairs(embeddings: Tensor, pairs: Tensor, alike: Tensor) -> tuple[Tensor, Listed, Tensor]:
+    """Queries, relation and keys of explicit pairs, for any objective: ``objective(*from_pairs(z, pairs, alike))``.
+
+    Both ends of a pair are anchors; an anchor's positives and negatives are those it is listed with, no others.
+
+    Args:
+        embeddings: (N, D).
+        pairs: (P, 2) int64 rows of ``embeddings``.
+        alike: (P,) bool: whether each pair is alike.
+
+    Raises:
+        LikewiseError: shapes that do not fit, a row beyond the embeddings, or a row paired with itself.
+    """
+    _check_rows("pairs", pairs, 2, len(embeddings))
+    if alike.shape != pairs.shape[:1] or alike.dtype != torch.bool:
+        raise LikewiseError(f"alike {tuple(alike.shape)} {alike.dtype} must be ({len(pairs)},) torch.bool.")
+    selves = (pairs[:, 0] == pairs[:, 1]).nonzero()
+    if len(selves):
+        raise LikewiseError(f"pair {int(selves[0])} joins row {int(pairs[selves[0, 0], 0])} with itself; leave it out.")
+    used, place = torch.unique(pairs, return_inverse=True)
+    both = torch.cat([place, place.flip(1)])
+    alike = torch.cat([alike, alike])
+    return embeddings[used], Listed(both[alike], both[~alike], len(used), len(used)), embeddings[used]
+
+
+def _check_rows(name: str, rows: Tensor, width: int, count: int) -> None:
+    if rows.ndim != 2 or rows.shape[1] != width or rows.dtype != torch.int64 or not len(rows):
+        raise LikewiseError(f"{name} {tuple(rows.shape)} {rows.dtype} must be (·, {width}) torch.int64, not empty.")
+    wrong = ((rows < 0) | (rows >= count)).any(1).nonzero()
+    if len(wrong):
+        place = int(wrong[0])
+        raise LikewiseError(f"{name}[{place}] is {rows[place].tolist()}, but there are only {count} embeddings.")

@@ -1,5 +1,8 @@
 """The two things likewise says to a person: an error that stops, and a warning that does not."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class LikewiseError(ValueError):
     """A user's mistake or unusable input, in one sentence: what was wrong, where, and what to do.
@@ -14,3 +17,12 @@ class Interrupted(Exception):
 
 class LikewiseWarning(UserWarning):
     """Something looks wrong but work goes on; the message says what, where, and what to do."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'x'?"``, or nothing when no known name is close."""
+    known = list(known)
+    leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
+    found = get_close_matches(name, known, 1, 0.6)
+    found = found or [leaves[leaf] for leaf in get_close_matches(name.rpartition(".")[2], leaves, 1, 0.7)]
+    return f" Did you mean {found[0]!r}?" if found else ""

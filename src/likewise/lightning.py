@@ -16,17 +16,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from likewise import processes
-from likewise.config import FitSettings
-from likewise.config_checks import check
+from likewise.config.checks import check
+from likewise.config.settings import FitSettings
 from likewise.data import Items
+from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.model import Model
-from likewise.training.loop import batches, refuse_few
-from likewise.training.run import announce, build_views, prepare, say
-from likewise.training.session import Session, build_session, learning_rate
+from likewise.training.batches import batches, refuse_few
+from likewise.training.build import build_session, build_views, learning_rate
+from likewise.training.fit import announce, prepare, say
+from likewise.training.session import Session
 from likewise.training.step import Seen, train_step
-from likewise.training.taught import refuse_small_steps
+from likewise.training.supervision import refuse_small_steps
 
 MALICIOUS = ("2.6.2", "2.6.3")  # releases of April 2026, GHSA-w37p-236h-pfx3
 

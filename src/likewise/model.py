@@ -13,14 +13,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from likewise.config import FitSettings, settings_from
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
+from likewise.console import track
 from likewise.data import Items, open_items, read_image
 from likewise.encoders import Embedder, build_embedder
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
-from likewise.progress import track
-from likewise.search import Embedding, Hit, Index
-from likewise.views import plain_view
+from likewise.index.embedding_file import Embedding
+from likewise.index.exact import Hit, Index
+from likewise.views.render import plain_view
 
 Layer = Literal["embedding", "backbone"]
 NAME = "model.safetensors"

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from likewise.negatives import All, Easy, Hard, HardestBeyond, InsideMargin, Policy, Positives
 from likewise.negatives import MultiSimilarity as HardPairs
+from likewise.objectives.base import PairObjective
 from likewise.objectives.class_level import (
     AMSoftmax,
     ArcFace,
@@ -25,20 +26,12 @@ from likewise.objectives.class_level import (
     Softmax,
 )
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
-from likewise.objectives.instance import NCE, NoiseDraw, NonParametricSoftmax, ParametricSoftmax
+from likewise.objectives.instance_level import NCE, NoiseDraw, NonParametricSoftmax, ParametricSoftmax
+from likewise.objectives.joined import Angular, Histogram, LiftedStructure
 from likewise.objectives.mined import Mined
-from likewise.objectives.pair import (
-    Circle,
-    InfoNCE,
-    MultiSimilarity,
-    NPair,
-    PairObjective,
-    SupCon,
-    UnifiedPairSimilarity,
-)
+from likewise.objectives.pair_level import Circle, InfoNCE, MultiSimilarity, NPair, SupCon, UnifiedPairSimilarity
 from likewise.objectives.reduction import How
 from likewise.objectives.sampled import NegativeSampling, Noise, SampledSoftmax
-from likewise.objectives.tuples import Angular, Histogram, LiftedStructure
 
 DIM, CLASSES = 5, 12
 Make = Callable[..., nn.Module]  # how="mean"|"sum"|"none" → a fresh module, the same one every time

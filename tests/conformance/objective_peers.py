@@ -14,9 +14,9 @@ from likewise.negatives import Hard, InsideMargin
 from likewise.negatives import MultiSimilarity as HardPairs
 from likewise.objectives.class_level import AMSoftmax, ArcFace, ASoftmax, LargeMarginSoftmax, NormFace
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
+from likewise.objectives.joined import Angular, Histogram, LiftedStructure
 from likewise.objectives.mined import Mined
-from likewise.objectives.pair import Circle, InfoNCE, MultiSimilarity, NPair, SupCon
-from likewise.objectives.tuples import Angular, Histogram, LiftedStructure
+from likewise.objectives.pair_level import Circle, InfoNCE, MultiSimilarity, NPair, SupCon
 
 Peer = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 

@@ -43,10 +43,13 @@ BUGS = [
         "negative & (s_n < s_p) & (s_n > furthest)",
         "negative & (s_n > furthest)",
     ),
-    Bug("mining: the quick way has no near edge", "objectives/hinge.py", "((far > of_pair) & (gap > 0))", "(gap > 0)"),
+    Bug("mining: the quick way has no near edge", "kernels/hinges.py", "((far > of_pair) & (gap > 0))", "(gap > 0)"),
     Bug("mining: hard positive is the nearest", "negatives.py", '-s_p if how == "hard" else s_p', "s_p"),
     Bug(
-        "mining: a pair's keys get no gradient", "kernels.py", "grad_keys.index_add_(0, b, queries[a].mul_(g))", "pass"
+        "mining: a pair's keys get no gradient",
+        "kernels/gathered.py",
+        "grad_keys.index_add_(0, b, queries[a].mul_(g))",
+        "pass",
     ),
     Bug(
         "mining: the queries' order is lost",
@@ -93,61 +96,69 @@ BUGS = [
     Bug("the warning is said each time", "objectives/reduction.py", "self.warned = True", "pass"),
     Bug(
         "the last ragged tile is dropped",
-        "rows.py",
+        "kernels/row_losses.py",
         "for start in range(0, len(losses), self.tile_rows):",
         "left_over = len(losses) % self.tile_rows if len(losses) > self.tile_rows else 0\n"
         "        for start in range(0, len(losses) - left_over, self.tile_rows):",
     ),
     Bug(
         "losses stay in sorted order",
-        "rows.py",
+        "kernels/row_losses.py",
         "return restored(losses, self.order), restored",
         "return losses, restored",
     ),
     Bug(
         "the keys' gradient stays in sorted order",
-        "rows.py",
+        "kernels/row_losses.py",
         "(None if shared else grad_keys, self.key_order)",
         "(None if shared else grad_keys, None)",
     ),
-    Bug("upstream gradients that differ are averaged", "rows.py", "bool((upstream == upstream[:1]).all())", "True"),
+    Bug(
+        "upstream gradients that differ are averaged",
+        "kernels/row_losses.py",
+        "bool((upstream == upstream[:1]).all())",
+        "True",
+    ),
     Bug(
         "in a batch the keys' side of the gradient is lost",
-        "rows.py",
+        "kernels/row_losses.py",
         "if grads[0] is not None and grad_keys is not None:",
         "if grads[0] is not None and grad_keys is not None and not shared:",
     ),
     Bug(
         "the scale is missing from the log-sum-exp's gradient",
-        "rows.py",
+        "kernels/numerics.py",
         "grad.unsqueeze(1) * ctx.scale)",
         "grad.unsqueeze(1))",
     ),
     Bug(
-        "rows that do not count keep a loss", "rows.py", "torch.where(counted, losses, 0.0), counted", "losses, counted"
+        "rows that do not count keep a loss",
+        "kernels/row_losses.py",
+        "torch.where(counted, losses, 0.0), counted",
+        "losses, counted",
     ),
     Bug(
         "Circle's α has a gradient",
-        "objectives/pair.py",
+        "objectives/pair_level.py",
         "(1 + m - s_p.detach()).clamp_(min=0), (s_n.detach() + m).clamp_(min=0)",
         "(1 + m - s_p).clamp(min=0), (s_n + m).clamp(min=0)",
     ),
-    Bug("Circle's margin has the other sign", "objectives/pair.py", "alpha_n * (s_n - m)", "alpha_n * (s_n + m)"),
+    Bug("Circle's margin has the other sign", "objectives/pair_level.py", "alpha_n * (s_n - m)", "alpha_n * (s_n + m)"),
     Bug(
         "InfoNCE multiplies by the temperature",
-        "objectives/pair.py",
+        "objectives/pair_level.py",
         "s_p / self.temperature, masked_logsumexp(s_n, negative, 1 / self.temperature)",
         "s_p * self.temperature, masked_logsumexp(s_n, negative, self.temperature)",
     ),
     Bug(
         "SupCon leaves the positives out of its denominator",
-        "objectives/pair.py",
+        "objectives/pair_level.py",
         "masked_logsumexp(pull, positive), masked_logsumexp(s_n, negative, 1 / self.temperature)",
         "masked_logsumexp(s_n, negative, 1 / self.temperature), masked_logsumexp(s_n, negative, 1 / self.temperature)",
     ),
     Bug(
         "mining keeps easy negatives",
-        "objectives/pair.py",
+        "objectives/pair_level.py",
         "negative = negatives > hardest_p - self.epsilon",
         "negative = negatives > hardest_p - 1 - self.epsilon",
     ),
@@ -159,19 +170,19 @@ BUGS = [
     ),
     Bug(
         "Triplet's negatives pull",
-        "objectives/hinge.py",
+        "kernels/hinges.py",
         "share_far * -grad.unsqueeze(1)",
         "share_far * grad.unsqueeze(1)",
     ),
     Bug(
         "Lifted takes the negatives of one end",
-        "objectives/tuples.py",
+        "objectives/joined.py",
         "torch.logaddexp(push[pairs.i], push_keys[pairs.j])",
         "push[pairs.i]",
     ),
     Bug(
         "Histogram adds up the other way",
-        "objectives/tuples.py",
+        "objectives/joined.py",
         "negative * positive.cumsum(0)",
         "positive * negative.cumsum(0)",
     ),
@@ -195,13 +206,13 @@ BUGS = [
     ),
     Bug(
         "the keys' gradient lacks the upstream gradient",
-        "kernels.py",
+        "kernels/logsumexp.py",
         "scaled, pulled = queries * scale, queries * pull",
         "scaled, pulled = queries * scale, queries * scale",
     ),
     Bug(
         "the running mean key is not rescaled from tile to tile",
-        "kernels.py",
+        "kernels/logsumexp.py",
         "mean_key.mul_((logsumexp - finite).exp_())",
         "mean_key",
     ),
@@ -217,7 +228,12 @@ BUGS = [
         "logits.masked_fill(match.hits(rows), torch.finfo(logits.dtype).min)",
         "logits",
     ),
-    Bug("NCE forgets Z", "objectives/instance.py", "self.log_z.to(queries.dtype) + self._log_noise", "self._log_noise"),
+    Bug(
+        "NCE forgets Z",
+        "objectives/instance_level.py",
+        "self.log_z.to(queries.dtype) + self._log_noise",
+        "self._log_noise",
+    ),
 ]
 
 

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from likewise import kernels
-from likewise import rows as row_tiles
 from likewise.alike import Listed, relate
 from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.kernels import gathered as kernels
+from likewise.kernels import row_losses as row_tiles
+from likewise.kernels.row_losses import naive_row_losses, row_losses
 from likewise.objectives import Histogram
-from likewise.objectives.pair import PairObjective
-from likewise.rows import naive_row_losses, row_losses
+from likewise.objectives.base import PairObjective
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
 TAKEN: set[tuple[str, str]] = set()  # (property, case), as parametrised

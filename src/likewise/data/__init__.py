@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from likewise.data.items import Items, Pixels, Skipped, describe, encode_label_sets, encode_labels, write_skipped
-from likewise.data.relations import Pairs, Triplets, read_pairs, read_triplets
+from likewise.data.pair_files import Pairs, Triplets, read_pairs, read_triplets
 from likewise.errors import LikewiseError
 
 __all__ = [
@@ -90,7 +90,7 @@ def read_image(path: str | Path, size: int) -> Pixels:
         LikewiseError: with the reason, when it is missing or bad.
     """
     from likewise.data.decode import BadItem, decode, quiet_pillow
-    from likewise.data.entries import read_bytes
+    from likewise.data.source import read_bytes
 
     try:
         with quiet_pillow():

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from likewise.data.decode import BadItem, to_rgb
-from likewise.data.entries import KINDS, Entry, Source, refuse_columns, sign, stat_line
 from likewise.data.items import Items, Skipped, encode_source_labels
+from likewise.data.source import KINDS, Entry, Source, refuse_columns, sign, stat_line
 from likewise.errors import LikewiseError
 
 Array = npt.NDArray[Any]

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from likewise.data.decode import BadItem, decode, decode_array, quiet_pillow
-from likewise.data.entries import Entry, Source, sign
 from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_labels
+from likewise.data.source import Entry, Source, sign
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, replace_folder, temporary_folder
 

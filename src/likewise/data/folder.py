@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from likewise.data.decode import IMAGE_SUFFIXES, BadItem, looks_like_image
-from likewise.data.entries import Entry, read_bytes, sign, stat_line
+from likewise.data.source import Entry, read_bytes, sign, stat_line
 
 # Never opened to see whether they are images after all: companions of data sets, often one per image.
 _OTHER_SUFFIXES = {

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from likewise.data.decode import BadItem
-from likewise.data.entries import KINDS, Entry, sign, stat_line
 from likewise.data.items import closest
+from likewise.data.source import KINDS, Entry, sign, stat_line
 from likewise.errors import LikewiseError
 
 

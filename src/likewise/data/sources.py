@@ -5,10 +5,10 @@ from pathlib import Path
 
 from likewise.data.arrays import Vectors, find_array, load_npy
 from likewise.data.decode import IMAGE_SUFFIXES
-from likewise.data.entries import KINDS, Source, refuse_columns
 from likewise.data.folder import Folder, list_images
 from likewise.data.items import closest
 from likewise.data.parquet import open_parquet
+from likewise.data.source import KINDS, Source, refuse_columns
 from likewise.errors import LikewiseError
 
 

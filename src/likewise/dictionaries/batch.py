@@ -9,7 +9,7 @@ class Batch(nn.Module):
     """The keys of this step, with their gradient: end-to-end learning (He et al. 2020, Fig. 2a; SimCLR).
 
     Every key pulls where its id agrees and pushes elsewhere. The keys of all processes come gathered, and the gradient
-    goes back to the process that encoded them (``likewise.processes.gather_rows``), so that n processes have the
+    goes back to the process that encoded them (``likewise.gather_rows``), so that n processes have the
     negatives, and learn, as one with their whole batch.
     """
 

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from likewise.config import EncoderSettings
+from likewise.config.settings import EncoderSettings
 from likewise.encoders.mlp import MLP
 from likewise.encoders.resnet import ResNet, resnet18, resnet50, resnet_small
 from likewise.encoders.weights import load_weights
 from likewise.errors import LikewiseError
-from likewise.kernels import at_least_float32
+from likewise.kernels.numerics import at_least_float32
 
 LAYERS: Final = ("embedding", "backbone")
 KNOWN: Final = ("resnet-small", "resnet18", "resnet50", "mlp", "timm:NAME", "hf:NAME_OR_FOLDER")

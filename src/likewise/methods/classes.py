@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from likewise.config import EncoderSettings, FitSettings, ObjectiveSettings, OptimSettings
+from likewise.config.settings import EncoderSettings, FitSettings, ObjectiveSettings, OptimSettings
 from likewise.methods.method import Method
 
 OURS = (

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from likewise.config import BankSettings, BatchSettings, EncoderSettings, ViewSettings
+from likewise.config.settings import BankSettings, BatchSettings, EncoderSettings, ViewSettings
 from likewise.methods.method import Method
 from likewise.methods.moco import MOCO, PAPER
 

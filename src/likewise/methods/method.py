@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from likewise.config import FitSettings
+from likewise.config.settings import FitSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from likewise.config import (
+from likewise.config.settings import (
     EncoderSettings,
     FitSettings,
     KeyEncoderSettings,

@@ -1,6 +1,6 @@
 """NPID: every item is its own class; its key lies in a memory bank."""
 
-from likewise.config import FitSettings
+from likewise.config.settings import FitSettings
 from likewise.methods.method import Method
 
 NPID = Method(

@@ -2,7 +2,14 @@
 
 from dataclasses import replace
 
-from likewise.config import BatchSettings, EncoderSettings, FitSettings, ObjectiveSettings, OptimSettings, ViewSettings
+from likewise.config.settings import (
+    BatchSettings,
+    EncoderSettings,
+    FitSettings,
+    ObjectiveSettings,
+    OptimSettings,
+    ViewSettings,
+)
 from likewise.methods.method import Method
 
 PAPER = (

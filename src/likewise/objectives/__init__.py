@@ -4,6 +4,7 @@ All are called alike, ``objective(queries, ids)`` in a batch or ``objective(quer
 bank, a queue, a gathered batch or another modality, and are ordinary modules: parameters are trained and saved.
 """
 
+from likewise.alike import from_pairs, from_triplets
 from likewise.objectives.class_level import (
     AMSoftmax,
     ArcFace,
@@ -17,9 +18,10 @@ from likewise.objectives.class_level import (
     SphereFace,
 )
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
-from likewise.objectives.instance import NCE, NonParametricSoftmax, ParametricSoftmax, proximal_penalty
+from likewise.objectives.instance_level import NCE, NonParametricSoftmax, ParametricSoftmax, proximal_penalty
+from likewise.objectives.joined import Angular, Histogram, LiftedStructure
 from likewise.objectives.mined import Mined, TripletShares, triplet_shares
-from likewise.objectives.pair import (
+from likewise.objectives.pair_level import (
     Circle,
     InfoNCE,
     MultiSimilarity,
@@ -30,7 +32,6 @@ from likewise.objectives.pair import (
 )
 from likewise.objectives.reduction import Reduction
 from likewise.objectives.sampled import NegativeSampling, SampledSoftmax
-from likewise.objectives.tuples import Angular, Histogram, LiftedStructure, from_pairs, from_triplets
 
 __all__ = [
     "NCE",

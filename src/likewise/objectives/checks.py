@@ -3,6 +3,9 @@
 import math
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from likewise.errors import LikewiseError
 
 
@@ -18,3 +21,90 @@ def one_of(name: str, value: str, known: Sequence[str]) -> str:
     if value not in known:
         raise LikewiseError(f"{name}={value!r} must be one of {', '.join(map(repr, known))}.")
     return value
+
+
+def check_proxies(queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None) -> None:
+    """Raises LikewiseError on shapes and dtypes that do not fit together: queries against proxies."""
+    if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1] or len(keys) == 0:
+        raise LikewiseError(
+            f"queries {tuple(queries.shape)} and proxies {tuple(keys.shape)} must be (Q, D) and (K, D) with the same D."
+        )
+    if len(queries) == 0 or ids.numel() == 0:
+        raise LikewiseError(
+            f"{len(queries)} queries and ids {tuple(ids.shape)}: an objective needs at least one of each."
+        )
+    if ids.ndim not in (1, 2) or len(ids) != len(queries):
+        raise LikewiseError(f"ids {tuple(ids.shape)} must be ({len(queries)},), one per query, or ({len(queries)}, L).")
+    if key_ids is not None and key_ids.shape != keys.shape[:1]:
+        raise LikewiseError(f"key_ids {tuple(key_ids.shape)} must be ({len(keys)},), one per key.")
+    for name, x in (("ids", ids), ("key_ids", ids if key_ids is None else key_ids)):
+        if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+            raise LikewiseError(f"{name} are {x.dtype}; they must be integers, such as torch.int64.")
+
+
+def proxy_rows(ids: Tensor, classes: int, key_ids: Tensor | None) -> Tensor:
+    """The key row of each id, −1 where there is no label: int64 like ``ids``."""
+    ids = ids.long()
+    if key_ids is None:
+        if not torch.compiler.is_compiling() and ids.numel() and (highest := int(ids.max())) >= classes:
+            raise LikewiseError(f"id {highest} is not below the number of classes, {classes}: number them from 0.")
+        return ids.clamp(min=-1)
+    in_order, order = key_ids.long().sort()
+    rows = order[torch.searchsorted(in_order, ids.contiguous()).clamp_(max=classes - 1)]
+    if not torch.compiler.is_compiling():
+        missing = ids[(ids >= 0) & (key_ids[rows] != ids)]
+        if len(missing):
+            raise LikewiseError(f"no key has the id of these queries: {missing[:5].tolist()}; give their keys too.")
+        twice = in_order[1:][(in_order[1:] == in_order[:-1]) & (in_order[1:] >= 0)]
+        if len(twice):
+            raise LikewiseError(
+                f"key_ids {twice[:5].tolist()} come more than once: a class has one proxy; for several keys per class "
+                "take a pair-level objective, such as UnifiedPairSimilarity."
+            )
+    return torch.where(ids < 0, -1, rows)
+
+
+def rows_of(ids: Tensor, key_ids: Tensor | None, count: int) -> Tensor:
+    """The key row that carries each id, of ``count`` keys (the first of several): (B,) int64. Any row for ids below 0.
+
+    Raises LikewiseError for an id that no key has: without ``key_ids`` on the CPU alone, where looking does not wait
+    for the device; never in a compiled graph.
+    """
+    if key_ids is None:
+        if not torch.compiler.is_compiling() and ids.device.type == "cpu" and bool((ids >= count).any()):
+            raise LikewiseError(
+                f"ids go up to {int(ids.max())} but there are {count} keys, whose ids are their rows; give key_ids too."
+            )
+        return ids.clamp(min=0)
+    order = key_ids.argsort(stable=True)
+    place = torch.searchsorted(key_ids[order], ids).clamp_(max=count - 1)
+    rows = order[place]
+    if not torch.compiler.is_compiling():
+        missing = ids[(key_ids[rows] != ids) & (ids >= 0)]
+        if len(missing):
+            raise LikewiseError(
+                f"no key has the id of these queries: {missing[:5].tolist()}; update the dictionary first."
+            )
+    return rows
+
+
+def check_keys(queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None) -> None:
+    """Raises LikewiseError on shapes and dtypes that do not fit together: queries against a key of each item."""
+    if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1]:
+        raise LikewiseError(
+            f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must be (B, D) and (n, D) with the same D."
+        )
+    if len(queries) == 0 or len(keys) == 0:
+        raise LikewiseError(f"{len(queries)} queries and {len(keys)} keys: an objective needs at least one of each.")
+    if not isinstance(ids, Tensor) or ids.ndim == 2:
+        raise LikewiseError(
+            "this objective knows one positive for each query: ids must be (B,) integers, not listed pairs or several "
+            "labels a row; InfoNCE and the other pair-level objectives take those."
+        )
+    if ids.shape != queries.shape[:1]:
+        raise LikewiseError(f"ids {tuple(ids.shape)} must be ({len(queries)},): one id per query.")
+    if key_ids is not None and key_ids.shape != keys.shape[:1]:
+        raise LikewiseError(f"key_ids {tuple(key_ids.shape)} must be ({len(keys)},): one id per key.")
+    for name, x in (("ids", ids), ("key_ids", key_ids)):
+        if x is not None and (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool):
+            raise LikewiseError(f"{name} are {x.dtype}; they must be integers, such as torch.int64.")

@@ -10,10 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from likewise import processes
 from likewise.alike import Listed, Masks, Relation, relate
+from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.kernels import at_least_float32, paired_similarities
+from likewise.kernels.gathered import paired_similarities
+from likewise.kernels.hinges import ABSENT, inside_violations, violations
+from likewise.kernels.numerics import Distance, at_least_float32, distance
+from likewise.kernels.row_losses import reordered, restored, row_losses, ruled_losses, tile_rows_for
 from likewise.negatives import (
     Curriculum,
     Filter,
@@ -24,19 +27,9 @@ from likewise.negatives import (
     check_positives,
     choose_positives,
 )
-from likewise.objectives.hinge import (
-    ABSENT,
-    Contrastive,
-    Margin,
-    Pairs,
-    Triplet,
-    check_pairs,
-    inside_violations,
-    violations,
-)
-from likewise.objectives.pair import Distance, PairObjective, distance
+from likewise.objectives.base import PairObjective
+from likewise.objectives.hinge import Contrastive, Margin, Pairs, Triplet, check_pairs
 from likewise.objectives.reduction import How
-from likewise.rows import reordered, restored, row_losses, ruled_losses, tile_rows_for
 
 SMOOTH = 0.9  # of the moving average of the share of active pairs
 

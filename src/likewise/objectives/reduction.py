@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from likewise import processes
+from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning
 
 How = Literal["mean", "sum", "none"]

@@ -14,17 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise.errors import LikewiseError
+from likewise.kernels.numerics import softplus
+from likewise.objectives.base import InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
-from likewise.objectives.instance import (
-    DRAWS,
-    TEMPERATURE_ADVICE,
-    InstanceObjective,
-    Match,
-    NoiseDraw,
-    noise_contrastive,
-)
+from likewise.objectives.instance_level import DRAWS, TEMPERATURE_ADVICE, NoiseDraw, noise_contrastive
 from likewise.objectives.reduction import How
-from likewise.rows import softplus
 
 
 class Noise(nn.Module):

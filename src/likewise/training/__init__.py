@@ -1,0 +1,1 @@
+"""From settings and items to a trained model in a run folder."""

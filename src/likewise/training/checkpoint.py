@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from likewise import processes
+from likewise.distributed import processes
+from likewise.distributed.shard_files import load_sharded, save_sharded, saved_names
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
-from likewise.shards import load_sharded, save_sharded, saved_names
 from likewise.training.session import Session
 
 FORMAT = 1

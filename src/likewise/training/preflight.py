@@ -8,7 +8,9 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from likewise.config import FitSettings, decide, settings_from
+from likewise.config.checks import decide
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
 from likewise.methods import METHODS
 
 FEW_ITEMS = 64

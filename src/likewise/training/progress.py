@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from likewise.training.monitors import Verdict
+from likewise.training.health import Verdict
 
 LINES = 20  # where there is no terminal, about so many lines tell of the whole run
 

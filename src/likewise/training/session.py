@@ -7,16 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likewise import processes
-from likewise.config import FitSettings, OptimSettings
-from likewise.data import Items
-from likewise.data.relations import Pairs, Triplets
+from likewise.config.settings import FitSettings
 from likewise.dictionaries import Batch, MemoryBank, Proxies, Queue
+from likewise.dictionaries.sharded import ShardedMemoryBank, ShardedProxies
+from likewise.distributed import processes
 from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
-from likewise.encoders.parts import in_parts_refused, joins_rows_unseen, normalises_batches
-from likewise.encoders.synced import refuse_synchronised, synchronise
 from likewise.errors import LikewiseError
+from likewise.kernels.numerics import Distance
 from likewise.objectives import (
     NCE,
     Histogram,
@@ -27,13 +25,11 @@ from likewise.objectives import (
     ParametricSoftmax,
     Triplet,
 )
-from likewise.objectives.class_level import ClassObjective
-from likewise.objectives.pair import Distance
-from likewise.optim import Lars
-from likewise.sharding import ShardedMemoryBank, ShardedProxies, ShardedSoftmax
-from likewise.training.chosen import Objective, build_objective, build_sharded_objective
-from likewise.training.taught import Taught, refuse_relabelled, said_of_change, taught_before, taught_by
+from likewise.objectives.base import ClassObjective, InstanceObjective, PairObjective
+from likewise.objectives.sharded import ShardedSoftmax
+from likewise.training.supervision import Taught, refuse_relabelled, said_of_change, taught_before
 
+Objective = PairObjective | Histogram | ClassObjective | InstanceObjective | ShardedSoftmax
 Dictionary = MemoryBank | Queue | Batch | Proxies | ShardedMemoryBank | ShardedProxies
 
 
@@ -280,139 +276,3 @@ class Session:
         self.dictionary.load_state_dict(state)
         if changed and isinstance(self.dictionary, Queue) and not by_label:  # else ids are labels, which are the same
             self.dictionary.rename(saved_ids, self.item_ids)
-
-
-def build_session(
-    settings: FitSettings,
-    embedder: Embedder,
-    items: Items,
-    total: int,
-    device: torch.device,
-    relations: Pairs | Triplets | None = None,
-) -> Session:
-    """A fresh run of ``total`` steps over ``items``: objective, dictionary and optimizer as the settings say.
-
-    ``relations`` are remembered: what a checkpoint says is compared with them.
-
-    Raises LikewiseError when micro-batches or processes would not give the whole batch's gradient, and on a backbone
-    that synchronises BatchNorm over all processes where each group is to have its own.
-    """
-    generator = torch.Generator().manual_seed(settings.seed + 1)
-    noise_generator = torch.Generator(device).manual_seed(settings.seed + 2)
-    groups, parts = settings.encoder.bn_groups, settings.micro_batches
-    if parts > 1 and normalises_batches(embedder) and groups % parts:
-        raise in_parts_refused(
-            f"micro_batches={parts}", f"set encoder.bn_groups={parts}, or a multiple, so that every part has its own"
-        )
-    if processes.size() > 1 and groups > 1:
-        refuse_synchronised(embedder, groups)
-    embedder = embedder.to(device)
-    embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions: 1.2–1.6× on a CPU
-    processes.from_first(embedder.state_dict().values())  # a backbone of one's own may start anywhere
-    if (parts > 1 and groups % parts) or (processes.size() > 1 and groups == 1):
-        _refuse_joined_rows(embedder, items, settings, device)  # of the same weights in all processes: all or none
-    if processes.size() > 1 and settings.encoder.bn_groups == 1:
-        synchronise(embedder)
-    key_encoder = None
-    if settings.dictionary == "queue":
-        keys = settings.key_encoder
-        key_encoder = Momentum(embedder, keys.momentum, schedule=keys.schedule, buffers=keys.buffers)
-    if settings.bank.sharded:
-        objective: Objective = build_sharded_objective(settings.objective, len(items))
-    else:
-        objective = build_objective(settings, items, embedder.dim, generator, noise_generator)
-    objective = objective.to(device)
-    dictionary = build_dictionary(settings, items, embedder.dim, generator, noise_generator).to(device)
-    session = Session(
-        settings=settings,
-        total=total,
-        embedder=embedder,
-        key_encoder=key_encoder,
-        objective=objective,
-        dictionary=dictionary,
-        optimizer=build_optimizer(
-            settings.optim, [*embedder.parameters(), *objective.parameters(), *dictionary.parameters()]
-        ),
-        generator=generator,
-        noise_generator=noise_generator,
-        item_ids=items.ids,
-        taught=taught_by(settings, items, relations),
-    )
-    if not isinstance(objective, ShardedSoftmax):
-        objective.reduce.across = processes.size() > 1 and session.rows_add_up
-    return session
-
-
-def _refuse_joined_rows(embedder: Embedder, items: Items, settings: FitSettings, device: torch.device) -> None:
-    """Raises LikewiseError where a batch can't be embedded in shares, by what the layers' kinds don't tell."""
-    shape = (3, settings.size, settings.size) if items.kind == "images" else (items.values.shape[1],)
-    rows = torch.randn(16, *shape, generator=torch.Generator().manual_seed(settings.seed)).to(device)
-    if not joins_rows_unseen(embedder, rows):
-        return
-    parts, count = settings.micro_batches, processes.size()
-    what, groups = (f"micro_batches={parts}", parts) if parts > 1 else (f"{count} processes", count)
-    raise LikewiseError(
-        f"{what} would change what is learned: the encoder joins the rows of a batch (BatchNorm as a function, or in "
-        f"TorchScript), and a part has other rows; make it torch.nn's BatchNorm, or set encoder.bn_groups={groups}."
-    )
-
-
-def build_dictionary(
-    settings: FitSettings, items: Items, dim: int, generator: torch.Generator, noise_generator: torch.Generator
-) -> Dictionary:
-    """The dictionary named by ``settings.dictionary``."""
-    if settings.dictionary == "queue":
-        queue, by_label = settings.queue, settings.alike == "label"
-        labels = items.labels if by_label else None
-        return Queue(
-            queue.size,
-            dim,
-            start=queue.start,
-            own_batch=queue.own_batch or by_label,
-            older_pull=by_label,
-            ids_each=None if labels is None or labels.ndim == 1 else labels.shape[1],
-            generator=generator,
-        )
-    if settings.dictionary == "batch":
-        return Batch()
-    if settings.dictionary == "proxies":
-        return ShardedProxies(len(items), dim, generator=generator) if settings.bank.sharded else Proxies()
-    if settings.bank.sharded:
-        momentum = settings.bank.momentum
-        return ShardedMemoryBank(len(items), dim, momentum=momentum, generator=generator)
-    return MemoryBank(
-        len(items),
-        dim,
-        momentum=settings.bank.momentum,
-        samples=settings.bank.samples,
-        item_ids=items.ids,
-        generator=generator,
-        noise=noise_generator,
-    )
-
-
-def build_optimizer(optim: OptimSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD, or LARS, over all parameters."""
-    if optim.name == "lars":
-        return Lars(parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
-    return torch.optim.SGD(
-        parameters,
-        lr=optim.lr,
-        momentum=optim.momentum,
-        weight_decay=optim.weight_decay,
-        nesterov=optim.nesterov,
-        fused=True,  # one pass over the weights
-    )
-
-
-def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
-    """The rate of step ``step`` of ``total``: a pure function, so there is no scheduler state to lose."""
-    progress = step / total
-    if progress < optim.warmup:
-        return optim.lr * (step + 1) / max(1.0, optim.warmup * total)
-    if optim.schedule == "cosine":
-        after = (progress - optim.warmup) / max(1e-12, 1 - optim.warmup)
-        return optim.lr * 0.5 * (1 + math.cos(math.pi * after))
-    if optim.schedule == "steps":
-        return optim.lr * 0.1 ** sum(progress >= milestone for milestone in optim.milestones)
-    return optim.lr

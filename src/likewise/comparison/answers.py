@@ -1,0 +1,179 @@
+"""What a comparison keeps: answers, a line of JSON each with its question and what made it, and each cell's folder.
+
+See ``likewise.comparison.run``.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from likewise import __version__
+from likewise.comparison.table import MEASURES
+from likewise.data import Items
+from likewise.data.items import add_text
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write
+from likewise.training.checkpoint import CHECKPOINT
+from likewise.training.run_folder import make_folder
+
+QUESTION, PER_QUERY = "question.json", "per_query.npy"
+Question = dict[str, Any]
+State = dict[str, str]
+UNKNOWN: list[State] = [{}]  # of answers that were kept before states were
+
+
+class Answers:
+    """Lines of JSON, each a question with what was found, or why it failed; of one question the last line holds.
+
+    Lines are only ever appended, each in one write, so that two processes with one file lose none. A last line without
+    an end was cut off (a kill, a full disk) and is passed over; the next answer puts an empty line after it, by which
+    it is known from then on.
+
+    Raises LikewiseError, with the number of the line, where any other line is no answer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.known = path, dict[str, dict[str, Any]]()
+        *lines, tail = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        for number, line in enumerate(lines, 1):
+            cut = lines[number : number + 1] == [b""]
+            if line.strip() and not self._keep(line) and not cut:
+                raise LikewiseError(f"{path} is damaged in line {number}; delete that line to go on.")
+        self._keep(tail)
+
+    def _keep(self, line: bytes) -> bool:
+        answer = _answer(line)
+        if answer is not None:
+            self.known[_key(answer["question"])] = answer
+        return answer is not None
+
+    def find(self, question: Question) -> dict[str, Any] | None:
+        """The answer to this very question."""
+        return self.known.get(_key(question))
+
+    def add(self, question: Question, answer: Mapping[str, Any]) -> None:
+        """Writes one more. Raises OSError where that can't be; it is then not known of either."""
+        line = json.dumps({"question": question, **answer}, ensure_ascii=False).encode(errors="backslashreplace")
+        with open(self.path, "a+b", buffering=0) as file:
+            whole = file.seek(0, os.SEEK_END) == 0 or (file.seek(-1, os.SEEK_END) >= 0 and file.read(1) == b"\n")
+            text = (b"" if whole else b"\n\n") + line + b"\n"
+            if file.write(text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            os.fsync(file.fileno())
+        self._keep(line)
+
+
+def _answer(line: bytes) -> dict[str, Any] | None:
+    """What the line says; None where it is no answer."""
+    try:
+        said = json.loads(line)
+    except ValueError:  # no JSON, or no UTF-8
+        return None
+    if not isinstance(said, dict) or not isinstance(said.get("question"), dict):
+        return None
+    found, made = said.get("found"), said.get("made", UNKNOWN)
+    if not isinstance(made, list) or not all(isinstance(state, dict) for state in made):
+        return None
+    if isinstance(found, dict) and all(isinstance(found.get(name), int | float) for name in MEASURES):
+        return said
+    return said if found is None and isinstance(said.get("failed"), str) else None
+
+
+def _key(question: Question) -> str:
+    return json.dumps(question, sort_keys=True)
+
+
+def fingerprint(items: Items) -> str:
+    """128 bits over names, labels and values: equal for the same items only. One pass over the values."""
+    digest = hashlib.blake2b(digest_size=16)
+    add_text(digest, items.ids_hash)
+    for name in items.label_names:
+        add_text(digest, name)
+    digest.update(np.ascontiguousarray(items.labels).tobytes())
+    for start in range(0, len(items), 4096):
+        digest.update(np.ascontiguousarray(items.values[start : start + 4096]).tobytes())
+    return digest.hexdigest()
+
+
+def asked_in(folder: Path) -> tuple[Question, list[State]]:
+    """The question that a folder is of, and the states that worked on it; nothing where that can't be read."""
+    try:
+        kept = json.loads((folder / QUESTION).read_bytes())
+    except (OSError, ValueError):
+        kept = None
+    if not isinstance(kept, dict):
+        return {}, []
+    made = kept.pop("made", UNKNOWN)
+    return kept, made if isinstance(made, list) else UNKNOWN
+
+
+def per_query_in(folder: Path, question: Question, items: int) -> NDArray[np.float64] | None:
+    """The folder's figures of every query; None where they are of another question, or damaged."""
+    try:
+        figures = np.load(folder / PER_QUERY) if asked_in(folder)[0] == question else None
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return None
+    fits = isinstance(figures, np.ndarray) and figures.dtype == np.float64 and figures.shape == (len(MEASURES), items)
+    return figures if fits else None
+
+
+def begin(folder: Path, question: Question, state: State) -> None:
+    """Makes the folder this question's; empty, but where a training of the same question was stopped.
+
+    Raises LikewiseError where compare did not make the folder, or it can't be written.
+    """
+    if folder.exists() and any(not entry.name.startswith(f".{QUESTION}.tmp-") for entry in folder.iterdir()):
+        if not (folder / QUESTION).exists():
+            raise LikewiseError(f"{folder} was not made by compare, so it is left alone; name another --out.")
+        if asked_in(folder)[0] != question:
+            shutil.rmtree(folder)
+    make_folder(folder)
+    before = [one for one in asked_in(folder)[1] if one != state] if (folder / CHECKPOINT).exists() else []
+    with atomic_write(folder / QUESTION) as file:
+        file.write(json.dumps({**question, "made": [*before, state]}).encode())
+
+
+@cache
+def code_digest() -> str:
+    """32 bits (hex) over the package's .py files, their names too, as they are when it is first asked for."""
+    folder, digest = Path(__file__).parent, hashlib.blake2b(digest_size=4)
+    for path in sorted(folder.rglob("*.py")):
+        add_text(digest, path.relative_to(folder).as_posix())
+        add_text(digest, hashlib.blake2b(path.read_bytes()).hexdigest())
+    return digest.hexdigest()
+
+
+def state_now(device: torch.device) -> State:
+    """What an answer comes from beside its question: versions, the code, and the sort of device."""
+    return {"likewise": __version__, "code": code_digest(), "torch": str(torch.__version__), "device": device.type}
+
+
+def said_of_states(made: Mapping[str, Sequence[State]], now: State, path: Path) -> str:
+    """A sentence on the answers that another state than ``now`` made, or had a part in; empty where none did."""
+    others = dict[str, list[str]]()
+    for name, states in made.items():
+        if list(states) != [now]:
+            others.setdefault(", then ".join(map(_state, states)), []).append(name)
+    if not others:
+        return ""
+    each = "; ".join(f"{', '.join(names)} ({text})" for text, names in others.items())
+    return (
+        f"{sum(map(len, others.values()))} of {len(made)} cells are of an older or another state of likewise, torch or "
+        f"the device than the present one ({_state(now)}), and may differ for that alone: {each}. To make all anew, "
+        f"delete {path}, or name a new --out."
+    )
+
+
+def _state(state: State) -> str:
+    return ", ".join(f"{name} {value}" for name, value in state.items()) or "from before this was kept"

@@ -1,0 +1,64 @@
+"""The same conditions for all methods of a comparison."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from likewise.comparison.split import BATCH, CLASSES
+from likewise.config.checks import check, decide
+from likewise.config.overrides import settings_from
+from likewise.config.settings import EncoderSettings, FitSettings, OptimSettings
+from likewise.data import Items
+from likewise.methods import METHODS
+from likewise.training.batches import choose_sampler, refuse_few
+
+
+def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSettings:
+    """The method's settings where they are its own, and everybody's where they are not; ``overrides`` over both.
+
+    ``items`` are the fewest that are trained on. Raises LikewiseError on settings that the method can't have.
+    """
+    own, common = METHODS[method].settings, OptimSettings()
+    optim = replace(common, lr=own.optim.lr, weight_decay=own.optim.weight_decay) if own.optim.name == "sgd" else common
+    encoder = EncoderSettings(
+        name="mlp" if items.kind == "vectors" else EncoderSettings().name,
+        centre=own.encoder.unit,  # raw rows have lengths of their own
+        unit=own.encoder.unit,
+        bn_groups=own.encoder.bn_groups,
+    )
+    sizes = np.bincount(np.asarray(items.labels))
+    per_class = int(max(2, min(BATCH // min(CLASSES, len(sizes)), np.median(sizes))))
+    equal = replace(
+        own,
+        views=FitSettings().views,
+        encoder=encoder,
+        optim=optim,
+        sampler=replace(own.sampler, per_class=per_class),
+        queue=replace(own.queue, size=min(own.queue.size, len(items))),
+        knn_epochs=0,
+    )
+    per_class = max(1, settings_from(overrides, equal).sampler.per_class)
+    batch = per_class * min(len(sizes), max(2, BATCH // per_class))
+    return check(settings_from(overrides, replace(equal, batch_size=batch)))
+
+
+def prepared(settings: FitSettings, items: Items, steps: int) -> FitSettings:
+    """The settings of one training: decided, its epochs from ``steps``, its batches as near to equal as can be.
+
+    A sampler that shares out all items of an epoch has batches of n over a whole number; the nearest one is taken.
+    """
+    if settings.sampler.kind != "classes":
+        batches = max(1, round(len(items) / settings.batch_size))
+        settings = replace(settings, batch_size=-(-len(items) // batches))
+    settings = check(decide(settings, len(items)))
+    refuse_few(settings, len(items))
+    return replace(settings, epochs=-(-steps // choose_sampler(settings, items).steps_per_epoch))
+
+
+def items_per_step(settings: FitSettings, items: Items) -> float:
+    """On average over an epoch."""
+    if settings.sampler.kind == "classes":
+        return float(settings.batch_size)
+    return len(items) / choose_sampler(settings, items).steps_per_epoch

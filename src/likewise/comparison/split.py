@@ -1,0 +1,142 @@
+"""Classes to train on, to choose by and to test on, none in two of them."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
+from likewise.data import Items, open_items
+from likewise.data.items import content_digest
+from likewise.errors import LikewiseError, LikewiseWarning
+
+BATCH, CLASSES = 128, 32  # items of a batch at most, and classes: 4 of each, where there are so many
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Parts of which no two share a class, but that train is fit and validation together."""
+
+    train: Items
+    test: Items
+    fit: Items | None  # what trials train on
+    validation: Items | None  # what they are judged by
+    said: str
+
+
+def split_classes(
+    data: object,
+    test: object | None,
+    overrides: Mapping[str, Any],
+    test_share: float,
+    validation: float,
+    seed: int,
+    *,
+    progress: bool = True,
+) -> Split:
+    """Training and test items, and with ``validation`` > 0 the training classes' two parts; see ``compare``.
+
+    Which classes go where depends on the classes' names, the shares and ``seed`` alone.
+    """
+    settings = settings_from(overrides)
+    items = _one_label(_opened(data, settings, progress))
+    order = np.random.default_rng(seed).permutation(np.unique(np.asarray(items.labels)))
+    if test is None:
+        order, taken = _divided(order, test_share, items, "training and test need two each")
+        train, tested = of_classes(items, order), of_classes(items, taken)
+        said = f"{len(taken)} of {len(order) + len(taken)} classes, drawn by seed {seed}, are test classes"
+        said += _said_of_copies(train, tested)
+    else:
+        train, tested = of_classes(items, order), _one_label(_opened(test, settings, progress))
+        if tested.kind != train.kind:
+            raise LikewiseError(f"{tested.source} holds {tested.kind}, but {items.source} holds {items.kind}.")
+        tested = of_classes(tested, np.unique(np.asarray(tested.labels)))
+        shared = len(set(train.label_names) & set(tested.label_names))
+        _refuse_copies(train, tested)
+        said = f"{shared or 'none'} of the {len(tested.label_names)} classes of {tested.source} have a training name"
+    _check_parts(train, tested)
+    if not validation:
+        return Split(train=train, test=tested, fit=None, validation=None, said=said)
+    kept, held = _divided(order, validation, items, "trials' training and validation classes need two each")
+    fit, held_out = of_classes(items, kept), of_classes(items, held)
+    _check_parts(fit, held_out)
+    return Split(train=train, test=tested, fit=fit, validation=held_out, said=said)
+
+
+def _check_parts(train: Items, test: Items) -> None:
+    """Raises LikewiseError where there is nothing to tell apart, or nothing to find."""
+    if len(train.label_names) < 2:
+        raise LikewiseError(f"{train.source} has one label only; training by labels needs two classes at least.")
+    if np.bincount(np.asarray(test.labels)).max() < 2:
+        raise LikewiseError(
+            f"of the {len(test.label_names)} classes held out of {test.source} none has two items, so there is "
+            "nothing to retrieve."
+        )
+
+
+def _copies(train: Items, test: Items) -> Iterator[tuple[str, str]]:
+    """Names of the test items that have the content of a training item, and of that one. One pass over both."""
+    known = {content_digest(value): row for row, value in enumerate(train.values)}
+    for name, value in zip(test.ids, test.values, strict=True):
+        row = known.get(content_digest(value))
+        if row is not None:
+            yield name, train.ids[row]
+
+
+def _refuse_copies(train: Items, test: Items) -> None:
+    """Raises LikewiseError on the first test item that has the content of a training item."""
+    for name, trained in _copies(train, test):
+        raise LikewiseError(
+            f"item {name!r} of {test.source} has the content of item {trained!r} of {train.source}, so it "
+            "would be trained on; test with items that no training sees."
+        )
+
+
+def _said_of_copies(train: Items, test: Items) -> str:
+    """What to say, and warn of, where one content is of a training and of a test class; "" where none is."""
+    copies = list(_copies(train, test))
+    if not copies:
+        return ""
+    first, trained = copies[0]
+    said = (
+        f"{len(copies)} of the {len(test):,} test items are copies of training items under another label (such as "
+        f"{first!r} of {trained!r}), so training sees them"
+    )
+    warnings.warn(f"{said}; leave one of each pair out.", LikewiseWarning, stacklevel=2)
+    return f", and {said}"
+
+
+def _divided(order: Any, share: float, items: Items, why: str) -> tuple[Any, Any]:
+    """The classes that stay, and those that go: ``share`` of them, two at least of each."""
+    if len(order) < 4:
+        raise LikewiseError(f"{items.source} has too few classes: {len(order)} are left to divide, and {why}.")
+    go = min(max(2, round(share * len(order))), len(order) - 2)
+    return order[go:], order[:go]
+
+
+def of_classes(items: Items, classes: Any) -> Items:
+    """The items of these classes, in their order, with the classes numbered anew: no other is known of."""
+    classes = np.sort(classes)
+    labels = np.asarray(items.labels)
+    part = items.select(np.flatnonzero(np.isin(labels, classes)))
+    names = tuple(items.label_names[number] for number in classes)
+    return replace(part, labels=np.searchsorted(classes, np.asarray(part.labels)), label_names=names, skipped=())
+
+
+def _opened(source: object, s: FitSettings, progress: bool) -> Items:
+    return open_items(source, size=s.size, labels=s.labels, key=s.key, cache=s.cache, progress=progress)
+
+
+def _one_label(items: Items) -> Items:
+    """Those that have a label. Raises LikewiseError where none has, or one has several."""
+    if items.labels is None or not (items.labels >= 0).any():
+        raise LikewiseError(
+            f"{items.source} has no labels, which the split by classes needs: put images in a folder per class, or "
+            "name the parquet column with --labels."
+        )
+    if items.labels.ndim != 1:
+        raise LikewiseError(f"{items.source} has several labels per item; a split by classes needs one each.")
+    return items if (items.labels >= 0).all() else items.select(np.flatnonzero(items.labels >= 0))

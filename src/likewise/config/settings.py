@@ -1,0 +1,350 @@
+"""Every knob of a run: frozen, keyword-only dataclasses, each field with a default and its reason.
+
+This module imports neither torch nor anything heavy, so that ``likewise --help`` is quick. What no run could use is
+refused in ``likewise.config_checks``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from likewise.config.objective_table import NegativeKind, ObjectiveKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSettings:
+    """How a view of an item is drawn. Names and ranges as in torchvision's transforms.
+
+    Args:
+        crop_scale: share of the area kept by the random resized crop; NPID's and MoCo's (0.2, 1).
+        crop_ratio: aspect ratio of the crop, drawn log-uniformly; torchvision's default.
+        flip: probability of a horizontal flip; set 0 for text, digits and faces' sides.
+        rotation: degrees, drawn from ±rotation; 0 because photos have an upright.
+        brightness: factor from 1 ± this; MoCo v2's 0.4.
+        contrast: factor from 1 ± this; MoCo v2's 0.4.
+        saturation: factor from 1 ± this; MoCo v2's 0.4.
+        hue: shift in turns from ± this; MoCo v2's 0.1.
+        jitter: probability that the four colour changes are applied at all; MoCo v2's 0.8.
+        grayscale: probability of losing colour; 0.2 in NPID, MoCo and SimCLR.
+        blur: probability of a Gaussian blur; 0 since it costs time and does not help at 32 px.
+        blur_sigma: pixels, drawn uniformly; SimCLR's (0.1, 2).
+        noise: vectors only: standard deviation of added noise, in units of each feature's own.
+        dropout: vectors only: probability that a feature is set to its mean.
+        mean: per channel, subtracted after scaling to [0, 1]; ImageNet's, which public weights expect.
+        std: per channel, divided by; ImageNet's.
+    """
+
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    rotation: float = 0.0
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    jitter: float = 0.8
+    grayscale: float = 0.2
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    noise: float = 0.1
+    dropout: float = 0.1
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """What turns a view into a row on the unit sphere.
+
+    Args:
+        name: resnet-small (suits 2 CPU cores), resnet18, resnet50, mlp (vectors), timm:NAME, hf:NAME_OR_FOLDER.
+        stem: small (3×3, no max-pool, for images up to about 64 px; resnet-small: patches of 4×4) or imagenet (7×7,
+            stride 2, max-pool).
+        head: what follows the backbone: none, linear (NPID, MoCo v1), mlp (SimCLR's paper, MoCo v2: Linear-ReLU-Linear)
+            or mlp-bn (SimCLR's code: three linear layers, a BatchNorm after each).
+        centre: batch-normalise the head's output before its length is made 1. No paper here has it (SimCLR's code has);
+            without it all first embeddings lie in a narrow cone, and a short training hardly leaves it.
+        unit: rows are made unit length in training too. False: objectives see raw rows, as N-pair and A-softmax ask;
+            what is embedded and searched are unit rows all the same.
+        dim: length of the embedding; NPID's accuracy stops growing at 128.
+        hidden: width of the mlp encoder.
+        head_hidden: width of the mlp heads; 0 is as wide as the backbone's features, as SimCLR's.
+        bn_groups: BatchNorm takes its statistics over so many groups of the batch, each by itself; 1 is the whole
+            batch, over all processes. MoCo's shuffled BN needs several (8 in its papers' runs, one a GPU).
+        weights: a checkpoint or safetensors file to start the backbone from.
+        allow: names (shell patterns) that may be missing from ``weights`` or unmatched in it.
+    """
+
+    name: str = "resnet-small"
+    stem: Literal["small", "imagenet"] = "small"
+    head: Literal["none", "linear", "mlp", "mlp-bn"] = "linear"
+    centre: bool = True
+    unit: bool = True
+    dim: int = 128
+    hidden: int = 512
+    head_hidden: int = 512
+    bn_groups: int = 1
+    weights: str | None = None
+    allow: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+    """How similarities become a loss, and which negatives push.
+
+    Args:
+        kind: over a bank: nce (NPID eq. 5–7), softmax (non-parametric over all n, eq. 2, exact), parametric (eq. 1), or
+            auto: softmax up to 10,000 items, where it is cheap and noise would mostly be the positive again, else nce.
+            Over any dictionary but proxies: infonce (MoCo eq. 1, SimCLR), and the pair-level objectives with their
+            papers' defaults: unified, circle, supcon, npair, multi-similarity, contrastive, margin, triplet, angular,
+            lifted, histogram. Over a proxy of each class (alike=label): class-softmax, l2-softmax, large-margin,
+            a-softmax, normface, am-softmax, arcface, circle-class.
+        margin: m or α of an objective that has one; default: its paper's.
+        gamma: γ of circle and unified, the scale s or α of the class-level ones; default: the paper's.
+        mix: λ, how much of the plain target large-margin and a-softmax keep beside ψ: (λ cos θ + ψ(θ)) / (1 + λ).
+        scale: multiplies the loss; 2 adds the losses of the two views, as SimCLR's code and MoCo's CIFAR recipe,
+            instead of taking their mean.
+        temperature: τ; NPID's 0.07 (its CIFAR recipe: 0.1). Smaller pulls harder on the closest negatives.
+        noise: m, noise samples per step for nce; NPID's 4096 comes within 0.4 points of the exact softmax.
+        noise_draw: shared (one draw for the batch, one matrix product) or per-example (as in the paper, slower).
+        positive_in_noise: draw noise from all n items (paper and code), or from all but the positive.
+        log_z: the constant Z: ema (follows the bank), first (frozen after step one, as released) or exact.
+        log_z_decay: of the moving average; 0.95 stays within 5 % of the exact Z (0.8 is noisy, 0.98 lags).
+        proximal: λ of eq. 9–10; 0 as in the released code, since a momentum bank damps in the same way.
+    """
+
+    kind: ObjectiveKind = "auto"
+    margin: float | None = None
+    gamma: float | None = None
+    mix: float = 0.0
+    scale: float = 1.0
+    temperature: float = 0.07
+    noise: int = 4096
+    noise_draw: Literal["shared", "per-example"] = "shared"
+    positive_in_noise: bool = True
+    log_z: Literal["exact", "ema", "first"] = "ema"
+    log_z_decay: float = 0.95
+    proximal: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankSettings:
+    """The dictionary that keeps one key per item.
+
+    Args:
+        momentum: share of the old row kept before renormalising; 0 replaces it (the paper), 0.5 is the released code.
+        samples: K, rows drawn as negatives at each step; 0 takes all rows. nce has its own (objective.noise).
+        sharded: every process keeps its share of the rows instead of all of them; for softmax and parametric.
+    """
+
+    momentum: float = 0.5
+    samples: int = 0
+    sharded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueSettings:
+    """The dictionary that keeps the newest keys (MoCo §3.2).
+
+    Args:
+        size: K; MoCo's 65,536 for a million photos, 4,096 for CIFAR-10. Any number: no batch size need divide it.
+        start: random unit rows, as in the paper, or empty.
+        own_batch: whether the other new keys of the batch push too. MoCo's negatives are the older keys alone.
+    """
+
+    size: int = 65_536
+    start: Literal["random", "empty"] = "random"
+    own_batch: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """The dictionary that is the batch itself; keys have gradients (end-to-end).
+
+    Args:
+        keys: both (every view of every item is a key, as in SimCLR), second (the items' second views, as in He et
+            al.'s end-to-end comparison) or same (one view of each item, query and key: what is alike are other items).
+    """
+
+    keys: Literal["both", "second", "same"] = "both"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegativeSettings:
+    """Which negatives push, and which positives pull (mining), for objectives that judge an anchor by its row.
+
+    Args:
+        policies: one, or a curriculum of them in turn. all; random (``count``); easy (the furthest); semi-hard in both
+            meanings: inside-margin (all further than the positive, but not by ``margin``) and hardest-beyond (the
+            nearest that is further than the positive); hard (the nearest); distance-weighted (``count``, ``least``,
+            ``most``); multi-similarity (``epsilon``; positives too).
+        at: a curriculum's changes, one fewer than policies: steps, epochs, or shares of active triplets.
+        by: what ``at`` counts: step, epoch or active.
+        positives: all, or the furthest (hard) or nearest (easy) of each anchor.
+        count: negatives drawn for each anchor and positive.
+        margin: α of inside-margin, on squared distances; None: objective.margin of a triplet loss, else FaceNet's 0.2.
+        epsilon: ε of multi-similarity; the paper's 0.1.
+        least: distance-weighted takes smaller distances for this; the paper's 0.5.
+        most: distance-weighted draws none further than this; 1.4, beyond which the margin loss is 0.
+    """
+
+    policies: tuple[NegativeKind, ...] = ("all",)
+    at: tuple[float, ...] = ()
+    by: Literal["step", "epoch", "active"] = "step"
+    positives: Literal["all", "hard", "easy"] = "all"
+    count: int = 1
+    margin: float | None = None
+    epsilon: float = 0.1
+    least: float = 0.5
+    most: float = 1.4
+
+    @property
+    def mines(self) -> bool:
+        """Whether anything is chosen at all."""
+        return self.policies != ("all",) or self.positives != "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSettings:
+    """Which items make a batch.
+
+    Args:
+        kind: instance (every item once an epoch), classes (batch_size / ``per_class`` classes × ``per_class`` items of
+            each) or balanced (every class equally often).
+        per_class: K items of each class; 4, a compromise of 2 (N-pair) and 40 (FaceNet).
+    """
+
+    kind: Literal["instance", "classes", "balanced"] = "instance"
+    per_class: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyEncoderSettings:
+    """Who encodes the keys that a queue keeps.
+
+    Args:
+        momentum: m of the average of the encoder's past weights (MoCo eq. 2); MoCo's 0.999, 0.99 in short trainings. 0
+            is the encoder itself, which the paper found to fail.
+        schedule: constant, or cosine from m to 1 (MoCo v3).
+        buffers: BatchNorm's running statistics: own (from the keys it sees, as MoCo) or averaged like the weights.
+        shuffle: whether the keys' batch is shuffled between the groups that share BatchNorm statistics (MoCo §3.3).
+    """
+
+    momentum: float = 0.999
+    schedule: Literal["constant", "cosine"] = "constant"
+    buffers: Literal["own", "averaged"] = "own"
+    shuffle: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimSettings:
+    """Stochastic gradient descent with momentum.
+
+    Args:
+        name: sgd, or lars (You et al. 2017: each layer's step is as long as its weights ask for), as SimCLR for large
+            batches.
+        lr: learning rate at ``batch_size`` 128; NPID's 0.03. It is not rescaled behind your back.
+        momentum: the papers' 0.9.
+        weight_decay: NPID's 5e-4 for CIFAR (1e-4 for ImageNet).
+        schedule: cosine to zero (best at short budgets), steps (×0.1 at ``milestones``) or constant.
+        milestones: shares of the training at which ``steps`` drops; NPID's 120 and 160 of 200 epochs.
+        warmup: share of the training spent raising the rate linearly from 0; 0 as in NPID.
+        nesterov: look-ahead momentum; off as in the papers.
+    """
+
+    name: Literal["sgd", "lars"] = "sgd"
+    lr: float = 0.03
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    milestones: tuple[float, ...] = (0.6, 0.8)
+    warmup: float = 0.0
+    nesterov: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """All that decides a training run, saved as ``config.yaml`` in the run folder.
+
+    Args:
+        method: the named row of the design that gives the defaults; see ``likewise methods``.
+        size: side in pixels at which images are cached and trained.
+        labels: auto, none, or a parquet column (a folder's labels are the names of its folders). With alike=instance
+            they are only ever used to measure.
+        key: parquet column that names the items; default: the image's own path.
+        cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
+        alike: which items are alike: instance (views of one item), label (items of one label, or of any common one),
+            pairs or triplets (those that the file ``relations`` lists, by item id).
+        relations: CSV or parquet file of pairs (a, b, alike) or triplets (anchor, positive, negative).
+        dictionary: where the keys come from: bank (a row per item), queue (the newest keys), batch (end-to-end) or
+            proxies (weights of the objective: parametric, and the class-level ones).
+        symmetric: with a queue: each of the two views is a query once, against the key of the other; twice the work.
+        epochs: passes over the items.
+        batch_size: items per step, over all processes; batches of an epoch differ in size by one at most.
+        micro_batches: the encoder sees the batch in so many parts, with the gradient of the whole (gradient caching): a
+            large batch in little memory, for a second forward pass. Needs an encoder without BatchNorm, or
+            encoder.bn_groups a multiple of it.
+        seed: of weights, order, views, bank and noise.
+        device: auto (the accelerator when there is one), cpu, cuda, cuda:1 ...
+        precision: fp32, or bf16 (autocast of the encoder; similarities stay in fp32).
+        checkpoint_seconds: a checkpoint is written when this long has passed, and at the end.
+        knn_epochs: measure weighted kNN every this many epochs when labels exist; 0 never.
+        knn_items: how many items at most that measure uses, so that it stays cheap.
+        keep_best: also keep the weights of the best measured epoch (selects by labels; off).
+        tensorboard: also log to TensorBoard, in RUN/tensorboard; needs the extra ``tb``.
+    """
+
+    method: str = "npid"
+    size: int = 32
+    labels: str = "auto"
+    key: str | None = None
+    cache: str | None = None
+    alike: Literal["instance", "label", "pairs", "triplets"] = "instance"
+    relations: str | None = None
+    views: ViewSettings = field(default_factory=ViewSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    dictionary: Literal["bank", "queue", "batch", "proxies"] = "bank"
+    bank: BankSettings = field(default_factory=BankSettings)
+    queue: QueueSettings = field(default_factory=QueueSettings)
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    negatives: NegativeSettings = field(default_factory=NegativeSettings)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    key_encoder: KeyEncoderSettings = field(default_factory=KeyEncoderSettings)
+    symmetric: bool = False
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    epochs: int = 200
+    batch_size: int = 128
+    micro_batches: int = 1
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_seconds: float = 60.0
+    knn_epochs: int = 1
+    knn_items: int = 5000
+    keep_best: bool = False
+    tensorboard: bool = False
+
+    @property
+    def items_are_keys(self) -> bool:
+        """Whether the batch's items, one view of each, are each other's keys."""
+        return self.dictionary == "batch" and self.batch.keys == "same"
+
+    @property
+    def views_per_item(self) -> int:
+        """How many views of each item a step sees: the bank's and the proxies' key is not a view of now."""
+        return 2 if self.dictionary in ("queue", "batch") and not self.items_are_keys else 1
+
+    @property
+    def views_encoded(self) -> int:
+        """How many of them are encoded with gradient."""
+        return 2 if self.symmetric or (self.dictionary == "batch" and not self.items_are_keys) else 1
+
+    @property
+    def joint(self) -> bool:
+        """Whether the views of an item share BatchNorm's statistics, as in SimCLR's one pass over 2B views."""
+        return self.dictionary == "batch" and self.batch.keys == "both"
+
+    @property
+    def views_querying(self) -> int:
+        """How many of them are queries; two queries of an item never meet their own view."""
+        return 2 if self.symmetric or self.joint else 1

@@ -1,0 +1,142 @@
+"""Rows that no process has to hold all of: memory bank, weights and exact softmax spread over the processes.
+
+Process r of W owns the rows ``processes.shares(n, W)`` gives it, in order: n_r of n. A run is the same whatever W is:
+the same first rows, the same loss, the same gradients, up to the rounding of sums.
+
+Dimension legend: W processes, n keys in all, n_r on process r, B queries in all, B_r on process r, D dimensions.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
+from likewise.distributed.shares import own_share
+from likewise.errors import LikewiseError
+
+DRAWN_FLOATS = 1 << 22  # first rows are drawn so many numbers at a time: 16 MiB
+DRAW_STEP = 16  # torch draws normal numbers in sixteens: cut only between those, its stream is the same in parts
+
+
+def sharded_weight(n: int, dim: int, *, generator: torch.Generator | None = None) -> nn.Parameter:
+    """This process' rows (n_r, D) of ParametricSoftmax's first weight (n, D), bit for bit, as a parameter.
+
+    ``ShardedSoftmax(keys_learn=True)`` gives it its gradient in full: optimise it like any parameter, but leave it out
+    of what is summed over the processes. Cost: as the first rows of :class:`ShardedMemoryBank`.
+
+    Args:
+        n: rows in all.
+        dim: D.
+        generator: on the CPU and in the same state in all processes; all leave it where the whole draw would.
+    """
+
+    def uniform(count: int) -> Tensor:
+        return (torch.rand(count, dim, generator=generator) * 2 - 1) / math.sqrt(dim)
+
+    return nn.Parameter(_own_rows(n, dim, uniform))
+
+
+class ShardedProxies(nn.Module):
+    """The parametric softmax's weights, spread over the processes: a dictionary that the optimizer moves.
+
+    Args:
+        n: rows in all.
+        dim: D.
+        generator: see :func:`sharded_weight`.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(self, n: int, dim: int, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.weight = sharded_weight(n, dim, generator=generator)
+
+    def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
+        """The rows that are here, with their gradient."""
+        return Keys(self.weight)
+
+    def update(self, ids: Tensor, keys: Tensor) -> None:
+        """Nothing: the gradient has done it."""
+
+
+class ShardedMemoryBank(nn.Module):
+    """:class:`~likewise.dictionaries.MemoryBank` with its rows spread over the processes.
+
+    ``v_i ← norm(momentum · v_i + (1 − momentum) · f_i)`` for the rows this process owns. In one process it equals
+    MemoryBank bit for bit; in several, the processes' ``rows`` one after the other do, from the first draw on.
+
+    Departure: no ``rebind``: to carry a bank to a data set that changed, load it in one process.
+    Cost: n_r·D·4 bytes. All n·D numbers of the first rows are drawn in every process, 16 MiB of them at a time: about
+    100 million a second, 1 to 2 s for a million rows of 128. An update touches the rows of the batch that are here.
+
+    Its ``state_dict`` holds this process' rows alone; ``likewise.shards`` saves them for any number of processes.
+
+    Args:
+        n: rows in all.
+        dim: D.
+        momentum: share of the old row that is kept, in [0, 1).
+        generator: for the first rows: on the CPU, in the same state in all processes.
+    """
+
+    rows: Tensor
+
+    def __init__(
+        self,
+        n: int,
+        dim: int,
+        *,
+        momentum: float = 0.5,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise LikewiseError(
+                f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, 0.5 is the released code's."
+            )
+        self.n, self.momentum = n, momentum
+        self.start = own_share(n)[0]
+        self.register_buffer("rows", _own_rows(n, dim, lambda some: random_unit_rows(some, dim, generator)))
+
+    def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
+        """The rows that are here."""
+        return Keys(self.rows)
+
+    @torch.no_grad()
+    def update(self, ids: Tensor, queries: Tensor) -> None:
+        """Moves the rows that are here, of the whole batch's ``ids`` (B,), towards its ``queries`` (B, D).
+
+        Ids are rows of all n and all different. Both come from :func:`~likewise.distributed.processes.gather_rows`.
+        Raises LikewiseError for an id of n or above, on the CPU, where looking does not wait.
+        """
+        refuse_beyond(ids, self.n)
+        rows = ids - self.start
+        here = (rows >= 0) & (rows < len(self.rows))
+        rows, fresh = rows[here], queries.detach()[here].to(self.rows.dtype)
+        self.rows[rows] = functional.normalize(torch.lerp(fresh, self.rows[rows], self.momentum), dim=1)
+
+
+def _own_rows(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:
+    """This process' rows of ``draw(n)``, (n_r, D), drawn some rows at a time.
+
+    Torch's numbers on the CPU are the same in parts where every part but the last is a multiple of 16 numbers, and the
+    last is not the shortest: checked bit for bit in the tests.
+    """
+    start, count = own_share(n)
+    rows = torch.empty(count, dim)
+    step = max(1, DRAWN_FLOATS // (dim * DRAW_STEP)) * DRAW_STEP
+    place = 0
+    while place < n:
+        drawn = draw(step if n - place >= 2 * step else n - place)
+        first, last = max(place, start), min(place + len(drawn), start + count)
+        if first < last:
+            rows[first - start : last - start] = drawn[first - place : last - place]
+        place += len(drawn)
+    return rows
+
+
+def refuse_beyond(ids: Tensor, n: int) -> None:
+    if ids.device.type == "cpu" and bool((ids >= n).any()):
+        raise LikewiseError(f"ids go up to {int(ids.max())} but there are {n} keys, whose ids are their rows.")

@@ -1,0 +1,180 @@
+"""BatchNorm over the rows of all processes. Letters in shapes: B own rows, C channels, W processes, N values a channel.
+
+N counts the rows of all processes and the places of each (N = Σ_r B_r · height · width). Its forward and backward send
+one small message each; the number of processes then changes nothing of what is learned.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from likewise.distributed import processes
+from likewise.errors import LikewiseError
+from likewise.kernels.numerics import at_least_float32
+
+
+class SyncedBatchNorm(_BatchNorm):
+    """``y = (x − μ) / √(σ² + ε) · weight + bias`` with μ and σ² of the rows of all processes, in training.
+
+    μ = Σ x / N, σ² = Σ (x − μ)² / N, and ``running_var`` follows σ²·N/(N − 1), all as ``nn.BatchNorm1d`` and so on do
+    in one process (Ioffe & Szegedy 2015). Same names in the state dict, same arguments as ``nn.BatchNorm1d``. In eval
+    mode, and where there is one process, it is plain BatchNorm. For the CPU: torch's ``nn.SyncBatchNorm`` does the same
+    on CUDA devices, where ``synchronise`` takes it, and refuses the CPU.
+
+    Every process must run the same layers forwards and backwards, whatever its rows; shares may differ in length, and
+    be empty. The gradients of weight and bias are of the process' own rows: they sum over the processes.
+
+    Cost: forwards a message of 2C + 1 numbers, backwards one of 2C.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, ...) -> the same shape, dtype and memory format; statistics in float32 at least.
+
+        Raises LikewiseError in training when the processes hold fewer than 2 values per channel.
+        """
+        if not self.training or processes.size() == 1:
+            plain: Tensor = _BatchNorm.forward(self, input)
+            return plain
+        self._check_input_dim(input)
+        mean, var, total = _statistics(input)
+        if self.track_running_stats:
+            self._follow(mean, var, total)
+        result: Tensor = _Normalise.apply(input, self.weight, self.bias, mean, var, total, self.eps)  # type: ignore[no-untyped-call]
+        return result
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected at least 2 dimensions, got {input.ndim}")
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, var: Tensor, total: float) -> None:
+        """Moves the running statistics towards those of a batch; ``momentum`` None makes them the mean over batches."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        pace = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), pace)
+        self.running_var.lerp_((var * (total / (total - 1))).to(self.running_var.dtype), pace)
+
+
+def synchronise(module: nn.Module) -> nn.Module:
+    """Replaces every BatchNorm in ``module`` by one of all processes' rows; ``nn.SyncBatchNorm`` stays as it is.
+
+    Parameters and buffers stay the same objects, so that an optimizer's hold on them lasts; hooks of the old layers are
+    not kept. Returns ``module``, or its replacement where it is a BatchNorm itself.
+
+    Raises LikewiseError on a kind of BatchNorm that does more than normalise (some of timm's rectify as well), before
+    anything is replaced.
+    """
+    found = [
+        (path, layer)
+        for path, layer in module.named_modules(remove_duplicate=False)
+        if isinstance(layer, _BatchNorm) and not isinstance(layer, nn.SyncBatchNorm | SyncedBatchNorm)
+    ]
+    for path, layer in found:
+        if type(layer).forward is not _BatchNorm.forward:
+            raise LikewiseError(
+                f"layer {path or 'itself'!r} is a {type(layer).__name__}, whose forward is its own, so it can't be "
+                "synchronised; use an encoder with plain BatchNorm, or encoder.bn_groups equal to the processes."
+            )
+    synced = {layer: _synced(layer) for _, layer in found}  # a layer used in two places stays one
+    for path, layer in found:
+        parent, _, name = path.rpartition(".")
+        if path:
+            setattr(module.get_submodule(parent), name, synced[layer])
+    return synced[module] if isinstance(module, _BatchNorm) and module in synced else module
+
+
+def refuse_synchronised(module: nn.Module, groups: int) -> None:
+    """Raises LikewiseError where a layer takes statistics over all processes, though each of ``groups`` has its own."""
+    for path, layer in module.named_modules():
+        if isinstance(layer, nn.SyncBatchNorm | SyncedBatchNorm):
+            raise LikewiseError(
+                f"layer {path or 'itself'!r} is a {type(layer).__name__}, which normalises over all processes, but "
+                f"encoder.bn_groups={groups} gives each group of a batch its own statistics; set encoder.bn_groups=1, "
+                "or use plain BatchNorm."
+            )
+
+
+def _synced(old: _BatchNorm) -> _BatchNorm:
+    on_cuda = any(tensor.is_cuda for tensor in old.state_dict().values())
+    kind = nn.SyncBatchNorm if on_cuda else SyncedBatchNorm
+    new = kind(old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats)
+    new.weight, new.bias = old.weight, old.bias
+    new.running_mean, new.running_var = old.running_mean, old.running_var
+    new.num_batches_tracked = old.num_batches_tracked
+    return new.train(old.training)
+
+
+def _inner(x: Tensor) -> list[int]:
+    """All dimensions but the channels'."""
+    return [0, *range(2, x.ndim)]
+
+
+def _channelwise(x: Tensor) -> list[int]:
+    """The shape (C, 1, ...) in which a number per channel meets ``x``."""
+    return [-1] + [1] * (x.ndim - 2)
+
+
+@torch.no_grad()
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Mean (C,) and variance (C,) over the rows of all processes, and N: W triples merged as Chan et al. 1979 do."""
+    channels = x.shape[1]
+    own = at_least_float32(x.new_zeros(1, 1 + 2 * channels))
+    if x.numel():
+        wide = at_least_float32(x)
+        mean = wide.mean(_inner(x))
+        var = (wide - mean.view(_channelwise(x))).square_().mean(_inner(x))  # torch.var takes ten times as long here
+        own = torch.cat([own.new_full((1,), x.numel() // channels), mean, var]).unsqueeze(0)
+    triples = processes.gather_rows(own, [1] * processes.size())  # (W, 1 + 2C)
+    counts, means, variances = torch.split(triples, [1, channels, channels], 1)
+    total = float(counts.sum())
+    if total < 2:
+        raise LikewiseError(
+            f"BatchNorm needs at least 2 values per channel in training, but all processes together hold {total:.0f}; "
+            "raise batch_size."
+        )
+    shares = counts / total
+    mean = (shares * means).sum(0)
+    return mean, (shares * (variances + (means - mean).square())).sum(0), total
+
+
+class _Normalise(torch.autograd.Function):
+    """Own rows by the statistics of all, which depend on all: dx = w/σ · (dy − Σdy/N − x̂·Σ(dy·x̂)/N), x̂ = (x − μ)/σ."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        var: Tensor,
+        total: float,
+        eps: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt())
+        ctx.total = total
+        return functional.batch_norm(x, mean, var, weight, bias, eps=eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse = ctx.saved_tensors
+        shape, wide = _channelwise(x), at_least_float32(grad)
+        centred = at_least_float32(x) - mean.view(shape)
+        own = torch.stack([wide.sum(_inner(x)), (wide * centred).sum(_inner(x)) * inverse])  # (2, C): Σdy, Σ(dy·x̂)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            flat, tilt = processes.sum_over(own) / ctx.total
+            scale = inverse if weight is None else inverse * weight
+            grad_x = (wide - flat.view(shape)).addcmul_(centred, (tilt * inverse).view(shape), value=-1)
+            grad_x = grad_x.mul_(scale.view(shape)).to(x.dtype)
+        grad_weight = own[1] if ctx.needs_input_grad[1] else None
+        grad_bias = own[0] if ctx.needs_input_grad[2] else None
+        return grad_x, grad_weight, grad_bias, None, None, None, None

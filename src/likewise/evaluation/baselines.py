@@ -1,0 +1,81 @@
+"""What a trained encoder is measured beside: raw pixels or features, and the encoder before training."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from likewise.data import Items
+from likewise.errors import LikewiseError
+from likewise.model import Model
+
+_PIXEL_TILE = 4096  # images; bounds the float copy made on the way
+
+
+def raw_pixels(images: NDArray[np.uint8], mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Images as unit rows of their pixels, centred: what an encoder must beat.
+
+    Give no mean for the training images, and the training images' mean for the test images::
+
+        train, mean = raw_pixels(train_images)
+        test, _ = raw_pixels(test_images, mean)
+
+    Args:
+        images: uint8 (N, S, S, 3), for instance a memory-mapped cache.
+        mean: float32 (S·S·3,), in units of pixel values; the images' own when not given.
+
+    Returns:
+        rows: float32 (N, S·S·3), each (pixels − mean) divided by its length; an image equal to the mean stays zero.
+        mean: float32 (S·S·3,), the one used.
+
+    Raises:
+        LikewiseError: not uint8 (N, H, W, 3), empty, or a mean of another length.
+
+    Cost: two passes over the images; the rows take 4 bytes a pixel value.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise LikewiseError(f"images must be uint8 (N, S, S, 3), but are {images.dtype} of shape {images.shape}.")
+    count, width = images.shape[0], math.prod(images.shape[1:])
+    if count == 0 or width == 0:
+        raise LikewiseError(f"images are empty (shape {images.shape}); there is nothing to measure.")
+    if mean is None:
+        # Whole numbers up to 255 · N: exact, so the mean does not depend on the order of the images.
+        mean = torch.from_numpy(images.sum(axis=0, dtype=np.int64).reshape(width) / count).float()
+    if mean.shape != (width,):
+        raise LikewiseError(f"mean has shape {tuple(mean.shape)}, but these images have {width} pixel values.")
+    rows = torch.empty(count, width)
+    for start in range(0, count, _PIXEL_TILE):
+        part = torch.from_numpy(images[start : start + _PIXEL_TILE].reshape(-1, width).astype(np.float32))
+        rows[start : start + _PIXEL_TILE] = torch.nn.functional.normalize(part - mean, dim=1)
+    return rows, mean
+
+
+REPRESENTATIONS = ("raw", "untrained", "learned")
+
+
+def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Tensor, str]:
+    """Unit rows of train and of test (train's again without one), and what they are.
+
+    Pixels centred by train's mean, or standardised vectors.
+    """
+    if train.kind == "images":
+        rows, mean = raw_pixels(train.values)
+        return rows, rows if test is None else raw_pixels(test.values, mean)[0], "pixels, centred"
+    rows = functional.normalize(model.standardise(torch.from_numpy(np.array(train.values))), dim=1)
+    other = rows
+    if test is not None:
+        other = functional.normalize(model.standardise(torch.from_numpy(np.array(test.values))), dim=1)
+    return rows, other, "standardised vectors"
+
+
+def encoders(model: Model, items: Items) -> Iterator[tuple[str, Model]]:
+    """The untrained encoder and the learned one; a backbone of one's own has no untrained twin."""
+    if not model.own_backbone:
+        untrained = Model.untrained(model.settings, items)
+        untrained.vector_mean, untrained.vector_std = model.vector_mean, model.vector_std
+        yield "untrained", untrained
+    yield "learned", model

@@ -1,0 +1,195 @@
+"""``likewise evaluate``: a run beside raw pixels and the untrained encoder, every number with its protocol."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likewise.console import track
+from likewise.data import Items
+from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
+from likewise.evaluation.labelled_items import copies, labelled, one_label, same_classes, shared_ids
+from likewise.metrics.few_labels import FewLabelsSettings, few_labels
+from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
+from likewise.metrics.neighbours import knn_accuracy
+from likewise.metrics.score import Score
+from likewise.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a run is measured.
+
+    Args:
+        labels: auto, or the parquet column of the label.
+        key: the parquet column of the ids; None: as the run was trained.
+        k: neighbours that vote; NPID's 200.
+        temperature: of the votes; None: as trained, as in NPID.
+        svm: whether to fit the linear SVM on all labels.
+        probe_lr: of the linear probe; MoCo's 30. It suits unit rows: the features are normalised first.
+        probe_epochs: MoCo's 100; 0 leaves the probe out.
+        few_labels: whether to measure with few labels too.
+        per_class: how many labels per class.
+        fractions: which shares of the labels.
+        seeds: draws of the few labels.
+    """
+
+    labels: str = "auto"
+    key: str | None = None
+    k: int = 200
+    temperature: float | None = None
+    svm: bool = True
+    probe_lr: float = 30.0
+    probe_epochs: int = 100
+    few_labels: bool = True
+    per_class: tuple[int, ...] = (1, 5, 10)
+    fractions: tuple[float, ...] = (0.01, 0.02, 0.04, 0.1, 0.2)
+    seeds: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Labelled train and test rows of one representation. Without a test, train is measured against itself."""
+
+    name: str
+    embedding: tuple[Tensor, Tensor]  # neighbours are sought among these
+    backbone: tuple[Tensor, Tensor]  # linear classifiers are fit on these
+    layers: tuple[str, str]
+    ids: tuple[Tensor, Tensor]  # equal for the same item only
+    about: dict[str, str | int | float]
+
+
+def evaluate(
+    model: Model,
+    *,
+    train: object,
+    test: object | None = None,
+    protocol: Protocol | None = None,
+    progress: bool = True,
+) -> list[Score]:
+    """Measures ``model`` beside raw pixels (or vectors) and the untrained encoder on the same items.
+
+    Weighted kNN (NPID §3.4) on the embedding, linear SVM and MoCo's linear probe on the backbone's features, and few
+    labels on the embedding. An item that is in both train and test is never its own neighbour, and is left out where a
+    classifier is fit. Without ``test`` there is kNN alone, each item left out of its own neighbours. A
+    backbone of one's own can't be built again, so a model with one has no untrained encoder beside it.
+
+    Raises LikewiseError when labels are missing, fewer than two or several for one item, or test labels are unknown to
+    train: where test has classes of its own, ``zero_shot.evaluate_retrieval`` measures.
+    Departures: the probe has no augmentation (features are computed once) and normalises features; NPID's few labels
+    fine-tune, these stay frozen.
+    """
+    protocol = protocol or Protocol()
+    labels, key = protocol.labels, protocol.key
+    train_items = one_label(labelled(model.open(train, labels=labels, key=key, progress=progress)))
+    test_items = None
+    if test is not None:
+        test_items = one_label(labelled(model.open(test, labels=labels, key=key, progress=progress)))
+        test_items = same_classes(test_items, train_items)
+    scores: list[Score] = []
+    with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
+        for number, task in enumerate(tasks(model, train_items, test_items)):
+            scores += measure(task, train_items, test_items, protocol, _temperature(model, protocol))
+            tick(number + 1)
+    return scores
+
+
+def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
+    """The three representations, one after the other so that one set of features is in memory at a time."""
+    ids = shared_ids(train, train if test is None else test)
+    about: dict[str, str | int | float] = {
+        "train": train.source,
+        "train_items": len(train),
+        "train_ids_hash": train.ids_hash,
+        "test": "train, each left out" if test is None else test.source,
+        "test_items": len(train if test is None else test),
+        "test_ids_hash": (train if test is None else test).ids_hash,
+        "copies": 0 if test is None else copies(train, test, ids[1]),
+    }
+    rows, other, layer = raw_rows(model, train, test)
+    stamp = about | ({"size": model.settings.size} if train.kind == "images" else {})
+    yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(layer, layer), ids=ids, about=stamp)
+    del rows, other
+    for name, one in encoders(model, train):
+        z = one.features(train)
+        h = one.features(train, layer="backbone")
+        z_test = z if test is None else one.features(test)
+        h_test = h if test is None else one.features(test, layer="backbone")
+        stamp = {**one.protocol("embedding"), **about}
+        del stamp["layer"]
+        layers = ("embedding", "backbone")
+        yield Task(name=name, embedding=(z, z_test), backbone=(h, h_test), layers=layers, ids=ids, about=stamp)
+
+
+def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, temperature: float) -> list[Score]:
+    """All scores of one representation, named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ..."""
+    train_ids, test_ids = task.ids
+    train_labels = torch.from_numpy(np.asarray(train.labels))
+    test_labels = train_labels if test is None else torch.from_numpy(np.asarray(test.labels))
+    k = min(protocol.k, len(train) - 1)
+    z, z_test = task.embedding
+    accuracy = knn_accuracy(
+        z_test, test_labels, z, train_labels, k=k, temperature=temperature, query_ids=test_ids, key_ids=train_ids
+    )
+    about = {**task.about, "layer": task.layers[0]}
+    scores = [Score(name="knn", value=accuracy, protocol={**about, "k": k, "temperature": temperature})]
+    fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # a classifier is not tested on what it was fit on
+    if test is not None and len(fresh):
+        about["test_items"] = len(fresh)
+        h, h_test = task.backbone
+        scores += _linear(
+            h, train_labels, h_test[fresh], test_labels[fresh], protocol, {**about, "layer": task.layers[1]}
+        )
+        if protocol.few_labels:
+            few = FewLabelsSettings(
+                per_class=protocol.per_class,
+                fractions=protocol.fractions,
+                seeds=tuple(range(protocol.seeds)),
+                k=protocol.k,
+                temperature=temperature,
+            )
+            found = few_labels(z, train_labels, train.ids, z_test[fresh], test_labels[fresh], few)
+            scores += [score.stamped(about) for score in found]
+    return [
+        Score(name=f"{task.name}/{score.name}", value=score.value, std=score.std, protocol=score.protocol)
+        for score in scores
+    ]
+
+
+def _linear(
+    h: Tensor,
+    labels: Tensor,
+    h_test: Tensor,
+    test_labels: Tensor,
+    protocol: Protocol,
+    about: dict[str, str | int | float],
+) -> list[Score]:
+    scores = []
+    if protocol.svm:
+        svm = linear_svm(h, labels, h_test, test_labels)
+        scores.append(Score(name="svm", value=svm.accuracy, protocol={**about, "C": 1.0}))
+    if protocol.probe_epochs:
+        settings = ProbeSettings(lr=protocol.probe_lr, epochs=protocol.probe_epochs, milestones=milestones(protocol))
+        probe = linear_probe(h, labels, h_test, test_labels, settings)
+        stamp: dict[str, str | int | float] = {
+            **about,
+            "lr": settings.lr,
+            "weight_decay": settings.weight_decay,
+            "probe_epochs": settings.epochs,
+            "best_epoch_by_test": probe.best_epoch,
+            "best_by_test": probe.accuracy_best,
+        }
+        stamp |= {"trouble": probe.trouble} if probe.trouble else {}
+        scores.append(Score(name="probe", value=probe.accuracy_last, protocol=stamp))
+    return scores
+
+
+def milestones(protocol: Protocol) -> tuple[int, ...]:
+    """MoCo's 60 and 80 of 100 epochs, in proportion."""
+    return tuple(sorted({max(1, round(protocol.probe_epochs * share)) for share in (0.6, 0.8)}))
+
+
+def _temperature(model: Model, protocol: Protocol) -> float:
+    return model.settings.objective.temperature if protocol.temperature is None else protocol.temperature

@@ -1,0 +1,85 @@
+"""Items as an evaluation takes them: labelled, of the classes of training, copies counted."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likewise.data import Items
+from likewise.data.items import content_digest
+from likewise.errors import LikewiseError
+from likewise.metrics.score import Score
+
+
+def labelled(items: Items, least: int = 2) -> Items:
+    """The items that carry a label, one or several. Raises LikewiseError when there are none, or too few classes."""
+    if items.labels is None or len(items.label_names) < least:
+        raise LikewiseError(
+            f"{items.source} has {'one label only' if items.label_names else 'no labels'}, so there is nothing to "
+            "tell apart; put images in a folder per class, or name the parquet column with --labels."
+        )
+    known = (items.labels.reshape(len(items), -1) >= 0).any(1)
+    return items if known.all() else items.select(np.flatnonzero(known))
+
+
+def one_label(items: Items) -> Items:
+    """The items themselves. Raises LikewiseError when they carry several labels each: classifiers take one."""
+    if items.labels is not None and items.labels.ndim != 1:
+        raise LikewiseError(
+            f"{items.source} has several labels per item, and classifiers need one; measure retrieval with --gallery."
+        )
+    return items
+
+
+def same_classes(test: Items, train: Items) -> Items:
+    """``test`` with its labels numbered as train's. Raises LikewiseError on a label that train does not have."""
+    unknown = [name for name in test.label_names if name not in train.label_names]
+    if unknown:
+        raise LikewiseError(f"{test.source} has labels that {train.source} lacks: {', '.join(unknown[:5])}.")
+    number = np.array([train.label_names.index(name) for name in test.label_names])
+    assert test.labels is not None
+    return Items(
+        ids=test.ids,
+        values=test.values,
+        kind=test.kind,
+        labels=number[test.labels],
+        label_names=train.label_names,
+        skipped=test.skipped,
+        source=test.source,
+    )
+
+
+def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
+    """int64 ids of train's and test's items: equal only for the same item, that is, same name and same content."""
+    if test is train:
+        return torch.arange(len(train)), torch.arange(len(train))
+    where = {name: row for row, name in enumerate(train.ids)}
+    ids = np.arange(len(train), len(train) + len(test))
+    for row, name in enumerate(test.ids):
+        other = where.get(name)
+        if other is not None and np.array_equal(test.values[row], train.values[other]):
+            ids[row] = other
+    return torch.arange(len(train)), torch.from_numpy(ids)
+
+
+def copies(train: Items, test: Items, test_ids: Tensor) -> int:
+    """How many of test's items have the content of one of train's under another id: they find themselves.
+
+    ``test_ids`` are those of ``shared_ids``. Cost: one pass over the bytes of both, none where all ids are shared.
+    """
+    apart = test.values[(test_ids >= len(train)).numpy()]
+    known = {content_digest(value) for value in train.values} if len(apart) else set()
+    return sum(content_digest(value) in known for value in apart)
+
+
+def said_of_copies(scores: Sequence[Score]) -> str:
+    """A sentence on ``copies`` for people; empty where there are none."""
+    found = {int(score.protocol.get("copies", 0)) for score in scores}
+    count = max(found, default=0)
+    if not count:
+        return ""
+    return (
+        f"{count:,} of the items looked up {'is' if count == 1 else 'are'} among those searched too, under another id, "
+        "and so find themselves: figures are too good. Name the column of ids with --key, or take them out."
+    )

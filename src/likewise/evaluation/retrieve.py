@@ -1,0 +1,310 @@
+"""Retrieval, clusters and verification of a run beside raw pixels and the untrained encoder: no class need be known.
+
+Zero-shot: the classes of gallery and queries may all be ones that training never saw (Oh Song et al. 2016).
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likewise.console import track
+from likewise.data import Items
+from likewise.errors import LikewiseError
+from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
+from likewise.evaluation.labelled_items import copies, labelled, shared_ids
+from likewise.evaluation.scores import lay_out, percent, print_rows
+from likewise.files import atomic_write
+from likewise.metrics.clustering import clustering
+from likewise.metrics.retrieval import Retrieval, retrieval
+from likewise.metrics.score import Score
+from likewise.metrics.verification import Roc, fold_pairs, random_pairs
+from likewise.metrics.verification import verification as verify_pairs
+from likewise.model import Model
+
+FILE = "retrieval.json"  # of a run, beside evaluation.json
+DETAIL = "retrieval"  # the folder beside it
+FOLDS = 10
+WRONG = 100  # pairs of each sort in wrong.csv
+FARS = (1e-1, 1e-2, 1e-3)
+Stamp = dict[str, str | int | float]
+
+
+def evaluate_retrieval(
+    model: Model,
+    *,
+    gallery: object,
+    queries: object | None = None,
+    labels: str = "auto",
+    key: str | None = None,
+    ks: Sequence[int] = (1, 2, 4, 8),
+    clusters: bool = True,
+    verification: bool = True,
+    seeds: Sequence[int] = (0, 1, 2),
+    pairs: int = 6000,
+    detail: Path | None = None,
+    progress: bool = True,
+) -> list[Score]:
+    """Measures ``model`` beside raw pixels (or vectors) and the untrained encoder by looking queries up in a gallery.
+
+    Scores are named ``learned/recall@1``, ``learned/map@r`` ...: retrieval of the queries in the gallery; the
+    agreement of k-means clusters of the gallery with its labels (as many clusters as labels); and verification of pairs
+    drawn from the gallery, half of them alike, by LFW's ten folds, which share no label where there are enough labels.
+    See ``retrieval``, ``clustering``, ``fold_pairs`` and ``verification``. Every number has its protocol.
+
+    Args:
+        model: what to measure.
+        gallery: source of the items looked up; without a label they are left out.
+        queries: source of the items to look up. None: the gallery's, each left out of its own ranking. An item that is
+            in both (same id, same content) never finds itself either; the protocol says how many "copies" have the
+            content of an item under another id. Labels are matched by name; queries of a label that the gallery lacks
+            don't count, and the protocol says how many.
+        labels: auto, or the parquet column of the label.
+        key: the parquet column of the ids; None: as the run was trained.
+        ks: of Recall@k.
+        clusters: whether to measure clusters; several labels per item have none.
+        verification: whether to measure verification, likewise; left out where fewer than 40 pairs can be drawn.
+        seeds: of k-means; the first is that of the draw of pairs.
+        pairs: how many to draw, at most; LFW's number.
+        detail: a folder for classes.csv (the figures of every class), wrong.csv (of the learned embedding, the pairs it
+            gets most wrong) and roc.csv (points of the curve).
+        progress: show a bar.
+
+    Raises:
+        LikewiseError: labels are missing or fewer than two, or no query has an item of its label in the gallery.
+
+    Cost: see ``retrieval`` and ``clustering``; the rows of one representation are in memory at a time.
+    """
+    items, others = labelled(model.open(gallery, labels=labels, key=key, progress=progress)), None
+    if queries is not None:
+        others = labelled(model.open(queries, labels=labels, key=key, progress=progress), least=1)
+    ids = shared_ids(items, items if others is None else others)
+    about: Stamp = {
+        "gallery": items.source,
+        "gallery_items": len(items),
+        "gallery_ids_hash": items.ids_hash,
+        "queries": "gallery, each left out" if others is None else others.source,
+        "query_items": len(items if others is None else others),
+        "query_ids_hash": (items if others is None else others).ids_hash,
+        "copies": 0 if others is None else copies(items, others, ids[1]),
+    }
+    scores: list[Score] = []
+    tables = Detail()
+    with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
+        one_label = items.labels is not None and items.labels.ndim == 1
+        for name, rows, query_rows, stamp in _representations(model, items, others, about):
+            tables.of = name
+            found = _retrieved(rows, query_rows, items, others, ids, ks, stamp, tables)
+            if clusters and one_label:
+                found += _clustered(rows, items, seeds, stamp)
+            if verification and one_label:
+                found += _verified(rows, items, pairs, seeds[0], stamp, tables)
+            scores += [
+                Score(name=f"{name}/{score.name}", value=score.value, std=score.std, protocol=score.protocol)
+                for score in found
+            ]
+            tick(REPRESENTATIONS.index(name) + 1)
+    if detail is not None:
+        tables.write(detail)
+    return scores
+
+
+@dataclass(kw_only=True)
+class Detail:
+    """Tables of what is more than a number, row by row. ``of`` is the representation that is measured now."""
+
+    of: str = ""
+    classes: list[tuple[object, ...]] = field(default_factory=list)
+    wrong: list[tuple[object, ...]] = field(default_factory=list)
+    curve: list[tuple[object, ...]] = field(default_factory=list)
+
+    def add_retrieval(self, found: Retrieval, names: Sequence[str], gallery: Items, queries: Items) -> None:
+        """Classes and pairs."""
+        each = found.per_class
+        columns = (each.queries, each.precision_at_1, each.r_precision, each.map_at_r, each.average_precision)
+        rows = zip(each.labels.tolist(), *(column.tolist() for column in columns), strict=True)
+        self.classes += [(self.of, names[label], *figures) for label, *figures in rows]
+        if self.of == "learned":
+            for sort, pairs in (("nearest different", found.nearest_different), ("furthest same", found.furthest_same)):
+                self.wrong += [(sort, queries.ids[one], gallery.ids[two], score) for one, two, score in pairs]
+
+    def add_curve(self, curve: Roc) -> None:
+        """At most 500 points, both ends among them."""
+        some = torch.linspace(0, len(curve.fpr) - 1, min(500, len(curve.fpr))).round().long()
+        points = zip(*(x[some].tolist() for x in (curve.fpr, curve.tpr, curve.thresholds)), strict=True)
+        self.curve += [(self.of, *point) for point in points]
+
+    def write(self, folder: Path) -> None:
+        """The three files, each whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = ("queries", "precision@1", "r-precision", "map@r", "map")
+        for name, header, rows in (
+            ("classes.csv", ("representation", "class", *figures), self.classes),
+            ("wrong.csv", ("sort", "query", "gallery", "similarity"), self.wrong),
+            ("roc.csv", ("representation", "false_positive_rate", "true_positive_rate", "threshold"), self.curve),
+        ):
+            text = io.StringIO(newline="")
+            csv.writer(text, lineterminator="\n").writerows([header, *rows])
+            with atomic_write(folder / name) as file:
+                file.write(text.getvalue().encode())
+
+
+def _representations(
+    model: Model, gallery: Items, queries: Items | None, about: Stamp
+) -> Iterator[tuple[str, Tensor, Tensor, Stamp]]:
+    """Name, rows of gallery and of queries, and protocol, one after the other."""
+    rows, query_rows, layer = raw_rows(model, gallery, queries)
+    size: Stamp = {"size": model.settings.size} if gallery.kind == "images" else {}
+    yield "raw", rows, query_rows, {**about, "layer": layer, **size}
+    del rows, query_rows
+    for name, one in encoders(model, gallery):
+        z = one.features(gallery)
+        yield name, z, z if queries is None else one.features(queries), {**one.protocol("embedding"), **about}
+
+
+def _retrieved(
+    rows: Tensor,
+    query_rows: Tensor,
+    gallery: Items,
+    queries: Items | None,
+    ids: tuple[Tensor, Tensor],
+    ks: Sequence[int],
+    about: Stamp,
+    tables: Detail,
+) -> list[Score]:
+    """Everything that ranks say."""
+    query_items = gallery if queries is None else queries
+    names, query_labels = matched_labels(gallery, query_items)
+    found = retrieval(
+        query_rows,
+        query_labels,
+        rows,
+        torch.from_numpy(np.asarray(gallery.labels)),
+        query_ids=ids[1],
+        gallery_ids=ids[0],
+        ks=ks,
+        worst=WRONG if tables.of == "learned" else 0,
+    )
+    tables.add_retrieval(found, names, gallery, query_items)
+    stamp: Stamp = {
+        **about,
+        "queries_counted": found.queries,
+        "queries_without_relevant": found.without_relevant,
+        "ties": "by gallery row",
+    }
+    worst, hubs = found.worst_class, found.hubness
+    figures: list[tuple[str, float, Stamp]] = [(f"recall@{k}", value, {"k": k}) for k, value in found.recall.items()]
+    figures += [
+        ("r-precision", found.r_precision, {}),
+        ("map@r", found.map_at_r, {}),
+        ("map", found.mean_average_precision, {}),
+        ("mrr", found.mrr, {}),
+        ("worst-class", worst.map_at_r, {"class": names[worst.label], "class_queries": worst.queries}),
+        ("hub-skew", hubs.skewness, {"k": hubs.k, "top_hub_count": hubs.top_count}),
+        ("anti-hubs", hubs.anti_hubs, {"k": hubs.k}),
+    ]
+    return [Score(name=name, value=value, protocol={**stamp, **more}) for name, value, more in figures]
+
+
+def matched_labels(gallery: Items, queries: Items) -> tuple[tuple[str, ...], Tensor]:
+    """All names of labels, the gallery's first, and the queries' labels numbered by them, −1 staying."""
+    names = tuple(dict.fromkeys(gallery.label_names + queries.label_names))
+    place = {name: number for number, name in enumerate(names)}
+    number = np.array([*(place[name] for name in queries.label_names), -1])  # the last is for −1
+    return names, torch.from_numpy(number[np.asarray(queries.labels)])
+
+
+def _clustered(rows: Tensor, gallery: Items, seeds: Sequence[int], about: Stamp) -> list[Score]:
+    """Agreement of k-means clusters with the labels."""
+    found = clustering(rows, torch.from_numpy(np.asarray(gallery.labels)), seeds=seeds)
+    stamp: Stamp = {**about, "clusters": found.clusters, "seeds": ",".join(map(str, seeds)), "iterations": 100}
+    return [
+        Score(name=name, value=value, std=std, protocol=stamp)
+        for name, value, std in (("nmi", found.nmi, found.nmi_std), ("ami", found.ami, found.ami_std))
+    ]
+
+
+def _verified(rows: Tensor, gallery: Items, most: int, seed: int, about: Stamp, tables: Detail) -> list[Score]:
+    """Verification of pairs of the gallery, half of them alike; nothing where there are too few."""
+    drawn = drawn_pairs(torch.from_numpy(np.asarray(gallery.labels)), most, seed)
+    if drawn is None:
+        return []
+    pairs, same, folds = drawn
+    apart = isinstance(folds, Tensor)
+    found = verify_pairs(rows, pairs, same, fars=FARS, folds=folds)
+    tables.add_curve(found.roc)
+    stamp: Stamp = {**about, "pairs": len(pairs), "pairs_alike": len(pairs) // 2, "pairs_seed": seed}
+    stamp["folds_share_labels"] = "no" if apart else "yes, there are too few labels"
+    scores = [
+        Score(
+            name="accuracy",
+            value=found.accuracy,
+            protocol={**stamp, "folds": FOLDS, "standard_error": found.standard_error},
+        ),
+        Score(name="auc", value=found.auc, protocol=stamp),
+    ]
+    for far, rate in found.tar_at_far.items():
+        few: Stamp = {"trouble": "too few different pairs for this rate"} if rate is None else {}
+        value = float("nan") if rate is None else rate
+        scores.append(Score(name=f"tar@{far:g}", value=value, protocol={**stamp, "far": far, **few}))
+    return scores
+
+
+def drawn_pairs(labels: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor, Tensor | int] | None:
+    """Pairs, half of them alike, and their folds, which share no label if there are enough; None of too few items."""
+    sizes = torch.bincount(labels)
+    alike = int((sizes * (sizes - 1)).sum()) // 2
+    half = min(most // 2, alike, len(labels) * (len(labels) - 1) // 2 - alike)
+    if half < 2 * FOLDS:
+        return None
+    with suppress(LikewiseError):  # of few labels
+        pairs, same, folds = fold_pairs(labels, most, folds=FOLDS, seed=seed)
+        if len(pairs) >= 4 * FOLDS:
+            return pairs, same, folds
+    return *random_pairs(labels, 2 * half, seed=seed), FOLDS
+
+
+def retrieval_table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of text: measures down, representations across."""
+    return lay_out(scores, "%", _describe, _cell)
+
+
+def print_retrieval_table(scores: Sequence[Score]) -> None:
+    """The table on standard output."""
+    print_rows(*retrieval_table(scores))
+
+
+def _describe(name: str) -> str:
+    """``tar@0.01`` in words."""
+    kind, _, rate = name.partition("@")
+    words = {
+        "recall": f"Recall@{rate}",
+        "r-precision": "R-Precision",
+        "map": "MAP@R" if rate else "mAP of the full ranking",
+        "mrr": "MRR",
+        "worst-class": "MAP@R of the worst class",
+        "hub-skew": "hubs: skewness (no %)",
+        "anti-hubs": "items that nobody finds",
+        "nmi": "clusters: NMI",
+        "ami": "clusters: AMI",
+        "accuracy": "verification: accuracy",
+        "auc": "verification: AUC",
+        "tar": f"verification: TAR at FAR {rate}",
+    }
+    return words[kind]
+
+
+def _cell(score: Score) -> str:
+    """The number as text; ± is the standard deviation over seeds, or the standard error over folds."""
+    if score.name.endswith("/hub-skew"):
+        return f"{score.value:.2f}"
+    if score.value != score.value:
+        return "too few pairs"
+    error = score.protocol.get("standard_error")
+    return percent(score) + (f" ± {100 * error:.1f}" if isinstance(error, float) else "")

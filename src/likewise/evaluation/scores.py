@@ -1,0 +1,70 @@
+"""Scores in a file and in a table."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from likewise.errors import LikewiseError
+from likewise.evaluation.baselines import REPRESENTATIONS
+from likewise.files import atomic_write
+from likewise.metrics.score import Score
+
+
+def save_scores(path: Path, scores: Sequence[Score]) -> None:
+    """Writes all scores with their protocols as JSON, atomically. Raises LikewiseError when it can't."""
+    try:
+        with atomic_write(path) as file:
+            file.write(json.dumps([score.as_dict() for score in scores], indent=1, ensure_ascii=False).encode())
+    except OSError as error:
+        raise LikewiseError(f"can't write {path}: {error.strerror}; choose another --out.") from error
+
+
+def table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of text: measures down, representations across."""
+    return lay_out(scores, "accuracy, %", describe_measure, percent)
+
+
+def lay_out(
+    scores: Sequence[Score], corner: str, describe: Callable[[str], str], cell: Callable[[Score], str]
+) -> tuple[list[str], list[list[str]]]:
+    """``table`` with its words: those of the corner, of a measure's name, and of a number."""
+    value = {score.name: score for score in scores}
+    names = list(dict.fromkeys(score.name.partition("/")[2] for score in scores))
+    shown = [name for name in REPRESENTATIONS if any(score.name.startswith(name + "/") for score in scores)]
+    rows = []
+    for name in names:
+        cells = [value.get(f"{representation}/{name}") for representation in shown]
+        rows.append([describe(name), *("" if found is None else cell(found) for found in cells)])
+    return [corner, *("untrained encoder" if name == "untrained" else name for name in shown)], rows
+
+
+def describe_measure(name: str) -> str:
+    """``knn/5-per-class`` in words."""
+    kind, _, subset = name.partition("/")
+    words = {"knn": "weighted kNN", "svm": "linear SVM", "probe": "linear probe"}[kind]
+    return f"{words}, {subset.replace('-per-class', ' per class') if subset else 'all labels'}"
+
+
+def percent(score: Score) -> str:
+    """``12.3`` or ``12.3 ± 0.4``; a failed measurement says so."""
+    if score.value != score.value:
+        return "diverged"
+    return f"{100 * score.value:.1f}" + (f" ± {100 * score.std:.1f}" if score.std is not None else "")
+
+
+def print_table(scores: Sequence[Score]) -> None:
+    """The table on standard output."""
+    print_rows(*table(scores))
+
+
+def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows of text in columns on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(*(header[:1]), show_edge=False)
+    for name in header[1:]:
+        drawn.add_column(name, justify="right")
+    for row in rows:
+        drawn.add_row(*row)
+    Console().print(drawn)

@@ -1,0 +1,99 @@
+"""Embeddings in a parquet file: ids and rows."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write
+from likewise.metrics.checks import check_ids, check_rows, peaks
+
+_METADATA = b"likewise"
+_GROUP_ROWS = 65_536  # rows per parquet row group, so that other tools can read a file in parts
+
+
+class Embedding(NamedTuple):
+    """What an embedding file holds: ids, float32 (N, D) rows in the same order, and how they were made."""
+
+    ids: tuple[str, ...]
+    rows: Tensor
+    metadata: dict[str, str | int | float]
+
+
+def write_embedding(
+    path: str | Path, ids: Sequence[str], rows: Tensor, metadata: Mapping[str, str | int | float]
+) -> None:
+    """Write an embedding as parquet, atomically: columns ``id`` (string), ``embedding`` (fixed_size_list<float>[D]).
+
+    ``metadata`` is kept as JSON in the schema's metadata under the key ``likewise``.
+
+    Args:
+        path: the file; its folder must exist.
+        ids: N different strings.
+        rows: (N, D) float; stored as float32.
+        metadata: how the rows were made.
+
+    Raises:
+        LikewiseError: no rows, an id twice, lengths that differ, NaN or infinity (by the item's id).
+        OSError: from the file system.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    check_embedding(ids, rows)
+    values = np.ascontiguousarray(rows.detach().cpu().float().numpy())
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    table = pa.table({"id": pa.array(ids, pa.string()), "embedding": vectors})
+    table = table.replace_schema_metadata({_METADATA: json.dumps(dict(metadata), ensure_ascii=False)})
+    with atomic_write(path) as file:
+        # Learned float32 numbers hardly compress; a dictionary of them would only cost time.
+        pq.write_table(
+            table, file, compression="NONE", use_dictionary=False, write_statistics=False, row_group_size=_GROUP_ROWS
+        )
+
+
+def read_embedding(path: str | Path) -> Embedding:
+    """Read an embedding file: one that ``write_embedding`` wrote, or any parquet with the same two columns.
+
+    Raises:
+        LikewiseError: no such file, not parquet, other columns, rows of different lengths, missing values.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not Path(path).is_file():
+        raise LikewiseError(f"there is no embedding file {path}; make one with: likewise embed RUN DATA --out {path}")
+    try:
+        # One open file: read_table opens the path twice, and between the two another process may replace it.
+        with open(path, "rb") as file:
+            table = pq.ParquetFile(file).read(columns=["id", "embedding"])
+        metadata = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))
+        vectors = table["embedding"].combine_chunks()
+        ids = tuple(table["id"].to_pylist())
+        width = len(vectors[0]) if len(vectors) else 0
+        vectors = vectors.cast(pa.list_(pa.float32(), width))
+    except (pa.ArrowException, OSError, TypeError, ValueError, KeyError) as error:
+        raise LikewiseError(
+            f"{path} is not an embedding file (parquet with columns id and embedding): {error}"
+        ) from error
+    if vectors.null_count or any(not isinstance(item, str) for item in ids):
+        raise LikewiseError(f"{path} has missing ids or rows, or ids that are not text; write it again.")
+    rows = torch.from_numpy(vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(ids), width).copy())
+    check_embedding(ids, rows)
+    return Embedding(ids, rows, metadata)
+
+
+def check_embedding(ids: Sequence[str], rows: Tensor) -> None:
+    """Refuse ids and rows that do not belong together."""
+    check_rows("rows", rows)
+    check_ids(ids, rows)
+    bad = torch.cat([~torch.isfinite(peaks(part)) for part in torch.split(rows, _GROUP_ROWS)])
+    if bool(bad.any()):
+        raise LikewiseError(
+            f"the row of {ids[int(bad.nonzero()[0])]!r} holds NaN or infinity; check the encoder's output for it."
+        )

@@ -1,0 +1,128 @@
+"""Exact search in an embedding, and the file that an embedding is kept in."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+from likewise.index.embedding_file import check_embedding, read_embedding, write_embedding
+from likewise.metrics.checks import check_finite, check_rows
+from likewise.metrics.neighbours import top_k
+
+_FILE = "index.parquet"
+
+
+class Hit(NamedTuple):
+    """One search result: the item's id and its inner product with the query (the cosine, for unit rows)."""
+
+    id: str
+    score: float
+
+
+class Index:
+    """Exact search by inner product over rows with ids. Ranks equal those of ``evaluation.top_k``.
+
+    Args:
+        ids: N different strings.
+        rows: (N, D) float, unit rows for cosines; kept as given, not copied.
+        protocol: how the rows were made (run, layer, data, epoch ...); saved beside them.
+
+    Raises:
+        LikewiseError: no rows, an id twice, lengths that differ, NaN or infinity (by the item's id).
+
+    Cost: memory of the rows plus about 100 bytes an id; a search is one float64 pass over the rows per 512 queries.
+    """
+
+    def __init__(
+        self, ids: Sequence[str], rows: Tensor, protocol: Mapping[str, str | int | float] | None = None
+    ) -> None:
+        check_embedding(ids, rows)
+        self.ids = tuple(ids)
+        self.rows = rows.detach()
+        self.protocol = dict(protocol or {})
+        self._row_of = {item: row for row, item in enumerate(self.ids)}
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.ids)
+
+    def __contains__(self, item: str) -> bool:
+        """Whether an item of this id is in the index."""
+        return item in self._row_of
+
+    def search(self, query: Tensor, k: int = 10, *, exclude_id: str | None = None) -> list[Hit]:
+        """The k items nearest to one query, best first; equal scores in the order of the index.
+
+        Args:
+            query: (D,) float.
+            k: hits wanted, ≥ 1; fewer come back when the index holds fewer.
+            exclude_id: an item never to return, usually the query itself; one that is not in the index is ignored.
+
+        Raises:
+            LikewiseError: a query of another length, NaN or infinity in it, k < 1.
+        """
+        if query.ndim != 1:
+            raise LikewiseError(
+                f"a query must be one row of shape (D,), but has shape {tuple(query.shape)}; "
+                "search_batch takes several."
+            )
+        return self.search_batch(query[None], k, exclude_ids=[exclude_id])[0]
+
+    def search_batch(
+        self, queries: Tensor, k: int = 10, *, exclude_ids: Sequence[str | None] | None = None
+    ) -> list[list[Hit]]:
+        """The k items nearest to each of (B, D) queries; the same hits as one by one.
+
+        Args:
+            queries: (B, D) float.
+            k: hits wanted for each, ≥ 1.
+            exclude_ids: for each query an id never to return, or None.
+
+        Raises:
+            LikewiseError: as ``search``, or when ``exclude_ids`` has another length than ``queries``.
+        """
+        check_rows("queries", queries)
+        check_finite("queries", queries)
+        if queries.shape[1] != self.rows.shape[1]:
+            raise LikewiseError(
+                f"the query has {queries.shape[1]} numbers but the index holds rows of {self.rows.shape[1]}: "
+                "embed the query with the run that made the index."
+            )
+        if exclude_ids is not None and len(exclude_ids) != queries.shape[0]:
+            raise LikewiseError(f"{queries.shape[0]} queries but {len(exclude_ids)} exclude_ids; give one each.")
+        excluded = [-1 if item is None else self._row_of.get(item, -1) for item in exclude_ids or ()]
+        scores, rows = top_k(
+            queries.to(self.rows.device),
+            self.rows,
+            k,
+            query_ids=torch.tensor(excluded) if exclude_ids is not None else None,
+            key_ids=torch.arange(len(self)) if exclude_ids is not None else None,
+        )
+        return [
+            [Hit(self.ids[row], score) for score, row in zip(*pair, strict=True) if row >= 0]
+            for pair in zip(scores.tolist(), rows.tolist(), strict=True)
+        ]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the index into ``folder`` as one parquet file, atomically: readers see the old or the new one.
+
+        Raises:
+            OSError: from the file system.
+        """
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_embedding(Path(folder) / _FILE, self.ids, self.rows, self.protocol)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Index":
+        """Read an index that ``save`` wrote.
+
+        Raises:
+            LikewiseError: no index there, or a damaged one.
+        """
+        path = Path(folder) / _FILE
+        if not path.is_file():
+            raise LikewiseError(f"there is no index in {folder}; make one with: likewise index RUN DATA.")
+        return cls(*read_embedding(path))

@@ -1,0 +1,1 @@
+"""Row reductions of similarities in tiles: what the objectives are fast with."""

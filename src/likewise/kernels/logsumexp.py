@@ -1,0 +1,213 @@
+"""The one primitive of the family: row reductions of similarities, tile by tile.
+
+Dimension legend: Q queries, K keys, D dimensions, T keys in a tile, M sampled keys per query.
+Nothing of size Q×K exists beyond one tile, forwards or backwards.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from likewise.kernels.numerics import SHORTEST, at_least_float32, keep_pages
+
+TILE_KEYS = 2048  # Q=128 fp32 similarities of a tile take 1 MiB: they stay in a core's L2 cache
+LEAST_TILE_KEYS, TILE_FLOATS = 32, 1 << 19  # with many queries the tiles narrow: 2 MiB
+KEPT_FLOATS = 1 << 22  # 16 MiB: all logits up to this are one tile, kept for the gradient of the keys
+
+
+class _RowLogSumExp(torch.autograd.Function):
+    """Online log-sum-exp. The weighted mean key is gathered on the way, so the gradient of the queries is free.
+
+    Circle's logits ``γ [s + m]₊ (s − m)`` are ``c² − γm²`` with ``c = max(√γ s, −√γ m)``, and their slope
+    is ``c + √γ m``. Here ``scale`` and ``circle`` are √γ and √γ m, and the constant is taken off once, at the end.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        queries: Tensor,
+        keys: Tensor,
+        scale: float,
+        tile: int,
+        skip: Tensor | None,
+        circle: float | None,
+        unit_keys: bool,
+        wanted: bool,
+    ) -> Tensor:
+        needs_queries, needs_keys = (wanted and need for need in ctx.needs_input_grad[:2])  # type: ignore[attr-defined]
+        keep = len(keys) <= tile and len(queries) * len(keys) <= KEPT_FLOATS and needs_keys
+        scaled, floor = queries * scale, torch.finfo(queries.dtype).min
+        logsumexp = queries.new_full((len(queries), 1), -torch.inf)
+        mean_key = torch.zeros_like(queries) if needs_queries and not keep else None
+        weights = None
+        for start in range(0, len(keys), tile):
+            block, _ = _block(keys, start, tile, queries.dtype, unit_keys)  # (T, D)
+            logits, pace = _tile_logits(scaled, block, None, skip, start, circle)  # (Q, T)
+            top = logits.amax(1, keepdim=True)
+            weights = torch.softmax(logits, 1)
+            del logits
+            # the heaviest weight is exp(0) / Σ exp(logit − top)
+            part = (top - weights.amax(1, keepdim=True).log_()).masked_fill_(top == floor, -torch.inf)
+            if pace is not None and circle is not None and (keep or mean_key is not None):
+                weights = pace.add_(circle).mul_(weights)
+            if start == 0 and len(keys) <= tile:
+                logsumexp, mean_key = part, None if mean_key is None else weights @ block
+                break
+            total = torch.logaddexp(logsumexp, part)
+            if mean_key is not None:
+                finite = total.clamp(min=floor)
+                mean_key.mul_((logsumexp - finite).exp_()).addcmul_(weights @ block, (part - finite).exp_())
+            logsumexp = total
+        if needs_queries or needs_keys:
+            kept = skip, mean_key, weights if keep else None
+            ctx.save_for_backward(queries, keys, logsumexp, *kept)  # type: ignore[arg-type]
+            ctx.settings = scale, tile, circle, unit_keys  # type: ignore[attr-defined]
+        shift = 0.0 if circle is None else circle * circle
+        return logsumexp.squeeze(1) - shift
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: FunctionCtx, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None, None, None]:
+        queries, keys, logsumexp, skip, mean_key, weights = ctx.saved_tensors  # type: ignore[attr-defined]
+        scale, tile, circle, unit_keys = ctx.settings  # type: ignore[attr-defined]
+        needs_queries, needs_keys = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
+        pull = (grad.unsqueeze(1) * scale).masked_fill_(logsumexp == -torch.inf, 0.0)
+        grad_queries = grad_keys = None
+        with torch.autocast(queries.device.type, enabled=False):
+            if weights is not None:
+                block, inverse = _block(keys, 0, tile, queries.dtype, unit_keys)
+                if needs_queries:
+                    grad_queries = (weights @ block).mul_(pull)
+                if needs_keys:
+                    grad_keys = _past_unit(weights.T @ (queries * pull), block, inverse).to(keys.dtype)
+                return grad_queries, grad_keys, None, None, None, None, None, None
+            if needs_queries:
+                grad_queries = mean_key * pull
+            if needs_keys:
+                grad_keys = torch.empty_like(keys)
+                scaled, pulled = queries * scale, queries * pull
+                less = -logsumexp.masked_fill(logsumexp == -torch.inf, torch.inf)
+                for start in range(0, len(keys), tile):
+                    block, inverse = _block(keys, start, tile, queries.dtype, unit_keys)
+                    weight, pace = _tile_logits(scaled, block, less, skip, start, circle)
+                    weight.exp_()  # softmax, recomputed
+                    if pace is not None and circle is not None:
+                        weight.mul_(pace.add_(circle))
+                    grad_keys[start : start + tile] = _past_unit(weight.T @ pulled, block, inverse)
+        return grad_queries, grad_keys, None, None, None, None, None, None
+
+
+def _block(keys: Tensor, start: int, tile: int, dtype: torch.dtype, unit: bool) -> tuple[Tensor, Tensor | None]:
+    """(T, D) keys of a tile, scaled to unit length where asked, and then 1/length too, (T, 1)."""
+    block = keys[start : start + tile].to(dtype)
+    if not unit:
+        return block, None
+    length: Tensor = torch.linalg.vector_norm(block, dim=1, keepdim=True)
+    inverse = length.masked_fill_(length < SHORTEST, 1.0).reciprocal_()
+    return block * inverse, inverse
+
+
+def _past_unit(grad: Tensor, block: Tensor, inverse: Tensor | None) -> Tensor:
+    """The gradient of the keys from that of the unit keys ``block``."""
+    if inverse is None:
+        return grad
+    return grad.addcmul_(block, (grad * block).sum(1, keepdim=True), value=-1).mul_(inverse)
+
+
+def _tile_logits(
+    scaled: Tensor, block: Tensor, less: Tensor | None, skip: Tensor | None, start: int, circle: float | None
+) -> tuple[Tensor, Tensor | None]:
+    """(Q, T) logits of a tile, plus ``less`` (Q, 1), the finite minimum where skipped; and Circle's clamped c."""
+    pace = None
+    if circle is not None:
+        pace = (scaled @ block.T).clamp_(min=-circle)
+        logits = pace.square() if less is None else torch.addcmul(less, pace, pace)
+    else:
+        logits = scaled @ block.T if less is None else torch.addmm(less, scaled, block.T)
+    if skip is not None:
+        place, last = skip - start, len(block) - 1
+        floor = logits.new_full((), torch.finfo(logits.dtype).min)
+        cap = torch.where((place >= 0) & (place <= last), floor, torch.inf)
+        logits.scatter_reduce_(1, place.clamp_(0, last), cap, "amin")
+    return logits, pace
+
+
+def row_logsumexp(
+    queries: Tensor,
+    keys: Tensor,
+    scale: float,
+    *,
+    skip: Tensor | None = None,
+    circle: float | None = None,
+    unit_keys: bool = False,
+    tile: int | None = None,
+) -> Tensor:
+    """``log Σ_{j not skipped} exp(scale · q·k_j)`` for each query, exact, in tiles; −inf where nothing is left.
+
+    With ``circle`` = m the sum is over ``exp(scale · [s_j + m]₊ · (s_j − m))`` with ``s_j = q·k_j``, where the factor
+    ``[s_j + m]₊`` is a constant to the gradient: the negatives of Circle loss.
+
+    Equals :func:`naive_row_logsumexp`, its naive twin, which needs Q·K numbers at once. Under ``torch.compile`` and
+    ``torch.export`` the twin itself is traced, for the compiler to fuse.
+
+    Args:
+        queries: (Q, D), float32 or float64 (half precisions are raised to float32). Autocast is off inside.
+        keys: (K, D), any floating dtype; raised tile by tile.
+        scale: 1/τ, above 0.
+        skip: (Q,) or (Q, L) int64, key rows that a query leaves out; −1: none.
+        circle: m of the Circle form.
+        unit_keys: scale keys to unit length on the way (but for those shorter than 1e-12), with no copy of them all.
+        tile: keys per tile; by default what makes tiles of 2 MiB, from 32 to 2048 keys.
+
+    Returns:
+        (Q,) in the queries' (raised) dtype. Gradients reach queries and keys; first order only.
+
+    Cost: 2·Q·K·D flops, 4·Q·K·D with the queries' gradient, 8·Q·K·D when keys need theirs too, and memory of
+    Q·(2·tile + 2D) floats, whatever K is (Circle: 3·tile). Up to 2²² logits are one tile where keys need a gradient,
+    and kept for it: 6·Q·K·D.
+    """
+    queries = at_least_float32(queries)
+    if torch.compiler.is_compiling():
+        return naive_row_logsumexp(queries, keys, scale, skip=skip, circle=circle, unit_keys=unit_keys)
+    if circle is not None:
+        scale, circle = math.sqrt(scale), math.sqrt(scale) * circle
+    skip = skip.unsqueeze(1) if skip is not None and skip.ndim == 1 else skip
+    keep_pages()
+    wanted = torch.is_grad_enabled()
+    if tile is None:
+        lone = wanted and keys.requires_grad and len(queries) * len(keys) <= KEPT_FLOATS
+        tile = len(keys) if lone else min(TILE_KEYS, max(LEAST_TILE_KEYS, TILE_FLOATS // len(queries)))
+    with torch.autocast(queries.device.type, enabled=False):
+        result: Tensor = _RowLogSumExp.apply(queries, keys, scale, tile, skip, circle, unit_keys, wanted)  # type: ignore[no-untyped-call]
+    return result
+
+
+def naive_row_logsumexp(
+    queries: Tensor,
+    keys: Tensor,
+    scale: float,
+    *,
+    skip: Tensor | None = None,
+    circle: float | None = None,
+    unit_keys: bool = False,
+) -> Tensor:
+    """What :func:`row_logsumexp` computes, on the whole matrix at once: O(Q·K) memory."""
+    queries = at_least_float32(queries)
+    with torch.autocast(queries.device.type, enabled=False):
+        keys = keys.to(queries.dtype)
+        if unit_keys:
+            length = torch.linalg.vector_norm(keys, dim=1, keepdim=True)
+            keys = keys / length.masked_fill(length < SHORTEST, 1.0)
+        logits = queries @ keys.T  # (Q, K)
+    logits = scale * logits if circle is None else scale * (logits + circle).detach().relu() * (logits - circle)
+    if skip is None:
+        return logits.logsumexp(1)
+    skip = skip.reshape(len(queries), -1)
+    left_out = logits.new_zeros(len(queries), len(keys) + 1, dtype=torch.bool)
+    left_out = left_out.scatter(1, torch.where(skip < 0, len(keys), skip), True)[:, :-1]
+    found = logits.masked_fill(left_out, torch.finfo(logits.dtype).min).logsumexp(1)
+    return torch.where(left_out.all(1), -torch.inf, found)

@@ -1,0 +1,271 @@
+"""The one evaluator: a loss of each query's row of similarities, tile by tile of rows, forwards and backwards.
+
+Dimension legend: Q queries, K keys, D dimensions, R rows of a tile, P positives of a row at most.
+
+A *rule* states an objective once, as ordinary differentiable torch over a tile:
+``rule(s_p, positive, s_n, negative, *row_inputs) → (losses, counted)`` with similarities ``s_p`` (R, P) and ``s_n``
+(R, K), their masks, and (R,) or (R, ·) inputs of the rows. On the whole matrix, s_p = s_n, the rule is its own naive
+twin: that is :func:`naive_row_losses`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from likewise.alike import Listed, Relation
+from likewise.kernels.numerics import at_least_float32, keep_pages
+
+Rule = Callable[..., tuple[Tensor, Tensor]]
+TILE_FLOATS = 1 << 20  # 4 MiB a matrix; a rule holds about ten at once
+LEAST_ROWS = 16
+FUSED_BACKEND = "inductor"
+
+
+def row_losses(
+    rule: Rule,
+    queries: Tensor,
+    keys: Tensor | None,
+    relation: Relation | Listed,
+    row_inputs: Sequence[Tensor] = (),
+    *,
+    ahead: bool = True,
+    tile_rows: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The loss of each query, and whether it counted.
+
+    Equals :func:`naive_row_losses`, its naive twin, which holds the Q×K matrices; under ``torch.compile`` and
+    ``torch.export`` the twin itself is traced, for the compiler to fuse.
+
+    Args:
+        rule: see the module. A row that does not count has loss 0 and no gradient.
+        queries: (Q, D); half precisions are raised to float32, and autocast is off inside.
+        keys: (K, D), or None when the queries are the keys.
+        relation: which pairs are positive, negative, or neither.
+        row_inputs: tensors of Q rows each, given to the rule with their gradient.
+        ahead: take the gradient in the forward pass, when each tile is at hand, as for upstream gradients that are the
+            same for all rows (a mean or a sum): three matrix products in all. Other upstream gradients, and
+            ``ahead=False``, recompute the tiles in the backward pass: four.
+        tile_rows: rows of a tile; by default 4 MiB of similarities.
+
+    Returns:
+        (Q,) losses and (Q,) bool. First-order gradients reach queries, keys and row inputs.
+
+    Cost: 6·Q·K·D flops with gradients, and about ten tiles of memory beyond the inputs and their gradients. On CUDA,
+    where Triton is at hand, a tile's rule is compiled to fused kernels.
+    """
+    queries = at_least_float32(queries)
+    keys = None if keys is None else at_least_float32(keys).to(queries.dtype)
+    if torch.compiler.is_compiling():
+        return naive_row_losses(rule, queries, keys, relation, row_inputs)
+    tile_rows = tile_rows or tile_rows_for(len(queries) if keys is None else len(keys))
+    losses, counted = _Rows.apply(rule, relation, tile_rows, ahead, queries, keys, *row_inputs)  # type: ignore[no-untyped-call]
+    return losses, counted
+
+
+def naive_row_losses(
+    rule: Rule, queries: Tensor, keys: Tensor | None, relation: Relation | Listed, row_inputs: Sequence[Tensor] = ()
+) -> tuple[Tensor, Tensor]:
+    """What :func:`row_losses` computes, on the whole matrix at once: O(Q·K) memory."""
+    queries = at_least_float32(queries)
+    with torch.autocast(queries.device.type, enabled=False):
+        similarities = queries @ (queries if keys is None else at_least_float32(keys).to(queries.dtype)).T  # (Q, K)
+        _, positive, negative = relation.whole()
+        return _zero_uncounted(*rule(similarities, positive, similarities, negative, *row_inputs))
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        rule: Rule,
+        relation: Relation | Listed,
+        tile_rows: int,
+        ahead: bool,
+        queries: Tensor,
+        keys: Tensor | None,
+        *row_inputs: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        wanted = ctx.needs_input_grad[4:]  # type: ignore[attr-defined]
+        sweep = _Sweep(rule, relation, tile_rows, queries, keys, row_inputs)
+        losses, counted, gradients = sweep.run(wanted if ahead else (False,) * len(wanted), None)
+        ctx.mark_non_differentiable(counted)
+        ctx.recipe = rule, relation, tile_rows  # type: ignore[attr-defined]
+        ctx.ahead = gradients if ahead and any(wanted) else None  # type: ignore[attr-defined]
+        ctx.save_for_backward(queries, keys, *row_inputs)  # type: ignore[arg-type]
+        return losses, counted
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[4:]  # type: ignore[attr-defined]
+        if ctx.ahead is not None and bool((upstream == upstream[:1]).all()):  # type: ignore[attr-defined]
+            gradients = [None if g is None else g * upstream[:1].sum() for g in ctx.ahead]  # type: ignore[attr-defined]
+        else:
+            queries, keys, *row_inputs = ctx.saved_tensors  # type: ignore[attr-defined]
+            rule, relation, tile_rows = ctx.recipe  # type: ignore[attr-defined]
+            sweep = _Sweep(rule, relation, tile_rows, queries, keys, row_inputs)
+            gradients = sweep.run(wanted, upstream)[2]
+        return None, None, None, None, *gradients
+
+
+class _Sweep:
+    """One pass over the tiles of rows."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        relation: Relation | Listed,
+        tile_rows: int,
+        queries: Tensor,
+        keys: Tensor | None,
+        row_inputs: Sequence[Tensor],
+    ) -> None:
+        keep_pages()
+        self.rule = _fused(rule) if can_fuse(queries.device) else rule
+        self.relation, self.tile_rows = relation, tile_rows
+        self.order, self.key_order = relation.query_order, relation.key_order
+        self.queries = reordered(queries.detach(), self.order)
+        self.keys = self.queries if keys is None else reordered(keys.detach(), self.key_order)
+        self.row_inputs = [reordered(x.detach(), self.order) for x in row_inputs]
+
+    def run(self, wanted: Sequence[bool], upstream: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        """Losses, counted, and the gradients of queries, keys and row inputs that are wanted."""
+        shared = self.keys is self.queries
+        need_queries, need_keys, *need_inputs = wanted
+        upstream = None if upstream is None else reordered(upstream, self.order)
+        losses = self.queries.new_zeros(len(self.queries))
+        counted = torch.zeros(len(self.queries), dtype=torch.bool, device=losses.device)
+        grad_queries = torch.zeros_like(self.queries) if need_queries else None
+        grad_keys = grad_queries if shared else torch.zeros_like(self.keys) if need_keys else None
+        grad_inputs = [
+            torch.zeros_like(x) if need else None for x, need in zip(self.row_inputs, need_inputs, strict=True)
+        ]
+        for start in range(0, len(losses), self.tile_rows):
+            rows = slice(start, min(start + self.tile_rows, len(losses)))
+            inputs = [x[rows].requires_grad_(need) for x, need in zip(self.row_inputs, need_inputs, strict=True)]
+            loss, counts, grads = self._tile(rows, inputs, any(wanted), upstream)
+            losses[rows], counted[rows] = loss, counts
+            for total, part in zip(grad_inputs, grads[1:], strict=True):
+                if total is not None and part is not None:
+                    total[rows] = part
+            if grads[0] is not None and grad_queries is not None:
+                grad_queries[rows].addmm_(grads[0], self.keys)
+            if grads[0] is not None and grad_keys is not None:
+                grad_keys.addmm_(grads[0].T, self.queries[rows])
+        gradients = [
+            None if g is None else restored(g, order)
+            for g, order in (
+                (grad_queries, self.order),
+                (None if shared else grad_keys, self.key_order),
+                *((g, self.order) for g in grad_inputs),
+            )
+        ]
+        return restored(losses, self.order), restored(counted, self.order), gradients
+
+    def _tile(
+        self, rows: slice, inputs: list[Tensor], differentiate: bool, upstream: Tensor | None
+    ) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
+        """Loss, counted and gradients (of the similarities, then of the row inputs) of one tile."""
+        with torch.autocast(self.queries.device.type, enabled=False), torch.set_grad_enabled(differentiate):
+            s_n = (self.queries[rows] @ self.keys.T).requires_grad_(differentiate)  # (R, K)
+            columns, positive, negative = self.relation.masks(rows.start, rows.stop)
+            s_p = s_n if columns is None else s_n.detach().gather(1, columns).requires_grad_(differentiate)
+            loss, counts = _zero_uncounted(*self.rule(s_p, positive, s_n, negative, *inputs))
+            if not differentiate or not loss.requires_grad:
+                return loss, counts, [None] * (1 + len(inputs))
+            sought = [s_n, s_p, *(x for x in inputs if x.requires_grad)]
+            weights = torch.ones_like(loss) if upstream is None else upstream[rows]
+            grad_n, grad_p, *found = torch.autograd.grad(loss, sought, weights, allow_unused=True)
+        if columns is not None and grad_p is not None:
+            grad_n = (torch.zeros_like(s_n) if grad_n is None else grad_n).scatter_add_(1, columns, grad_p)
+        rest = iter(found)
+        return loss.detach(), counts, [grad_n, *(next(rest) if x.requires_grad else None for x in inputs)]
+
+
+def _zero_uncounted(losses: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.where(counted, losses, 0.0), counted
+
+
+class _Ruled(torch.autograd.Function):
+    """A rule on similarities at hand. Rows do not mix, so that the derivatives taken ahead serve any upstream."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, rule: Rule, positive: Tensor, negative: Tensor, *similarities_and_inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        wanted = ctx.needs_input_grad[3:]  # type: ignore[attr-defined]
+        given = [x.detach().requires_grad_(need) for x, need in zip(similarities_and_inputs, wanted, strict=True)]
+        sought = [x for x in given if x.requires_grad]
+        with torch.enable_grad():
+            losses, counted = _zero_uncounted(*rule(given[0], positive, given[1], negative, *given[2:]))
+            slopes = list[Tensor | None]()
+            if sought and losses.requires_grad:
+                slopes = list(torch.autograd.grad(losses.sum(), sought, allow_unused=True))
+        found = iter(slopes)
+        ctx.save_for_backward(*(next(found, None) if need else None for need in wanted))  # type: ignore[arg-type]
+        ctx.mark_non_differentiable(counted)
+        return losses.detach(), counted
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        slopes = ctx.saved_tensors  # type: ignore[attr-defined]
+        return (
+            None,
+            None,
+            None,
+            *(None if slope is None else slope * upstream.reshape(-1, *[1] * (slope.ndim - 1)) for slope in slopes),
+        )
+
+
+def ruled_losses(
+    rule: Rule, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, row_inputs: Sequence[Tensor] = ()
+) -> tuple[Tensor, Tensor]:
+    """A rule on the similarities of R rows that are at hand: the losses, with their gradient, and whether they count.
+
+    Equals the rule itself, its naive twin, whose backward runs once.
+
+    Args:
+        rule: see the module.
+        s_p: (R, P).
+        positive: (R, P) bool.
+        s_n: (R, K).
+        negative: (R, K) bool.
+        row_inputs: tensors of R rows each.
+
+    Returns:
+        (R,) and (R,) bool; a row that does not count has loss 0.
+    """
+    losses, counted = _Ruled.apply(rule, positive, negative, s_p, s_n, *row_inputs)  # type: ignore[no-untyped-call]
+    return losses, counted
+
+
+def tile_rows_for(keys: int) -> int:
+    """Rows of a tile of similarities with so many keys."""
+    return max(LEAST_ROWS, TILE_FLOATS // keys)
+
+
+def reordered(x: Tensor, order: Tensor | None) -> Tensor:
+    """Rows in the order of a permutation."""
+    return x if order is None else x.index_select(0, order)
+
+
+def restored(x: Tensor, order: Tensor | None) -> Tensor:
+    """Rows back in their own order."""
+    return x if order is None else torch.empty_like(x).index_copy_(0, order, x)
+
+
+@cache
+def can_fuse(device: torch.device) -> bool:
+    """Whether rules are compiled to fused kernels there: a device that Triton is at hand for."""
+    from torch.utils._triton import has_triton
+
+    return device.type != "cpu" and bool(has_triton())
+
+
+@lru_cache(maxsize=64)
+def _fused(rule: Rule) -> Rule:
+    return torch.compile(rule, dynamic=True, backend=FUSED_BACKEND)

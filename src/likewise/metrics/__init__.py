@@ -1,0 +1,63 @@
+"""Measures of rows and labels, with no model: neighbours, retrieval, clusters, verification, classifiers, collapse."""
+
+from likewise.metrics.clustering import (
+    Clustering,
+    KMeans,
+    adjusted_mutual_information,
+    clustering,
+    kmeans,
+    normalized_mutual_information,
+)
+from likewise.metrics.collapse import collapse_std, effective_rank
+from likewise.metrics.few_labels import FewLabelsSettings, few_labels
+from likewise.metrics.linear import ProbeResult, ProbeSettings, SvmResult, linear_probe, linear_svm
+from likewise.metrics.neighbours import knn_accuracy, knn_classify, top_k
+from likewise.metrics.retrieval import Hubness, Pair, PerClass, PerQuery, Retrieval, WorstClass, retrieval
+from likewise.metrics.score import Score
+from likewise.metrics.verification import (
+    Roc,
+    Verification,
+    fold_pairs,
+    pair_scores,
+    random_pairs,
+    roc,
+    tar_at_far,
+    verification,
+)
+
+__all__ = [
+    "Clustering",
+    "FewLabelsSettings",
+    "Hubness",
+    "KMeans",
+    "Pair",
+    "PerClass",
+    "PerQuery",
+    "ProbeResult",
+    "ProbeSettings",
+    "Retrieval",
+    "Roc",
+    "Score",
+    "SvmResult",
+    "Verification",
+    "WorstClass",
+    "adjusted_mutual_information",
+    "clustering",
+    "collapse_std",
+    "effective_rank",
+    "few_labels",
+    "fold_pairs",
+    "kmeans",
+    "knn_accuracy",
+    "knn_classify",
+    "linear_probe",
+    "linear_svm",
+    "normalized_mutual_information",
+    "pair_scores",
+    "random_pairs",
+    "retrieval",
+    "roc",
+    "tar_at_far",
+    "top_k",
+    "verification",
+]

@@ -1,0 +1,369 @@
+"""Clustering an embedding by k-means, and how well the clusters agree with the labels: NMI and AMI.
+
+Everything is exact but for divisions and logarithms, so a seed gives the same clusters for any number of threads: rows
+are rounded to whole multiples of a power of two, with which inner products and sums fit into float64 exactly.
+
+Dimension legend: N rows, D columns, C clusters, U and V distinct sizes of classes and of clusters.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+from likewise.metrics.checks import check_finite, check_labels, check_rows, peaks
+from likewise.metrics.neighbours import power_of_two
+
+_TILE = 2**21  # distances at once
+_TILE_VALUES = 2**21  # of rows in float64 at once
+_CANDIDATES = 64  # of k-means++ whose distances are computed together
+_TERMS = 2**20  # of the expected mutual information at once
+
+
+class KMeans(NamedTuple):
+    """Clusters of N rows: (N,) int64 numbers, (C, D) float64 centres, the sum of squared distances, and steps taken."""
+
+    labels: Tensor
+    centres: Tensor
+    inertia: float
+    iterations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clustering:
+    """Agreement of k-means clusters with labels: means and standard deviations (n − 1) over the seeds; see below."""
+
+    nmi: float
+    nmi_std: float | None  # None for one seed
+    ami: float
+    ami_std: float | None
+    clusters: int
+    seeds: tuple[int, ...]
+    per_seed: tuple[tuple[float, float], ...]  # (NMI, AMI) of each
+
+
+def clustering(
+    rows: Tensor,
+    labels: Tensor,
+    *,
+    clusters: int | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    spherical: bool = False,
+    iterations: int = 100,
+) -> Clustering:
+    """NMI and AMI of k-means clusters and the labels, over the seeds; in [0, 1], AMI about 0 for random clusters.
+
+    Args:
+        rows: (N, D) float; unit rows are usual.
+        labels: (N,) integers ≥ 0.
+        clusters: C; the number of distinct labels when not given.
+        seeds: of k-means++, one run each.
+        spherical: see ``kmeans``.
+        iterations: at most, of each run.
+
+    Raises:
+        LikewiseError: wrong shapes or dtypes, NaN or infinity (by row), no seed, C < 1 or > N.
+
+    Cost: that of ``kmeans`` for each seed, and of ``adjusted_mutual_information``.
+    """
+    check_rows("rows", rows)
+    check_labels("labels", labels, rows)
+    if not seeds:
+        raise LikewiseError("seeds are empty; give at least one, such as (0, 1, 2).")
+    count = int(torch.unique(labels).numel()) if clusters is None else clusters
+    scores = []
+    for seed in seeds:
+        found = kmeans(rows, count, seed=seed, spherical=spherical, iterations=iterations).labels
+        given = labels.to(found.device)
+        scores.append((normalized_mutual_information(given, found), adjusted_mutual_information(given, found)))
+    means = [float(np.mean(column)) for column in zip(*scores, strict=True)]
+    stds = [float(np.std(column, ddof=1)) if len(seeds) > 1 else None for column in zip(*scores, strict=True)]
+    return Clustering(
+        nmi=means[0],
+        nmi_std=stds[0],
+        ami=means[1],
+        ami_std=stds[1],
+        clusters=count,
+        seeds=tuple(seeds),
+        per_seed=tuple(scores),
+    )
+
+
+@torch.no_grad()
+def kmeans(rows: Tensor, clusters: int, *, seed: int, spherical: bool = False, iterations: int = 100) -> KMeans:
+    """Lloyd's algorithm from one k-means++ start (Arthur and Vassilvitskii 2007), until no row changes its cluster.
+
+    Minimises Σ_n ‖x_n − c(x_n)‖². Of equally near centres the smaller number; a cluster that loses all its rows keeps
+    its centre. Rows are first rounded to b bits of their largest entry, b = min(24, ⌊(53 − ⌈log₂ D⌉) / 2⌋), 23 at
+    D = 128, and centres likewise when distances are taken; so the clusters are the same to the bit for any number of
+    threads.
+
+    Args:
+        rows: (N, D) float.
+        clusters: C, 1 ≤ C ≤ N. With fewer distinct rows than that, one centre for each of these.
+        seed: of the start.
+        spherical: whether rows and centres are divided by their length, so that the nearest centre is that of the
+            largest cosine (spherical k-means, Dhillon and Modha 2001).
+        iterations: at most, ≥ 1.
+
+    Raises:
+        LikewiseError: wrong shape, NaN or infinity (by row), C or ``iterations`` out of range.
+
+    Cost: O(N·C·D) time a step, and about as much for the start; memory N·(4·D + 24) bytes and about 100 MiB.
+    """
+    check_rows("rows", rows)
+    check_finite("rows", rows)
+    if not 1 <= clusters <= rows.shape[0]:
+        raise LikewiseError(f"clusters must be from 1 to the {rows.shape[0]} rows, but is {clusters}.")
+    if iterations < 1:
+        raise LikewiseError(f"iterations must be at least 1, but is {iterations}.")
+    whole, unit = _whole(rows, spherical)
+    radius = 1 / unit if spherical else None
+    centres = _start(whole, clusters, torch.Generator().manual_seed(seed))
+    labels, distances = _nearest(whole, centres)
+    steps = 1
+    while steps < iterations:
+        centres, before = _means(whole, labels, centres, radius), labels
+        labels, distances = _nearest(whole, centres)
+        steps += 1
+        if torch.equal(labels, before):
+            break
+    return KMeans(labels, centres * unit, math.fsum(distances.tolist()) * unit**2, steps)
+
+
+def _whole(rows: Tensor, spherical: bool) -> tuple[Tensor, float]:
+    """Rows as float32 whole numbers up to 2ᵇ, of which float64 sums and sums of products are exact, and their unit."""
+    whole = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
+    step = max(1, _TILE_VALUES // rows.shape[1])
+    largest = 1.0 if spherical else max(float(peaks(part).max()) for part in torch.split(rows, step))
+    unit = 2.0 ** (math.frexp(largest)[1] - _bits(rows.shape[1]))
+    for start in range(0, rows.shape[0], step):
+        part = rows[start : start + step].double()
+        if spherical:
+            part = torch.nn.functional.normalize(part, dim=1)
+        whole[start : start + step] = (part / unit).round_()
+    return whole, unit
+
+
+def _bits(width: int) -> int:
+    return min(24, (53 - (width - 1).bit_length()) // 2)
+
+
+def _snapped(centres: Tensor) -> Tensor:
+    """(C, D) float64 centres, rounded to the bits that keep their products with rows exact."""
+    exponent = torch.frexp(centres.abs().amax(1, keepdim=True)).exponent.long() - _bits(centres.shape[1])
+    return (centres * power_of_two(-exponent)).round_().mul_(power_of_two(exponent))
+
+
+def _squared(rows: Tensor, centres: Tensor) -> Tensor:
+    """(B, C) squared distances of float64 rows; exact products, so the same for any tile."""
+    products = rows @ centres.T
+    return (rows.square().sum(1, keepdim=True) - 2 * products).add_(centres.square().sum(1)).clamp_min_(0.0)
+
+
+def _nearest(whole: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest centre of each row, of equal ones the smaller number, and its squared distance: (N,) both."""
+    snapped, numbers = _snapped(centres), torch.arange(len(centres), device=centres.device)
+    labels = torch.empty(len(whole), dtype=torch.int64, device=whole.device)
+    distances = torch.empty(len(whole), dtype=torch.float64, device=whole.device)
+    step = max(1, min(_TILE // len(centres), _TILE_VALUES // whole.shape[1]))
+    for start in range(0, len(whole), step):
+        squared = _squared(whole[start : start + step].double(), snapped)
+        least = squared.amin(1)
+        labels[start : start + step] = torch.where(squared == least[:, None], numbers, len(numbers)).amin(1)
+        distances[start : start + step] = least
+    return labels, distances
+
+
+def _means(whole: Tensor, labels: Tensor, centres: Tensor, radius: float | None) -> Tensor:
+    """The mean of each cluster's rows, moved to that distance from zero if given; an empty cluster keeps its centre."""
+    sums = torch.zeros_like(centres)
+    step = max(1, _TILE_VALUES // whole.shape[1])
+    for start in range(0, len(whole), step):
+        sums.index_add_(0, labels[start : start + step], whole[start : start + step].double())
+    if radius is not None:
+        length = sums.norm(dim=1, keepdim=True)
+        return torch.where(length > 0, sums / length * radius, centres)
+    sizes = torch.bincount(labels, minlength=len(centres))[:, None]
+    return torch.where(sizes > 0, sums / sizes, centres)
+
+
+def _start(whole: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """k-means++: each next centre is row n with probability ∝ its squared distance d_n to the nearest so far.
+
+    Rows are drawn many at a time from the distances as they were; one whose distance has since shrunk from d to d' is
+    taken with probability d'/d, which is a draw from the distances as they are. So products are of matrices.
+    """
+    first = int(torch.randint(len(whole), (1,), generator=generator))
+    centres = [whole[first : first + 1].double()]
+    distance = torch.full((len(whole),), torch.inf, dtype=torch.float64, device=whole.device)
+    _shrink(distance, whole, centres[0])
+    left = clusters - 1
+    while left:
+        edges = distance.cumsum(0)
+        if float(edges[-1]) == 0.0:  # as many centres as distinct rows
+            break
+        drawn, chance = torch.rand(2, _CANDIDATES, dtype=torch.float64, generator=generator).to(whole.device)
+        row = torch.searchsorted(edges, drawn * edges[-1], right=True).clamp_max_(len(whole) - 1)
+        row = row[distance[row] > 0]
+        candidates = whole[row].double()
+        taken = _take(distance[row], _squared(candidates, candidates), chance.tolist(), left)
+        _shrink(distance, whole, candidates[taken])
+        centres.append(candidates[taken])
+        left -= len(taken)
+    return torch.cat(centres)
+
+
+def _take(distance: Tensor, between: Tensor, chance: list[float], left: int) -> list[int]:
+    """Which candidates are taken, one after the other, at most ``left``."""
+    taken: list[int] = []
+    old, apart = distance.tolist(), between.cpu().numpy()
+    for number, was in enumerate(old):
+        now = min([was, *apart[number, taken].tolist()])
+        if chance[number] * was < now and len(taken) < left:
+            taken.append(number)
+    return taken
+
+
+def _shrink(distance: Tensor, whole: Tensor, centres: Tensor) -> None:
+    """Updates each row's squared distance to the nearest centre by new centres."""
+    step = max(1, min(_TILE // len(centres), _TILE_VALUES // whole.shape[1])) if len(centres) else len(whole)
+    for start in range(0, len(whole), step):
+        if len(centres):
+            near = _squared(whole[start : start + step].double(), centres).amin(1)
+            torch.minimum(distance[start : start + step], near, out=distance[start : start + step])
+
+
+def normalized_mutual_information(labels: Tensor, clusters: Tensor) -> float:
+    """NMI = I(U; V) / ((H(U) + H(V)) / 2) of two labellings, in [0, 1]: scikit-learn's default, the arithmetic mean.
+
+    I(U; V) = Σ_ij n_ij/N log(N n_ij / (a_i b_j)) over pairs of a class and a cluster that share items. 1 when both put
+    all items into one group, 0 when one does. NMI grows with the number of clusters even for random ones; AMI does not.
+
+    Args:
+        labels: (N,) integers.
+        clusters: (N,) integers.
+
+    Raises:
+        LikewiseError: empty, not integers, or different lengths.
+
+    Cost: O(N log N) time, O(N) memory: no table of classes × clusters.
+    """
+    table = _table(labels, clusters)
+    if min(len(table.rows), len(table.columns)) == 1:
+        return 1.0 if len(table.rows) == len(table.columns) else 0.0
+    return min(1.0, _information(table) / ((_entropy(table.rows) + _entropy(table.columns)) / 2))
+
+
+def adjusted_mutual_information(labels: Tensor, clusters: Tensor) -> float:
+    """AMI = (I − E[I]) / ((H(U) + H(V)) / 2 − E[I]) (Vinh, Epps and Bailey 2010), with scikit-learn's arithmetic mean.
+
+    1 for equal groupings, 0 on average for random ones of the same sizes, below 0 for worse.
+
+    E[I] = Σ_ij Σ_n P(n; a_i, b_j) n/N log(N n / (a_i b_j)), with P the hypergeometric probability that a class of a_i
+    and a random cluster of b_j items share n of N.
+
+    Arguments and errors as ``normalized_mutual_information``.
+
+    Cost: O(N log N + U·V·w) time and about 50 MiB, since groups of equal sizes are computed together and n runs only
+    where P is above e⁻³⁷ of its sum: over w ≤ min(a, b) terms, 100 and 20 standard deviations of n at most. P comes
+    from ratios of neighbouring terms, not from factorials, so it keeps its digits for a million items.
+    """
+    table = _table(labels, clusters)
+    if min(len(table.rows), len(table.columns)) == 1:
+        return 1.0 if len(table.rows) == len(table.columns) else 0.0
+    expected = expected_information(table.rows, table.columns)
+    most = (_entropy(table.rows) + _entropy(table.columns)) / 2
+    smallest = float(np.finfo(np.float64).eps)
+    above, below = (math.copysign(max(abs(x), smallest), x) for x in (_information(table) - expected, most - expected))
+    return above / below
+
+
+class _Table(NamedTuple):
+    """The non-empty cells of the table of classes × clusters, and its margins."""
+
+    cells: NDArray[np.int64]
+    row: NDArray[np.int64]  # of each cell
+    column: NDArray[np.int64]
+    rows: NDArray[np.int64]  # sizes of classes
+    columns: NDArray[np.int64]  # sizes of clusters
+
+
+def _table(labels: Tensor, clusters: Tensor) -> _Table:
+    for name, given in (("labels", labels), ("clusters", clusters)):
+        if given.ndim != 1 or given.is_floating_point() or given.is_complex() or len(given) == 0:
+            raise LikewiseError(f"{name} must be (N,) integers, but are {given.dtype} of shape {tuple(given.shape)}.")
+    if len(labels) != len(clusters):
+        raise LikewiseError(f"there are {len(labels)} labels but {len(clusters)} clusters; give one each per item.")
+    _, one, rows = np.unique(labels.cpu().numpy(), return_inverse=True, return_counts=True)
+    _, two, columns = np.unique(clusters.cpu().numpy(), return_inverse=True, return_counts=True)
+    pairs, cells = np.unique(one.astype(np.int64) * len(columns) + two, return_counts=True)
+    return _Table(cells, pairs // len(columns), pairs % len(columns), rows, columns)
+
+
+def _entropy(sizes: NDArray[np.int64]) -> float:
+    share = sizes / sizes.sum()
+    return -math.fsum((share * np.log(share)).tolist())
+
+
+def _information(table: _Table) -> float:
+    """I(U; V) in nats; rounding does not take it below 0."""
+    size = table.cells.sum()
+    margins = np.log(table.rows / size)[table.row] + np.log(table.columns / size)[table.column]
+    share = table.cells / size
+    return max(0.0, math.fsum((share * (np.log(share) - margins)).tolist()))
+
+
+def expected_information(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
+    """E[I] in nats for groups of these sizes, as ``adjusted_mutual_information`` states it."""
+    size = int(rows.sum())
+    ones, one_times = np.unique(rows, return_counts=True)
+    twos, two_times = np.unique(columns, return_counts=True)
+    sums: list[float] = []
+    for one, times in zip(ones.tolist(), one_times.tolist(), strict=True):
+        low, high = _window(one, twos, size)
+        start = 0
+        while start < len(twos):
+            widths = np.maximum.accumulate(high[start:] - low[start:] + 1)
+            stop = start + max(1, int(np.searchsorted(widths * np.arange(1, len(widths) + 1), _TERMS, side="right")))
+            part = slice(start, stop)
+            values = _expected_terms(one, twos[part], low[part], high[part], size)
+            sums += (times * two_times[part] * values).tolist()
+            start = stop
+    return math.fsum(sums)
+
+
+def _window(one: int, twos: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where n has nearly all its probability: the mean ± (50 + 10 standard deviations), within its range."""
+    mean = one * (twos / size)
+    variance = mean * (1 - one / size) * (1 - twos / size) * (size / max(1, size - 1))
+    reach = 50 + 10 * np.sqrt(np.maximum(variance, 0.0))
+    low = np.maximum(np.maximum(0, one + twos - size), np.floor(mean - reach).astype(np.int64))
+    high = np.minimum(np.minimum(one, twos), np.ceil(mean + reach).astype(np.int64))
+    return low, high
+
+
+def _expected_terms(
+    one: int, twos: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64], size: int
+) -> NDArray[np.float64]:
+    """Σ_n P(n) n/N log(N n / (a b)) for one class size and some cluster sizes, P divided by its sum.
+
+    P(n+1) / P(n) = (a − n)(b − n) / ((n + 1)(N − a − b + n + 1)).
+    """
+    n = low[:, None] + np.arange(int((high - low).max()) + 1)  # (V, W)
+    inside = n <= high[:, None]
+    two = twos[:, None].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        before = n[:, :-1]
+        ratio = np.log(one - before) + np.log(two - before)
+        ratio -= np.log(before + 1) + np.log(size - one - two + before + 1)
+        logs = np.where(inside, np.concatenate([np.zeros((len(twos), 1)), np.cumsum(ratio, axis=1)], axis=1), -np.inf)
+        weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+        terms = np.where(inside & (n > 0), n / size * (np.log(n) + np.log(size) - np.log(one) - np.log(two)), 0.0)
+    return np.asarray((weights * terms).sum(axis=1) / weights.sum(axis=1))

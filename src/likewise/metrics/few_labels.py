@@ -1,0 +1,170 @@
+"""What an embedding is worth when few labels exist: accuracy from 1, 5, 10 labels a class and from 1 to 20 %."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+from likewise.metrics.checks import check_classes, check_ids, check_labels, check_positive, check_rows, check_same_width
+from likewise.metrics.linear import linear_svm
+from likewise.metrics.neighbours import knn_accuracy
+from likewise.metrics.score import Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewLabelsSettings:
+    """Which labelled subsets, and the two classifiers on them.
+
+    Args:
+        per_class: labels kept of each class; a class with fewer keeps all it has.
+        fractions: share of each class's labels kept, rounded to the nearest whole number, at least one.
+        seeds: one subset is drawn for each; mean and standard deviation are over them.
+        k: neighbours that vote, at most the number of labels kept.
+        temperature: τ of the votes; the one of training in NPID's protocol.
+        C: of the linear SVM.
+    """
+
+    per_class: tuple[int, ...] = (1, 5, 10)
+    fractions: tuple[float, ...] = (0.01, 0.02, 0.04, 0.1, 0.2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    k: int = 200
+    temperature: float = 0.07
+    C: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn or measured."""
+        check_positive("temperature", self.temperature)
+        check_positive("C", self.C)
+        if self.k < 1:
+            raise LikewiseError(f"k must be at least 1 neighbour, but is {self.k}.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise LikewiseError(f"seeds must be one or more different numbers, but are {self.seeds}.")
+        if any(count < 1 for count in self.per_class):
+            raise LikewiseError(f"per_class must be numbers ≥ 1, but are {self.per_class}.")
+        if any(not 0 < share <= 1 for share in self.fractions):
+            raise LikewiseError(f"fractions must be above 0 and at most 1, but are {self.fractions}.")
+
+
+def draw_order(ids: Sequence[str], seed: int) -> Tensor:
+    """A random order of items that depends on the seed and the set of ids, not on the order they come in.
+
+    Items are sorted by the BLAKE2b hash of seed and id, so an item keeps its place among the others when the
+    data set is shuffled or grows.
+
+    Args:
+        ids: N different strings.
+        seed: any integer.
+
+    Returns:
+        int64 (N,), positions in ``ids``.
+
+    Cost: O(N log N), about 2 µs an item.
+    """
+    prefix = f"{seed}\0"
+    marks = [hashlib.blake2b((prefix + item).encode("utf-8", "surrogateescape")).digest() for item in ids]
+    return torch.tensor(sorted(range(len(ids)), key=marks.__getitem__), dtype=torch.int64)
+
+
+def labelled_rows(labels: Tensor, order: Tensor, keep: int | float) -> Tensor:
+    """The rows whose labels are kept: the first of each class in ``order``.
+
+    Subsets of one order are nested: the 5 labels a class include the 1.
+
+    Args:
+        labels: (N,) integers.
+        order: int64 (N,), from :func:`draw_order`.
+        keep: an int keeps that many of each class, or all where there are fewer; a float keeps that share of
+            each class, rounded half up, at least one.
+
+    Returns:
+        int64 rows, class by class and within a class in ``order``: the same items in the same sequence however
+        the data set is ordered.
+    """
+    ordered = labels.cpu().long()[order]
+    kept = []
+    for label in torch.unique(ordered):
+        rows = order[ordered == label]
+        count = keep if isinstance(keep, int) else max(1, math.floor(keep * rows.numel() + 0.5))
+        kept.append(rows[:count])
+    return torch.cat(kept)
+
+
+def few_labels(
+    train_features: Tensor,
+    train_labels: Tensor,
+    train_ids: Sequence[str],
+    test_features: Tensor,
+    test_labels: Tensor,
+    settings: FewLabelsSettings | None = None,
+) -> list[Score]:
+    """Test accuracy of weighted kNN and of a linear SVM, from few labelled training rows.
+
+    The subsets depend on ids, labels and seeds alone, so every representation of the same data is measured on the
+    same ones. Departure: NPID's figure 6 fine-tunes the network on the labelled images; here it stays frozen.
+
+    Args:
+        train_features: (N, D) float32 or float64; unit rows for the kNN.
+        train_labels: (N,) integers ≥ 0, at least two different.
+        train_ids: N different strings.
+        test_features: (M, D).
+        test_labels: (M,) integers ≥ 0.
+        settings: the defaults when not given.
+
+    Returns:
+        Scores named ``knn/1-per-class``, ``svm/1-per-class``, ..., ``knn/20%``, ``svm/20%``: mean over seeds, std
+        with n − 1 (None for one seed). The protocol holds the labels kept in all, k or C, and the seeds.
+
+    Raises:
+        LikewiseError: wrong shapes or lengths, NaN (by row), one class only, an id twice.
+
+    Cost: for each seed and subset one kNN and one SVM on the subset, at most the largest share of N.
+    """
+    settings = settings or FewLabelsSettings()
+    check_rows("train_features", train_features)
+    check_rows("test_features", test_features)
+    check_same_width("train_features", train_features, "test_features", test_features)
+    check_labels("train_labels", train_labels, train_features)
+    check_labels("test_labels", test_labels, test_features)
+    check_classes(train_labels)
+    check_ids(train_ids, train_features)
+    plans: list[int | float] = [*map(int, settings.per_class), *map(float, settings.fractions)]
+    found: dict[tuple[int, str], list[float]] = {}
+    kept: dict[int, int] = {}
+    for seed in settings.seeds:
+        order = draw_order(train_ids, seed)
+        for number, keep in enumerate(plans):
+            rows = labelled_rows(train_labels, order, keep).to(train_features.device)
+            kept[number] = rows.numel()
+            task = train_features[rows], train_labels.to(rows.device)[rows]
+            knn = knn_accuracy(test_features, test_labels, *task, k=settings.k, temperature=settings.temperature)
+            svm = linear_svm(*task, test_features, test_labels, C=settings.C).accuracy
+            found.setdefault((number, "knn"), []).append(knn)
+            found.setdefault((number, "svm"), []).append(svm)
+    return [
+        _score(classifier, plans[number], kept[number], values, settings)
+        for (number, classifier), values in found.items()
+    ]
+
+
+def _score(classifier: str, keep: int | float, kept: int, values: list[float], settings: FewLabelsSettings) -> Score:
+    """Mean and spread over the seeds, with the protocol of the subset and the classifier."""
+    protocol: dict[str, str | int | float] = {
+        "labels_kept": f"{keep} per class" if isinstance(keep, int) else f"{keep * 100:g} % of each class, at least 1",
+        "labels_total": kept,
+        "seeds": ",".join(map(str, settings.seeds)),
+    }
+    if classifier == "knn":
+        protocol |= {"k": min(settings.k, kept), "temperature": settings.temperature}
+    else:
+        protocol |= {"C": settings.C}
+    accuracies = torch.tensor(values, dtype=torch.float64)
+    return Score(
+        name=f"{classifier}/{keep}-per-class" if isinstance(keep, int) else f"{classifier}/{keep * 100:g}%",
+        value=float(accuracies.mean()),
+        std=float(accuracies.std()) if len(values) > 1 else None,
+        protocol=protocol,
+    )

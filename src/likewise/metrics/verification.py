@@ -1,0 +1,320 @@
+"""Verification: is a pair alike or not? ROC, AUC, TAR at a FAR, and accuracy by LFW's ten folds. Ties count exactly.
+
+Dimension legend: N rows, D columns, P pairs, F folds, T distinct scores.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+from likewise.metrics.checks import check_finite, check_labels, check_rows
+from likewise.metrics.neighbours import snap
+
+_TILE = 2**21  # numbers in float64 at once
+_MOST_PAIRS = 2 * 10**7
+
+
+class Roc(NamedTuple):
+    """A pair is called alike when its score is at least the threshold; descending from ∞, which calls none alike.
+
+    False positive rate, true positive rate and threshold, float64 (T + 1,) each, one for every distinct score.
+    """
+
+    fpr: Tensor
+    tpr: Tensor
+    thresholds: Tensor
+    auc: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What ``verification`` measured."""
+
+    accuracy: float  # mean over the folds
+    standard_error: float  # of that mean: the folds' standard deviation (n − 1) / √F
+    thresholds: tuple[float, ...]  # of each fold, chosen on the others
+    fold_accuracies: tuple[float, ...]
+    auc: float
+    tar_at_far: dict[float, float | None]  # None: too few different pairs to resolve it
+    alike: int  # pairs
+    different: int
+    roc: Roc
+
+
+def verification(
+    rows: Tensor,
+    pairs: Tensor,
+    alike: Tensor,
+    *,
+    fars: Sequence[float] = (1e-1, 1e-2, 1e-3),
+    folds: int | Tensor = 10,
+) -> Verification:
+    """Measures how well the inner product of two rows (cosine, for unit rows) tells alike pairs from different ones.
+
+    Accuracy is by the protocol of Labeled Faces in the Wild (Huang et al. 2007, image-restricted): for each fold, the
+    threshold that is best on the other folds, tested on this one; then mean ± standard error over the folds. The best
+    threshold lies midway between two neighbouring scores; of equally good ones it is the highest.
+
+    TAR@FAR f (true accept rate at a false accept rate) is the largest true positive rate at a threshold whose false
+    positive rate is at most f. It is None when f is below one in the number of different pairs.
+
+    Args:
+        rows: (N, D) float.
+        pairs: (P, 2) integers, rows of each pair. ``fold_pairs`` and ``random_pairs`` draw them from labels.
+        alike: (P,) bool.
+        fars: false accept rates, each in (0, 1].
+        folds: how many, in runs of pairs as given (LFW's file has 300 alike and 300 different pairs a fold); or (P,)
+            integers, the fold of each pair.
+
+    Raises:
+        LikewiseError: wrong shapes or dtypes, NaN or infinity (by row), rows out of range, pairs all alike or all
+            different, fewer than two folds or more than pairs.
+
+    Cost: O(P·(D + log P + F)) time; memory about 100 bytes a pair. Scores are exact before they become float32, as in
+    ``top_k``, so pairs of equal rows tie.
+    """
+    scores = pair_scores(rows, pairs)
+    curve = roc(scores, alike)
+    alike = alike.to(scores.device)
+    places = _folds(folds, len(scores), scores.device)
+    thresholds, accuracies = _by_folds(scores, alike, places)
+    mean = math.fsum(accuracies) / len(accuracies)
+    spread = math.sqrt(math.fsum((x - mean) ** 2 for x in accuracies) / (len(accuracies) - 1))
+    return Verification(
+        accuracy=mean,
+        standard_error=spread / math.sqrt(len(accuracies)),
+        thresholds=tuple(thresholds),
+        fold_accuracies=tuple(accuracies),
+        auc=curve.auc,
+        tar_at_far={far: tar_at_far(curve, far, int((~alike).sum())) for far in fars},
+        alike=int(alike.sum()),
+        different=int((~alike).sum()),
+        roc=curve,
+    )
+
+
+@torch.no_grad()
+def pair_scores(rows: Tensor, pairs: Tensor) -> Tensor:
+    """float32 (P,) inner products of pairs of rows, exact before they are rounded, as in ``top_k``.
+
+    Raises LikewiseError as ``verification``. Cost: O(P·D) time, 8 bytes a pair and about 100 MiB.
+    """
+    check_rows("rows", rows)
+    check_finite("rows", rows)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) == 0 or pairs.is_floating_point():
+        raise LikewiseError(f"pairs must be (P, 2) integers, but are {pairs.dtype} of shape {tuple(pairs.shape)}.")
+    if int(pairs.min()) < 0 or int(pairs.max()) >= len(rows):
+        raise LikewiseError(
+            f"pairs name rows {int(pairs.min())} to {int(pairs.max())}, but there are {len(rows)} rows, from 0."
+        )
+    pairs = pairs.to(rows.device)
+    scores = torch.empty(len(pairs), device=rows.device)
+    step = max(1, _TILE // rows.shape[1])
+    for start in range(0, len(pairs), step):
+        one, two = (snap("rows", rows[pairs[start : start + step, side]], 0) for side in (0, 1))
+        scores[start : start + step] = (one * two).sum(1)  # exact, so the same in any order
+    return scores
+
+
+def roc(scores: Tensor, alike: Tensor) -> Roc:
+    """The receiver operating characteristic over all distinct scores, and the exact area under it (ties count half).
+
+    Args:
+        scores: (P,) float, larger for more alike.
+        alike: (P,) bool.
+
+    Raises:
+        LikewiseError: wrong shapes or dtypes, NaN (by pair), or pairs all alike or all different.
+
+    Cost: O(P log P) time.
+    """
+    if scores.ndim != 1 or not scores.is_floating_point():
+        raise LikewiseError(f"scores must be (P,) float, but are {scores.dtype} of shape {tuple(scores.shape)}.")
+    if alike.dtype != torch.bool or alike.shape != scores.shape:
+        raise LikewiseError(
+            f"alike must be ({len(scores)},) bool, one per pair, but is {alike.dtype} of shape {tuple(alike.shape)}."
+        )
+    if bool(scores.isnan().any()):
+        raise LikewiseError(f"the score of pair {int(scores.isnan().nonzero()[0])} is NaN; leave that pair out.")
+    positives = int(alike.sum())
+    negatives = len(alike) - positives
+    if not positives or not negatives:
+        raise LikewiseError(f"all {len(alike)} pairs are {'alike' if positives else 'different'}; give some of each.")
+    thresholds, true, false = _counts(scores, alike.to(scores.device))
+    steps = false.diff() * (true[1:] + true[:-1])
+    return Roc(
+        fpr=false.double() / negatives,
+        tpr=true.double() / positives,
+        thresholds=thresholds,
+        auc=int(steps.sum()) / (2 * positives * negatives),
+    )
+
+
+def tar_at_far(curve: Roc, far: float, different: int) -> float | None:
+    """The largest true positive rate of a threshold whose false positive rate is at most ``far``.
+
+    None when ``far`` is below 1 / ``different``, the smallest rate that so many different pairs can show. Raises
+    LikewiseError on a rate outside (0, 1].
+    """
+    if not 0 < far <= 1:
+        raise LikewiseError(f"a false accept rate must be above 0 and at most 1, but is {far}.")
+    if 1 / different > far:
+        return None
+    return float(curve.tpr[curve.fpr <= far].max())
+
+
+def random_pairs(labels: Tensor, count: int | None = None, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Pairs of different rows and whether their labels agree: all of them, or ``count`` of which half are alike.
+
+    Drawn uniformly without replacement, alike and different pairs apart, and put in random order, so that any run of
+    them is a fair fold.
+
+    Args:
+        labels: (N,) integers ≥ 0.
+        count: P, even, ≥ 2; None: all N·(N − 1)/2 pairs, in order, at most twenty million.
+        seed: of the draw.
+
+    Returns:
+        int64 (P, 2), the smaller row first, and bool (P,); on the CPU.
+
+    Raises:
+        LikewiseError: labels of another shape or dtype, an odd count, or too few pairs of either sort.
+
+    Cost: O(N log N + P log P).
+    """
+    check_labels("labels", labels, labels)
+    labels = labels.cpu()
+    if count is None:
+        total = len(labels) * (len(labels) - 1) // 2
+        if total > _MOST_PAIRS:
+            raise LikewiseError(f"{len(labels)} rows make {total} pairs; give a count to draw some of them.")
+        pairs = torch.triu_indices(len(labels), len(labels), 1).T
+        return pairs, labels[pairs[:, 0]] == labels[pairs[:, 1]]
+    if count < 2 or count % 2:
+        raise LikewiseError(f"count must be an even number of pairs, half of them alike, but is {count}.")
+    generator = torch.Generator().manual_seed(seed)
+    values, order = labels.sort(stable=True)
+    place = torch.arange(len(labels))
+    end = torch.searchsorted(values, values, right=True)  # behind the last of the same label
+    same = _draw(place + 1, end - place - 1, count // 2, "alike", generator)
+    other = _draw(end, len(labels) - end, count // 2, "different", generator)
+    pairs = order[torch.cat([same, other])].sort(1).values
+    mixed = torch.randperm(count, generator=generator)
+    return pairs[mixed], mixed < count // 2
+
+
+def fold_pairs(labels: Tensor, most: int = 6000, *, folds: int = 10, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs in folds that share no label, as in LFW: equally many in each, half of them alike.
+
+    The labels are dealt to the folds, those with most items first, so that the folds are about as large; within a fold
+    ``random_pairs`` draws. So a threshold is always tested on labels that it was not chosen with.
+
+    Args:
+        labels: (N,) integers ≥ 0.
+        most: pairs at most, over all folds; fewer where the smallest fold makes fewer. LFW has 6,000.
+        folds: F, at least 2.
+        seed: of the deal and the draw.
+
+    Returns:
+        int64 (P, 2), bool (P,) and int64 (P,), the fold of each pair, for ``verification(..., folds=...)``; on the CPU.
+
+    Raises:
+        LikewiseError: labels of another shape or dtype, fewer than two folds, or a fold that makes no pair of a sort,
+            as with fewer than 2·F labels.
+
+    Cost: O(N log N + P log P).
+    """
+    check_labels("labels", labels, labels)
+    if folds < 2:
+        raise LikewiseError(f"folds must be at least 2, but are {folds}.")
+    labels = labels.cpu()
+    values, number, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+    mixed = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
+    order = mixed[sizes[mixed].argsort(descending=True, stable=True)]
+    fold_of = torch.empty_like(order)
+    fold_of[order] = torch.arange(len(order)) % folds
+    nothing = torch.zeros(folds, dtype=torch.int64)
+    items = nothing.index_add(0, fold_of, sizes)
+    alike = nothing.index_add(0, fold_of, sizes * (sizes - 1) // 2)
+    half = min(most // (2 * folds), int(alike.min()), int((items * (items - 1) // 2 - alike).min()))
+    if half < 1:
+        raise LikewiseError(
+            f"{len(values)} labels do not make pairs of either sort in {folds} folds that share none; take fewer folds."
+        )
+    pairs, same = [], []
+    for fold in range(folds):
+        rows = (fold_of[number] == fold).nonzero().squeeze(1)
+        found, are_alike = random_pairs(labels[rows], 2 * half, seed=seed)
+        pairs.append(rows[found])
+        same.append(are_alike)
+    return torch.cat(pairs), torch.cat(same), torch.arange(folds).repeat_interleave(2 * half)
+
+
+def _draw(first: Tensor, partners: Tensor, count: int, sort: str, generator: torch.Generator) -> Tensor:
+    """(count, 2) distinct pairs of places, uniform: p may pair with ``partners[p]`` places from ``first[p]`` on."""
+    ends = partners.cumsum(0)
+    total = int(ends[-1])
+    if total < count:
+        raise LikewiseError(f"the labels make {total} {sort} pairs, fewer than the {count} asked for; ask for fewer.")
+    if total <= 4 * count:
+        drawn = torch.randperm(total, generator=generator)[:count]
+    else:
+        drawn = torch.empty(0, dtype=torch.int64)
+        while len(drawn) < count:  # each round adds over two thirds of what is missing
+            more = torch.randint(total, (count - len(drawn),), generator=generator)
+            drawn = torch.unique(torch.cat([drawn, more]))
+    place = torch.searchsorted(ends, drawn, right=True)
+    return torch.stack([place, first[place] + drawn - (ends - partners)[place]], 1)
+
+
+def _counts(scores: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct scores from ∞ down, float64 (T + 1,), and how many alike and different pairs reach each, int64."""
+    ordered, order = scores.double().sort(descending=True)
+    last = torch.ones_like(ordered, dtype=torch.bool)
+    last[:-1] = ordered[1:] != ordered[:-1]
+    right = alike[order].long()
+    nothing = torch.zeros(1, dtype=torch.int64, device=scores.device)
+    true, false = (torch.cat([nothing, hits.cumsum(0)[last]]) for hits in (right, 1 - right))
+    return torch.cat([ordered.new_full((1,), torch.inf), ordered[last]]), true, false
+
+
+def _folds(folds: int | Tensor, count: int, device: torch.device) -> Tensor:
+    """The fold of each pair, (P,) int64 from 0, none empty."""
+    if isinstance(folds, int):
+        if not 2 <= folds <= count:
+            raise LikewiseError(f"folds must be from 2 to the {count} pairs, but are {folds}.")
+        return (torch.arange(count, device=device) * folds) // count
+    if folds.shape != (count,) or folds.is_floating_point():
+        raise LikewiseError(
+            f"folds must be a number or ({count},) integers, one per pair, but are {folds.dtype} of shape "
+            f"{tuple(folds.shape)}."
+        )
+    places: Tensor = torch.unique(folds.to(device), return_inverse=True)[1]
+    if int(places.max()) < 1:
+        raise LikewiseError("all pairs are in one fold; give at least two folds.")
+    return places
+
+
+def _by_folds(scores: Tensor, alike: Tensor, places: Tensor) -> tuple[list[float], list[float]]:
+    """The threshold of each fold, chosen on the other folds, and its accuracy on this one."""
+    thresholds, accuracies = [], []
+    for fold in range(int(places.max()) + 1):
+        test = places == fold
+        thresholds.append(_best_threshold(scores[~test], alike[~test]))
+        right = (scores[test].double() >= thresholds[-1]) == alike[test]
+        accuracies.append(int(right.sum()) / int(test.sum()))
+    return thresholds, accuracies
+
+
+def _best_threshold(scores: Tensor, alike: Tensor) -> float:
+    """Midway between the neighbouring scores that part the pairs best; the highest of equally good ones."""
+    steps, true, false = _counts(scores, alike)
+    good = true - false  # right answers, up to a constant
+    best = int((good == good.max()).nonzero()[0])
+    here, below = float(steps[best]), float(steps[best + 1]) if best + 1 < len(steps) else -math.inf
+    return (here + below) / 2 if math.isfinite(here) and math.isfinite(below) else here

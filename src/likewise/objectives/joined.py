@@ -1,0 +1,329 @@
+"""Objectives that join several rows: angular and lifted structure over positive pairs, histogram over all pairs.
+
+Also how explicit pairs and triplets reach every objective. Dimension legend: Q queries, K keys, D dimensions, M
+positive pairs, R bins, T triplets.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from likewise.alike import Listed, Masks, Relation, positive_pairs, relate
+from likewise.errors import LikewiseError
+from likewise.kernels.numerics import at_least_float32, distance, found, masked_logsumexp, mean_over, softplus
+from likewise.kernels.row_losses import reordered, restored, row_losses, tile_rows_for
+from likewise.objectives.base import BOTH, PairObjective
+from likewise.objectives.reduction import How, Reduction
+
+NOTHING = -1e30  # a log-sum-exp over nothing, with a gradient of 0 rather than not-a-number
+
+
+class _Pairs(NamedTuple):
+    """Positive pairs. ``joined``: a batch's (i, j) and (j, i), whose losses are equal, are one pair of both weights."""
+
+    i: Tensor  # (M,) query rows
+    j: Tensor  # (M,) key rows
+    weight: Tensor  # (M,), averages the pairs of each anchor
+    joined: bool
+
+    def counted(self, pairs: Tensor, queries: int) -> Tensor:
+        """(Q,) bool: the anchors of the pairs (M,) that counted."""
+        rows = torch.zeros(queries, dtype=torch.bool, device=pairs.device)
+        rows[self.i[pairs]] = True
+        if self.joined:
+            rows[self.j[pairs]] = True
+        return rows
+
+
+def _pairs(queries: Tensor, keys: Tensor | None, relation: Relation | Listed, join: bool) -> _Pairs:
+    count = len(queries) if keys is None else len(keys)
+    pairs = positive_pairs(relation, len(queries), tile_rows_for(count))
+    i, j = pairs.unbind(1)
+    weight = 1 / torch.bincount(i, minlength=len(queries)).clamp(min=1).to(queries.dtype)
+    if join and keys is None and isinstance(relation, Relation) and relation.query_order is not None:
+        i, j = pairs[i < j].unbind(1)
+        return _Pairs(i, j, weight[i] + weight[j], joined=True)
+    return _Pairs(i, j, weight[i], joined=False)
+
+
+class Angular(PairObjective):
+    """Angular loss (Wang et al. 2017, eq. 8): bounds the angle at the negative of the triangle (a, p, n).
+
+    ``mean over p of log[1 + Σ_n exp f]``, ``f = 4 tan²α (x_a + x_p)·x_n − 2(1 + tan²α) x_a·x_p``, n among the negatives
+    of a.
+
+    Relations: N-pair with (x_a + x_p) as the query; invariant to the triangle's scale, unlike a distance margin.
+    Departures: the paper has one pair per class in a batch; all positive pairs take part here, averaged by anchor.
+    Cost: 6·M·K·D flops, M the positive pairs (each pair of a batch once): with c per class (c−1)/2 times an ordinary
+    objective; M·D floats and a tile of memory.
+    Paper: Wang, Zhou, Wen, Liu, Lin, Deep Metric Learning with Angular Loss, ICCV 2017, eqs. 6–8.
+
+    Args:
+        degrees: α; the paper's range is 36 to 55.
+        reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
+    """
+
+    def __init__(self, *, degrees: float = 40.0, reduction: How = "mean") -> None:
+        super().__init__(reduction)
+        if not 0 < degrees < 90:
+            raise LikewiseError(f"degrees={degrees} must be between 0 and 90; the paper uses 36 to 55.")
+        self.degrees = degrees
+        self.tan2 = math.tan(math.radians(degrees)) ** 2
+
+    def losses(
+        self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
+    ) -> tuple[Tensor, Tensor]:
+        """A row reduction whose queries are the positive pairs' sums."""
+        ahead = self.reduce.how != "none"
+        queries = at_least_float32(queries)
+        if torch.compiler.is_compiling():
+            return self._whole(queries, queries if keys is None else at_least_float32(keys).to(queries.dtype), relation)
+        pairs = _pairs(queries, keys, relation, join=ahead)
+        keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
+        anchors, positives = queries[pairs.i], keys[pairs.j]  # (M, D)
+        inputs = (anchors * positives).sum(1), pairs.weight
+        chosen = relation.select(pairs.i)
+        losses, some = row_losses(self.rows, anchors + positives, keys, chosen, inputs, ahead=ahead)
+        total = queries.new_zeros(len(queries)).index_add(0, pairs.i, losses)
+        return total, pairs.counted(some, len(queries))
+
+    def _whole(self, queries: Tensor, keys: Tensor, relation: Relation | Listed) -> tuple[Tensor, Tensor]:
+        """All pairs of query and key at once, for a compiler to trace: Σ_n e^{f_an} e^{f_pn} is a matrix product."""
+        with torch.autocast(queries.device.type, enabled=False):
+            _, positive, negative = relation.whole()
+            s, scale = queries @ keys.T, 4 * self.tan2  # (Q, K)
+            anchors, positives = scale * s, scale * keys @ keys.T
+            top_a = torch.where(negative, anchors, NOTHING).amax(1, keepdim=True).detach()
+            top_p = positives.amax(1).detach()
+            product = torch.where(negative, (anchors - top_a).exp(), 0.0) @ (positives - top_p[:, None]).exp().T
+            push = product.clamp(min=torch.finfo(s.dtype).tiny).log() + top_a + top_p  # (Q, K)
+        losses = mean_over(softplus(push - 2 * (1 + self.tan2) * s), positive)
+        counted = positive.any(1) & negative.any(1)
+        return torch.where(counted, losses, 0.0), counted
+
+    def rows(  # type: ignore[override]
+        self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, s_ap: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Eq. 8 of a pair: ``s_n`` is (x_a + x_p)·x_n."""
+        push = masked_logsumexp(s_n, negative, 4 * self.tan2)
+        return weight * softplus(push - 2 * (1 + self.tan2) * s_ap), found(push)
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """One positive and one negative, as far from the positive as from the anchor."""
+        return softplus(8 * self.tan2 * s_n - 2 * (1 + self.tan2) * s_p)
+
+
+class LiftedStructure(PairObjective):
+    """Lifted structured loss (Oh Song et al. 2016, eq. 4), and its generalisation to anchors (Hermans et al. 2017).
+
+    Original: for a positive pair ``J_ij = log[Σ_{k ∈ N(i)} e^{α − D_ik} + Σ_{l ∈ N(j)} e^{α − D_jl}] + D_ij`` and the
+    loss ``½ [J_ij]₊²``, averaged over the anchor's positives. Generalised: ``[log Σ_p e^{D_p} + log Σ_n e^{m − D_n}]₊``
+    of each anchor. D is the Euclidean distance of unit rows.
+
+    Relations: the generalised form is UnifiedPairSimilarity on distances, with a hinge in place of softplus.
+    Departures: the paper's mean is over the batch's pairs (1/2|P|), here over each anchor's, then over anchors: the
+    same when classes are of equal size. Against keys, N(j) are the queries that the key j is not alike to.
+    Cost: original 8·Q·K·D flops and M·D floats for M positive pairs; generalised 6·Q·K·D; a tile of memory.
+    Paper: Oh Song, Xiang, Jegelka, Savarese, CVPR 2016, eq. 4; Hermans, Beyer, Leibe, In Defense of the Triplet Loss,
+    2017.
+
+    Args:
+        margin: α (m of the generalised form).
+        generalised: Hermans et al.'s form.
+        reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
+    """
+
+    def __init__(self, *, margin: float = 1.0, generalised: bool = False, reduction: How = "mean") -> None:
+        super().__init__(reduction)
+        self.margin, self.generalised = margin, generalised
+
+    def losses(
+        self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
+    ) -> tuple[Tensor, Tensor]:
+        """The generalised form by rows; the original joins the negatives of both ends of each positive pair."""
+        ahead = self.reduce.how != "none"
+        if self.generalised:
+            return row_losses(self.rows, queries, keys, relation, ahead=ahead)
+        queries = at_least_float32(queries)
+        push = self._push(queries, keys, relation)  # (Q,)
+        push_keys = push if keys is None else self._push(keys, queries, relation.transposed())  # (K,)
+        if torch.compiler.is_compiling():
+            return self._whole(queries, queries if keys is None else keys, relation, push, push_keys)
+        pairs = _pairs(queries, keys, relation, join=ahead)
+        keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
+        both = torch.logaddexp(push[pairs.i], push_keys[pairs.j])  # (M,)
+        structured = both + distance((queries[pairs.i] * keys[pairs.j]).sum(1))
+        losses = pairs.weight * structured.clamp(min=0).square() / 2
+        total = queries.new_zeros(len(queries)).index_add(0, pairs.i, losses)
+        return total, pairs.counted(both > NOTHING / 2, len(queries))
+
+    def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """The generalised form."""
+        pull = masked_logsumexp(distance(s_p), positive)
+        push = masked_logsumexp(distance(s_n), negative, -1.0) + self.margin
+        return (pull + push).clamp(min=0), found(pull, push)
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """One positive and one negative, as far from the positive as from the anchor."""
+        if self.generalised:
+            return (distance(s_p) + self.margin - distance(s_n)).clamp(min=0)
+        return (math.log(2) + self.margin - distance(s_n) + distance(s_p)).clamp(min=0).square() / 2
+
+    def _whole(
+        self, queries: Tensor, keys: Tensor, relation: Relation | Listed, push: Tensor, push_keys: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All pairs of query and key at once, for a compiler to trace."""
+        positive = relation.whole().positive
+        with torch.autocast(queries.device.type, enabled=False):
+            distances = distance(queries @ keys.to(queries.dtype).T)  # (Q, K)
+        both = torch.logaddexp(push[:, None], push_keys)
+        losses = mean_over((both + distances).clamp(min=0).square() / 2, positive)
+        return losses, (positive & (both > NOTHING / 2)).any(1)
+
+    def _push(self, queries: Tensor, keys: Tensor | None, relation: Relation | Listed) -> Tensor:
+        """log Σ exp(α − D) over each row's negatives; NOTHING without any."""
+        push, some = row_losses(self._push_rows, queries, keys, relation, ahead=False)
+        return torch.where(some, push, NOTHING)
+
+    def _push_rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        push = masked_logsumexp(distance(s_n), negative, -1.0) + self.margin
+        return push, found(push)
+
+
+class Histogram(nn.Module):
+    """Histogram loss (Ustinova and Lempitsky 2016, eqs. 1–4): the chance that a negative is more alike than a positive.
+
+    ``L = Σ_r h⁻_r Σ_{q ≤ r} h⁺_q`` with h⁺ and h⁻ the histograms of all positive and all negative similarities of the
+    batch, each similarity shared linearly between its two neighbouring nodes on [−1, 1].
+
+    Relations: no margin and no scale; a smooth version of 1 − AUC over the batch's pairs.
+    Departures: in a batch every pair is met from both ends, which changes nothing. The loss is one number of the whole
+    batch: there is no loss of a row, so reductions "sum" and "none" are refused.
+    Cost: 8·Q·K·D flops and two passes that count; a tile of memory.
+    Paper: Ustinova, Lempitsky, Learning Deep Embeddings with Histogram Loss, NIPS 2016, eqs. 1–5.
+
+    Args:
+        bins: intervals on [−1, 1]; nodes are one more.
+        reduction: "mean" only.
+    """
+
+    def __init__(self, *, bins: int = 100, reduction: How = "mean") -> None:
+        super().__init__()
+        if bins < 1:
+            raise LikewiseError(f"bins={bins} must be at least 1; 100 is usual.")
+        if reduction != "mean":
+            raise LikewiseError(f"Histogram is one number for the whole batch: reduction={reduction!r} has no meaning.")
+        self.bins = bins
+        self.reduce = Reduction(reduction, "Histogram", BOTH)
+
+    def forward(
+        self,
+        queries: Tensor,
+        ids: Tensor | Listed,
+        keys: Tensor | None = None,
+        key_ids: Tensor | None = None,
+        *,
+        own: Tensor | None = None,
+        pulls: Tensor | None = None,
+        pushes: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of queries (Q, D) among themselves, or against keys (K, D), as of every pair-level objective."""
+        relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
+        queries = at_least_float32(queries)
+        keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
+        with torch.autocast(queries.device.type, enabled=False):
+            positive, negative, counted = _histograms(queries, keys, relation, self.bins)
+        loss = (negative * positive.cumsum(0)).sum().to(queries.dtype) + (queries.detach() * 0).sum()  # NaN of NaN rows
+        return self.reduce(torch.where(counted, loss, 0.0), counted)  # the batch's number, for each row that counts
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """One positive and one negative: the chance that the negative's bin is not below the positive's."""
+        low_p, share_p = _bin(s_p.flatten(), self.bins)
+        low_n, share_n = _bin(s_n.flatten(), self.bins)
+        loss = torch.zeros_like(share_p)
+        for shift_p, weight_p in ((0, 1 - share_p), (1, share_p)):
+            for shift_n, weight_n in ((0, 1 - share_n), (1, share_n)):
+                loss = loss + weight_p * weight_n * (low_p + shift_p <= low_n + shift_n)
+        return loss.reshape(s_p.shape)
+
+
+def _bin(similarities: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """The node below each similarity, int64, and the share that goes to the node above."""
+    place = ((similarities + 1) * (bins / 2)).clamp(0, bins)
+    low = place.detach().nan_to_num().floor().clamp(max=bins - 1)
+    return low.long(), place - low
+
+
+def _histograms(queries: Tensor, keys: Tensor, relation: Relation | Listed, bins: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Soft histograms of positives and negatives, (R,) float64 each with sum 1, and which rows take part."""
+    if torch.compiler.is_compiling():
+        _, positive, negative = relation.whole()
+        low, share = _bin(queries @ keys.T, bins)
+        parts = []
+        for mask in (positive, negative):
+            weight = mask.to(queries.dtype) / mask.sum().clamp(min=1)
+            nodes = queries.new_zeros(bins + 1).scatter_add(0, low.flatten(), ((1 - share) * weight).flatten())
+            parts.append(nodes.scatter_add(0, low.flatten() + 1, (share * weight).flatten()))
+        return parts[0], parts[1], positive.any(1) & negative.any(1)
+    found: tuple[Tensor, Tensor, Tensor] = _Histograms.apply(queries, keys, relation, bins)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Histograms(torch.autograd.Function):
+    """Counts tile by tile; the gradient of a similarity is the slope between its two nodes, looked up again."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, queries: Tensor, keys: Tensor, relation: Relation | Listed, bins: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        nodes = torch.zeros(2, bins + 1, dtype=torch.float64, device=queries.device)
+        counted = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
+        q, k = reordered(queries, relation.query_order), reordered(keys, relation.key_order)
+        for start in range(0, len(q), tile_rows_for(len(k))):
+            rows = slice(start, start + tile_rows_for(len(k)))
+            for which, (similarities, mask, _) in enumerate(
+                _both(q[rows] @ k.T, relation.masks(start, len(q[: rows.stop])))
+            ):
+                low, share = _bin(similarities, bins)
+                low = torch.where(mask, low, bins).flatten()  # what is masked falls into a bin of its own
+                above = torch.bincount(low, share.flatten(), minlength=bins + 1)[:-1]
+                nodes[which, :-1] += torch.bincount(low, minlength=bins + 1)[:-1] - above
+                nodes[which, 1:] += above
+                counted[rows] = mask.any(1) & (counted[rows] if which else True)
+        totals = nodes.sum(1, keepdim=True).clamp(min=1)
+        ctx.save_for_backward(queries, keys, totals)
+        ctx.recipe = relation, bins  # type: ignore[attr-defined]
+        counted = restored(counted, relation.query_order)
+        ctx.mark_non_differentiable(counted)
+        nodes /= totals
+        return nodes[0], nodes[1], counted
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: FunctionCtx, grad_positive: Tensor, grad_negative: Tensor, _: Tensor
+    ) -> tuple[Tensor, Tensor, None, None]:
+        queries, keys, totals = ctx.saved_tensors  # type: ignore[attr-defined]
+        relation, bins = ctx.recipe  # type: ignore[attr-defined]
+        slopes = (torch.stack([grad_positive, grad_negative]).diff(dim=1) * (bins / 2) / totals).to(queries.dtype)
+        q, k = reordered(queries, relation.query_order), reordered(keys, relation.key_order)
+        grad_queries, grad_keys = torch.zeros_like(q), torch.zeros_like(k)
+        for start in range(0, len(q), tile_rows_for(len(k))):
+            rows = slice(start, start + tile_rows_for(len(k)))
+            pull, push = _both(q[rows] @ k.T, relation.masks(start, len(q[: rows.stop])))
+            grad = torch.where(push[1], slopes[1][_bin(push[0], bins)[0]], 0.0)  # (R, K)
+            grad_p = torch.where(pull[1], slopes[0][_bin(pull[0], bins)[0]], 0.0)
+            grad = grad + grad_p if pull[2] is None else grad.scatter_add_(1, pull[2], grad_p)
+            grad_queries[rows] = grad @ k
+            grad_keys.addmm_(grad.T, q[rows])
+        return restored(grad_queries, relation.query_order), restored(grad_keys, relation.key_order), None, None
+
+
+def _both(similarities: Tensor, masks: Masks) -> tuple[tuple[Tensor, Tensor, Tensor | None], ...]:
+    """(similarities, mask, columns) of a tile's positives, and of its negatives."""
+    columns, positive, negative = masks
+    s_p = similarities if columns is None else similarities.gather(1, columns)
+    return (s_p, positive, columns), (similarities, negative, None)

@@ -1,0 +1,274 @@
+"""Trials: a few steps of training in fresh processes, and all that was learned in them. What ``verify`` compares."""
+
+import hashlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from likewise.config.settings import FitSettings
+from likewise.data import Items
+from likewise.data.pair_files import Pairs, Triplets
+from likewise.distributed import processes
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write
+from likewise.model import Model
+from likewise.training.batches import batches, choose_sampler, refuse_few
+from likewise.training.build import build_session, build_views, learning_rate
+from likewise.training.checkpoint import load_run, save_run
+from likewise.training.session import Session
+from likewise.training.step import train_step
+
+STEPS = 5  # with three to an epoch
+GRACE = 10.0  # seconds that processes are left after one of them has died; they see the connection close
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A few steps of training in one process, or in this process' part of several.
+
+    Args:
+        settings: of the run.
+        items: what it trains on.
+        relations: the pairs or triplets that say what is alike, where such do.
+        backbone: a module of one's own; it stays as it is.
+        stop: the step to stop at.
+        total: steps of the whole run, for schedules.
+        double: whether in float64, where rounding can't hide a mistake.
+        jolted: whether the last bits of the first weights are changed.
+        resumes: the folder of the checkpoint to go on from.
+        killed: the folder where the process writes its checkpoint at ``stop``; a step later it is killed by SIGKILL.
+    """
+
+    settings: FitSettings
+    items: Items
+    relations: Pairs | Triplets | None = None
+    backbone: nn.Module | None = None
+    stop: int = STEPS
+    total: int = STEPS
+    double: bool = True
+    jolted: bool = False
+    resumes: Path | None = None
+    killed: Path | None = None
+
+
+class Learned(NamedTuple):
+    """All that came of a job: tensors by name, and the hash of the state after each step."""
+
+    values: dict[str, Tensor]
+    hashes: list[str]
+
+
+class Unlearned(NamedTuple):
+    """A job that came to nothing, and why.
+
+    ``refused``: likewise would not build such a run. ``killed``: the process ended by SIGKILL, in time.
+    """
+
+    reason: str
+    refused: bool
+    killed: bool = False
+
+
+class Refused(LikewiseError):
+    """A run that likewise refuses to build; what fails once it is loaded, trains or saves is broken instead."""
+
+
+Running = subprocess.Popen[bytes]
+Results = dict[str, list[Learned | Unlearned]]
+
+
+def train_job(job: Job) -> Learned:
+    """Runs the job in this process, on the CPU; torch's default type and random numbers are then as before."""
+    with _floats(torch.float64 if job.double else torch.float32), torch.random.fork_rng(devices=[]):
+        model, session = _built(job)
+        if job.resumes is not None:
+            load_run(job.resumes, session)
+        if job.jolted:
+            _jolt(session)
+        session.train()
+        losses, hashes = [], []
+        sampler = choose_sampler(job.settings, job.items, job.relations)
+        for batch in batches(job.items, sampler, build_views(model), session, job.relations):
+            if session.step == job.stop + (job.killed is not None):
+                break
+            for group in session.optimizer.param_groups:
+                group["lr"] = learning_rate(job.settings.optim, session.step, job.total)
+            seen = [view.to(torch.get_default_dtype()) for view in batch.views]
+            losses.append(train_step(session, batch._replace(views=seen))[0])
+            hashes.append(state_hash(session))
+            if job.killed is not None and session.step == job.stop:
+                save_run(job.killed, session)
+        if job.killed is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Learned({"loss": torch.stack(losses), **all_learned(session)}, hashes)
+
+
+def _built(job: Job) -> tuple[Model, Session]:
+    """The run before its first step. Raises Refused where likewise says that there is no such run."""
+    try:
+        refuse_few(job.settings, len(job.items))
+        with _floats(torch.float32):  # what a backbone from elsewhere is made in
+            model = Model.untrained(job.settings, job.items, backbone=deepcopy(job.backbone))
+        if job.double:
+            model.embedder.double()
+        session = build_session(job.settings, model.embedder, job.items, job.total, torch.device("cpu"))
+    except LikewiseError as error:
+        raise Refused(str(error)) from error
+    return model, session
+
+
+def all_learned(session: Session) -> dict[str, Tensor]:
+    """The last gradients, the weights and buffers, and the dictionary: ``kind.module.name``."""
+    modules: dict[str, nn.Module] = {"encoder": session.embedder, "objective": session.objective}
+    if session.key_encoder is not None:
+        modules["key encoder"] = session.key_encoder
+    found = {f"dictionary.{name}": rows for name, rows in kept(session).items()}
+    for module, part in modules.items():
+        for name, weight in part.named_parameters():
+            found[f"weights.{module}.{name}"] = weight.detach()
+            if weight.grad is not None:
+                found[f"gradients.{module}.{name}"] = weight.grad
+        found |= {f"weights.{module}.{name}": buffer for name, buffer in part.named_buffers()}
+    return {name: value.clone() for name, value in found.items()}
+
+
+def kept(session: Session) -> dict[str, Tensor]:
+    """The dictionary, by name; of one that is spread over the processes all rows."""
+    own = {**dict(session.dictionary.named_parameters()), **dict(session.dictionary.named_buffers())}
+    if not session.settings.bank.sharded:
+        return {name: rows.detach() for name, rows in own.items()}
+    return {name: processes.gather_constant(rows) for name, rows in own.items()}
+
+
+def state_hash(session: Session) -> str:
+    """Of all bytes that every process must hold alike: dictionary, encoder, key encoder and objective."""
+    digest = hashlib.blake2b(digest_size=16)
+    tensors = list(kept(session).values())
+    for module in (session.embedder, session.key_encoder, session.objective):
+        tensors += [*module.parameters(), *module.buffers()] if module is not None else []
+    for tensor in tensors:
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def _jolt(session: Session) -> None:
+    """Changes the last bit or two of every weight, which shows how much the training magnifies rounding."""
+    generator = torch.Generator().manual_seed(0)
+    for weight in session.embedder.parameters():
+        jolts = torch.rand(weight.shape, generator=generator) - 0.5
+        weight.mul_(1 + 4 * torch.finfo(weight.dtype).eps * jolts)
+    if session.key_encoder is not None:
+        session.key_encoder.encoder.load_state_dict(session.embedder.state_dict())
+
+
+@contextmanager
+def _floats(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: float) -> Iterator[Callable[[], Results]]:
+    """``count`` fresh processes that run ``jobs`` in turn; yields a function that waits for what they learn.
+
+    They are started by name and not forked or spawned, so that it works from a notebook and from any script. After
+    ``limit`` seconds they are killed, and when the block ends.
+    """
+    place.mkdir()
+    (place / "jobs").write_bytes(pickle.dumps(dict(jobs)))
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    code = "import sys; from likewise.trials import work; work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
+    running, deadline = list[subprocess.Popen[bytes]](), time.monotonic() + limit
+
+    def wait() -> Results:
+        in_time = _wait(running, deadline)
+        late = "" if in_time else f"no end within {limit:.0f} s: the processes wait for each other, or are very slow"
+        codes = [process.returncode for process in running]
+        return {name: [_result(place, name, rank, late, code) for rank, code in enumerate(codes)] for name in jobs}
+
+    try:
+        for rank in range(count):
+            with (place / f"said {rank}").open("wb") as said:
+                command = [sys.executable, "-c", code, str(place), str(rank), str(count)]
+                running.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said))
+        yield wait
+    finally:
+        _kill(running)
+
+
+def _wait(running: Sequence[Running], deadline: float) -> bool:
+    """Until all have ended, or one died and the others had time to notice; whether that was before the deadline."""
+    while any(process.poll() is None for process in running):
+        if time.monotonic() > deadline:
+            _kill(running)
+            return False
+        if any(process.poll() for process in running):
+            for process in running:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE)
+            _kill(running)
+        time.sleep(0.02)
+    return True
+
+
+def _kill(running: Sequence[Running]) -> None:
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def _result(place: Path, name: str, rank: int, late: str, code: int) -> Learned | Unlearned:
+    path = place / f"{name} {rank}.pt"
+    if path.exists():
+        found = torch.load(path, weights_only=True)
+        return Unlearned(*found) if isinstance(found[0], str) else Learned(*found)
+    lines = (place / f"said {rank}").read_text(errors="replace").strip().splitlines()
+    reason = late or f"a process ended early: {lines[-1] if lines else 'it said nothing'}"
+    return Unlearned(reason, False, code == -signal.SIGKILL and not late)
+
+
+def work(folder: str, rank: int, count: int) -> None:
+    """A process of ``started``."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    place = Path(folder)
+    jobs: dict[str, Job] = pickle.loads((place / "jobs").read_bytes())
+    if count > 1:
+        dist.init_process_group("gloo", init_method=f"file://{place / 'meet'}", rank=rank, world_size=count)
+    for name, job in jobs.items():
+        path = place / f"{name} {rank}.pt"
+        try:
+            learned = train_job(job)
+            with atomic_write(path) as file:
+                torch.save(tuple(learned), file)
+        except Exception as error:  # of anyone's encoder
+            first_line = next(iter(str(error).splitlines()), "")
+            said = str(error) if isinstance(error, LikewiseError) else f"{type(error).__name__}: {first_line}"
+            torch.save((said, isinstance(error, Refused)), path)
+            if count > 1:
+                sys.exit(1)  # the others are at another place now
+    if count > 1:
+        dist.destroy_process_group()

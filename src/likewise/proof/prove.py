@@ -1,0 +1,292 @@
+"""The proof that processes, stops and micro-batches do not change what is learned, on one's own machine and method.
+
+Every comparison trains the same few steps twice, in fresh processes, and compares all that was learned: losses,
+gradients, weights, and the dictionary. It is small (tens of items, a few steps) but real: the run's own encoder, views,
+objective, dictionary and optimizer, and the training step of ``fit``.
+"""
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from likewise.config.checks import EXACT_ITEMS
+from likewise.config.overrides import assigned
+from likewise.encoders.batchnorm_groups import normalises_batches
+from likewise.errors import LikewiseError
+from likewise.model import Model
+from likewise.proof.jobs import STEPS, Job, Learned, Results, Unlearned, started
+from likewise.proof.small_run import Plan, draws_random_numbers, in_parts, prepare, remark_on_parts
+from likewise.training.batches import choose_sampler
+from likewise.training.checkpoint import CHECKPOINT
+
+HALF = 2  # of STEPS: after it the run is killed
+ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
+LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # encoders of so many weights or more: batches of 8, 7 and 7
+LEAST, LABELS = 8, 8  # items, and labels
+ROUNDING, MOST = 1e-9, 1e-5  # of float64 sums in another order; and what no magnified rounding may pass
+MAGNIFIED = 10.0  # times what changing last bits does, and still rounding
+OF_MANY = (
+    f"objective.kind=auto is nce here, as for more than {EXACT_ITEMS:,} items; --set objective.kind=softmax proves the "
+    "exact softmax of fewer."
+)
+LIMIT = 300.0  # seconds; processes that wait for each other longer wait for ever
+KINDS = ("loss", "gradients", "weights", "dictionary")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two ways to train the same steps, and how far apart they end.
+
+    Args:
+        name: what is compared.
+        differences: of loss, gradients, weights and dictionary, the largest one, relative to the largest value of its
+            kind (of a module's gradients, the largest of that module's); 0 where no bit differs; infinite where one is
+            missing, no number, or of another shape. A kind that there is nothing of is left out.
+        hashes_equal: whether all processes had the same bytes after every step, or the resumed run those of the
+            uninterrupted one; None where there is one process.
+        tolerance: up to which a difference is rounding.
+        remark: what was changed for the comparison.
+        impossible: why this design has no such comparison; empty where it has.
+        broken: how the processes ended that should have trained; empty where they did.
+    """
+
+    name: str
+    differences: Mapping[str, float]
+    hashes_equal: bool | None
+    tolerance: float
+    remark: str = ""
+    impossible: str = ""
+    broken: str = ""
+
+    @property
+    def largest(self) -> float:
+        """Of the differences."""
+        return max(self.differences.values(), default=0.0)
+
+    @property
+    def verdict(self) -> Literal["equal", "DIFFERENT", "BROKEN", "impossible"]:
+        """What came out."""
+        if self.impossible or self.broken:
+            return "impossible" if self.impossible else "BROKEN"
+        return "equal" if self.largest <= self.tolerance and self.hashes_equal is not False else "DIFFERENT"
+
+
+def verify(
+    run_or_method: str | Path,
+    data: object = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    backbone: nn.Module | None = None,
+) -> list[Comparison]:
+    """Trains a few steps of a run or method in several ways that must not differ, and compares what was learned.
+
+    Two processes ≡ one; killed and resumed ≡ uninterrupted, bit for bit; micro-batches ≡ the full batch. On the CPU,
+    in fresh processes of one thread each; some 20 s for a small encoder.
+
+    Args:
+        run_or_method: a run folder, or the name of a method.
+        data: what to train on; default: the run's own data, or made-up items where there is none. 43 are used.
+        settings: overrides by dotted name, as in ``fit``.
+        backbone: the run's own module; it must be importable, for it is sent to other processes.
+
+    Raises LikewiseError on an unknown run or method, and on data or settings that no run could use. A difference that
+    was found is no error: see ``Comparison.verdict``.
+    """
+    return prove(prepare(run_or_method, data, settings, backbone=backbone))
+
+
+def prove(plan: Plan) -> list[Comparison]:
+    """The comparisons of a plan, each side trained in fresh processes."""
+    s, model = plan.settings, Model.untrained(plan.settings, plan.items, backbone=deepcopy(plan.backbone))
+    total = s.epochs * choose_sampler(s, plan.items, plan.relations).steps_per_epoch
+    one = Job(
+        settings=replace(s, precision="fp32"),
+        items=plan.items,
+        relations=plan.relations,
+        backbone=plan.backbone,
+        total=total,
+    )
+    own = replace(one, settings=s, double=False)  # the run's own precision
+    jobs = {"one": one, "own": own}
+    normalises, random = normalises_batches(model.embedder), draws_random_numbers(model, plan.items)
+    not_shared = not_in_parts = ""
+    if random:
+        not_shared = "the encoder draws random numbers (dropout), which each process draws for its own rows alone"
+    try:
+        parted = in_parts(one.settings, grouped=normalises or random)
+        jobs |= {"parts": replace(one, settings=parted)}
+        jobs |= {"full": replace(one, settings=replace(parted, micro_batches=1))}
+    except LikewiseError as error:
+        not_in_parts = str(error)
+    with tempfile.TemporaryDirectory() as name:
+        learned = _train(Path(name), jobs, own, None if not_shared else one)
+        found = [
+            compare("2 processes ≡ 1", learned["one"], learned["shared"], impossible=not_shared),
+            compare("resumed ≡ unstopped", learned["own"], learned["resumed"], resumed_at=HALF),
+            compare(
+                "micro-batch ≡ full",
+                learned.get("full", []),
+                learned.get("parts", []),
+                remark=remark_on_parts(plan.asked, normalises, random),
+                impossible=not_in_parts,
+            ),
+        ]
+        if any(ROUNDING < each.largest <= MOST for each in found):  # see whether the encoder magnifies rounding
+            with started(Path(name) / "jolted", {"one": replace(one, jolted=True)}, limit=LIMIT) as jolted:
+                floor = compare("", learned["one"], jolted()["one"]).largest
+            tolerance = min(MOST, max(ROUNDING, MAGNIFIED * floor))
+            found = [each if not each.tolerance else replace(each, tolerance=tolerance) for each in found]
+    return found
+
+
+def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None) -> Results:
+    """What is learned in ``jobs``, by ``own`` killed and "resumed", and by "shared" in two processes."""
+    checkpoint = place / "run"
+    checkpoint.mkdir()
+    with (
+        started(place / "alone", jobs, limit=LIMIT) as alone,
+        started(place / "killed", {"own": replace(own, stop=HALF, killed=checkpoint)}, limit=LIMIT) as killed,
+    ):
+        broken = _not_killed(killed()["own"][0], checkpoint / CHECKPOINT)
+        if broken is None:
+            with started(place / "resumed", {"own": replace(own, resumes=checkpoint)}, limit=LIMIT) as resumed:
+                found = resumed()["own"]
+        learned = alone() | {"resumed": [broken] if broken is not None else found, "shared": []}
+    if shared is not None:
+        with started(place / "shared", {"one": shared}, count=2, limit=LIMIT) as two:
+            learned["shared"] = two()["one"]
+    return learned
+
+
+def _not_killed(ended: Learned | Unlearned, checkpoint: Path) -> Unlearned | None:
+    """Why the process that was to be killed after its checkpoint left nothing to resume; None where it did."""
+    if isinstance(ended, Unlearned) and not ended.killed:
+        return ended
+    if isinstance(ended, Learned) or not checkpoint.exists():
+        how = "was not killed" if isinstance(ended, Learned) else f"was killed before it had written {checkpoint.name}"
+        return Unlearned(f"the process that was to be killed at step {HALF} {how}", False)
+    return None
+
+
+def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> int:
+    """``likewise verify``: prints the table; 0 when all is equal, 1 when something differs or broke."""
+    plan = prepare(run_or_method, data, assigned(assignments))
+    print(
+        *plan.notes,
+        f"Training {STEPS} steps in 5 fresh processes; this takes about half a minute ...",
+        sep="\n",
+        flush=True,
+    )
+    comparisons = prove(plan)
+    print_table(comparisons)
+    if all(each.verdict in ("equal", "impossible") for each in comparisons):
+        return 0
+    print("What differs is no mistake of yours: please report it, with this table and the settings.")
+    return 1
+
+
+def print_table(comparisons: Sequence[Comparison]) -> None:
+    """The table on standard output: a line for each comparison, and its remark below."""
+    table = Table(box=None, pad_edge=False)
+    for header in ("compared", *KINDS, "hashes", "verdict"):
+        table.add_column(header, no_wrap=True)
+    for each in comparisons:
+        numbers = [_number(each.differences.get(kind)) for kind in KINDS]
+        hashes = {None: "–", True: "equal", False: "differ"}[each.hashes_equal]
+        table.add_row(each.name, *numbers, hashes, each.verdict)
+    console = Console()
+    console.print(table)
+    for each in comparisons:
+        said = each.impossible or each.broken or each.remark
+        if said:
+            console.print(f"{each.name}: {said}", markup=False, highlight=False, soft_wrap=True)
+    rounding = max(each.tolerance for each in comparisons)
+    magnified = "" if rounding <= ROUNDING else ", as this encoder magnifies it: measured by changing last bits"
+    console.print(
+        "Differences are the largest, relative to the largest value of their kind. In float64 up to "
+        f"{rounding:.0e} is rounding{magnified}; a resumed run is the same to the last bit.",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else "0" if value == 0 else f"{value:.0e}"
+
+
+def compare(
+    name: str,
+    expected: Sequence[Learned | Unlearned],
+    found: Sequence[Learned | Unlearned],
+    *,
+    resumed_at: int = 0,
+    remark: str = "",
+    impossible: str = "",
+) -> Comparison:
+    """How far what the processes of ``found`` learned is from what ``expected`` learned, in one process.
+
+    Args:
+        name: of the comparison.
+        expected: one.
+        found: one for each process.
+        resumed_at: the step from which ``found`` trained; above 0 it must be the same to the last bit.
+        remark: as in Comparison.
+        impossible: why there is nothing to compare.
+    """
+    tolerance = 0.0 if resumed_at else ROUNDING
+    failed = sorted((each for each in (*expected, *found) if isinstance(each, Unlearned)), key=lambda x: not x.refused)
+    if impossible or failed:
+        refused = impossible or (failed[0].reason if failed[0].refused else "")
+        broken = "" if refused else failed[0].reason
+        result = Comparison(name=name, differences={}, hashes_equal=None, tolerance=tolerance, remark=remark)
+        return replace(result, impossible=refused, broken=broken)
+    (wanted,), learned = [x for x in expected if isinstance(x, Learned)], [x for x in found if isinstance(x, Learned)]
+    worst = [differences(wanted.values, each.values, resumed_at) for each in learned]
+    hashes = [each.hashes for each in learned] + ([wanted.hashes[resumed_at:]] if resumed_at else [])
+    return Comparison(
+        name=name,
+        differences={kind: max(each[kind] for each in worst) for kind in worst[0]},
+        hashes_equal=all(each == hashes[0] for each in hashes) if len(hashes) > 1 else None,
+        tolerance=tolerance,
+        remark=remark,
+    )
+
+
+def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], resumed_at: int = 0) -> dict[str, float]:
+    """The largest difference of each kind, relative to the largest value of its module; see ``Comparison``."""
+    modules: dict[str, list[str]] = {}
+    for name in sorted(expected.keys() | found.keys()):
+        modules.setdefault(".".join(name.split(".")[:2]), []).append(name)
+    worst = dict[str, float]()
+    for module, names in modules.items():
+        kind = module.split(".")[0]
+        pairs = [(expected.get(name), found.get(name)) for name in names]
+        if kind == "loss":
+            pairs = [(None if a is None else a[resumed_at:], b) for a, b in pairs]
+        worst[kind] = max(worst.get(kind, 0.0), _apart(pairs))
+    return worst
+
+
+def _apart(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> float:
+    """The largest difference of one module's tensors, relative to its largest value; of whole numbers none is small."""
+    largest = apart = 0.0
+    for a, b in pairs:
+        if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+            return math.inf
+        if torch.equal(a, b):
+            largest = max(largest, float(a.abs().max())) if a.is_floating_point() and a.numel() else largest
+            continue
+        gap = float((a - b).abs().max()) if a.is_floating_point() else math.inf
+        if not math.isfinite(gap):
+            return math.inf
+        largest, apart = max(largest, float(a.abs().max())), max(apart, gap)
+    return apart and (apart / largest if largest else math.inf)

@@ -1,0 +1,225 @@
+"""The run that a proof trains: the asked one, made small."""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import functional
+
+from likewise.config.checks import EXACT_ITEMS, check, decide
+from likewise.config.overrides import flatten, settings_from
+from likewise.config.settings import FitSettings
+from likewise.data import Items, open_items
+from likewise.data.pair_files import Pairs, Triplets
+from likewise.errors import LikewiseError, closest
+from likewise.methods import METHODS
+from likewise.model import NAME as MODEL
+from likewise.model import Model
+from likewise.proof.jobs import STEPS
+from likewise.proof.prove import BATCH, FEW, ITEMS, LABELS, LARGE, LEAST, OF_MANY, SIDE, SMALL_BATCH, SMALL_SIDE
+from likewise.training.batches import choose_sampler
+from likewise.training.run_folder import CONFIG, read_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is trained, and in words how it differs from the run itself.
+
+    Args:
+        settings: the small ones.
+        items: at most 43.
+        relations: made-up pairs or triplets of these, where such say what is alike.
+        notes: where the items are from, and what was made small: a sentence each.
+        backbone: a module of one's own.
+        asked: the settings as they were.
+    """
+
+    settings: FitSettings
+    items: Items
+    relations: Pairs | Triplets | None
+    notes: tuple[str, ...]
+    backbone: nn.Module | None
+    asked: FitSettings
+
+
+def prepare(
+    run_or_method: str | Path,
+    data: object = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    backbone: nn.Module | None = None,
+) -> Plan:
+    """The settings and items of ``verify``, made small. Raises LikewiseError as it does."""
+    run, name = Path(run_or_method), str(run_or_method)
+    is_run = (run / CONFIG).is_file()
+    if not is_run and name not in METHODS:
+        if run.is_dir():
+            raise LikewiseError(f"{run} holds no run ({CONFIG} is missing); give a run folder, or a method's name.")
+        raise LikewiseError(
+            f"there is no run folder and no method {name!r}.{closest(name, METHODS)} Methods: {', '.join(METHODS)}."
+        )
+    if is_run and backbone is None and _has_own_backbone(run):
+        raise LikewiseError(f"{run} was trained with a backbone of one's own; verify it from Python with backbone=.")
+    if isinstance(backbone, torch.jit.ScriptModule):
+        raise LikewiseError("TorchScript can't be sent to the other processes; give the module that it was made of.")
+    if "method" in (settings or {}):
+        raise LikewiseError("the method is what is verified: name it instead of setting it.")
+    asked = settings_from(settings or {}, read_config(run) if is_run else METHODS[name].settings)
+    items, note = _items(asked, data, run if is_run else None)
+    if len(items) < LEAST:
+        raise LikewiseError(f"{items.source} holds {len(items)} usable items; to verify takes at least {LEAST}.")
+    decided = decide(asked, len(items) if is_run else max(len(items), EXACT_ITEMS + 1))
+    plan = _made_small(check(decided), items, note, backbone)
+    if asked.objective.kind == "auto" and decided.objective.kind == "nce" and not is_run:
+        return replace(plan, notes=(*plan.notes, OF_MANY))
+    return plan
+
+
+def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, str]:
+    """All items, and where they are from in a sentence."""
+    if data is not None:
+        items = open_items(data, size=asked.size, labels="none", key=asked.key, cache=asked.cache)
+        return items, f"Items: the first of {items.source}."
+    kind, why = "vectors" if asked.encoder.name == "mlp" else "images", "no --data is given"
+    if run is not None:
+        about = _about(run)
+        kind, source, why = about.get("kind", kind), about.get("source"), "the run's own can't be opened"
+        try:
+            if isinstance(source, str) and Path(source).exists():
+                items = open_items(
+                    source, size=asked.size, labels="none", key=asked.key, cache=asked.cache, progress=False
+                )
+                if items.kind == kind:
+                    return items, f"Items: the first of the run's own, {source}."
+        except LikewiseError:
+            pass
+    random, ids = np.random.default_rng(0), tuple(map(str, range(ITEMS)))
+    note = f"Items: made-up {kind}, since {why}."
+    if kind == "vectors":
+        vectors = random.normal(size=(ITEMS, 16)).astype(np.float32)
+        return Items(ids=ids, values=vectors, kind="vectors", source="made-up vectors"), note
+    pixels = random.integers(0, 256, (ITEMS, asked.size, asked.size, 3), dtype=np.uint8)
+    return Items(ids=ids, values=pixels, kind="images", source="made-up images"), note
+
+
+def _has_own_backbone(run: Path) -> bool:
+    """Whether a finished run says so; one that has not ended can't."""
+    try:
+        with safe_open(run / MODEL, "pt") as file:
+            return bool(json.loads((file.metadata() or {})["likewise"])["own"])
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return False
+
+
+def _about(run: Path) -> dict[str, Any]:
+    """A run's data.json; empty where it can't be read."""
+    try:
+        about = json.loads((run / "data.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module | None) -> Plan:
+    """The plan with few items, small batches and images, and a queue that wraps around."""
+    model = Model.untrained(asked, items, backbone=deepcopy(backbone))  # raises what no run could use
+    large = sum(weight.numel() for weight in model.embedder.parameters()) >= LARGE
+    count, batch, side = (FEW, SMALL_BATCH, SMALL_SIDE) if large else (ITEMS, BATCH, SIDE)
+    items = items.select(np.arange(min(count, len(items))))
+    items = replace(items, values=np.array(items.values), labels=None)
+    if asked.alike == "label":  # the first items of a folder may all have one label
+        items = replace(items, labels=np.arange(len(items)) % LABELS, label_names=tuple(map(str, range(LABELS))))
+        note += f" Their labels are made-up, {LABELS} in turn."
+    batch = min(asked.batch_size, batch, len(items))
+    relations = _made_up(asked.alike, len(items), batch)
+    if relations is not None:
+        note += f" Their {asked.alike} are made-up too."
+    groups, micro = (_few_groups(number) for number in (asked.encoder.bn_groups, asked.micro_batches))
+    small = replace(
+        asked,
+        batch_size=batch,
+        micro_batches=min(micro, batch // 2),
+        encoder=replace(asked.encoder, bn_groups=min(groups, batch // 2)),
+    )
+    if small.sampler.kind == "classes":
+        small = replace(small, batch_size=batch - batch % 4, sampler=replace(asked.sampler, per_class=4))
+    if small.dictionary == "queue":  # so that it wraps around
+        small = replace(small, queue=replace(asked.queue, size=min(asked.queue.size, 2 * batch + 1)))
+    if small.dictionary == "bank":
+        small = replace(small, bank=replace(asked.bank, samples=min(asked.bank.samples, 16)))
+    if small.objective.kind == "nce":
+        small = replace(small, objective=replace(asked.objective, noise=min(asked.objective.noise, 24)))
+    small = replace(small, epochs=-(-STEPS // choose_sampler(small, items, relations).steps_per_epoch))
+    if items.kind == "images" and small.size > side:
+        try:
+            smaller = replace(small, size=side)
+            Model.untrained(smaller, items, backbone=deepcopy(backbone))
+            small, items = smaller, _shrunk(items, side)
+        except LikewiseError:
+            pass  # an encoder that takes one size only
+    before, after = flatten(asked), flatten(check(small))
+    changed = [f"{name} {before[name]} → {value}" for name, value in after.items() if value != before[name]]
+    notes = (note, f"Made small: {len(items)} items; {', '.join(changed)}.")
+    return Plan(settings=small, items=items, relations=relations, notes=notes, backbone=backbone, asked=asked)
+
+
+def _made_up(alike: str, count: int, batch: int) -> Pairs | Triplets | None:
+    """Pairs or triplets of ``count`` items for three uneven batches of an epoch, as if the items had labels in turn."""
+    if alike not in ("pairs", "triplets"):
+        return None
+    width, labels, random = (2 if alike == "pairs" else 3), min(LABELS, count // 2), np.random.default_rng(0)
+    anchors = random.integers(0, count, max(1, 3 * (batch // width) - 1))
+    near = [random.choice([j for j in range(a % labels, count, labels) if j != a]) for a in anchors]
+    far = [random.choice([j for j in range(count) if j % labels != a % labels]) for a in anchors]
+    if alike == "triplets":
+        return Triplets(rows=torch.from_numpy(np.stack([anchors, near, far], 1)), source="made-up triplets")
+    are_alike = np.arange(len(anchors)) % 2 == 0
+    others = np.where(are_alike, near, far)
+    rows = torch.from_numpy(np.stack([anchors, others], 1))
+    return Pairs(rows=rows, alike=torch.from_numpy(are_alike), source="made-up pairs")
+
+
+def _few_groups(number: int) -> int:
+    """As few groups as keep a number odd or even: BatchNorm over very few rows would magnify rounding."""
+    return min(number, 3) if number % 2 else 2
+
+
+def _shrunk(items: Items, size: int) -> Items:
+    """Images of another size: the mean over each place."""
+    pixels = torch.from_numpy(items.values).permute(0, 3, 1, 2).float()
+    small = functional.interpolate(pixels, (size, size), mode="area").round().to(torch.uint8)
+    return replace(items, values=small.permute(0, 2, 3, 1).contiguous().numpy())
+
+
+def in_parts(settings: FitSettings, *, grouped: bool) -> FitSettings:
+    """With two micro-batches. Raises LikewiseError where micro-batches do not go with the other choices."""
+    groups = 2 if grouped else settings.encoder.bn_groups
+    return check(replace(settings, micro_batches=2, encoder=replace(settings.encoder, bn_groups=groups)))
+
+
+def remark_on_parts(asked: FitSettings, normalises: bool, random: bool) -> str:
+    if not normalises:
+        return "both in 2 parts, as dropout draws for a part" if random else ""
+    if asked.encoder.bn_groups == 1:
+        return (
+            "with encoder.bn_groups=2 on both sides; yours is 1, BatchNorm over the whole batch, whose statistics "
+            "can't be had in parts, so that fit refuses micro_batches"
+        )
+    return "with encoder.bn_groups=2 on both sides"
+
+
+@torch.no_grad()
+def draws_random_numbers(model: Model, items: Items) -> bool:
+    """Whether the encoder in training gives the same batch other rows each time."""
+    embedder, batch = deepcopy(model.embedder).train(), model.prepare(items.batch(np.arange(len(items))))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first: Tensor = embedder(batch)
+        return not torch.equal(first, embedder(batch))

@@ -1,0 +1,442 @@
+"""``likewise figure``: an objective's loss, gradients and decision boundary over the square of (s_n, s_p).
+
+As figures 1 and 2 of Circle loss (Sun et al., CVPR 2020), for any objective that has ``pair_loss(s_p, s_n)``. Points
+are (s_n, s_p), arrays of them (..., 2) float64; matplotlib, of the extra ``plot``, is imported when something is drawn.
+"""
+
+import io
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter, signature
+from pathlib import Path
+from textwrap import fill
+from types import UnionType
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from likewise.config.objective_table import BOUNDARIES, ENTRIES, Boundary, Entry, entry
+from likewise.errors import LikewiseError, closest
+from likewise.files import atomic_write
+
+Points = NDArray[np.float64]
+STARTS = ((0.9, 0.6), (0.4, 0.1))  # A: both similarities high; B: both low. The negative is 0.3 above the positive
+SIZES = {"classes": 2, "dim": 2, "n": 2}  # of what needs a size to be made; pair_loss does not depend on it
+UNDRAWN = {"reduction", "generator", *SIZES}  # parameters that change no figure
+SIZE = (9.0, 8.8)  # inches
+COLOURS = ("#d55e00", "#0072b2")  # of A and B: told apart by the colour-blind too
+EDGE = "#111111"
+
+
+class Drawable(Protocol):
+    """What can be drawn: an elementwise loss of an anchor with one positive and one negative."""
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """Losses of the similarities to the positive and to the negative, all of one shape."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Loss and gradients at points, each of the points' shape without its last axis."""
+
+    loss: Points
+    by_n: Points
+    by_p: Points
+
+
+Accepts = Callable[[Field], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The way of gradient descent, ``points`` (T, 2), and whether it ended at the boundary."""
+
+    points: Points
+    met: bool
+
+
+def measure(objective: Drawable, points: Points) -> Field:
+    """``pair_loss`` and its gradients, by autograd in float64, at points (..., 2)."""
+    s_n, s_p = (torch.tensor(points[..., side].ravel(), requires_grad=True) for side in (0, 1))
+    with torch.enable_grad():
+        loss = objective.pair_loss(s_p, s_n)
+        sides = (s_n, s_p)
+        grads = torch.autograd.grad(loss.sum(), sides, allow_unused=True) if loss.requires_grad else (None, None)
+    parts = [loss.detach(), *(torch.zeros_like(s) if g is None else g for g, s in zip(grads, sides, strict=True))]
+    return Field(*(np.asarray(part.double().numpy()).reshape(points.shape[:-1]) for part in parts))
+
+
+def boundary_of(objective: Drawable) -> Boundary:
+    """Which boundary the catalogue gives to the objective, as its parameters are; "balance" to a stranger."""
+    for known in ENTRIES:
+        if known.name == type(objective).__name__:
+            values = vars(objective)
+            return next((other for name, value, other in known.unless if values.get(name) == value), known.boundary)
+    return "balance"
+
+
+def criteria(objective: Drawable, boundary: Boundary) -> tuple[Accepts, ...]:
+    """When a point lies on the good side of the boundary: it must pass each of these. See ``catalogue.BOUNDARIES``."""
+    if boundary == "balance":
+        return (lambda field: field.loss <= math.log(2),)
+    if boundary == "zero":
+        return (lambda field: field.loss <= 1e-12,)
+    low_n = low_p = 0.0
+    if boundary == "each":  # far outside the square a logistic term has its full gradient
+        far = measure(objective, np.array([1e3, -1e3]))
+        low_n, low_p = abs(float(far.by_n)) / 2, abs(float(far.by_p)) / 2
+    return (lambda field: np.abs(field.by_n) <= low_n, lambda field: np.abs(field.by_p) <= low_p)
+
+
+def edges(objective: Drawable, accepts: Accepts, limits: tuple[float, float], nodes: int = 161) -> list[Points]:
+    """The lines between accepted and other points of the square, each (V, 2), exact to 1e-11.
+
+    Found between the nodes of a grid, then halved 30 times along the grid's edges. The square's own sides are left out:
+    distances and angles have no gradient there.
+    """
+    from contourpy import contour_generator
+
+    inset = (limits[1] - limits[0]) * 1e-6
+    side = np.linspace(limits[0] + inset, limits[1] - inset, nodes)
+    mask = accepts(measure(objective, np.stack(np.meshgrid(side, side), -1)))
+    lines = []
+    for line in contour_generator(z=mask.astype(float)).lines(0.5):
+        vertices = np.asarray(line, dtype=float)  # each in the middle of one of the grid's edges
+        ends = np.floor(vertices).astype(int), np.ceil(vertices).astype(int)
+        swapped = ~mask[ends[0][:, 1], ends[0][:, 0], None]
+        inside, outside = (np.where(swapped, side[ends[1 - k]], side[ends[k]]) for k in (0, 1))
+        for _ in range(30):
+            middle = (inside + outside) / 2
+            good = accepts(measure(objective, middle))[:, None]
+            inside, outside = np.where(good, middle, inside), np.where(good, outside, middle)
+        lines.append(inside)
+    return lines
+
+
+def descend(
+    objective: Drawable, accepts: tuple[Accepts, ...], start: tuple[float, float], limits: tuple[float, float]
+) -> Descent:
+    """Gradient descent on the two similarities from ``start``, within the square, to where all is accepted.
+
+    It steps 1/200 of the square's side along −∇L, and ends early where no gradient is left that points into the square.
+    """
+    step = (limits[1] - limits[0]) / 200
+    here = np.clip(np.array(start, dtype=float), *limits)
+    points = [here]
+    for _ in range(800):
+        field = measure(objective, here)
+        if all(bool(accept(field)) for accept in accepts):
+            if len(points) > 1:
+                points[-1] = _first_accepted(objective, accepts, points[-2], here)
+            return Descent(np.stack(points), True)
+        way = -np.array([field.by_n, field.by_p])
+        way[((here <= limits[0]) & (way < 0)) | ((here >= limits[1]) & (way > 0))] = 0
+        length = float(np.hypot(*way))
+        if not 1e-12 < length < math.inf:
+            break
+        here = np.clip(here + step * way / length, *limits)
+        points.append(here)
+    return Descent(np.stack(points), False)
+
+
+def _first_accepted(objective: Drawable, accepts: tuple[Accepts, ...], outside: Points, inside: Points) -> Points:
+    """Where the last step meets the boundary."""
+    for _ in range(30):
+        middle = (outside + inside) / 2
+        field = measure(objective, middle)
+        good = all(bool(accept(field)) for accept in accepts)
+        outside, inside = (outside, middle) if good else (middle, inside)
+    return inside
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What ``draw`` wrote and found."""
+
+    files: tuple[Path, ...]
+    boundary: Boundary
+    descents: tuple[Descent, ...]
+
+    def __str__(self) -> str:
+        ends = [f"{name} {_say(way)}" for name, way in zip("AB", self.descents, strict=True)]
+        return f"{', '.join(map(str, self.files))}: the boundary is {BOUNDARIES[self.boundary]}; {'; '.join(ends)}."
+
+
+def _say(way: Descent) -> str:
+    (a_n, a_p), (b_n, b_p) = way.points[0], way.points[-1]
+    if len(way.points) == 1:
+        return f"(s_n {a_n:.2f}, s_p {a_p:.2f}) stays"
+    return f"(s_n {a_n:.2f}, s_p {a_p:.2f}) ends at (s_n {b_n + 0.0:.2f}, s_p {b_p + 0.0:.2f})"
+
+
+def draw(
+    objective: Drawable,
+    out: str | Path,
+    *,
+    title: str | None = None,
+    boundary: Boundary | None = None,
+    limits: tuple[float, float] = (-1.0, 1.0),
+    grid: int = 128,
+    formats: tuple[Literal["png", "svg"], ...] = ("png", "svg"),
+) -> Drawn:
+    """Draws ``objective`` to OUT.png and OUT.svg: loss, both gradients' magnitudes, directions, boundary and descents.
+
+    The files are the same for the same objective and versions, byte by byte.
+
+    Args:
+        objective: anything with ``pair_loss``; every objective has it.
+        out: path without a suffix; its folder must exist.
+        title: above the figure; the class' name by default. After a line's end what is to be smaller.
+        boundary: what to draw as the decision boundary; default: the catalogue's.
+        limits: both sides of the square, in [−1, 1].
+        grid: cells per side of the heat maps.
+        formats: which files.
+
+    Raises:
+        LikewiseError: limits that make no square of cosines, or the extra ``plot`` is not installed.
+        OSError: the folder is missing, or the files can't be written.
+    """
+    if not -1 <= limits[0] < limits[1] <= 1:
+        raise LikewiseError(
+            f"range {limits[0]:g} {limits[1]:g} makes no square of cosines; give LOW HIGH, −1 ≤ LOW < HIGH ≤ 1."
+        )
+    stem = str(out).removesuffix(".png").removesuffix(".svg")
+    files = tuple(Path(f"{stem}.{suffix}") for suffix in formats)
+    Path(stem).parent.stat()  # a folder that is missing is said at once
+    matplotlib = _matplotlib()
+    boundary = boundary or boundary_of(objective)
+    accepts = criteria(objective, boundary)
+    lines = [line for accept in accepts for line in edges(objective, accept, limits)]
+    descents = tuple(descend(objective, accepts, start, limits) for start in STARTS)
+    with matplotlib.rc_context(_style()):
+        figure = _panels(objective, lines, descents, limits, grid)
+        name, _, rest = (title or type(objective).__name__).partition("\n")
+        figure.text(0.5, 0.985, name, fontsize=14, fontweight="bold", ha="center", va="top")
+        figure.text(0.5, 0.957, fill(rest, 130), fontsize=9, color="#444444", ha="center", va="top")
+        figure.text(
+            0.5, 0.01, _caption(boundary, lines, descents), fontsize=9, color="#444444", ha="center", va="bottom"
+        )
+        pages = [_page(figure, suffix) for suffix in formats]
+    for file, page in zip(files, pages, strict=True):
+        with atomic_write(file) as target:
+            target.write(page)
+    return Drawn(files, boundary, descents)
+
+
+def _matplotlib() -> Any:
+    try:
+        import matplotlib
+        import matplotlib.figure
+    except ImportError:
+        raise LikewiseError('the figure is drawn with matplotlib; pip install "likewise[plot]".') from None
+    return matplotlib
+
+
+def _style() -> dict[str, Any]:
+    """matplotlib's own defaults matter little here, but a user's matplotlibrc should not change the figures."""
+    return {
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.edgecolor": "#666666",
+        "axes.linewidth": 0.8,
+        "xtick.color": "#444444",
+        "ytick.color": "#444444",
+        "svg.hashsalt": "likewise",
+        "svg.fonttype": "none",  # text stays text: a third of the size, and can be searched and edited
+        "path.simplify": True,
+        "path.simplify_threshold": 0.2,
+        "text.usetex": False,
+    }
+
+
+def _page(figure: Any, suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
+    figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
+    page = buffer.getvalue()
+    if suffix == "png":
+        return page
+    # Half the size: a tenth of a point is enough, and few texts are turned. Verdana is as wide where DejaVu is missing.
+    text = re.sub(r' transform="rotate\(-0 [^"]*"|<!--.*?-->', "", page.decode())
+    text = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found.group()), text)
+    return re.sub(r"\s*\n\s*", "\n", text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")).encode()
+
+
+def _caption(boundary: Boundary, lines: list[Points], descents: tuple[Descent, ...]) -> str:
+    text = f"Black line: {BOUNDARIES[boundary]}." if lines else f"No boundary in this square ({BOUNDARIES[boundary]})."
+    text += "\nA and B follow −∇L and end (dots) at the boundary, or where no gradient leads on inside the square."
+    still = [name for name, way in zip("AB", descents, strict=True) if len(way.points) == 1]
+    return text + (f" {' and '.join(still)} stayed: nothing moves there." if still else "")
+
+
+def _panels(
+    objective: Drawable,
+    lines: list[Points],
+    descents: tuple[Descent, ...],
+    limits: tuple[float, float],
+    grid: int,
+) -> Any:
+    """The figure: loss, arrows; |∂L/∂s_p|, |∂L/∂s_n| on one scale."""
+    from matplotlib.figure import Figure
+
+    centres = limits[0] + (np.arange(grid) + 0.5) * (limits[1] - limits[0]) / grid
+    field = measure(objective, np.stack(np.meshgrid(centres, centres), -1))
+    figure = Figure(figsize=SIZE)
+    axes = np.array([[figure.add_axes(_box(x, y, 3.1, 3.1)) for x in (0.75, 5.2)] for y in (4.75, 0.95)])
+    both = np.abs(np.stack([field.by_p, field.by_n]))
+    steepest = _top(both)
+    _heat(figure, axes[0, 0], field.loss, limits, "Blues", _top(field.loss), "loss L")
+    _heat(figure, axes[1, 0], both[0], limits, "Oranges", steepest, "|∂L/∂sₚ|: pull on the positive")
+    _heat(figure, axes[1, 1], both[1], limits, "Oranges", steepest, "|∂L/∂sₙ|: push on the negative")
+    slope = np.hypot(*both)
+    _heat(figure, axes[0, 1], slope, limits, "Greys", 3 * _top(slope), "descent, −∇L, over |∇L|")
+    figure.axes[-1].set_ylim(0, _top(slope))
+    _arrows(axes[0, 1], objective, limits)
+    for axis in axes.flat:
+        for line in lines:
+            axis.plot(*line.T, color=EDGE, linewidth=2.2, zorder=4, solid_capstyle="round")
+        axis.set(xlim=limits, ylim=limits, aspect="equal", xlabel="sₙ (between-class)", ylabel="sₚ (within-class)")
+        axis.locator_params(nbins=5)
+    for axis in axes[0]:
+        for name, colour, way in zip("AB", COLOURS, descents, strict=True):
+            _path(axis, name, colour, way)
+    return figure
+
+
+def _box(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """Inches to shares of the figure."""
+    return x / SIZE[0], y / SIZE[1], width / SIZE[0], height / SIZE[1]
+
+
+def _top(values: Points) -> float:
+    """The end of the colour scale: nearly the largest value, as some gradients grow without bound at a corner."""
+    finite = values[np.isfinite(values)]
+    return max(float(np.quantile(finite, 0.995)), 1e-12) if len(finite) else 1.0
+
+
+def _heat(
+    figure: Any, axis: Any, values: Points, limits: tuple[float, float], colours: str, top: float, title: str
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    extent = (*limits, *limits)
+    picture = axis.imshow(
+        values, origin="lower", extent=extent, cmap=colours, vmin=min(0.0, float(np.nanmin(values))), vmax=top,
+        interpolation="none",
+    )  # fmt: skip
+    x, y = (axis.get_position().p0 * SIZE).tolist()
+    bar = figure.colorbar(picture, cax=figure.add_axes(_box(x + 3.18, y + 0.25, 0.12, 2.6)))
+    bar.outline.set_visible(False)
+    bar.locator = MaxNLocator(5)
+    axis.set_title(title)
+
+
+def _arrows(axis: Any, objective: Drawable, limits: tuple[float, float]) -> None:
+    """Where descent goes; arrows grow with the root of the gradient. All are one line with gaps: small in an SVG."""
+    number = 11
+    pitch = (limits[1] - limits[0]) / number
+    points = np.stack(np.meshgrid(*[limits[0] + (np.arange(number) + 0.5) * pitch] * 2), -1).reshape(-1, 2)
+    field = measure(objective, points)
+    way = -np.stack([field.by_n, field.by_p], -1)
+    size = np.linalg.norm(way, axis=1, keepdims=True)
+    moving = (np.isfinite(size) & (size > 0)).squeeze(1)
+    points, way, size = points[moving], way[moving], size[moving]
+    shaft = way / size * np.sqrt(np.minimum(size / _top(size), 1)) * pitch * 0.85
+    across = shaft @ np.array([[0.0, 1.0], [-1.0, 0.0]])
+    tail, tip, gap = points - shaft / 2, points + shaft / 2, np.full_like(points, np.nan)
+    left, right = (tip - 0.35 * shaft + side * 0.2 * across for side in (1, -1))
+    axis.plot(*np.stack([tail, tip, left, right, tip, gap], 1).reshape(-1, 2).T, color="#55616b", linewidth=1)
+
+
+def _path(axis: Any, name: str, colour: str, way: Descent) -> None:
+    start, end = way.points[0], way.points[-1]
+    thinned = np.concatenate([way.points[:-1:2], way.points[-1:]])
+    axis.plot(*thinned.T, color="white", linewidth=4.4, zorder=5)
+    axis.plot(*thinned.T, color=colour, linewidth=2.4, zorder=6)
+    if len(way.points) > 1:
+        axis.plot(*end, "o", color=colour, markeredgecolor="white", markersize=9, zorder=7, clip_on=False)
+    axis.plot(*start, "s", color=colour, markeredgecolor="white", markersize=14, zorder=7, clip_on=False)
+    axis.annotate(
+        name, start, color="white", ha="center", va="center_baseline", fontsize=9, fontweight="bold", zorder=8
+    )
+
+
+def build(known: Entry, settings: Mapping[str, str]) -> tuple[Any, str]:
+    """The objective with ``settings`` (parameter → text), and a title that names its parameters.
+
+    Raises LikewiseError for a parameter it does not have, or a value that the parameter can't take.
+    """
+    kind = known.load()
+    hints = get_type_hints(kind.__init__)
+    parameters = {name: part for name, part in signature(kind).parameters.items() if name not in UNDRAWN}
+    values: dict[str, Any] = {}
+    for name, text in settings.items():
+        if name not in parameters:
+            raise LikewiseError(
+                f"{known.name} has no parameter {name!r}.{closest(name, parameters)} "
+                f"It has {', '.join(parameters) or 'none that a figure shows'}."
+            )
+        values[name] = _value(hints[name], text, f"{known.name}'s {name}")
+    sizes = {name: SIZES[name] for name in signature(kind).parameters if name in SIZES and _needed(kind, name)}
+    shown = {name: values.get(name, part.default) for name, part in parameters.items()}
+    text = ", ".join(
+        f"{name} = {value:g}" if type(value) is float else f"{name} = {value}"
+        for name, value in shown.items()
+        if value is not None and value is not Parameter.empty
+    )
+    return kind(**sizes, **values), f"{known.name}\n{text}"
+
+
+def _needed(kind: type, name: str) -> bool:
+    return signature(kind).parameters[name].default is Parameter.empty
+
+
+def _value(kind: Any, text: str, name: str) -> Any:
+    """``text`` as ``kind`` says: a number, a truth, one of some words, or none."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is Literal else (kind,)
+    if get_origin(kind) is Literal:
+        if text in kinds:
+            return text
+        raise LikewiseError(f"{name} can't be {text!r}; it must be {' or '.join(map(repr, kinds))}.")
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    if bool in kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        if number in kinds:
+            try:
+                return number(text)
+            except ValueError:
+                continue
+    words = {int: "an integer", float: "a number", bool: "true or false", type(None): "none"}
+    wanted = [words[each] for each in kinds if each in words]
+    if not wanted:
+        raise LikewiseError(f"{name} can't be given on the command line; call likewise.figure.draw from Python.")
+    raise LikewiseError(f"{name} can't be {text!r}; it must be {' or '.join(wanted)}.")
+
+
+def draw_named(name: str, out: str | None, settings: Sequence[str], limits: tuple[float, float]) -> Drawn:
+    """``likewise figure NAME --set PARAMETER=VALUE ...``: raises LikewiseError before anything is written."""
+    found = entry(name)
+    values = {}
+    for setting in settings:
+        parameter, sign, value = setting.partition("=")
+        if not sign or not parameter:
+            raise LikewiseError(f"--set takes PARAMETER=VALUE, such as margin=0.25, not {setting!r}.")
+        values[parameter.strip()] = value.strip()
+    objective, title = build(found, values)
+    return draw(objective, out or found.slug, title=title, limits=limits)
+
+
+def draw_all(folder: Path, limits: tuple[float, float]) -> Iterator[Drawn]:
+    """Every objective of the catalogue at its defaults, one after the other, into ``folder``, made if need be."""
+    folder.mkdir(exist_ok=True)
+    for each in ENTRIES:
+        objective, title = build(each, {})
+        yield draw(objective, folder / each.slug, title=title, limits=limits)

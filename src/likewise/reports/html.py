@@ -1,0 +1,341 @@
+"""``report.html``: what was done, the table, curves, neighbours as pictures, a map. One file, nothing fetched."""
+
+import base64
+import csv
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likewise.config.objective_table import WITH_TEMPERATURE
+from likewise.config.settings import ObjectiveSettings
+from likewise.data import Items
+from likewise.errors import LikewiseError
+from likewise.evaluation.retrieve import DETAIL, FILE, retrieval_table
+from likewise.evaluation.scores import table
+from likewise.files import atomic_write
+from likewise.metrics import Retrieval, Score, retrieval, top_k
+from likewise.model import Model, load
+from likewise.training.metrics_log import read_metrics
+
+QUERIES, NEIGHBOURS, MAP_ITEMS = 10, 10, 2000
+WRONG_QUERIES, WRONG_PAIRS = 1000, 10  # looked up among all, shown of each sort
+TAUGHT_BY = {
+    "instance": "no label used to train",
+    "label": "trained with their labels",
+    "pairs": "trained with pairs that are alike or not",
+    "triplets": "trained with triplets",
+}
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733;background:#fff}
+h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem}table{border-collapse:collapse}
+th,td{padding:.3rem .8rem;text-align:right;border-bottom:1px solid #d8dee4}
+th:first-child,td:first-child{text-align:left}
+.row{display:flex;gap:4px;align-items:end;margin:.4rem 0;overflow-x:auto}
+figure{margin:0;text-align:center;font-size:.7rem}
+figure img{width:64px;height:64px;image-rendering:pixelated;border-radius:4px}.query img{outline:3px solid #0a66c2}
+.query{margin-right:14px}.pairs{display:flex;flex-wrap:wrap;gap:10px 26px}.pairs .query{margin-right:6px}
+.note{color:#5a6875;font-size:.9rem}details pre{background:#f5f7f9;padding:1rem;overflow:auto}
+img.wide{max-width:100%}figcaption{max-width:64px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+"""
+
+
+def write_report(
+    run: Path,
+    *,
+    data: object | None = None,
+    labels: str = "auto",
+    key: str | None = None,
+    model: Model | None = None,
+    items: Items | None = None,
+) -> Path:
+    """Writes RUN/report.html and returns its path.
+
+    Args:
+        run: run folder, trained.
+        data: source of the items for pictures and map; default: the one the run was fit on.
+        labels: of ``data``: auto, or its column.
+        key: of ``data``: its column of ids.
+        model: the run's model, when it is in memory already.
+        items: opened items, instead of ``data``.
+
+    Raises LikewiseError when the run has no model, the data is gone, or the extra ``plot`` is not installed.
+    """
+    model = model or load(run)
+    about = _read(run / "data.json")
+    if items is None:
+        source = data if data is not None else about["source"]
+        try:
+            items = model.open(source, labels=model.settings.labels if data is None else labels, key=key)
+        except LikewiseError as error:
+            raise LikewiseError(f"the report needs the items ({error}) Name them with --data.") from error
+    rows = model.features(items)
+    parts = [
+        "<h2>What was done</h2>" + _summary(run, model, about),
+        "<h2>How good it is</h2>" + _table(run),
+        "<h2>Learning curves</h2>" + _curves(run),
+        "<h2>Nearest neighbours</h2>" + _neighbours(items, rows),
+        "<h2>Pairs it gets most wrong</h2>" + _wrong(items, rows),
+        "<h2>Map</h2>" + _map(items, rows),
+        "<h2>Every setting</h2><details><summary>config.yaml</summary><pre>"
+        + html.escape((run / "config.yaml").read_text())
+        + "</pre></details>",
+    ]
+    title = html.escape(f"likewise: {run.name}")
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{''.join(parts)}</html>"
+    )
+    path = run / "report.html"
+    with atomic_write(path) as file:
+        file.write(page.encode())
+    return path
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise LikewiseError(f"{path} is damaged: it is not JSON; delete it and make it again.") from None
+
+
+def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
+    settings, metrics = model.settings, read_metrics(run)
+    speed = [float(line["items_per_second"]) for line in metrics if "items_per_second" in line]
+    text = (
+        f"{about['items']:,} {about['kind']} from <b>{html.escape(about['source'])}</b> "
+        f"({about['skipped']} left out: skipped.csv), {TAUGHT_BY[settings.alike]}. Method {settings.method}, objective "
+        f"{settings.objective.kind}{_scale(settings.objective)}, {html.escape(settings.encoder.name)} "
+        f"→ {model.embedder.dim} numbers on the unit sphere, {model.epoch:g} epochs of batches of {settings.batch_size}"
+    )
+    text += f", {np.median(speed):,.0f} items/s" if speed else ""
+    verdicts = [str(line["verdict"]) for line in metrics if "verdict" in line]
+    warning = f'<p class="note">Last warning: {html.escape(verdicts[-1])}</p>' if verdicts else ""
+    return f"<p>{text}.</p>{warning}{_online(metrics)}"
+
+
+def _scale(objective: ObjectiveSettings) -> str:
+    """The numbers of an objective that its kind has."""
+    kind, text = objective.kind, ""
+    if kind in WITH_TEMPERATURE:
+        text += f", τ {objective.temperature:g}"
+    text += f", γ {objective.gamma:g}" if objective.gamma is not None else ""
+    return text + (f", margin {objective.margin:g}" if objective.margin is not None else "")
+
+
+def _online(metrics: Sequence[dict[str, float | str]]) -> str:
+    scores = [(float(line["epoch"]), float(line["knn"])) for line in metrics if "knn" in line]
+    if not scores:
+        return ""
+    best = max(scores, key=lambda pair: pair[1])
+    return (
+        f'<p class="note">kNN measured while training: last epoch ({scores[-1][0]:g}) <b>{scores[-1][1]:.1%}</b>; '
+        f"best epoch ({best[0]:g}) {best[1]:.1%}. The model kept is the last one.</p>"
+    )
+
+
+def _table(run: Path) -> str:
+    text = ""
+    path = run / "evaluation.json"
+    if path.exists():
+        scores = _scores(path)
+        note = "mean ± standard deviation over draws of the labels. Neighbours vote with weight exp(s/τ)."
+        text += _drawn(*table(scores), note, scores)
+    path = run / FILE
+    if path.exists():
+        scores = _scores(path)
+        note = (
+            "± over seeds of k-means, or the standard error over folds. Every number is of items looked up by cosine."
+        )
+        text += _drawn(*retrieval_table(scores), note, scores) + _retrieved(run / DETAIL)
+    if not text:
+        return '<p class="note">Not measured yet: <code>likewise evaluate RUN --train A --test B</code>.</p>'
+    return text
+
+
+def _retrieved(folder: Path) -> str:
+    """The ROC, the weakest classes and the pairs it gets most wrong, of the last ``evaluate --gallery``."""
+    text = ""
+    curve, classes, wrong = (_rows(folder / name) for name in ("roc.csv", "classes.csv", "wrong.csv"))
+    if curve:
+        figure, axis = _pyplot().subplots(figsize=(4, 3.4))
+        for name in dict.fromkeys(row["representation"] for row in curve):
+            points = [row for row in curve if row["representation"] == name]
+            x, y = ([float(row[f"{sort}_positive_rate"]) for row in points] for sort in ("false", "true"))
+            axis.plot(x, y, label=name)
+        axis.set(title="verification: ROC", xlabel="different pairs taken for alike", ylabel="alike pairs found")
+        axis.legend(frameon=False, fontsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        text += _picture(figure)
+    learned = [row for row in classes if row["representation"] == "learned" and row["map@r"] != "nan"]
+    weakest = sorted(learned, key=lambda row: float(row["map@r"]))[:WRONG_PAIRS]
+    said = ", ".join(f"{html.escape(row['class'])} {100 * float(row['map@r']):.1f} %" for row in weakest)
+    text += f"<p class='note'>Weakest classes, by MAP@R: {said}. All: {DETAIL}/classes.csv.</p>" if said else ""
+    for sort in dict.fromkeys(row["sort"] for row in wrong):
+        pairs = [row for row in wrong if row["sort"] == sort][:WRONG_PAIRS]
+        each = "; ".join(f"{row['query']} and {row['gallery']} {float(row['similarity']):.2f}" for row in pairs)
+        text += f"<p class='note'>{sort.capitalize()}: {html.escape(each)}. More: {DETAIL}/wrong.csv.</p>"
+    return text
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
+
+
+def _scores(path: Path) -> list[Score]:
+    return [
+        Score(
+            name=s["name"],
+            value=float("nan") if s["value"] is None else s["value"],
+            std=s["std"],
+            protocol=s["protocol"],
+        )
+        for s in _read(path)
+    ]
+
+
+def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, scores: Sequence[Score]) -> str:
+    text = "<table><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in header) + "</tr>"
+    for row in rows:
+        text += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+    protocols = "\n".join(f"{score.name}: {json.dumps(dict(score.protocol), ensure_ascii=False)}" for score in scores)
+    return (
+        f"{text}</table><p class='note'>{note}</p><details><summary>Protocol of every number</summary>"
+        f"<pre>{html.escape(protocols)}</pre></details>"
+    )
+
+
+def _curves(run: Path) -> str:
+    plt = _pyplot()
+    metrics = read_metrics(run)
+    panels = [("loss", "loss"), ("effective rank of a batch", "effective_rank"), ("kNN accuracy", "knn")]
+    panels = [(title, key) for title, key in panels if any(key in line for line in metrics)]
+    figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(4 * max(1, len(panels)), 3), squeeze=False)
+    for axis, (title, key) in zip(axes[0], panels, strict=False):
+        points = [(float(line["epoch"]), float(line[key])) for line in metrics if key in line]
+        axis.plot(*zip(*points, strict=True), color="#0a66c2")
+        if key == "loss":
+            for chance in [float(line["chance"]) for line in metrics if "chance" in line][-1:]:  # not all have one
+                axis.axhline(chance, color="#8a97a3", linestyle=":", label="chance: nothing learned")
+                axis.legend(frameon=False, fontsize=8)
+        axis.set(title=title, xlabel="epoch")
+        axis.spines[["top", "right"]].set_visible(False)
+    return _picture(figure)
+
+
+def _neighbours(items: Items, rows: Tensor) -> str:
+    if items.kind != "images":
+        return '<p class="note">The items are vectors: there are no pictures to show.</p>'
+    queries = torch.linspace(0, len(items) - 1, min(QUERIES, len(items))).long()
+    ids = torch.arange(len(items))
+    scores, found = top_k(rows[queries], rows, min(NEIGHBOURS, len(items) - 1), query_ids=queries, key_ids=ids)
+    text = "<p class='note'>Left, framed: the query. Then the most alike, with the cosine.</p>"
+    for query, row_scores, row in zip(queries.tolist(), scores.tolist(), found.tolist(), strict=True):
+        cells = _thumbnail(items, query, items.ids[query], "query")
+        cells += "".join(_thumbnail(items, r, f"{s:.2f}", "") for s, r in zip(row_scores, row, strict=True) if r >= 0)
+        text += f'<div class="row">{cells}</div>'
+    return text
+
+
+def _wrong(items: Items, rows: Tensor) -> str:
+    """Neighbours of different labels, and items of one label that are far apart. At most 1,000 items are looked up."""
+    if items.labels is None:
+        return '<p class="note">The items have no labels, so nothing says which pairs are wrong.</p>'
+    labels = torch.from_numpy(np.asarray(items.labels))
+    known = (labels.reshape(len(items), -1) >= 0).any(1).nonzero().squeeze(1)
+    some = known[torch.linspace(0, len(known) - 1, min(WRONG_QUERIES, len(known))).long()]
+    try:
+        found = retrieval(
+            rows[some], labels[some], rows[known], labels[known], query_ids=some, gallery_ids=known, worst=WRONG_PAIRS
+        )
+    except LikewiseError:  # nothing but labels of one item, or none at all
+        return '<p class="note">No label has two items, so nothing says which pairs are wrong.</p>'
+    what = f"{len(some):,} items looked up among {len(known):,} of {html.escape(items.source)}"
+    text = f"<p class='note'>{what}. {_weakest(items, found)}</p>"
+    for title, pairs in (
+        ("Different labels, nearest to each other", found.nearest_different),
+        ("The same label, furthest apart", found.furthest_same),
+    ):
+        shown = "".join(_pair(items, int(some[one]), int(known[two]), score) for one, two, score in pairs)
+        text += f"<h3>{title}</h3>" + (f'<div class="pairs">{shown}</div>' if pairs else '<p class="note">None.</p>')
+    return text
+
+
+def _weakest(items: Items, found: Retrieval) -> str:
+    worst = found.worst_class
+    name = html.escape(items.label_names[worst.label])
+    return f"MAP@R {found.map_at_r:.1%}; of the weakest label, <b>{name}</b>, {worst.map_at_r:.1%}."
+
+
+def _pair(items: Items, query: int, other: int, score: float) -> str:
+    """The item looked up, framed, and the one it was compared with, with the cosine: pictures, or names of vectors."""
+    one, two = _label(items, query), _label(items, other)
+    if items.kind == "images":
+        cells = _thumbnail(items, query, one, "query") + _thumbnail(items, other, f"{score:.2f} {two}", "")
+        return f'<div class="row">{cells}</div>'
+    return f"<div>{html.escape(f'{items.ids[query]} ({one}) and {items.ids[other]} ({two}): {score:.2f}')}</div>"
+
+
+def _label(items: Items, row: int) -> str:
+    assert items.labels is not None
+    return ", ".join(items.label_names[number] for number in np.atleast_1d(items.labels[row]) if number >= 0)
+
+
+def _thumbnail(items: Items, row: int, caption: str, kind: str) -> str:
+    from PIL import Image
+
+    name = html.escape(items.ids[row], quote=True)
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(items.values[row])).resize((64, 64), Image.Resampling.NEAREST).save(buffer, "PNG")
+    source = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<figure class="{kind}"><img alt="{name}" title="{name}" src="data:image/png;base64,{source}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _map(items: Items, rows: Tensor) -> str:
+    """t-SNE of at most 2,000 items: neighbours stay neighbours, distances between groups mean nothing."""
+    plt = _pyplot()
+    if len(items) < 10:
+        return '<p class="note">Too few items for a map.</p>'
+    from sklearn.manifold import TSNE
+
+    some = torch.randperm(len(items), generator=torch.Generator().manual_seed(0))[:MAP_ITEMS]
+    perplexity = min(30, (len(some) - 1) / 3)
+    flat = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0).fit_transform(rows[some].numpy())
+    figure, axis = plt.subplots(figsize=(9, 7))
+    if items.labels is not None and items.labels.ndim == 1 and 1 < len(items.label_names) <= 20:
+        labels = items.labels[some.numpy()]
+        for number, name in enumerate(items.label_names):
+            axis.scatter(*flat[labels == number].T, s=8, color=plt.get_cmap("tab20")(number), label=name)
+        axis.legend(frameon=False, fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    else:
+        axis.scatter(*flat.T, s=8, color="#0a66c2")
+    axis.axis("off")
+    note = f"<p class='note'>{len(some):,} items by t-SNE of cosines. Colours are labels, of 20 at most.</p>"
+    return note + _picture(figure)
+
+
+def _picture(figure: Any) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    _pyplot().close(figure)
+    return f'<img class="wide" alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError:
+        raise LikewiseError('the report draws with matplotlib; pip install "likewise[plot]".') from None
+    return pyplot

@@ -1,0 +1,116 @@
+"""What a run's steps see: samplers by their settings, and the batches to come."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likewise.config.settings import FitSettings
+from likewise.data import Items
+from likewise.data.pair_files import Pairs, Triplets
+from likewise.distributed.layout import lay_out
+from likewise.errors import LikewiseError
+from likewise.training.samplers import BalancedSampler, ClassSampler, EpochSampler, PairSampler, stable_seed
+from likewise.training.session import Session
+from likewise.training.step import Seen
+from likewise.views.render import Share
+
+Sampler = EpochSampler | ClassSampler | BalancedSampler | PairSampler
+ViewFunction = Callable[[Tensor, torch.Generator, Share], Tensor]
+
+
+def build_sampler(settings: FitSettings, n: int) -> EpochSampler:
+    """The sampler of a run over ``n`` items: two rows at least for every BatchNorm group, one for a micro-batch."""
+    smallest = max(2 * settings.encoder.bn_groups, settings.micro_batches)
+    return EpochSampler(n, settings.batch_size, settings.seed, smallest=smallest)
+
+
+def refuse_few(settings: FitSettings, n: int) -> None:
+    """Raises LikewiseError where ``n`` items, or the smallest batch of them, can't be shared out as settings say."""
+    groups, parts = settings.encoder.bn_groups, settings.micro_batches
+    if n < 2 * groups:
+        raise LikewiseError(
+            f"{n} items do not fill encoder.bn_groups={groups} groups of two; set it to {max(1, n // 16)}."
+        )
+    if n < parts:
+        raise LikewiseError(f"{n} items do not fill micro_batches={parts} parts; set it to {n} or less.")
+    lay_out(n // build_sampler(settings, n).steps_per_epoch, max(groups, parts))
+
+
+def choose_sampler(settings: FitSettings, items: Items, relations: Pairs | Triplets | None = None) -> Sampler:
+    """The sampler that ``settings.sampler`` names, over ``items``; over ``relations`` where these say what is alike.
+
+    Raises LikewiseError when there are too few items, classes, or labels at all.
+    """
+    s = settings
+    if relations is not None:
+        return PairSampler(relations.rows, s.batch_size // relations.rows.shape[1], s.seed)
+    if s.sampler.kind == "instance":
+        return build_sampler(s, len(items))
+    if items.labels is None:
+        raise LikewiseError(f"sampler.kind={s.sampler.kind} needs labels, and {items.source} has none.")
+    if s.sampler.kind == "classes":
+        classes, known = s.batch_size // s.sampler.per_class, len(items.label_names)
+        if classes > known:
+            raise LikewiseError(
+                f"batch_size={s.batch_size} is {classes} classes of sampler.per_class={s.sampler.per_class} items, but "
+                f"{items.source} has only {known} labels; set batch_size to {known * s.sampler.per_class}."
+            )
+        return ClassSampler(items.labels, classes, s.sampler.per_class, s.seed)
+    smallest = max(2 * s.encoder.bn_groups, s.micro_batches)
+    return BalancedSampler(items.labels, s.batch_size, s.seed, smallest=smallest)
+
+
+def batches(
+    items: Items,
+    sampler: Sampler,
+    views: ViewFunction,
+    session: Session,
+    relations: Pairs | Triplets | None = None,
+) -> Iterator[Seen]:
+    """This process' part of each step to come; for an accelerator a thread prepares the next one meanwhile.
+
+    On a CPU that thread would only compete with the step for cores: preparing in turn is about a tenth quicker there.
+    A step's views depend on (seed, step) alone, not on a generator's past: what was drawn ahead is not lost state; and
+    a process draws for the whole batch, so that an item's views are the same wherever it lands.
+    """
+    device, settings = session.device, session.settings
+    groups = max(settings.encoder.bn_groups, settings.micro_batches)
+    labels = torch.from_numpy(np.array(items.labels)) if settings.alike == "label" else None
+    alike = relations.alike if isinstance(relations, Pairs) else None
+
+    def prepare(step: int) -> Seen:
+        drawn = sampler.tuples(step) if isinstance(sampler, PairSampler) else None
+        rows = sampler.rows(step) if drawn is None else drawn.rows
+        layout = lay_out(len(rows), groups)
+        values = items.batch(rows[layout.rows])
+        if device.type == "cuda":
+            values = values.pin_memory()
+        values, share = values.to(device, non_blocking=True), Share(len(rows), layout.rows)
+        generator = torch.Generator().manual_seed(stable_seed(sampler.seed, "views", step))
+        seen = [views(values, generator, share) for _ in range(settings.views_per_item)]
+        if values.ndim == 4:
+            seen = [view.contiguous(memory_format=torch.channels_last) for view in seen]
+        ids = rows if labels is None else labels[rows]
+        ids, rows = ids.to(device, non_blocking=True), rows.to(device, non_blocking=True)
+        if drawn is None:
+            return Seen(seen, ids, layout, rows)
+        of_pairs = None if alike is None else alike[drawn.which].to(device)
+        return Seen(seen, ids, layout, rows, drawn.local.to(device), of_pairs)
+
+    start, stop = session.step, session.total
+    if device.type == "cpu":
+        yield from map(prepare, range(start, stop))
+        return
+    follow = partial(torch.cuda.set_device, device) if device.type == "cuda" else None  # a thread has its own
+    with ThreadPoolExecutor(1, initializer=follow) as reader:
+        ahead = reader.submit(prepare, start) if start < stop else None
+        for step in range(start, stop):
+            assert ahead is not None
+            ready = ahead.result()
+            if step + 1 < stop:
+                ahead = reader.submit(prepare, step + 1)
+            yield ready

@@ -1,0 +1,183 @@
+"""From items to a trained model in a run folder."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from likewise.config.checks import check, decide
+from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
+from likewise.data import Items, describe, open_items
+from likewise.data.pair_files import Pairs, Triplets
+from likewise.distributed import processes
+from likewise.distributed.layout import lay_out
+from likewise.encoders.batchnorm_groups import normalises_batches
+from likewise.errors import LikewiseError, closest
+from likewise.methods import METHODS
+from likewise.model import NAME as MODEL
+from likewise.model import Model
+from likewise.training.batches import Sampler, choose_sampler, refuse_few
+from likewise.training.build import build_session, build_views, pick_device
+from likewise.training.checkpoint import CHECKPOINT, load_run
+from likewise.training.loop import train
+from likewise.training.preflight import preflight
+from likewise.training.progress import TrainingProgress
+from likewise.training.run_folder import (
+    CONFIG,
+    began_here,
+    make_folder,
+    placed,
+    read_config,
+    resolve,
+    write_config,
+    write_data,
+)
+from likewise.training.supervision import labelled, read_relations, refuse_small_steps, remarks
+
+
+def fit(
+    data: object,
+    *,
+    out: str | Path,
+    method: str | None = None,
+    settings: FitSettings | Mapping[str, Any] | None = None,
+    resume: bool = False,
+    backbone: nn.Module | None = None,
+    progress: bool = True,
+) -> Model:
+    """Trains an embedding of ``data`` and returns it; everything lands in the folder ``out``.
+
+    Args:
+        data: a folder of images, a parquet file or folder, an array or (array, labels), a torch Dataset, or Items.
+        out: the run folder; must not hold a run unless ``resume``.
+        method: the row of ``likewise methods`` that gives the defaults; npid, or of a run that goes on its own.
+        settings: a whole FitSettings, or overrides by dotted name: ``{"epochs": 50, "views.flip": 0.0}``.
+        resume: go on from the last checkpoint, bit for bit, with the run's own settings.
+        backbone: an ``nn.Module`` of one's own, (B, 3, S, S) or (B, D) → (B, F), instead of ``settings.encoder.name``.
+        progress: bars and lines on standard error.
+
+    Started by torchrun, its processes share every batch and learn what one process learns; the first one writes. After
+    one of them died and torchrun started them again, they go on from the last checkpoint by themselves.
+
+    Raises LikewiseError for unusable data or settings, Interrupted on Ctrl-C (state saved).
+    """
+    folder = Path(out)
+    goes_on = resume or (processes.restarted() and began_here(folder))
+    settings = chosen(method, settings, goes_on=folder if goes_on else None)
+    with processes.joined(settings.device):  # the run's own where it goes on: it says how the processes meet
+        restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe of another node
+        resume = resume or (restarted and began_here(folder))
+        settings = resolve(folder, settings, resume)
+        return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
+
+
+def _fit(
+    data: object, folder: Path, settings: FitSettings, resume: bool, backbone: nn.Module | None, progress: bool
+) -> Model:
+    device, first = pick_device(settings.device), processes.rank() == 0
+    lay_out(settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches))  # refuses before reading
+    if first:
+        make_folder(folder)
+    with processes.first_first():  # the others then find the items decoded
+        items = open_items(
+            data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
+        )
+    if len(items) < 2:
+        raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
+    settings, items, relations, sampler, notes = prepare(settings, items)
+    total = settings.epochs * sampler.steps_per_epoch
+    model = Model.untrained(settings, items, backbone=backbone)
+    announce(model, items, total, notes, enabled=progress)
+    session = build_session(settings, model.embedder, items, total, device, relations)
+    if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
+        say([f"warning: {changed}" for changed in load_run(folder, session)], enabled=progress)
+    if session.step >= total:
+        say([f"the run has made all of its {total:,} steps already: nothing is trained."], enabled=progress)
+    elif first:
+        write_config(folder, settings)
+        write_data(folder, items)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        train(session, model, items, build_views(model), folder, relations=relations, progress=progress)
+    model.epoch = float(settings.epochs)
+    if first:
+        model.save(folder / MODEL)
+    processes.wait()
+    model.embedder.eval()
+    return model
+
+
+class Prepared(NamedTuple):
+    """What a run trains on."""
+
+    settings: FitSettings  # decided
+    items: Items  # those that can teach
+    relations: Pairs | Triplets | None
+    sampler: Sampler
+    notes: list[str]  # on the items and relations: a line each
+
+
+def prepare(settings: FitSettings, items: Items) -> Prepared:
+    """What a run of checked ``settings`` trains on. Raises LikewiseError on items or relations that can't teach."""
+    notes = []
+    if settings.alike == "label":
+        found, items = len(items), labelled(items)
+        if len(items) < found:
+            notes.append(f"left out for want of a label: {found - len(items):,} of the {found:,} items (skipped.csv).")
+    refuse_few(settings, len(items))
+    settings = decide(settings, len(items))
+    relations = read_relations(settings, items)
+    sampler = choose_sampler(settings, items, relations)
+    refuse_small_steps(settings, sampler, settings.epochs * sampler.steps_per_epoch)
+    return Prepared(settings, items, relations, sampler, [*notes, *remarks(relations)])
+
+
+def announce(model: Model, items: Items, total: int, notes: Sequence[str] = (), *, enabled: bool = True) -> None:
+    """Says what was read, ``notes`` on it, and the pre-flight's advice for a run of ``total`` steps."""
+    settings, batch_norm = model.settings, normalises_batches(model.embedder)
+    found = preflight(settings, len(items), total, processes=processes.size(), batch_norm=batch_norm)
+    lines = [describe(items), *notes, *(f"advice: {advice.line()}" for advice in found)]
+    if settings.precision == "bf16" and emulates_bf16(pick_device(settings.device)):
+        lines.append(
+            "advice: precision=bf16 is emulated on this CPU, which has no AVX-512: a small ResNet was measured ten "
+            "times slower than in fp32; consider --precision fp32."
+        )
+    say(lines, enabled=enabled)
+
+
+def say(lines: Sequence[str], *, enabled: bool = True) -> None:
+    """Plain lines on standard error."""
+    with TrainingProgress(1, enabled=enabled) as bar:
+        for line in lines:
+            bar.say(line)
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether bf16 would be slower than fp32 there: on x86 without AVX-512."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return device.type == "cpu" and x86 and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def chosen(
+    method: str | None, settings: FitSettings | Mapping[str, Any] | None, *, goes_on: Path | None = None
+) -> FitSettings:
+    """The method's defaults with overrides, or whole settings as they are. Raises LikewiseError when they can't be.
+
+    Where a run ``goes_on``, and no other method is named, its own settings are the defaults.
+    """
+    given = {} if settings is None or isinstance(settings, FitSettings) else {**settings}
+    saved = read_config(goes_on) if goes_on is not None and (goes_on / CONFIG).exists() else None
+    named = settings.method if isinstance(settings, FitSettings) else given.get("method", method)
+    method = named or ("npid" if saved is None else saved.method)
+    if method not in METHODS:
+        raise LikewiseError(f"there is no method {method!r}.{closest(method, METHODS)} Known: {', '.join(METHODS)}.")
+    if isinstance(given.get("relations"), os.PathLike):
+        given["relations"] = os.fspath(given["relations"])
+    if not isinstance(settings, FitSettings):
+        own = saved is not None and saved.method == method
+        settings = settings_from(given, saved if own else METHODS[method].settings)
+    return placed(check(settings))

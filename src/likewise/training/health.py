@@ -1,0 +1,165 @@
+"""Plain-language verdicts on a training run, and the numbers behind them."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write
+from likewise.metrics import collapse_std, effective_rank
+from likewise.objectives import TripletShares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What the last queries looked like: ``spread`` = mean std·√D (1 on a uniform sphere, 0 when collapsed).
+
+    ``chance`` is the loss of an embedding that tells nothing apart, None where that is not known;
+    ``most`` is the largest rank that so many rows of that length can have. ``valid`` is the share of rows with a
+    positive and a negative, where labels train. ``margin`` is that of a triplet loss, which is its loss when all items
+    are the same; ``triplets`` is what it has to learn from.
+    """
+
+    loss: float
+    chance: float | None
+    rank: float
+    spread: float
+    most: int
+    valid: float | None = None
+    margin: float | None = None
+    triplets: TripletShares | None = None
+
+    def values(self) -> dict[str, float | str]:
+        """For the log."""
+        known: dict[str, float | str] = {} if self.chance is None else {"chance": self.chance}
+        if self.valid is not None:
+            known["valid_anchors"] = self.valid
+        if self.triplets is not None:
+            known |= {"active_triplets": self.triplets.active, "violation": self.triplets.violation}
+        return {"loss": self.loss, **known, "effective_rank": self.rank, "spread": self.spread}
+
+
+def measure(
+    loss: float,
+    chance: float | None,
+    queries: Tensor,
+    *,
+    valid: float | None = None,
+    margin: float | None = None,
+    triplets: TripletShares | None = None,
+) -> Health:
+    """Health of a batch of unit rows (B, D). Cost: one (B, D) singular value decomposition."""
+    return Health(
+        loss=loss,
+        chance=chance,
+        rank=float(effective_rank(queries)),
+        spread=float(collapse_std(queries)),
+        most=min(queries.shape),
+        valid=valid,
+        margin=margin,
+        triplets=triplets,
+    )
+
+
+STUCK = 0.8  # of the triplets are active where all items are the same: equal distances, but for rounding, all are
+
+
+class Verdict(NamedTuple):
+    """What looks wrong: a kind, so that it is said once, and one sentence."""
+
+    kind: str
+    text: str
+
+
+def verdict(health: Health) -> Verdict | None:
+    """What looks wrong, or None when it looks well."""
+    if health.spread < 0.1 or health.rank < min(2.0, 0.75 * health.most):  # few rows or dimensions can't reach 2
+        return Verdict(
+            "collapse",
+            f"collapse: all items get nearly the same embedding (effective rank {health.rank:.1f} of {health.most}, "
+            f"std·√d {health.spread:.2f}; healthy is near 1). Lower optim.lr, or check that the items differ.",
+        )
+    stuck = health.margin is not None and abs(health.loss - health.margin) < 0.02 * health.margin
+    if stuck and (health.triplets is None or health.triplets.active > STUCK):
+        return Verdict(
+            "margin",
+            f"loss {health.loss:.3f} is stuck at the margin ({health.margin:g}): positives and negatives are equally "
+            "far, as where all items get the same embedding. Hard negatives do this early: begin with semi-hard ones "
+            "(negatives.policies), or lower optim.lr.",
+        )
+    if health.valid is not None and health.valid < 0.5:
+        return Verdict(
+            "no positives",
+            f"{health.valid:.0%} of the batch's items have one of their label and one of another to be compared with, "
+            "and the others teach nothing: set sampler.kind=classes, or check the labels.",
+        )
+    if health.chance is None:
+        return None
+    if health.loss > 1.05 * health.chance:
+        return Verdict(
+            "worse than chance",
+            f"loss {health.loss:.3f} is above chance ({health.chance:.3f}): worse than knowing nothing; normal in the "
+            "first epochs, later lower optim.lr.",
+        )
+    if health.loss > 0.98 * health.chance:
+        return Verdict("chance", f"loss {health.loss:.3f} = chance level ({health.chance:.3f}): nothing learned yet.")
+    return None
+
+
+class Watch:
+    """Collects losses without stalling the device, and stops the run at the first one that is not a number.
+
+    Args:
+        item_ids: names, by row.
+        folder: where the names of a bad batch are written.
+        losses: the run's list of losses since its last logged mean, kept up to date here and checkpointed there.
+    """
+
+    def __init__(self, item_ids: Sequence[str], folder: Path, losses: list[float]) -> None:
+        self._item_ids, self._folder, self._losses = item_ids, folder, losses
+        self._seen: list[tuple[int, Tensor, Tensor]] = []
+        self._since, self._items = time.perf_counter(), 0
+
+    def restart(self) -> None:
+        """Starts the mean loss and the clock of items/s anew."""
+        self._losses.clear()
+        self._since, self._items = time.perf_counter(), 0
+
+    def see(self, step: int, loss: Tensor, rows: Tensor) -> None:
+        """Keeps a step's loss (a scalar on any device) and rows (B,)."""
+        self._seen.append((step, loss, rows))
+        self._items += len(rows)
+
+    def flush(self, *, weights_are_fine: bool = True) -> tuple[float, float]:
+        """Mean loss and items/s since the restart.
+
+        Raises LikewiseError, with the items' names, on a loss that is NaN or infinite, and when weights are not fine.
+        """
+        if self._seen:
+            losses = torch.stack([loss for _, loss, _ in self._seen]).float().cpu()
+            bad = (~losses.isfinite()).nonzero()
+            if len(bad):
+                step, loss, rows = self._seen[int(bad[0])]
+                self._refuse(step, f"the loss became {float(loss)}", rows)
+            if not weights_are_fine:
+                self._refuse(self._seen[-1][0], "a weight became NaN or infinite", self._seen[-1][2])
+            self._losses += losses.tolist()
+            self._seen = []
+        mean = sum(self._losses) / max(1, len(self._losses))
+        return mean, self._items / (time.perf_counter() - self._since)
+
+    def _refuse(self, step: int, what: str, rows: Tensor) -> None:
+        names = [self._item_ids[row] for row in rows.tolist()]
+        report = self._folder / "nan.json"
+        with atomic_write(report) as file:
+            file.write(json.dumps({"step": step, "what": what, "items": names}, indent=1).encode())
+        raise LikewiseError(
+            f"{what} at step {step}, on a batch with {', '.join(names[:3])} … (all {len(names)} "
+            f"in {report}); nothing of it was saved: lower optim.lr or raise objective.temperature and start again."
+        )

@@ -1,0 +1,71 @@
+"""The log of a run: lines of JSON, and TensorBoard."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write
+
+
+class MetricsLog:
+    """One JSON object a line in ``metrics.jsonl``; TensorBoard too where asked. Going back truncates what came after.
+
+    Args:
+        folder: the run.
+        step: where the run stands; lines of later steps (written before a kill) are dropped.
+        tensorboard: also write event files; needs the extra ``tb``.
+    """
+
+    def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
+        self.path = folder / "metrics.jsonl"
+        kept = [line for line in read_metrics(folder) if float(line["step"]) <= step]
+        with atomic_write(self.path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._board = _tensorboard(folder / "tensorboard", step) if tensorboard else None
+
+    def write(self, step: int, values: Mapping[str, float | str]) -> None:
+        """Appends ``{"step": step, ...values}``."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if not isinstance(value, str):
+                    self._board.add_scalar(name, value, step)
+            self._board.flush()
+
+    def close(self) -> None:
+        """Ends the TensorBoard file, if there is one."""
+        if self._board is not None:
+            self._board.close()
+
+
+class NoLog:
+    """What a process writes that is not the first."""
+
+    def write(self, step: int, values: Mapping[str, float | str]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def read_metrics(folder: Path) -> list[dict[str, float | str]]:
+    """The lines of a run's ``metrics.jsonl``; a last line cut off by a kill is passed over."""
+    path = folder / "metrics.jsonl"
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise LikewiseError('tensorboard is not installed; pip install "likewise[tb]" or leave it off.') from None
+    return SummaryWriter(str(folder), purge_step=step + 1)  # hides what a killed run wrote after its checkpoint

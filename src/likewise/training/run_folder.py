@@ -1,0 +1,116 @@
+"""The files of a run folder: settings, what was read, and whether it may go on."""
+
+import json
+import os
+import platform
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import torch
+import yaml
+
+from likewise import __version__
+from likewise.config.checks import decide
+from likewise.config.overrides import flatten, settings_from
+from likewise.config.settings import FitSettings
+from likewise.data import Items, write_skipped
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write
+from likewise.model import NAME as MODEL
+from likewise.training.checkpoint import CHECKPOINT
+
+CONFIG, DATA = "config.yaml", "data.json"
+
+
+def began_here(folder: Path) -> bool:
+    """Whether this start of torchrun began the run in ``folder``, and so may go on with it unasked."""
+    try:
+        return bool(json.loads((folder / DATA).read_bytes())["torchrun"] == os.environ.get("TORCHELASTIC_RUN_ID"))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def placed(settings: FitSettings) -> FitSettings:
+    """With the whole path of ``relations``, so that a run goes on from any folder."""
+    path = settings.relations
+    return settings if path is None else replace(settings, relations=str(Path(path).absolute()))
+
+
+def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
+    """The settings of this run: the saved ones when resuming, else those given.
+
+    Raises LikewiseError when the folder holds a run already, or none to resume, or those given differ from it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise LikewiseError(f"{folder} is a file; --out must name a folder.")
+    begun = (folder / CHECKPOINT).exists() or (folder / MODEL).exists()
+    if not resume:
+        if begun:
+            raise LikewiseError(f"{folder} already holds a run; add --resume to go on with it, or name another --out.")
+        return settings
+    if not (folder / CONFIG).exists():
+        raise LikewiseError(f"{folder} holds no run to resume; start it without --resume.")
+    if not (folder / CHECKPOINT).exists() and (folder / MODEL).exists():
+        raise LikewiseError(f"{folder} holds a finished model but no {CHECKPOINT} to go on from; name another --out.")
+    saved = placed(read_config(folder))
+    if settings.objective.kind == "auto":
+        settings = replace(settings, objective=replace(settings.objective, kind=saved.objective.kind))
+    old = flatten(saved)
+    for name, value in flatten(decide(settings, 0)).items():
+        if value != old[name]:
+            raise LikewiseError(
+                f"a resumed run keeps its own settings, but {name} was {old[name]!r} and is now {value!r}; "
+                "leave it out, or start a new run."
+            )
+    return saved
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the run folder and sees that files can be written there. Raises LikewiseError when they can't."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise LikewiseError(f"can't write the run folder {folder}: {error.strerror}; choose another --out.") from error
+
+
+def write_config(folder: Path, settings: FitSettings) -> None:
+    """Writes config.yaml: every knob, resolved, ready for ``--config``. Raises LikewiseError when it can't."""
+    make_folder(folder)
+    try:
+        with atomic_write(folder / CONFIG) as file:
+            file.write(yaml.safe_dump(asdict(settings), sort_keys=False).encode())
+    except OSError as error:
+        raise LikewiseError(f"can't write the run folder {folder}: {error.strerror}; choose another --out.") from error
+
+
+def read_config(folder: Path) -> FitSettings:
+    """The settings that ``write_config`` wrote. Raises LikewiseError when the file is damaged."""
+    try:
+        values = yaml.safe_load((folder / CONFIG).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        values = None
+    if not isinstance(values, dict):
+        raise LikewiseError(f"{folder / CONFIG} is damaged: it holds no settings; start a new run.")
+    return settings_from(values)
+
+
+def write_data(folder: Path, items: Items) -> None:
+    """Writes data.json (what was read) and skipped.csv (what was not, and why)."""
+    about = {
+        "source": items.source,
+        "items": len(items),
+        "kind": items.kind,
+        "ids_hash": items.ids_hash,
+        "labels": list(items.label_names),
+        "skipped": len(items.skipped),
+        "likewise": __version__,
+        "torch": torch.__version__,
+        "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    with atomic_write(folder / DATA) as file:
+        file.write(json.dumps(about, indent=1).encode())
+    write_skipped(items, folder / "skipped.csv")

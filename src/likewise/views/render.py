@@ -1,0 +1,290 @@
+"""Random views of items: what a query and its key may differ in and still count as alike.
+
+An image's view is two small matrices. All geometry (random resized crop, flip, rotation) composes into one affine
+map of coordinates, sampled once; all colour (brightness, contrast, saturation, hue, grayscale) and the normalisation
+compose into one affine map of RGB, applied once. Names, ranges and distributions are those of torchvision's
+RandomResizedCrop, RandomHorizontalFlip, RandomRotation, ColorJitter, RandomGrayscale and GaussianBlur; docs/views.md
+says where composing differs from the sequence of transforms and by how much.
+
+Every random number is drawn on the CPU from the generator given, as a fixed number of uniforms per image that does
+not depend on the pixels or the settings: the same generator state gives the same views on any device.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from likewise.config.settings import ViewSettings
+from likewise.errors import LikewiseError
+from likewise.views.draw import Drawn, colour, crop_boxes, draw_views, geometry
+
+__all__ = [
+    "Drawn",
+    "Share",
+    "Views",
+    "apply_views",
+    "colour",
+    "crop_boxes",
+    "draw_views",
+    "gaussian_blur",
+    "geometry",
+    "plain_view",
+    "sample",
+]
+# Output pixels worked on at once per thread: fits the L2 cache, and what is allocated and freed for a chunk stays
+# small enough for the C allocator to keep (giving it back and faulting it in again doubled the time at 32 px).
+CHUNK_PIXELS: Final = 1 << 15
+
+
+def sample(images: Tensor, maps: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear samples of images at affinely mapped pixels; beyond the border its pixels are repeated.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        maps: (B, 2, 3) from ``geometry``, on the CPU.
+        height: of the output.
+        width: of the output.
+
+    Returns:
+        (B, 3, height, width) float32 in 0...255.
+    """
+    across, down = _grid_lines(maps, images, height, width)
+    return _sample_at(images, across, down)
+
+
+def _grid_lines(maps: Tensor, images: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The sampling grid as two sums: (B, 2, 1, width) + (B, 2, height, 1), in grid_sample's units.
+
+    Of a whole batch these are small; the grid itself is only made for a chunk at a time. They are worked out in
+    float64 on the CPU, so that all devices sample at the same places.
+    """
+    to_grid = torch.tensor([2 / images.shape[2], 2 / images.shape[1]], dtype=torch.float64)
+    x, y, shift = (maps * to_grid[:, None])[..., None].unbind(2)
+    across = x * torch.arange(0.5, width, dtype=torch.float64)
+    down = y * torch.arange(0.5, height, dtype=torch.float64) + (shift - 1)
+    return across.float()[:, :, None, :].to(images.device), down.float()[:, :, :, None].to(images.device)
+
+
+def _sample_at(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    # Small first: the bytes are transposed before they grow to floats.
+    planes = images.permute(0, 3, 1, 2).contiguous().float()
+    # Planar sums, seen as pairs: three times as fast as adding into pairs, and read as fast.
+    grid = (across + down).permute(0, 2, 3, 1)
+    return F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
+    """Each image convolved with its own Gaussian, cut off at ⌈3σ⌉ pixels and normalised; edges are reflected.
+
+    Three standard deviations hold 99.7 % of a Gaussian. Separable: 2 (2 ⌈3σ⌉ + 1) multiplications per value with the
+    largest σ of the batch. Shifted sums, since a grouped convolution is no quicker on the CPU.
+
+    Args:
+        images: (B, C, H, W) float, B > 0.
+        sigmas: (B,) > 0, pixels; on the CPU.
+
+    Returns:
+        (B, C, H, W), new memory. In images smaller than the kernel, it is cut off at what can be reflected.
+    """
+    height, width = images.shape[2:]
+    reach = (3 * sigmas).ceil().clamp(max=min(height, width) - 1)
+    radius = int(reach.max())
+    offsets = torch.arange(-radius, radius + 1, dtype=sigmas.dtype)
+    logits = -0.5 * (offsets / sigmas[:, None]) ** 2
+    weights = torch.softmax(logits.masked_fill(offsets.abs() > reach[:, None], -math.inf), 1)
+    weights = weights.to(images)[:, :, None, None, None]
+    padded = F.pad(images, (radius,) * 4, mode="reflect")
+    rows = padded[:, :, :height] * weights[:, 0]
+    for k in range(1, 2 * radius + 1):
+        rows.addcmul_(padded[:, :, k : k + height], weights[:, k])
+    result = rows[..., :width] * weights[:, 0]
+    for k in range(1, 2 * radius + 1):
+        result.addcmul_(rows[..., k : k + width], weights[:, k])
+    return result
+
+
+def apply_views(
+    images: Tensor,
+    maps: Tensor,
+    colours: Tensor,
+    *,
+    size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    sigmas: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """Sample, recolour, clamp to [0, 1], normalise, blur: the part of a view that touches pixels.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        maps: (B, 2, 3) from ``geometry``, on the CPU.
+        colours: (B, 3, 6) from ``colour``, on the CPU.
+        size: height and width of the output.
+        mean: per channel, in units of [0, 1].
+        std: per channel.
+        sigmas: (B,) on the CPU, 0 = no blur; None = nobody's.
+        chunk: images worked on at once; by default all on a GPU, and on the CPU as many as the caches hold.
+
+    Returns:
+        (B, 3, *size) float32. Time O(B · size); memory beyond the result: about 40 bytes per pixel of a chunk.
+    """
+    count, (height, width) = len(images), size
+    result = torch.empty(count, 3, height, width, dtype=torch.float32, device=images.device)
+    bounds = [((0 - m) / s, (1 - m) / s) for m, s in zip(mean, std, strict=True)]
+    means = torch.tensor(mean, dtype=torch.float64)[:, None]
+    stds = torch.tensor(std, dtype=torch.float64)[:, None]
+    # From bytes to normalised values: one affine map does it all, x ↦ linear x + of_mean μ + shift.
+    linear, of_mean = (colours / (255 * stds)).float().to(images.device).tensor_split(2, 2)
+    shift = (-means / stds).float().to(images.device)
+    across, down = _grid_lines(maps, images, height, width)
+    step = chunk or _chunk(images, height * width)
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        pixels = _sample_at(images[part], across[part], down[part]).flatten(2)
+        offset = torch.baddbmm(shift, of_mean[part], pixels.mean(2, keepdim=True))
+        out = result[part].flatten(2)
+        torch.baddbmm(offset, linear[part], pixels, out=out)
+        for channel, (low, high) in enumerate(bounds):
+            out[:, channel].clamp_(low, high)
+        if sigmas is not None and (rows := sigmas[part].nonzero()[:, 0]).numel():
+            # Blurring keeps constants, so after the normalisation is the same as before it.
+            there = rows.to(images.device)
+            blurred = gaussian_blur(result[part][there], sigmas[part][rows])
+            result[part].index_copy_(0, there, blurred)
+    return result
+
+
+def _chunk(images: Tensor, pixels: int) -> int:
+    """How many images to work on at once: any number gives the same views, this one quickly."""
+    if images.device.type != "cpu":
+        return max(1, len(images))
+    return max(1, CHUNK_PIXELS // pixels) * torch.get_num_threads()
+
+
+class Share(NamedTuple):
+    """Part of a batch: ``rows`` of ``total``."""
+
+    total: int
+    rows: slice
+
+
+class Views:
+    """Random views of a batch of images, as ``settings`` say.
+
+    Args:
+        settings: what varies and how much.
+        size: side, or height and width, of the views; None keeps the images' own. No antialiasing: a view should
+            not be much smaller than a crop.
+
+    Raises:
+        LikewiseError: a setting outside its range, named.
+    """
+
+    def __init__(self, settings: ViewSettings, size: int | tuple[int, int] | None = None) -> None:
+        _check_settings(settings)
+        self.settings = settings
+        self.size = (size, size) if isinstance(size, int) else size
+        if self.size is not None and min(self.size) < 1:
+            raise LikewiseError(f"The size of the views is {size}, but must be at least 1 pixel.")
+
+    def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Drawn:
+        """What a call would draw for ``count`` images of ``height`` × ``width``; advances the generator alike."""
+        return draw_views(self.settings, count, height, width, generator)
+
+    def apply(self, images: Tensor, drawn: Drawn) -> Tensor:
+        """The views of (B, H, W, 3) uint8 images that were drawn: (B, 3, *size) float32, normalised."""
+        height, width = self.size or (images.shape[1], images.shape[2])
+        maps = geometry(drawn.boxes, drawn.flips, drawn.angles, height, width)
+        colours = colour(drawn.factors, drawn.orders, drawn.grays)
+        return apply_views(
+            images,
+            maps,
+            colours,
+            size=(height, width),
+            mean=self.settings.mean,
+            std=self.settings.std,
+            sigmas=drawn.sigmas if self.settings.blur else None,
+        )
+
+    def __call__(self, images: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
+        """One view of each image.
+
+        Args:
+            images: (B, H, W, 3) uint8, on any device.
+            generator: on the CPU; the only source of randomness.
+            share: which part of a larger batch these are; their views are those they have in the whole batch.
+
+        Returns:
+            (B, 3, *size) float32 on the images' device, normalised with the settings' mean and std.
+
+        Raises:
+            LikewiseError: images of another type or shape, or a generator that is not on the CPU.
+        """
+        _check_images(images)
+        check_generator(generator)
+        count, height, width, _ = images.shape
+        share = share or Share(count, slice(None))
+        return self.apply(images, self.draw(share.total, height, width, generator).select(share.rows))
+
+
+def plain_view(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Images as they are, for evaluation: (B, H, W, 3) uint8 to normalised (B, 3, H, W) float32.
+
+    Raises:
+        LikewiseError: images of another type or shape.
+    """
+    _check_images(images)
+    result = images.permute(0, 3, 1, 2).contiguous().float()
+    for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
+        result[:, channel].sub_(255 * m).mul_(1 / (255 * s))
+    return result
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != torch.uint8 or 0 in images.shape[1:]:
+        raise LikewiseError(
+            f"Views need uint8 images of shape (B, H, W, 3), but got {images.dtype} of shape {tuple(images.shape)}."
+        )
+
+
+def check_generator(generator: torch.Generator) -> None:
+    if generator.device.type != "cpu":
+        raise LikewiseError(
+            f"The views' generator is on {generator.device}, but must be on the CPU: "
+            "the same seed then gives the same views on any device."
+        )
+
+
+def _check_settings(settings: ViewSettings) -> None:
+    for name, value in (
+        ("flip", settings.flip),
+        ("jitter", settings.jitter),
+        ("grayscale", settings.grayscale),
+        ("blur", settings.blur),
+    ):
+        require(0 <= value <= 1, name, value, "a probability")
+    for name, value in (
+        ("rotation", settings.rotation),
+        ("brightness", settings.brightness),
+        ("contrast", settings.contrast),
+        ("saturation", settings.saturation),
+    ):
+        require(value >= 0, name, value, "at least 0")
+    require(0 <= settings.hue <= 0.5, "hue", settings.hue, "from 0 to 0.5 turns")
+    low, high = settings.crop_scale
+    require(0 < low <= high <= 1, "crop_scale", settings.crop_scale, "two shares, 0 < low <= high <= 1")
+    low, high = settings.crop_ratio
+    require(0 < low <= high, "crop_ratio", settings.crop_ratio, "two ratios, 0 < low <= high")
+    low, high = settings.blur_sigma
+    require(0 < low <= high, "blur_sigma", settings.blur_sigma, "two widths in pixels, 0 < low <= high")
+    require(min(settings.std) > 0, "std", settings.std, "above 0")
+
+
+def require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise LikewiseError(f"The views' {name} is {value}, but must be {rule}.")

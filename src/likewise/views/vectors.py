@@ -1,0 +1,54 @@
+"""Random views of vectors: noise, and features set to their mean."""
+
+import torch
+from torch import Tensor
+
+from likewise.errors import LikewiseError
+from likewise.views.render import Share, check_generator, require
+
+
+class VectorViews:
+    """Random views of vectors: Gaussian noise in units of each feature's spread, and features lost to their mean.
+
+    Args:
+        noise: standard deviation of the noise as a share of each feature's.
+        dropout: probability that a feature is set to its mean (it then carries no noise either).
+        mean: (D,) of each feature over the data.
+        std: (D,) of each feature over the data.
+
+    Raises:
+        LikewiseError: noise below 0, dropout outside [0, 1], or mean and std that are not two rows of one length.
+    """
+
+    def __init__(self, noise: float, dropout: float, mean: Tensor, std: Tensor) -> None:
+        require(noise >= 0, "noise", noise, "at least 0")
+        require(0 <= dropout <= 1, "dropout", dropout, "a probability")
+        if mean.ndim != 1 or mean.shape != std.shape:
+            raise LikewiseError(
+                f"The features' mean has shape {tuple(mean.shape)} and their std {tuple(std.shape)}, "
+                "but both must be (D,)."
+            )
+        self.noise = noise
+        self.dropout = dropout
+        self.mean = mean.float()
+        self.std = std.float()
+
+    def __call__(self, rows: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
+        """One view of each row: (B, D) float32 to the same, on the same device, in the same units; see ``Views``.
+
+        Raises:
+            LikewiseError: rows of another type or width, or a generator that is not on the CPU.
+        """
+        if rows.ndim != 2 or rows.dtype != torch.float32 or rows.shape[1] != len(self.mean):
+            raise LikewiseError(
+                f"Views of vectors need float32 rows of shape (B, {len(self.mean)}), "
+                f"but got {rows.dtype} of shape {tuple(rows.shape)}."
+            )
+        check_generator(generator)
+        device = rows.device
+        share = share or Share(len(rows), slice(None))
+        shape = (share.total, rows.shape[1])
+        normal = torch.randn(shape, generator=generator)[share.rows].to(device)
+        lost = (torch.rand(shape, generator=generator)[share.rows] < self.dropout).to(device)
+        noisy = torch.addcmul(rows, normal, (self.noise * self.std).to(device))
+        return torch.where(lost, self.mean.to(device), noisy)
