@@ -221,7 +221,7 @@ def test_a_tile_of_no_keys_is_refused():
 
 MEMORY = """
 import resource, torch
-from likewise.evaluation import knn_classify
+from likewise.metrics import knn_classify
 torch.set_num_threads(1)
 keys = torch.randn(150_000, 8)
 queries, labels = keys[:600].clone(), torch.zeros(150_000, dtype=torch.int64)

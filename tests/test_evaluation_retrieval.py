@@ -432,7 +432,7 @@ def test_bad_input_is_one_clear_sentence(change: dict[str, Any], text: str) -> N
 
 MEMORY = """
 import sys, torch
-from likewise.evaluation import retrieval
+from likewise.metrics import retrieval
 torch.set_num_threads(1)
 gallery, labels = torch.randn(150_000, 8), torch.arange(150_000) % 500
 queries = gallery[:300].clone()

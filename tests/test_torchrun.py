@@ -46,8 +46,8 @@ SEVERAL = '''
 import json, os, signal, sys, time
 from pathlib import Path
 
-from likewise import processes
-from likewise.cli import main
+from likewise.distributed import processes
+from likewise.cli.main import main
 from likewise.training import loop
 
 attempt, jobs = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), json.loads(Path(sys.argv[1]).read_text())

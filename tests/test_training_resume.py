@@ -213,8 +213,8 @@ def test_random_numbers_of_ones_own_backbone_go_on(tmp_path: Path, monkeypatch: 
 FORKS = """
 import json, os, signal, sys, time, torch
 import torch._dynamo  # what a first step imports, once for all children
-import likewise.data.cache, likewise.data.sources, likewise.training.run
-from likewise.cli import main
+import likewise.data.cache, likewise.data.sources, likewise.training.fit
+from likewise.cli.main import main
 from likewise.training import checkpoint, loop
 
 torch.set_num_threads(1)

@@ -200,7 +200,7 @@ def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: floa
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
     }
-    code = "import sys; from likewise.trials import work; work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
+    code = "import sys; from likewise.proof.jobs import work; work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
     running, deadline = list[subprocess.Popen[bytes]](), time.monotonic() + limit
 
     def wait() -> Results:
