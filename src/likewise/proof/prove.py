@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from likewise.config.checks import EXACT_ITEMS
 from likewise.config.overrides import assigned
 from likewise.encoders.batchnorm_groups import normalises_batches
 from likewise.errors import LikewiseError
@@ -29,15 +28,8 @@ from likewise.training.batches import choose_sampler
 from likewise.training.checkpoint import CHECKPOINT
 
 HALF = 2  # of STEPS: after it the run is killed
-ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
-LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # encoders of so many weights or more: batches of 8, 7 and 7
-LEAST, LABELS = 8, 8  # items, and labels
 ROUNDING, MOST = 1e-9, 1e-5  # of float64 sums in another order; and what no magnified rounding may pass
 MAGNIFIED = 10.0  # times what changing last bits does, and still rounding
-OF_MANY = (
-    f"objective.kind=auto is nce here, as for more than {EXACT_ITEMS:,} items; --set objective.kind=softmax proves the "
-    "exact softmax of fewer."
-)
 LIMIT = 300.0  # seconds; processes that wait for each other longer wait for ever
 KINDS = ("loss", "gradients", "weights", "dictionary")
 

@@ -23,9 +23,16 @@ from likewise.methods import METHODS
 from likewise.model import NAME as MODEL
 from likewise.model import Model
 from likewise.proof.jobs import STEPS
-from likewise.proof.prove import BATCH, FEW, ITEMS, LABELS, LARGE, LEAST, OF_MANY, SIDE, SMALL_BATCH, SMALL_SIDE
 from likewise.training.batches import choose_sampler
 from likewise.training.run_folder import CONFIG, read_config
+
+ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
+LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # encoders of so many weights or more: batches of 8, 7 and 7
+LEAST, LABELS = 8, 8  # items, and labels
+OF_MANY = (
+    f"objective.kind=auto is nce here, as for more than {EXACT_ITEMS:,} items; --set objective.kind=softmax proves the "
+    "exact softmax of fewer."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
