@@ -24,9 +24,9 @@ from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.proof import prove as module
 from likewise.proof.jobs import STEPS, Job, Learned, Unlearned, started, train_job, work
-from likewise.proof.prove import HALF, ITEMS, LEAST, MOST, ROUNDING, Comparison, compare, differences, print_table
+from likewise.proof.prove import HALF, MOST, ROUNDING, Comparison, compare, differences, print_table
 from likewise.proof.prove import verify as verify_run
-from likewise.proof.small_run import prepare
+from likewise.proof.small_run import ITEMS, LEAST, prepare
 from likewise.training.fit import fit
 from likewise.training.run_folder import write_config
 
