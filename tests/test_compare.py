@@ -27,7 +27,7 @@ from likewise.comparison.split import split_classes
 from likewise.comparison.statistics import holm, paired_t, sign_flip
 from likewise.comparison.table import MEASURES, Comparison, Outcome, summarise
 from likewise.comparison.tuning import Knob, knobs_of, propose
-from likewise.config.checks import decide
+from likewise.training.decide import decide
 from likewise.config.overrides import flatten
 from likewise.config.settings import OptimSettings
 from likewise.data import Items, open_items

@@ -11,7 +11,8 @@ import yaml
 
 from likewise.cli.main import main
 from likewise.cli.parser import build_parser
-from likewise.config.checks import check, decide
+from likewise.config.checks import check
+from likewise.training.decide import decide
 from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import (
     BankSettings,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import likewise
-from likewise.config.checks import decide
+from likewise.training.decide import decide
 from likewise.config.overrides import settings_from
 from likewise.data import Items
 from likewise.distributed.layout import Layout, lay_out

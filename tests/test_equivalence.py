@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
-from likewise.config.checks import check, decide, refusals
+from likewise.config.checks import check, refusals
+from likewise.training.decide import decide
 from likewise.config.objective_table import NegativeKind, ObjectiveKind
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings

@@ -11,7 +11,7 @@ import torch
 
 from likewise.cli.main import main
 from likewise.cli.parser import method_in
-from likewise.config.checks import decide
+from likewise.training.decide import decide
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from likewise.config.checks import decide
+from likewise.training.decide import decide
 from likewise.config.overrides import settings_from
 from likewise.config.settings import OptimSettings
 from likewise.data import Items

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.config.checks import decide
+from likewise.training.decide import decide
 from likewise.config.overrides import settings_from
 from likewise.data import Items
 from likewise.distributed.layout import lay_out

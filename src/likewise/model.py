@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from likewise.config.overrides import settings_from
+from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.console import track
 from likewise.data import Items, open_items, read_image
@@ -162,7 +162,7 @@ class Model:
         tensors = {name: value.contiguous().cpu() for name, value in self.embedder.state_dict().items()}
         if self.vector_mean is not None and self.vector_std is not None:
             tensors |= {"vector.mean": self.vector_mean, "vector.std": self.vector_std}
-        about = {"settings": asdict(self.settings), "kind": self.kind, "epoch": self.epoch, "own": self.own_backbone}
+        about = {"settings": as_dict(self.settings), "kind": self.kind, "epoch": self.epoch, "own": self.own_backbone}
         try:
             with atomic_write(path) as file:
                 file.write(to_safetensors(tensors, {"likewise": json.dumps(about)}))

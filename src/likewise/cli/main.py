@@ -10,7 +10,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from likewise.cli.parser import build_parser, listed, method_in, with_own_settings
-from likewise.config.objective_table import fitting
+from likewise.config.data_guide import fitting
 from likewise.errors import Interrupted, LikewiseError
 from likewise.methods import METHODS
 

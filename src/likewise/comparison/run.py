@@ -49,7 +49,6 @@ from likewise.comparison.table import (
     write_comparison,
 )
 from likewise.comparison.tuning import knob_values, knobs_of, optuna_module, propose
-from likewise.config.checks import decide
 from likewise.config.overrides import assigned, flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
@@ -61,6 +60,7 @@ from likewise.model import Model
 from likewise.training.batches import choose_sampler
 from likewise.training.build import build_session, build_views, pick_device
 from likewise.training.checkpoint import CHECKPOINT, load_run
+from likewise.training.decide import decide
 from likewise.training.fit import chosen
 from likewise.training.loop import train
 from likewise.training.run_folder import make_folder, write_config, write_data

@@ -192,4 +192,4 @@ def milestones(protocol: Protocol) -> tuple[int, ...]:
 
 
 def _temperature(model: Model, protocol: Protocol) -> float:
-    return model.settings.objective.temperature if protocol.temperature is None else protocol.temperature
+    return model.settings.objective.vote_temperature if protocol.temperature is None else protocol.temperature

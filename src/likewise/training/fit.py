@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from likewise.config.checks import check, decide
+from likewise.config.checks import check
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items, describe, open_items
@@ -24,6 +24,7 @@ from likewise.model import Model
 from likewise.training.batches import Sampler, choose_sampler, refuse_few
 from likewise.training.build import build_session, build_views, pick_device
 from likewise.training.checkpoint import CHECKPOINT, load_run
+from likewise.training.decide import decide
 from likewise.training.loop import train
 from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress

@@ -122,7 +122,7 @@ def look(session: Session, loss: float, queries: Tensor, batch: Seen) -> Health:
         return measure(loss, session.chance(), rows, valid=triplet_shares(everyone, ids, *keys).valid)
     margin, kind = known
     shares = triplet_shares(everyone, ids, *keys, margin=margin, kind=kind)
-    margin *= session.settings.objective.scale
+    margin *= session.settings.loss_weight
     return measure(loss, session.chance(), rows, valid=shares.valid, margin=margin, triplets=shares)
 
 
@@ -146,7 +146,7 @@ def online_knn(model: Model, items: Items) -> float | None:
     some = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[: settings.knn_items]]
     subset = items.select(some.sort().values.numpy())
     rows, ids, labels = model.features(subset), torch.arange(len(subset)), torch.from_numpy(np.array(subset.labels))
-    k, tau = min(200, max(1, len(subset) // 10)), settings.objective.temperature
+    k, tau = min(200, max(1, len(subset) // 10)), settings.objective.vote_temperature
     return knn_accuracy(rows, labels, rows, labels, k=k, temperature=tau, query_ids=ids, key_ids=ids)
 
 

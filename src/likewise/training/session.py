@@ -109,7 +109,7 @@ class Session:
 
     def chance(self) -> float | None:
         """The loss of an embedding that tells nothing apart; None where that is not known."""
-        scale, objective, choices = self.settings.objective.scale, self.objective, self.settings
+        scale, objective, choices = self.settings.loss_weight, self.objective, self.settings
         if isinstance(objective, ClassObjective):
             return scale * objective.chance(len(objective.proxies))
         if choices.alike != "instance":

@@ -123,5 +123,5 @@ def look_up(session: Session, queries: Sequence[Tensor], keys: Keys | None, batc
         own = places if session.settings.items_are_keys else None  # the key that is the query itself,
         own = torch.cat([places, places + count]) if len(queries) > 1 else own  # or its view's
         loss = objective(rows, ids, keys.rows, keys.ids, own=own, pulls=keys.pulls, pushes=keys.pushes)
-    scaled: Tensor = loss * session.settings.objective.scale
+    scaled: Tensor = loss * session.settings.loss_weight
     return scaled
