@@ -27,7 +27,6 @@ from likewise.comparison.split import split_classes
 from likewise.comparison.statistics import holm, paired_t, sign_flip
 from likewise.comparison.table import MEASURES, Comparison, Outcome, summarise
 from likewise.comparison.tuning import Knob, knobs_of, propose
-from likewise.training.decide import decide
 from likewise.config.overrides import flatten
 from likewise.config.settings import OptimSettings
 from likewise.data import Items, open_items
@@ -38,6 +37,7 @@ from likewise.methods.pairs import PAIRS
 from likewise.metrics import retrieval
 from likewise.model import load
 from likewise.training import loop
+from likewise.training.decide import decide
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
 SMALL: dict[str, Any] = {

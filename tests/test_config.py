@@ -12,7 +12,6 @@ import yaml
 from likewise.cli.main import main
 from likewise.cli.parser import build_parser
 from likewise.config.checks import check
-from likewise.training.decide import decide
 from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import (
     BankSettings,
@@ -27,6 +26,7 @@ from likewise.config.settings import (
 from likewise.errors import LikewiseError, closest
 from likewise.evaluation.classify import Protocol
 from likewise.methods import METHODS
+from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.run_folder import CONFIG, read_config, write_config
 

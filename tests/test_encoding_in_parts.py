@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import likewise
-from likewise.training.decide import decide
 from likewise.config.overrides import settings_from
 from likewise.data import Items
 from likewise.distributed.layout import Layout, lay_out
@@ -25,6 +24,7 @@ from likewise.model import Model
 from likewise.objectives import Circle, InfoNCE
 from likewise.training.batches import batches, build_sampler
 from likewise.training.build import build_session, build_views
+from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.step import train_step
 

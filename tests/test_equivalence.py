@@ -18,7 +18,6 @@ from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
 from likewise.config.checks import check, refusals
-from likewise.training.decide import decide
 from likewise.config.objective_table import NegativeKind, ObjectiveKind
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
@@ -35,6 +34,7 @@ from likewise.proof.jobs import Job, Learned, train_job
 from likewise.proof.prove import KINDS, Comparison, compare
 from likewise.training import batches, build, step
 from likewise.training.checkpoint import save_run
+from likewise.training.decide import decide
 from likewise.training.session import Session
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")  # few rows count in small batches

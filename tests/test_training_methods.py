@@ -11,7 +11,6 @@ import torch
 
 from likewise.cli.main import main
 from likewise.cli.parser import method_in
-from likewise.training.decide import decide
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
@@ -23,6 +22,7 @@ from likewise.training import fit as run
 from likewise.training.batches import batches, build_sampler, refuse_few
 from likewise.training.build import build_session
 from likewise.training.checkpoint import load_checkpoint
+from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import began_here, read_config

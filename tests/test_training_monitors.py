@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from likewise.training.decide import decide
 from likewise.config.overrides import settings_from
 from likewise.config.settings import OptimSettings
 from likewise.data import Items
@@ -24,6 +23,7 @@ from likewise.objectives import TripletShares, triplet_shares
 from likewise.training import loop
 from likewise.training.build import build_session, learning_rate
 from likewise.training.checkpoint import load_checkpoint
+from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.health import Watch, measure, verdict
 from likewise.training.metrics_log import MetricsLog, read_metrics

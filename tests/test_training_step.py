@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.training.decide import decide
 from likewise.config.overrides import settings_from
 from likewise.data import Items
 from likewise.distributed.layout import lay_out
@@ -21,6 +20,7 @@ from likewise.distributed.processes import shares
 from likewise.methods import METHODS
 from likewise.model import Model
 from likewise.training.build import build_session
+from likewise.training.decide import decide
 from likewise.training.samplers import stable_seed
 from likewise.training.session import Session
 from likewise.training.step import Seen, train_step

@@ -49,6 +49,8 @@ class Value:
             return None
         if self.kind is float and type(value) is int:
             value = float(value)
+        if self.kind is int and type(value) is float and value.is_integer():
+            value = int(value)
         if isinstance(value, Scalar) and type(value) is self.kind and self._holds(value):
             return value
         raise LikewiseError(f"setting {name!r} is {value!r}; it must be {self.words()}.")

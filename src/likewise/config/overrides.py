@@ -75,10 +75,16 @@ def _over(settings: Any, values: Mapping[str, Any], prefix: str) -> Any:
         if name not in fields or name == "parameters":
             if chosen:
                 continue
-            raise _unknown(prefix + name, settings if prefix else None)
-        if is_dataclass(fields[name]):
+            raise _unknown(prefix + name)
+        if type(value) is type(fields[name]) and is_dataclass(value):
+            own[name] = value
+        elif is_dataclass(fields[name]):
             inner = value if isinstance(value, Mapping) else {"": value}
             own[name] = _over(fields[name], inner, f"{prefix}{name}.")
+        elif isinstance(value, Mapping):
+            raise LikewiseError(
+                f"setting {prefix + name!r} has no parts, so there is no {_first(value, prefix + name)!r}."
+            )
         else:
             own[name] = _checked(kinds[name], value, prefix + name)
     result = replace(settings, **own)
@@ -103,12 +109,19 @@ def _with_parameters(old: Chosen, new: Chosen, values: Mapping[str, Any], prefix
     return replace(new, parameters=parameters)
 
 
-def _unknown(name: str, part: object | None) -> LikewiseError:
-    owner, _, rest = name.rpartition(".")
-    if part is not None and not is_dataclass(part):
-        return LikewiseError(f"setting {owner!r} has no parts, so there is no {name!r}. See `likewise fit --help`.")
-    if not rest:
-        return LikewiseError(f"setting {owner!r} has parts: give them by name, as in {owner}: {{...}}.")
+def _first(value: Mapping[str, Any], name: str) -> str:
+    """The dotted name of the first of nested values."""
+    for inner, other in value.items():
+        return _first(other, f"{name}.{inner}") if isinstance(other, Mapping) else f"{name}.{inner}"
+    return name
+
+
+def _unknown(name: str) -> LikewiseError:
+    owner, _, leaf = name.rpartition(".")
+    if not leaf:
+        return LikewiseError(
+            f"setting {owner!r} can't be a single value; it must be its parts, as in `{owner}: {{...}}`."
+        )
     known = [*flatten(FitSettings()), *vars(FitSettings()), *(f"objective.{each}" for each in parameter_names())]
     return LikewiseError(f"there is no setting {name!r}.{closest(name, known)} See `likewise fit --help`.")
 
