@@ -136,7 +136,7 @@ class Model:
         items = self.open(source, labels="none", progress=progress)
         about = {**self.protocol(layer), "data": items.source, "ids_hash": items.ids_hash}
         with track("embedding", len(items), enabled=progress) as tick:
-            return Embedding(items.ids, self.features(items, layer=layer, tick=tick), about)
+            return Embedding(self.features(items, layer=layer, tick=tick), items.ids, about)
 
     def index(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Index:
         """An exact index of a source's items, to be searched with rows of ``embed``."""

@@ -68,9 +68,9 @@ class MemoryBank(nn.Module):
         return Keys(self.rows[names], names, pulls=~pushes, pushes=pushes)
 
     @torch.no_grad()
-    def update(self, ids: Tensor, queries: Tensor) -> None:
-        """Moves rows ``ids`` (B,), all different and none of them −1, towards ``queries`` (B, D)."""
-        fresh = queries.detach().to(self.rows.dtype)
+    def update(self, rows: Tensor, ids: Tensor) -> None:
+        """Moves the bank's rows ``ids`` (B,), all different and none of them −1, towards ``rows`` (B, D)."""
+        fresh = rows.detach().to(self.rows.dtype)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
 
     @torch.no_grad()

@@ -88,21 +88,21 @@ class Queue(nn.Module):
         self.ids.copy_(moved[self.ids])  # NOBODY, −1, is the last
 
     @torch.no_grad()
-    def update(self, ids: Tensor, keys: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Tensor) -> None:
         """Enqueues new keys (B, D) and their ids, (B,) or (B, L), in their order; the oldest leave.
 
         Raises LikewiseError on other shapes; nothing is enqueued then.
         """
-        size, count = len(self.rows), len(keys)
-        if keys.shape[1:] != self.rows.shape[1:] or ids.shape != (count, *self.ids.shape[1:]):
+        size, count = len(self.rows), len(rows)
+        if rows.shape[1:] != self.rows.shape[1:] or ids.shape != (count, *self.ids.shape[1:]):
             names = "" if self.ids.ndim == 1 else f" and {self.ids.shape[1]} ids"
             raise LikewiseError(
-                f"keys {tuple(keys.shape)} and their ids {tuple(ids.shape)} don't fit a queue of {self.rows.shape[1]} "
+                f"keys {tuple(rows.shape)} and their ids {tuple(ids.shape)} don't fit a queue of {self.rows.shape[1]} "
                 f"numbers{names} a key; each key needs its id."
             )
         kept = min(count, size)
         places = (self.pointer + torch.arange(count - kept, count, device=self.rows.device)) % size
-        self.rows[places] = keys[count - kept :].detach().to(self.rows.dtype)
+        self.rows[places] = rows[count - kept :].detach().to(self.rows.dtype)
         self.ids[places] = ids[count - kept :]
         self.pointer.add_(count).remainder_(size)
         self.filled.add_(count).clamp_(max=size)
