@@ -57,6 +57,10 @@ class Model:
         self.own_backbone = own_backbone
         self.vector_mean, self.vector_std = vector_mean, vector_std
 
+    def __repr__(self) -> str:
+        about = ", ".join(f"{name}={value!r}" for name, value in self.protocol("embedding").items() if name != "layer")
+        return f"Model({about}, kind={self.kind!r}, dim={self.embedder.dim}, own_backbone={self.own_backbone})"
+
     @classmethod
     def untrained(cls, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> "Model":
         """The model of these settings and this sort of item before its first step; the same every time."""

@@ -58,6 +58,12 @@ class MemoryBank(nn.Module):
         self.noise = noise
         self.register_buffer("rows", random_unit_rows(n, dim, generator))
 
+    def extra_repr(self) -> str:
+        """Its size and the parameters."""
+        named = "" if self.item_ids is None else f", item_ids={len(self.item_ids)} names"
+        n, dim = self.rows.shape
+        return f"{n} × {dim}, momentum={self.momentum}, samples={self.samples}{named}"
+
     def keys(self, ids: Tensor, fresh: Fresh | None = None) -> Keys:
         """All rows; or the rows of ``ids`` (B,), which pull, and drawn ones, which push."""
         if not self.samples:

@@ -52,7 +52,12 @@ class ShardedProxies(nn.Module):
 
     def __init__(self, n: int, dim: int, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        self.n = n
         self.weight = sharded_weight(n, dim, generator=generator)
+
+    def extra_repr(self) -> str:
+        """Its size, and what is here."""
+        return f"{self.n} × {self.weight.shape[1]}, of which {len(self.weight)} rows here"
 
     def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
         """The rows that are here, with their gradient."""
@@ -99,6 +104,11 @@ class ShardedMemoryBank(nn.Module):
         self.n, self.momentum = n, momentum
         self.start = own_share(n)[0]
         self.register_buffer("rows", _own_rows(n, dim, lambda some: random_unit_rows(some, dim, generator)))
+
+    def extra_repr(self) -> str:
+        """Its size, the parameter, and what is here."""
+        rows, dim = self.rows.shape
+        return f"{self.n} × {dim}, momentum={self.momentum}, of which {rows} rows here"
 
     def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
         """The rows that are here."""

@@ -24,6 +24,10 @@ class Embedding(NamedTuple):
     ids: tuple[str, ...]
     metadata: dict[str, str | int | float]
 
+    def __repr__(self) -> str:
+        n, dim = self.rows.shape
+        return f"Embedding({n} × {dim}, ids={self.ids[0]!r} …, metadata={self.metadata})"
+
 
 def write_embedding(
     path: str | Path, rows: Tensor, ids: Sequence[str], metadata: Mapping[str, str | int | float]

@@ -45,6 +45,10 @@ class Index:
         self.protocol = dict(protocol or {})
         self._row_of = {item: row for row, item in enumerate(self.ids)}
 
+    def __repr__(self) -> str:
+        n, dim = self.rows.shape
+        return f"Index({n} × {dim}, ids={self.ids[0]!r} …, protocol={self.protocol})"
+
     def __len__(self) -> int:
         """Number of items."""
         return len(self.ids)
