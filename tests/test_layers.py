@@ -1,6 +1,8 @@
 """Imports point downwards, nothing imports in a circle, and docs/layers.svg shows what is there."""
 
 import ast
+import importlib
+import re
 import runpy
 from itertools import pairwise
 from pathlib import Path
@@ -84,3 +86,39 @@ def test_a_late_import_and_one_for_type_checkers_are_seen(layers: dict[str, Any]
 def test_thinning_leaves_out_what_a_longer_way_shows(layers: dict[str, Any]) -> None:
     thinned = layers["thinned"]({"a": {"b", "c", "d"}, "b": {"c"}, "c": {"d"}, "d": set()})
     assert thinned == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}
+
+
+FOLDERS = sorted(path.parent for path in (ROOT / "src" / "likewise").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_folder_says_in_a_sentence_what_lives_there_and_names_what_is_public(folder: Path) -> None:
+    tree = ast.parse((folder / "__init__.py").read_text())
+    sentence, *rest = (ast.get_docstring(tree) or "").split("\n\n")
+    assert sentence.endswith(".")
+    assert ". " not in sentence
+    assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
+    bound = top_level(tree)
+    if "__all__" in bound:  # parts for anyone's own code: the package itself has the names
+        module = importlib.import_module(f"likewise.{folder.name}")
+        assert {name for name in module.__all__ if name not in vars(module)} == set()
+        return
+    assert bound == set(), "a folder without __all__ imports nothing: what is in it loads when it is used"
+    names = re.findall(r"``(\w+)\.(\w+)``", next(text for text in rest if text.startswith("Public names: ")))
+    assert names
+    for home, name in names:
+        assert name in top_level(ast.parse((folder / f"{home}.py").read_text())), f"{home}.{name}"
+
+
+def top_level(tree: ast.Module) -> set[str]:
+    """What a module imports and defines."""
+    bound: set[str] = set()
+    for node in tree.body:
+        match node:
+            case ast.ImportFrom():
+                bound |= {alias.asname or alias.name for alias in node.names}
+            case ast.FunctionDef() | ast.ClassDef():
+                bound.add(node.name)
+            case ast.Assign():
+                bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return bound
