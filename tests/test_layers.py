@@ -60,6 +60,12 @@ def test_the_picture_is_what_the_script_draws_now(layers: dict[str, Any], edges:
     assert drawn == layers["picture"](edges), "docs/layers.svg is old; run: python docs/draw_layers.py"
 
 
+def test_contributing_says_what_lives_in_each_part(layers: dict[str, Any], edges: dict[str, set[str]]) -> None:
+    table = re.findall(r"^\| (`.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    named = {name for cell in table for name in re.findall(r"`(\w+)/?`", cell)}
+    assert named == set(layers["parts"](edges)) - {"__init__", "__main__"}
+
+
 def test_boxes_do_not_overlap(layers: dict[str, Any], edges: dict[str, set[str]]) -> None:
     rows, ways = layers["lay"](layers["thinned"](layers["parts"](edges)))
     centre = layers["centres"](rows, ways)

@@ -1,6 +1,6 @@
 """``likewise compare``: methods beside each other with the same encoder, views, budget and split, classes unseen.
 
-What a comparison says (table, paired tests, plot) is in ``likewise.comparing``.
+What a comparison says (table, paired tests, plot) is in ``likewise.comparison.table``.
 """
 
 import errno
