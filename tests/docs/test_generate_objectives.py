@@ -18,7 +18,7 @@ from likewise.config.data_guide import KNOWN, Known
 from likewise.config.objective_table import OBJECTIVES, Row, objective
 from likewise.errors import LikewiseError
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 EACH = pytest.mark.parametrize("known", OBJECTIVES, ids=lambda known: known.name)
 
 
