@@ -60,7 +60,7 @@ RECIPE: dict[str, Any] = {  # of every cell; what is not named here is the metho
     "optim.schedule": "cosine",
     "optim.warmup": 0.0,
     "precision": "fp32",  # bf16 is emulated, and slow, on a CPU that lacks it
-    "objective.scale": 1.0,
+    "loss_weight": 1.0,
     "seed": 0,
     "knn_epochs": 0,  # no time goes into measuring
     "checkpoint_seconds": 1e9,  # nor into saving before the end

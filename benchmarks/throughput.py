@@ -1,7 +1,7 @@
 """End to end against the encoder alone: what share of its images/s is left with views, objective, bank and optimizer.
 
     python benchmarks/throughput.py                                    # resnet-small, 32 px, NCE m=4096, n=50,000
-    python benchmarks/throughput.py --encoder.name resnet18 --objective.kind softmax
+    python benchmarks/throughput.py --encoder.name resnet18 --objective nonparametric-softmax
 
 The encoder alone is forward + backward on one batch of floats already in memory. Rounds of both are interleaved; the
 median of the rounds' ratios is the share (target ≥ 90 %). Images are random: speed does not depend on what they show.

@@ -656,7 +656,7 @@ MISTAKES = [
     ("all --methods circle --steps 3 --epochs 2", "--epochs and --steps both say"),
     ("all --methods circle --set views.flipp=1", "no setting 'views.flipp'. Did you mean 'views.flip'?"),
     ("all --methods circle --set seed=1", "compare sets seed of every training itself"),
-    ("all --methods circle,npair --set objective.margin=0.3", "objective.kind=npair has no margin"),
+    ("all --methods circle,npair --set objective.margin=0.3", "objective npair has no parameter 'margin'"),
     ("all --methods circle --set batch_size=64", "64 is 16 classes of sampler.per_class=4 items, but"),
     ("all --methods circle --set flip", "--set takes NAME=VALUE"),
     ("nowhere --methods circle", "nowhere does not exist"),

@@ -169,7 +169,7 @@ def jobs() -> dict[str, Job]:
         {**queue, "key_encoder": {"schedule": "cosine", "buffers": "averaged", "momentum": 0.5}}
     )
     found["no shuffle"] = job({**queue, "key_encoder.shuffle": False})
-    found["per-example noise"] = job({"objective.kind": "nce", "objective.noise_draw": "per-example"})
+    found["per-example noise"] = job({"objective.kind": "nce", "objective.draw": "per-example"})
     found["first log Z"] = job({"objective.kind": "nce", "objective.log_z": "first", "objective.proximal": 1.0})
     return found
 

@@ -85,7 +85,7 @@ def test_a_methods_row_says_what_its_settings_do(name: str) -> None:
     [
         ("moco", {}, 33),
         ("moco", {"queue.own_batch": True}, 33 + 19),
-        ("moco-symmetric", {"objective.scale": 1.0, "queue.own_batch": True}, 33 + 38),
+        ("moco-symmetric", {"loss_weight": 1.0, "queue.own_batch": True}, 33 + 38),
         ("simclr", {}, 38),
         ("simclr", {"batch_size": 512}, 118),
         ("end-to-end", {}, 19),
@@ -135,7 +135,7 @@ def test_a_method_named_in_a_file_or_among_the_settings_gives_its_defaults(tmp_p
         ("simclr", {"symmetric": True}, 60, "symmetric=true is for dictionary=queue"),
         ("moco", {"objective.kind": "parametric"}, 60, "has its own keys"),
         ("npid", {"bank.sharded": True, "objective.kind": "nce"}, 60, "needs the exact softmax"),
-        ("npid", {"dictionary": "proxies", "objective.kind": "softmax"}, 60, "choose both or neither|needs dictionary"),
+        ("npid", {"dictionary": "proxies", "objective.kind": "nonparametric-softmax"}, 60, "are the weights of an objective that has some|needs dictionary"),
         (
             "npid",
             {"bank.sharded": True, "objective.kind": "parametric", "optim.name": "lars"},

@@ -68,12 +68,12 @@ RED_AND_GREEN: list[tuple[dict[str, Any], int, dict[str, object]]] = [
     ({"bank.samples": 63}, 5000, {"bank.samples": 4096}),
     ({"bank.samples": 63}, 4000, {"bank.samples": 0}),
     ({"objective.kind": "nce", "objective.noise": 4999}, 5000, {}),
-    ({"objective.kind": "nce", "objective.noise": 5000}, 5000, {"objective.kind": "softmax"}),
-    ({"objective.kind": "softmax", "objective.noise": 5000}, 5000, {}),
-    ({"objective.noise": 20_000}, 15_000, {"objective.kind": "softmax"}),  # auto: nce
+    ({"objective.kind": "nce", "objective.noise": 5000}, 5000, {"objective.kind": "nonparametric-softmax"}),
+    ({"objective.kind": "nonparametric-softmax", "objective.noise": 5000}, 5000, {}),
+    ({"objective.noise": 20_000}, 15_000, {"objective.kind": "nonparametric-softmax"}),  # auto: nce
     ({"objective.kind": "nce", "objective.noise": 63}, 5000, {"objective.noise": 4096}),
-    ({"objective.kind": "nce", "objective.noise": 63}, 4096, {"objective.kind": "softmax"}),
-    ({"bank.samples": 20_000, "objective.noise": 30_000}, 15_000, {"bank.samples": 0, "objective.kind": "softmax"}),
+    ({"objective.kind": "nce", "objective.noise": 63}, 4096, {"objective.kind": "nonparametric-softmax"}),
+    ({"bank.samples": 20_000, "objective.noise": 30_000}, 15_000, {"bank.samples": 0, "objective.kind": "nonparametric-softmax"}),
     # momentum against steps: 40 steps an epoch
     ({**MOCO, "key_encoder.momentum": 0.999, "epochs": 116}, 5000, {}),
     ({**MOCO, "key_encoder.momentum": 0.999, "epochs": 115}, 5000, {"key_encoder.momentum": 0.995}),

@@ -30,6 +30,12 @@ from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.fit import fit
 from likewise.training.metrics_log import read_metrics
 
+def over(settings: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` over ``settings``; another kind of objective begins with its own defaults."""
+    other = "objective.kind" in values
+    return {name: value for name, value in settings.items() if not (other and name.startswith("objective."))} | values
+
+
 VECTORS: dict[str, Any] = {
     "encoder": {"name": "mlp", "hidden": 16, "dim": 8},
     "objective.kind": "nce",
@@ -126,14 +132,14 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "nce, ema": {"objective.log_z": "ema"},
-    "nce, first, per example": {"objective.log_z": "first", "objective.noise_draw": "per-example"},
+    "nce, first, per example": {"objective.log_z": "first", "objective.draw": "per-example"},
     "nce, exact, proximal": {
         "objective.log_z": "exact",
         "objective.positive_in_noise": False,
         "objective.proximal": 5.0,
         "bank.momentum": 0.0,
     },
-    "softmax": {"objective.kind": "softmax", "objective.proximal": 1.0, "optim.schedule": "steps"},
+    "softmax": {"objective.kind": "nonparametric-softmax", "objective.proximal": 1.0, "optim.schedule": "steps"},
     "parametric": {"objective.kind": "parametric", "optim.nesterov": True, "optim.warmup": 0.3},
 }
 
@@ -141,7 +147,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_resumed_equals_uninterrupted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LOG_STEPS", 3)  # also lines, and means of losses, within an epoch
-    settings = {**VECTORS, **OBJECTIVES[name]}
+    settings = over(VECTORS, OBJECTIVES[name])
     fit(vectors(), out=tmp_path / "whole", settings={**settings, "checkpoint_seconds": 1e9}, progress=False)
     for stop in (1, 4, 6, 15):
         out = tmp_path / f"stopped{stop}"
@@ -154,9 +160,9 @@ def test_resumed_equals_uninterrupted(name: str, tmp_path: Path, monkeypatch: py
         assert_same_run(tmp_path / "whole", out)
 
 
-@pytest.mark.parametrize("kind", ["nce", "softmax"])
+@pytest.mark.parametrize("kind", ["nce", "nonparametric-softmax"])
 def test_resumed_equals_uninterrupted_on_images(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {**IMAGES, "objective.kind": kind}
+    settings = over(IMAGES, {"objective.kind": kind})
     fit(images(), out=tmp_path / "whole", settings={**settings, "checkpoint_seconds": 1e9}, progress=False)
     for stop in (2, 3):
         out = tmp_path / f"stopped{stop}"
@@ -596,7 +602,7 @@ def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         with monkeypatch.context() as patch:
             stop_after(patch, 2)
             with pytest.raises(Killed):
-                fit(vectors(), out=tmp_path / name, settings={**VECTORS, **values}, progress=False)
+                fit(vectors(), out=tmp_path / name, settings=over(VECTORS, values), progress=False)
         before = (tmp_path / name / "checkpoint.pt").read_bytes()
         other = replace(vectors(), ids=tuple(f"w{i}" for i in range(40)))
         with pytest.raises(LikewiseError, match=message):
