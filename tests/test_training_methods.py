@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from likewise.cli.fit import method_in
 from likewise.cli.main import main
-from likewise.cli.parser import method_in
 from likewise.config.checks import decide
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings

@@ -1,5 +1,6 @@
 """The systems, as data: a method is a row of the design's table and the defaults it gives to a run."""
 
+from likewise.errors import LikewiseError, closest
 from likewise.methods.classes import CLASSES
 from likewise.methods.mechanisms import BANK, END_TO_END
 from likewise.methods.method import Method
@@ -12,6 +13,14 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (NPID, MOCO, MOCO_V2, MOCO_SYMMETRIC, SIMCLR, SIMCLR_REPO, END_TO_END, BANK, *PAIRS, *CLASSES)
 }
+
+
+def method_named(name: str) -> Method:
+    """The method called ``name``. Raises LikewiseError, with the closest name, on others."""
+    if name not in METHODS:
+        raise LikewiseError(f"there is no method {name!r}.{closest(name, METHODS)} Known: {', '.join(METHODS)}.")
+    return METHODS[name]
+
 
 __all__ = [
     "BANK",
@@ -26,4 +35,5 @@ __all__ = [
     "SIMCLR",
     "SIMCLR_REPO",
     "Method",
+    "method_named",
 ]

@@ -17,8 +17,8 @@ from likewise.data.pair_files import Pairs, Triplets
 from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
 from likewise.encoders.batchnorm_groups import normalises_batches
-from likewise.errors import LikewiseError, closest
-from likewise.methods import METHODS
+from likewise.errors import LikewiseError
+from likewise.methods import method_named
 from likewise.model import NAME as MODEL
 from likewise.model import Model
 from likewise.training.batches import Sampler, choose_sampler, refuse_few
@@ -173,11 +173,10 @@ def chosen(
     saved = read_config(goes_on) if goes_on is not None and (goes_on / CONFIG).exists() else None
     named = settings.method if isinstance(settings, FitSettings) else given.get("method", method)
     method = named or ("npid" if saved is None else saved.method)
-    if method not in METHODS:
-        raise LikewiseError(f"there is no method {method!r}.{closest(method, METHODS)} Known: {', '.join(METHODS)}.")
+    defaults = method_named(method).settings
     if isinstance(given.get("relations"), os.PathLike):
         given["relations"] = os.fspath(given["relations"])
     if not isinstance(settings, FitSettings):
         own = saved is not None and saved.method == method
-        settings = settings_from(given, saved if own else METHODS[method].settings)
+        settings = settings_from(given, saved if own else defaults)
     return placed(check(settings))
