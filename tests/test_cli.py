@@ -418,6 +418,8 @@ def test_items_under_other_ids_are_told(place: Path, capsys: pytest.CaptureFixtu
         ("fit x --out o --negatives.at []", ()),
         ("fit x --out o --views.crop_scale 0.5,1", (0.5, 1.0)),
         ("fit x --out o --views.crop_scale [0.5,1]", (0.5, 1.0)),
+        ("compare d --out o --methods circle,ms", ["circle,ms"]),
+        ("compare d --out o --methods circle ms", ["circle", "ms"]),
         ("fit x --out o --encoder.allow *.weight,fc.?", ("*.weight", "fc.?")),
         ("retrieve r --gallery g --ks 5", [(5,)]),
         ("retrieve r --gallery g --ks 1 10", [(1,), (10,)]),
@@ -427,7 +429,7 @@ def test_items_under_other_ids_are_told(place: Path, capsys: pytest.CaptureFixtu
 )
 def test_an_option_of_several_takes_one_too(line: str, found: object, parser: Parser) -> None:
     words = line.split()
-    option = next(word for word in words[4:] if word.startswith("--")).partition("=")[0]
+    option = [word.partition("=")[0] for word in words if word.startswith("--")][-1]
     assert parser.parse_args(words)[words[0]][option[2:]] == found
 
 
@@ -637,7 +639,7 @@ def refusal(parser: Parser, words: list[str], capsys: pytest.CaptureFixture[str]
 def test_a_wrong_value_of_any_option_is_one_sentence(
     name: str, parser: Parser, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    part = next(part for part in parser.family if part.name == name)
+    part = parser.part(name)
     for action in part._actions:
         option = next(reversed(action.option_strings), "")
         if option in ("", "--help", "--resume", "--config", "--print_config"):
@@ -653,6 +655,22 @@ def test_a_wrong_value_of_any_option_is_one_sentence(
             assert not [word for word in JARGON if word in said], said
         if isinstance(action.default, bool | int | float):
             assert all(refused[value] for value in ("", "@", "[@", "{a: 1}")), option
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit", "", "--out", "x"], "DATA is empty."),
+        (["fit", "photos", "--out", ""], "--out is empty."),
+        (["index", "", "photos"], "RUN is empty."),
+        (["retrieve", "run", "--gallery="], "--gallery is empty."),
+    ],
+)
+def test_a_path_from_an_unset_variable_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"likewise: {said}\n"
 
 
 def test_extras_that_are_not_installed(

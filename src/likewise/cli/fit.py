@@ -55,19 +55,20 @@ def _add(parser: Parser) -> None:
     parser.add_argument(
         "data", type=str, metavar="DATA", default=SUPPRESS, help="folder of images, .npy file, parquet file or folder"
     )
-    parser.add_argument("--out", type=str, required=True, default=SUPPRESS, help="run folder, made new")
+    parser.add_argument("--out", type=str, required=True, metavar="RUN", default=SUPPRESS, help="run folder, made new")
     parser.add_argument(
         "--resume", action="store_true", default=SUPPRESS, help="go on from the last checkpoint of --out"
     )
-    parser.add_argument("--config", action="config", help="YAML file of settings, for instance a run's config.yaml")
+    parser.add_argument(
+        "--config", action="config", metavar="FILE", help="YAML file of settings, for instance a run's config.yaml"
+    )
     parser.add_class_arguments(FitSettings)
     parser.take_several(*(f"--{name}" for name, value in flatten(FitSettings()).items() if isinstance(value, tuple)))
 
 
 def set_method(parser: Parser, method: str) -> None:
     """The defaults of ``method`` are those of the parser of ``likewise fit``."""
-    fit = next(part for part in parser.family if part.name == "fit")
-    fit.set_defaults(flatten(METHODS[method].settings))
+    parser.part("fit").set_defaults(flatten(METHODS[method].settings))
 
 
 def _run(arguments: Namespace) -> int:
@@ -105,7 +106,6 @@ FIT = Command(
     name="fit",
     group="train",
     help="Train an embedding of DATA into the folder --out.",
-    usage="likewise fit DATA --out RUN [--method METHOD] [--config FILE] [--SETTING VALUE ...] [--resume]",
     add=_add,
     run=_run,
 )

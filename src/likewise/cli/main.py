@@ -22,8 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     command = next(command for command in COMMANDS if command.name == namespace.command)
+    given = namespace[command.name]
     try:
-        code = command.run(namespace[command.name])
+        if empty := [key for key, value in given.items() if value == ""]:  # as from "$RUN" where RUN is not set
+            raise LikewiseError(f"{parser.part(command.name).options()[empty[0]]} is empty.")
+        code = command.run(given)
         sys.stdout.flush()
         return code
     except LikewiseError as error:

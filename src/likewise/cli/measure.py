@@ -15,9 +15,11 @@ OF_PROTOCOL = ("k", "temperature", "probe_lr", "probe_epochs", "few_labels", "se
 
 def _add_evaluate(parser: Parser) -> None:
     add_run(parser)
-    parser.add_argument("--train", type=str, required=True, help="labelled items: neighbours, and what classifiers fit")
     parser.add_argument(
-        "--test", type=str, default=None, help="labelled items to classify; default: kNN within --train"
+        "--train", type=str, metavar="DATA", required=True, help="labelled items: neighbours, and what classifiers fit"
+    )
+    parser.add_argument(
+        "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
     )
     add_columns(parser)
     parser.add_argument("--k", type=int, default=None, help="neighbours that vote; default: NPID's 200")
@@ -54,10 +56,18 @@ def _evaluate(arguments: Namespace) -> int:
 def _add_retrieve(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument(
-        "--gallery", type=str, required=True, help="labelled items to search among; training need not know their labels"
+        "--gallery",
+        type=str,
+        metavar="DATA",
+        required=True,
+        help="labelled items to search among; training need not know their labels",
     )
     parser.add_argument(
-        "--queries", type=str, default=None, help="labelled items to look up; default: the gallery's, each left out"
+        "--queries",
+        type=str,
+        metavar="DATA",
+        default=None,
+        help="labelled items to look up; default: the gallery's, each left out",
     )
     add_columns(parser)
     parser.add_argument("--ks", type=tuple[int, ...], nargs="+", default=None, help="of Recall@k; default: 1 2 4 8")
@@ -65,6 +75,7 @@ def _add_retrieve(parser: Parser) -> None:
     parser.add_argument(
         "--out",
         type=str,
+        metavar="FILE",
         default=None,
         help="JSON file of all numbers, with a folder of tables beside it; default: RUN/retrieval.json",
     )
@@ -99,8 +110,17 @@ def _add_compare(parser: Parser) -> None:
     parser.add_argument(
         "data", type=str, metavar="DATA", help="labelled items: a folder per class, or parquet with --labels"
     )
-    parser.add_argument("--methods", type=str, required=True, help="names with commas between, as in circle,ms,facenet")
-    parser.add_argument("--out", type=str, required=True, help="folder of the runs, the table and the plot")
+    parser.add_argument(
+        "--methods",
+        type=str,
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="names with commas or blanks between, as in circle,ms,facenet",
+    )
+    parser.add_argument(
+        "--out", type=str, required=True, metavar="FOLDER", help="folder of the runs, the table and the plot"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each method")
     parser.add_argument("--epochs", type=int, default=None, help="passes over the training items; default: 60")
     parser.add_argument("--steps", type=int, default=None, help="of every training, instead of --epochs")
@@ -111,7 +131,11 @@ def _add_compare(parser: Parser) -> None:
         help="of each method, to choose hyper-parameters; 0: likewise's learning rate, the paper's margin, γ and τ",
     )
     parser.add_argument(
-        "--test", type=str, default=None, help="labelled items to retrieve; default: half of the classes of DATA"
+        "--test",
+        type=str,
+        metavar="DATA",
+        default=None,
+        help="labelled items to retrieve; default: half of the classes of DATA",
     )
     add_columns(parser)
     add_set(parser, "settings of fit for all methods, as in --set encoder.dim=64 views.flip=0")
@@ -124,7 +148,7 @@ def _compare(arguments: Namespace) -> int:
     try:
         return main(
             a.data,
-            a.methods,
+            ",".join(a.methods),
             a.set,
             out=a.out,
             seeds=a.seeds,
@@ -156,7 +180,11 @@ def _given(arguments: Namespace) -> list[str]:
 def _add_verify(parser: Parser) -> None:
     parser.add_argument("run", type=str, metavar="RUN-or-METHOD", help="run folder, or a method's name")
     parser.add_argument(
-        "--data", type=str, default=None, help="items to train on; default: the run's own, or made-up ones"
+        "--data",
+        type=str,
+        metavar="DATA",
+        default=None,
+        help="items to train on; default: the run's own, or made-up ones",
     )
     add_set(parser, "settings of fit, as in --set encoder.bn_groups=4 dictionary=queue")
 

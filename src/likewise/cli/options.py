@@ -10,8 +10,10 @@ def add_run(parser: Parser, help: str = "run folder") -> None:
 
 def add_columns(parser: Parser) -> None:
     """--labels and --key: the columns of a parquet file."""
-    parser.add_argument("--labels", type=str, default="auto", help="auto, or the parquet column that holds the label")
-    parser.add_argument("--key", type=str, default=None, help="the parquet column that holds the ids")
+    parser.add_argument(
+        "--labels", type=str, metavar="COLUMN", default="auto", help="auto, or the parquet column that holds the label"
+    )
+    parser.add_argument("--key", type=str, metavar="COLUMN", default=None, help="the parquet column that holds the ids")
 
 
 def add_layer(parser: Parser) -> None:

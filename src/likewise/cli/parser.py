@@ -25,12 +25,27 @@ class Parser(ArgumentParser):
         """The command's name; "likewise" for the whole command line."""
         return self.prog.split()[-1]
 
+    def part(self, name: str) -> "Parser":
+        """The parser of the command ``name``."""
+        return next(part for part in self.family if part.name == name)
+
     def options(self) -> dict[str, str]:
         """Every argument's key, and how it is written: ``--epochs``, or ``RUN`` where it has no dashes."""
         return {
             action.dest: next(reversed(action.option_strings), str(action.metavar or action.dest))
             for action in self._actions
         }
+
+    def usage_of(self, command: str) -> str:
+        """``likewise fit DATA --out RUN [options]``: what must be given, in order."""
+        words = [f"likewise {command}"]
+        for action in sorted(self._actions, key=lambda action: bool(action.option_strings)):
+            value = str(action.metavar or action.dest.upper())
+            if not action.option_strings:
+                words.append(f"[{value}]" if action.nargs == "?" else value)
+            elif action.required:
+                words.append(f"{action.option_strings[-1]} {value}")
+        return " ".join([*words, "[options]"])
 
     def take_several(self, *options: str) -> None:
         """These options take one value or several: ``hard``, ``easy,hard`` and ``[easy, hard]``."""
@@ -76,7 +91,6 @@ class Command:
         help: what it does, in one line.
         add: adds its arguments to its parser.
         run: does it, and returns the exit code.
-        usage: the first line of its help; None: made from its arguments.
     """
 
     name: str
@@ -84,7 +98,6 @@ class Command:
     help: str
     add: Callable[[Parser], None]
     run: Callable[[Namespace], int]
-    usage: str | None = None
 
 
 def build_parser(commands: Iterable[Command]) -> Parser:
@@ -101,7 +114,7 @@ def build_parser(commands: Iterable[Command]) -> Parser:
         part = Parser(description=command.help)
         command.add(part)
         choice.add_subcommand(command.name, part)
-        part.prog, part.usage = f"likewise {command.name}", command.usage
+        part.prog, part.usage = f"likewise {command.name}", part.usage_of(command.name)
         parts.append(part)
     for each in (parser, *parts):
         each.family = tuple(parts)

@@ -12,7 +12,7 @@ from likewise.errors import LikewiseError
 def _add_embed(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument("data", type=str, metavar="DATA", help="what to embed")
-    parser.add_argument("--out", type=str, required=True, help="parquet file: columns id and embedding")
+    parser.add_argument("--out", type=str, required=True, metavar="FILE", help="parquet file: columns id and embedding")
     add_layer(parser)
 
 
@@ -58,7 +58,9 @@ def _search(arguments: Namespace) -> int:
 
 def _add_report(parser: Parser) -> None:
     add_run(parser, help="run folder; report.html lands in it")
-    parser.add_argument("--data", type=str, default=None, help="items for the pictures; default: those it was fit on")
+    parser.add_argument(
+        "--data", type=str, metavar="DATA", default=None, help="items for the pictures; default: those it was fit on"
+    )
     add_columns(parser)
 
 
