@@ -8,7 +8,7 @@ import pytest
 SCRIPT = Path(__file__).parent.parent / "papers" / "npid_cifar10.py"
 
 
-@pytest.mark.parametrize("objective", ["nce", "softmax", "parametric"])
+@pytest.mark.parametrize("objective", ["nce", "nonparametric-softmax", "parametric-softmax"])
 def test_npid_small_mode(
     objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from likewise.encoders.momentum import Momentum
     from likewise.errors import LikewiseError, LikewiseWarning
     from likewise.evaluation.classify import Protocol, evaluate
-    from likewise.evaluation.retrieve import evaluate_retrieval
+    from likewise.evaluation.retrieve import retrieve
     from likewise.index.exact import Hit, Index
     from likewise.metrics import knn_accuracy, knn_classify, retrieval
     from likewise.model import Model, load
@@ -55,7 +55,7 @@ _HOME = {
     "retrieval": "metrics",
     "Protocol": "evaluation.classify",
     "evaluate": "evaluation.classify",
-    "evaluate_retrieval": "evaluation.retrieve",
+    "retrieve": "evaluation.retrieve",
     "fit": "training.fit",
     "Model": "model",
     "load": "model",
@@ -85,7 +85,6 @@ __all__ = [
     "bn_leak",
     "build_embedder",
     "evaluate",
-    "evaluate_retrieval",
     "fit",
     "gather_rows",
     "knn_accuracy",
@@ -97,6 +96,7 @@ __all__ = [
     "read_pairs",
     "read_triplets",
     "retrieval",
+    "retrieve",
 ]
 
 

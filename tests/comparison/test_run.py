@@ -660,7 +660,7 @@ MISTAKES = [
     ("all --methods circle --set batch_size=64", "64 is 16 classes of sampler.per_class=4 items, but"),
     ("all --methods circle --set flip", "--set takes NAME=VALUE"),
     ("nowhere --methods circle", "nowhere does not exist"),
-    ("all", "required|methods"),
+    ("all", "needs --methods"),
 ]
 
 

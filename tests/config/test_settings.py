@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
+from likewise.cli.commands import COMMANDS
 from likewise.cli.main import main
 from likewise.cli.parser import build_parser
 from likewise.config.checks import check
@@ -100,7 +101,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def parsed(*arguments: str) -> FitSettings:
     """The settings that ``likewise fit`` would train with."""
-    given = build_parser("npid")[0].parse_args(["fit", "data", "--out", "run", *arguments])["fit"].as_dict()
+    given = build_parser(COMMANDS).parse_args(["fit", "data", "--out", "run", *arguments])["fit"].as_dict()
     return settings_from({name: given[name] for name in vars(FitSettings())})
 
 
@@ -124,7 +125,7 @@ def test_flags_override_the_file_that_comes_before(tmp_path: Path, capsys: pytes
 
 def test_a_printed_config_does_not_blank_out_and_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "printed.yaml").write_text(printed(capsys, "--epochs", "2"))
-    parser = build_parser("npid")[0]
+    parser = build_parser(COMMANDS)
     given = parser.parse_args(["fit", "photos", "--out", "run", "--config", str(tmp_path / "printed.yaml")])["fit"]
     assert (given["data"], given["out"], given["epochs"]) == ("photos", "run", 2)
 

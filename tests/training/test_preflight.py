@@ -73,7 +73,11 @@ RED_AND_GREEN: list[tuple[dict[str, Any], int, dict[str, object]]] = [
     ({"objective.noise": 20_000}, 15_000, {"objective.kind": "nonparametric-softmax"}),  # auto: nce
     ({"objective.kind": "nce", "objective.noise": 63}, 5000, {"objective.noise": 4096}),
     ({"objective.kind": "nce", "objective.noise": 63}, 4096, {"objective.kind": "nonparametric-softmax"}),
-    ({"bank.samples": 20_000, "objective.noise": 30_000}, 15_000, {"bank.samples": 0, "objective.kind": "nonparametric-softmax"}),
+    (
+        {"bank.samples": 20_000, "objective.noise": 30_000},
+        15_000,
+        {"bank.samples": 0, "objective.kind": "nonparametric-softmax"},
+    ),
     # momentum against steps: 40 steps an epoch
     ({**MOCO, "key_encoder.momentum": 0.999, "epochs": 116}, 5000, {}),
     ({**MOCO, "key_encoder.momentum": 0.999, "epochs": 115}, 5000, {"key_encoder.momentum": 0.995}),

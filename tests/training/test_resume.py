@@ -30,6 +30,7 @@ from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.fit import fit
 from likewise.training.metrics_log import read_metrics
 
+
 def over(settings: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """``values`` over ``settings``; another kind of objective begins with its own defaults."""
     other = "objective.kind" in values

@@ -232,7 +232,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": "facenet", "batch_size": 50}, "is not a number of classes, two at least, times sampler.per_class=4"),
     ({"method": "angular", "negatives.policies": ["hard"]}, "objective angular does not"),
     ({"method": "npair", "objective.margin": 0.3}, "objective npair has no parameter 'margin'. It has penalty."),
-    ({"method": "arcface", "objective.mix": 5.0}, "objective arcface has no parameter 'mix'. It has scale, margin, gradient."),
+    (
+        {"method": "arcface", "objective.mix": 5.0},
+        "objective arcface has no parameter 'mix'. It has scale, margin, gradient.",
+    ),
     ({"method": "facenet", "objective.gamma": 3.0}, "objective triplet has no parameter 'gamma'"),
     ({"method": "facenet", "negatives.policies": ["easy", "hard"]}, "one number for each of the 1 changes"),
     ({"method": "facenet", "negatives.margin": -1.0}, "negatives.margin' is -1.0"),

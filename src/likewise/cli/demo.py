@@ -68,4 +68,6 @@ On a folder of your own photos:
   likewise index runs/photos PHOTOS
   likewise search runs/photos some-photo.jpg -k 10
   likewise report runs/photos
-With a folder per class, also:  likewise evaluate runs/photos --train PHOTOS""")
+With a folder per class, also:
+  likewise evaluate runs/photos --train PHOTOS
+  likewise retrieve runs/photos --gallery PHOTOS""")

@@ -344,13 +344,22 @@ def _called(name: str, rows: tuple[Named, ...], named: Iterable[tuple[str, ...]]
     raise LikewiseError(f"there is no {what} {name!r}.{hint} They are {', '.join(proper)}.")
 
 
-def parameter_names() -> dict[str, list[str]]:
+def of_objectives() -> dict[str, list[str]]:
     """Every parameter of an objective, and the objectives that have it."""
-    names: dict[str, list[str]] = {}
-    for row in OBJECTIVES:
-        for parameter in row.parameters:
-            names.setdefault(parameter, []).append(row.name)
-    return names
+    return _owners(OBJECTIVES)
+
+
+def of_policies() -> dict[str, list[str]]:
+    """Every parameter of a policy of negatives, and the policies that have it."""
+    return _owners(POLICIES)
+
+
+def _owners(rows: Iterable[Row | PolicyRow]) -> dict[str, list[str]]:
+    owners: dict[str, list[str]] = {}
+    for row in rows:
+        for name in row.parameters:
+            owners.setdefault(name, []).append(row.name)
+    return owners
 
 
 def _plain(name: str) -> str:

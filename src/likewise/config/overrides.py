@@ -5,7 +5,7 @@ from dataclasses import is_dataclass, replace
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from likewise.config.objective_table import parameter_names
+from likewise.config.objective_table import of_objectives
 from likewise.config.older import translated
 from likewise.config.settings import Chosen, FitSettings
 from likewise.config.yaml_file import read_yaml
@@ -122,7 +122,7 @@ def _unknown(name: str) -> LikewiseError:
         return LikewiseError(
             f"setting {owner!r} can't be a single value; it must be its parts, as in `{owner}: {{...}}`."
         )
-    known = [*flatten(FitSettings()), *vars(FitSettings()), *(f"objective.{each}" for each in parameter_names())]
+    known = [*flatten(FitSettings()), *vars(FitSettings()), *(f"objective.{each}" for each in of_objectives())]
     return LikewiseError(f"there is no setting {name!r}.{closest(name, known)} See `likewise fit --help`.")
 
 

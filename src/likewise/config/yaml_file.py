@@ -8,6 +8,7 @@ import yaml
 
 from likewise.errors import LikewiseError
 
+CONFIG = "config.yaml"  # of a run folder
 LARGEST = 1 << 20  # bytes of a file of settings
 ALIASES = 100  # of a file: some, as people use them; no bomb
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from likewise.config.checks import check
 from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
+from likewise.config.yaml_file import CONFIG
 from likewise.data import Items, open_items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.errors import LikewiseError, closest
@@ -25,7 +26,7 @@ from likewise.model import Model
 from likewise.proof.jobs import STEPS
 from likewise.training.batches import choose_sampler
 from likewise.training.decide import EXACT_ITEMS, decide
-from likewise.training.run_folder import CONFIG, read_config
+from likewise.training.run_folder import read_config
 
 ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
 LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # encoders of so many weights or more: batches of 8, 7 and 7

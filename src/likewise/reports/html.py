@@ -152,12 +152,15 @@ def _table(run: Path) -> str:
         )
         text += _drawn(*retrieval_table(scores), note, scores) + _retrieved(run / DETAIL)
     if not text:
-        return '<p class="note">Not measured yet: <code>likewise evaluate RUN --train A --test B</code>.</p>'
+        commands = (
+            "<code>likewise evaluate RUN --train A --test B</code>, <code>likewise retrieve RUN --gallery A</code>"
+        )
+        return f'<p class="note">Not measured yet: {commands}.</p>'
     return text
 
 
 def _retrieved(folder: Path) -> str:
-    """The ROC, the weakest classes and the pairs it gets most wrong, of the last ``evaluate --gallery``."""
+    """The ROC, the weakest classes and the pairs it gets most wrong, of the last ``retrieve``."""
     text = ""
     curve, classes, wrong = (_rows(folder / name) for name in ("roc.csv", "classes.csv", "wrong.csv"))
     if curve:

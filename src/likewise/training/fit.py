@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from likewise.config.checks import check
-from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
+from likewise.config.yaml_file import CONFIG
 from likewise.data import Items, describe, open_items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
 from likewise.encoders.batchnorm_groups import normalises_batches
-from likewise.errors import LikewiseError, closest
-from likewise.methods import METHODS
+from likewise.errors import LikewiseError
+from likewise.methods import over_method
 from likewise.model import NAME as MODEL
 from likewise.model import Model
 from likewise.training.batches import Sampler, choose_sampler, refuse_few
@@ -29,7 +29,6 @@ from likewise.training.loop import train
 from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress
 from likewise.training.run_folder import (
-    CONFIG,
     began_here,
     make_folder,
     placed,
@@ -170,15 +169,11 @@ def chosen(
 
     Where a run ``goes_on``, and no other method is named, its own settings are the defaults.
     """
-    given = {} if settings is None or isinstance(settings, FitSettings) else {**settings}
-    saved = read_config(goes_on) if goes_on is not None and (goes_on / CONFIG).exists() else None
-    named = settings.method if isinstance(settings, FitSettings) else given.get("method", method)
-    method = named or ("npid" if saved is None else saved.method)
-    if method not in METHODS:
-        raise LikewiseError(f"there is no method {method!r}.{closest(method, METHODS)} Known: {', '.join(METHODS)}.")
-    if isinstance(given.get("relations"), os.PathLike):
-        given["relations"] = os.fspath(given["relations"])
     if not isinstance(settings, FitSettings):
-        own = saved is not None and saved.method == method
-        settings = settings_from(given, saved if own else METHODS[method].settings)
+        given = {} if method is None else {"method": method}
+        given |= settings or {}
+        if isinstance(given.get("relations"), os.PathLike):
+            given["relations"] = os.fspath(given["relations"])
+        saved = read_config(goes_on) if goes_on is not None and (goes_on / CONFIG).exists() else None
+        settings = over_method(given, saved=saved)
     return placed(check(settings))

@@ -13,7 +13,7 @@ from likewise import __version__
 from likewise.config.objective_table import AUTO
 from likewise.config.overrides import as_dict, flatten, settings_from
 from likewise.config.settings import FitSettings
-from likewise.config.yaml_file import as_yaml, read_settings_file
+from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
@@ -21,7 +21,7 @@ from likewise.model import NAME as MODEL
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
 
-CONFIG, DATA = "config.yaml", "data.json"
+DATA = "data.json"
 
 
 def began_here(folder: Path) -> bool:
