@@ -3,16 +3,15 @@
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import Namespace
 
-from likewise.cli.parser import Command, Parser
+from likewise.cli.parser import Command, Parser, Scalar
 from likewise.config.checks import check
 from likewise.config.objective_table import of_objectives, of_policies
 from likewise.config.overrides import as_dict, flatten, settings_from
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
-from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file, read_yaml
+from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.errors import Interrupted, LikewiseError
 from likewise.methods import over_method
 
@@ -37,16 +36,11 @@ def _add(parser: Parser) -> None:
     parser.add_class_arguments(NegativeSettings, "negatives", skip={"parameters"})
     for group, names in (("objective", of_objectives()), ("negatives", of_policies())):
         for name, owners in names.items():
-            parser.add_argument(f"--{group}.{name}", type=_value, metavar="VALUE", help=f"of {', '.join(owners)}")
+            parser.add_argument(f"--{group}.{name}", type=Scalar(), metavar="VALUE", help=f"of {', '.join(owners)}")
     several = [name for name, value in flatten(FitSettings()).items() if isinstance(value, tuple)]
     parser.take_several(*(f"--{name}" for name in several))
     parser.also("--objective", "--objective.kind")
     parser.also("--negatives", "--negatives.policies")
-
-
-def _value(text: str) -> Any:
-    """The value of an objective's or policy's parameter, as in a file; the table checks it."""
-    return read_yaml(text, "the value") if text else ""
 
 
 def _run(arguments: Namespace) -> int:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from likewise.cli.mistakes import Asked, explain
+from likewise.config.yaml_file import read_yaml
+from likewise.errors import LikewiseError
 
 ABOUT = "Learns what is alike: fit an embedding, measure it, embed, index, search, look."
 
@@ -77,12 +78,23 @@ class Several:
         if not text.startswith("["):
             return [part.strip() for part in text.split(",") if part.strip()]
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError:
+            return read_yaml(text, "a list")
+        except LikewiseError:
             return text  # the option's own type refuses it
 
     def __str__(self) -> str:
         return "values with commas between"  # in --help
+
+
+class Scalar:
+    """The text of an option as the value that a file would have there; what it may be is checked later."""
+
+    def __call__(self, text: Any) -> Any:
+        """``1e-2`` as a number, ``true`` as a truth, ``null`` as None; a value as it is."""
+        return read_yaml(text, f"the value {text!r}") if isinstance(text, str) and text else text
+
+    def __str__(self) -> str:
+        return "number or word"  # in --help
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +129,7 @@ def build_parser(commands: Iterable[Command]) -> Parser:
     choice = parser.add_subcommands(dest="command", required=False)
     parts = []
     for command in commands:
-        part = Parser(description=command.help)
+        part = Parser(description=command.help, print_config=None)
         command.add(part)
         choice.add_subcommand(command.name, part)
         part.prog, part.usage = f"likewise {command.name}", part.usage_of(command.name)
