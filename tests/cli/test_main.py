@@ -26,7 +26,7 @@ from PIL import Image
 from likewise.cli.commands import COMMANDS
 from likewise.cli.main import main
 from likewise.cli.parser import Parser, build_parser
-from likewise.config.objective_table import ENTRIES
+from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.index.embedding_file import read_embedding
@@ -174,11 +174,11 @@ def test_methods_shows_one_with_the_settings_that_make_it(parser: Parser, capsys
 def test_objectives_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["objectives"]) == 0
     text = capsys.readouterr().out
-    for known in ENTRIES:
+    for known in OBJECTIVES:
         assert f"  {known.name} " in text
     assert "Circle loss (Sun et al. 2020, eq. 6)" in text
-    for known in ENTRIES:
-        assert main(["objectives", known.slug]) == 0
+    for known in OBJECTIVES:
+        assert main(["objectives", known.name]) == 0
         page = capsys.readouterr().out
         assert page.startswith(known.name)
         assert inspect.cleandoc(known.load().__doc__ or "").splitlines()[0].replace("``", "") in page

@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = build_parser(COMMANDS)
     namespace = parser.parse_args(arguments, defaults=False)
-    if namespace.command is None:
+    if "command" not in namespace:
         parser.print_help()
         return 0
     command = next(command for command in COMMANDS if command.name == namespace.command)

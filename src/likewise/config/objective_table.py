@@ -47,12 +47,13 @@ class Value:
         """``value`` as the constructor takes it. Raises LikewiseError, with what it must be, on others."""
         if value is None and self.optional:
             return None
+        taken = value
         if self.kind is float and type(value) is int:
-            value = float(value)
+            taken = float(value)
         if self.kind is int and type(value) is float and value.is_integer():
-            value = int(value)
-        if isinstance(value, Scalar) and type(value) is self.kind and self._holds(value):
-            return value
+            taken = int(value)
+        if isinstance(taken, Scalar) and type(taken) is self.kind and self._holds(taken):
+            return taken
         raise LikewiseError(f"setting {name!r} is {value!r}; it must be {self.words()}.")
 
     def _holds(self, value: Scalar) -> bool:

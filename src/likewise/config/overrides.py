@@ -12,6 +12,15 @@ from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError, closest
 
 
+WORDS: dict[object, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "truths"),
+    str: ("text", "texts"),
+    type(None): ("null", "nulls"),
+}
+
+
 def settings_from(values: Mapping[str, Any], base: FitSettings | None = None) -> FitSettings:
     """``base`` (default: FitSettings()) with ``values`` over it: nested dicts or dotted names, lists for tuples.
 
@@ -75,7 +84,7 @@ def _over(settings: Any, values: Mapping[str, Any], prefix: str) -> Any:
         if name not in fields or name == "parameters":
             if chosen:
                 continue
-            raise _unknown(prefix + name)
+            raise _unknown(_first(value, prefix + name) if isinstance(value, Mapping) else prefix + name)
         if type(value) is type(fields[name]) and is_dataclass(value):
             own[name] = value
         elif is_dataclass(fields[name]):
@@ -127,15 +136,17 @@ def _unknown(name: str) -> LikewiseError:
 
 
 def _checked(kind: Any, value: Any, name: str) -> Any:
-    """``value`` as the annotation says: ints where floats are wanted and lists for tuples are taken, no more."""
+    """``value`` as the annotation says. An integer will do for a float; a list, or one value, for several."""
     options = get_args(kind)
     if get_origin(kind) is Literal:
         if value in options:
             return value
-    elif get_origin(kind) is tuple and isinstance(value, (list, tuple)):
-        wanted = [options[0]] * len(value) if options[-1:] == (...,) else list(options)
-        if len(wanted) == len(value):
-            return tuple(_checked(part, item, name) for part, item in zip(wanted, value, strict=True))
+    elif get_origin(kind) is tuple:
+        several = options[-1:] == (...,)
+        values = [value] if several and isinstance(value, (str, int, float)) else value
+        wanted = options[:1] * len(values) if several and isinstance(values, (list, tuple)) else options
+        if isinstance(values, (list, tuple)) and len(wanted) == len(values):
+            return tuple(_checked(part, item, name) for part, item in zip(wanted, values, strict=True))
     elif get_origin(kind) is UnionType:
         if value is None or type(value) in options:
             return value
@@ -145,12 +156,19 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
         return float(value)
     elif type(value) is kind:
         return value
-    text = (
-        " or ".join(map(repr, options))
-        if get_origin(kind) is Literal
-        else str(kind).replace("<class '", "").rstrip("'>")
-    )
-    raise LikewiseError(f"setting {name!r} can't be {value!r}; it must be {text}.")
+    raise LikewiseError(f"setting {name!r} can't be {value!r}; it must be {_words(kind)}.")
+
+
+def _words(kind: Any) -> str:
+    """What an annotation asks for."""
+    options = get_args(kind)
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, options))
+    if get_origin(kind) is UnionType:
+        return " or ".join(map(_words, options))
+    if get_origin(kind) is tuple:
+        return f"a list of {'' if options[-1:] == (...,) else f'{len(options)} '}{WORDS[options[0]][1]}"
+    return WORDS[kind][0]
 
 
 def assigned(assignments: Sequence[str]) -> dict[str, Any]:
