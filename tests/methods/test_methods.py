@@ -126,7 +126,7 @@ def test_a_method_named_in_a_file_or_among_the_settings_gives_its_defaults(tmp_p
         ("simclr", {"micro_batches": 6}, 5, "5 items do not fill micro_batches=6 parts; set it to 5 or less"),
         ("simclr", {}, 1, "holds 1 usable item; telling items apart needs at least 2"),
         ("simclr", {"micro_batches": 2}, 60, "micro_batches=2 would change what is learned"),
-        ("simclr", {"objective.kind": "nce"}, 60, "needs dictionary=bank with bank.samples=0"),
+        ("simclr", {"objective.kind": "nce"}, 60, "needs a row for every item: dictionary=bank with bank.samples=0"),
         ("simclr", {"symmetric": True}, 60, "symmetric=true is for dictionary=queue"),
         ("moco", {"objective.kind": "parametric"}, 60, "has its own keys"),
         ("npid", {"bank.sharded": True, "objective.kind": "nce"}, 60, "needs the exact softmax"),
@@ -134,7 +134,7 @@ def test_a_method_named_in_a_file_or_among_the_settings_gives_its_defaults(tmp_p
             "npid",
             {"dictionary": "proxies", "objective.kind": "nonparametric-softmax"},
             60,
-            "has some|needs dictionary",
+            "needs a row for every item",
         ),
         (
             "npid",
@@ -220,7 +220,7 @@ def test_what_the_run_decided_may_be_given_as_it_was(
     method: str, given: dict[str, Any], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same command again, by hand with --resume or by torchrun without."""
-    monkeypatch.setattr("likewise.config.checks.EXACT_ITEMS", 10)
+    monkeypatch.setattr("likewise.training.decide.EXACT_ITEMS", 10)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
     settings = {**small(method), **given}
     for resume in (False, True):

@@ -1,8 +1,9 @@
 """The table of commands, in the order in which a user meets them."""
 
+from likewise.cli.compare import COMPARE, VERIFY
 from likewise.cli.fit import FIT
 from likewise.cli.look import DEMO, FIGURE, LIST_METHODS, LIST_OBJECTIVES
-from likewise.cli.measure import COMPARE, EVALUATE, RETRIEVE, VERIFY
+from likewise.cli.measure import EVALUATE, RETRIEVE
 from likewise.cli.use import EMBED, INDEX, REPORT, SEARCH
 
 COMMANDS = (

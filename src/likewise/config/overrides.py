@@ -11,7 +11,6 @@ from likewise.config.settings import Chosen, FitSettings
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError, closest
 
-
 WORDS: dict[object, tuple[str, str]] = {
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
