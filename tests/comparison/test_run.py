@@ -133,8 +133,8 @@ def test_all_but_the_method_is_equal(kind: Any) -> None:
     plans = [flatten(equalised(name, {"views.flip": 0.0}, items)) for name in METHODS]
     free = ("objective.", "negatives.", "bank.", "queue.", "batch.", "key_encoder.")
     own = {"method", "alike", "dictionary", "symmetric", "epochs", "sampler.kind", "optim.lr", "optim.weight_decay"}
-    own |= {"encoder.unit", "encoder.centre", "encoder.bn_groups"}
-    for name in plans[0]:
+    own |= {"encoder.unit", "encoder.centre", "encoder.bn_groups", "loss_weight"}
+    for name in set().union(*plans):
         if name not in own and not name.startswith(free):
             assert len({str(plan[name]) for plan in plans}) == 1, name
     assert (plans[0]["sampler.per_class"], plans[0]["batch_size"], plans[0]["views.flip"]) == (8, 80, 0.0)
@@ -517,7 +517,7 @@ def test_every_supervised_method_says_whose_its_learning_rate_is() -> None:
 
 
 def test_proposals_are_a_pure_function_and_stay_in_range() -> None:
-    knobs = knobs_of(METHODS["sphereface"].settings)
+    knobs = knobs_of(decide(METHODS["sphereface"].settings, 100))
     done = list[tuple[dict[str, float], float | None]]()
     for number in range(14):  # beyond TPE's ten random ones; some failed
         values = propose(knobs, done)

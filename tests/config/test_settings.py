@@ -329,7 +329,7 @@ def test_a_misspelt_name_is_refused_with_the_right_one(
 def test_a_misspelt_group_is_refused_with_the_right_one() -> None:
     with pytest.raises(LikewiseError, match=r"there is no setting 'view.flip'\. Did you mean 'views.flip'\?"):
         settings_from({"view": {"flip": 0.0}})
-    with pytest.raises(LikewiseError, match=r"there is no setting 'optimizer'"):
+    with pytest.raises(LikewiseError, match=r"there is no setting 'optimizer.lr'"):
         settings_from({"optimizer": {"lr": 0.0}})
 
 

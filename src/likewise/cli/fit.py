@@ -55,7 +55,8 @@ def _run(arguments: Namespace) -> int:
         print(as_yaml(as_dict(check(settings))), end="")
         return 0
     if data is None or out is None:
-        raise LikewiseError("`likewise fit` needs DATA and --out RUN. See `likewise fit --help`.")
+        missing = [name for name, value in (("DATA", data), ("--out", out)) if value is None]
+        raise LikewiseError(f"`likewise fit` needs {' and '.join(missing)}. See `likewise fit --help`.")
     from likewise.training.fit import fit
 
     try:

@@ -91,7 +91,10 @@ class Scalar:
 
     def __call__(self, text: Any) -> Any:
         """``1e-2`` as a number, ``true`` as a truth, ``null`` as None; a value as it is."""
-        return read_yaml(text, f"the value {text!r}") if isinstance(text, str) and text else text
+        try:
+            return read_yaml(text, "a value") if isinstance(text, str) and text else text
+        except LikewiseError:
+            return text  # the table refuses it
 
     def __str__(self) -> str:
         return "number or word"  # in --help

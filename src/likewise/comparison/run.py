@@ -36,7 +36,7 @@ from likewise.comparison.answers import (
     state_now,
 )
 from likewise.comparison.equal import equalised, items_per_step, prepared
-from likewise.comparison.split import Split, split_classes
+from likewise.comparison.split import Split, of_data, split_classes
 from likewise.comparison.table import (
     MEASURES,
     RAW,
@@ -130,7 +130,7 @@ def compare(
     """
     overrides = dict(settings or {})
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
-    device = pick_device(settings_from(overrides).device)  # raises where it is not there
+    device = pick_device(of_data(overrides).device)  # raises where it is not there
     held_out = validation_share if trials else 0.0
     split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
     smallest = split.train if split.fit is None else split.fit
