@@ -9,7 +9,7 @@ from torch import Tensor
 
 from likewise.errors import LikewiseError
 from likewise.index.embedding_file import check_embedding, read_embedding, write_embedding
-from likewise.metrics.checks import check_finite, check_rows
+from likewise.metrics.checks import Rows, as_rows, check_finite
 from likewise.metrics.neighbours import top_k
 
 _FILE = "index.parquet"
@@ -36,10 +36,8 @@ class Index:
     Cost: memory of the rows plus about 100 bytes an id; a search is one float64 pass over the rows per 512 queries.
     """
 
-    def __init__(
-        self, rows: Tensor, ids: Sequence[str], protocol: Mapping[str, str | int | float] | None = None
-    ) -> None:
-        check_embedding(rows, ids)
+    def __init__(self, rows: Rows, ids: Sequence[str], protocol: Mapping[str, str | int | float] | None = None) -> None:
+        rows = check_embedding(rows, ids)
         self.ids = tuple(ids)
         self.rows = rows.detach()
         self.protocol = dict(protocol or {})
@@ -76,7 +74,7 @@ class Index:
         return self.search_batch(query[None], k, exclude_ids=[exclude_id])[0]
 
     def search_batch(
-        self, queries: Tensor, k: int = 10, *, exclude_ids: Sequence[str | None] | None = None
+        self, queries: Rows, k: int = 10, *, exclude_ids: Sequence[str | None] | None = None
     ) -> list[list[Hit]]:
         """The k items nearest to each of (B, D) queries; the same hits as one by one.
 
@@ -88,7 +86,7 @@ class Index:
         Raises:
             LikewiseError: as ``search``, or when ``exclude_ids`` has another length than ``queries``.
         """
-        check_rows("queries", queries)
+        queries = as_rows("queries", queries)
         check_finite("queries", queries)
         if queries.shape[1] != self.rows.shape[1]:
             raise LikewiseError(
