@@ -217,6 +217,7 @@ MADE: list[tuple[type, dict[str, Any]]] = [
     (lw.GradientCache, {"embedder": torch.nn.Linear(3, 2), "parts": [torch.ones(4, 3)] * 2, "grouped": True}),
     (lw.Index, {"rows": torch.eye(2), "ids": ["a.jpg", "b.jpg"], "protocol": {"epoch": 3}, "read": torch.load}),
     (embedding_file.Embedding, {"rows": torch.eye(2), "ids": ("a.jpg", "b.jpg"), "metadata": {"epoch": 3}}),
+    (metrics.Metric, {"measure": lw.retrieval, "device": "meta"}),
     (VectorViews, {"noise": 0.3, "dropout": 0.2, "mean": torch.zeros(6), "std": torch.ones(6)}),
     (samplers.EpochSampler, {"n": 9, "batch_size": 4, "seed": 7, "smallest": 3}),
     (samplers.ClassSampler, {"labels": LABELS, "classes": 3, "per_class": 2, "seed": 7}),

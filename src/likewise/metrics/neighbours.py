@@ -133,8 +133,8 @@ def knn_classify(
 def knn_accuracy(
     queries: Rows,
     query_labels: Ids,
-    keys: Rows,
-    key_labels: Ids,
+    keys: Rows | None = None,
+    key_labels: Ids | None = None,
     *,
     k: int = 200,
     temperature: float = 0.07,
@@ -143,11 +143,19 @@ def knn_accuracy(
 ) -> float:
     """Share of queries whose largest vote (``knn_classify``) is their own label, in [0, 1].
 
+    Without keys the queries are looked up among themselves, each left out of its own vote: leave-one-out.
     Equal votes go to the smaller class number. A query left without any key counts as wrong, and so does one
     whose label no key has. Arguments, errors and cost as for ``knn_classify``.
     """
     queries = as_rows("queries", queries)
     query_labels = as_labels("query_labels", query_labels, queries)
+    if keys is None:
+        if key_labels is not None or query_ids is not None or key_ids is not None:
+            raise LikewiseError("key_labels, query_ids and key_ids say something about keys: give them too.")
+        keys, key_labels, query_ids = queries, query_labels, torch.arange(queries.shape[0])
+        key_ids = query_ids
+    if key_labels is None:
+        raise LikewiseError("key_labels are missing; give one label per key.")
     votes = knn_classify(queries, keys, key_labels, k=k, temperature=temperature, query_ids=query_ids, key_ids=key_ids)
     # Not argmax: which of two equal maxima it returns is unspecified.
     classes = torch.arange(votes.shape[1], device=votes.device)
