@@ -483,7 +483,7 @@ def test_loading_what_is_not_there_is_one_sentence(tmp_path: Path, names: list[s
 
 
 def test_the_example_of_the_documentation_runs() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
     example = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert example is not None
     names: dict[str, Any] = {}

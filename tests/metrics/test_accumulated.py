@@ -1,4 +1,4 @@
-"""``Metric``: rows that come batch by batch are measured as they would be at once. Of processes: test_sharding.py."""
+"""``Metric``: rows in batches are measured as they would be at once. Processes: dictionaries/test_sharded.py."""
 
 from typing import Any
 

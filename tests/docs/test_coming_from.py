@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-PAGE = (Path(__file__).parents[1] / "docs/coming-from.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/coming-from.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 NOT_INSTALLED = "lightly"
 
