@@ -264,6 +264,7 @@ SHOWN_ELSEWHERE = {lw.Model, lw.Views}  # below
 NO_PARAMETERS = {dictionaries.Batch, dictionaries.Proxies, negatives.All, negatives.Easy, negatives.Hard}
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("kind", "arguments"), MADE, ids=lambda x: x.__name__ if isinstance(x, type) else "")
 def test_a_repr_shows_every_parameter(kind: type, arguments: dict[str, Any]) -> None:
     assert [*arguments] == [*inspect.signature(kind).parameters]
