@@ -28,6 +28,7 @@ from likewise.cli.parser import Parser, build_parser
 from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import settings_from
 from likewise.config.yaml_file import read_yaml
+from likewise.errors import LikewiseError
 from likewise.index.embedding_file import read_embedding
 from likewise.index.exact import Index
 from likewise.methods import METHODS
@@ -270,6 +271,20 @@ def test_search_finds_a_file_itself_and_an_id_never(capsys: pytest.CaptureFixtur
         assert [hit for _, hit in by_id[:4]] == [hit for _, hit in by_file[1:]]
         scores = [score for score, _ in by_id]
         assert scores == sorted(scores, reverse=True)
+
+
+def test_search_from_python_is_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    model = load("run")
+    for query in ("photos/red/03 é.png", "red/03 é.png"):
+        wanted = search(capsys, "run", query, "-k", "3")
+        assert [(round(score, 4), name) for name, score in model.search(query, 3)] == wanted
+        assert model.index("photos", progress=False).search(query, 3) == model.search(query, 3)
+    assert model.search(model.embed_file("photos/red/03 é.png"), 3) == model.search(Path("photos/red/03 é.png"), 3)
+    vectors = load("vrun")
+    assert vectors.search("one.npy", 1)[0].id == "7"
+    model.run = None
+    with pytest.raises(LikewiseError, match="of no run folder, so it has no index of its own"):
+        model.search("red/03 é.png")
 
 
 def test_search_equals_cosines_by_hand(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from likewise.alike import Ids, as_ids
 from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError
 
@@ -64,19 +65,20 @@ class MemoryBank(nn.Module):
         n, dim = self.rows.shape
         return f"{n} × {dim}, momentum={self.momentum}, samples={self.samples}{named}"
 
-    def keys(self, ids: Tensor, fresh: Fresh | None = None) -> Keys:
+    def keys(self, ids: Ids, fresh: Fresh | None = None) -> Keys:
         """All rows; or the rows of ``ids`` (B,), which pull, and drawn ones, which push."""
         if not self.samples:
             return Keys(self.rows)
+        ids = as_ids("ids", ids, self.rows.device)
         drawn = torch.randint(len(self.rows), (self.samples,), generator=self.noise, device=self.rows.device)
         names = torch.cat([ids, drawn])
         pushes = torch.arange(len(names), device=ids.device) >= len(ids)
         return Keys(self.rows[names], names, pulls=~pushes, pushes=pushes)
 
     @torch.no_grad()
-    def update(self, rows: Tensor, ids: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Ids) -> None:
         """Moves the bank's rows ``ids`` (B,), all different and none of them −1, towards ``rows`` (B, D)."""
-        fresh = rows.detach().to(self.rows.dtype)
+        ids, fresh = as_ids("ids", ids, self.rows.device), rows.detach().to(self.rows.dtype)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
 
     @torch.no_grad()

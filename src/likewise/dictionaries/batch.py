@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from likewise.alike import Ids, as_ids
 from likewise.dictionaries.keys import Fresh, Keys
 
 
@@ -13,20 +14,20 @@ class Batch(nn.Module):
     negatives, and learn, as one with their whole batch.
     """
 
-    def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
+    def keys(self, ids: Ids, fresh: Fresh) -> Keys:
         """The new keys."""
-        return Keys(fresh.rows, fresh.ids)
+        return Keys(fresh.rows, as_ids("ids", fresh.ids, fresh.rows.device))
 
-    def update(self, rows: Tensor, ids: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Ids) -> None:
         """Nothing is kept."""
 
 
 class Proxies(nn.Module):
     """The keys are weights of the objective, one per item or class, that the optimizer moves."""
 
-    def keys(self, ids: Tensor, fresh: Fresh) -> Keys | None:
+    def keys(self, ids: Ids, fresh: Fresh) -> Keys | None:
         """None: the objective has them."""
         return None
 
-    def update(self, rows: Tensor, ids: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Ids) -> None:
         """Nothing is kept."""

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from likewise.alike import Ids
+
 
 class Fresh(NamedTuple):
     """The keys that were encoded in this step, of all processes, in the order of the batch."""
 
     rows: Tensor  # (F, D) unit rows; with gradient where the step is end-to-end
-    ids: Tensor  # (F,) int64, or (F, L) of several labels
+    ids: Ids  # (F,) integers, or (F, L) of several labels
 
 
 class Keys(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from likewise.alike import Ids, as_ids
 from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError
 
@@ -72,7 +73,7 @@ class Queue(nn.Module):
             f"ids_each={ids_each}"
         )
 
-    def keys(self, ids: Tensor, fresh: Fresh | None = None) -> Keys:
+    def keys(self, ids: Ids, fresh: Fresh | None = None) -> Keys:
         """The new keys ``fresh`` and the filled rows of the queue; without ``fresh`` the queue, whose keys pull too.
 
         The latter is cross-batch memory (Wang et al. 2020), where an older key of the same class is a positive.
@@ -84,7 +85,7 @@ class Queue(nn.Module):
         rows = torch.cat([fresh.rows.to(self.rows.dtype), self.rows])
         return Keys(
             rows,
-            torch.cat([fresh.ids, self.ids]),
+            torch.cat([as_ids("ids", fresh.ids, self.ids.device), self.ids]),
             pulls=torch.cat([new, filled & self.older_pull]),
             pushes=torch.cat([new & (self.own_batch | (self.filled == 0)), filled]),
         )
@@ -97,12 +98,12 @@ class Queue(nn.Module):
         self.ids.copy_(moved[self.ids])  # NOBODY, −1, is the last
 
     @torch.no_grad()
-    def update(self, rows: Tensor, ids: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Ids) -> None:
         """Enqueues new keys (B, D) and their ids, (B,) or (B, L), in their order; the oldest leave.
 
         Raises LikewiseError on other shapes; nothing is enqueued then.
         """
-        size, count = len(self.rows), len(rows)
+        ids, size, count = as_ids("ids", ids, self.rows.device), len(self.rows), len(rows)
         if rows.shape[1:] != self.rows.shape[1:] or ids.shape != (count, *self.ids.shape[1:]):
             names = "" if self.ids.ndim == 1 else f" and {self.ids.shape[1]} ids"
             raise LikewiseError(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from likewise.alike import Ids, as_ids
 from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError
@@ -59,11 +60,11 @@ class ShardedProxies(nn.Module):
         """Its size, and what is here."""
         return f"{self.n} × {self.weight.shape[1]}, of which {len(self.weight)} rows here"
 
-    def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
+    def keys(self, ids: Ids, fresh: Fresh) -> Keys:
         """The rows that are here, with their gradient."""
         return Keys(self.weight)
 
-    def update(self, rows: Tensor, ids: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Ids) -> None:
         """Nothing: the gradient has done it."""
 
 
@@ -110,17 +111,18 @@ class ShardedMemoryBank(nn.Module):
         rows, dim = self.rows.shape
         return f"{self.n} × {dim}, momentum={self.momentum}, of which {rows} rows here"
 
-    def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
+    def keys(self, ids: Ids, fresh: Fresh) -> Keys:
         """The rows that are here."""
         return Keys(self.rows)
 
     @torch.no_grad()
-    def update(self, rows: Tensor, ids: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Ids) -> None:
         """Moves the bank's rows that are here, of the whole batch's ``ids`` (B,), towards its ``rows`` (B, D).
 
         Ids are rows of all n and all different. Both come from :func:`~likewise.distributed.processes.gather_rows`.
         Raises LikewiseError for an id of n or above, on the CPU, where looking does not wait.
         """
+        ids = as_ids("ids", ids, self.rows.device)
         refuse_beyond(ids, self.n)
         places = ids - self.start
         here = (places >= 0) & (places < len(self.rows))

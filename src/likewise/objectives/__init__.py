@@ -4,7 +4,7 @@ All are called alike, ``objective(queries, ids)`` in a batch or ``objective(quer
 bank, a queue, a gathered batch or another modality, and are ordinary modules: parameters are trained and saved.
 """
 
-from likewise.alike import from_pairs, from_triplets
+from likewise.alike import from_pairs, from_triplets, from_views
 from likewise.objectives.class_level import (
     AMSoftmax,
     ArcFace,
@@ -67,6 +67,7 @@ __all__ = [
     "UnifiedPairSimilarity",
     "from_pairs",
     "from_triplets",
+    "from_views",
     "proximal_penalty",
     "triplet_shares",
 ]

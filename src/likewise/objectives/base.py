@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from likewise.alike import Listed, Relation, relate
+from likewise.alike import Flags, Ids, Listed, Relation, as_ids, relate
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels.gathered import own_similarities
 from likewise.kernels.logsumexp import row_logsumexp
@@ -38,20 +38,21 @@ class PairObjective(nn.Module):
     def forward(
         self,
         queries: Tensor,
-        ids: Tensor | Listed,
+        ids: Ids | Listed,
         keys: Tensor | None = None,
-        key_ids: Tensor | None = None,
+        key_ids: Ids | None = None,
         *,
-        own: Tensor | None = None,
-        pulls: Tensor | None = None,
-        pushes: Tensor | None = None,
+        own: Ids | None = None,
+        pulls: Flags | None = None,
+        pushes: Flags | None = None,
     ) -> Tensor:
         """The loss of queries (Q, D) among themselves, or against keys (K, D).
 
         Args:
             queries: (Q, D) unit rows, any floating dtype; similarities and sums are made in float32 at least.
-            ids: (Q,) integers, or (Q, L) for several labels a row (alike when any agrees; below 0: no label); or a
-                relation from ``from_triplets`` or ``from_pairs``.
+            ids: (Q,) integers, or (Q, L) for several labels a row (alike when any agrees; below 0: no label), as a
+                tensor, an array or a list; or a relation from ``from_triplets`` or ``from_pairs``. Of two views z0, z1
+                of the same items ``from_views`` gives queries and ids.
             keys: (K, D) unit rows of a bank, a queue, a gathered batch or another modality.
             key_ids: (K,) or (K, L); by default the row numbers, as in a memory bank.
             own: (Q,) the key row of each query itself, which it never meets, −1 for none: for a gathered batch.
@@ -65,6 +66,7 @@ class PairObjective(nn.Module):
         Raises:
             LikewiseError: shapes or dtypes that do not fit together.
         """
+        ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device)
         relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
         if self.unit_rows and not torch.compiler.is_compiling():
             self._check_unit_rows(queries)
@@ -137,9 +139,7 @@ class ClassObjective(nn.Module):
         """K and D as text, for ``repr``."""
         return f"classes={len(self.proxies)}, dim={self.proxies.shape[1]}"
 
-    def forward(
-        self, queries: Tensor, ids: Tensor, keys: Tensor | None = None, key_ids: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor | None = None, key_ids: Ids | None = None) -> Tensor:
         """The loss of queries (Q, D) against the proxies, or against keys in their place.
 
         Args:
@@ -157,7 +157,7 @@ class ClassObjective(nn.Module):
             LikewiseError: shapes, dtypes or ids that do not fit together.
         """
         keys = self.proxies if keys is None else keys
-        check_proxies(queries, ids, keys, key_ids)
+        ids, key_ids = check_proxies(queries, ids, keys, key_ids)
         rows = proxy_rows(ids, len(keys), key_ids)  # (Q,) or (Q, L), −1: none
         queries = at_least_float32(queries)
         with torch.autocast(queries.device.type, enabled=False):
@@ -252,7 +252,7 @@ class InstanceObjective(nn.Module):
         super().__init__()
         self.reduce = Reduction(reduction, type(self).__name__, "a positive (their ids are below 0)")
 
-    def forward(self, queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None = None) -> Tensor:
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None = None) -> Tensor:
         """The loss of queries (B, D) whose positives are the keys (n, D) that ``ids`` (B,) name.
 
         Args:
@@ -269,9 +269,9 @@ class InstanceObjective(nn.Module):
         """
         return self.reduced_loss(queries, ids, keys, key_ids)
 
-    def reduced_loss(self, queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None) -> Tensor:
+    def reduced_loss(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> Tensor:
         """Checks, finds the positives, and reduces :meth:`row_losses` over the queries that count."""
-        check_keys(queries, ids, keys, key_ids)
+        ids, key_ids = check_keys(queries, ids, keys, key_ids)
         match = Match(rows_of(ids, key_ids, len(keys)), ids >= 0, ids, key_ids)
         with torch.autocast(queries.device.type, enabled=False):
             losses = self.row_losses(at_least_float32(queries), keys, match)

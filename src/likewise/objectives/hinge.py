@@ -138,7 +138,7 @@ class Margin(PairObjective):
 
     def extra_repr(self) -> str:
         """The parameters; of several βs the mean."""
-        beta, learn = float(self.beta.mean()), isinstance(self.beta, nn.Parameter)
+        beta, learn = self.beta.mean().item(), isinstance(self.beta, nn.Parameter)
         return (
             f"alpha={self.alpha}, beta={beta:.6g}, learn={learn}, classes={self.classes}, nu={self.nu}, "
             f"pairs={self.pairs!r}, reduction={self.reduce.how!r}"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from likewise.alike import Ids
 from likewise.errors import LikewiseError
 from likewise.kernels.gathered import gathered_similarities
 from likewise.kernels.logsumexp import row_logsumexp
@@ -286,9 +287,7 @@ class ParametricSoftmax(InstanceObjective):
         n, dim = self.weight.shape
         return f"n={n}, dim={dim}, scale={self.scale}, reduction={self.reduce.how!r}"
 
-    def forward(
-        self, queries: Tensor, ids: Tensor, keys: Tensor | None = None, key_ids: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor | None = None, key_ids: Ids | None = None) -> Tensor:
         """As of every instance objective; ``keys`` default to ``self.weight``, and have a gradient."""
         return self.reduced_loss(queries, ids, self.weight if keys is None else keys, key_ids)
 

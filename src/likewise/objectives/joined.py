@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from likewise.alike import Listed, Masks, Relation, positive_pairs, relate
+from likewise.alike import Flags, Ids, Listed, Masks, Relation, positive_pairs, relate
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import at_least_float32, distance, found, masked_logsumexp, mean_over, softplus
 from likewise.kernels.row_losses import reordered, restored, row_losses, tile_rows_for
@@ -234,13 +234,13 @@ class Histogram(nn.Module):
     def forward(
         self,
         queries: Tensor,
-        ids: Tensor | Listed,
+        ids: Ids | Listed,
         keys: Tensor | None = None,
-        key_ids: Tensor | None = None,
+        key_ids: Ids | None = None,
         *,
-        own: Tensor | None = None,
-        pulls: Tensor | None = None,
-        pushes: Tensor | None = None,
+        own: Ids | None = None,
+        pulls: Flags | None = None,
+        pushes: Flags | None = None,
     ) -> Tensor:
         """The loss of queries (Q, D) among themselves, or against keys (K, D), as of every pair-level objective."""
         relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)

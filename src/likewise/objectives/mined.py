@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from likewise.alike import Listed, Masks, Relation, relate
+from likewise.alike import Ids, Listed, Masks, Relation, relate
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
 from likewise.kernels.gathered import paired_similarities
@@ -259,9 +259,9 @@ class TripletShares(NamedTuple):
 @torch.no_grad()
 def triplet_shares(
     queries: Tensor,
-    ids: Tensor,
+    ids: Ids,
     keys: Tensor | None = None,
-    key_ids: Tensor | None = None,
+    key_ids: Ids | None = None,
     *,
     margin: float = 0.2,
     kind: Distance = "squared",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from likewise.alike import Ids, as_ids
 from likewise.dictionaries.sharded import refuse_beyond
 from likewise.distributed.processes import gather_rows, largest_over, rank, size, starts, sum_over
 from likewise.distributed.shares import own_share
@@ -61,7 +62,7 @@ class ShardedSoftmax(nn.Module):
         """The parameters."""
         return f"n={self.n}, temperature={self.temperature}, proximal={self.proximal}, keys_learn={self.keys_learn}"
 
-    def forward(self, queries: Tensor, ids: Tensor, keys: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """This process' share of the mean loss of the whole batch.
 
         Args:
@@ -78,6 +79,7 @@ class ShardedSoftmax(nn.Module):
                 elsewhere, where looking waits for the device, the loss is NaN).
         """
         start, count = own_share(self.n)
+        ids = as_ids("ids", ids, queries.device)
         if queries.ndim != 2 or ids.shape != queries.shape[:1]:
             raise LikewiseError(f"queries {tuple(queries.shape)} and ids {tuple(ids.shape)} must be (B, D) and (B,).")
         if keys.shape != (count, queries.shape[1]):

@@ -103,7 +103,7 @@ def _fit(
         write_data(folder, items)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         train(session, model, items, build_views(model), folder, relations=relations, progress=progress)
-    model.epoch = float(settings.epochs)
+    model.epoch, model.run = float(settings.epochs), folder
     if first:
         model.save(folder / MODEL)
     processes.wait()
