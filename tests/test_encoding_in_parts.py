@@ -16,9 +16,9 @@ from likewise.config.checks import decide
 from likewise.config.overrides import settings_from
 from likewise.data import Items
 from likewise.distributed.layout import Layout, lay_out
-from likewise.encoders.batchnorm_groups import arrange, by_view, embed_parts, embed_shuffled, normalises_batches
-from likewise.encoders.gradient_cache import GradientCache
-from likewise.encoders.momentum import Momentum
+from likewise.encoders.embedder import arrange, by_view, embed_parts
+from likewise.encoders.gradient_cache import GradientCache, normalises_batches
+from likewise.encoders.momentum import Momentum, embed_shuffled
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.model import Model

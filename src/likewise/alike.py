@@ -13,6 +13,9 @@ from torch import Tensor
 
 from likewise.errors import LikewiseError
 
+TILE_FLOATS = 1 << 20  # 4 MiB of similarities: who works on a tile holds about ten such at once
+LEAST_ROWS = 16
+
 
 class Masks(NamedTuple):
     """Positives and negatives of R rows among K keys.
@@ -264,6 +267,21 @@ def _check_ids(name: str, ids: Tensor, rows: int, what: str) -> None:
         raise LikewiseError(f"{name} {tuple(ids.shape)} must be ({rows},), one per {what}, or ({rows}, L).")
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise LikewiseError(f"{name} are {ids.dtype}; they must be integers, such as torch.int64.")
+
+
+def tile_rows_for(keys: int) -> int:
+    """Rows of a tile of similarities with so many keys."""
+    return max(LEAST_ROWS, TILE_FLOATS // keys)
+
+
+def reordered(x: Tensor, order: Tensor | None) -> Tensor:
+    """Rows in the order of a permutation."""
+    return x if order is None else x.index_select(0, order)
+
+
+def restored(x: Tensor, order: Tensor | None) -> Tensor:
+    """Rows back in their own order."""
+    return x if order is None else torch.empty_like(x).index_copy_(0, order, x)
 
 
 def positive_pairs(relation: "Relation | Listed", queries: int, tile_rows: int) -> Tensor:
