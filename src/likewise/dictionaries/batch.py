@@ -21,7 +21,7 @@ class Batch(Dictionary):
         """The new keys."""
         return Keys(fresh.rows, fresh.ids, own=fresh.own)
 
-    def update(self, ids: Tensor, keys: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Tensor) -> None:
         """Nothing is kept."""
 
     def choices(self, others: int) -> int:
@@ -45,7 +45,7 @@ class Proxies(Dictionary):
         """None: the objective has them."""
         return None
 
-    def update(self, ids: Tensor, keys: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Tensor) -> None:
         """Nothing is kept."""
 
     def choices(self, others: int) -> int:

@@ -43,7 +43,7 @@ class Dictionary(nn.Module):
         """What queries of ``ids`` are compared with; None where the objective's own weights are the keys."""
 
     @abstractmethod
-    def update(self, ids: Tensor, rows: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Tensor) -> None:
         """Takes in the step's new rows."""
 
     @abstractmethod

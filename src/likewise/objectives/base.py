@@ -53,6 +53,9 @@ class Reduction:
         self.across = False
         self.calls, self.warned = 0, False
 
+    def __repr__(self) -> str:
+        return f"Reduction(how={self.how!r}, owner={self.owner!r}, need={self.need!r})"
+
     def __call__(self, losses: Tensor, counted: Tensor, able: Tensor | None = None) -> Tensor:
         """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses.
 
@@ -241,6 +244,10 @@ class ClassObjective(Objective):
         self.reduce = Reduction(reduction, type(self).__name__, "a label")
         self.proxies = nn.Parameter(torch.randn(classes, dim, generator=generator) / math.sqrt(dim))
         self.circle: float | None = None  # margin of the negatives' Circle form
+
+    def sizes(self) -> str:
+        """K and D as text, for ``repr``."""
+        return f"classes={len(self.proxies)}, dim={self.proxies.shape[1]}"
 
     def forward(
         self, queries: Tensor, ids: Tensor, keys: Tensor | None = None, key_ids: Tensor | None = None

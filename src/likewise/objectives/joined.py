@@ -72,6 +72,10 @@ class Angular(PairObjective):
         self.degrees = degrees
         self.tan2 = math.tan(math.radians(degrees)) ** 2
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"degrees={self.degrees}, reduction={self.reduce.how!r}"
+
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
     ) -> tuple[Tensor, Tensor]:
@@ -139,6 +143,10 @@ class LiftedStructure(PairObjective):
         super().__init__(reduction)
         self.margin, self.generalised = margin, generalised
         self.joins_rows = not generalised  # N(j) are queries too
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"margin={self.margin}, generalised={self.generalised}, reduction={self.reduce.how!r}"
 
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
@@ -219,6 +227,10 @@ class Histogram(PairObjective):
         if reduction != "mean":
             raise LikewiseError(f"Histogram is one number for the whole batch: reduction={reduction!r} has no meaning.")
         self.bins = bins
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"bins={self.bins}, reduction={self.reduce.how!r}"
 
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed

@@ -71,7 +71,7 @@ def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
     if several:
         processes.add_up(gradients(s))
     s.optimizer.step()
-    s.dictionary.update(fresh.ids, fresh.rows)
+    s.dictionary.update(fresh.rows, fresh.ids)
     if several and groups > 1:
         for encoder in s.encoders():
             average_statistics(encoder)
