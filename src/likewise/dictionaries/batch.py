@@ -41,6 +41,10 @@ class Proxies(Dictionary):
         super().__init__()
         self.count, self.bound = count, bound
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"count={self.count}, bound={self.bound!r}"
+
     def keys(self, ids: Tensor, fresh: Fresh) -> Keys | None:
         """None: the objective has them."""
         return None
