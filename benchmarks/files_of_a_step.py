@@ -19,9 +19,8 @@ import torch
 import likewise as lw
 from likewise.methods import METHODS
 from likewise.model import Model
-from likewise.training.batches import batches
-from likewise.training.build import build_session, build_views
 from likewise.training.fit import chosen, prepare
+from likewise.training.run import begin
 from likewise.training.step import train_step
 
 PACKAGE = Path(lw.__file__).parent
@@ -38,9 +37,8 @@ def files_of_a_step(method: str) -> Counter[str]:
     items = lw.open_items((random.integers(0, 255, (120, 16, 16, 3)).astype(np.uint8), labels), progress=False)
     settings, items, relations, sampler, _ = prepare(chosen(method, SMALL), items)
     model = Model.untrained(settings, items)
-    session = build_session(settings, model.embedder, items, 4, torch.device("cpu"), relations)
-    session.train()
-    seen = batches(items, sampler, build_views(model), session, relations)
+    run = begin(model, items, 4, torch.device("cpu"), relations=relations, sampler=sampler)
+    session, seen = run.session, run.batches()
     train_step(session, next(seen))
     batch, frames = next(seen), Counter[str]()
 

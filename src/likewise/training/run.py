@@ -8,7 +8,7 @@ import torch
 from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.model import Model
-from likewise.training.batches import Sampler, batches, choose_sampler
+from likewise.training.batches import Sampler, ViewFunction, batches, choose_sampler
 from likewise.training.build import build_session, build_views
 from likewise.training.session import Session
 from likewise.training.step import Seen
@@ -23,6 +23,7 @@ class Run:
         items: what it learns from.
         relations: the pairs or triplets that say what is alike, where such do.
         sampler: which items each step sees.
+        views: how a view of an item is drawn.
         session: all that changes.
     """
 
@@ -30,11 +31,12 @@ class Run:
     items: Items
     relations: Pairs | Triplets | None
     sampler: Sampler
+    views: ViewFunction
     session: Session
 
     def batches(self) -> Iterator[Seen]:
         """This process' part of each step to come."""
-        return batches(self.items, self.sampler, build_views(self.model), self.session, self.relations)
+        return batches(self.items, self.sampler, self.views, self.session, self.relations)
 
     @property
     def epoch(self) -> float:
@@ -58,4 +60,5 @@ def begin(
     sampler = sampler or choose_sampler(model.settings, items, relations)
     session = build_session(model.settings, model.embedder, items, total, device, relations)
     session.train()
-    return Run(model=model, items=items, relations=relations, sampler=sampler, session=session)
+    views = build_views(model)
+    return Run(model=model, items=items, relations=relations, sampler=sampler, views=views, session=session)
