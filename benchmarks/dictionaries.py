@@ -129,18 +129,16 @@ def time_cells(cells: list[Cell], count: int) -> dict[str, float]:
     """Images/s of each: the median of a few steps, views included, in turns, as a machine is not always as quick."""
     from likewise.config.checks import decide
     from likewise.model import Model
-    from likewise.training.batches import batches, choose_sampler
-    from likewise.training.build import build_session, build_views
     from likewise.training.fit import chosen
+    from likewise.training.run import begin
     from likewise.training.step import train_step
 
     items, turns, seconds = train_items(count), {}, {cell.name: list[float]() for cell in cells}
     for cell in cells:
         settings = decide(chosen(cell.method, cell.settings), len(items))
         model = Model.untrained(settings, items)
-        session = build_session(settings, model.embedder, items, TIMED_STEPS + 1, torch.device("cpu"))
-        session.train()
-        turns[cell.name] = session, batches(items, choose_sampler(settings, items), build_views(model), session)
+        run = begin(model, items, TIMED_STEPS + 1, torch.device("cpu"))
+        turns[cell.name] = run.session, run.batches()
     for turn in range(TIMED_STEPS + 1):
         for name, (session, feed) in turns.items():
             start = time.perf_counter()

@@ -198,6 +198,7 @@ MADE: list[tuple[type, dict[str, Any]]] = [
         },
     ),
     (sharded.ShardedMemoryBank, {"n": 4, "dim": 5, "momentum": 0.7, "generator": GENERATOR}),
+    (dictionaries.Proxies, {"count": 4, "bound": "proxies of arcface"}),
     (sharded.ShardedProxies, {"n": 4, "dim": 5, "generator": GENERATOR}),
     (
         lw.Momentum,
@@ -261,7 +262,7 @@ SHOWN = {  # what stands for a parameter that is data, or a size
 }
 NOT_SHOWN = {"generator", (dictionaries.MemoryBank, "noise"), (lw.GradientCache, "embedder")}
 SHOWN_ELSEWHERE = {lw.Model, lw.Views}  # below
-NO_PARAMETERS = {dictionaries.Batch, dictionaries.Proxies, negatives.All, negatives.Easy, negatives.Hard}
+NO_PARAMETERS = {dictionaries.Dictionary, dictionaries.Batch, negatives.All, negatives.Easy, negatives.Hard}
 
 
 @pytest.mark.filterwarnings("error")

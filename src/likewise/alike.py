@@ -16,6 +16,9 @@ from torch import Tensor
 
 from likewise.errors import LikewiseError
 
+TILE_FLOATS = 1 << 20  # 4 MiB of similarities: who works on a tile holds about ten such at once
+LEAST_ROWS = 16
+
 Ids = Tensor | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[int]]
 Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 
@@ -325,6 +328,21 @@ def _role(name: str, role: Flags | None, keys: Tensor) -> Tensor | None:
     if found.shape != (len(keys),):
         raise LikewiseError(f"{name} must be ({len(keys)},) bool, one per key, not {tuple(found.shape)}.")
     return found
+
+
+def tile_rows_for(keys: int) -> int:
+    """Rows of a tile of similarities with so many keys."""
+    return max(LEAST_ROWS, TILE_FLOATS // keys)
+
+
+def reordered(x: Tensor, order: Tensor | None) -> Tensor:
+    """Rows in the order of a permutation."""
+    return x if order is None else x.index_select(0, order)
+
+
+def restored(x: Tensor, order: Tensor | None) -> Tensor:
+    """Rows back in their own order."""
+    return x if order is None else torch.empty_like(x).index_copy_(0, order, x)
 
 
 def positive_pairs(relation: "Relation | Listed", queries: int, tile_rows: int) -> Tensor:

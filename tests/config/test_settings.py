@@ -219,6 +219,8 @@ def test_a_row_is_its_constructors(row: Row) -> None:
         default = parameters[name].default
         assert value.read(name, default) == default
         assert type(default) in (value.kind, type(None)), (row.name, name)
+    made = row.load()(**{size: SIZES[size] for size in row.given if size in SIZES})
+    assert made.can_be_zero == row.can_be_zero
 
 
 @pytest.mark.parametrize("row", POLICIES, ids=lambda row: row.name)

@@ -24,7 +24,7 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.dictionaries import Queue
 from likewise.distributed import processes
-from likewise.encoders.batchnorm_groups import embed_parts
+from likewise.encoders.embedder import embed_parts
 from likewise.encoders.gradient_cache import GradientCache
 from likewise.encoders.momentum import Momentum
 from likewise.errors import LikewiseError, LikewiseWarning

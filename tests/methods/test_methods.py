@@ -182,7 +182,7 @@ def test_groups_of_batchnorm_are_not_for_one_that_is_of_all_processes(monkeypatc
 
 def test_batches_are_prepared_ahead_for_an_accelerator_that_is_not_cuda() -> None:
     session = session_of("simclr")
-    session.embedder.to("meta")  # as mps: no device of CUDA's
+    session.device = torch.device("meta")  # as mps: no device of CUDA's
     items = Items(ids=session.item_ids, values=vectors(), kind="vectors")
     found = list(batches(items, build_sampler(session.settings, 60), lambda rows, *_: rows, session))
     assert [len(batch.ids) for batch in found] == [20] * 10

@@ -521,7 +521,7 @@ def test_what_is_refused_before_it_is_built_is_impossible(tmp_path: Path, monkey
 
 
 def test_in_float64_is_all_of_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.encoders.embedder.MLP", Narrow)
+    monkeypatch.setattr("likewise.encoders.build.MLP", Narrow)
     values = train_job(job(stop=1)).values
     assert {value.dtype for value in values.values() if value.is_floating_point()} == {torch.float64}
     narrow = train_job(job(stop=1, double=False)).values

@@ -501,8 +501,8 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Makes ``fit`` end where training would begin, and keeps the session it would begin with."""
     seen: list[Any] = []
 
-    def stop(session: Any, *_: object, **__: object) -> None:
-        seen.append(session)
+    def stop(run: Any, *_: object, **__: object) -> None:
+        seen.append(run.session)
         raise Killed
 
     monkeypatch.setattr("likewise.training.fit.train", stop)
@@ -594,18 +594,26 @@ def test_items_that_came_and_went_are_said_and_too_few_are_refused(
 
 def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = "none of the 40 items is in the checkpoint, whose first is 'v0'"
-    for name, values, message in (
-        ("bank", {"objective.kind": "nce"}, none),
-        ("weights", {"objective.kind": "parametric"}, "the items changed since the checkpoint"),
-        ("queue", {"objective.kind": "infonce", "dictionary": "queue"}, none),
-        ("batch", {"objective.kind": "infonce", "dictionary": "batch"}, none),
+    ids = tuple(f"w{i}" for i in range(40))
+    for name, values, message, first in (
+        ("bank", {"objective.kind": "nce"}, none, "w0"),
+        ("weights", {"objective.kind": "parametric"}, none, "w0"),
+        (
+            "one weight",
+            {"objective.kind": "parametric"},
+            "the items changed .* has a weight per item; start anew",
+            "v0",
+        ),
+        ("spread", {"objective.kind": "softmax", "bank.sharded": True}, "the items changed .* can't follow them", "v0"),
+        ("queue", {"objective.kind": "infonce", "dictionary": "queue"}, none, "w0"),
+        ("batch", {"objective.kind": "infonce", "dictionary": "batch"}, none, "w0"),
     ):
         with monkeypatch.context() as patch:
             stop_after(patch, 2)
             with pytest.raises(Killed):
                 fit(vectors(), out=tmp_path / name, settings=over(VECTORS, values), progress=False)
         before = (tmp_path / name / "checkpoint.pt").read_bytes()
-        other = replace(vectors(), ids=tuple(f"w{i}" for i in range(40)))
+        other = replace(vectors(), ids=(first, *ids[1:]))
         with pytest.raises(LikewiseError, match=message):
             fit(other, out=tmp_path / name, resume=True, progress=False)
         assert (tmp_path / name / "checkpoint.pt").read_bytes() == before

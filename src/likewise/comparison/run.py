@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -55,15 +54,13 @@ from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation.baselines import raw_rows
 from likewise.files import atomic_write
-from likewise.model import NAME as MODEL
 from likewise.model import Model
-from likewise.training.batches import choose_sampler
-from likewise.training.build import build_session, build_views, pick_device
-from likewise.training.checkpoint import CHECKPOINT, load_run
+from likewise.training.build import pick_device
+from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
-from likewise.training.fit import chosen
-from likewise.training.loop import train
-from likewise.training.run_folder import make_folder, write_config, write_data
+from likewise.training.fit import chosen, complete
+from likewise.training.run import begin as begin_run
+from likewise.training.run_folder import make_folder
 
 CELLS = "cells.jsonl"
 TUNING_SEED = 10_000  # of every trial's training: none of the final seeds
@@ -363,17 +360,8 @@ def trained(
 ) -> Model:
     """``fit`` for exactly ``steps`` steps; goes on where the same question's training was stopped."""
     begin(folder, question, state)
-    device = pick_device(settings.device)
     model = Model.untrained(settings, items)
-    session = build_session(settings, model.embedder, items, steps, device)
-    if (folder / CHECKPOINT).exists():
-        load_run(folder, session)
-    write_config(folder, settings)
-    write_data(folder, items)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        train(session, model, items, build_views(model), folder, progress=bars)
-    model.epoch = steps / choose_sampler(settings, items).steps_per_epoch
-    model.save(folder / MODEL)
+    complete(begin_run(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
     return model
 
 

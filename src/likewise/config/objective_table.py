@@ -107,7 +107,7 @@ class Row:
         aliases: other names in use.
         given: what a run gives the constructor: sizes and the generator of first rows or noise.
         keys: which dictionaries go: "any" but proxies, "bank" with a row for every item, or its "own" weights.
-        joins_rows: whether its loss joins several rows, so that nothing can be mined.
+        takes_policies: whether negatives can be chosen for it: a pair-level loss that judges an anchor by its row.
         can_be_zero: whether a pair or triplet far enough apart has no loss, so that the active ones can be counted.
         judges_pairs: whether it judges each pair by itself, so that items with one kind of pair count too.
         spreads: whether its rows can be spread over processes (``bank.sharded``).
@@ -123,7 +123,7 @@ class Row:
     aliases: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     keys: Keys = "any"
-    joins_rows: bool = False
+    takes_policies: bool = True
     can_be_zero: bool = False
     judges_pairs: bool = False
     spreads: bool = False
@@ -133,7 +133,7 @@ class Row:
     @property
     def mines(self) -> bool:
         """Whether policies of negatives go with it: it judges an anchor by its row of pairs."""
-        return self.level == "pair" and not self.joins_rows
+        return self.level == "pair" and self.takes_policies
 
     def load(self) -> "type[nn.Module]":
         """The class itself; this imports torch."""
@@ -196,15 +196,15 @@ OBJECTIVES: tuple[Row, ...] = (
         judges_pairs=True,
         boundary="each-zero",
     ),
-    Row("angular", "Angular", "joined", "pair", {"degrees": Value(above=0, below=90)}, joins_rows=True),
+    Row("angular", "Angular", "joined", "pair", {"degrees": Value(above=0, below=90)}, takes_policies=False),
     Row(
         *("lifted-structure", "LiftedStructure", "joined", "pair"),
         {"margin": MARGIN, "generalised": FLAG},
         aliases=("lifted",),
-        joins_rows=True,
+        takes_policies=False,
         boundary="zero",
     ),
-    Row("histogram", "Histogram", "joined", "pair", {"bins": COUNT}, joins_rows=True, boundary="zero"),
+    Row("histogram", "Histogram", "joined", "pair", {"bins": COUNT}, takes_policies=False, boundary="zero"),
     Row(
         *("softmax", "Softmax", "class_level", "class", {"bias": FLAG}, ("class-softmax",)),
         given=OF_CLASSES,

@@ -1,27 +1,129 @@
-"""What all objectives of a level share: the call, its checks, and the mean over what counted."""
+"""What training asks of an objective, and what those of a level share: the call, its checks, the mean over rows."""
 
 import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from likewise.alike import Flags, Ids, Listed, Relation, as_ids, relate
+from likewise.dictionaries.keys import Keys
+from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.kernels.gathered import own_similarities
 from likewise.kernels.logsumexp import row_logsumexp
-from likewise.kernels.numerics import SHORTEST, at_least_float32, row_lengths, softplus, unit
+from likewise.kernels.numerics import (
+    SHORTEST,
+    Distance,
+    at_least_float32,
+    own_similarities,
+    row_lengths,
+    softplus,
+    unit,
+)
 from likewise.kernels.row_losses import row_losses
 from likewise.objectives.checks import check_keys, check_proxies, proxy_rows, rows_of
-from likewise.objectives.reduction import How, Reduction
 
+How = Literal["mean", "sum", "none"]
 BOTH = "a positive and a negative: put several items of several classes in each batch"
 
 
-class PairObjective(nn.Module):
+class Reduction:
+    """Mean, sum or none over the rows that counted.
+
+    A row counts when it has what its loss needs (say a positive and a negative); the others have loss 0 and no
+    gradient. "mean" divides the sum by the number of rows that counted (0 when none did), whatever their loss is;
+    "none" returns one loss per row. When fewer than half of the rows count, a warning says so, once.
+
+    Where several processes share the rows of a batch (``across``), the mean is over the rows of all of them: the values
+    of the processes add up to the batch's loss, and their gradients to its gradient.
+
+    Args:
+        how: "mean", "sum" or "none".
+        owner: the objective's name, for the warning.
+        need: what a row needs to count, and what to do, for the warning.
+    """
+
+    def __init__(self, how: How, owner: str, need: str) -> None:
+        if how not in ("mean", "sum", "none"):
+            raise LikewiseError(f"reduction={how!r} must be 'mean', 'sum' or 'none'.")
+        self.how, self.owner, self.need = how, owner, need
+        self.across = False
+        self.calls, self.warned = 0, False
+
+    def __repr__(self) -> str:
+        return f"Reduction(how={self.how!r}, owner={self.owner!r}, need={self.need!r})"
+
+    def __call__(self, losses: Tensor, counted: Tensor, able: Tensor | None = None) -> Tensor:
+        """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses.
+
+        ``able`` (Q,) are the rows that could have counted, where mining left some out: the warning is about those.
+        """
+        if not torch.compiler.is_compiling():
+            self._watch(counted if able is None else able)
+        if self.how != "mean":
+            return losses if self.how == "none" else losses.sum()
+        number = processes.sum_over(counted.sum()) if self.across else counted.sum()
+        return losses.sum() / number.clamp(min=1)
+
+    def _watch(self, counted: Tensor) -> None:
+        """Looks at every call on the CPU; elsewhere, where looking waits for the device, at calls 1, 2, 4, 8, ..."""
+        self.calls += 1
+        if self.warned or (counted.device.type != "cpu" and self.calls & (self.calls - 1)):
+            return
+        number = int(counted.sum())
+        if 2 * number < len(counted):
+            self.warned = True
+            warnings.warn(
+                f"{self.owner}: {number} of {len(counted)} anchors counted in this batch; the others have no "
+                f"gradient, as each needs {self.need}. (Said once.)",
+                LikewiseWarning,
+                stacklevel=4,
+            )
+
+
+class Objective(nn.Module):
+    """What training asks of an objective. Abstract: so are the levels below; their subclasses are final.
+
+    Attributes:
+        joins_rows: whether the loss of a batch is no sum over its queries, or draws numbers for all of them: each
+            process then works it out as a whole.
+        can_be_zero: whether a row that is as it should be has no loss: a hinge.
+        of_pairs: whether a row needs a positive and a negative among the keys, so that it is worth counting which do.
+    """
+
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    reduce: Reduction
+
+    @abstractmethod
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """The loss against what a dictionary gives: the call of a training step, whatever the dictionary is."""
+
+    def chance(self, n: int) -> float | None:
+        """The loss among ``n`` keys of an embedding that tells nothing apart; None where that is not known."""
+        return None
+
+    def triplet_margin(self) -> tuple[float, Distance] | None:
+        """The margin of a triplet loss and its distance: the loss where all items are the same; None for others."""
+        return None
+
+    def log_values(self) -> dict[str, float | str]:
+        """Numbers of the state that are worth a curve."""
+        return {}
+
+    def advance(self, step: int, epoch: float) -> None:
+        """What changes with time moves to ``step``; ``epoch`` may be a fraction."""
+
+    def share_rows(self) -> None:
+        """From here on processes share the rows of a batch: a mean is over the rows of all of them."""
+        self.reduce.across = True
+
+
+class PairObjective(Objective):
     """What the pair-level objectives share: the call. Abstract: subclasses are final and define :meth:`rows`.
 
     Args:
@@ -29,6 +131,8 @@ class PairObjective(nn.Module):
         need: what an anchor needs to count, in words.
         unit_rows: warn, once, when the queries are not of unit length.
     """
+
+    of_pairs = True
 
     def __init__(self, reduction: How, need: str = BOTH, *, unit_rows: bool = True) -> None:
         super().__init__()
@@ -74,6 +178,14 @@ class PairObjective(nn.Module):
         nothing = (queries.detach() * 0).sum()  # NaN where a row is: comparisons with NaN are false, and would hide it
         return self.reduce(losses + nothing.to(losses.dtype), *counted)
 
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """Every key in its role; without keys the queries among themselves."""
+        if keys is None:
+            loss: Tensor = self(queries, ids)
+        else:
+            loss = self(queries, ids, keys.rows, keys.ids, own=keys.own, pulls=keys.pulls, pushes=keys.pushes)
+        return loss
+
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
     ) -> tuple[Tensor, Tensor]:
@@ -109,7 +221,7 @@ class PairObjective(nn.Module):
 FEW_KEYS = 4  # a batch of queries may copy as many times its own number of keys
 
 
-class ClassObjective(nn.Module):
+class ClassObjective(Objective):
     """What the class-level objectives share: proxies and the call. Abstract: subclasses are final.
 
     A subclass defines :meth:`target` and, where it is not 1, :meth:`logit_scale`; class attributes say which vectors
@@ -177,6 +289,11 @@ class ClassObjective(nn.Module):
             count = labelled.sum(1)
             return self.reduce(losses / count.clamp(min=1), count > 0)
 
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """The proxies where a dictionary has no keys."""
+        loss: Tensor = self(queries, ids) if keys is None else self(queries, ids, keys.rows, keys.ids)
+        return loss
+
     def vectors(self, queries: Tensor, keys: Tensor, key_ids: Tensor | None) -> tuple[Tensor, Tensor]:
         """Queries and keys as they enter the product, lengths aside: as they are, unless a class adds to them."""
         return queries, keys
@@ -241,7 +358,7 @@ class Match(NamedTuple):
         return names == self.ids.unsqueeze(1)
 
 
-class InstanceObjective(nn.Module):
+class InstanceObjective(Objective):
     """What the objectives of one positive per query share: the call. Abstract: subclasses are final.
 
     Args:
@@ -268,6 +385,11 @@ class InstanceObjective(nn.Module):
             LikewiseError: shapes or dtypes that do not fit together, and an id that no key has.
         """
         return self.reduced_loss(queries, ids, keys, key_ids)
+
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """A row for every item: the dictionary's, or where it has none the objective's own."""
+        loss: Tensor = self(queries, ids) if keys is None else self(queries, ids, keys.rows, keys.ids)
+        return loss
 
     def reduced_loss(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> Tensor:
         """Checks, finds the positives, and reduces :meth:`row_losses` over the queries that count."""

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from likewise.errors import LikewiseError
-from likewise.objectives.base import ClassObjective
+from likewise.objectives.base import ClassObjective, How
 from likewise.objectives.checks import above_zero
-from likewise.objectives.reduction import How
 
 Gradient = Literal["true", "insightface"]
 SQUARE_FLOOR = 1e-8  # of sin² θ under a root: angles below 1e-4 have no slope, and none is infinite

@@ -1,6 +1,5 @@
 """What settings name, built: objective, policy of negatives, dictionary, optimizer, views, session."""
 
-import math
 from typing import cast
 
 import torch
@@ -11,12 +10,11 @@ from likewise.config.objective_table import policy
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings, OptimSettings
 from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
-from likewise.dictionaries import Batch, MemoryBank, Proxies, Queue
+from likewise.dictionaries import Batch, Dictionary, MemoryBank, Proxies, Queue
 from likewise.dictionaries.sharded import ShardedMemoryBank, ShardedProxies
 from likewise.distributed import processes
 from likewise.encoders import Embedder
-from likewise.encoders.batchnorm_groups import joins_rows_unseen, normalises_batches
-from likewise.encoders.gradient_cache import in_parts_refused
+from likewise.encoders.gradient_cache import in_parts_refused, joins_rows_unseen, normalises_batches
 from likewise.encoders.momentum import Momentum
 from likewise.encoders.synced_batchnorm import refuse_synchronised, synchronise
 from likewise.errors import LikewiseError
@@ -27,11 +25,11 @@ from likewise.negatives import (
 from likewise.objectives import (
     Mined,
 )
-from likewise.objectives.base import PairObjective
+from likewise.objectives.base import Objective, PairObjective
 from likewise.objectives.sharded import ShardedSoftmax
 from likewise.training.batches import ViewFunction
 from likewise.training.lars import Lars
-from likewise.training.session import Dictionary, Objective, Session
+from likewise.training.session import Roles, Session
 from likewise.training.supervision import taught_by
 from likewise.views.render import Views
 from likewise.views.vectors import VectorViews
@@ -113,7 +111,11 @@ def build_session(
         key_encoder = Momentum(embedder, keys.momentum, schedule=keys.schedule, buffers=keys.buffers)
     objective = build_objective(settings, items, embedder.dim, generator, noise_generator).to(device)
     dictionary = build_dictionary(settings, items, embedder.dim, generator, noise_generator).to(device)
-    session = Session(
+    listed = settings.alike in ("pairs", "triplets")  # their ends are anywhere
+    rows_add_up = not listed and not objective.joins_rows
+    if processes.size() > 1 and rows_add_up:
+        objective.share_rows()
+    return Session(
         settings=settings,
         total=total,
         embedder=embedder,
@@ -127,10 +129,16 @@ def build_session(
         noise_generator=noise_generator,
         item_ids=items.ids,
         taught=taught_by(settings, items, relations),
+        device=device,
+        roles=roles_of(settings),
+        rows_add_up=rows_add_up,
     )
-    if not isinstance(objective, ShardedSoftmax):
-        objective.reduce.across = processes.size() > 1 and session.rows_add_up
-    return session
+
+
+def roles_of(settings: FitSettings) -> Roles:
+    """What the views of an item are for."""
+    meet = settings.items_are_keys or settings.views_querying > 1
+    return Roles(settings.views_encoded, settings.views_querying, settings.joint, meet)
 
 
 def _refuse_joined_rows(embedder: Embedder, items: Items, settings: FitSettings, device: torch.device) -> None:
@@ -166,7 +174,11 @@ def build_dictionary(
     if settings.dictionary == "batch":
         return Batch()
     if settings.dictionary == "proxies":
-        return ShardedProxies(len(items), dim, generator=generator) if settings.bank.sharded else Proxies()
+        if settings.bank.sharded:
+            return ShardedProxies(len(items), dim, generator=generator)
+        if settings.alike == "label":
+            return Proxies(len(items.label_names), bound=f"proxies of {settings.objective.kind}")
+        return Proxies(len(items))
     if settings.bank.sharded:
         momentum = settings.bank.momentum
         return ShardedMemoryBank(len(items), dim, momentum=momentum, generator=generator)
@@ -193,19 +205,6 @@ def build_optimizer(optim: OptimSettings, parameters: list[nn.Parameter]) -> tor
         nesterov=optim.nesterov,
         fused=True,  # one pass over the weights
     )
-
-
-def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
-    """The rate of step ``step`` of ``total``: a pure function, so there is no scheduler state to lose."""
-    progress = step / total
-    if progress < optim.warmup:
-        return optim.lr * (step + 1) / max(1.0, optim.warmup * total)
-    if optim.schedule == "cosine":
-        after = (progress - optim.warmup) / max(1e-12, 1 - optim.warmup)
-        return optim.lr * 0.5 * (1 + math.cos(math.pi * after))
-    if optim.schedule == "steps":
-        return optim.lr * 0.1 ** sum(progress >= milestone for milestone in optim.milestones)
-    return optim.lr
 
 
 def build_views(model: Model) -> ViewFunction:
