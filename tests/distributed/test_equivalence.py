@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, multiprocessing, nn
+from forks import run_together
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from likewise.config.checks import check, decide, refusals
@@ -329,15 +330,6 @@ def saves_after(patch: pytest.MonkeyPatch, steps: int, folder: Path) -> None:
     patch.setattr("likewise.proof.jobs.train_step", saving)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The same sums in the same order here and in the processes that are started."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def by_one() -> dict[str, Learned]:
     """Filled by the tests: what one process learned."""
@@ -364,14 +356,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def by_two(folder: Path) -> list[dict[str, Learned | str]]:
     """What each of two processes learned."""
-    multiprocessing.spawn(train_all, (2, folder), nprocs=2)
+    run_together(train_all, 2, folder)
     return [pickle.loads((folder / f"{rank}").read_bytes()) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
 def by_three(folder: Path) -> list[dict[str, Any]]:
     """What each of three processes learned."""
-    multiprocessing.spawn(train_few, (3, folder), nprocs=3)
+    run_together(train_few, 3, folder)
     return [pickle.loads((folder / f"three {rank}").read_bytes()) for rank in range(3)]
 
 
