@@ -24,9 +24,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# After changing an objective or its docstring: docs/objectives.md and its figures.
+# After changing an objective or its docstring, or an import: docs/objectives.md with its figures, docs/layers.svg.
 docs: setup
 	$(BIN)/python docs/generate_objectives.py --figures
+	$(BIN)/python docs/draw_layers.py
 
 # After changing dependencies in pyproject.toml: a fresh environment of the newest versions, written down.
 lock:

@@ -581,7 +581,7 @@ def outcomes(method: str, seeds: dict[int, np.ndarray | None], baseline: bool = 
         one = Outcome(method=method, seed=seed, baseline=baseline, failed="no luck." if each is None else "")
         if each is not None:
             measures = dict.fromkeys(MEASURES, float(each.mean()))
-            one = replace(one, found=measures, per_query=np.stack([each] * len(MEASURES)))
+            one = replace(one, measures=measures, per_query=np.stack([each] * len(MEASURES)))
         found.append(one)
     return found
 

@@ -1,1 +1,4 @@
-"""The command line."""
+"""The command line; importing this package loads nothing, so that ``likewise --help`` is quick.
+
+Public names: ``main.main``.
+"""

@@ -1,1 +1,4 @@
-"""Several methods trained alike and ranked on classes that none of them saw."""
+"""Trains several methods under the same conditions and ranks them on classes that none of them saw.
+
+Public names: ``run.compare``, ``table.Comparison``.
+"""

@@ -82,12 +82,12 @@ def _answer(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(said, dict) or not isinstance(said.get("question"), dict):
         return None
-    found, made = said.get("found"), said.get("made", UNKNOWN)
+    measures, made = said.get("found"), said.get("made", UNKNOWN)
     if not isinstance(made, list) or not all(isinstance(state, dict) for state in made):
         return None
-    if isinstance(found, dict) and all(isinstance(found.get(name), int | float) for name in MEASURES):
+    if isinstance(measures, dict) and all(isinstance(measures.get(name), int | float) for name in MEASURES):
         return said
-    return said if found is None and isinstance(said.get("failed"), str) else None
+    return said if measures is None and isinstance(said.get("failed"), str) else None
 
 
 def _key(question: Question) -> str:
@@ -139,7 +139,7 @@ def begin(folder: Path, question: Question, state: State) -> None:
         if asked_in(folder)[0] != question:
             shutil.rmtree(folder)
     make_folder(folder)
-    before = [one for one in asked_in(folder)[1] if one != state] if (folder / CHECKPOINT).exists() else []
+    before = [earlier for earlier in asked_in(folder)[1] if earlier != state] if (folder / CHECKPOINT).exists() else []
     with atomic_write(folder / QUESTION) as file:
         file.write(json.dumps({**question, "made": [*before, state]}).encode())
 

@@ -1,6 +1,6 @@
 """``likewise compare``: methods beside each other with the same encoder, views, budget and split, classes unseen.
 
-What a comparison says (table, paired tests, plot) is in ``likewise.comparing``.
+What a comparison says (table, paired tests, plot) is in ``likewise.comparison.table``.
 """
 
 import errno
@@ -279,7 +279,7 @@ class _Work:
             return replace(outcome, failed=self._failed(name, folder, asked, error))
         self.made[folder.name] = known.get("made", UNKNOWN)
         knobs = knob_values(settings) if trains else {}
-        return replace(outcome, found=known["found"], per_query=per_query, knobs=knobs)
+        return replace(outcome, measures=known["found"], per_query=per_query, knobs=knobs)
 
     def _answer(
         self, what: str, settings: FitSettings, split: Split, folder: Path, asked: Question, trains: bool
@@ -292,13 +292,13 @@ class _Work:
             begin(folder, asked, self.state)
             model = Model.untrained(settings, split.train)
         rows = raw_rows(model, split.train, split.test)[1] if what == RAW else model.features(split.test)
-        found, per_query = measured(rows, split.test)
+        measures, per_query = measured(rows, split.test)
         with atomic_write(folder / PER_QUERY) as file:
             np.save(file, per_query)
         if trains:
-            found["items_per_step"] = items_per_step(settings, split.train)
-            found["seconds"] = time.perf_counter() - start
-        known = {"found": found, "made": asked_in(folder)[1]}
+            measures["items_per_step"] = items_per_step(settings, split.train)
+            measures["seconds"] = time.perf_counter() - start
+        known = {"found": measures, "made": asked_in(folder)[1]}
         self.answers.add(asked, known)
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return known, per_query
@@ -326,10 +326,10 @@ class _Work:
             known = self.answers.find(asked)
             if known is None or "found" not in known:  # what failed may have been a full disk
                 model = trained(settings, fit, self.steps, folder, asked, self.state, self.bars)
-                found = measured(model.features(validation), validation)[0]
-                known = {"found": found, "knobs": knob_values(settings), "made": asked_in(folder)[1]}
+                measures = measured(model.features(validation), validation)[0]
+                known = {"found": measures, "knobs": knob_values(settings), "made": asked_in(folder)[1]}
                 self.answers.add(asked, known)
-                self.say(f"{name}: MAP@R {100 * found['map@r']:.1f} on validation classes")
+                self.say(f"{name}: MAP@R {100 * measures['map@r']:.1f} on validation classes")
         except Interrupted:
             raise
         except Exception as error:  # whatever it was: the other trials go on

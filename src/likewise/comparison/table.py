@@ -37,7 +37,7 @@ class Outcome:
     Args:
         method: its name, or a baseline's.
         seed: of the training.
-        found: measures, shares in [0, 1]; empty where it failed.
+        measures: by name, shares in [0, 1]; empty where it failed.
         per_query: (measures, Q) of every test item; NaN where no other is alike.
         knobs: the numbers that trials may choose, as trained.
         failed: why there is no answer; empty where there is.
@@ -46,7 +46,7 @@ class Outcome:
 
     method: str
     seed: int
-    found: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
     per_query: NDArray[np.float64] | None = None
     knobs: Mapping[str, float] = field(default_factory=dict)
     failed: str = ""
@@ -124,10 +124,10 @@ class Comparison:
 
 def measured(rows: Tensor, items: Items) -> tuple[dict[str, float], Any]:
     """Retrieval of the items among themselves: means, and (measures, Q) of every query, NaN where none is alike."""
-    found = retrieval(rows, torch.from_numpy(np.array(items.labels)), ks=(1,), worst=0)
-    each = found.per_query
+    result = retrieval(rows, torch.from_numpy(np.array(items.labels)), ks=(1,), worst=0)
+    each = result.per_query
     hit = torch.where(each.relevant > 0, (each.first_rank == 1).double(), torch.nan)
-    figures = {"map@r": found.map_at_r, "recall@1": found.recall[1], "r-precision": found.r_precision}
+    figures = {"map@r": result.map_at_r, "recall@1": result.recall[1], "r-precision": result.r_precision}
     return figures, torch.stack([each.map_at_r, hit, each.r_precision]).numpy()
 
 
@@ -135,11 +135,11 @@ def summarise(
     outcomes: Sequence[Outcome], *, test_labels: NDArray[np.int64], protocol: str, made: str = ""
 ) -> Comparison:
     """Rows of all methods, each compared with the best one by the items and seeds that both have."""
-    failed = {f"{one.method}-seed-{one.seed}": one.failed for one in outcomes if one.failed}
-    names = dict.fromkeys(one.method for one in outcomes if not one.failed)
-    by_method = {name: [one for one in outcomes if one.method == name and not one.failed] for name in names}
+    failed = {f"{cell.method}-seed-{cell.seed}": cell.failed for cell in outcomes if cell.failed}
+    names = dict.fromkeys(cell.method for cell in outcomes if not cell.failed)
+    by_method = {name: [cell for cell in outcomes if cell.method == name and not cell.failed] for name in names}
     rows = [
-        _row(cells, [one.seed for one in outcomes if one.method == name and one.failed])
+        _row(cells, [cell.seed for cell in outcomes if cell.method == name and cell.failed])
         for name, cells in by_method.items()
     ]
     first = next(iter(MEASURES))
@@ -154,7 +154,7 @@ def summarise(
 
 
 def _row(cells: Sequence[Outcome], missing: Sequence[int]) -> Row:
-    values = {name: tuple(cell.found[name] for cell in cells) for name in MEASURES}
+    values = {name: tuple(cell.measures[name] for cell in cells) for name in MEASURES}
     return Row(
         method=cells[0].method,
         baseline=cells[0].baseline,
@@ -164,23 +164,24 @@ def _row(cells: Sequence[Outcome], missing: Sequence[int]) -> Row:
         mean={name: statistics.fmean(each) for name, each in values.items()},
         std={name: statistics.stdev(each) if len(each) > 1 else None for name, each in values.items()},
         knobs=dict(cells[0].knobs),
-        items_per_step=cells[0].found.get("items_per_step"),
+        items_per_step=cells[0].measures.get("items_per_step"),
     )
 
 
 def _against(
-    cells: Sequence[Outcome], best: Sequence[Outcome], labels: NDArray[np.int64]
+    cells: Sequence[Outcome], best_cells: Sequence[Outcome], labels: NDArray[np.int64]
 ) -> tuple[float, float, float | None] | None:
     """Difference in the first measure, p over classes, p over seeds; nothing where no seed is common.
 
     Raw values' one answer is paired with every seed of the best.
     """
-    pairs = [(one, two) for one in cells for two in best if one.seed == two.seed or one.method == RAW]
+    pairs = [(cell, best) for cell in cells for best in best_cells if cell.seed == best.seed or cell.method == RAW]
     if not pairs:
         return None
     first = next(iter(MEASURES))
-    each = [one.per_query[0] - two.per_query[0] for one, two in pairs if one.per_query is not None is not two.per_query]
-    differences = [one.found[first] - two.found[first] for one, two in pairs]
+    per_query = [(cell.per_query, best.per_query) for cell, best in pairs]
+    each = [mine[0] - theirs[0] for mine, theirs in per_query if mine is not None and theirs is not None]
+    differences = [cell.measures[first] - best.measures[first] for cell, best in pairs]
     p_classes = sign_flip(np.mean(each, axis=0), labels)
     return statistics.fmean(differences), p_classes, paired_t(differences) if len(differences) > 1 else None
 

@@ -1,1 +1,4 @@
-"""Every setting of a run, its default and its checks; no module here imports torch."""
+"""Every setting of a run, its default and its checks; no module here imports torch.
+
+Public names: ``settings.FitSettings``, ``overrides.settings_from``, ``checks.check``.
+"""

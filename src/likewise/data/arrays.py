@@ -283,8 +283,8 @@ def _label_list(labels: object) -> list[object]:
 
 def _known(labels: Array) -> list[object]:
     """One label an item as plain values; a negative integer is none."""
-    found = cast(list[Any], labels.tolist())
-    return [None if label < 0 else label for label in found] if labels.dtype.kind == "i" else found
+    values = cast(list[Any], labels.tolist())
+    return [None if label < 0 else label for label in values] if labels.dtype.kind == "i" else values
 
 
 def _label(label: object) -> object:

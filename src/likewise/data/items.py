@@ -72,6 +72,13 @@ class Items:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        what = " × ".join(map(str, self.values.shape[1:]))
+        labels = "no labels" if self.labels is None else f"{len(self.label_names)} labels"
+        return (
+            f"Items({len(self)} {self.kind} of {what}, {labels}, {len(self.skipped)} skipped, source={self.source!r})"
+        )
+
     def batch(self, rows: Rows) -> torch.Tensor:
         """The values of ``rows`` in that order: uint8 (B, S, S, 3) or float32 (B, D), a copy, safe to keep.
 
@@ -207,12 +214,12 @@ def _label_set(label: object) -> list[Hashable]:
         label = label.detach().cpu().numpy()
     if isinstance(label, np.ndarray):
         label = label.reshape(-1).tolist() if label.ndim < 2 else [label]  # more axes: refused below
-    found = list(label) if isinstance(label, list | tuple | set | frozenset) else [label]
-    found = [each.item() if isinstance(each, torch.Tensor) and each.numel() == 1 else each for each in found]
-    wrong = next((each for each in found if not isinstance(each, Hashable) or isinstance(each, torch.Tensor)), None)
+    labels = list(label) if isinstance(label, list | tuple | set | frozenset) else [label]
+    labels = [each.item() if isinstance(each, torch.Tensor) and each.numel() == 1 else each for each in labels]
+    wrong = next((each for each in labels if not isinstance(each, Hashable) or isinstance(each, torch.Tensor)), None)
     if wrong is not None:
         raise LikewiseError(f"a label of type {type(wrong).__name__} is not one label; give one number or text.")
-    return cast(list[Hashable], found)
+    return cast(list[Hashable], labels)
 
 
 def _count(number: int, noun: str) -> str:
@@ -222,10 +229,10 @@ def _count(number: int, noun: str) -> str:
 def _as_rows(rows: Rows) -> npt.NDArray[np.int64]:
     if isinstance(rows, torch.Tensor):
         rows = rows.detach().cpu().numpy()
-    found = np.asarray(rows)
-    if found.dtype == bool:
+    array = np.asarray(rows)
+    if array.dtype == bool:
         raise LikewiseError("rows must be row numbers, not a mask of True and False; use numpy.flatnonzero(mask).")
-    return found.astype(np.int64).reshape(-1)
+    return array.astype(np.int64).reshape(-1)
 
 
 def _natural(text: str) -> tuple[int, tuple[int | str, ...], str]:

@@ -254,14 +254,14 @@ def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str, s
         total += len(chunk.numbers)
     if not total:
         raise LikewiseError(f"{path} holds no rows below its header; give a file that does.")
-    found = np.concatenate(parts)
+    table = np.concatenate(parts)
     return _Table(
         name=str(path),
         word=word,
         ids=ids,
-        numbers=found[:, 0],
-        rows=found[:, 1:-1],
-        alike=found[:, -1] == 1,
+        numbers=table[:, 0],
+        rows=table[:, 1:-1],
+        alike=table[:, -1] == 1,
         bad=bad,
         lost=lost,
     )

@@ -48,11 +48,11 @@ class Parquet:
         """The label column at these rows; of a column of lists, several each."""
         if self.label_column is None:
             return None
-        found: list[object] = []
+        values: list[object] = []
         for path in self.files:
             for batch in self._batches(path, [self.label_column], size=65536):
-                found += batch.column(self.label_column).to_pylist()
-        return [found[row] for row in rows]
+                values += batch.column(self.label_column).to_pylist()
+        return [values[row] for row in rows]
 
     def _entry(self, row: str, image: Any, key: object) -> Entry:
         struct = image if isinstance(image, dict) else {"bytes": image}

@@ -1,4 +1,4 @@
-"""Dictionaries: where the keys come from. All state is in buffers; updates are lines of the training step."""
+"""Dictionaries: where the keys come from; their state is in buffers, and a line of the training step updates it."""
 
 from likewise.dictionaries.bank import MemoryBank
 from likewise.dictionaries.batch import Batch, Proxies

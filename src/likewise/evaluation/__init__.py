@@ -1,1 +1,4 @@
-"""What a trained model is measured with: baselines, classifiers, retrieval, and their scores."""
+"""Measures a trained model beside two baselines: raw pixels and the untrained encoder.
+
+Public names: ``classify.evaluate``, ``classify.Protocol``, ``retrieve.evaluate_retrieval``.
+"""

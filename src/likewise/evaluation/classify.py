@@ -112,12 +112,12 @@ def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
     stamp = about | ({"size": model.settings.size} if train.kind == "images" else {})
     yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(layer, layer), ids=ids, about=stamp)
     del rows, other
-    for name, one in encoders(model, train):
-        z = one.features(train)
-        h = one.features(train, layer="backbone")
-        z_test = z if test is None else one.features(test)
-        h_test = h if test is None else one.features(test, layer="backbone")
-        stamp = {**one.protocol("embedding"), **about}
+    for name, encoder in encoders(model, train):
+        z = encoder.features(train)
+        h = encoder.features(train, layer="backbone")
+        z_test = z if test is None else encoder.features(test)
+        h_test = h if test is None else encoder.features(test, layer="backbone")
+        stamp = {**encoder.protocol("embedding"), **about}
         del stamp["layer"]
         layers = ("embedding", "backbone")
         yield Task(name=name, embedding=(z, z_test), backbone=(h, h_test), layers=layers, ids=ids, about=stamp)
@@ -150,8 +150,8 @@ def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, te
                 k=protocol.k,
                 temperature=temperature,
             )
-            found = few_labels(z, train_labels, train.ids, z_test[fresh], test_labels[fresh], few)
-            scores += [score.stamped(about) for score in found]
+            measured = few_labels(z, train_labels, train.ids, z_test[fresh], test_labels[fresh], few)
+            scores += [score.stamped(about) for score in measured]
     return [
         Score(name=f"{task.name}/{score.name}", value=score.value, std=score.std, protocol=score.protocol)
         for score in scores

@@ -75,8 +75,8 @@ def copies(train: Items, test: Items, test_ids: Tensor) -> int:
 
 def said_of_copies(scores: Sequence[Score]) -> str:
     """A sentence on ``copies`` for people; empty where there are none."""
-    found = {int(score.protocol.get("copies", 0)) for score in scores}
-    count = max(found, default=0)
+    counts = {int(score.protocol.get("copies", 0)) for score in scores}
+    count = max(counts, default=0)
     if not count:
         return ""
     return (

@@ -100,14 +100,14 @@ def evaluate_retrieval(
         one_label = items.labels is not None and items.labels.ndim == 1
         for name, rows, query_rows, stamp in _representations(model, items, others, about):
             tables.of = name
-            found = _retrieved(rows, query_rows, items, others, ids, ks, stamp, tables)
+            measured = _retrieved(rows, query_rows, items, others, ids, ks, stamp, tables)
             if clusters and one_label:
-                found += _clustered(rows, items, seeds, stamp)
+                measured += _clustered(rows, items, seeds, stamp)
             if verification and one_label:
-                found += _verified(rows, items, pairs, seeds[0], stamp, tables)
+                measured += _verified(rows, items, pairs, seeds[0], stamp, tables)
             scores += [
                 Score(name=f"{name}/{score.name}", value=score.value, std=score.std, protocol=score.protocol)
-                for score in found
+                for score in measured
             ]
             tick(REPRESENTATIONS.index(name) + 1)
     if detail is not None:
@@ -124,15 +124,16 @@ class Detail:
     wrong: list[tuple[object, ...]] = field(default_factory=list)
     curve: list[tuple[object, ...]] = field(default_factory=list)
 
-    def add_retrieval(self, found: Retrieval, names: Sequence[str], gallery: Items, queries: Items) -> None:
+    def add_retrieval(self, result: Retrieval, names: Sequence[str], gallery: Items, queries: Items) -> None:
         """Classes and pairs."""
-        each = found.per_class
+        each = result.per_class
         columns = (each.queries, each.precision_at_1, each.r_precision, each.map_at_r, each.average_precision)
         rows = zip(each.labels.tolist(), *(column.tolist() for column in columns), strict=True)
         self.classes += [(self.of, names[label], *figures) for label, *figures in rows]
         if self.of == "learned":
-            for sort, pairs in (("nearest different", found.nearest_different), ("furthest same", found.furthest_same)):
-                self.wrong += [(sort, queries.ids[one], gallery.ids[two], score) for one, two, score in pairs]
+            wrong = ("nearest different", result.nearest_different), ("furthest same", result.furthest_same)
+            for sort, pairs in wrong:
+                self.wrong += [(sort, queries.ids[query], gallery.ids[item], score) for query, item, score in pairs]
 
     def add_curve(self, curve: Roc) -> None:
         """At most 500 points, both ends among them."""
@@ -163,9 +164,9 @@ def _representations(
     size: Stamp = {"size": model.settings.size} if gallery.kind == "images" else {}
     yield "raw", rows, query_rows, {**about, "layer": layer, **size}
     del rows, query_rows
-    for name, one in encoders(model, gallery):
-        z = one.features(gallery)
-        yield name, z, z if queries is None else one.features(queries), {**one.protocol("embedding"), **about}
+    for name, encoder in encoders(model, gallery):
+        z = encoder.features(gallery)
+        yield name, z, z if queries is None else encoder.features(queries), {**encoder.protocol("embedding"), **about}
 
 
 def _retrieved(
@@ -181,7 +182,7 @@ def _retrieved(
     """Everything that ranks say."""
     query_items = gallery if queries is None else queries
     names, query_labels = matched_labels(gallery, query_items)
-    found = retrieval(
+    result = retrieval(
         query_rows,
         query_labels,
         rows,
@@ -191,20 +192,20 @@ def _retrieved(
         ks=ks,
         worst=WRONG if tables.of == "learned" else 0,
     )
-    tables.add_retrieval(found, names, gallery, query_items)
+    tables.add_retrieval(result, names, gallery, query_items)
     stamp: Stamp = {
         **about,
-        "queries_counted": found.queries,
-        "queries_without_relevant": found.without_relevant,
+        "queries_counted": result.queries,
+        "queries_without_relevant": result.without_relevant,
         "ties": "by gallery row",
     }
-    worst, hubs = found.worst_class, found.hubness
-    figures: list[tuple[str, float, Stamp]] = [(f"recall@{k}", value, {"k": k}) for k, value in found.recall.items()]
+    worst, hubs = result.worst_class, result.hubness
+    figures: list[tuple[str, float, Stamp]] = [(f"recall@{k}", value, {"k": k}) for k, value in result.recall.items()]
     figures += [
-        ("r-precision", found.r_precision, {}),
-        ("map@r", found.map_at_r, {}),
-        ("map", found.mean_average_precision, {}),
-        ("mrr", found.mrr, {}),
+        ("r-precision", result.r_precision, {}),
+        ("map@r", result.map_at_r, {}),
+        ("map", result.mean_average_precision, {}),
+        ("mrr", result.mrr, {}),
         ("worst-class", worst.map_at_r, {"class": names[worst.label], "class_queries": worst.queries}),
         ("hub-skew", hubs.skewness, {"k": hubs.k, "top_hub_count": hubs.top_count}),
         ("anti-hubs", hubs.anti_hubs, {"k": hubs.k}),
@@ -222,11 +223,11 @@ def matched_labels(gallery: Items, queries: Items) -> tuple[tuple[str, ...], Ten
 
 def _clustered(rows: Tensor, gallery: Items, seeds: Sequence[int], about: Stamp) -> list[Score]:
     """Agreement of k-means clusters with the labels."""
-    found = clustering(rows, torch.from_numpy(np.asarray(gallery.labels)), seeds=seeds)
-    stamp: Stamp = {**about, "clusters": found.clusters, "seeds": ",".join(map(str, seeds)), "iterations": 100}
+    result = clustering(rows, torch.from_numpy(np.asarray(gallery.labels)), seeds=seeds)
+    stamp: Stamp = {**about, "clusters": result.clusters, "seeds": ",".join(map(str, seeds)), "iterations": 100}
     return [
         Score(name=name, value=value, std=std, protocol=stamp)
-        for name, value, std in (("nmi", found.nmi, found.nmi_std), ("ami", found.ami, found.ami_std))
+        for name, value, std in (("nmi", result.nmi, result.nmi_std), ("ami", result.ami, result.ami_std))
     ]
 
 
@@ -237,19 +238,19 @@ def _verified(rows: Tensor, gallery: Items, most: int, seed: int, about: Stamp, 
         return []
     pairs, same, folds = drawn
     apart = isinstance(folds, Tensor)
-    found = verify_pairs(rows, pairs, same, fars=FARS, folds=folds)
-    tables.add_curve(found.roc)
+    result = verify_pairs(rows, pairs, same, fars=FARS, folds=folds)
+    tables.add_curve(result.roc)
     stamp: Stamp = {**about, "pairs": len(pairs), "pairs_alike": len(pairs) // 2, "pairs_seed": seed}
     stamp["folds_share_labels"] = "no" if apart else "yes, there are too few labels"
     scores = [
         Score(
             name="accuracy",
-            value=found.accuracy,
-            protocol={**stamp, "folds": FOLDS, "standard_error": found.standard_error},
+            value=result.accuracy,
+            protocol={**stamp, "folds": FOLDS, "standard_error": result.standard_error},
         ),
-        Score(name="auc", value=found.auc, protocol=stamp),
+        Score(name="auc", value=result.auc, protocol=stamp),
     ]
-    for far, rate in found.tar_at_far.items():
+    for far, rate in result.tar_at_far.items():
         few: Stamp = {"trouble": "too few different pairs for this rate"} if rate is None else {}
         value = float("nan") if rate is None else rate
         scores.append(Score(name=f"tar@{far:g}", value=value, protocol={**stamp, "far": far, **few}))

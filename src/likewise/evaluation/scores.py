@@ -34,7 +34,7 @@ def lay_out(
     rows = []
     for name in names:
         cells = [value.get(f"{representation}/{name}") for representation in shown]
-        rows.append([describe(name), *("" if found is None else cell(found) for found in cells)])
+        rows.append([describe(name), *("" if score is None else cell(score) for score in cells)])
     return [corner, *("untrained encoder" if name == "untrained" else name for name in shown)], rows
 
 

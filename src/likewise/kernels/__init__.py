@@ -1,1 +1,4 @@
-"""Row reductions of similarities in tiles: what the objectives are fast with."""
+"""The fast numerics of the objectives: row reductions of similarities in tiles, with their gradients.
+
+Public names: ``row_losses.row_losses``, ``logsumexp.row_logsumexp``, ``gathered.gathered_similarities``.
+"""

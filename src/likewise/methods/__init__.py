@@ -1,4 +1,4 @@
-"""The systems, as data: a method is a row of the design's table and the defaults it gives to a run."""
+"""The methods, as data: each names its paper, its four choices and the defaults that it gives to a run."""
 
 from likewise.methods.classes import CLASSES
 from likewise.methods.mechanisms import BANK, END_TO_END

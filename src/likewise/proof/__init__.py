@@ -1,1 +1,4 @@
-"""The proof that processes, stops and micro-batches do not change what is learned."""
+"""Proves on the user's machine that processes, stops and micro-batches do not change what is learned.
+
+Public names: ``prove.verify``, ``prove.Comparison``.
+"""

@@ -20,15 +20,15 @@ import sys
 import tempfile
 from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
-PRELOADED = ("likewise.proof.jobs", "torch._dynamo")  # the second is what an optimizer's first step imports
 SERVER = """
 import socket, sys
+import likewise.proof.jobs
+import torch._dynamo  # what an optimizer's first step imports
 from likewise.proof.fork_server import serve
 serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
 """
@@ -74,8 +74,6 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 def serve(listener: socket.socket, folder: str) -> NoReturn:
     """Forks a process for each client, until the standard input ends."""
-    for module in PRELOADED:
-        import_module(module)
     gc.freeze()  # what is imported is never free: no process need look for that
     fork = multiprocessing.get_context("fork")
     processes: dict[socket.socket, ForkProcess] = {}

@@ -137,14 +137,14 @@ def all_learned(session: Session) -> dict[str, Tensor]:
     modules: dict[str, nn.Module] = {"encoder": session.embedder, "objective": session.objective}
     if session.key_encoder is not None:
         modules["key encoder"] = session.key_encoder
-    found = {f"dictionary.{name}": rows for name, rows in kept(session).items()}
+    learned = {f"dictionary.{name}": rows for name, rows in kept(session).items()}
     for module, part in modules.items():
         for name, weight in part.named_parameters():
-            found[f"weights.{module}.{name}"] = weight.detach()
+            learned[f"weights.{module}.{name}"] = weight.detach()
             if weight.grad is not None:
-                found[f"gradients.{module}.{name}"] = weight.grad
-        found |= {f"weights.{module}.{name}": buffer for name, buffer in part.named_buffers()}
-    return {name: value.clone() for name, value in found.items()}
+                learned[f"gradients.{module}.{name}"] = weight.grad
+        learned |= {f"weights.{module}.{name}": buffer for name, buffer in part.named_buffers()}
+    return {name: value.clone() for name, value in learned.items()}
 
 
 def kept(session: Session) -> dict[str, Tensor]:
@@ -244,8 +244,8 @@ def _kill(running: Sequence[Running]) -> None:
 def _result(place: Path, name: str, rank: int, late: str, code: int) -> Learned | Unlearned:
     path = place / f"{name} {rank}.pt"
     if path.exists():
-        found = torch.load(path, weights_only=True)
-        return Unlearned(*found) if isinstance(found[0], str) else Learned(*found)
+        saved = torch.load(path, weights_only=True)
+        return Unlearned(*saved) if isinstance(saved[0], str) else Learned(*saved)
     lines = (place / f"said {rank}").read_text(errors="replace").strip().splitlines()
     reason = late or f"a process ended early: {lines[-1] if lines else 'it said nothing'}"
     return Unlearned(reason, False, code == -signal.SIGKILL and not late)

@@ -100,28 +100,28 @@ def prove(plan: Plan) -> list[Comparison]:
     """The comparisons of a plan, each side trained in fresh processes."""
     s, model = plan.settings, Model.untrained(plan.settings, plan.items, backbone=deepcopy(plan.backbone))
     total = s.epochs * choose_sampler(s, plan.items, plan.relations).steps_per_epoch
-    one = Job(
+    job = Job(
         settings=replace(s, precision="fp32"),
         items=plan.items,
         relations=plan.relations,
         backbone=plan.backbone,
         total=total,
     )
-    own = replace(one, settings=s, double=False)  # the run's own precision
-    jobs = {"one": one, "own": own}
+    own = replace(job, settings=s, double=False)  # the run's own precision
+    jobs = {"one": job, "own": own}
     normalises, random = normalises_batches(model.embedder), draws_random_numbers(model, plan.items)
     not_shared = not_in_parts = ""
     if random:
         not_shared = "the encoder draws random numbers (dropout), which each process draws for its own rows alone"
     try:
-        parted = in_parts(one.settings, grouped=normalises or random)
-        jobs |= {"parts": replace(one, settings=parted)}
-        jobs |= {"full": replace(one, settings=replace(parted, micro_batches=1))}
+        parted = in_parts(job.settings, grouped=normalises or random)
+        jobs |= {"parts": replace(job, settings=parted)}
+        jobs |= {"full": replace(job, settings=replace(parted, micro_batches=1))}
     except LikewiseError as error:
         not_in_parts = str(error)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        learned = _train(Path(name), jobs, own, None if not_shared else one)
-        found = [
+        learned = _train(Path(name), jobs, own, None if not_shared else job)
+        comparisons = [
             compare("2 processes ≡ 1", learned["one"], learned["shared"], impossible=not_shared),
             compare("resumed ≡ unstopped", learned["own"], learned["resumed"], resumed_at=HALF),
             compare(
@@ -132,12 +132,12 @@ def prove(plan: Plan) -> list[Comparison]:
                 impossible=not_in_parts,
             ),
         ]
-        if any(ROUNDING < each.largest <= MOST for each in found):  # see whether the encoder magnifies rounding
-            with started(Path(name) / "jolted", {"one": replace(one, jolted=True)}, limit=LIMIT) as jolted:
+        if any(ROUNDING < each.largest <= MOST for each in comparisons):  # see whether the encoder magnifies rounding
+            with started(Path(name) / "jolted", {"one": replace(job, jolted=True)}, limit=LIMIT) as jolted:
                 floor = compare("", learned["one"], jolted()["one"]).largest
             tolerance = min(MOST, max(ROUNDING, MAGNIFIED * floor))
-            found = [each if not each.tolerance else replace(each, tolerance=tolerance) for each in found]
-    return found
+            comparisons = [each if not each.tolerance else replace(each, tolerance=tolerance) for each in comparisons]
+    return comparisons
 
 
 def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None) -> Results:
@@ -151,8 +151,8 @@ def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None) -
         broken = _not_killed(killed()["own"][0], checkpoint / CHECKPOINT)
         if broken is None:
             with started(place / "resumed", {"own": replace(own, resumes=checkpoint)}, limit=LIMIT) as resumed:
-                found = resumed()["own"]
-        learned = alone() | {"resumed": [broken] if broken is not None else found, "shared": []}
+                continued = resumed()["own"]
+        learned = alone() | {"resumed": [broken] if broken is not None else continued, "shared": []}
     if shared is not None:
         with started(place / "shared", {"one": shared}, count=2, limit=LIMIT) as two:
             learned["shared"] = two()["one"]
@@ -218,32 +218,33 @@ def _number(value: float | None) -> str:
 def compare(
     name: str,
     expected: Sequence[Learned | Unlearned],
-    found: Sequence[Learned | Unlearned],
+    learned: Sequence[Learned | Unlearned],
     *,
     resumed_at: int = 0,
     remark: str = "",
     impossible: str = "",
 ) -> Comparison:
-    """How far what the processes of ``found`` learned is from what ``expected`` learned, in one process.
+    """Compares what several processes learned with what one process learned.
 
     Args:
         name: of the comparison.
-        expected: one.
-        found: one for each process.
-        resumed_at: the step from which ``found`` trained; above 0 it must be the same to the last bit.
-        remark: as in Comparison.
-        impossible: why there is nothing to compare.
+        expected: what the one process learned: a list of one.
+        learned: what each of the others learned.
+        resumed_at: the step at which training was resumed; above 0 every bit must agree.
+        remark: as in ``Comparison``.
+        impossible: why there is nothing to compare; empty where there is.
     """
     tolerance = 0.0 if resumed_at else ROUNDING
-    failed = sorted((each for each in (*expected, *found) if isinstance(each, Unlearned)), key=lambda x: not x.refused)
+    ends = (end for end in (*expected, *learned) if isinstance(end, Unlearned))
+    failed = sorted(ends, key=lambda end: not end.refused)
     if impossible or failed:
         refused = impossible or (failed[0].reason if failed[0].refused else "")
         broken = "" if refused else failed[0].reason
         result = Comparison(name=name, differences={}, hashes_equal=None, tolerance=tolerance, remark=remark)
         return replace(result, impossible=refused, broken=broken)
-    (wanted,), learned = [x for x in expected if isinstance(x, Learned)], [x for x in found if isinstance(x, Learned)]
-    worst = [differences(wanted.values, each.values, resumed_at) for each in learned]
-    hashes = [each.hashes for each in learned] + ([wanted.hashes[resumed_at:]] if resumed_at else [])
+    (wanted,), done = ([each for each in side if isinstance(each, Learned)] for side in (expected, learned))
+    worst = [differences(wanted.values, each.values, resumed_at) for each in done]
+    hashes = [each.hashes for each in done] + ([wanted.hashes[resumed_at:]] if resumed_at else [])
     return Comparison(
         name=name,
         differences={kind: max(each[kind] for each in worst) for kind in worst[0]},
@@ -253,15 +254,15 @@ def compare(
     )
 
 
-def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], resumed_at: int = 0) -> dict[str, float]:
+def differences(expected: Mapping[str, Tensor], learned: Mapping[str, Tensor], resumed_at: int = 0) -> dict[str, float]:
     """The largest difference of each kind, relative to the largest value of its module; see ``Comparison``."""
     modules: dict[str, list[str]] = {}
-    for name in sorted(expected.keys() | found.keys()):
+    for name in sorted(expected.keys() | learned.keys()):
         modules.setdefault(".".join(name.split(".")[:2]), []).append(name)
     worst = dict[str, float]()
     for module, names in modules.items():
         kind = module.split(".")[0]
-        pairs = [(expected.get(name), found.get(name)) for name in names]
+        pairs = [(expected.get(name), learned.get(name)) for name in names]
         if kind == "loss":
             pairs = [(None if a is None else a[resumed_at:], b) for a, b in pairs]
         worst[kind] = max(worst.get(kind, 0.0), _apart(pairs))

@@ -423,15 +423,15 @@ def _value(kind: Any, text: str, name: str) -> Any:
 
 def draw_named(name: str, out: str | None, settings: Sequence[str], limits: tuple[float, float]) -> Drawn:
     """``likewise figure NAME --set PARAMETER=VALUE ...``: raises LikewiseError before anything is written."""
-    found = entry(name)
+    known = entry(name)
     values = {}
     for setting in settings:
         parameter, sign, value = setting.partition("=")
         if not sign or not parameter:
             raise LikewiseError(f"--set takes PARAMETER=VALUE, such as margin=0.25, not {setting!r}.")
         values[parameter.strip()] = value.strip()
-    objective, title = build(found, values)
-    return draw(objective, out or found.slug, title=title, limits=limits)
+    objective, title = build(known, values)
+    return draw(objective, out or known.slug, title=title, limits=limits)
 
 
 def draw_all(folder: Path, limits: tuple[float, float]) -> Iterator[Drawn]:

@@ -234,9 +234,9 @@ def _neighbours(items: Items, rows: Tensor) -> str:
         return '<p class="note">The items are vectors: there are no pictures to show.</p>'
     queries = torch.linspace(0, len(items) - 1, min(QUERIES, len(items))).long()
     ids = torch.arange(len(items))
-    scores, found = top_k(rows[queries], rows, min(NEIGHBOURS, len(items) - 1), query_ids=queries, key_ids=ids)
+    scores, neighbours = top_k(rows[queries], rows, min(NEIGHBOURS, len(items) - 1), query_ids=queries, key_ids=ids)
     text = "<p class='note'>Left, framed: the query. Then the most alike, with the cosine.</p>"
-    for query, row_scores, row in zip(queries.tolist(), scores.tolist(), found.tolist(), strict=True):
+    for query, row_scores, row in zip(queries.tolist(), scores.tolist(), neighbours.tolist(), strict=True):
         cells = _thumbnail(items, query, items.ids[query], "query")
         cells += "".join(_thumbnail(items, r, f"{s:.2f}", "") for s, r in zip(row_scores, row, strict=True) if r >= 0)
         text += f'<div class="row">{cells}</div>'
@@ -251,35 +251,36 @@ def _wrong(items: Items, rows: Tensor) -> str:
     known = (labels.reshape(len(items), -1) >= 0).any(1).nonzero().squeeze(1)
     some = known[torch.linspace(0, len(known) - 1, min(WRONG_QUERIES, len(known))).long()]
     try:
-        found = retrieval(
+        result = retrieval(
             rows[some], labels[some], rows[known], labels[known], query_ids=some, gallery_ids=known, worst=WRONG_PAIRS
         )
     except LikewiseError:  # nothing but labels of one item, or none at all
         return '<p class="note">No label has two items, so nothing says which pairs are wrong.</p>'
     what = f"{len(some):,} items looked up among {len(known):,} of {html.escape(items.source)}"
-    text = f"<p class='note'>{what}. {_weakest(items, found)}</p>"
+    text = f"<p class='note'>{what}. {_weakest(items, result)}</p>"
     for title, pairs in (
-        ("Different labels, nearest to each other", found.nearest_different),
-        ("The same label, furthest apart", found.furthest_same),
+        ("Different labels, nearest to each other", result.nearest_different),
+        ("The same label, furthest apart", result.furthest_same),
     ):
-        shown = "".join(_pair(items, int(some[one]), int(known[two]), score) for one, two, score in pairs)
+        shown = "".join(_pair(items, int(some[a]), int(known[b]), score) for a, b, score in pairs)
         text += f"<h3>{title}</h3>" + (f'<div class="pairs">{shown}</div>' if pairs else '<p class="note">None.</p>')
     return text
 
 
-def _weakest(items: Items, found: Retrieval) -> str:
-    worst = found.worst_class
+def _weakest(items: Items, result: Retrieval) -> str:
+    worst = result.worst_class
     name = html.escape(items.label_names[worst.label])
-    return f"MAP@R {found.map_at_r:.1%}; of the weakest label, <b>{name}</b>, {worst.map_at_r:.1%}."
+    return f"MAP@R {result.map_at_r:.1%}; of the weakest label, <b>{name}</b>, {worst.map_at_r:.1%}."
 
 
 def _pair(items: Items, query: int, other: int, score: float) -> str:
     """The item looked up, framed, and the one it was compared with, with the cosine: pictures, or names of vectors."""
-    one, two = _label(items, query), _label(items, other)
+    label, other_label = _label(items, query), _label(items, other)
     if items.kind == "images":
-        cells = _thumbnail(items, query, one, "query") + _thumbnail(items, other, f"{score:.2f} {two}", "")
+        cells = _thumbnail(items, query, label, "query") + _thumbnail(items, other, f"{score:.2f} {other_label}", "")
         return f'<div class="row">{cells}</div>'
-    return f"<div>{html.escape(f'{items.ids[query]} ({one}) and {items.ids[other]} ({two}): {score:.2f}')}</div>"
+    named = f"{items.ids[query]} ({label}) and {items.ids[other]} ({other_label}): {score:.2f}"
+    return f"<div>{html.escape(named)}</div>"
 
 
 def _label(items: Items, row: int) -> str:

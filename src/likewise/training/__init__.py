@@ -1,1 +1,4 @@
-"""From settings and items to a trained model in a run folder."""
+"""From settings and items to a trained model in a run folder.
+
+Public names: ``fit.fit``, ``step.train_step``, ``session.Session``.
+"""

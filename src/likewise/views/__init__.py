@@ -1,1 +1,6 @@
-"""Random views of items: how they are drawn, and how images and vectors are changed by them."""
+"""Random views of items: what is drawn, and how images and vectors are changed by it."""
+
+from likewise.views.render import Share, Views, apply_views, plain_view
+from likewise.views.vectors import VectorViews
+
+__all__ = ["Share", "VectorViews", "Views", "apply_views", "plain_view"]

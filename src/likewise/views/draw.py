@@ -73,12 +73,12 @@ def crop_boxes(
     widths, heights = (areas * ratios).sqrt_().round_(), (areas / ratios).sqrt_().round_()
     fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
     first = fits.int().argmax(1, keepdim=True)  # argmax gives the first of equals
-    found = fits.any(1)
-    h = torch.where(found, heights.gather(1, first)[:, 0], max(1, min(height, round(width / ratio[0]))))
-    w = torch.where(found, widths.gather(1, first)[:, 0], max(1, min(width, round(height * ratio[1]))))
+    fitted = fits.any(1)
+    h = torch.where(fitted, heights.gather(1, first)[:, 0], max(1, min(height, round(width / ratio[0]))))
+    w = torch.where(fitted, widths.gather(1, first)[:, 0], max(1, min(width, round(height * ratio[1]))))
     sides = torch.stack((h, w), 1)
     space = torch.tensor([height, width]) - sides
-    corners = torch.where(found[:, None], u[:, 2 * ATTEMPTS :] * (space + 1), space / 2).floor_()
+    corners = torch.where(fitted[:, None], u[:, 2 * ATTEMPTS :] * (space + 1), space / 2).floor_()
     return torch.cat((corners, sides), 1)
 
 
