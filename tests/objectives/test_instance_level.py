@@ -209,6 +209,7 @@ def test_log_z_first_freezes_and_is_saved(case: tuple[Tensor, Tensor, Tensor]) -
     assert float(other.log_z) == first
 
 
+@torch.no_grad()
 def test_log_z_ema_follows_a_moving_bank_within_5_percent() -> None:
     """Queries drift towards their keys, as in training, until the positive's own term dominates Z."""
     n, dim, steps, errors = 500, 32, 4000, []
@@ -222,7 +223,8 @@ def test_log_z_ema_follows_a_moving_bank_within_5_percent() -> None:
         share = step / steps
         queries = functional.normalize(keys[ids] * share + start[ids], dim=1)
         nce(queries, ids, keys)
-        frozen(queries, ids, keys)
+        if step % 50 == 0:
+            frozen(queries, ids, keys)
         if step % 50 == 49:
             everyone = functional.normalize(keys * share + start, dim=1)
             exact = (everyone @ keys.T / 0.07).double().exp().sum(1).mean().log()

@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import runpy
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,14 +22,16 @@ from functools import cache
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 SERVER = """
-import socket, sys
+import os, shutil, socket, sys
 import likewise.proof.jobs
 import torch._dynamo  # what an optimizer's first step imports
 from likewise.proof.fork_server import serve
-serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+serve(socket.socket(fileno=int(sys.argv[1])), sys.stdin.fileno())
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+os._exit(0)
 """
 
 
@@ -72,15 +73,15 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-def serve(listener: socket.socket, folder: str) -> NoReturn:
-    """Forks a process for each client, until the standard input ends."""
+def serve(listener: socket.socket, ends: int) -> None:
+    """Forks a process for each client, until the stream ``ends`` is closed. Kills what then still runs."""
     gc.freeze()  # what is imported is never free: no process need look for that
     fork = multiprocessing.get_context("fork")
     processes: dict[socket.socket, ForkProcess] = {}
     while True:
         sentinels = [process.sentinel for process in processes.values()]
-        ready = wait([sys.stdin.fileno(), listener, *processes, *sentinels])
-        if sys.stdin.fileno() in ready:
+        ready = wait([ends, listener, *processes, *sentinels])
+        if ends in ready:
             break
         for client, process in list(processes.items()):
             if process.sentinel in ready:
@@ -90,9 +91,8 @@ def serve(listener: socket.socket, folder: str) -> NoReturn:
                 del processes[client]
             elif client in ready:
                 number = client.recv(1)
-                os.kill(
-                    process.ident or 0, number[0] if number else signal.SIGKILL
-                )  # a client that died takes it along
+                assert process.ident is not None
+                os.kill(process.ident, number[0] if number else signal.SIGKILL)  # it does not outlive its client
         if listener in ready:
             client, _ = listener.accept()
             _, streams, _, _ = socket.recv_fds(client, 1, 3)
@@ -104,8 +104,6 @@ def serve(listener: socket.socket, folder: str) -> NoReturn:
                 os.close(stream)
     for process in processes.values():
         process.kill()
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
 
 
 def _forked(asked: dict[str, Any], streams: list[int], servers: list[socket.socket]) -> None:
