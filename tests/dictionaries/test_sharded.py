@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, multiprocessing
+from forks import run_together
+from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional
 
@@ -237,7 +238,7 @@ def found(folder: Path) -> Found:
     """What each process of each group got."""
     result = {}
     for world in reversed(WORLDS):
-        multiprocessing.spawn(work, (world, folder), nprocs=world)  # type: ignore[no-untyped-call]
+        run_together(work, world, folder)
         result[world] = [torch.load(folder / f"found-{world}-{rank}", weights_only=False) for rank in range(world)]
     return result
 

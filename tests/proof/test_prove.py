@@ -34,14 +34,6 @@ TINY: dict[str, Any] = {"encoder.name": "mlp", "encoder.hidden": 8, "encoder.dim
 VECTORS = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of vectors: one whose data is there, one whose data is not, one with a backbone of one's own."""
@@ -443,7 +435,7 @@ def test_processes_that_wait_or_die_do_not_hang_it(tmp_path: Path) -> None:
 
 
 def test_a_process_that_never_starts_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.proof.jobs.sys.executable", "/bin/false")
+    monkeypatch.setattr("likewise.proof.jobs.python", lambda: ("/bin/false",))
     with started(tmp_path / "jobs", {"one": job()}, limit=10.0) as wait:
         assert wait()["one"] == [Unlearned("a process ended early: it said nothing", False)]
 

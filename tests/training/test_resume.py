@@ -6,9 +6,8 @@ import resource
 import shlex
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
 from likewise.model import load
+from likewise.proof.fork_server import python
 from likewise.training import checkpoint, loop
 from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.fit import fit
@@ -54,15 +54,6 @@ IMAGES: dict[str, Any] = {
     "batch_size": 14,  # 40 items: 3 steps an epoch
     "views": {"rotation": 10.0, "blur": 0.5},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The same sums in the same order here and in the processes that are started."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def vectors(n: int = 40) -> Items:
@@ -318,7 +309,7 @@ MOMENTS = (
 
 
 def environment(tmp: Path) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "LIKEWISE_CACHE": str(tmp / "cache")}
+    return {**os.environ, "LIKEWISE_CACHE": str(tmp / "cache")}
 
 
 def write_inputs(tmp: Path, settings: dict[str, Any]) -> tuple[str, str]:
@@ -331,7 +322,7 @@ def write_inputs(tmp: Path, settings: dict[str, Any]) -> tuple[str, str]:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[int]]]:
     """A folder with a whole run and one that was killed at each moment and resumed; the exit codes."""
     tmp = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, "-c", FORKS, *write_inputs(tmp, VECTORS), str(tmp), *MOMENTS]
+    command = [*python(), "-c", FORKS, *write_inputs(tmp, VECTORS), str(tmp), *MOMENTS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment(tmp), check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return tmp, json.loads(done.stdout.splitlines()[-1])
@@ -355,7 +346,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_loses_nothing(
     data, config = write_inputs(tmp_path, {**VECTORS, "epochs": 120, "checkpoint_seconds": 1e9, "knn_epochs": 0})
     out = tmp_path / "a run"  # a space: the command must be quoted
     process = subprocess.Popen(
-        [sys.executable, "-m", "likewise", "fit", data, "--out", str(out), "--config", config],
+        [*python(), "-m", "likewise", "fit", data, "--out", str(out), "--config", config],
         stderr=subprocess.PIPE,
         text=True,
         env=environment(tmp_path),

@@ -26,6 +26,7 @@ from likewise.distributed import processes
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.model import Model
+from likewise.proof.fork_server import python
 from likewise.training.batches import refuse_few
 from likewise.training.checkpoint import load_run, save_run
 from likewise.training.run import Run, begin
@@ -186,8 +187,8 @@ def _floats(dtype: torch.dtype) -> Iterator[None]:
 def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: float) -> Iterator[Callable[[], Results]]:
     """``count`` fresh processes that run ``jobs`` in turn; yields a function that waits for what they learn.
 
-    They are started by name and not forked or spawned, so that it works from a notebook and from any script. After
-    ``limit`` seconds they are killed, and when the block ends.
+    They are started by name and not forked from this process or spawned, so that it works from a notebook and from any
+    script. After ``limit`` seconds they are killed, and when the block ends.
     """
     place.mkdir()
     (place / "jobs").write_bytes(pickle.dumps(dict(jobs)))
@@ -208,7 +209,7 @@ def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: floa
     try:
         for rank in range(count):
             with (place / f"said {rank}").open("wb") as said:
-                command = [sys.executable, "-c", code, str(place), str(rank), str(count)]
+                command = [*python(), "-c", code, str(place), str(rank), str(count)]
                 running.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said))
         yield wait
     finally:

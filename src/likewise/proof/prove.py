@@ -119,7 +119,7 @@ def prove(plan: Plan) -> list[Comparison]:
         jobs |= {"full": replace(job, settings=replace(parted, micro_batches=1))}
     except LikewiseError as error:
         not_in_parts = str(error)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         learned = _train(Path(name), jobs, own, None if not_shared else job)
         comparisons = [
             compare("2 processes ≡ 1", learned["one"], learned["shared"], impossible=not_shared),
