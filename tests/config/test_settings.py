@@ -12,7 +12,7 @@ import yaml
 
 from likewise.cli.main import main
 from likewise.config.checks import check
-from likewise.config.objective_table import OBJECTIVES, POLICIES, PolicyRow, Row, Value
+from likewise.config.objective_table import OBJECTIVES, POLICIES, PolicyRow, Row
 from likewise.config.overrides import as_dict, flatten, settings_from
 from likewise.config.settings import (
     BankSettings,
@@ -24,6 +24,7 @@ from likewise.config.settings import (
     SamplerSettings,
     ViewSettings,
 )
+from likewise.config.values import Value
 from likewise.config.yaml_file import CONFIG, read_yaml
 from likewise.errors import LikewiseError, closest
 from likewise.evaluation.classify import Protocol

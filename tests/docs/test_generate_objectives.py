@@ -14,8 +14,7 @@ from torch.nn import functional
 import likewise as lw
 from likewise.alike import from_pairs, from_triplets
 from likewise.cli.main import main
-from likewise.config.data_guide import KNOWN, Known
-from likewise.config.objective_table import OBJECTIVES, Row, objective
+from likewise.config.objective_table import KNOWN, OBJECTIVES, Known, Row, objective
 from likewise.errors import LikewiseError
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -8,8 +8,7 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_set
 from likewise.cli.parser import Command, Parser
-from likewise.config.data_guide import fitting
-from likewise.config.objective_table import objective
+from likewise.config.objective_table import fitting, objective
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError

@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterator
 from importlib.resources import files
 
-from likewise.config.data_guide import KNOWN
-from likewise.config.objective_table import OBJECTIVES, Level, Row
+from likewise.config.objective_table import KNOWN, OBJECTIVES, Level, Row
 
 LEVELS: dict[Level, str] = {
     "pair": "pair level: similarities with other items, in the batch or a dictionary",

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from likewise.config.objective_table import Tuned
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
+from likewise.config.values import Tuned
 from likewise.errors import LikewiseError
 
 ORDER: tuple[Tuned, ...] = ("margin", "scale", "temperature")  # the trials' draws depend on it

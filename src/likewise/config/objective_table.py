@@ -3,90 +3,32 @@
 A row says what a parameter may be. Its default stands in the constructor, and its meaning in the docstring, alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from math import inf
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from likewise.config.values import (
+    ABOVE_ZERO,
+    COUNT,
+    FLAG,
+    FOLDS,
+    MARGIN,
+    NOT_NEGATIVE,
+    NUMBER,
+    SCALE,
+    TEMPERATURE,
+    Value,
+    one_of,
+)
 from likewise.errors import LikewiseError, closest
 
 if TYPE_CHECKING:
     from torch import nn
 
-Scalar = float | int | bool | str | None
 Level = Literal["pair", "class", "instance"]
 Boundary = Literal["balance", "zero", "each", "each-zero"]
 Keys = Literal["any", "bank", "own"]
-Tuned = Literal["", "margin", "scale", "temperature"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Value:
-    """What a parameter may be.
-
-    Args:
-        kind: float (an integer will do), int or bool; str where there are ``choices``.
-        above: numbers must be above this, or ``least`` and more.
-        least: see ``above``.
-        below: numbers must be below this.
-        choices: the only values.
-        optional: whether None is a value: without it, ``null`` leaves the default.
-        tuned: whether ``likewise compare --trials`` searches for it, and around the default in which way.
-    """
-
-    kind: type = float
-    above: float = -inf
-    least: float = -inf
-    below: float = inf
-    choices: tuple[Scalar, ...] = ()
-    optional: bool = False
-    tuned: Tuned = ""
-
-    def read(self, name: str, value: object) -> Scalar:
-        """``value`` as the constructor takes it. Raises LikewiseError, with what it must be, on others."""
-        if value is None and self.optional:
-            return None
-        taken = value
-        if self.kind is float and type(value) is int:
-            taken = float(value)
-        if self.kind is int and type(value) is float and value.is_integer():
-            taken = int(value)
-        if isinstance(taken, Scalar) and type(taken) is self.kind and self._holds(taken):
-            return taken
-        raise LikewiseError(f"setting {name!r} is {value!r}; it must be {self.words()}.")
-
-    def _holds(self, value: Scalar) -> bool:
-        if self.choices:
-            return value in self.choices
-        return isinstance(value, str | bool | None) or (
-            value > self.above and value >= self.least and value < self.below
-        )
-
-    def words(self) -> str:
-        """What it must be."""
-        if self.choices:
-            wanted = " or ".join(map(str, self.choices))
-        elif self.kind is bool:
-            wanted = "true or false"
-        else:
-            wanted = "a whole number" if self.kind is int else "a number"
-            wanted += f" above {self.above:g}" if self.above > -inf else ""
-            wanted += f" from {self.least:g}" if self.least > -inf else ""
-            wanted += f" and below {self.below:g}" if self.below < inf and self.least > -inf else ""
-        return wanted + " or null" * self.optional
-
-
-NUMBER, ABOVE_ZERO, NOT_NEGATIVE = Value(), Value(above=0), Value(least=0)
-COUNT, FLAG = Value(kind=int, least=1), Value(kind=bool)
-MARGIN = Value(least=0, tuned="margin")
-FOLDS = Value(kind=int, choices=(1, 2, 3, 4), tuned="margin")  # a margin that multiplies an angle
-SCALE, TEMPERATURE = Value(above=0, tuned="scale"), Value(above=0, tuned="temperature")
-
-
-def one_of(*choices: str) -> Value:
-    """A parameter of some words."""
-    return Value(kind=str, choices=choices)
 
 
 PAIRS = one_of("active", "all", "sum")
@@ -315,6 +257,101 @@ POLICIES: tuple[PolicyRow, ...] = (
     ),
     PolicyRow("multi-similarity", "MultiSimilarity", {"epsilon": NUMBER}),
 )
+
+
+@dataclass(frozen=True)
+class Known:
+    """A row of the table from what is known about the data to the objectives that fit.
+
+    Args:
+        data: what is known.
+        objectives: what fits, the first to try first.
+        call: how to call the first one, in one line; ``z`` are unit rows (B, D).
+        why: when to take which.
+    """
+
+    data: str
+    objectives: tuple[str, ...]
+    call: str
+    why: str
+
+
+KNOWN: tuple[Known, ...] = (
+    Known(
+        "nothing but the items: two views of each in the batch",
+        ("InfoNCE", "UnifiedPairSimilarity"),
+        "InfoNCE(temperature=0.1)(z, ids)",
+        "ids are item numbers, each twice in the batch; keys may be a queue.",
+    ),
+    Known(
+        "nothing but the items: one view, and a row for every item in memory",
+        ("NonParametricSoftmax", "NCE", "ParametricSoftmax"),
+        "NonParametricSoftmax(temperature=0.07)(z, ids, bank.rows)",
+        "Exact up to some ten thousand items; NCE above. ParametricSoftmax is the baseline with trained rows.",
+    ),
+    Known(
+        "pairs across two sources: a picture and its text, a query and the item that was chosen",
+        ("InfoNCE", "SampledSoftmax"),
+        "InfoNCE(temperature=0.07)(z, ids, other, ids)",
+        "The batch's other rows are the negatives; call it both ways round and add.",
+    ),
+    Known(
+        "labels; few items per class, or classes to come that training never saw",
+        (
+            *("MultiSimilarity", "Circle", "SupCon", "Triplet", "Margin", "UnifiedPairSimilarity"),
+            *("LiftedStructure", "NPair", "Angular", "Histogram", "Contrastive"),
+        ),
+        "MultiSimilarity()(z, labels)",
+        "Pairs within the batch: put several items of several classes in each. The last five are forebears.",
+    ),
+    Known(
+        "labels; a closed set of classes with many items each",
+        (
+            *("ArcFace", "AMSoftmax", "CircleClassifier", "NormFace", "L2Softmax"),
+            *("ASoftmax", "LargeMarginSoftmax", "Softmax"),
+        ),
+        "ArcFace(classes, dim)(z, labels)",
+        "A proxy for each class, trained with the encoder; no need to compose batches.",
+    ),
+    Known(
+        "several labels per item; alike when any agrees",
+        ("SupCon", "Circle", "MultiSimilarity"),
+        "SupCon()(z, several)",
+        "labels (B, L), −1 where an item has fewer; any pair-level objective takes them.",
+    ),
+    Known(
+        "pairs that are alike or not, and nothing about the rest",
+        ("Contrastive", "Margin"),
+        "Contrastive()(*from_pairs(z, pairs, alike))",
+        "These judge a pair by itself, so that an item with only one kind of pair still counts.",
+    ),
+    Known(
+        "triplets: a is more alike to b than to c",
+        ("Triplet", "UnifiedPairSimilarity", "Circle"),
+        "Triplet(margin=0.2)(*from_triplets(z, triplets))",
+        "Only the order is known, so the objective should compare, not judge a pair by itself.",
+    ),
+    Known(
+        "very many items or classes: too many to compare with all",
+        ("SampledSoftmax", "NCE", "NegativeSampling"),
+        "SampledSoftmax(samples=64)(z, ids, bank.rows)",
+        "SampledSoftmax follows the softmax's gradient; NCE can also tell how likely an item is.",
+    ),
+    Known(
+        "counts of what occurs together: a word and its context, items used by one person",
+        ("NegativeSampling", "SampledSoftmax", "NCE"),
+        "NegativeSampling(samples=5, noise=counts)(z, ids, contexts)",
+        "Each pair is a yes-or-no question beside noise drawn by the counts; rows keep their lengths.",
+    ),
+)
+
+
+def fitting() -> Iterator[str]:
+    """The table as text, a few lines for each row."""
+    for row in KNOWN:
+        fits = ", ".join(row.objectives)
+        yield f"{row.data}\n  fits        {fits}\n  call        {row.call}\n  note        {row.why}"
+
 
 Named = TypeVar("Named", Row, PolicyRow)
 

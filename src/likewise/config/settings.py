@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self
 
-from likewise.config.objective_table import AUTO, AUTO_MEANS, Scalar, Value, objective, policy
+from likewise.config.objective_table import AUTO, AUTO_MEANS, objective, policy
+from likewise.config.values import Scalar, Value
 
 
 @dataclass(frozen=True, kw_only=True)

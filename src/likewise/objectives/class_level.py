@@ -18,6 +18,19 @@ from likewise.errors import LikewiseError
 from likewise.objectives.base import ClassObjective, How
 from likewise.objectives.checks import above_zero
 
+__all__ = [
+    "AMSoftmax",
+    "ASoftmax",
+    "ArcFace",
+    "CircleClassifier",
+    "CosFace",
+    "L2Softmax",
+    "LargeMarginSoftmax",
+    "NormFace",
+    "Softmax",
+    "SphereFace",
+]
+
 Gradient = Literal["true", "insightface"]
 SQUARE_FLOOR = 1e-8  # of sin² θ under a root: angles below 1e-4 have no slope, and none is infinite
 

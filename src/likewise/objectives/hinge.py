@@ -18,6 +18,8 @@ from likewise.kernels.numerics import Distance, distance
 from likewise.negatives import SORTED_FROM
 from likewise.objectives.base import How, PairObjective
 
+__all__ = ["Contrastive", "Margin", "Triplet"]
+
 Pairs = Literal["active", "all", "sum"]
 ABSENT = 1e4  # a distance beyond all others
 

@@ -23,6 +23,8 @@ from likewise.kernels.numerics import at_least_float32, gathered_similarities
 from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
 
+__all__ = ["NCE", "NonParametricSoftmax", "ParametricSoftmax", "proximal_penalty"]
+
 LogZ = Literal["exact", "ema", "first"]
 NoiseDraw = Literal["shared", "per-example"]
 DRAWS = ("shared", "per-example")

@@ -17,6 +17,8 @@ from likewise.kernels.numerics import at_least_float32, distance, found, masked_
 from likewise.kernels.row_losses import row_losses
 from likewise.objectives.base import How, PairObjective
 
+__all__ = ["Angular", "Histogram", "LiftedStructure"]
+
 NOTHING = -1e30  # a log-sum-exp over nothing, with a gradient of 0 rather than not-a-number
 
 

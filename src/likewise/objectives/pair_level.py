@@ -20,6 +20,8 @@ from likewise.kernels.numerics import at_least_float32, found, masked_logsumexp,
 from likewise.objectives.base import How, PairObjective
 from likewise.objectives.checks import above_zero
 
+__all__ = ["Circle", "InfoNCE", "MultiSimilarity", "NPair", "NTXent", "SupCon", "UnifiedPairSimilarity"]
+
 
 class UnifiedPairSimilarity(PairObjective):
     """The unified loss that class-level and pair-level learning share (Sun et al. 2020, eq. 1).

@@ -19,6 +19,8 @@ from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
 from likewise.objectives.instance_level import DRAWS, TEMPERATURE_ADVICE, NoiseDraw, noise_contrastive
 
+__all__ = ["NegativeSampling", "SampledSoftmax"]
+
 
 class Noise(nn.Module):
     """A distribution Q over n keys: uniform, or proportional to weights to a power.

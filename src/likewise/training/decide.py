@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from inspect import signature
 
-from likewise.config.objective_table import AUTO, Scalar, objective, policy
+from likewise.config.objective_table import AUTO, objective, policy
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
+from likewise.config.values import Scalar
 
 EXACT_ITEMS = 10_000  # up to here the exact softmax takes no longer than NCE with the paper's 4096 samples, about
 
