@@ -25,7 +25,7 @@ from PIL import Image
 from likewise.cli.commands import COMMANDS
 from likewise.cli.main import main
 from likewise.cli.parser import Parser, build_parser
-from likewise.config.objective_table import OBJECTIVES
+from likewise.config.objective_table import OBJECTIVES, POLICIES
 from likewise.config.overrides import settings_from
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError
@@ -185,6 +185,21 @@ def test_objectives_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) 
         for name, part in inspect.signature(known.load()).parameters.items():
             shown = name if part.default is inspect.Parameter.empty else f"{name}={part.default!r}"
             assert re.search(rf"^  {re.escape(shown)} +\S", page, re.MULTILINE), shown
+
+
+def test_policies_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policies"]) == 0
+    text = capsys.readouterr().out
+    for known in POLICIES:
+        assert f"  {known.name} " in text
+        assert main(["policies", known.class_name]) == 0
+        page = capsys.readouterr().out
+        assert page.startswith(known.name)
+        assert f"Set in a run by --negatives {known.name}" in page
+        for name, part in inspect.signature(known.load()).parameters.items():
+            assert f"  {name}={part.default!r} " in page
+            assert f"--negatives.{name} VALUE" in page
+    assert main(["policies", "semihard"]) == 2
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_set
 from likewise.cli.parser import Command, Parser
-from likewise.config.objective_table import fitting, objective
+from likewise.config.objective_table import fitting, objective, policy
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
@@ -85,6 +85,19 @@ def _objectives(arguments: Namespace) -> int:
     return 0
 
 
+def _add_policies(parser: Parser) -> None:
+    parser.add_argument(
+        "name", type=str, nargs="?", default=None, metavar="NAME", help="a policy of negatives; default: all of them"
+    )
+
+
+def _policies(arguments: Namespace) -> int:
+    from likewise.cli.objectives import policies, policy_page
+
+    print("\n".join(policies() if arguments.name is None else policy_page(policy(arguments.name))))
+    return 0
+
+
 def _add_figure(parser: Parser) -> None:
     parser.add_argument(
         "name", type=str, metavar="NAME", help="an objective, such as circle or am-softmax; all for every one"
@@ -132,6 +145,13 @@ LIST_OBJECTIVES = Command(
     help="List the objectives, or show one with its equation and parameters.",
     add=_add_objectives,
     run=_objectives,
+)
+LIST_POLICIES = Command(
+    name="policies",
+    group="begin",
+    help="List the policies of negatives (mining), or show one with its parameters.",
+    add=_add_policies,
+    run=_policies,
 )
 FIGURE = Command(
     name="figure",

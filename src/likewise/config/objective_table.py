@@ -73,6 +73,11 @@ class Row:
     unless: tuple[tuple[str, object, Boundary], ...] = ()
 
     @property
+    def file(self) -> str:
+        """Where the class is written, within the package."""
+        return f"objectives/{self.module}.py"
+
+    @property
     def mines(self) -> bool:
         """Whether policies of negatives go with it: it judges an anchor by its row of pairs."""
         return self.level == "pair" and self.takes_policies
@@ -237,6 +242,11 @@ class PolicyRow:
     class_name: str
     parameters: Mapping[str, Value] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """Where the class is written, within the package."""
+        return "negatives.py"
 
     def load(self) -> type:
         """The class itself; this imports torch."""
