@@ -271,7 +271,9 @@ def test_what_does_not_go_together_is_a_sentence(tmp_path: Path, monkeypatch: py
     with pytest.raises(LikewiseError, match="set likewise's own precision"):
         trainer(tmp_path, precision="bf16-mixed").fit(module("simclr"))
     with pytest.raises(LikewiseError, match=r"bank.sharded is not for Lightning's"):
-        trainer(tmp_path).fit(module("nce", **{"objective.kind": "softmax", "bank.sharded": True}))
+        trainer(tmp_path).fit(
+            module("moco", **{"objective": "nonparametric-softmax", "dictionary": "bank", "bank.sharded": True})
+        )
     with pytest.raises(LikewiseError, match=r"there is no run yet; Trainer.fit\(module\) starts one"):
         module("simclr").to_model()
     with pytest.raises(LikewiseError, match=r"43 items do not fill micro_batches=44 parts"):

@@ -44,11 +44,11 @@ BUGS = [
         "negative & (s_n < s_p) & (s_n > furthest)",
         "negative & (s_n > furthest)",
     ),
-    Bug("mining: the quick way has no near edge", "kernels/hinges.py", "((far > of_pair) & (gap > 0))", "(gap > 0)"),
+    Bug("mining: the quick way has no near edge", "objectives/hinge.py", "((far > of_pair) & (gap > 0))", "(gap > 0)"),
     Bug("mining: hard positive is the nearest", "negatives.py", '-s_p if how == "hard" else s_p', "s_p"),
     Bug(
         "mining: a pair's keys get no gradient",
-        "kernels/gathered.py",
+        "kernels/numerics.py",
         "grad_keys.index_add_(0, b, queries[a].mul_(g))",
         "pass",
     ),
@@ -84,17 +84,17 @@ BUGS = [
     ),
     Bug(
         "the mean is over all rows",
-        "objectives/reduction.py",
+        "objectives/base.py",
         "if self.across else counted.sum()",
         "if self.across else counted.numel() + 0 * counted.sum()",
     ),
     Bug(
         "the mean is a sum",
-        "objectives/reduction.py",
+        "objectives/base.py",
         "return losses.sum() / number.clamp(min=1)",
         "return losses.sum()",
     ),
-    Bug("the warning is said each time", "objectives/reduction.py", "self.warned = True", "pass"),
+    Bug("the warning is said each time", "objectives/base.py", "self.warned = True", "pass"),
     Bug(
         "the last ragged tile is dropped",
         "kernels/row_losses.py",
@@ -134,7 +134,7 @@ BUGS = [
     ),
     Bug(
         "rows that do not count keep a loss",
-        "kernels/row_losses.py",
+        "kernels/numerics.py",
         "torch.where(counted, losses, 0.0), counted",
         "losses, counted",
     ),
@@ -171,7 +171,7 @@ BUGS = [
     ),
     Bug(
         "Triplet's negatives pull",
-        "kernels/hinges.py",
+        "objectives/hinge.py",
         "share_far * -grad.unsqueeze(1)",
         "share_far * grad.unsqueeze(1)",
     ),

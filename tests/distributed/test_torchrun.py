@@ -37,7 +37,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "moco": {"method": "moco", "queue.size": 37, "encoder.bn_groups": 2},
     "simclr": {"method": "simclr"},
     "npid": {"method": "npid", "objective.kind": "nce", "objective.noise": 24},
-    "sharded": {"method": "npid", "objective.kind": "softmax", "bank.sharded": True},
+    "sharded": {"method": "npid", "objective.kind": "nonparametric-softmax", "bank.sharded": True},
     "weights": {"method": "npid", "objective.kind": "parametric", "bank.sharded": True},
 }
 SEVERAL = '''

@@ -484,7 +484,7 @@ def test_compiled_traces_whole(name: str, ids: Tensor) -> None:
         (lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([[0, -1], [1, 4]])), "id 4 is not below"),
         (lambda: Softmax(3, 5)(torch.ones(2, 4), torch.tensor([0, 1])), "same D"),
         (lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([0])), "one per query"),
-        (lambda: Softmax(3, 5)(torch.ones(0, 5), torch.tensor([])), "0 queries"),
+        (lambda: Softmax(3, 5)(torch.ones(0, 5), torch.tensor([], dtype=torch.int64)), "0 queries"),
         (lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([0.0, 1.0])), "must be integers"),
         (lambda: Softmax(3, 5)(torch.ones(1, 5), torch.tensor([0]), torch.ones(2, 5), torch.arange(3)), "one per key"),
     ],

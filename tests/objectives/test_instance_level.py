@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.kernels.gathered import gathered_similarities
 from likewise.kernels.logsumexp import row_logsumexp
+from likewise.kernels.numerics import gathered_similarities
 from likewise.objectives import NCE, NonParametricSoftmax, ParametricSoftmax, proximal_penalty
+from likewise.objectives.base import How
 from likewise.objectives.instance_level import LogZ, NoiseDraw
-from likewise.objectives.reduction import How
 
 N, DIM, BATCH, TAU = 37, 6, 5, 0.2
 
@@ -174,7 +174,7 @@ def test_low_precision_and_low_temperature_stay_close(dtype: torch.dtype, temper
 
 
 def test_gathered_similarities_match_the_gather(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.kernels.gathered.GATHER_FLOATS", 2 * 7 * DIM)  # two queries at a time
+    monkeypatch.setattr("likewise.kernels.numerics.GATHER_FLOATS", 2 * 7 * DIM)  # two queries at a time
     queries, keys = unit(BATCH, 1).requires_grad_(), unit(N, 2)
     rows = torch.randint(N, (BATCH, 7), generator=torch.Generator().manual_seed(0))
     expected = (keys[rows] * queries.unsqueeze(1)).sum(-1)

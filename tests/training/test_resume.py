@@ -30,6 +30,13 @@ from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.fit import fit
 from likewise.training.metrics_log import read_metrics
 
+
+def over(settings: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` over ``settings``; another kind of objective begins with its own defaults."""
+    other = "objective.kind" in values
+    return {name: value for name, value in settings.items() if not (other and name.startswith("objective."))} | values
+
+
 VECTORS: dict[str, Any] = {
     "encoder": {"name": "mlp", "hidden": 16, "dim": 8},
     "objective.kind": "nce",
@@ -117,14 +124,14 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "nce, ema": {"objective.log_z": "ema"},
-    "nce, first, per example": {"objective.log_z": "first", "objective.noise_draw": "per-example"},
+    "nce, first, per example": {"objective.log_z": "first", "objective.draw": "per-example"},
     "nce, exact, proximal": {
         "objective.log_z": "exact",
         "objective.positive_in_noise": False,
         "objective.proximal": 5.0,
         "bank.momentum": 0.0,
     },
-    "softmax": {"objective.kind": "softmax", "objective.proximal": 1.0, "optim.schedule": "steps"},
+    "softmax": {"objective.kind": "nonparametric-softmax", "objective.proximal": 1.0, "optim.schedule": "steps"},
     "parametric": {"objective.kind": "parametric", "optim.nesterov": True, "optim.warmup": 0.3},
 }
 
@@ -132,7 +139,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_resumed_equals_uninterrupted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LOG_STEPS", 3)  # also lines, and means of losses, within an epoch
-    settings = {**VECTORS, **OBJECTIVES[name]}
+    settings = over(VECTORS, OBJECTIVES[name])
     fit(vectors(), out=tmp_path / "whole", settings={**settings, "checkpoint_seconds": 1e9}, progress=False)
     for stop in (1, 4, 6, 15):
         out = tmp_path / f"stopped{stop}"
@@ -145,9 +152,9 @@ def test_resumed_equals_uninterrupted(name: str, tmp_path: Path, monkeypatch: py
         assert_same_run(tmp_path / "whole", out)
 
 
-@pytest.mark.parametrize("kind", ["nce", "softmax"])
+@pytest.mark.parametrize("kind", ["nce", "nonparametric-softmax"])
 def test_resumed_equals_uninterrupted_on_images(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {**IMAGES, "objective.kind": kind}
+    settings = over(IMAGES, {"objective.kind": kind})
     fit(images(), out=tmp_path / "whole", settings={**settings, "checkpoint_seconds": 1e9}, progress=False)
     for stop in (2, 3):
         out = tmp_path / f"stopped{stop}"
@@ -485,8 +492,8 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Makes ``fit`` end where training would begin, and keeps the session it would begin with."""
     seen: list[Any] = []
 
-    def stop(session: Any, *_: object, **__: object) -> None:
-        seen.append(session)
+    def stop(run: Any, *_: object, **__: object) -> None:
+        seen.append(run.session)
         raise Killed
 
     monkeypatch.setattr("likewise.training.fit.train", stop)
@@ -578,18 +585,26 @@ def test_items_that_came_and_went_are_said_and_too_few_are_refused(
 
 def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     none = "none of the 40 items is in the checkpoint, whose first is 'v0'"
-    for name, values, message in (
-        ("bank", {"objective.kind": "nce"}, none),
-        ("weights", {"objective.kind": "parametric"}, "the items changed since the checkpoint"),
-        ("queue", {"objective.kind": "infonce", "dictionary": "queue"}, none),
-        ("batch", {"objective.kind": "infonce", "dictionary": "batch"}, none),
+    ids = tuple(f"w{i}" for i in range(40))
+    for name, values, message, first in (
+        ("bank", {"objective.kind": "nce"}, none, "w0"),
+        ("weights", {"objective.kind": "parametric"}, none, "w0"),
+        (
+            "one weight",
+            {"objective.kind": "parametric"},
+            "the items changed .* has a weight per item; start anew",
+            "v0",
+        ),
+        ("spread", {"objective.kind": "softmax", "bank.sharded": True}, "the items changed .* can't follow them", "v0"),
+        ("queue", {"objective.kind": "infonce", "dictionary": "queue"}, none, "w0"),
+        ("batch", {"objective.kind": "infonce", "dictionary": "batch"}, none, "w0"),
     ):
         with monkeypatch.context() as patch:
             stop_after(patch, 2)
             with pytest.raises(Killed):
-                fit(vectors(), out=tmp_path / name, settings={**VECTORS, **values}, progress=False)
+                fit(vectors(), out=tmp_path / name, settings=over(VECTORS, values), progress=False)
         before = (tmp_path / name / "checkpoint.pt").read_bytes()
-        other = replace(vectors(), ids=tuple(f"w{i}" for i in range(40)))
+        other = replace(vectors(), ids=(first, *ids[1:]))
         with pytest.raises(LikewiseError, match=message):
             fit(other, out=tmp_path / name, resume=True, progress=False)
         assert (tmp_path / name / "checkpoint.pt").read_bytes() == before

@@ -77,7 +77,7 @@ def evaluate(
     backbone of one's own can't be built again, so a model with one has no untrained encoder beside it.
 
     Raises LikewiseError when labels are missing, fewer than two or several for one item, or test labels are unknown to
-    train: where test has classes of its own, ``zero_shot.evaluate_retrieval`` measures.
+    train: where test has classes of its own, ``retrieve.retrieve`` measures.
     Departures: the probe has no augmentation (features are computed once) and normalises features; NPID's few labels
     fine-tune, these stay frozen.
     """
@@ -192,4 +192,4 @@ def milestones(protocol: Protocol) -> tuple[int, ...]:
 
 
 def _temperature(model: Model, protocol: Protocol) -> float:
-    return model.settings.objective.temperature if protocol.temperature is None else protocol.temperature
+    return model.settings.objective.vote_temperature if protocol.temperature is None else protocol.temperature

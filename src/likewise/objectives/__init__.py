@@ -4,7 +4,8 @@ All are called alike, ``objective(queries, ids)`` in a batch or ``objective(quer
 bank, a queue, a gathered batch or another modality, and are ordinary modules: parameters are trained and saved.
 """
 
-from likewise.alike import from_pairs, from_triplets
+from likewise.alike import from_pairs, from_triplets, from_views
+from likewise.objectives.base import Reduction
 from likewise.objectives.class_level import (
     AMSoftmax,
     ArcFace,
@@ -20,7 +21,7 @@ from likewise.objectives.class_level import (
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
 from likewise.objectives.instance_level import NCE, NonParametricSoftmax, ParametricSoftmax, proximal_penalty
 from likewise.objectives.joined import Angular, Histogram, LiftedStructure
-from likewise.objectives.mined import Mined, TripletShares, triplet_shares
+from likewise.objectives.mined import Mined
 from likewise.objectives.pair_level import (
     Circle,
     InfoNCE,
@@ -30,8 +31,8 @@ from likewise.objectives.pair_level import (
     SupCon,
     UnifiedPairSimilarity,
 )
-from likewise.objectives.reduction import Reduction
 from likewise.objectives.sampled import NegativeSampling, SampledSoftmax
+from likewise.objectives.triplet_shares import TripletShares, triplet_shares
 
 __all__ = [
     "NCE",
@@ -67,6 +68,7 @@ __all__ = [
     "UnifiedPairSimilarity",
     "from_pairs",
     "from_triplets",
+    "from_views",
     "proximal_penalty",
     "triplet_shares",
 ]

@@ -27,9 +27,9 @@ from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.model import Model
 from likewise.proof.fork_server import python
-from likewise.training.batches import batches, choose_sampler, refuse_few
-from likewise.training.build import build_session, build_views, learning_rate
+from likewise.training.batches import refuse_few
 from likewise.training.checkpoint import load_run, save_run
+from likewise.training.run import Run, begin
 from likewise.training.session import Session
 from likewise.training.step import train_step
 
@@ -95,19 +95,16 @@ Results = dict[str, list[Learned | Unlearned]]
 def train_job(job: Job) -> Learned:
     """Runs the job in this process, on the CPU; torch's default type and random numbers are then as before."""
     with _floats(torch.float64 if job.double else torch.float32), torch.random.fork_rng(devices=[]):
-        model, session = _built(job)
+        run = _begun(job)
+        session = run.session
         if job.resumes is not None:
             load_run(job.resumes, session)
         if job.jolted:
             _jolt(session)
-        session.train()
         losses, hashes = [], []
-        sampler = choose_sampler(job.settings, job.items, job.relations)
-        for batch in batches(job.items, sampler, build_views(model), session, job.relations):
+        for batch in run.batches():
             if session.step == job.stop + (job.killed is not None):
                 break
-            for group in session.optimizer.param_groups:
-                group["lr"] = learning_rate(job.settings.optim, session.step, job.total)
             seen = [view.to(torch.get_default_dtype()) for view in batch.views]
             losses.append(train_step(session, batch._replace(views=seen))[0])
             hashes.append(state_hash(session))
@@ -118,7 +115,7 @@ def train_job(job: Job) -> Learned:
         return Learned({"loss": torch.stack(losses), **all_learned(session)}, hashes)
 
 
-def _built(job: Job) -> tuple[Model, Session]:
+def _begun(job: Job) -> Run:
     """The run before its first step. Raises Refused where likewise says that there is no such run."""
     try:
         refuse_few(job.settings, len(job.items))
@@ -126,10 +123,9 @@ def _built(job: Job) -> tuple[Model, Session]:
             model = Model.untrained(job.settings, job.items, backbone=deepcopy(job.backbone))
         if job.double:
             model.embedder.double()
-        session = build_session(job.settings, model.embedder, job.items, job.total, torch.device("cpu"))
+        return begin(model, job.items, job.total, torch.device("cpu"), relations=job.relations)
     except LikewiseError as error:
         raise Refused(str(error)) from error
-    return model, session
 
 
 def all_learned(session: Session) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from likewise.config.overrides import assigned
-from likewise.encoders.batchnorm_groups import normalises_batches
+from likewise.encoders.gradient_cache import normalises_batches
 from likewise.errors import LikewiseError
 from likewise.model import Model
 from likewise.proof.jobs import STEPS, Job, Learned, Results, Unlearned, started
