@@ -346,19 +346,20 @@ class Page(html.parser.HTMLParser):
 def test_evaluate_stores_every_number_with_its_protocol_and_the_report_shows_them(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["report", "run"]) == 0
-    assert "Not measured yet" in (place / "run/report.html").read_text()
+    shutil.copytree(place / "run", place / "measured", ignore=shutil.ignore_patterns("*evaluation.json", "retrieval*"))
+    assert main(["report", "measured"]) == 0
+    assert "Not measured yet" in (place / "measured/report.html").read_text()
     small = ("--k", "7", "--probe_epochs", "2", "--seeds", "2")
-    assert main(["evaluate", "run", "--train", "photos", "--test", "test", *small]) == 0
+    assert main(["evaluate", "measured", "--train", "photos", "--test", "test", *small]) == 0
     out = capsys.readouterr().out
     assert "weighted kNN, all labels" in out
     assert "untrained encoder" in out
     assert "linear SVM, 5 per class" in out
-    scores = {score["name"]: score for score in json.loads((place / "run/evaluation.json").read_text())}
+    scores = {score["name"]: score for score in json.loads((place / "measured/evaluation.json").read_text())}
     per = ["knn", "svm", "probe"]
     per += [f"{kind}/{few}" for few in ("1-per-class", "5-per-class", "10-per-class", "10%") for kind in ("knn", "svm")]
     assert {f"{name}/{number}" for name in ("raw", "untrained", "learned") for number in per} <= set(scores)
-    train, test = (load("run").open(name, progress=False) for name in ("photos", "test"))
+    train, test = (load("measured").open(name, progress=False) for name in ("photos", "test"))
     for name, score in scores.items():
         kind, measure = name.split("/")[:2]
         protocol = score["protocol"]
@@ -383,9 +384,9 @@ def test_evaluate_stores_every_number_with_its_protocol_and_the_report_shows_the
             assert protocol["seeds"] == "0,1"
             assert score["std"] is not None
 
-    assert main(["report", "run"]) == 0
-    assert capsys.readouterr().out.strip().endswith("run/report.html")
-    text = (place / "run/report.html").read_text()
+    assert main(["report", "measured"]) == 0
+    assert capsys.readouterr().out.strip().endswith("measured/report.html")
+    text = (place / "measured/report.html").read_text()
     page = Page()
     page.feed(text)
     assert page.links

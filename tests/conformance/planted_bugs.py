@@ -241,7 +241,18 @@ BUGS = [
 def first_failure(source: Path) -> str:
     """The first test that fails with this package, or nothing. Compiling is slow and no bug needs it."""
     environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=no", "--durations=0", "-k", "not compiled"]
+    options = [
+        "-x",
+        "-q",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:cacheprovider",
+        "--tb=no",
+        "--durations=0",
+        "-k",
+        "not compiled",
+    ]
     command = [sys.executable, "-m", "pytest", str(HERE), str(HERE.parent / "test_negatives.py"), *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0:

@@ -17,6 +17,14 @@ from likewise.proof.fork_server import python, serve
 
 SCRIPT = "import sys\nfrom beside import x\nprint(__name__, sys.argv[1:], x)\n"
 SLEEPS = "import os, time; print(os.getpid(), flush=True); time.sleep(100)"
+STOPS = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+try:
+    {SLEEPS}
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
 COMMANDS: dict[str, Sequence[str]] = {
     "code": ["-c", "import sys; print(__name__, sys.argv)", "a", "--b"],
     "module": ["-m", "json.tool", "values.json"],
@@ -83,9 +91,9 @@ def test_arguments_are_run_as_the_interpreter_runs_them(
 
 def test_a_client_ends_as_its_process_does(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, whose handlers of signals it takes."""
-    ends, numbers = list[int](), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ends = list[int]()
     monkeypatch.setattr(fork_client.os, "kill", lambda _, number: ends.append(number))
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in fork_client.PASSED_ON}
     try:
         assert fork_client.main(python()[-1], "-c", "import sys; print('said'); sys.exit(5)") == 5
         fork_client.main(python()[-1], *COMMANDS["killed"])
@@ -120,7 +128,7 @@ def test_signals_are_passed_on() -> None:
     client.terminate()
     assert client.wait(20) == -signal.SIGTERM
     assert gone(number)
-    client, number = started(f"try:\n    {SLEEPS}\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)")
+    client, number = started(STOPS)
     client.send_signal(signal.SIGINT)
     assert client.communicate(timeout=20) == ("stopped\n", "")
     assert client.returncode == 0
@@ -131,6 +139,12 @@ def test_a_killed_client_takes_its_process_along() -> None:
     client.kill()
     client.communicate()
     assert gone(number)
+
+
+def test_at_the_end_the_server_is_waited_for() -> None:
+    server = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    fork_server._stop(server)
+    assert server.returncode == 1
 
 
 PARENT = """

@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from types import FrameType
 
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def main(address: str, *arguments: str) -> int:
     """Asks for a process with ``arguments`` and this one's environment, folder and streams; returns its exit code."""
@@ -16,12 +18,14 @@ def main(address: str, *arguments: str) -> int:
         def pass_on(number: int, _: FrameType | None) -> None:
             server.send(bytes([number]))
 
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until the server knows what is asked
         server.connect(address)
         asked = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
         socket.send_fds(server, [b"3"], [0, 1, 2])
         server.sendall(json.dumps(asked).encode() + b"\n")
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in PASSED_ON:
             signal.signal(number, pass_on)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         with server.makefile("rb") as answer:
             code = int(answer.readline() or 1)
     if code < 0:

@@ -82,7 +82,7 @@ def verify(
     """Trains a few steps of a run or method in several ways that must not differ, and compares what was learned.
 
     Two processes ≡ one; killed and resumed ≡ uninterrupted, bit for bit; micro-batches ≡ the full batch. On the CPU,
-    in fresh processes of one thread each; some 20 s for a small encoder.
+    in fresh processes of one thread each; some 10 s for a small encoder.
 
     Args:
         run_or_method: a run folder, or the name of a method.
@@ -174,7 +174,7 @@ def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> in
     plan = prepare(run_or_method, data, assigned(assignments))
     print(
         *plan.notes,
-        f"Training {STEPS} steps in 5 fresh processes; this takes about half a minute ...",
+        f"Training {STEPS} steps in 5 fresh processes; this takes about ten seconds ...",
         sep="\n",
         flush=True,
     )
