@@ -48,11 +48,11 @@ def build_objective(
     }
     given = {name.removeprefix("noise_"): of_run[name] for name in row.given}
     objective = cast(Objective, row.load()(**given, **parameters))
-    if not settings.negatives.mines or not isinstance(objective, PairObjective):
+    if not settings.negatives.mines:
         return objective
     chosen = settings.negatives
     return Mined(
-        objective,
+        cast(PairObjective, objective),  # the checks let policies pass for these alone
         negatives=build_policies(chosen),
         positives=chosen.positives,
         pairs=chosen.pairs,
