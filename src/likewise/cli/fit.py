@@ -17,13 +17,12 @@ from likewise.methods import over_method
 
 
 def _add(parser: Parser) -> None:
-    parser.add_argument(
-        *("data",), nargs="?", type=str, metavar="DATA", help="folder of images, .npy file, parquet file or folder"
-    )
+    what = "folder of images, .npy file, parquet file or folder"
+    parser.add_argument("data", nargs="?", type=str, metavar="DATA", help=what)
     parser.add_argument("--out", type=str, metavar="RUN", help="run folder, made new")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
     parser.add_argument(
-        *("--config",),
+        "--config",
         type=str,
         action="append",
         metavar="FILE",
