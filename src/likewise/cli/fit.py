@@ -87,5 +87,6 @@ FIT = Command(
     help="Train an embedding of DATA into the folder --out.",
     add=_add,
     run=_run,
+    usage="likewise fit DATA --out RUN [options]",
     defaults=False,  # what is not given is the method's, or the run's that is resumed
 )

@@ -111,6 +111,7 @@ class Command:
         add: adds its arguments to its parser.
         run: does it, and returns the exit code.
         defaults: whether ``run`` gets the defaults of what is not given too.
+        usage: what must be given, where the parser does not know it.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Command:
     add: Callable[[Parser], None]
     run: Callable[[Namespace], int]
     defaults: bool = True
+    usage: str = ""
 
 
 def build_parser(commands: Iterable[Command]) -> Parser:
@@ -135,7 +137,7 @@ def build_parser(commands: Iterable[Command]) -> Parser:
         part = Parser(description=command.help, print_config=None)
         command.add(part)
         choice.add_subcommand(command.name, part)
-        part.prog, part.usage = f"likewise {command.name}", part.usage_of(command.name)
+        part.prog, part.usage = f"likewise {command.name}", command.usage or part.usage_of(command.name)
         parts.append(part)
     for each in (parser, *parts):
         each.family = tuple(parts)
