@@ -19,10 +19,18 @@ class LikewiseWarning(UserWarning):
     """Something looks wrong but work goes on; the message says what, where, and what to do."""
 
 
-def closest(name: str, known: Iterable[str]) -> str:
-    """``" Did you mean 'x'?"``, or nothing when no known name is close."""
+def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6, dotted: bool = False) -> str:
+    """``" Did you mean 'x'?"``, or nothing when no known name is close.
+
+    Args:
+        name: what was written.
+        known: what could have been meant.
+        cutoff: how close a name must be: 1 is equal, and at 0 the closest is always named.
+        dotted: the names are those of settings (``optim.lr``), so that their last part alone may be close.
+    """
     known = list(known)
-    leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
-    found = get_close_matches(name, known, 1, 0.6)
-    found = found or [leaves[leaf] for leaf in get_close_matches(name.rpartition(".")[2], leaves, 1, 0.7)]
+    found = get_close_matches(name, known, 1, cutoff)
+    if dotted and not found:
+        leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
+        found = [leaves[leaf] for leaf in get_close_matches(name.rpartition(".")[2], leaves, 1, 0.7)]
     return f" Did you mean {found[0]!r}?" if found else ""

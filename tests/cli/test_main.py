@@ -543,12 +543,12 @@ MISTAKES: list[tuple[str, str]] = [
     ("fit photos --out x --device cuda:99", "device 'cuda:99' can't be used here|try auto"),
     ("fit photos --out x --device quantum", "device 'quantum' can't be used here"),
     ("fit photos --out x --device meta", "device 'meta' can't be used here"),
-    ("fit photos --out x --encoder.name resnet19", "no encoder 'resnet19'; did you mean resnet18?"),
+    ("fit photos --out x --encoder.name resnet19", "no encoder 'resnet19'. Did you mean 'resnet18'?"),
     ("fit photos --out x --encoder.weights no.pt", "no.pt: there is no such weights file"),
     ("fit photos --out x --views.rotation -3", "rotation is -3.0"),
     # data
     ("fit nowhere --out x", "nowhere does not exist"),
-    ("fit photo --out x", "photo does not exist (did you mean 'photos'?)"),
+    ("fit photo --out x", "photo does not exist. Did you mean 'photos'?"),
     ("fit empty --out x", "empty holds no images, it has no files at all"),
     ("fit bad --out x", "none of the 2 items of bad can be used|a.png|b.jpg"),
     (

@@ -245,7 +245,7 @@ def test_folder_of_parquet(tmp_path: Path, items_of: Opener) -> None:
 def test_parquet_mistakes(tmp_path: Path, items_of: Opener) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(table(2, label=[0, 1]), path)
-    with pytest.raises(LikewiseError, match=r"no column 'lable' \(did you mean 'label'\?\); .* image, label"):
+    with pytest.raises(LikewiseError, match=r"no column 'lable'\. Did you mean 'label'\?.* image, label"):
         items_of(path, labels="lable")
     with pytest.raises(LikewiseError, match="no column 'sku'"):
         items_of(path, key="sku")
@@ -531,7 +531,7 @@ def test_dataset_of_vectors(items_of: Opener) -> None:
 
 def test_paths_that_are_no_source(tmp_path: Path, items_of: Opener) -> None:
     put(tmp_path, {"photos/a.png": png(1), "table.csv": b"x"})
-    with pytest.raises(LikewiseError, match=r"photo does not exist \(did you mean 'photos'\?\); give a folder"):
+    with pytest.raises(LikewiseError, match=r"photo does not exist\. Did you mean 'photos'\? Give a folder"):
         items_of(tmp_path / "photo")
     with pytest.raises(LikewiseError, match="for a single image, give the folder"):
         items_of(tmp_path / "photos" / "a.png")

@@ -306,9 +306,12 @@ def test_any_module_needs_an_example() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet-18", r"no encoder 'resnet-18'; did you mean resnet18\? Known: resnet-small, resnet18, resnet50, mlp"),
-        ("resnetsmall", "did you mean resnet-small"),
-        ("hf:", "did you mean hf:NAME_OR_FOLDER"),
+        (
+            "resnet-18",
+            r"no encoder 'resnet-18'\. Did you mean 'resnet18'\? Known: resnet-small, resnet18, resnet50, mlp",
+        ),
+        ("resnetsmall", "Did you mean 'resnet-small'"),
+        ("hf:", "Did you mean 'hf:NAME_OR_FOLDER'"),
         ("", "no encoder ''"),
     ],
 )

@@ -112,13 +112,15 @@ def test_timm_takes_weights_when_a_tag_names_them(put: Put, name: str, pretraine
     assert (embedder.feature_dim, embedder.dim) == (6, 4)
 
 
-def test_timm_unknown_name_lists_similar(put: Put) -> None:
+def test_timm_unknown_name_is_answered_with_the_closest(put: Put) -> None:
     def create_model(name: str, *, pretrained: bool, num_classes: int) -> None:
         raise RuntimeError(f"Unknown model ({name})")
 
     known = ["resnet18", "resnet34", "vit_base"]
     put("timm", {"create_model": create_model, "list_models": lambda: known})
-    with pytest.raises(LikewiseError, match=r"timm:resnet81 cannot be made: Unknown model.*Similar: resnet18"):
+    with pytest.raises(
+        LikewiseError, match=r"timm:resnet81 cannot be made: Unknown model.*\. Did you mean 'resnet18'\?"
+    ):
         build_embedder(EncoderSettings(name="timm:resnet81"), example=torch.zeros(1, 3, 8, 8))
 
 

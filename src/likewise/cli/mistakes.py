@@ -63,14 +63,14 @@ def _unknown_option(found: re.Match[str], asked: Asked) -> str:
     if not word.startswith("-"):
         return f"{where} has no place for {word!r}."
     known = [option[2:] for option in asked.options.values() if option.startswith("--")]
-    hint = closest(word.lstrip("-"), known).replace("'", "'--", 1)
+    hint = closest(word.lstrip("-"), known, dotted=True).replace("'", "'--", 1)
     takers = [command for command, options in asked.commands.items() if word in options.values()]
     return f"{where} has no option {word}{f', but `likewise {takers[0]}` has' if takers else ''}.{hint}"
 
 
 def _unknown_setting(found: re.Match[str], asked: Asked) -> str:
     name = f"{found[1]}.{found[2]}".removeprefix(f"{asked.command}.")
-    return f"there is no setting {name!r}.{closest(name, asked.options)}"
+    return f"there is no setting {name!r}.{closest(name, asked.options, dotted=True)}"
 
 
 def _missing(found: re.Match[str], asked: Asked) -> str:

@@ -131,7 +131,7 @@ def _unknown(name: str) -> LikewiseError:
             f"setting {owner!r} can't be a single value; it must be its parts, as in `{owner}: {{...}}`."
         )
     known = [*flatten(FitSettings()), *vars(FitSettings()), *(f"objective.{each}" for each in of_objectives())]
-    return LikewiseError(f"there is no setting {name!r}.{closest(name, known)} See `likewise fit --help`.")
+    return LikewiseError(f"there is no setting {name!r}.{closest(name, known, dotted=True)} See `likewise fit --help`.")
 
 
 def _checked(kind: Any, value: Any, name: str) -> Any:

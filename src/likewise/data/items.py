@@ -1,7 +1,6 @@
 """Items: what every data source becomes. Names, values, labels, and what had to be left out."""
 
 import csv
-import difflib
 import hashlib
 import io
 import re
@@ -120,12 +119,6 @@ def add_text(digest: "hashlib.blake2b", text: str) -> None:
     data = text.encode("utf-8", "surrogatepass")
     digest.update(len(data).to_bytes(8, "little"))
     digest.update(data)
-
-
-def closest(word: str, words: Sequence[str]) -> str:
-    """The text " (did you mean 'x'?)", or nothing when no word is near."""
-    close = difflib.get_close_matches(word, words, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:

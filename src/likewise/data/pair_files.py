@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.data.items import Skipped, closest
-from likewise.errors import LikewiseError
+from likewise.data.items import Skipped
+from likewise.errors import LikewiseError, closest
 
 _CHUNK = 65536  # rows of a file held as text at once
 _SHOWN = 5  # bad rows in an error
@@ -327,8 +327,9 @@ class _Reasons:
         ordered, named = self._index
         place = bisect.bisect(ordered, text)
         same = named.get(_last_part(text), [])[:_NEAR]
-        hint = closest(text, same or ordered[max(0, place - _NEAR) : place + _NEAR])
-        return f" (did you mean {same[0]!r}?)" if same and not hint else hint
+        near = ordered[max(0, place - _NEAR) : place + _NEAR]
+        hint = closest(text, same, cutoff=0) if same else closest(text, near)
+        return f".{hint}" if hint else ""
 
     @cached_property
     def _index(self) -> tuple[list[str], dict[str, list[str]]]:
@@ -346,8 +347,8 @@ def _open(path: Path, wanted: list[str]) -> tuple[str, Iterator[_Chunk]]:
     """What a row is called, and the file's chunks."""
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        what = "is a folder" if path.is_dir() else f"does not exist{closest(path.name, siblings)}"
-        raise LikewiseError(f"{path} {what}; give a .csv or .parquet file with the columns {','.join(wanted)}.")
+        what = "is a folder." if path.is_dir() else f"does not exist.{closest(path.name, siblings)}"
+        raise LikewiseError(f"{path} {what} Give a .csv or .parquet file with the columns {','.join(wanted)}.")
     kind = path.suffix.lower()
     if kind not in (".csv", ".parquet"):
         raise LikewiseError(
@@ -423,8 +424,8 @@ def _places(path: Path, header: list[str], wanted: list[str]) -> list[int]:
         if name not in header:
             hint = closest(name, header)
             if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-                hint = " (its columns must be separated by commas)"
+                hint = " Its columns must be separated by commas."
             raise LikewiseError(
-                f"{path} has no column {name!r}{hint}; it needs {','.join(wanted)} and has {','.join(header)}."
+                f"{path} has no column {name!r}.{hint} It needs {','.join(wanted)} and has {','.join(header)}."
             )
     return [header.index(name) for name in wanted]

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from likewise.data.decode import BadItem
-from likewise.data.items import closest
 from likewise.data.source import KINDS, Entry, sign, stat_line
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, closest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +96,8 @@ def open_parquet(name: str, files: list[Path], *, labels: str, key: str | None) 
         for wanted in (image, key, label):
             if wanted is not None and wanted not in schema.names:
                 raise LikewiseError(
-                    f"{path} has no column {wanted!r}{closest(wanted, schema.names)}; "
-                    f"its columns are {', '.join(schema.names)}."
+                    f"{path} has no column {wanted!r}.{closest(wanted, schema.names)} "
+                    f"Its columns are {', '.join(schema.names)}."
                 )
         if label is not None and not _holds_labels(schema.field(label).type):
             raise LikewiseError(

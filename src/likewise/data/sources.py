@@ -6,10 +6,9 @@ from pathlib import Path
 from likewise.data.arrays import Vectors, find_array, load_npy
 from likewise.data.decode import IMAGE_SUFFIXES
 from likewise.data.folder import Folder, list_images
-from likewise.data.items import closest
 from likewise.data.parquet import open_parquet
 from likewise.data.source import KINDS, Source, refuse_columns
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, closest
 
 
 def find_source(source: object, *, labels: str, key: str | None) -> Source | Vectors:
@@ -23,7 +22,7 @@ def find_source(source: object, *, labels: str, key: str | None) -> Source | Vec
     path = Path(source)
     if not path.exists():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise LikewiseError(f"{source} does not exist{closest(path.name, siblings)}; give {KINDS}.")
+        raise LikewiseError(f"{source} does not exist.{closest(path.name, siblings)} Give {KINDS}.")
     if path.suffix.lower() == ".parquet" and path.is_file():
         return open_parquet(str(source), [path], labels=labels, key=key)
     if path.suffix.lower() == ".npy" and path.is_file():

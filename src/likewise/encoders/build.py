@@ -1,6 +1,5 @@
 """The encoder that settings describe: a backbone by its name, a head, weights to start from."""
 
-from difflib import get_close_matches
 from itertools import pairwise
 from typing import Final
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from likewise.config.settings import EncoderSettings
 from likewise.encoders.embedder import MLP, Embedder, ResNet, resnet18, resnet50, resnet_small
 from likewise.encoders.weights import load_weights
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, closest
 
 KNOWN: Final = ("resnet-small", "resnet18", "resnet50", "mlp", "timm:NAME", "hf:NAME_OR_FOLDER")
 
@@ -62,8 +61,7 @@ def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Mod
         from likewise.encoders.external import hf_backbone, timm_backbone
 
         return timm_backbone(model) if family == "timm" else hf_backbone(model, allow=settings.allow)
-    close = get_close_matches(name, KNOWN, n=1, cutoff=0.0)
-    raise LikewiseError(f"there is no encoder {name!r}; did you mean {close[0]}? Known: {', '.join(KNOWN)}.")
+    raise LikewiseError(f"there is no encoder {name!r}.{closest(name, KNOWN, cutoff=0)} Known: {', '.join(KNOWN)}.")
 
 
 def _head(settings: EncoderSettings, feature_dim: int) -> tuple[nn.Module, int]:

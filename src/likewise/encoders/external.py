@@ -1,14 +1,13 @@
 """Backbones of other libraries, imported only when named: ``timm:NAME`` and ``hf:NAME_OR_FOLDER``."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 
 from torch import Tensor, nn
 
 from likewise.encoders.weights import refuse_unmatched
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, closest
 
 
 class PooledTransformer(nn.Module):
@@ -69,9 +68,8 @@ def timm_backbone(name: str) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(name, pretrained="." in name, num_classes=0)
     except (RuntimeError, ValueError, OSError) as error:
-        close = ", ".join(get_close_matches(name.partition(".")[0], timm.list_models(), n=3))
-        hint = f" Similar: {close}." if close else ""
-        raise LikewiseError(f"timm:{name} cannot be made: {_first_line(error)}{hint}") from error
+        why, hint = _first_line(error).rstrip("."), closest(name.partition(".")[0], timm.list_models())
+        raise LikewiseError(f"timm:{name} cannot be made: {why}.{hint}") from error
     return model
 
 
