@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained model", ("model",)),
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "kernels", "methods", "metrics", "views")),
-    ("ground", ("alike", "config", "data", "distributed", "negatives")),
+    ("ground", ("alike", "config", "data", "distributed", "negatives", "plots")),
     ("base", ("__init__", "console", "errors", "files")),
 )
 

@@ -715,7 +715,7 @@ def test_the_command_line(
     assert main(words) == 0
     said_now = capsys.readouterr()
     assert "1 of 1, circle-seed-0: MAP@R" in said_now.err
-    assert "No plot: it is drawn with matplotlib" in said_now.err
+    assert "No plot: plots are drawn with matplotlib" in said_now.err
     assert "untrained encoder" in said_now.out
     assert "2 of 4 classes, drawn by seed 0, are test classes" in said_now.out
     assert open_items(str(photos / "all"), size=8, progress=False).ids  # untouched

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from likewise.comparison.statistics import holm, paired_t, sign_flip
 from likewise.data import Items
+from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.metrics import retrieval
+from likewise.plots import matplotlib_module
 
 MEASURES = {"map@r": "MAP@R", "recall@1": "Recall@1", "r-precision": "R-Precision"}  # methods are ranked by the first
 NOTE = (
@@ -249,17 +251,15 @@ def _pages(comparison: Comparison) -> dict[str, bytes]:
     if not comparison.rows:
         return {}
     try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError:
-        print('No plot: it is drawn with matplotlib; pip install "likewise[plot]".', file=sys.stderr)
+        matplotlib = matplotlib_module()
+    except LikewiseError as error:
+        print(f"No plot: {error}", file=sys.stderr)
         return {}
     pages = {}
     with matplotlib.rc_context({"svg.hashsalt": "likewise", "svg.fonttype": "none"}):
         height = 1.6 + 0.35 * sum(not row.baseline for row in comparison.rows)
-        figure, axes = pyplot.subplots(1, 2, figsize=(9, height), sharey=True, layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(9, height), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
         for axis, measure in zip(axes, ("map@r", "recall@1"), strict=True):
             _panel(axis, comparison, measure)
         axes[0].invert_yaxis()
@@ -267,7 +267,6 @@ def _pages(comparison: Comparison) -> dict[str, bytes]:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
             pages[suffix] = buffer.getvalue()
-        pyplot.close(figure)
     return pages
 
 

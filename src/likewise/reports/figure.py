@@ -24,6 +24,7 @@ from likewise.config.objective_table import objective as objective_row
 from likewise.config.overrides import assigned
 from likewise.errors import LikewiseError, closest
 from likewise.files import atomic_write
+from likewise.plots import matplotlib_module
 
 Points = NDArray[np.float64]
 STARTS = ((0.9, 0.6), (0.4, 0.1))  # A: both similarities high; B: both low. The negative is 0.3 above the positive
@@ -208,7 +209,7 @@ def draw(
     stem = str(out).removesuffix(".png").removesuffix(".svg")
     files = tuple(Path(f"{stem}.{suffix}") for suffix in formats)
     Path(stem).parent.stat()  # a folder that is missing is said at once
-    matplotlib = _matplotlib()
+    matplotlib = matplotlib_module()
     boundary = boundary or boundary_of(objective)
     accepts = criteria(objective, boundary)
     lines = [line for accept in accepts for line in edges(objective, accept, limits)]
@@ -226,15 +227,6 @@ def draw(
         with atomic_write(file) as target:
             target.write(page)
     return Drawn(files, boundary, descents)
-
-
-def _matplotlib() -> Any:
-    try:
-        import matplotlib
-        import matplotlib.figure
-    except ImportError:
-        raise LikewiseError('the figure is drawn with matplotlib; pip install "likewise[plot]".') from None
-    return matplotlib
 
 
 def _style() -> dict[str, Any]:
@@ -283,11 +275,9 @@ def _panels(
     grid: int,
 ) -> Any:
     """The figure: loss, arrows; |∂L/∂s_p|, |∂L/∂s_n| on one scale."""
-    from matplotlib.figure import Figure
-
     centres = limits[0] + (np.arange(grid) + 0.5) * (limits[1] - limits[0]) / grid
     field = measure(objective, np.stack(np.meshgrid(centres, centres), -1))
-    figure = Figure(figsize=SIZE)
+    figure = matplotlib_module().figure.Figure(figsize=SIZE)
     axes = np.array([[figure.add_axes(_box(x, y, 3.1, 3.1)) for x in (0.75, 5.2)] for y in (4.75, 0.95)])
     both = np.abs(np.stack([field.by_p, field.by_n]))
     steepest = _top(both)

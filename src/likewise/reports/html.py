@@ -21,6 +21,7 @@ from likewise.evaluation.scores import table
 from likewise.files import atomic_write
 from likewise.metrics import Retrieval, Score, retrieval, top_k
 from likewise.model import Model, load
+from likewise.plots import matplotlib_module
 from likewise.training.metrics_log import read_metrics
 
 QUERIES, NEIGHBOURS, MAP_ITEMS = 10, 10, 2000
@@ -164,7 +165,8 @@ def _retrieved(folder: Path) -> str:
     text = ""
     curve, classes, wrong = (_rows(folder / name) for name in ("roc.csv", "classes.csv", "wrong.csv"))
     if curve:
-        figure, axis = _pyplot().subplots(figsize=(4, 3.4))
+        figure = matplotlib_module().figure.Figure(figsize=(4, 3.4))
+        axis = figure.subplots()
         for name in dict.fromkeys(row["representation"] for row in curve):
             points = [row for row in curve if row["representation"] == name]
             x, y = ([float(row[f"{sort}_positive_rate"]) for row in points] for sort in ("false", "true"))
@@ -212,11 +214,12 @@ def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, scor
 
 
 def _curves(run: Path) -> str:
-    plt = _pyplot()
+    matplotlib = matplotlib_module()
     metrics = read_metrics(run)
     panels = [("loss", "loss"), ("effective rank of a batch", "effective_rank"), ("kNN accuracy", "knn")]
     panels = [(title, key) for title, key in panels if any(key in line for line in metrics)]
-    figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(4 * max(1, len(panels)), 3), squeeze=False)
+    figure = matplotlib.figure.Figure(figsize=(4 * max(1, len(panels)), 3))
+    axes = figure.subplots(1, max(1, len(panels)), squeeze=False)
     for axis, (title, key) in zip(axes[0], panels, strict=False):
         points = [(float(line["epoch"]), float(line[key])) for line in metrics if key in line]
         axis.plot(*zip(*points, strict=True), color="#0a66c2")
@@ -303,7 +306,7 @@ def _thumbnail(items: Items, row: int, caption: str, kind: str) -> str:
 
 def _map(items: Items, rows: Tensor) -> str:
     """t-SNE of at most 2,000 items: neighbours stay neighbours, distances between groups mean nothing."""
-    plt = _pyplot()
+    matplotlib = matplotlib_module()
     if len(items) < 10:
         return '<p class="note">Too few items for a map.</p>'
     from sklearn.manifold import TSNE
@@ -311,11 +314,12 @@ def _map(items: Items, rows: Tensor) -> str:
     some = torch.randperm(len(items), generator=torch.Generator().manual_seed(0))[:MAP_ITEMS]
     perplexity = min(30, (len(some) - 1) / 3)
     flat = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0).fit_transform(rows[some].numpy())
-    figure, axis = plt.subplots(figsize=(9, 7))
+    figure = matplotlib.figure.Figure(figsize=(9, 7))
+    axis = figure.subplots()
     if items.labels is not None and items.labels.ndim == 1 and 1 < len(items.label_names) <= 20:
         labels = items.labels[some.numpy()]
         for number, name in enumerate(items.label_names):
-            axis.scatter(*flat[labels == number].T, s=8, color=plt.get_cmap("tab20")(number), label=name)
+            axis.scatter(*flat[labels == number].T, s=8, color=matplotlib.colormaps["tab20"](number), label=name)
         axis.legend(frameon=False, fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     else:
         axis.scatter(*flat.T, s=8, color="#0a66c2")
@@ -327,16 +331,4 @@ def _map(items: Items, rows: Tensor) -> str:
 def _picture(figure: Any) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    _pyplot().close(figure)
     return f'<img class="wide" alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError:
-        raise LikewiseError('the report draws with matplotlib; pip install "likewise[plot]".') from None
-    return pyplot
