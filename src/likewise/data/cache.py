@@ -13,11 +13,9 @@ import errno
 import hashlib
 import json
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from likewise.console import track
 from likewise.data.decode import BadItem, decode, decode_array, quiet_pillow
 from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_labels
 from likewise.data.source import Entry, Source, sign
@@ -114,10 +113,10 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
     if not any(folder.glob(f"{job.prefix}*")):
         return None  # nothing this could be: do not read the source twice
     content = _content_hash(job.size)
-    with _bar(job, "reading") as advance:
-        for outcome in _outcomes(job, _read):
+    with track(f"reading {job.source.name}", job.source.total, enabled=job.progress) as tick:
+        for done, outcome in enumerate(_outcomes(job, _read), 1):
             _absorb(content, outcome)
-            advance()
+            tick(done)
     name = job.prefix + content.hexdigest()
     stored = _load(folder / name, job.size)
     if stored is not None:
@@ -130,11 +129,12 @@ def _build(job: _Job, folder: Path) -> _Stored:
     signature = job.source.signature()  # before reading, so that what changes meanwhile is noticed next time
     ledger = _Ledger(_content_hash(job.size))
     with temporary_folder(folder, _BUILDING) as temporary:
-        with open(temporary / "values.bin", "wb") as file, _bar(job, "decoding") as advance:
-            for outcome in _outcomes(job, _decode):
+        bar = track(f"decoding {job.source.name}", job.source.total, enabled=job.progress)
+        with open(temporary / "values.bin", "wb") as file, bar as tick:
+            for done, outcome in enumerate(_outcomes(job, _decode), 1):
                 if ledger.keep(outcome) and outcome.pixels is not None:
                     file.write(np.ascontiguousarray(outcome.pixels).data)
-                advance()
+                tick(done)
             file.flush()
             os.fsync(file.fileno())
         ledger.check(job.source)
@@ -290,40 +290,3 @@ def _digest(loaded: "bytes | np.ndarray[Any, Any]") -> bytes:
     digest = hashlib.blake2b(f"{loaded.dtype} {loaded.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(loaded).view(np.uint8).data)
     return digest.digest()
-
-
-@contextmanager
-def _bar(job: _Job, verb: str) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr: at once on a terminal, else after two seconds; yields "one more is done"."""
-    if not job.progress:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    bar = Progress(
-        *Progress.get_default_columns()[:2],
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-    task = bar.add_task(escape(f"{verb} {job.source.name}"), total=job.source.total)
-    started, shown = time.monotonic(), console.is_terminal
-
-    def advance() -> None:
-        nonlocal shown
-        if not shown and time.monotonic() - started > 2:
-            bar.start()
-            shown = True
-        bar.advance(task)
-
-    if shown:
-        bar.start()
-    try:
-        yield advance
-    finally:
-        if shown:
-            bar.stop()
