@@ -533,13 +533,18 @@ def test_proposals_are_a_pure_function_and_stay_in_range() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 9, 30])
-def test_the_t_test_is_scipys(n: int) -> None:
+def test_the_t_test_is_the_area_of_both_tails(n: int) -> None:
+    """By the trapezoidal rule on x = √ν tan φ, where the density of t is that of cos^(ν−1) φ."""
+    angles = np.linspace(-np.pi / 2, np.pi / 2, 200_001)
+    density = np.cos(angles) ** (n - 2)
     random = np.random.default_rng(n)
     for shift in (0.0, 0.3, 3.0):
-        a, b = random.normal(size=n), random.normal(size=n) + shift
-        expected = stats.ttest_rel(a, b).pvalue
-        assert paired_t((a - b).tolist()) == pytest.approx(expected, abs=1e-12)
+        differences = random.normal(shift, 1, n)
+        t = differences.mean() / (differences.std(ddof=1) / math.sqrt(n))
+        beyond = np.abs(angles) >= math.atan(abs(t) / math.sqrt(n - 1))
+        assert paired_t(differences.tolist()) == pytest.approx(density[beyond].sum() / density.sum(), abs=2e-5)
     assert paired_t([0.0] * n) == 1.0
+    assert paired_t([0.1] * n) == 0.0
     with pytest.raises(LikewiseError, match="two differences"):
         paired_t([0.1])
 
@@ -684,11 +689,12 @@ def test_a_mistake_is_one_sentence_and_code_2(
         assert part in said.err
 
 
-def test_optuna_that_is_not_installed_is_said_first(
-    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("package", "option"), [("optuna", "--trials"), ("scipy", "--seeds")])
+def test_what_is_not_installed_is_said_first(
+    package: str, option: str, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    assert main(["compare", str(photos / "all"), "--methods", "circle", "--trials", "2", "--out", "x"]) == 2
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["compare", str(photos / "all"), "--methods", "circle", option, "2", "--out", "x"]) == 2
     assert 'pip install "likewise[compare]"' in capsys.readouterr().err
 
 

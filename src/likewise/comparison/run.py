@@ -36,6 +36,7 @@ from likewise.comparison.answers import (
 )
 from likewise.comparison.equal import equalised, items_per_step, prepared
 from likewise.comparison.split import Split, of_data, split_classes
+from likewise.comparison.statistics import scipy_stats
 from likewise.comparison.table import (
     MEASURES,
     RAW,
@@ -214,6 +215,8 @@ def _check_plan(
             raise LikewiseError(f"{name} must be a share between 0 and 1, but is {share}.")
     if trials:
         optuna_module()  # raises where it is missing
+    if seeds > 1:
+        scipy_stats()  # the same
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise LikewiseError("compare trains one run after the other in one process; start it without torchrun.")
 

@@ -1,8 +1,8 @@
 """How sure a difference is: sign flips, paired t, Holm's correction."""
 
 import math
-import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,31 +57,26 @@ def paired_t(differences: Sequence[float]) -> float:
     Over seeds it says whether the order would hold for other seeds on these same test items. It takes differences to
     be normal, which three seeds can't show; it has no lower limit as permutations of three have (0.25).
 
-    The distribution is the finite series of Abramowitz and Stegun, eqs. 26.7.3 and 26.7.4.
-
     Args:
         differences: n ≥ 2 numbers, paired.
 
     Raises:
-        LikewiseError: fewer than two.
+        LikewiseError: fewer than two, or SciPy is not installed.
     """
-    n = len(differences)
-    if n < 2:
+    if len(differences) < 2:
         raise LikewiseError("a paired t-test needs two differences at least.")
-    mean, std = statistics.fmean(differences), statistics.stdev(differences)
-    if std == 0:
-        return 0.0 if mean else 1.0
-    nu = n - 1
-    angle = math.atan(abs(mean) / (std / math.sqrt(n)) / math.sqrt(nu))
-    cos = math.cos(angle)
-    odd = nu % 2
-    term, total = (cos, cos) if odd else (1.0, 1.0)
-    for k in range(3 if odd else 2, nu - 1, 2):
-        term *= cos**2 * (k - 1) / k
-        total += term
-    total = total if nu > 1 or not odd else 0.0
-    inside = 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
-    return min(1.0, max(0.0, 1 - inside))
+    if len(set(differences)) == 1:  # no deviation to divide by
+        return 0.0 if differences[0] else 1.0
+    return float(scipy_stats().ttest_1samp(differences, 0.0).pvalue)
+
+
+def scipy_stats() -> Any:
+    """``scipy.stats``. Raises LikewiseError where it is not installed."""
+    try:
+        from scipy import stats
+    except ImportError:
+        raise LikewiseError('p over seeds is worked out by SciPy; pip install "likewise[compare]".') from None
+    return stats
 
 
 def holm(values: Sequence[float]) -> list[float]:
