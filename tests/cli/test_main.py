@@ -1,5 +1,6 @@
 """The command line, end to end on a handful of pictures; and what it says to every mistake: one sentence, code 2."""
 
+import argparse
 import base64
 import contextlib
 import html.parser
@@ -125,6 +126,12 @@ def parser() -> Parser:
     return build_parser(COMMANDS)
 
 
+@pytest.fixture
+def built_once(parser: Parser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``main`` without the tenth of a second that it takes to build the parser."""
+    monkeypatch.setattr("likewise.cli.main.build_parser", lambda commands: parser)
+
+
 def test_help_is_quick_and_free_of_torch() -> None:
     code = f"""
 import sys
@@ -160,7 +167,8 @@ def test_the_help_lists_every_command_in_the_order_of_its_use(capsys: pytest.Cap
     assert groups == sorted(groups, key=groups.index)  # each heading once
 
 
-def test_methods_shows_one_with_the_settings_that_make_it(parser: Parser, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("built_once")
+def test_methods_shows_one_with_the_settings_that_make_it(capsys: pytest.CaptureFixture[str]) -> None:
     for name, method in METHODS.items():
         assert main(["methods", name]) == 0
         text = capsys.readouterr().out
@@ -170,6 +178,7 @@ def test_methods_shows_one_with_the_settings_that_make_it(parser: Parser, capsys
         assert settings_from(read_yaml(capsys.readouterr().out, "printed")) == method.settings
 
 
+@pytest.mark.usefixtures("built_once")
 def test_objectives_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["objectives"]) == 0
     text = capsys.readouterr().out
@@ -187,6 +196,7 @@ def test_objectives_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) 
             assert re.search(rf"^  {re.escape(shown)} +\S", page, re.MULTILINE), shown
 
 
+@pytest.mark.usefixtures("built_once")
 def test_policies_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policies"]) == 0
     text = capsys.readouterr().out
@@ -668,17 +678,27 @@ def refusal(parser: Parser, words: list[str], capsys: pytest.CaptureFixture[str]
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_wrong_value_of_any_option_is_one_sentence(
-    name: str, parser: Parser, capsys: pytest.CaptureFixture[str]
-) -> None:
-    part = parser.part(name)
+def one_of_each_kind(part: Parser) -> dict[str, argparse.Action]:
+    """An option of every type in every group of settings (``--optim.``), by how it is written."""
+    found: dict[tuple[str, ...], tuple[str, argparse.Action]] = {}
     for action in part._actions:
         option = next(reversed(action.option_strings), "")
         if option in ("", "--help", "--resume", "--config", "--print_config"):
             continue
         if part._option_string_actions[option] is not action:  # another way to write an option
             continue
+        typed = str(vars(action).get("_typehint", action.type))
+        group, default = option.rpartition(".")[0], type(action.default).__name__
+        found[type(action).__name__, typed, str(action.nargs), default, group] = option, action
+    return dict(found.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrong_value_of_any_kind_of_option_is_one_sentence(
+    name: str, parser: Parser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = parser.part(name)
+    for option, action in one_of_each_kind(part).items():
         asked = [name, *needed(part), option]
         assert refusal(parser, asked, capsys).startswith(f"likewise: {option} needs ")
         refused = {value: refusal(parser, [*asked, value], capsys) for value in ("", "[@", "1.5")}
