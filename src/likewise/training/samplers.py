@@ -6,7 +6,6 @@ Dimension legend: N items, M memberships (an item in a class), C classes, P clas
 batches of an epoch (of a batch's rows in ``EpochSampler``), L labels of an item at most.
 """
 
-import math
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -274,43 +273,13 @@ class PairSampler:
     def first_below(self, count: int, steps: int) -> tuple[int, int] | None:
         """The first of ``steps`` steps that needs fewer than ``count`` items, and how many it needs; None where none.
 
-        Tuples that are many beside those that ``count`` items can have among them are not looked at: there a step that
-        needs so few comes with a chance below 1e-9.
-        Cost: a count of all tuples; and where that does not settle it, a sort of their items for each epoch, 0.3 s for
-        a million pairs.
+        Cost: a look at every step, 0.03 ms for 64 pairs and 0.1 ms for 256: a hundredth of the training step or less.
         """
-        if self._hardly_below(count, steps):
-            return None
-        items = int(self._tuples.max()) + 1
-        for first in range(0, steps, self.steps_per_epoch):
-            batches = [self._sampler.rows(step) for step in range(first, min(steps, first + self.steps_per_epoch))]
-            place = torch.arange(len(batches)).repeat_interleave(torch.tensor([len(batch) for batch in batches]))
-            met = torch.unique(place[:, None] * items + self._tuples[torch.cat(batches)])
-            needed = torch.bincount(met // items, minlength=len(batches))
-            below = (needed < count).nonzero()
-            if len(below):
-                return first + int(below[0]), int(needed[below[0]])
+        for step in range(steps):
+            needed = len(torch.unique(self._tuples[self._sampler.rows(step)]))
+            if needed < count:
+                return step, needed
         return None
-
-    def _hardly_below(self, count: int, steps: int) -> bool:
-        """Whether no step that needs fewer than ``count`` items is to be expected, by a bound on its chance.
-
-        Among k items, each is in as many pairs as it is in at all, and as the k − 1 others allow; in as many triplets,
-        as their anchor, as there are two of these. All T tuples of a step are among the E of one of C(n, k) choices
-        with a chance of C(n, k) · (E / M)^T at most.
-        """
-        k, m, pairs = count - 1, len(self._tuples), self._tuples.shape[1] == 2
-        t, n = m // self.steps_per_epoch, int((torch.bincount(self._tuples.flatten()) > 0).sum())
-        if n < count:
-            return False
-        each = k - 1 if pairs else (k - 1) * (k - 2)
-        anchors = self._tuples.flatten() if pairs else self._tuples[:, 0]
-        most = torch.bincount(anchors).clamp(max=max(0, each)).sort(descending=True).values[:k]
-        among = int(most.sum()) // (2 if pairs else 1)
-        if t > among:
-            return True
-        choices = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-        return math.log(steps) + choices + t * math.log(min(1.0, among / m)) < math.log(1e-9)
 
 
 class _Groups(NamedTuple):
