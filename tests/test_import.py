@@ -90,7 +90,13 @@ def test_what_type_checkers_read_is_what_is_loaded() -> None:
     tree = ast.parse(Path(likewise.__file__).read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
-    found = {alias.name: node.module for node in imports for alias in node.names}
+    found = {alias.asname or alias.name: node.module for node in imports for alias in node.names}
+    renamed = {alias.asname: alias.name for node in imports for alias in node.names if alias.asname}
     wanted = {name: f"likewise.{home}" for name, home in likewise._HOME.items()}
     modules = {name: f"likewise.{home}".rpartition(".")[0] for name, home in likewise._MODULES.items()}
     assert found == wanted | modules
+    assert renamed == likewise._FORMERLY
+
+
+def test_a_name_of_before_is_another_name_of_the_same() -> None:
+    assert likewise.evaluate_retrieval is likewise.retrieve

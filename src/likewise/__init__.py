@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from likewise.errors import LikewiseError, LikewiseWarning
     from likewise.evaluation.classify import Protocol, evaluate
     from likewise.evaluation.retrieve import retrieve
+    from likewise.evaluation.retrieve import retrieve as evaluate_retrieval
     from likewise.index.exact import Hit, Index
     from likewise.metrics import knn_accuracy, knn_classify, retrieval
     from likewise.model import Model, load
@@ -55,6 +56,7 @@ _HOME = {
     "knn_accuracy": "metrics",
     "knn_classify": "metrics",
     "retrieval": "metrics",
+    "evaluate_retrieval": "evaluation.retrieve",
     "Protocol": "evaluation.classify",
     "evaluate": "evaluation.classify",
     "retrieve": "evaluation.retrieve",
@@ -67,6 +69,7 @@ _HOME = {
     "compare": "comparison.run",
     "verify": "proof.prove",
 }
+_FORMERLY = {"evaluate_retrieval": "retrieve"}  # another name of the same function
 
 __all__ = [
     "Batch",
@@ -90,6 +93,7 @@ __all__ = [
     "build_embedder",
     "compare",
     "evaluate",
+    "evaluate_retrieval",
     "fit",
     "gather_rows",
     "knn_accuracy",
@@ -112,7 +116,7 @@ def __getattr__(name: str) -> object:
     if name in _MODULES:
         value: object = import_module(f"likewise.{_MODULES[name]}")
     elif name in _HOME:
-        value = vars(import_module(f"likewise.{_HOME[name]}"))[name]
+        value = vars(import_module(f"likewise.{_HOME[name]}"))[_FORMERLY.get(name, name)]
     else:
         from likewise.errors import closest
 
