@@ -166,7 +166,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("circel", "there is no objective 'circel'. Did you mean 'circle'?"),
     ("circle --set gama=3", "circle has no parameter 'gama'. Did you mean 'gamma'? It has gamma, margin."),
     ("circle --set gamma=x", "setting 'gamma' is 'x'; it must be a number above 0."),
-    ("circle --set gamma=-1", "setting 'gamma' is -1.0; it must be a number above 0"),
+    ("circle --set gamma=-1", "setting 'gamma' is -1; it must be a number above 0"),
     ("circle --set gamma", "--set takes NAME=VALUE, such as encoder.bn_groups=4, not 'gamma'"),
     ("circle --set reduction=sum", "circle has no parameter 'reduction'"),
     ("infonce --set positives=al", "setting 'positives' is 'al'; it must be each or sum"),

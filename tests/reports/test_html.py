@@ -123,7 +123,7 @@ def test_every_sort_of_method_has_its_report(method: str, tmp_path: Path) -> Non
     page = write_report(tmp_path / "run", items=items).read_text()
     assert ("no label used to train" in page) == (method == "moco")
     assert ("trained with their labels" in page) == (method != "moco")
-    assert ("τ 0.07" in page) == (method == "moco")
+    assert ("temperature 0.07" in page) == (method == "moco")
 
 
 def test_the_report_of_items_with_several_labels(tmp_path: Path) -> None:

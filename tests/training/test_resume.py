@@ -595,7 +595,12 @@ def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             "the items changed .* has a weight per item; start anew",
             "v0",
         ),
-        ("spread", {"objective.kind": "softmax", "bank.sharded": True}, "the items changed .* can't follow them", "v0"),
+        (
+            "spread",
+            {"objective.kind": "nonparametric-softmax", "bank.sharded": True},
+            "the items changed .* can't follow them",
+            "v0",
+        ),
         ("queue", {"objective.kind": "infonce", "dictionary": "queue"}, none, "w0"),
         ("batch", {"objective.kind": "infonce", "dictionary": "batch"}, none, "w0"),
     ):

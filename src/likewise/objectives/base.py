@@ -3,8 +3,8 @@
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -84,8 +84,8 @@ class Reduction:
             )
 
 
-class Objective(nn.Module):
-    """What training asks of an objective. Abstract: so are the levels below; their subclasses are final.
+class Objective(Protocol):
+    """What training asks of an objective, which is a module; every level answers, and has the same answers below.
 
     Attributes:
         joins_rows: whether the loss of a batch is no sum over its queries, or draws numbers for all of them: each
@@ -94,36 +94,64 @@ class Objective(nn.Module):
         of_pairs: whether a row needs a positive and a negative among the keys, so that it is worth counting which do.
     """
 
-    joins_rows: bool = False
-    can_be_zero: bool = False
-    of_pairs: bool = False
-    reduce: Reduction
+    joins_rows: bool
+    can_be_zero: bool
+    of_pairs: bool
 
-    @abstractmethod
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
         """The loss against what a dictionary gives: the call of a training step, whatever the dictionary is."""
 
     def chance(self, n: int) -> float | None:
         """The loss among ``n`` keys of an embedding that tells nothing apart; None where that is not known."""
-        return None
 
     def triplet_margin(self) -> tuple[float, Distance] | None:
         """The margin of a triplet loss and its distance: the loss where all items are the same; None for others."""
-        return None
 
     def log_values(self) -> dict[str, float | str]:
         """Numbers of the state that are worth a curve."""
-        return {}
 
     def advance(self, step: int, epoch: float) -> None:
         """What changes with time moves to ``step``; ``epoch`` may be a fraction."""
 
     def share_rows(self) -> None:
         """From here on processes share the rows of a batch: a mean is over the rows of all of them."""
-        self.reduce.across = True
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """The module's."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The module's."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
+        """The module's."""
+
+    def to(self, device: torch.device) -> Self:
+        """The module's."""
 
 
-class PairObjective(Objective):
+# What most objectives answer; a class that knows better defines its own.
+
+
+def unknown_chance(self: object, n: int) -> float | None:
+    """None: not known."""
+    return None
+
+
+def no_triplet_margin(self: object) -> tuple[float, Distance] | None:
+    """None: no triplet loss."""
+    return None
+
+
+def no_values(self: object) -> dict[str, float | str]:
+    """Nothing of the state is worth a curve."""
+    return {}
+
+
+def changes_nothing(self: object, step: int, epoch: float) -> None:
+    """Nothing changes with time."""
+
+
+class PairObjective(nn.Module):
     """What the pair-level objectives share: the call. Abstract: subclasses are final and define :meth:`rows`.
 
     Args:
@@ -132,7 +160,13 @@ class PairObjective(Objective):
         unit_rows: warn, once, when the queries are not of unit length.
     """
 
-    of_pairs = True
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = True
+    chance = unknown_chance
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
 
     def __init__(self, reduction: How, need: str = BOTH, *, unit_rows: bool = True) -> None:
         super().__init__()
@@ -178,6 +212,10 @@ class PairObjective(Objective):
         nothing = (queries.detach() * 0).sum()  # NaN where a row is: comparisons with NaN are false, and would hide it
         return self.reduce(losses + nothing.to(losses.dtype), *counted)
 
+    def share_rows(self) -> None:
+        """See :class:`Objective`."""
+        self.reduce.across = True
+
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
         """Every key in its role; without keys the queries among themselves."""
         if keys is None:
@@ -221,7 +259,7 @@ class PairObjective(Objective):
 FEW_KEYS = 4  # a batch of queries may copy as many times its own number of keys
 
 
-class ClassObjective(Objective):
+class ClassObjective(nn.Module):
     """What the class-level objectives share: proxies and the call. Abstract: subclasses are final.
 
     A subclass defines :meth:`target` and, where it is not 1, :meth:`logit_scale`; class attributes say which vectors
@@ -234,6 +272,12 @@ class ClassObjective(Objective):
         reduction: "mean", "sum" or "none" over the rows with a label.
     """
 
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
     unit_queries: ClassVar[bool] = False
     unit_proxies: ClassVar[bool] = False
     times_lengths: ClassVar[bool] = False
@@ -288,6 +332,10 @@ class ClassObjective(Objective):
             losses = torch.where(labelled, softplus(push.unsqueeze(1) - target), 0.0).sum(1)
             count = labelled.sum(1)
             return self.reduce(losses / count.clamp(min=1), count > 0)
+
+    def share_rows(self) -> None:
+        """See :class:`Objective`."""
+        self.reduce.across = True
 
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
         """The proxies where a dictionary has no keys."""
@@ -358,12 +406,19 @@ class Match(NamedTuple):
         return names == self.ids.unsqueeze(1)
 
 
-class InstanceObjective(Objective):
+class InstanceObjective(nn.Module):
     """What the objectives of one positive per query share: the call. Abstract: subclasses are final.
 
     Args:
         reduction: "mean", "sum" or "none" over the queries that count.
     """
+
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
 
     def __init__(self, reduction: How) -> None:
         super().__init__()
@@ -385,6 +440,10 @@ class InstanceObjective(Objective):
             LikewiseError: shapes or dtypes that do not fit together, and an id that no key has.
         """
         return self.reduced_loss(queries, ids, keys, key_ids)
+
+    def share_rows(self) -> None:
+        """See :class:`Objective`."""
+        self.reduce.across = True
 
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
         """A row for every item: the dictionary's, or where it has none the objective's own."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from likewise.alike import Ids, Listed, as_ids
@@ -16,12 +16,12 @@ from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import at_least_float32
-from likewise.objectives.base import Objective
+from likewise.objectives.base import changes_nothing, no_triplet_margin, no_values
 from likewise.objectives.checks import above_zero
 from likewise.objectives.instance_level import TEMPERATURE_ADVICE, proximal_penalty
 
 
-class ShardedSoftmax(Objective):
+class ShardedSoftmax(nn.Module):
     """The exact softmax over n keys that are spread over the processes (NPID eq. 2; eq. 1 with ``keys_learn``).
 
     ``−log P(i|v) = log Σ_j exp(v_j·v/τ) − v_i·v/τ`` over all n keys, plus ``λ ‖v − v_i‖²`` (eq. 9) where asked; the
@@ -50,6 +50,13 @@ class ShardedSoftmax(Objective):
         proximal: λ of the proximal term, for constant keys.
         keys_learn: whether the keys have a gradient (weights) or are a constant (a memory bank).
     """
+
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
 
     def __init__(self, n: int, *, temperature: float = 0.07, proximal: float = 0.0, keys_learn: bool = False) -> None:
         super().__init__()

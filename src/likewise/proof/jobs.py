@@ -130,11 +130,8 @@ def _begun(job: Job) -> Run:
 
 def all_learned(session: Session) -> dict[str, Tensor]:
     """The last gradients, the weights and buffers, and the dictionary: ``kind.module.name``."""
-    modules: dict[str, nn.Module] = {"encoder": session.embedder, "objective": session.objective}
-    if session.key_encoder is not None:
-        modules["key encoder"] = session.key_encoder
     learned = {f"dictionary.{name}": rows for name, rows in kept(session).items()}
-    for module, part in modules.items():
+    for module, part in session.modules().items():
         for name, weight in part.named_parameters():
             learned[f"weights.{module}.{name}"] = weight.detach()
             if weight.grad is not None:
@@ -155,8 +152,8 @@ def state_hash(session: Session) -> str:
     """Of all bytes that every process must hold alike: dictionary, encoder, key encoder and objective."""
     digest = hashlib.blake2b(digest_size=16)
     tensors = list(kept(session).values())
-    for module in (session.embedder, session.key_encoder, session.objective):
-        tensors += [*module.parameters(), *module.buffers()] if module is not None else []
+    for module in session.modules().values():
+        tensors += [*module.parameters(), *module.buffers()]
     for tensor in tensors:
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()

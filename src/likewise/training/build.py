@@ -22,9 +22,7 @@ from likewise.model import Model
 from likewise.negatives import (
     Curriculum,
 )
-from likewise.objectives import (
-    Mined,
-)
+from likewise.objectives import Mined
 from likewise.objectives.base import Objective, PairObjective
 from likewise.objectives.sharded import ShardedSoftmax
 from likewise.training.batches import ViewFunction
@@ -48,11 +46,11 @@ def build_objective(
     }
     given = {name.removeprefix("noise_"): of_run[name] for name in row.given}
     objective = cast(Objective, row.load()(**given, **parameters))
-    if not settings.negatives.mines or not isinstance(objective, PairObjective):
-        return objective
     chosen = settings.negatives
+    if not chosen.mines:
+        return objective
     return Mined(
-        objective,
+        cast(PairObjective, objective),  # Mined refuses others
         negatives=build_policies(chosen),
         positives=chosen.positives,
         pairs=chosen.pairs,

@@ -90,7 +90,10 @@ def write_config(folder: Path, settings: FitSettings) -> None:
 
 def read_config(folder: Path) -> FitSettings:
     """The settings that ``write_config`` wrote. Raises LikewiseError when the file is damaged."""
-    return settings_from(read_settings_file(folder / CONFIG))
+    try:
+        return settings_from(read_settings_file(folder / CONFIG))
+    except LikewiseError as error:
+        raise LikewiseError(f"{folder / CONFIG} is damaged: {error} Mend it, or start a new run.") from None
 
 
 def write_data(folder: Path, items: Items) -> None:

@@ -1,7 +1,7 @@
 """All the state of a run in one place: what is here is checkpointed, and nothing else matters."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,8 +74,13 @@ class Session:
 
     def train(self) -> None:
         """Train mode, everywhere."""
-        for module in (self.objective, *self.encoders()):
+        for module in (cast(nn.Module, self.objective), *self.encoders()):
             module.train()
+
+    def modules(self) -> dict[str, nn.Module]:
+        """What every process holds alike beside the dictionary, by name."""
+        modules = {"encoder": self.embedder, "objective": cast(nn.Module, self.objective)}
+        return modules | ({} if self.key_encoder is None else {"key encoder": self.key_encoder})
 
     def encoders(self) -> list[nn.Module]:
         """What has BatchNorm statistics of its own."""
