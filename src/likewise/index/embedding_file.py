@@ -1,4 +1,4 @@
-"""Embeddings in a parquet file: ids and rows."""
+"""Reads and writes an embedding, ids and rows, as a parquet file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ def read_embedding(path: str | Path) -> Embedding:
 
 
 def check_embedding(ids: Sequence[str], rows: Tensor) -> None:
-    """Refuse ids and rows that do not belong together."""
+    """Raise LikewiseError unless ids and rows fit together and all numbers are finite."""
     check_rows("rows", rows)
     check_ids(ids, rows)
     bad = torch.cat([~torch.isfinite(peaks(part)) for part in torch.split(rows, _GROUP_ROWS)])

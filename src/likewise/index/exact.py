@@ -1,4 +1,4 @@
-"""Exact search in an embedding, and the file that an embedding is kept in."""
+"""Exact search in an embedding, and saving it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ class Hit(NamedTuple):
 
 
 class Index:
-    """Exact search by inner product over rows with ids. Ranks equal those of ``evaluation.top_k``.
+    """Exact search by inner product over rows with ids. It ranks as ``metrics.top_k`` does.
 
     Args:
         ids: N different strings.
@@ -33,7 +33,7 @@ class Index:
     Raises:
         LikewiseError: no rows, an id twice, lengths that differ, NaN or infinity (by the item's id).
 
-    Cost: memory of the rows plus about 100 bytes an id; a search is one float64 pass over the rows per 512 queries.
+    Cost: memory of the rows plus about 100 bytes per id; a search is one float64 pass over the rows per 512 queries.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Index:
         Args:
             query: (D,) float.
             k: hits wanted, ≥ 1; fewer come back when the index holds fewer.
-            exclude_id: an item never to return, usually the query itself; one that is not in the index is ignored.
+            exclude_id: an item never to return, usually the query itself; an unknown id is ignored.
 
         Raises:
             LikewiseError: a query of another length, NaN or infinity in it, k < 1.
@@ -74,7 +74,7 @@ class Index:
     def search_batch(
         self, queries: Tensor, k: int = 10, *, exclude_ids: Sequence[str | None] | None = None
     ) -> list[list[Hit]]:
-        """The k items nearest to each of (B, D) queries; the same hits as one by one.
+        """The k items nearest to each of (B, D) queries; the same hits as ``search`` gives for each alone.
 
         Args:
             queries: (B, D) float.
