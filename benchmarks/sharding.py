@@ -75,7 +75,7 @@ def sharded_bank(n: int, repeats: int) -> None:
     def step() -> None:
         queries.grad = None
         objective(queries, ids, bank.rows, sizes).backward()
-        bank.update(gather_rows(ids, sizes), gather_rows(queries.detach(), sizes))
+        bank.update(gather_rows(queries.detach(), sizes), gather_rows(ids, sizes))
 
     row("bank, full softmax", n, bank.rows.nbytes, measure(step, repeats))
     if rank() == 0:
@@ -111,7 +111,7 @@ def unsharded_step(
     def step() -> None:
         queries.grad = None
         objective(queries, ids, bank.rows).backward()
-        bank.update(ids, queries)
+        bank.update(queries, ids)
 
     return step
 

@@ -57,6 +57,10 @@ class Model:
         self.own_backbone = own_backbone
         self.vector_mean, self.vector_std = vector_mean, vector_std
 
+    def __repr__(self) -> str:
+        about = ", ".join(f"{name}={value!r}" for name, value in self.protocol("embedding").items() if name != "layer")
+        return f"Model({about}, kind={self.kind!r}, dim={self.embedder.dim}, own_backbone={self.own_backbone})"
+
     @classmethod
     def untrained(cls, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> "Model":
         """The model of these settings and this sort of item before its first step; the same every time."""
@@ -136,7 +140,7 @@ class Model:
         items = self.open(source, labels="none", progress=progress)
         about = {**self.protocol(layer), "data": items.source, "ids_hash": items.ids_hash}
         with track("embedding", len(items), enabled=progress) as tick:
-            return Embedding(items.ids, self.features(items, layer=layer, tick=tick), about)
+            return Embedding(self.features(items, layer=layer, tick=tick), items.ids, about)
 
     def index(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Index:
         """An exact index of a source's items, to be searched with rows of ``embed``."""

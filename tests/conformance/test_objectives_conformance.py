@@ -21,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from likewise.alike import Listed, relate
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.kernels import gathered as kernels
+from likewise.kernels import gathered
+from likewise.kernels import logsumexp as kernels
 from likewise.kernels import row_losses as row_tiles
 from likewise.kernels.row_losses import naive_row_losses, row_losses
 from likewise.objectives import Histogram
@@ -411,7 +412,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     """Every tile of the package as small as this."""
     monkeypatch.setattr(row_tiles, "TILE_FLOATS", 1)
     monkeypatch.setattr(row_tiles, "LEAST_ROWS", tile)
-    monkeypatch.setattr(kernels, "GATHER_FLOATS", 1)
+    monkeypatch.setattr(gathered, "GATHER_FLOATS", 1)
     assert kernels.row_logsumexp.__kwdefaults__ is not None
     monkeypatch.setitem(kernels.row_logsumexp.__kwdefaults__, "tile", tile)
 

@@ -72,6 +72,13 @@ class Items:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        what = " × ".join(map(str, self.values.shape[1:]))
+        labels = "no labels" if self.labels is None else f"{len(self.label_names)} labels"
+        return (
+            f"Items({len(self)} {self.kind} of {what}, {labels}, {len(self.skipped)} skipped, source={self.source!r})"
+        )
+
     def batch(self, rows: Rows) -> torch.Tensor:
         """A copy of the values of ``rows``, in that order: uint8 (B, S, S, 3) or float32 (B, D).
 

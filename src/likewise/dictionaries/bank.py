@@ -58,6 +58,12 @@ class MemoryBank(nn.Module):
         self.noise = noise
         self.register_buffer("rows", random_unit_rows(n, dim, generator))
 
+    def extra_repr(self) -> str:
+        """Its size and the parameters."""
+        named = "" if self.item_ids is None else f", item_ids={len(self.item_ids)} names"
+        n, dim = self.rows.shape
+        return f"{n} × {dim}, momentum={self.momentum}, samples={self.samples}{named}"
+
     def keys(self, ids: Tensor, fresh: Fresh | None = None) -> Keys:
         """All rows; or the rows of ``ids`` (B,), which pull, and drawn ones, which push."""
         if not self.samples:
@@ -68,9 +74,9 @@ class MemoryBank(nn.Module):
         return Keys(self.rows[names], names, pulls=~pushes, pushes=pushes)
 
     @torch.no_grad()
-    def update(self, ids: Tensor, queries: Tensor) -> None:
-        """Moves rows ``ids`` (B,), all different and none of them −1, towards ``queries`` (B, D)."""
-        fresh = queries.detach().to(self.rows.dtype)
+    def update(self, rows: Tensor, ids: Tensor) -> None:
+        """Moves the bank's rows ``ids`` (B,), all different and none of them −1, towards ``rows`` (B, D)."""
+        fresh = rows.detach().to(self.rows.dtype)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
 
     @torch.no_grad()

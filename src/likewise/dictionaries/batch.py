@@ -17,7 +17,7 @@ class Batch(nn.Module):
         """The new keys."""
         return Keys(fresh.rows, fresh.ids)
 
-    def update(self, ids: Tensor, keys: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Tensor) -> None:
         """Nothing is kept."""
 
 
@@ -28,5 +28,5 @@ class Proxies(nn.Module):
         """None: the objective has them."""
         return None
 
-    def update(self, ids: Tensor, keys: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Tensor) -> None:
         """Nothing is kept."""

@@ -56,12 +56,21 @@ class Queue(nn.Module):
             raise LikewiseError(f"a queue of size {size} holds no key; MoCo's is 65,536.")
         if start not in ("random", "empty"):
             raise LikewiseError(f"queue start={start!r} must be 'random' or 'empty'.")
-        self.own_batch, self.older_pull = own_batch, older_pull
+        self.start, self.own_batch, self.older_pull = start, own_batch, older_pull
         rows = random_unit_rows(size, dim, generator) if start == "random" else torch.zeros(size, dim)
         self.register_buffer("rows", rows)
         self.register_buffer("ids", torch.full((size,) if ids_each is None else (size, ids_each), NOBODY))
         self.register_buffer("pointer", torch.tensor(0))
         self.register_buffer("filled", torch.tensor(size if start == "random" else 0))
+
+    def extra_repr(self) -> str:
+        """Its size and the parameters."""
+        size, dim = self.rows.shape
+        ids_each = None if self.ids.ndim == 1 else self.ids.shape[1]
+        return (
+            f"{size} × {dim}, start={self.start!r}, own_batch={self.own_batch}, older_pull={self.older_pull}, "
+            f"ids_each={ids_each}"
+        )
 
     def keys(self, ids: Tensor, fresh: Fresh | None = None) -> Keys:
         """The new keys ``fresh`` and the filled rows of the queue; without ``fresh`` the queue, whose keys pull too.
@@ -88,21 +97,21 @@ class Queue(nn.Module):
         self.ids.copy_(moved[self.ids])  # NOBODY, −1, is the last
 
     @torch.no_grad()
-    def update(self, ids: Tensor, keys: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Tensor) -> None:
         """Enqueues new keys (B, D) and their ids, (B,) or (B, L), in their order; the oldest leave.
 
         Raises LikewiseError on other shapes; nothing is enqueued then.
         """
-        size, count = len(self.rows), len(keys)
-        if keys.shape[1:] != self.rows.shape[1:] or ids.shape != (count, *self.ids.shape[1:]):
+        size, count = len(self.rows), len(rows)
+        if rows.shape[1:] != self.rows.shape[1:] or ids.shape != (count, *self.ids.shape[1:]):
             names = "" if self.ids.ndim == 1 else f" and {self.ids.shape[1]} ids"
             raise LikewiseError(
-                f"keys {tuple(keys.shape)} and their ids {tuple(ids.shape)} don't fit a queue of {self.rows.shape[1]} "
+                f"keys {tuple(rows.shape)} and their ids {tuple(ids.shape)} don't fit a queue of {self.rows.shape[1]} "
                 f"numbers{names} a key; each key needs its id."
             )
         kept = min(count, size)
         places = (self.pointer + torch.arange(count - kept, count, device=self.rows.device)) % size
-        self.rows[places] = keys[count - kept :].detach().to(self.rows.dtype)
+        self.rows[places] = rows[count - kept :].detach().to(self.rows.dtype)
         self.ids[places] = ids[count - kept :]
         self.pointer.add_(count).remainder_(size)
         self.filled.add_(count).clamp_(max=size)

@@ -52,13 +52,18 @@ class ShardedProxies(nn.Module):
 
     def __init__(self, n: int, dim: int, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        self.n = n
         self.weight = sharded_weight(n, dim, generator=generator)
+
+    def extra_repr(self) -> str:
+        """Its size, and what is here."""
+        return f"{self.n} × {self.weight.shape[1]}, of which {len(self.weight)} rows here"
 
     def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
         """The rows that are here, with their gradient."""
         return Keys(self.weight)
 
-    def update(self, ids: Tensor, keys: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Tensor) -> None:
         """Nothing: the gradient has done it."""
 
 
@@ -100,22 +105,27 @@ class ShardedMemoryBank(nn.Module):
         self.start = own_share(n)[0]
         self.register_buffer("rows", _own_rows(n, dim, lambda some: random_unit_rows(some, dim, generator)))
 
+    def extra_repr(self) -> str:
+        """Its size, the parameter, and what is here."""
+        rows, dim = self.rows.shape
+        return f"{self.n} × {dim}, momentum={self.momentum}, of which {rows} rows here"
+
     def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
         """The rows that are here."""
         return Keys(self.rows)
 
     @torch.no_grad()
-    def update(self, ids: Tensor, queries: Tensor) -> None:
-        """Moves the rows that are here, of the whole batch's ``ids`` (B,), towards its ``queries`` (B, D).
+    def update(self, rows: Tensor, ids: Tensor) -> None:
+        """Moves the bank's rows that are here, of the whole batch's ``ids`` (B,), towards its ``rows`` (B, D).
 
         Ids are rows of all n and all different. Both come from :func:`~likewise.distributed.processes.gather_rows`.
         Raises LikewiseError for an id of n or above, on the CPU, where looking does not wait.
         """
         refuse_beyond(ids, self.n)
-        rows = ids - self.start
-        here = (rows >= 0) & (rows < len(self.rows))
-        rows, fresh = rows[here], queries.detach()[here].to(self.rows.dtype)
-        self.rows[rows] = functional.normalize(torch.lerp(fresh, self.rows[rows], self.momentum), dim=1)
+        places = ids - self.start
+        here = (places >= 0) & (places < len(self.rows))
+        places, fresh = places[here], rows.detach()[here].to(self.rows.dtype)
+        self.rows[places] = functional.normalize(torch.lerp(fresh, self.rows[places], self.momentum), dim=1)
 
 
 def _own_rows(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:

@@ -59,6 +59,10 @@ class Embedder(nn.Module):
         self.dim = dim
         self.unit = unit
 
+    def extra_repr(self) -> str:
+        """The parameters that are no modules."""
+        return f"feature_dim={self.feature_dim}, dim={self.dim}, unit={self.unit}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Items -> (B, D) float32 unit rows, normalised in float32 under autocast too; raw in training unless ``unit``.
 

@@ -33,11 +33,15 @@ class GradientCache:
     def __init__(self, embedder: nn.Module, parts: Sequence[Tensor], *, grouped: bool = False) -> None:
         if len(parts) > 1 and not grouped and normalises_batches(embedder, as_it_is=True):
             raise in_parts_refused(f"{len(parts)} parts", "say grouped=True where each is to have its own")
-        self.embedder, self.parts = embedder, parts
+        self.embedder, self.parts, self.grouped = embedder, parts, grouped
         self.random = _random_state(parts[0].device)
         with torch.no_grad():
             rows = embed_parts(embedder, parts, keep=False)
         self.rows = rows.detach().requires_grad_()
+
+    def __repr__(self) -> str:
+        first = tuple(self.parts[0].shape)
+        return f"GradientCache(parts={len(self.parts)}, the first {first}, grouped={self.grouped})"
 
     def backward(self) -> None:
         """Sends the gradient of ``rows`` through the encoder, part by part."""

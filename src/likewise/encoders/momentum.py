@@ -55,6 +55,10 @@ class Momentum(nn.Module):
         self.momentum, self.schedule, self.buffers_rule = momentum, schedule, buffers
         self.encoder = deepcopy(encoder).requires_grad_(False)
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"momentum={self.momentum}, schedule={self.schedule!r}, buffers={self.buffers_rule!r}"
+
     def at(self, progress: float) -> float:
         """m when the share ``progress`` of the training, from 0 to 1, is done."""
         if self.schedule == "constant":

@@ -18,15 +18,19 @@ _GROUP_ROWS = 65_536  # rows per parquet row group, so that other tools can read
 
 
 class Embedding(NamedTuple):
-    """What an embedding file holds: ids, float32 (N, D) rows in the same order, and how they were made."""
+    """What an embedding file holds: float32 (N, D) rows, their ids in the same order, and how they were made."""
 
-    ids: tuple[str, ...]
     rows: Tensor
+    ids: tuple[str, ...]
     metadata: dict[str, str | int | float]
+
+    def __repr__(self) -> str:
+        n, dim = self.rows.shape
+        return f"Embedding({n} × {dim}, ids={self.ids[0]!r} …, metadata={self.metadata})"
 
 
 def write_embedding(
-    path: str | Path, ids: Sequence[str], rows: Tensor, metadata: Mapping[str, str | int | float]
+    path: str | Path, rows: Tensor, ids: Sequence[str], metadata: Mapping[str, str | int | float]
 ) -> None:
     """Write an embedding as parquet, atomically: columns ``id`` (string), ``embedding`` (fixed_size_list<float>[D]).
 
@@ -34,8 +38,8 @@ def write_embedding(
 
     Args:
         path: the file; its folder must exist.
-        ids: N different strings.
         rows: (N, D) float; stored as float32.
+        ids: N different strings.
         metadata: how the rows were made.
 
     Raises:
@@ -45,7 +49,7 @@ def write_embedding(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    check_embedding(ids, rows)
+    check_embedding(rows, ids)
     values = np.ascontiguousarray(rows.detach().cpu().float().numpy())
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
     table = pa.table({"id": pa.array(ids, pa.string()), "embedding": vectors})
@@ -84,14 +88,14 @@ def read_embedding(path: str | Path) -> Embedding:
     if vectors.null_count or any(not isinstance(item, str) for item in ids):
         raise LikewiseError(f"{path} has missing ids or rows, or ids that are not text; write it again.")
     rows = torch.from_numpy(vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(ids), width).copy())
-    check_embedding(ids, rows)
-    return Embedding(ids, rows, metadata)
+    check_embedding(rows, ids)
+    return Embedding(rows, ids, metadata)
 
 
-def check_embedding(ids: Sequence[str], rows: Tensor) -> None:
-    """Raise LikewiseError unless ids and rows fit together and all numbers are finite."""
+def check_embedding(rows: Tensor, ids: Sequence[str]) -> None:
+    """Raise LikewiseError unless rows and ids fit together and all numbers are finite."""
     check_rows("rows", rows)
-    check_ids(ids, rows)
+    check_ids(rows, ids)
     bad = torch.cat([~torch.isfinite(peaks(part)) for part in torch.split(rows, _GROUP_ROWS)])
     if bool(bad.any()):
         raise LikewiseError(

@@ -26,8 +26,8 @@ class Index:
     """Exact search by inner product over rows with ids. It ranks as ``metrics.top_k`` does.
 
     Args:
-        ids: N different strings.
         rows: (N, D) float, unit rows for cosines; kept as given, not copied.
+        ids: N different strings.
         protocol: how the rows were made (run, layer, data, epoch ...); saved beside them.
 
     Raises:
@@ -37,13 +37,17 @@ class Index:
     """
 
     def __init__(
-        self, ids: Sequence[str], rows: Tensor, protocol: Mapping[str, str | int | float] | None = None
+        self, rows: Tensor, ids: Sequence[str], protocol: Mapping[str, str | int | float] | None = None
     ) -> None:
-        check_embedding(ids, rows)
+        check_embedding(rows, ids)
         self.ids = tuple(ids)
         self.rows = rows.detach()
         self.protocol = dict(protocol or {})
         self._row_of = {item: row for row, item in enumerate(self.ids)}
+
+    def __repr__(self) -> str:
+        n, dim = self.rows.shape
+        return f"Index({n} × {dim}, ids={self.ids[0]!r} …, protocol={self.protocol})"
 
     def __len__(self) -> int:
         """Number of items."""
@@ -113,7 +117,7 @@ class Index:
             OSError: from the file system.
         """
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_embedding(Path(folder) / _FILE, self.ids, self.rows, self.protocol)
+        write_embedding(Path(folder) / _FILE, self.rows, self.ids, self.protocol)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Index":

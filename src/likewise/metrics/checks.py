@@ -56,7 +56,7 @@ def check_labels(name: str, labels: Tensor, rows: Tensor) -> None:
         raise LikewiseError(f"{name} row {row} is {int(labels[row])}: leave unlabelled items out before measuring.")
 
 
-def check_ids(ids: Sequence[str], rows: Tensor) -> None:
+def check_ids(rows: Tensor, ids: Sequence[str]) -> None:
     """Raise LikewiseError unless there is one id per row and none occurs twice. O(N)."""
     if len(ids) != rows.shape[0]:
         raise LikewiseError(f"there are {len(ids)} ids but {rows.shape[0]} rows; give one id per row.")

@@ -130,7 +130,7 @@ def few_labels(
     check_labels("train_labels", train_labels, train_features)
     check_labels("test_labels", test_labels, test_features)
     check_classes(train_labels)
-    check_ids(train_ids, train_features)
+    check_ids(train_features, train_ids)
     plans: list[int | float] = [*map(int, settings.per_class), *map(float, settings.fractions)]
     found: dict[tuple[int, str], list[float]] = {}
     kept: dict[int, int] = {}

@@ -133,6 +133,10 @@ class ClassObjective(nn.Module):
         self.proxies = nn.Parameter(torch.randn(classes, dim, generator=generator) / math.sqrt(dim))
         self.circle: float | None = None  # margin of the negatives' Circle form
 
+    def sizes(self) -> str:
+        """K and D as text, for ``repr``."""
+        return f"classes={len(self.proxies)}, dim={self.proxies.shape[1]}"
+
     def forward(
         self, queries: Tensor, ids: Tensor, keys: Tensor | None = None, key_ids: Tensor | None = None
     ) -> Tensor:

@@ -58,6 +58,10 @@ class Softmax(ClassObjective):
         super().__init__(classes, dim, generator, reduction)
         self.bias = nn.Parameter(torch.zeros(classes)) if bias else None
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"{self.sizes()}, bias={self.bias is not None}, reduction={self.reduce.how!r}"
+
     def vectors(self, queries: Tensor, keys: Tensor, key_ids: Tensor | None) -> tuple[Tensor, Tensor]:
         """As they are, or with 1 and b as a last dimension."""
         if self.bias is None:
@@ -108,6 +112,11 @@ class L2Softmax(ClassObjective):
     ) -> None:
         super().__init__(classes, dim, generator, reduction)
         self.alpha = _learnable(above_zero("alpha", alpha, "16 is a usual radius"), learn)
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        learn = isinstance(self.alpha, nn.Parameter)
+        return f"{self.sizes()}, alpha={float(self.alpha):.6g}, learn={learn}, reduction={self.reduce.how!r}"
 
     def logit_scale(self) -> Tensor | float:
         """α."""
@@ -182,6 +191,10 @@ class LargeMarginSoftmax(ClassObjective):
         _check_folds(margin, mix)
         self.margin, self.mix = margin, float(mix)
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"{self.sizes()}, margin={self.margin}, mix={self.mix}, reduction={self.reduce.how!r}"
+
     def target(self, similarity: Tensor) -> Tensor:
         """(λ cos θ + ψ(θ)) / (1 + λ), to be multiplied by ‖w‖‖x‖."""
         return _annealed(similarity, self.margin, self.mix)
@@ -226,6 +239,10 @@ class ASoftmax(ClassObjective):
         _check_folds(margin, mix)
         self.margin, self.mix = margin, float(mix)
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"{self.sizes()}, margin={self.margin}, mix={self.mix}, reduction={self.reduce.how!r}"
+
     def target(self, similarity: Tensor) -> Tensor:
         """(λ cos θ + ψ(θ)) / (1 + λ), to be multiplied by ‖x‖."""
         return _annealed(similarity, self.margin, self.mix)
@@ -269,6 +286,11 @@ class NormFace(ClassObjective):
     ) -> None:
         super().__init__(classes, dim, generator, reduction)
         self.scale = _learnable(above_zero("scale", scale, "20 to 64 is usual"), learn)
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        learn = isinstance(self.scale, nn.Parameter)
+        return f"{self.sizes()}, scale={float(self.scale):.6g}, learn={learn}, reduction={self.reduce.how!r}"
 
     def logit_scale(self) -> Tensor | float:
         """s."""
@@ -316,6 +338,10 @@ class AMSoftmax(ClassObjective):
         if not 0 <= margin <= 2:
             raise LikewiseError(f"margin={margin} must be in [0, 2], of a cosine; 0.35 is usual.")
         self.margin = float(margin)
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"{self.sizes()}, scale={self.scale}, margin={self.margin}, reduction={self.reduce.how!r}"
 
     def logit_scale(self) -> Tensor | float:
         """s."""
@@ -374,6 +400,13 @@ class ArcFace(ClassObjective):
             raise LikewiseError(f"gradient={gradient!r} must be 'true' or 'insightface'.")
         self.margin, self.gradient = float(margin), gradient
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return (
+            f"{self.sizes()}, scale={self.scale}, margin={self.margin}, gradient={self.gradient!r}, "
+            f"reduction={self.reduce.how!r}"
+        )
+
     def logit_scale(self) -> Tensor | float:
         """s."""
         return self.scale
@@ -424,6 +457,10 @@ class CircleClassifier(ClassObjective):
         if not -1 < margin < 1:
             raise LikewiseError(f"margin={margin} must be in (−1, 1); the paper uses 0.25.")
         self.margin = self.circle = float(margin)
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"{self.sizes()}, gamma={self.gamma}, margin={self.margin}, reduction={self.reduce.how!r}"
 
     def logit_scale(self) -> Tensor | float:
         """γ."""

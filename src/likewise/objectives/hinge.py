@@ -77,6 +77,13 @@ class Contrastive(PairObjective):
         self.positive_margin, self.negative_margin = positive_margin, negative_margin
         self.squared, self.pairs = squared, check_pairs(pairs)
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return (
+            f"positive_margin={self.positive_margin}, negative_margin={self.negative_margin}, squared={self.squared}, "
+            f"pairs={self.pairs!r}, reduction={self.reduce.how!r}"
+        )
+
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 4."""
         pull = (distance(s_p) - self.positive_margin).clamp(min=0)
@@ -128,6 +135,14 @@ class Margin(PairObjective):
             self.beta: Tensor = nn.Parameter(start)
         else:
             self.register_buffer("beta", start)
+
+    def extra_repr(self) -> str:
+        """The parameters; of several βs the mean."""
+        beta, learn = float(self.beta.mean()), isinstance(self.beta, nn.Parameter)
+        return (
+            f"alpha={self.alpha}, beta={beta:.6g}, learn={learn}, classes={self.classes}, nu={self.nu}, "
+            f"pairs={self.pairs!r}, reduction={self.reduce.how!r}"
+        )
 
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
         """β of each anchor, (Q, 1)."""
@@ -195,6 +210,13 @@ class Triplet(PairObjective):
         if distance not in ("squared", "euclidean"):
             raise LikewiseError(f"distance={distance!r} must be 'squared' or 'euclidean'.")
         self.margin, self.distance, self.soft, self.pairs = margin, distance, soft, check_pairs(pairs)
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return (
+            f"margin={self.margin}, distance={self.distance!r}, soft={self.soft}, pairs={self.pairs!r}, "
+            f"reduction={self.reduce.how!r}"
+        )
 
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 3, summed over the anchor's triplets."""

@@ -79,6 +79,10 @@ class NonParametricSoftmax(InstanceObjective):
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
         self.proximal = proximal
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"temperature={self.temperature}, proximal={self.proximal}, reduction={self.reduce.how!r}"
+
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
         """Eq. 2; the keys are constant."""
         keys = keys.detach()
@@ -158,6 +162,14 @@ class NCE(InstanceObjective):
         self.log_z_decay, self.proximal = log_z_decay, proximal
         self.generator = generator
         self.register_buffer("log_z", torch.tensor(math.nan, dtype=torch.float64))
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return (
+            f"temperature={self.temperature}, noise={self.noise}, draw={self.draw!r}, "
+            f"positive_in_noise={self.positive_in_noise}, log_z={self.log_z_rule!r}, log_z_decay={self.log_z_decay}, "
+            f"proximal={self.proximal}, reduction={self.reduce.how!r}"
+        )
 
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
         """Eqs. 7 and 10; the keys are constant. In training mode also moves ``log_z``.
@@ -268,6 +280,11 @@ class ParametricSoftmax(InstanceObjective):
         super().__init__(reduction)
         self.scale = scale
         self.weight = nn.Parameter((torch.rand(n, dim, generator=generator) * 2 - 1) / math.sqrt(dim))
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        n, dim = self.weight.shape
+        return f"n={n}, dim={dim}, scale={self.scale}, reduction={self.reduce.how!r}"
 
     def forward(
         self, queries: Tensor, ids: Tensor, keys: Tensor | None = None, key_ids: Tensor | None = None

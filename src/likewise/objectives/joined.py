@@ -73,6 +73,10 @@ class Angular(PairObjective):
         self.degrees = degrees
         self.tan2 = math.tan(math.radians(degrees)) ** 2
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"degrees={self.degrees}, reduction={self.reduce.how!r}"
+
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
     ) -> tuple[Tensor, Tensor]:
@@ -139,6 +143,10 @@ class LiftedStructure(PairObjective):
     def __init__(self, *, margin: float = 1.0, generalised: bool = False, reduction: How = "mean") -> None:
         super().__init__(reduction)
         self.margin, self.generalised = margin, generalised
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"margin={self.margin}, generalised={self.generalised}, reduction={self.reduce.how!r}"
 
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
@@ -218,6 +226,10 @@ class Histogram(nn.Module):
             raise LikewiseError(f"Histogram is one number for the whole batch: reduction={reduction!r} has no meaning.")
         self.bins = bins
         self.reduce = Reduction(reduction, "Histogram", BOTH)
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"bins={self.bins}, reduction={self.reduce.how!r}"
 
     def forward(
         self,

@@ -111,6 +111,15 @@ class Mined(PairObjective):
         self.register_buffer("stage", torch.tensor(0))
         self.register_buffer("active", torch.tensor(1.0))
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        policies = self.curriculum.policies
+        negatives = policies[0] if len(policies) == 1 else self.curriculum
+        return (
+            f"negatives={negatives!r}, positives={self.positives!r}, pairs={self.pairs!r}, "
+            f"reduction={self.reduce.how!r}"
+        )
+
     @property
     def policy(self) -> Policy:
         """The one in force."""

@@ -43,6 +43,10 @@ class UnifiedPairSimilarity(PairObjective):
         super().__init__(reduction)
         self.gamma, self.margin = above_zero("gamma", gamma, "the Circle paper uses 80 to 256"), margin
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"gamma={self.gamma}, margin={self.margin}, reduction={self.reduce.how!r}"
+
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 1."""
         pull = masked_logsumexp(s_p, positive, -self.gamma)
@@ -72,6 +76,10 @@ class Circle(PairObjective):
     def __init__(self, *, gamma: float = 80.0, margin: float = 0.4, reduction: How = "mean") -> None:
         super().__init__(reduction)
         self.gamma, self.margin = above_zero("gamma", gamma, "the paper uses 80 to 256"), margin
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"gamma={self.gamma}, margin={self.margin}, reduction={self.reduce.how!r}"
 
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 6."""
@@ -111,6 +119,10 @@ class InfoNCE(PairObjective):
         self.temperature = above_zero("temperature", temperature, "MoCo uses 0.07, SimCLR 0.1 to 0.5")
         self.positives = positives
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"temperature={self.temperature}, positives={self.positives!r}, reduction={self.reduce.how!r}"
+
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """MoCo eq. 1 per positive, or with their sum."""
         pull, push = s_p / self.temperature, masked_logsumexp(s_n, negative, 1 / self.temperature)
@@ -144,6 +156,10 @@ class SupCon(PairObjective):
         super().__init__(reduction, "a positive")
         self.temperature = above_zero("temperature", temperature, "the paper uses 0.1")
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"temperature={self.temperature}, reduction={self.reduce.how!r}"
+
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 2."""
         pull = s_p / self.temperature
@@ -173,6 +189,10 @@ class NPair(PairObjective):
     def __init__(self, *, penalty: float = 0.002, reduction: How = "mean") -> None:
         super().__init__(reduction, unit_rows=False)
         self.penalty = penalty
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"penalty={self.penalty}, reduction={self.reduce.how!r}"
 
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
         """``λ ‖f‖²`` of each query, (Q,)."""
@@ -223,6 +243,13 @@ class MultiSimilarity(PairObjective):
         super().__init__(reduction)
         self.alpha, self.beta = above_zero("alpha", alpha, "2 here"), above_zero("beta", beta, "50 here")
         self.base, self.epsilon = base, epsilon
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return (
+            f"alpha={self.alpha}, beta={self.beta}, base={self.base}, epsilon={self.epsilon}, "
+            f"reduction={self.reduce.how!r}"
+        )
 
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 15 over the pairs of eqs. 11–12."""

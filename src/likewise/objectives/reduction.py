@@ -35,6 +35,9 @@ class Reduction:
         self.across = False
         self.calls, self.warned = 0, False
 
+    def __repr__(self) -> str:
+        return f"Reduction(how={self.how!r}, owner={self.owner!r}, need={self.need!r})"
+
     def __call__(self, losses: Tensor, counted: Tensor, able: Tensor | None = None) -> Tensor:
         """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses.
 

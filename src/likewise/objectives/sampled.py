@@ -44,7 +44,7 @@ class Noise(nn.Module):
         super().__init__()
         if not 0 <= power < math.inf:
             raise LikewiseError(f"power={power} must be 0 or more, and finite; word2vec uses 0.75.")
-        self.generator = generator
+        self.power, self.generator = power, generator
         cumulative = log_density = None
         if weights is not None:
             _check_weights(weights)
@@ -56,6 +56,11 @@ class Noise(nn.Module):
         # as their bits: .half(), .float() and .bfloat16() of the module leave integers alone
         self.register_buffer("_cumulative", _to_bits(cumulative, weights), persistent=False)
         self.register_buffer("_log_density", _to_bits(log_density, weights), persistent=False)
+
+    def extra_repr(self) -> str:
+        """How many weights, and the power."""
+        weights = None if self._cumulative is None else len(self._cumulative)
+        return f"weights={weights}, power={self.power}"
 
     def draw(self, shape: Sequence[int], n: int, device: torch.device) -> Tensor:
         """Rows of n keys: int64 of the shape. Raises LikewiseError when n is not the number of weights."""
@@ -132,6 +137,10 @@ class SampledSoftmax(InstanceObjective):
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
         self.noise = Noise(noise, generator=generator)
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"samples={self.samples}, temperature={self.temperature}, reduction={self.reduce.how!r}"
+
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
         """§3 with accidental hits removed."""
         n = len(keys)
@@ -191,6 +200,10 @@ class NegativeSampling(InstanceObjective):
         self.samples = _at_least_one(samples, "word2vec uses 2 to 20")
         self.draw = one_of("draw", draw, DRAWS)
         self.noise = Noise(noise, power=power, generator=generator)
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"samples={self.samples}, draw={self.draw!r}, reduction={self.reduce.how!r}"
 
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
         """Eq. 4."""

@@ -57,6 +57,10 @@ class ShardedSoftmax(nn.Module):
         self.n, self.proximal, self.keys_learn = n, proximal, keys_learn
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
 
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"n={self.n}, temperature={self.temperature}, proximal={self.proximal}, keys_learn={self.keys_learn}"
+
     def forward(self, queries: Tensor, ids: Tensor, keys: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """This process' share of the mean loss of the whole batch.
 

@@ -39,9 +39,12 @@ class EpochSampler:
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, *, smallest: int = 2) -> None:
-        self.n, self.seed = n, seed
+        self.n, self.batch_size, self.seed, self.smallest = n, batch_size, seed, smallest
         self.steps_per_epoch = max(1, min(-(-n // batch_size), n // smallest))
         self._epoch, self._batches = -1, ()  # type: tuple[int, tuple[Tensor, ...]]
+
+    def __repr__(self) -> str:
+        return f"EpochSampler(n={self.n}, batch_size={self.batch_size}, seed={self.seed}, smallest={self.smallest})"
 
     def rows(self, step: int) -> Tensor:
         """(B,) int64 rows of step ``step``. Cost: one permutation per epoch, n·8 bytes."""
@@ -97,6 +100,11 @@ class ClassSampler:
         self.steps_per_epoch = max(-(-total // classes), int(self._chunks.max()))
         self._turns = _in_proportion(self._chunks, classes, self.steps_per_epoch)
         self._epoch, self._batches = -1, torch.empty(0)
+
+    def __repr__(self) -> str:
+        return (
+            f"ClassSampler(labels={self._groups}, classes={self.classes}, per_class={self.per_class}, seed={self.seed})"
+        )
 
     def rows(self, step: int) -> Tensor:
         """(P·K,) int64 rows of step ``step``: ``rows.view(K, P)[:, p]`` are the K items of one class.
@@ -155,13 +163,19 @@ class BalancedSampler:
     """
 
     def __init__(self, labels: Labels, batch_size: int, seed: int, *, smallest: int = 2) -> None:
-        self.seed = seed
+        self.batch_size, self.seed, self.smallest = batch_size, seed, smallest
         self._groups = _group(labels)
         self.n = len(torch.unique(self._groups.items))
         self.steps_per_epoch = max(1, min(-(-self.n // batch_size), self.n // smallest))
         # Draw g of all epochs is for class order[g mod C]: any run of draws has equally many for each, within one.
         self._order = torch.randperm(len(self._groups.sizes), generator=_generator(seed, "class order", 0))
         self._epoch, self._batches = -1, ()  # type: tuple[int, tuple[Tensor, ...]]
+
+    def __repr__(self) -> str:
+        return (
+            f"BalancedSampler(labels={self._groups}, batch_size={self.batch_size}, seed={self.seed}, "
+            f"smallest={self.smallest})"
+        )
 
     def rows(self, step: int) -> Tensor:
         """(B,) int64 rows of step ``step``."""
@@ -240,6 +254,10 @@ class PairSampler:
         self._sampler = EpochSampler(len(tuples), batch_size, seed, smallest=1)
         self.steps_per_epoch = self._sampler.steps_per_epoch
 
+    def __repr__(self) -> str:
+        count, width = self._tuples.shape
+        return f"PairSampler(tuples={count} × {width}, batch_size={self._sampler.batch_size}, seed={self.seed})"
+
     def tuples(self, step: int) -> Tuples:
         """The tuples of step ``step`` and the items they need.
 
@@ -303,6 +321,9 @@ class _Groups(NamedTuple):
     of: Tensor  # (M,) the class of each
     first: Tensor  # (C,) where a class begins in ``items``
     sizes: Tensor  # (C,) how many it has, at least 1
+
+    def __repr__(self) -> str:
+        return f"{len(self.items)} of {len(self.sizes)} classes"
 
     def shuffled(self, generator: torch.Generator) -> Tensor:
         """``items`` in a fresh order within each class."""

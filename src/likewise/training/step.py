@@ -66,7 +66,7 @@ def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
             cache.backward()
     processes.add_up(s.gradients())
     s.optimizer.step()
-    s.dictionary.update(fresh.ids, fresh.rows)
+    s.dictionary.update(fresh.rows, fresh.ids)
     if choices.encoder.bn_groups > 1:
         for encoder in s.encoders():
             average_statistics(encoder)

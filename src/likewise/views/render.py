@@ -193,6 +193,9 @@ class Views:
         if self.size is not None and min(self.size) < 1:
             raise LikewiseError(f"The size of the views is {size}, but must be at least 1 pixel.")
 
+    def __repr__(self) -> str:
+        return f"Views({self.settings}, size={self.size})"
+
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Drawn:
         """The random numbers of a call for ``count`` images of ``height`` × ``width``; advances the generator."""
         return draw_views(self.settings, count, height, width, generator)

@@ -33,6 +33,9 @@ class VectorViews:
         self.mean = mean.float()
         self.std = std.float()
 
+    def __repr__(self) -> str:
+        return f"VectorViews(noise={self.noise}, dropout={self.dropout}, {len(self.mean)} features)"
+
     def __call__(self, rows: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
         """One view of each row: (B, D) float32, on the same device and in the same units; see ``Views``.
 

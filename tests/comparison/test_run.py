@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from test_training_relations import clusters
+from toy import clusters
 
 from likewise.cli.main import main
 from likewise.comparison import run as work

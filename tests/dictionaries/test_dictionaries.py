@@ -26,7 +26,7 @@ def test_update_is_the_formula_and_touches_its_rows_alone(momentum: float) -> No
     bank = MemoryBank(10, 5, momentum=momentum)
     before, ids = bank.rows.clone(), torch.tensor([7, 2])
     queries = functional.normalize(torch.randn(2, 5), dim=1).requires_grad_()
-    bank.update(ids, queries)
+    bank.update(queries, ids)
     for i, row in enumerate(ids.tolist()):
         mixed = momentum * before[row] + (1 - momentum) * queries[i].detach()
         torch.testing.assert_close(bank.rows[row], mixed / mixed.norm())
@@ -106,9 +106,9 @@ def test_infonce_over_sampled_rows_is_he_et_als_bank() -> None:
 
 
 def numbered(first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids first, first + 1, ... and keys that carry them."""
+    """Keys that carry their ids first, first + 1, ..., and these."""
     ids = torch.arange(first, first + count)
-    return ids, torch.stack([ids.float(), torch.ones(count)], 1)
+    return torch.stack([ids.float(), torch.ones(count)], 1), ids
 
 
 @settings(deadline=None, max_examples=60)
@@ -117,8 +117,8 @@ def test_a_queue_holds_the_newest_keys_whatever_the_batches(size: int, counts: l
     queue, oracle = Queue(size, 2, start="empty" if empty else "random"), deque[int](maxlen=size)
     place = 0
     for count in counts:
-        ids, keys = numbered(place, count)
-        queue.update(ids, keys)
+        keys, ids = numbered(place, count)
+        queue.update(keys, ids)
         oracle.extend(ids.tolist())
         place += count
         held = queue.keys(ids)
@@ -148,7 +148,7 @@ def test_infonce_over_a_queue_is_mocos_but_for_its_own_older_keys() -> None:
     """MoCo's Algorithm 1 in float64: logits of the positive, then of the queue; class 0 is right."""
     torch.manual_seed(0)
     queue = Queue(7, 5).double()
-    queue.update(torch.tensor([1, 2, 3]), functional.normalize(torch.randn(3, 5, dtype=torch.float64), dim=1))
+    queue.update(functional.normalize(torch.randn(3, 5, dtype=torch.float64), dim=1), torch.tensor([1, 2, 3]))
     queries, new = functional.normalize(torch.randn(2, 4, 5, dtype=torch.float64), dim=2)
     ids = torch.tensor([5, 6, 2, 8])  # item 2's older key is in the queue, in row 1
     keys = queue.keys(ids, Fresh(new, ids))
@@ -163,7 +163,7 @@ def test_a_queue_of_labels_is_cross_batch_memory() -> None:
     """Without new keys, older keys of the same class pull as well."""
     queue = Queue(6, 3, start="empty").double()
     rows = functional.normalize(torch.randn(4, 3, dtype=torch.float64), dim=1)
-    queue.update(torch.tensor([0, 1, 0, 1]), rows)
+    queue.update(rows, torch.tensor([0, 1, 0, 1]))
     queries, ids = functional.normalize(torch.randn(2, 3, dtype=torch.float64), dim=1), torch.tensor([0, 1])
     held = queue.keys(ids)
     loss = SupCon()(queries, ids, held.rows, held.ids, pulls=held.pulls, pushes=held.pushes)
@@ -176,8 +176,8 @@ def test_a_queue_of_several_labels_a_key_is_a_loop_over_what_any_label_says() ->
     queue = Queue(5, 4, start="empty", older_pull=True, own_batch=True, ids_each=2).double()
     old = functional.normalize(torch.randn(7, 4, dtype=torch.float64), dim=1)
     old_ids = torch.tensor([[0, 9], [8, -1], [0, 1], [2, -1], [-1, -1], [1, 3], [3, -1]])
-    queue.update(old_ids[:4], old[:4])
-    queue.update(old_ids[4:], old[4:])  # the first two leave
+    queue.update(old[:4], old_ids[:4])
+    queue.update(old[4:], old_ids[4:])  # the first two leave
     queries, new = functional.normalize(torch.randn(2, 3, 4, dtype=torch.float64), dim=2)
     ids = torch.tensor([[0, 3], [2, -1], [-1, -1]])
     keys = queue.keys(ids, Fresh(new, ids))
@@ -196,7 +196,7 @@ def test_a_queue_of_several_labels_a_key_is_a_loop_over_what_any_label_says() ->
 def test_a_queue_of_several_labels_a_key_is_state() -> None:
     queue, other = Queue(3, 2, ids_each=2), Queue(3, 2, ids_each=2)
     assert queue.ids.tolist() == [[-1, -1]] * 3
-    queue.update(torch.tensor([[4, -1], [1, 2]]), torch.randn(2, 2))
+    queue.update(torch.randn(2, 2), torch.tensor([[4, -1], [1, 2]]))
     other.load_state_dict(queue.state_dict())
     assert other.ids.tolist() == queue.ids.tolist() == [[4, -1], [1, 2], [-1, -1]]
 
@@ -234,7 +234,7 @@ def test_keys_that_do_not_fit_a_queue_leave_it_as_it_was() -> None:
         queue = Queue(6, 4, ids_each=each)
         before = {name: x.clone() for name, x in queue.state_dict().items()}
         with pytest.raises(LikewiseError, match=r"and their ids .* don't fit a queue of 4 numbers( and 2 ids)? a key"):
-            queue.update(torch.zeros(ids, dtype=torch.int64), torch.randn(keys))
+            queue.update(torch.randn(keys), torch.zeros(ids, dtype=torch.int64))
         assert all(torch.equal(x, before[name]) for name, x in queue.state_dict().items())
 
 

@@ -20,7 +20,7 @@ PROTOCOL = {"layer": "head", "epoch": 12, "temperature": 0.07}
 
 
 def test_search_returns_ids_and_cosines_best_first():
-    index = Index(IDS, ROWS, PROTOCOL)
+    index = Index(ROWS, IDS, PROTOCOL)
     hits = index.search(ROWS[3], k=3)
     cosines = (ROWS.double() @ ROWS[3].double()).tolist()
     expected = sorted(zip(cosines, IDS, strict=True), reverse=True)[:3]
@@ -35,14 +35,14 @@ def test_search_returns_ids_and_cosines_best_first():
 
 
 def test_an_item_can_be_left_out_by_id():
-    index = Index(IDS, ROWS)
+    index = Index(ROWS, IDS)
     hits = index.search(ROWS[3], k=5, exclude_id=IDS[3])
     assert [hit.id for hit in hits] == [hit.id for hit in index.search(ROWS[3], k=5)][1:]
     assert index.search(ROWS[3], exclude_id="elsewhere.jpg") == index.search(ROWS[3])
 
 
 def test_a_batch_finds_what_single_queries_find():
-    index = Index(IDS, ROWS)
+    index = Index(ROWS, IDS)
     excluded = [None, IDS[1], None, "unknown", IDS[0]]
     batch = index.search_batch(ROWS, k=3, exclude_ids=excluded)
     assert batch == [index.search(row, 3, exclude_id=item) for row, item in zip(ROWS, excluded, strict=True)]
@@ -50,7 +50,7 @@ def test_a_batch_finds_what_single_queries_find():
 
 
 def test_save_and_load(tmp_path):
-    index = Index(IDS, ROWS, PROTOCOL)
+    index = Index(ROWS, IDS, PROTOCOL)
     index.save(tmp_path / "run" / "index")
     again = Index.load(tmp_path / "run" / "index")
     assert again.ids == tuple(IDS)
@@ -61,7 +61,7 @@ def test_save_and_load(tmp_path):
 
 
 def test_a_failed_save_leaves_the_old_index(tmp_path, monkeypatch):
-    Index(IDS, ROWS, PROTOCOL).save(tmp_path)
+    Index(ROWS, IDS, PROTOCOL).save(tmp_path)
 
     def full_disk(table, file, **options):
         file.write(b"half of it")
@@ -69,7 +69,7 @@ def test_a_failed_save_leaves_the_old_index(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pq, "write_table", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        Index(IDS[:2], ROWS[:2]).save(tmp_path)
+        Index(ROWS[:2], IDS[:2]).save(tmp_path)
     assert Index.load(tmp_path).ids == tuple(IDS)
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -77,7 +77,7 @@ def test_a_failed_save_leaves_the_old_index(tmp_path, monkeypatch):
 def test_readers_see_a_whole_index_while_it_is_replaced(tmp_path):
     big = torch.randn(400, 6)
     names = [str(number) for number in range(400)]
-    Index(IDS, ROWS).save(tmp_path)
+    Index(ROWS, IDS).save(tmp_path)
     stop = threading.Event()
 
     def read():
@@ -90,8 +90,8 @@ def test_readers_see_a_whole_index_while_it_is_replaced(tmp_path):
         reader = pool.submit(read)
         try:
             for _ in range(40):
-                Index(names, big).save(tmp_path)
-                Index(IDS, ROWS).save(tmp_path)
+                Index(big, names).save(tmp_path)
+                Index(ROWS, IDS).save(tmp_path)
         finally:
             stop.set()
         assert set(reader.result()) <= {5, 400}
@@ -100,14 +100,14 @@ def test_readers_see_a_whole_index_while_it_is_replaced(tmp_path):
 
 def test_embedding_file_has_the_promised_schema_and_other_tools_files_can_be_read(tmp_path):
     path = tmp_path / "z.parquet"
-    write_embedding(path, IDS, ROWS.double(), PROTOCOL)
+    write_embedding(path, ROWS.double(), IDS, PROTOCOL)
     schema = pq.read_schema(path)
     assert schema.field("id").type == pa.string()
     assert schema.field("embedding").type == pa.list_(pa.float32(), 6)
     table = pq.read_table(path)
     assert table["id"].to_pylist() == IDS
     np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), ROWS.numpy())
-    ids, rows, metadata = read_embedding(path)
+    rows, ids, metadata = read_embedding(path)
     assert (ids, metadata) == (tuple(IDS), PROTOCOL)
     assert torch.equal(rows, ROWS)
     lists = pa.table({"extra": [1, 2], "embedding": [[1.0, 2.0], [3.0, 4.0]], "id": ["a", "b"]})
@@ -120,9 +120,9 @@ def test_many_row_groups_keep_the_order(tmp_path, monkeypatch):
     monkeypatch.setattr("likewise.index.embedding_file._GROUP_ROWS", 16)
     rows = torch.arange(300.0).reshape(100, 3)
     names = [f"{number}" for number in range(100)]
-    write_embedding(tmp_path / "z", names, rows, {})
+    write_embedding(tmp_path / "z", rows, names, {})
     assert pq.ParquetFile(tmp_path / "z").num_row_groups == 7
-    ids, again, _ = read_embedding(tmp_path / "z")
+    again, ids, _ = read_embedding(tmp_path / "z")
     assert ids == tuple(names)
     assert torch.equal(again, rows)
 
@@ -143,9 +143,9 @@ BROKEN[2, 1] = math.nan
 )
 def test_bad_embeddings_are_refused(tmp_path, ids, rows, text):
     with pytest.raises(LikewiseError, match=text):
-        Index(ids, rows)
+        Index(rows, ids)
     with pytest.raises(LikewiseError, match=text):
-        write_embedding(tmp_path / "z", ids, rows, {})
+        write_embedding(tmp_path / "z", rows, ids, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,12 +161,12 @@ def test_bad_embeddings_are_refused(tmp_path, ids, rows, text):
 )
 def test_bad_queries_are_refused(query, k, text):
     with pytest.raises(LikewiseError, match=text):
-        Index(IDS, ROWS).search(query, k)
+        Index(ROWS, IDS).search(query, k)
 
 
 def test_exclude_ids_of_another_length_are_refused():
     with pytest.raises(LikewiseError, match="2 queries but 1 exclude_ids"):
-        Index(IDS, ROWS).search_batch(ROWS[:2], exclude_ids=[None])
+        Index(ROWS, IDS).search_batch(ROWS[:2], exclude_ids=[None])
 
 
 def test_bad_files_are_refused(tmp_path):
@@ -194,7 +194,7 @@ def test_bad_files_are_refused(tmp_path):
         path.write_bytes(junk)
         with pytest.raises(LikewiseError, match="not an embedding file"):
             read_embedding(path)
-    write_embedding(path, IDS, ROWS, PROTOCOL)
+    write_embedding(path, ROWS, IDS, PROTOCOL)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(LikewiseError, match="not an embedding file"):
         read_embedding(path)

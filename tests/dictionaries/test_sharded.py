@@ -101,7 +101,7 @@ def train(dtype: torch.dtype) -> dict[str, Tensor]:
         (gradient,) = torch.autograd.grad(share, weight)
         add_up([gradient])
         weight = (weight - 0.1 * gradient).detach().requires_grad_()
-        bank.update(gather_rows(ids.split(sizes)[rank], sizes), gather_rows(queries.detach(), sizes))
+        bank.update(gather_rows(queries.detach(), sizes), gather_rows(ids.split(sizes)[rank], sizes))
     return {"weight": weight.detach(), "rows": bank.rows}
 
 
@@ -283,7 +283,7 @@ def test_training_moves_encoder_and_bank_as_one_process_does(found: Found, world
         queries = functional.normalize(x @ weight, dim=1)
         (gradient,) = torch.autograd.grad(objective(queries, ids, bank.rows), weight)
         weight = (weight - 0.1 * gradient).detach().requires_grad_()
-        bank.update(ids, queries)
+        bank.update(queries, ids)
     rtol, atol = TOLERANCES[dtype]
     rows = torch.cat([process["training"][dtype]["rows"] for process in found[world]])
     torch.testing.assert_close(rows, bank.rows, rtol=rtol, atol=atol)
@@ -314,8 +314,8 @@ def test_in_one_process_the_bank_is_a_memory_bank_bit_for_bit() -> None:
     bank = MemoryBank(40, 9, momentum=0.3, generator=torch.Generator().manual_seed(6))
     for _ in range(5):
         ids, queries = torch.randperm(40)[:12], torch.randn(12, 9, requires_grad=True)
-        ours.update(ids, queries)
-        bank.update(ids, queries)
+        ours.update(queries, ids)
+        bank.update(queries, ids)
         assert torch.equal(ours.rows, bank.rows)
     other = ShardedMemoryBank(40, 9)
     other.load_state_dict(ours.state_dict())
@@ -435,7 +435,7 @@ def test_unusable_files_are_one_sentence(tmp_path: Path, what: str, said: str) -
     ("make", "said"),
     [
         (lambda: ShardedMemoryBank(3, 2, momentum=1.0), "momentum=1.0"),
-        (lambda: ShardedMemoryBank(3, 2).update(torch.tensor([3]), torch.ones(1, 2)), "ids go up to 3"),
+        (lambda: ShardedMemoryBank(3, 2).update(torch.ones(1, 2), torch.tensor([3])), "ids go up to 3"),
         (lambda: ShardedSoftmax(0), "n=0"),
         (lambda: ShardedSoftmax(3, temperature=0), "temperature"),
         (lambda: ShardedSoftmax(3, proximal=1.0, keys_learn=True), "proximal"),
@@ -458,7 +458,7 @@ def test_loading_what_is_not_there_is_one_sentence(tmp_path: Path, names: list[s
 
 
 def test_the_example_of_the_documentation_runs() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
     example = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert example is not None
     names: dict[str, Any] = {}

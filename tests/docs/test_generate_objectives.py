@@ -17,7 +17,7 @@ from likewise.cli.main import main
 from likewise.config.objective_table import ENTRIES, KNOWN, Entry, Known, entry, names
 from likewise.errors import LikewiseError
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 EACH = pytest.mark.parametrize("known", ENTRIES, ids=lambda known: known.name)
 
 

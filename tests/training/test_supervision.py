@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from toy import clusters
 
 from likewise.config.checks import check
 from likewise.config.overrides import settings_from
@@ -38,16 +39,6 @@ SMALL: dict[str, Any] = {
     "views.dropout": 0.0,
 }
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
-
-
-def clusters(classes: int = 12, each: int = 9, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors whose class is in a few of many directions, the others much louder: raw neighbours hardly know it."""
-    random = np.random.default_rng(seed)
-    centres = random.normal(size=(classes, 4))
-    labels = np.repeat(np.arange(classes), each)
-    quiet = centres[labels] + 0.15 * random.normal(size=(len(labels), 4))
-    loud = random.normal(size=(len(labels), 12))
-    return np.concatenate([quiet, loud], 1).astype(np.float32), labels
 
 
 def right(rows: Tensor, labels: np.ndarray) -> float:

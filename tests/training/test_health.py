@@ -28,6 +28,7 @@ from likewise.training.fit import fit
 from likewise.training.health import Watch, measure, verdict
 from likewise.training.metrics_log import MetricsLog, read_metrics
 from likewise.training.progress import TrainingProgress
+from likewise.training.samplers import EpochSampler
 from likewise.training.step import Seen
 
 SETTINGS: dict[str, Any] = {
@@ -177,7 +178,7 @@ def test_nan_stops_the_run_with_step_and_items_and_is_never_saved(tmp_path: Path
         fit(vectors(), out=tmp_path / "run", settings=SETTINGS, backbone=Breaks(), progress=False)
     report = json.loads((tmp_path / "run/nan.json").read_text())
     assert report["step"] == 6
-    sampler = loop.EpochSampler(64, 16, 0)
+    sampler = EpochSampler(64, 16, 0)
     names = [f"v{row}" for row in sampler.rows(5).tolist()]
     assert report["items"] == names
     text = str(caught.value)

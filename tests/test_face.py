@@ -1,0 +1,291 @@
+"""The public face: one order of arguments, reprs that show parameters, what is taken for ids."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import likewise as lw
+from likewise import dictionaries, metrics, negatives, objectives
+from likewise.config.settings import EncoderSettings
+from likewise.dictionaries import sharded
+from likewise.index import embedding_file
+from likewise.model import Model
+from likewise.objectives.sampled import Noise
+from likewise.objectives.sharded import ShardedSoftmax
+from likewise.training import samplers
+from likewise.views.vectors import VectorViews
+
+# Rows and what names them: the rows come first, wherever a call takes both.
+NAMED = [
+    ("rows", "ids"),
+    ("rows", "labels"),
+    ("queries", "ids"),
+    ("queries", "query_labels"),
+    ("queries", "query_ids"),
+    ("keys", "key_ids"),
+    ("keys", "key_labels"),
+    ("gallery", "gallery_labels"),
+    ("gallery", "gallery_ids"),
+    ("features", "labels"),
+    ("test_features", "test_labels"),
+    ("train_features", "train_labels"),
+    ("train_labels", "train_ids"),
+    ("embeddings", "pairs"),
+    ("embeddings", "triplets"),
+]
+
+
+def public() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every public function, constructor and method."""
+    for home in (lw, lw.objectives, lw.negatives, dictionaries, sharded, metrics, embedding_file):
+        for name, value in inspect.getmembers(home):
+            if name.startswith("_") or not callable(value) or not value.__module__.startswith("likewise."):
+                continue
+            if inspect.isclass(value) and issubclass(value, Exception | Warning):
+                continue
+            yield f"{home.__name__}.{name}", value
+            if inspect.isclass(value):
+                for method, function in inspect.getmembers(value, inspect.isfunction):
+                    if method == "forward" or not method.startswith("_"):
+                        yield f"{home.__name__}.{name}.{method}", function
+
+
+CALLS = dict(public())
+
+
+@pytest.mark.parametrize(("first", "second"), NAMED)
+def test_rows_come_before_what_names_them(first: str, second: str) -> None:
+    both = {name: [*inspect.signature(call).parameters] for name, call in CALLS.items()}
+    both = {name: order for name, order in both.items() if first in order and second in order}
+    assert both, f"no call takes {first} and {second} any more: take the pair out"
+    wrong = [name for name, order in both.items() if order.index(first) > order.index(second)]
+    assert not wrong
+
+
+# What is called with what; every value differs from the default, where there is one.
+
+GENERATOR = torch.Generator().manual_seed(0)
+COUNTS = torch.tensor([5, 3, 2])
+CLASSIFIERS = (objectives.LargeMarginSoftmax, objectives.ASoftmax)
+LABELS = torch.tensor([0, 0, 1, 1, 2])
+MADE: list[tuple[type, dict[str, Any]]] = [
+    (objectives.UnifiedPairSimilarity, {"gamma": 64.0, "margin": 0.3, "reduction": "sum"}),
+    (objectives.Circle, {"gamma": 128.0, "margin": 0.25, "reduction": "none"}),
+    (objectives.InfoNCE, {"temperature": 0.2, "positives": "sum", "reduction": "sum"}),
+    (objectives.SupCon, {"temperature": 0.3, "reduction": "sum"}),
+    (objectives.NPair, {"penalty": 0.01, "reduction": "sum"}),
+    (objectives.MultiSimilarity, {"alpha": 1.5, "beta": 40.0, "base": 1.0, "epsilon": None, "reduction": "sum"}),
+    (
+        objectives.Contrastive,
+        {"positive_margin": 0.1, "negative_margin": 0.7, "squared": False, "pairs": "all", "reduction": "sum"},
+    ),
+    (
+        objectives.Margin,
+        {"alpha": 0.1, "beta": 1.1, "learn": True, "classes": 4, "nu": 0.5, "pairs": "sum", "reduction": "sum"},
+    ),
+    (
+        objectives.Triplet,
+        {"margin": 0.3, "distance": "euclidean", "soft": True, "pairs": "all", "reduction": "sum"},
+    ),
+    (objectives.Angular, {"degrees": 45.0, "reduction": "sum"}),
+    (objectives.LiftedStructure, {"margin": 0.5, "generalised": True, "reduction": "sum"}),
+    (objectives.Histogram, {"bins": 51, "reduction": "mean"}),
+    (objectives.Softmax, {"classes": 7, "dim": 5, "bias": True, "generator": GENERATOR, "reduction": "sum"}),
+    (
+        objectives.L2Softmax,
+        {"classes": 7, "dim": 5, "alpha": 12.5, "learn": True, "generator": GENERATOR, "reduction": "sum"},
+    ),
+    *(
+        (each, {"classes": 7, "dim": 5, "margin": 3, "mix": 2.5, "generator": GENERATOR, "reduction": "sum"})
+        for each in CLASSIFIERS
+    ),
+    (
+        objectives.NormFace,
+        {"classes": 7, "dim": 5, "scale": 12.5, "learn": True, "generator": GENERATOR, "reduction": "sum"},
+    ),
+    (
+        objectives.AMSoftmax,
+        {"classes": 7, "dim": 5, "scale": 12.5, "margin": 0.1, "generator": GENERATOR, "reduction": "sum"},
+    ),
+    (
+        objectives.ArcFace,
+        {
+            "classes": 7,
+            "dim": 5,
+            "scale": 12.5,
+            "margin": 0.1,
+            "gradient": "insightface",
+            "generator": GENERATOR,
+            "reduction": "sum",
+        },
+    ),
+    (
+        objectives.CircleClassifier,
+        {"classes": 7, "dim": 5, "gamma": 12.5, "margin": 0.1, "generator": GENERATOR, "reduction": "sum"},
+    ),
+    (objectives.NonParametricSoftmax, {"temperature": 0.2, "proximal": 0.5, "reduction": "sum"}),
+    (
+        objectives.NCE,
+        {
+            "temperature": 0.2,
+            "noise": 33,
+            "draw": "per-example",
+            "positive_in_noise": False,
+            "log_z": "first",
+            "log_z_decay": 0.8,
+            "proximal": 0.5,
+            "generator": GENERATOR,
+            "reduction": "sum",
+        },
+    ),
+    (objectives.ParametricSoftmax, {"n": 9, "dim": 5, "scale": 2.5, "generator": GENERATOR, "reduction": "sum"}),
+    (
+        objectives.SampledSoftmax,
+        {"samples": 33, "temperature": 0.2, "noise": COUNTS, "generator": GENERATOR, "reduction": "sum"},
+    ),
+    (
+        objectives.NegativeSampling,
+        {
+            "samples": 33,
+            "noise": COUNTS,
+            "power": 0.6,
+            "draw": "shared",
+            "generator": GENERATOR,
+            "reduction": "sum",
+        },
+    ),
+    (Noise, {"weights": COUNTS, "power": 0.6, "generator": GENERATOR}),
+    (
+        objectives.Mined,
+        {
+            "objective": objectives.Triplet(margin=0.7),
+            "negatives": negatives.Random(4),
+            "positives": "hard",
+            "pairs": "all",
+            "generator": GENERATOR,
+            "reduction": "sum",
+        },
+    ),
+    (objectives.Reduction, {"how": "sum", "owner": "Circle", "need": "a label"}),
+    (ShardedSoftmax, {"n": 9, "temperature": 0.2, "proximal": 0.5, "keys_learn": False}),
+    (
+        dictionaries.MemoryBank,
+        {
+            "n": 4,
+            "dim": 5,
+            "momentum": 0.7,
+            "samples": 3,
+            "item_ids": list("abcd"),
+            "generator": GENERATOR,
+            "noise": GENERATOR,
+        },
+    ),
+    (
+        dictionaries.Queue,
+        {
+            "size": 4,
+            "dim": 5,
+            "start": "empty",
+            "own_batch": True,
+            "older_pull": True,
+            "ids_each": 2,
+            "generator": GENERATOR,
+        },
+    ),
+    (sharded.ShardedMemoryBank, {"n": 4, "dim": 5, "momentum": 0.7, "generator": GENERATOR}),
+    (sharded.ShardedProxies, {"n": 4, "dim": 5, "generator": GENERATOR}),
+    (
+        lw.Momentum,
+        {"encoder": torch.nn.Linear(3, 2), "momentum": 0.7, "schedule": "cosine", "buffers": "averaged"},
+    ),
+    (
+        lw.Embedder,
+        {
+            "backbone": torch.nn.Linear(3, 2),
+            "head": torch.nn.Identity(),
+            "feature_dim": 3,
+            "dim": 2,
+            "centre": True,
+            "unit": False,
+        },
+    ),
+    (lw.GradientCache, {"embedder": torch.nn.Linear(3, 2), "parts": [torch.ones(4, 3)] * 2, "grouped": True}),
+    (lw.Index, {"rows": torch.eye(2), "ids": ["a.jpg", "b.jpg"], "protocol": {"epoch": 3}}),
+    (embedding_file.Embedding, {"rows": torch.eye(2), "ids": ("a.jpg", "b.jpg"), "metadata": {"epoch": 3}}),
+    (VectorViews, {"noise": 0.3, "dropout": 0.2, "mean": torch.zeros(6), "std": torch.ones(6)}),
+    (samplers.EpochSampler, {"n": 9, "batch_size": 4, "seed": 7, "smallest": 3}),
+    (samplers.ClassSampler, {"labels": LABELS, "classes": 3, "per_class": 2, "seed": 7}),
+    (samplers.BalancedSampler, {"labels": LABELS, "batch_size": 4, "seed": 7, "smallest": 3}),
+    (samplers.PairSampler, {"tuples": torch.tensor([[0, 1], [2, 3]]), "batch_size": 4, "seed": 7}),
+    (negatives.Random, {"count": 4}),
+    (negatives.DistanceWeighted, {"count": 4, "least": 0.4, "most": 1.3}),
+    (negatives.InsideMargin, {"margin": 0.7, "squared": False}),
+    (negatives.MultiSimilarity, {"epsilon": 0.3}),
+    (negatives.Curriculum, {"policies": (negatives.Easy(), negatives.Hard()), "at": (4,), "by": "epoch"}),
+]
+SHOWN = {  # what stands for a parameter that is data, or a size
+    (dictionaries.MemoryBank, "n"): "MemoryBank(4 × 5,",
+    (dictionaries.MemoryBank, "dim"): "MemoryBank(4 × 5,",
+    (dictionaries.MemoryBank, "item_ids"): "item_ids=4 names",
+    (dictionaries.Queue, "size"): "Queue(4 × 5,",
+    (dictionaries.Queue, "dim"): "Queue(4 × 5,",
+    (sharded.ShardedMemoryBank, "n"): "(4 × 5,",
+    (sharded.ShardedMemoryBank, "dim"): "(4 × 5,",
+    (sharded.ShardedProxies, "n"): "(4 × 5,",
+    (sharded.ShardedProxies, "dim"): "(4 × 5,",
+    (objectives.SampledSoftmax, "noise"): "(noise): Noise(weights=3, power=1.0)",
+    (objectives.NegativeSampling, "noise"): "(noise): Noise(weights=3,",
+    (Noise, "weights"): "weights=3",
+    (objectives.Mined, "objective"): "(objective): Triplet(margin=0.7,",
+    (lw.Momentum, "encoder"): "(encoder): Linear(",
+    (lw.Embedder, "backbone"): "(backbone): Linear(",
+    (lw.Embedder, "head"): "(head): Identity(",
+    (lw.Embedder, "centre"): "(centre): BatchNorm1d(",
+    (lw.GradientCache, "parts"): "parts=2, the first (4, 3)",
+    (lw.Index, "rows"): "2 × 2",
+    (lw.Index, "ids"): "ids='a.jpg' …",
+    (embedding_file.Embedding, "rows"): "2 × 2",
+    (embedding_file.Embedding, "ids"): "ids='a.jpg' …",
+    (VectorViews, "mean"): "6 features",
+    (VectorViews, "std"): "6 features",
+    (samplers.ClassSampler, "labels"): "labels=5 of 3 classes",
+    (samplers.BalancedSampler, "labels"): "labels=5 of 3 classes",
+    (samplers.PairSampler, "tuples"): "tuples=2 × 2",
+}
+NOT_SHOWN = {"generator", (dictionaries.MemoryBank, "noise"), (lw.GradientCache, "embedder")}
+SHOWN_ELSEWHERE = {lw.Model, lw.Views}  # below
+NO_PARAMETERS = {dictionaries.Batch, dictionaries.Proxies, negatives.All, negatives.Easy, negatives.Hard}
+
+
+@pytest.mark.parametrize(("kind", "arguments"), MADE, ids=lambda x: x.__name__ if isinstance(x, type) else "")
+def test_a_repr_shows_every_parameter(kind: type, arguments: dict[str, Any]) -> None:
+    assert [*arguments] == [*inspect.signature(kind).parameters]
+    shown = repr(kind(**arguments))
+    assert shown.startswith(f"{kind.__name__}(")
+    for name, value in arguments.items():
+        if name not in NOT_SHOWN and (kind, name) not in NOT_SHOWN:
+            assert SHOWN.get((kind, name), f"{name}={value!r}") in shown
+
+
+def test_no_public_class_is_missing_among_those_whose_repr_is_held() -> None:
+    kinds = {kind for kind in CALLS.values() if inspect.isclass(kind) and kind.__module__ != "likewise.errors"}
+    kinds = {kind for kind in kinds if not inspect.isabstract(kind) and not dataclasses.is_dataclass(kind)}
+    kinds = {kind for kind in kinds if not issubclass(kind, tuple)}
+    assert not kinds - {kind for kind, _ in MADE} - SHOWN_ELSEWHERE - NO_PARAMETERS
+
+
+def test_items_views_and_models_say_what_they_are() -> None:
+    items = lw.open_items(np.zeros((3, 4), np.float32))
+    assert repr(items) == f"Items(3 vectors of 4, no labels, 0 skipped, source={items.source!r})"
+    views = lw.Views(lw.FitSettings().views, 32)
+    assert repr(views) == f"Views({views.settings!r}, size=(32, 32))"
+    settings = lw.FitSettings(encoder=EncoderSettings(name="mlp", hidden=5, dim=2))
+    model = Model.untrained(settings, items)
+    assert repr(model).startswith(
+        "Model(method='npid', encoder='mlp', size=32, epoch=0.0, seed=0, kind='vectors', dim=2"
+    )
