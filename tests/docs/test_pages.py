@@ -4,6 +4,7 @@ import importlib
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +141,16 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert names["index"].protocol["epoch"] == 1
     assert len(names["hits"]) == 10
     assert {score.name for score in names["scores"]} >= {"learned/knn", "raw/knn"}
+
+
+@pytest.mark.parametrize("page", ["metric-learning", "preflight", "scaling", "views"])
+def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"{number}.jpg" for number in range(256)]
+    lines = (f"{a},{b},{number % 2}" for number, (a, b) in enumerate(pairwise(names)))
+    Path("pairs.csv").write_text("\n".join(["a,b,alike", *lines]))
+    given = toys() | {"step": 0, "epoch": 0}
+    for number, code in enumerate(fences(ROOT / "docs" / f"{page}.md", "python")):
+        if page == "metric-learning" and number == 1:  # a whole data set: 64 classes of 4
+            given |= {"ids": names, "labels": torch.arange(256) // 4, "items": torch.randn(256, 3, 32, 32)}
+        exec(compile(code, page, "exec"), given)
