@@ -212,6 +212,7 @@ def in_parts(settings: FitSettings, *, grouped: bool) -> FitSettings:
 
 
 def remark_on_parts(asked: FitSettings, normalises: bool, random: bool) -> str:
+    """A sentence on how the settings of the comparison with micro-batches differ from the asked ones; or none."""
     if not normalises:
         return "both in 2 parts, as dropout draws for a part" if random else ""
     if asked.encoder.bn_groups == 1:

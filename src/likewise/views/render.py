@@ -257,6 +257,7 @@ def _check_images(images: Tensor) -> None:
 
 
 def check_generator(generator: torch.Generator) -> None:
+    """Raise LikewiseError unless the generator is on the CPU."""
     if generator.device.type != "cpu":
         raise LikewiseError(
             f"The views' generator is on {generator.device}, but must be on the CPU: "
@@ -290,5 +291,6 @@ def _check_settings(settings: ViewSettings) -> None:
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:
+    """Raise LikewiseError, naming the setting and its rule, unless ``holds``."""
     if not holds:
         raise LikewiseError(f"The views' {name} is {value}, but must be {rule}.")
