@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint docs lock clean
+.PHONY: setup demo test test-all lint docs lock clean
 
 setup: .venv/.done
 
@@ -16,8 +16,15 @@ setup: .venv/.done
 demo: setup
 	$(BIN)/likewise demo --out runs/demo
 
+# Two processes, each with whole files of tests, for what a file prepares is most of its time.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# With the whole product of dictionaries, objectives and ways to train.
+test-all: lint
+	$(PYTEST) -m ""
 
 lint: setup
 	$(BIN)/ruff check .

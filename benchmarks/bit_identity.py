@@ -22,7 +22,7 @@ import torch
 
 import likewise as lw
 
-PAIR_KINDS = (
+PAIR_KINDS = (  # some by their aliases
     *("infonce", "unified", "circle", "supcon", "npair", "multi-similarity"),
     *("contrastive", "margin", "triplet", "angular", "lifted", "histogram"),
 )
@@ -42,7 +42,7 @@ SMALL = {
 VECTORS = {"encoder.name": "mlp"}
 IN_BATCH = {"alike": "label", "dictionary": "batch", "batch.keys": "same"}
 BY_CLASS = {"sampler.kind": "classes", "sampler.per_class": 3}
-CLASSES = {"alike": "label", "dictionary": "proxies", "objective.margin": None}
+CLASSES = {"alike": "label", "dictionary": "proxies"}
 MEASURED = ("items_per_second", "seconds", "time", "versions", "run", "model")  # never the same twice, or paths
 
 
@@ -54,21 +54,24 @@ def cells(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield f"{method}, vectors", method, VECTORS | by_class
     yield "moco, groups", "moco", {"encoder.bn_groups": 2}
     yield "moco, micro-batches", "moco", {"encoder.bn_groups": 2, "micro_batches": 2}
-    for kind in ("nce", "softmax", "parametric"):
-        yield f"npid, {kind}", "npid", VECTORS | {"objective.kind": kind}
+    yield "npid, nce", "npid", VECTORS | {"objective.kind": "nce"}
+    yield "npid, softmax", "npid", VECTORS | {"objective.kind": "nonparametric-softmax"}
+    yield "npid, parametric", "npid", VECTORS | {"objective.kind": "parametric", "objective.scale": 1 / 0.07}
     for kind in PAIR_KINDS:
         of_kind = VECTORS | {"objective.kind": kind}
+        if kind in ("infonce", "supcon"):
+            of_kind |= {"objective.temperature": 0.07}
         yield f"{kind}, bank", "bank", of_kind | {"bank.samples": 16}
         yield f"{kind}, queue", "moco", of_kind
-        yield f"{kind}, batch", "simclr", of_kind | {"optim.name": "sgd", "optim.lr": 0.05}
+        yield f"{kind}, batch", "end-to-end", of_kind | {"batch.keys": "both"}
         yield f"{kind}, labels", "moco", of_kind | IN_BATCH | BY_CLASS
         yield f"{kind}, labels in a queue", "moco", of_kind | {"alike": "label"}
     for kind in CLASS_KINDS:
-        yield f"{kind}, proxies", "normface", VECTORS | CLASSES | {"objective.kind": kind, "objective.gamma": None}
+        yield f"{kind}, proxies", "normface", VECTORS | CLASSES | {"objective.kind": kind}
     for policy in POLICIES:
         yield f"{policy}, triplet", "facenet", VECTORS | BY_CLASS | {"negatives.policies": [policy]}
         yield f"{policy}, queue", "moco", VECTORS | {"objective.kind": "margin", "negatives.policies": [policy]}
-    turns = {"negatives.policies": ["easy", "hard"], "negatives.at": [3]}
+    turns = {"negatives.policies": ["easy", "hard"], "negatives.at": [3.0]}
     yield "curriculum", "facenet", VECTORS | BY_CLASS | turns
     yield "hard positives", "facenet", VECTORS | BY_CLASS | {"negatives.positives": "hard"}
     for kind in ("contrastive", "margin"):

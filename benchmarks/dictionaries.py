@@ -60,7 +60,7 @@ RECIPE: dict[str, Any] = {  # of every cell; what is not named here is the metho
     "optim.schedule": "cosine",
     "optim.warmup": 0.0,
     "precision": "fp32",  # bf16 is emulated, and slow, on a CPU that lacks it
-    "objective.scale": 1.0,
+    "loss_weight": 1.0,
     "seed": 0,
     "knn_epochs": 0,  # no time goes into measuring
     "checkpoint_seconds": 1e9,  # nor into saving before the end
@@ -129,18 +129,16 @@ def time_cells(cells: list[Cell], count: int) -> dict[str, float]:
     """Images/s of each: the median of a few steps, views included, in turns, as a machine is not always as quick."""
     from likewise.config.checks import decide
     from likewise.model import Model
-    from likewise.training.batches import batches, choose_sampler
-    from likewise.training.build import build_session, build_views
     from likewise.training.fit import chosen
+    from likewise.training.run import begin
     from likewise.training.step import train_step
 
     items, turns, seconds = train_items(count), {}, {cell.name: list[float]() for cell in cells}
     for cell in cells:
         settings = decide(chosen(cell.method, cell.settings), len(items))
         model = Model.untrained(settings, items)
-        session = build_session(settings, model.embedder, items, TIMED_STEPS + 1, torch.device("cpu"))
-        session.train()
-        turns[cell.name] = session, batches(items, choose_sampler(settings, items), build_views(model), session)
+        run = begin(model, items, TIMED_STEPS + 1, torch.device("cpu"))
+        turns[cell.name] = run.session, run.batches()
     for turn in range(TIMED_STEPS + 1):
         for name, (session, feed) in turns.items():
             start = time.perf_counter()

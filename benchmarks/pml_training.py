@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from instance import interleaved
@@ -42,26 +42,29 @@ from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.model import Model
-from likewise.training.batches import batches, choose_sampler
-from likewise.training.build import build_session, build_views
+from likewise.objectives.base import Objective
 from likewise.training.loop import train
-from likewise.training.session import Objective, Session
+from likewise.training.run import Run
+from likewise.training.run import begin as begin_run
 from likewise.training.step import train_step
 
 STEPS_TIMED = 12
 MEASURES = {"recall@1": "Recall@1", "map@r": "MAP@R"}
 
 
-class Peer(nn.Module):
+class Peer(Objective):
     """The peer's loss over the batch, in the place of an objective of ours."""
 
     def __init__(self, loss: nn.Module, miner: nn.Module | None = None) -> None:
         super().__init__()
         self.loss, self.miner = loss, miner
 
-    def forward(self, rows: Tensor, ids: Tensor, *dictionary: Any, **same: Any) -> Tensor:
+    def forward(self, rows: Tensor, ids: Tensor) -> Tensor:
         found: Tensor = self.loss(rows, ids, None if self.miner is None else self.miner(rows, ids))
         return found
+
+    def against(self, queries: Tensor, ids: Tensor, keys: object) -> Tensor:
+        return self(queries, ids)
 
 
 def peer_of(name: str) -> Peer:
@@ -111,33 +114,31 @@ def key_of(name: str, side: str, items: Items, test: Items, seed: int, steps: in
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
-def begin(name: str, side: str, items: Items, seed: int, steps: int) -> tuple[Session, Model]:
+def begin(name: str, side: str, items: Items, seed: int, steps: int) -> Run:
     """A run before its first step."""
     settings = settings_of(name, items, seed, steps)
     model = Model.untrained(settings, items)
-    session = build_session(settings, model.embedder, items, steps, torch.device("cpu"))
+    run = begin_run(model, items, steps, torch.device("cpu"))
     if side == "peer":
-        session.objective = cast(Objective, peer_of(name))
-    return session, model
+        run.session.objective = peer_of(name)
+    return run
 
 
 def trained(name: str, side: str, items: Items, test: Items, seed: int, steps: int) -> dict[str, float]:
     """Measures on the test classes."""
-    session, model = begin(name, side, items, seed, steps)
+    run = begin(name, side, items, seed, steps)
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
-        train(session, model, items, build_views(model), Path(folder), progress=False)
-    return measured(model.features(test), test)[0]
+        train(run, Path(folder), progress=False)
+    return measured(run.model.features(test), test)[0]
 
 
 def step_times(name: str, items: Items, rounds: int) -> dict[str, float]:
     """Seconds of a step, and of its objective alone, on both sides."""
     tasks: dict[str, Callable[[], None]] = {}
     for side in SIDES:
-        session, model = begin(name, side, items, 0, STEPS_TIMED)
-        settings = session.settings
-        session.train()
-        seen = next(iter(batches(items, choose_sampler(settings, items), build_views(model), session)))
-        rows = model.embedder(seen.views[0]).detach().requires_grad_()
+        run = begin(name, side, items, 0, STEPS_TIMED)
+        session, seen = run.session, next(run.batches())
+        rows = run.model.embedder(seen.views[0]).detach().requires_grad_()
         tasks[f"{side}, step"] = lambda session=session, seen=seen: train_step(session, seen)  # type: ignore[misc]
         tasks[f"{side}, objective"] = objective_alone(session.objective, rows, seen.ids)
     for task in tasks.values():

@@ -1,7 +1,7 @@
 """End to end against the encoder alone: what share of its images/s is left with views, objective, bank and optimizer.
 
     python benchmarks/throughput.py                                    # resnet-small, 32 px, NCE m=4096, n=50,000
-    python benchmarks/throughput.py --encoder.name resnet18 --objective.kind softmax
+    python benchmarks/throughput.py --encoder.name resnet18 --objective nonparametric-softmax
 
 The encoder alone is forward + backward on one batch of floats already in memory. Rounds of both are interleaved; the
 median of the rounds' ratios is the share (target ≥ 90 %). Images are random: speed does not depend on what they show.
@@ -18,8 +18,8 @@ from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import open_items
 from likewise.model import Model
-from likewise.training.batches import batches, build_sampler
-from likewise.training.build import build_session, build_views, pick_device
+from likewise.training.build import pick_device
+from likewise.training.run import begin
 from likewise.training.step import train_step
 
 ITEMS, STEPS, ROUNDS = 50_000, 12, 9
@@ -39,9 +39,8 @@ def main() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (ITEMS, settings.size, settings.size, 3), dtype=np.uint8)
     items = open_items(pixels, size=settings.size, progress=False)
     model = Model.untrained(settings, items)
-    session = build_session(settings, model.embedder, items, 10**9, device)
-    session.train()
-    stream = batches(items, build_sampler(settings, ITEMS), build_views(model), session)
+    run = begin(model, items, 10**9, device)
+    session, stream = run.session, run.batches()
     ready = next(stream).views[0]
 
     def whole() -> float:

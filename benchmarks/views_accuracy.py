@@ -9,6 +9,7 @@ difference and its standard error over seeds (paired: a seed's weights, order an
 import argparse
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from likewise.data import Items, open_items
 from likewise.metrics import knn_accuracy
 from likewise.model import Model
 from likewise.training.batches import build_sampler
-from likewise.training.build import build_session, build_views
 from likewise.training.loop import train
+from likewise.training.run import begin
 
 
 def accuracy(name: str, seed: int, items: Items, test: Items, epochs: int) -> float:
@@ -31,10 +32,11 @@ def accuracy(name: str, seed: int, items: Items, test: Items, epochs: int) -> fl
     )
     settings, total = decide(settings, len(items)), epochs * build_sampler(settings, len(items)).steps_per_epoch
     model = Model.untrained(settings, items)
-    session = build_session(settings, model.embedder, items, total, torch.device("cpu"))
-    views = build_views(model) if name == "composed" else SequentialViews(settings.views, settings.size)
+    run = begin(model, items, total, torch.device("cpu"))
+    if name == "sequential":
+        run = replace(run, views=SequentialViews(settings.views, settings.size))
     with tempfile.TemporaryDirectory() as folder:
-        train(session, model, items, views, Path(folder), progress=False)
+        train(run, Path(folder), progress=False)
     labels, test_labels = (torch.from_numpy(np.asarray(x.labels)) for x in (items, test))
     return knn_accuracy(model.features(test), test_labels, model.features(items), labels, k=200, temperature=0.1)
 

@@ -23,9 +23,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("built on training", ("comparison", "lightning", "proof", "reports")),
     ("train, measure", ("evaluation", "training")),
     ("trained model", ("model",)),
-    ("trained parts", ("encoders", "objectives")),
-    ("parts", ("dictionaries", "index", "kernels", "methods", "views")),
-    ("ground", ("alike", "config", "data", "distributed", "metrics", "negatives")),
+    ("trained parts", ("encoders", "index", "objectives")),
+    ("parts", ("dictionaries", "kernels", "methods", "metrics", "views")),
+    ("ground", ("alike", "config", "data", "distributed", "negatives")),
     ("base", ("__init__", "console", "errors", "files")),
 )
 

@@ -1,4 +1,4 @@
-"""Writes docs/objectives.md from the objectives' docstrings and the catalogue, and with --figures their figures too.
+"""Writes docs/objectives.md from the docstrings and the table of objectives, and with --figures their figures too.
 
 python docs/generate_objectives.py --figures
 
@@ -11,7 +11,7 @@ import sys
 from inspect import Parameter, signature
 from pathlib import Path
 
-from likewise.config.objective_table import BOUNDARIES, ENTRIES, KNOWN, Entry
+from likewise.config.objective_table import BOUNDARIES, KNOWN, OBJECTIVES, Row
 from likewise.reports.figure import build, draw
 
 PAGE = Path(__file__).parent / "objectives.md"
@@ -26,7 +26,7 @@ LEVELS = {
 }
 
 
-def sections(known: Entry) -> dict[str, str]:
+def sections(known: Row) -> dict[str, str]:
     """The docstring's parts: "" what it is and its equation, "Relations" ..., "Args", each Markdown but for Args."""
     text = inspect.cleandoc(known.load().__doc__ or "")
     parts: dict[str, str] = {}
@@ -50,7 +50,7 @@ def markdown(text: str) -> str:
     return text.replace("``", "`")
 
 
-def arguments(known: Entry) -> dict[str, str]:
+def arguments(known: Row) -> dict[str, str]:
     """Each documented parameter with its text on one line."""
     found: dict[str, str] = {}
     name = ""
@@ -63,7 +63,7 @@ def arguments(known: Entry) -> dict[str, str]:
     return {name: text.replace("``", "`") for name, text in found.items()}
 
 
-def parameters(known: Entry) -> str:
+def parameters(known: Row) -> str:
     """A table of parameter, default and meaning."""
     told = arguments(known)
     lines = ["| parameter | default | |", "|-|-|-|"]
@@ -92,14 +92,14 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def section(known: Entry) -> str:
+def section(known: Row) -> str:
     """One objective: what it is, equation, figure, parameters, relations, departures, cost, paper."""
     parts = sections(known)
     also = f"Also `{'`, `'.join(known.aliases)}`. " if known.aliases else ""
-    lines = [f"### {known.name}", f"{also}{parts['']}", f"**Paper.** {parts['Paper']}", parameters(known)]
+    lines = [f"### {known.class_name}", f"{also}{parts['']}", f"**Paper.** {parts['Paper']}", parameters(known)]
     lines += [f"**{name}.** {parts[name]}" for name in SECTIONS if name != "Paper"]
     lines += [
-        f"![Loss, gradients and decision boundary of {known.name}](objectives/{known.slug}.svg)",
+        f"![Loss, gradients and decision boundary of {known.class_name}](objectives/{known.name}.svg)",
         f"Boundary in the figure: {BOUNDARIES[known.boundary]}.",
     ]
     return "\n\n".join(lines)
@@ -121,16 +121,16 @@ def page() -> str:
     ]
     for level, (title, about) in LEVELS.items():
         blocks += [f"## {title}", f"Here {about}."]
-        blocks += [section(known) for known in ENTRIES if known.level == level]
+        blocks += [section(known) for known in OBJECTIVES if known.level == level]
     return "\n\n".join(blocks) + "\n"
 
 
 def draw_figures() -> None:
     """Every objective at its defaults, as SVG: the same bytes as long as nothing changed."""
     FIGURES.mkdir(exist_ok=True)
-    for known in ENTRIES:
+    for known in OBJECTIVES:
         objective, title = build(known, {})
-        draw(objective, FIGURES / known.slug, title=title, grid=GRID, formats=("svg",))
+        draw(objective, FIGURES / known.name, title=title, grid=GRID, formats=("svg",))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,12 @@ RECIPE = settings_from(
     },
     NPID.settings,
 )
-SMALL = {"size": 16, "epochs": 4, "batch_size": 32, "objective.noise": 64, "encoder.name": "resnet-small"}
+SMALL = {"size": 16, "epochs": 4, "batch_size": 32, "encoder.name": "resnet-small"}
+OBJECTIVES: dict[str, dict[str, float]] = {
+    "nce": {},
+    "nonparametric-softmax": {},
+    "parametric-softmax": {"objective.scale": 10.0},  # 1/τ
+}
 
 
 def made_up_images(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -69,14 +74,15 @@ def run(settings: FitSettings, train: object, test: object, out: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="the paper's recipe on CIFAR-10")
-    parser.add_argument("--objective", choices=["nce", "softmax", "parametric"], default="nce")
+    parser.add_argument("--objective", choices=OBJECTIVES, default="nce")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
-    settings = settings_from({"objective.kind": arguments.objective, "precision": arguments.precision}, RECIPE)
+    chosen = {"objective": arguments.objective, **OBJECTIVES[arguments.objective], "precision": arguments.precision}
+    settings = settings_from(chosen, RECIPE)
     if not arguments.full:
-        settings = settings_from(SMALL, settings)
+        settings = settings_from(SMALL | ({"objective.noise": 64} if arguments.objective == "nce" else {}), settings)
     if arguments.epochs:
         settings = settings_from({"epochs": arguments.epochs}, settings)
     if arguments.full:

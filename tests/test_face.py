@@ -198,6 +198,7 @@ MADE: list[tuple[type, dict[str, Any]]] = [
         },
     ),
     (sharded.ShardedMemoryBank, {"n": 4, "dim": 5, "momentum": 0.7, "generator": GENERATOR}),
+    (dictionaries.Proxies, {"count": 4, "bound": "proxies of arcface"}),
     (sharded.ShardedProxies, {"n": 4, "dim": 5, "generator": GENERATOR}),
     (
         lw.Momentum,
@@ -215,8 +216,9 @@ MADE: list[tuple[type, dict[str, Any]]] = [
         },
     ),
     (lw.GradientCache, {"embedder": torch.nn.Linear(3, 2), "parts": [torch.ones(4, 3)] * 2, "grouped": True}),
-    (lw.Index, {"rows": torch.eye(2), "ids": ["a.jpg", "b.jpg"], "protocol": {"epoch": 3}}),
+    (lw.Index, {"rows": torch.eye(2), "ids": ["a.jpg", "b.jpg"], "protocol": {"epoch": 3}, "read": torch.load}),
     (embedding_file.Embedding, {"rows": torch.eye(2), "ids": ("a.jpg", "b.jpg"), "metadata": {"epoch": 3}}),
+    (metrics.Metric, {"measure": lw.retrieval, "device": "meta"}),
     (VectorViews, {"noise": 0.3, "dropout": 0.2, "mean": torch.zeros(6), "std": torch.ones(6)}),
     (samplers.EpochSampler, {"n": 9, "batch_size": 4, "seed": 7, "smallest": 3}),
     (samplers.ClassSampler, {"labels": LABELS, "classes": 3, "per_class": 2, "seed": 7}),
@@ -248,6 +250,7 @@ SHOWN = {  # what stands for a parameter that is data, or a size
     (lw.Embedder, "centre"): "(centre): BatchNorm1d(",
     (lw.GradientCache, "parts"): "parts=2, the first (4, 3)",
     (lw.Index, "rows"): "2 × 2",
+    (lw.Index, "read"): "reads_files=True",
     (lw.Index, "ids"): "ids='a.jpg' …",
     (embedding_file.Embedding, "rows"): "2 × 2",
     (embedding_file.Embedding, "ids"): "ids='a.jpg' …",
@@ -259,9 +262,10 @@ SHOWN = {  # what stands for a parameter that is data, or a size
 }
 NOT_SHOWN = {"generator", (dictionaries.MemoryBank, "noise"), (lw.GradientCache, "embedder")}
 SHOWN_ELSEWHERE = {lw.Model, lw.Views}  # below
-NO_PARAMETERS = {dictionaries.Batch, dictionaries.Proxies, negatives.All, negatives.Easy, negatives.Hard}
+NO_PARAMETERS = {dictionaries.Dictionary, dictionaries.Batch, negatives.All, negatives.Easy, negatives.Hard}
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("kind", "arguments"), MADE, ids=lambda x: x.__name__ if isinstance(x, type) else "")
 def test_a_repr_shows_every_parameter(kind: type, arguments: dict[str, Any]) -> None:
     assert [*arguments] == [*inspect.signature(kind).parameters]
@@ -289,3 +293,174 @@ def test_items_views_and_models_say_what_they_are() -> None:
     assert repr(model).startswith(
         "Model(method='npid', encoder='mlp', size=32, epoch=0.0, seed=0, kind='vectors', dim=2"
     )
+
+
+# Two views of the same items
+
+VIEWS = torch.nn.functional.normalize(torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(1)), dim=2).double()
+
+
+def test_two_views_are_simclrs_loss() -> None:
+    """NT-Xent (Chen et al. 2020, Algorithm 1) over the 2N rows, by hand and by pytorch-metric-learning."""
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    z, count = torch.cat([*VIEWS]), len(VIEWS[0])
+    similarities = (z @ z.T / 0.2).exp()
+    wanted = 0.0
+    for i in range(2 * count):
+        others = sum(similarities[i, k] for k in range(2 * count) if k != i)
+        wanted -= (similarities[i, (i + count) % (2 * count)] / others).log() / (2 * count)
+    loss = objectives.InfoNCE(temperature=0.2)(*objectives.from_views(*VIEWS))
+    torch.testing.assert_close(loss, torch.as_tensor(wanted))
+    rival = NTXentLoss(temperature=0.2)(z, torch.arange(count).repeat(2))
+    torch.testing.assert_close(loss, rival)
+
+
+def test_three_views_have_two_positives_each() -> None:
+    rows, ids = objectives.from_views(*VIEWS, VIEWS[0])
+    assert rows.shape == (18, 5)
+    assert ids.tolist() == [*range(6)] * 3
+
+
+@pytest.mark.parametrize("objective", [objectives.InfoNCE(), objectives.Circle(), objectives.Histogram()])
+def test_two_float_tensors_get_a_sentence_that_names_from_views(objective: torch.nn.Module) -> None:
+    with pytest.raises(lw.LikewiseError, match=r"ids are torch.float64; .* objective\(\*likewise.*from_views"):
+        objective(*VIEWS)
+
+
+@pytest.mark.parametrize(
+    "views",
+    [VIEWS[:1], [VIEWS[0], VIEWS[1][:3]], [VIEWS[0][0], VIEWS[1][0]], []],
+    ids=["one", "shorter", "1-d", "none"],
+)
+def test_what_is_not_views(views: Any) -> None:
+    with pytest.raises(lw.LikewiseError, match=r"must be two or more of one shape, \(N, D\)"):
+        objectives.from_views(*views)
+
+
+# Ids and labels as tensors, arrays or lists
+
+ROWS = torch.nn.functional.normalize(torch.randn(12, 4, generator=torch.Generator().manual_seed(2)), dim=1)
+CLASSES = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3])
+ALIKE = torch.arange(12) % 3 > 0
+NAMES = [f"{row}" for row in range(12)]
+FEW = metrics.FewLabelsSettings(per_class=(1,), fractions=(), seeds=(0, 1), k=3)
+Turn = Callable[[torch.Tensor], Any]  # a tensor into what is given
+
+
+def updated(dictionary: Any, ids: Any) -> torch.Tensor:
+    dictionary.update(ROWS, ids)
+    return dictionary.rows
+
+
+def queued(ids: Any) -> list[torch.Tensor]:
+    queue = dictionaries.Queue(20, 4, start="empty")
+    queue.update(ROWS, ids)
+    return [*queue.keys(ids, dictionaries.Fresh(ROWS, ids))[:2]]
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+TAKES_IDS: dict[str, Callable[[Turn], Any]] = {
+    "pair level": lambda t: objectives.Circle()(ROWS, t(CLASSES)),
+    "several labels": lambda t: objectives.Circle()(ROWS, t(torch.stack([CLASSES, CLASSES + 1], 1))),
+    "keys": lambda t: objectives.SupCon()(
+        ROWS, t(CLASSES), ROWS, t(CLASSES), own=t(torch.arange(12)), pulls=t(ALIKE), pushes=t(ALIKE)
+    ),
+    "a β for each class": lambda t: objectives.Margin(classes=4)(ROWS, t(CLASSES)),
+    "mined": lambda t: objectives.Mined(objectives.Triplet(), negatives=negatives.Hard())(ROWS, t(CLASSES)),
+    "histogram": lambda t: objectives.Histogram()(ROWS, t(CLASSES), ROWS, t(CLASSES)),
+    "class level": lambda t: objectives.ArcFace(4, 4, generator=seeded())(ROWS, t(CLASSES)),
+    "some proxies": lambda t: objectives.ArcFace(4, 4)(ROWS, t(CLASSES), ROWS[:4], t(torch.tensor([3, 1, 0, 2]))),
+    "instance level": lambda t: objectives.NonParametricSoftmax()(ROWS, t(CLASSES), ROWS, t(torch.arange(12))),
+    "weights": lambda t: objectives.ParametricSoftmax(4, 4, generator=seeded())(ROWS, t(CLASSES)),
+    "sharded": lambda t: ShardedSoftmax(12)(ROWS, t(CLASSES), ROWS),
+    "triplet_shares": lambda t: objectives.triplet_shares(ROWS, t(CLASSES), ROWS, t(CLASSES)),
+    "from_pairs": lambda t: objectives.Circle()(
+        *objectives.from_pairs(ROWS, t(torch.tensor([[0, 1], [0, 2], [1, 2]])), t(ALIKE[:3]))
+    ),
+    "from_triplets": lambda t: objectives.Circle()(*objectives.from_triplets(ROWS, t(torch.tensor([[0, 1, 4]])))),
+    "bank": lambda t: updated(dictionaries.MemoryBank(12, 4, generator=seeded()), t(torch.arange(12).flip(0))),
+    "sharded bank": lambda t: updated(
+        sharded.ShardedMemoryBank(12, 4, generator=seeded()), t(torch.arange(12).flip(0))
+    ),
+    "sampled bank": lambda t: dictionaries.MemoryBank(12, 4, samples=5, noise=seeded()).keys(t(CLASSES)).ids,
+    "queue": lambda t: queued(t(CLASSES)),
+    "batch": lambda t: dictionaries.Batch().keys(t(CLASSES), dictionaries.Fresh(ROWS, t(CLASSES))).ids,
+    "class sampler": lambda t: samplers.ClassSampler(t(CLASSES), 3, 2, 0).rows(0),
+    "balanced sampler": lambda t: samplers.BalancedSampler(t(CLASSES), 5, 0).rows(0),
+    "pair sampler": lambda t: samplers.PairSampler(t(torch.tensor([[0, 1], [2, 3], [0, 5]])), 2, 0).tuples(0),
+    "knn_classify": lambda t: metrics.knn_classify(t(ROWS), t(ROWS), t(CLASSES), k=3),
+    "knn_accuracy": lambda t: metrics.knn_accuracy(
+        t(ROWS), t(CLASSES), t(ROWS), t(CLASSES), k=3, query_ids=t(torch.arange(12)), key_ids=t(torch.arange(12))
+    ),
+    "top_k": lambda t: metrics.top_k(t(ROWS), t(ROWS), 3, query_ids=t(torch.arange(12)), key_ids=t(torch.arange(12))),
+    "retrieval": lambda t: metrics.retrieval(t(ROWS), t(CLASSES)).per_query.map_at_r,
+    "retrieval in a gallery": lambda t: (
+        metrics.retrieval(
+            t(ROWS), t(CLASSES), t(ROWS), t(CLASSES), query_ids=t(torch.arange(12)), gallery_ids=t(torch.arange(12))
+        ).per_query.map_at_r
+    ),
+    "clustering": lambda t: metrics.clustering(t(ROWS), t(CLASSES)).per_seed,
+    "kmeans": lambda t: metrics.kmeans(t(ROWS), 3, seed=0).labels,
+    "nmi": lambda t: metrics.normalized_mutual_information(t(CLASSES), t(CLASSES // 2)),
+    "ami": lambda t: metrics.adjusted_mutual_information(t(CLASSES), t(CLASSES // 2)),
+    "verification": lambda t: (
+        metrics.verification(
+            t(ROWS), t(torch.stack([torch.arange(12), torch.arange(12).flip(0)], 1)), t(ALIKE), folds=t(CLASSES)
+        ).fold_accuracies
+    ),
+    "roc": lambda t: metrics.roc(t(ROWS[:, 0]), t(ALIKE)).auc,
+    "random_pairs": lambda t: metrics.random_pairs(t(CLASSES), 8),
+    "fold_pairs": lambda t: metrics.fold_pairs(t(CLASSES), 8, folds=2),
+    "linear_svm": lambda t: metrics.linear_svm(t(ROWS), t(CLASSES), t(ROWS), t(CLASSES)).weights,
+    "linear_probe": lambda t: (
+        metrics.linear_probe(t(ROWS), t(CLASSES), t(ROWS), t(CLASSES), metrics.ProbeSettings(epochs=2)).train_loss
+    ),
+    "few_labels": lambda t: metrics.few_labels(t(ROWS), t(CLASSES), NAMES, t(ROWS), t(CLASSES), FEW)[0].value,
+    "effective_rank": lambda t: metrics.effective_rank(t(ROWS)),
+    "collapse_std": lambda t: metrics.collapse_std(t(ROWS)),
+    "index": lambda t: lw.Index(t(ROWS), NAMES).search_batch(t(ROWS[:2]), 1)[1][0].score,
+}
+
+
+def read_only(x: torch.Tensor) -> np.ndarray:
+    """An array that no one may write to, every other one of a longer one, of fewer bits where it is whole numbers."""
+    array = np.repeat(x.numpy().astype(np.int32) if x.dtype == torch.int64 else x.numpy(), 2, 0)[::2]
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("call", TAKES_IDS.values(), ids=TAKES_IDS.keys())
+def test_arrays_and_lists_give_what_tensors_give(call: Callable[[Turn], Any]) -> None:
+    wanted = call(lambda x: x)
+    for turn in (read_only, lambda x: x.tolist() if x.dtype != torch.float32 else x.numpy()):
+        torch.testing.assert_close(call(turn), wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ([0.0, 1.0], "ids are torch.float64; they must be integers, such as torch.int64."),
+        (np.array([True, False]), "ids are torch.bool; they must be integers, such as torch.int64."),
+        (["cat", "dog"], "ids hold 'cat', which is no integer; number them first, for instance by numpy.unique(ids, "),
+        ([[0, 1], [0]], "ids are rows of different lengths; pad the shorter ones with −1, which is no label."),
+        ([0, None], "ids hold '0', which is no integer; number them first"),
+        (np.array([2**64 - 1, 0], np.uint64), "ids go up to 18446744073709551615, beyond 64 bits with a sign"),
+        ([], "ids (0,) must be (2,), one per query, or (2, L)."),
+        (3, "ids () must be (2,), one per query, or (2, L)."),
+    ],
+)
+def test_what_cannot_be_ids_is_one_sentence(ids: Any, said: str) -> None:
+    with pytest.raises(lw.LikewiseError) as caught:
+        objectives.Circle()(ROWS[:2], ids)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("rows", [[[1.0], [1.0, 2.0]], np.array([["a"]]), np.array([[None]])])
+def test_what_cannot_be_rows_is_one_sentence(rows: Any) -> None:
+    with pytest.raises(lw.LikewiseError, match="rows can't be read as numbers of shape"):
+        metrics.collapse_std(rows)

@@ -1,10 +1,12 @@
 """``import likewise`` and its parts load torch and numpy, and take hardly longer to import than torch."""
 
+import ast
 import json
 import os
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,13 +73,24 @@ def test_the_bare_import_loads_nothing_at_all() -> None:
 def test_no_module_takes_the_name_of_a_function() -> None:
     # Importing a submodule sets its name on the package: ``likewise.fit`` would be a module for whoever did so.
     modules = {module.name for module in pkgutil.iter_modules(likewise.__path__)}
-    assert modules & set(likewise.__all__) == {"negatives", "objectives"}  # which are the modules
+    assert modules & set(likewise.__all__) == {"metrics", "negatives", "objectives"}  # which are the modules
 
 
 def test_every_public_name_is_there_and_a_wrong_one_is_an_attribute_error() -> None:
     for name in likewise.__all__:
         assert name in dir(likewise)
         assert likewise.__getattr__(name) is not None
-    assert set(likewise.__all__) == set(likewise._HOME)
-    with pytest.raises(AttributeError, match="module 'likewise' has no attribute 'MemoryBanks'"):
+    assert set(likewise.__all__) == {*likewise._HOME, *likewise._MODULES}
+    with pytest.raises(AttributeError, match=r"module 'likewise' has no attribute 'MemoryBanks'. Did you mean 'Mem"):
         likewise.__getattr__("MemoryBanks")
+
+
+def test_what_type_checkers_read_is_what_is_loaded() -> None:
+    assert likewise.__file__ is not None
+    tree = ast.parse(Path(likewise.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    found = {alias.name: node.module for node in imports for alias in node.names}
+    wanted = {name: f"likewise.{home}" for name, home in likewise._HOME.items()}
+    modules = {name: f"likewise.{home}".rpartition(".")[0] for name, home in likewise._MODULES.items()}
+    assert found == wanted | modules

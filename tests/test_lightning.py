@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -24,6 +23,7 @@ from likewise.data import Items
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.lightning import LikewiseModule
 from likewise.methods import METHODS
+from likewise.proof.fork_server import python
 from likewise.training.checkpoint import load_checkpoint
 from likewise.training.fit import fit
 
@@ -62,15 +62,6 @@ for name in ("moco", "nce"):
     assert run.world_size == 2
     run.save_checkpoint(folder / f"{name}.ckpt")
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The same sums in the same order here and in the processes that are started."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def items() -> Items:
@@ -170,13 +161,13 @@ def test_labels_and_pairs_teach_as_in_fit_and_it_is_said_when_they_changed(
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     (tmp_path / "shared.py").write_text(SHARED)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    torchrun = [*python(), "-m", "torch.distributed.run", "--no-python", "--standalone", "--nproc_per_node", "2"]
     ended = subprocess.run(
-        [*torchrun, str(tmp_path / "shared.py"), str(Path(__file__).parent), str(tmp_path)],
+        [*torchrun, *python(), str(tmp_path / "shared.py"), str(Path(__file__).parent), str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("43 vectors") == ended.stderr.count("advice: items=43") == 2  # by the first one of two
@@ -280,7 +271,9 @@ def test_what_does_not_go_together_is_a_sentence(tmp_path: Path, monkeypatch: py
     with pytest.raises(LikewiseError, match="set likewise's own precision"):
         trainer(tmp_path, precision="bf16-mixed").fit(module("simclr"))
     with pytest.raises(LikewiseError, match=r"bank.sharded is not for Lightning's"):
-        trainer(tmp_path).fit(module("nce", **{"objective.kind": "softmax", "bank.sharded": True}))
+        trainer(tmp_path).fit(
+            module("moco", **{"objective": "nonparametric-softmax", "dictionary": "bank", "bank.sharded": True})
+        )
     with pytest.raises(LikewiseError, match=r"there is no run yet; Trainer.fit\(module\) starts one"):
         module("simclr").to_model()
     with pytest.raises(LikewiseError, match=r"43 items do not fill micro_batches=44 parts"):

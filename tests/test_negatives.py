@@ -14,7 +14,6 @@ from torch.nn import functional
 from likewise import negatives
 from likewise.alike import relate
 from likewise.errors import LikewiseError
-from likewise.kernels import hinges as hinge
 from likewise.kernels.numerics import Distance
 from likewise.negatives import (
     All,
@@ -39,6 +38,7 @@ from likewise.objectives import (
     Mined,
     Triplet,
     from_triplets,
+    hinge,
     triplet_shares,
 )
 from likewise.objectives.base import PairObjective

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from likewise import negatives, objectives
+    from likewise import metrics, negatives, objectives
+    from likewise.comparison.run import compare
     from likewise.config.settings import FitSettings
     from likewise.data import Items, open_items
     from likewise.data.pair_files import read_pairs, read_triplets
@@ -22,16 +23,17 @@ if TYPE_CHECKING:
     from likewise.encoders.momentum import Momentum
     from likewise.errors import LikewiseError, LikewiseWarning
     from likewise.evaluation.classify import Protocol, evaluate
-    from likewise.evaluation.retrieve import evaluate_retrieval
+    from likewise.evaluation.retrieve import retrieve
     from likewise.index.exact import Hit, Index
     from likewise.metrics import knn_accuracy, knn_classify, retrieval
     from likewise.model import Model, load
+    from likewise.proof.prove import verify
+    from likewise.training import samplers
     from likewise.training.fit import fit
     from likewise.views.render import Views
 
+_MODULES = {"metrics": "metrics", "negatives": "negatives", "objectives": "objectives", "samplers": "training.samplers"}
 _HOME = {
-    "negatives": None,
-    "objectives": None,
     "FitSettings": "config.settings",
     "Items": "data",
     "open_items": "data",
@@ -55,13 +57,15 @@ _HOME = {
     "retrieval": "metrics",
     "Protocol": "evaluation.classify",
     "evaluate": "evaluation.classify",
-    "evaluate_retrieval": "evaluation.retrieve",
+    "retrieve": "evaluation.retrieve",
     "fit": "training.fit",
     "Model": "model",
     "load": "model",
     "Hit": "index.exact",
     "Index": "index.exact",
     "Views": "views.render",
+    "compare": "comparison.run",
+    "verify": "proof.prove",
 }
 
 __all__ = [
@@ -84,31 +88,38 @@ __all__ = [
     "Views",
     "bn_leak",
     "build_embedder",
+    "compare",
     "evaluate",
-    "evaluate_retrieval",
     "fit",
     "gather_rows",
     "knn_accuracy",
     "knn_classify",
     "load",
+    "metrics",
     "negatives",
     "objectives",
     "open_items",
     "read_pairs",
     "read_triplets",
     "retrieval",
+    "retrieve",
+    "samplers",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'likewise' has no attribute {name!r}")
-    home = _HOME[name]
-    found = import_module(f"likewise.{home or name}")
-    value = found if home is None else vars(found)[name]
+    if name in _MODULES:
+        value: object = import_module(f"likewise.{_MODULES[name]}")
+    elif name in _HOME:
+        value = vars(import_module(f"likewise.{_HOME[name]}"))[name]
+    else:
+        from likewise.errors import closest
+
+        raise AttributeError(f"module 'likewise' has no attribute {name!r}.{closest(name, __all__)}")
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *__all__])

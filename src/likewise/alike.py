@@ -4,14 +4,72 @@ Dimension legend: Q queries, K keys, L labels per row, R rows of a tile, P posit
 Nothing of size Q×K exists here: a relation is asked for the masks of a few rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from likewise.errors import LikewiseError
+
+TILE_FLOATS = 1 << 20  # 4 MiB of similarities: who works on a tile holds about ten such at once
+LEAST_ROWS = 16
+
+Ids = Tensor | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[int]]
+Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
+
+
+def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
+    """Ids, labels or row numbers as an integer tensor: a tensor as it is, an array or a list as int64.
+
+    No value of a tensor is looked at, so nothing waits for its device.
+
+    Args:
+        name: the argument's, for messages.
+        ids: integers of any shape.
+        device: where an array or a list goes; None: the CPU.
+
+    Raises:
+        LikewiseError: floats, bools, text, or rows of different lengths.
+    """
+    found = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        said = f"{name} are {found.dtype}; they must be integers, such as torch.int64"
+        if name == "ids" and found.ndim == 2:
+            said += ". Two views z0, z1 of the same items go in as objective(*likewise.objectives.from_views(z0, z1))"
+        raise LikewiseError(f"{said}.")
+    return found
+
+
+def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:
+    """True or false for each of some things, (N,), as a bool tensor. Raises LikewiseError on other dtypes."""
+    found = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
+    if found.dtype != torch.bool:
+        raise LikewiseError(f"{name} are {found.dtype}; they must be torch.bool, one for each.")
+    return found
+
+
+def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
+    """What is no tensor, as one: integers as int64, floats and bools for the caller to refuse."""
+    try:
+        array = np.asarray(ids)
+    except ValueError:
+        said = f"{name} are rows of different lengths; pad the shorter ones with −1, which is no label."
+        raise LikewiseError(said) from None
+    if array.size == 0:
+        array = array.astype(np.int64)  # an empty list has no dtype of its own
+    if array.dtype.kind not in "biufc":
+        raise LikewiseError(
+            f"{name} hold {str(array.flat[0])!r}, which is no integer; number them first, for instance by "
+            f"numpy.unique({name}, return_inverse=True)[1]."
+        )
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise LikewiseError(f"{name} go up to {array.max()}, beyond 64 bits with a sign; number them from 0.")
+    return torch.from_numpy(array.astype(np.int64 if array.dtype.kind in "iu" else array.dtype)).to(device)
 
 
 class Masks(NamedTuple):
@@ -221,12 +279,12 @@ def _same(ids: Tensor, key_ids: Tensor) -> Tensor:
 
 def relate(
     queries: Tensor,
-    ids: "Tensor | Listed",
+    ids: "Ids | Listed",
     keys: Tensor | None,
-    key_ids: Tensor | None,
-    own: Tensor | None,
-    pulls: Tensor | None = None,
-    pushes: Tensor | None = None,
+    key_ids: Ids | None,
+    own: Ids | None,
+    pulls: Flags | None = None,
+    pushes: Flags | None = None,
 ) -> "Relation | Listed":
     """The relation behind ``objective(queries, ids, keys, key_ids, own=..., pulls=..., pushes=...)``.
 
@@ -244,26 +302,47 @@ def relate(
                 f"the listed pairs join {ids.queries} queries and {ids.keys} keys, but {len(queries)} and {count} came."
             )
         return ids
-    _check_ids("ids", ids, len(queries), "query")
+    ids = _one_each("ids", ids, queries, "query")
     if keys is None:
         if any(x is not None for x in (key_ids, own, pulls, pushes)):
             raise LikewiseError("key_ids, own, pulls and pushes say something about keys: give keys too, or none.")
         return Relation(ids, ids, torch.arange(len(queries), device=queries.device))
-    key_ids = torch.arange(count, device=keys.device) if key_ids is None else key_ids
-    _check_ids("key_ids", key_ids, count, "key")
-    if own is not None:
-        _check_ids("own", own, len(queries), "query")
-    for name, role in (("pulls", pulls), ("pushes", pushes)):
-        if role is not None and (role.dtype != torch.bool or role.shape != (count,)):
-            raise LikewiseError(f"{name} must be ({count},) bool, one per key, not {tuple(role.shape)} {role.dtype}.")
-    return Relation(ids, key_ids, own, pulls, pushes)
+    key_ids = torch.arange(count, device=keys.device) if key_ids is None else _one_each("key_ids", key_ids, keys, "key")
+    own = None if own is None else _one_each("own", own, queries, "query")
+    return Relation(ids, key_ids, own, _role("pulls", pulls, keys), _role("pushes", pushes, keys))
 
 
-def _check_ids(name: str, ids: Tensor, rows: int, what: str) -> None:
-    if ids.ndim not in (1, 2) or len(ids) != rows:
-        raise LikewiseError(f"{name} {tuple(ids.shape)} must be ({rows},), one per {what}, or ({rows}, L).")
-    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise LikewiseError(f"{name} are {ids.dtype}; they must be integers, such as torch.int64.")
+def _one_each(name: str, ids: Ids, rows: Tensor, what: str) -> Tensor:
+    """Ids of all rows, (N,) or (N, L)."""
+    found = as_ids(name, ids, rows.device)
+    if found.ndim not in (1, 2) or len(found) != len(rows):
+        raise LikewiseError(f"{name} {tuple(found.shape)} must be ({len(rows)},), one per {what}, or ({len(rows)}, L).")
+    return found
+
+
+def _role(name: str, role: Flags | None, keys: Tensor) -> Tensor | None:
+    """Which keys may pull or push, (K,) bool; None: all."""
+    if role is None:
+        return None
+    found = as_flags(name, role, keys.device)
+    if found.shape != (len(keys),):
+        raise LikewiseError(f"{name} must be ({len(keys)},) bool, one per key, not {tuple(found.shape)}.")
+    return found
+
+
+def tile_rows_for(keys: int) -> int:
+    """Rows of a tile of similarities with so many keys."""
+    return max(LEAST_ROWS, TILE_FLOATS // keys)
+
+
+def reordered(x: Tensor, order: Tensor | None) -> Tensor:
+    """Rows in the order of a permutation."""
+    return x if order is None else x.index_select(0, order)
+
+
+def restored(x: Tensor, order: Tensor | None) -> Tensor:
+    """Rows back in their own order."""
+    return x if order is None else torch.empty_like(x).index_copy_(0, order, x)
 
 
 def positive_pairs(relation: "Relation | Listed", queries: int, tile_rows: int) -> Tensor:
@@ -279,41 +358,62 @@ def positive_pairs(relation: "Relation | Listed", queries: int, tile_rows: int) 
     return pairs
 
 
-def from_triplets(embeddings: Tensor, triplets: Tensor) -> tuple[Tensor, Listed, Tensor]:
+def from_views(*views: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries and ids of several views of the same items: ``objective(*from_views(z0, z1))``.
+
+    Row i of every view is item i: each row's positives are the item's other views, and all rows of other items push.
+    ``InfoNCE()(*from_views(z0, z1))`` is SimCLR's NT-Xent over 2N rows, which lightly's ``NTXentLoss()(z0, z1)`` is.
+
+    Args:
+        views: two or more of (N, D), unit rows.
+
+    Returns:
+        (V·N, D) rows, view by view, and (V·N,) int64 ids.
+
+    Raises:
+        LikewiseError: fewer than two views, or views of different shapes.
+    """
+    shapes = [tuple(view.shape) for view in views]
+    if len(views) < 2 or len(set(shapes)) > 1 or len(shapes[0]) != 2:
+        raise LikewiseError(f"views {shapes} must be two or more of one shape, (N, D).")
+    return torch.cat(views), torch.arange(len(views[0]), device=views[0].device).repeat(len(views))
+
+
+def from_triplets(embeddings: Tensor, triplets: Ids) -> tuple[Tensor, Listed, Tensor]:
     """Queries, relation and keys of explicit triplets, for any objective: ``objective(*from_triplets(z, triplets))``.
 
     Every triplet is an anchor of its own with one positive and one negative, so exactly the given triplets push.
 
     Args:
         embeddings: (N, D).
-        triplets: (T, 3) int64 rows of ``embeddings``: anchor, positive, negative.
+        triplets: (T, 3) integers, rows of ``embeddings``: anchor, positive, negative.
 
     Raises:
         LikewiseError: a shape that is not (T, 3), or a row beyond the embeddings.
     """
-    _check_rows("triplets", triplets, 3, len(embeddings))
+    triplets = _places("triplets", triplets, 3, embeddings)
     used, place = torch.unique(triplets[:, 1:], return_inverse=True)
     rows = torch.arange(len(triplets), device=triplets.device)
     positive, negative = torch.stack([rows, place[:, 0]], 1), torch.stack([rows, place[:, 1]], 1)
     return embeddings[triplets[:, 0]], Listed(positive, negative, len(triplets), len(used)), embeddings[used]
 
 
-def from_pairs(embeddings: Tensor, pairs: Tensor, alike: Tensor) -> tuple[Tensor, Listed, Tensor]:
+def from_pairs(embeddings: Tensor, pairs: Ids, alike: Flags) -> tuple[Tensor, Listed, Tensor]:
     """Queries, relation and keys of explicit pairs, for any objective: ``objective(*from_pairs(z, pairs, alike))``.
 
     Both ends of a pair are anchors; an anchor's positives and negatives are those it is listed with, no others.
 
     Args:
         embeddings: (N, D).
-        pairs: (P, 2) int64 rows of ``embeddings``.
+        pairs: (P, 2) integers, rows of ``embeddings``.
         alike: (P,) bool: whether each pair is alike.
 
     Raises:
         LikewiseError: shapes that do not fit, a row beyond the embeddings, or a row paired with itself.
     """
-    _check_rows("pairs", pairs, 2, len(embeddings))
-    if alike.shape != pairs.shape[:1] or alike.dtype != torch.bool:
-        raise LikewiseError(f"alike {tuple(alike.shape)} {alike.dtype} must be ({len(pairs)},) torch.bool.")
+    pairs, alike = _places("pairs", pairs, 2, embeddings), as_flags("alike", alike, embeddings.device)
+    if alike.shape != pairs.shape[:1]:
+        raise LikewiseError(f"alike {tuple(alike.shape)} must be ({len(pairs)},), one per pair.")
     selves = (pairs[:, 0] == pairs[:, 1]).nonzero()
     if len(selves):
         raise LikewiseError(f"pair {int(selves[0])} joins row {int(pairs[selves[0, 0], 0])} with itself; leave it out.")
@@ -323,10 +423,15 @@ def from_pairs(embeddings: Tensor, pairs: Tensor, alike: Tensor) -> tuple[Tensor
     return embeddings[used], Listed(both[alike], both[~alike], len(used), len(used)), embeddings[used]
 
 
-def _check_rows(name: str, rows: Tensor, width: int, count: int) -> None:
-    if rows.ndim != 2 or rows.shape[1] != width or rows.dtype != torch.int64 or not len(rows):
-        raise LikewiseError(f"{name} {tuple(rows.shape)} {rows.dtype} must be (·, {width}) torch.int64, not empty.")
-    wrong = ((rows < 0) | (rows >= count)).any(1).nonzero()
+def _places(name: str, places: Ids, width: int, embeddings: Tensor) -> Tensor:
+    """(M, width) int64 rows of the embeddings."""
+    found = as_ids(name, places, embeddings.device).long()
+    if found.ndim != 2 or found.shape[1] != width or not len(found):
+        raise LikewiseError(f"{name} {tuple(found.shape)} must be (·, {width}) integers, not empty.")
+    wrong = ((found < 0) | (found >= len(embeddings))).any(1).nonzero()
     if len(wrong):
         place = int(wrong[0])
-        raise LikewiseError(f"{name}[{place}] is {rows[place].tolist()}, but there are only {count} embeddings.")
+        raise LikewiseError(
+            f"{name}[{place}] is {found[place].tolist()}, but there are only {len(embeddings)} embeddings."
+        )
+    return found

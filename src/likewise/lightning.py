@@ -22,9 +22,9 @@ from likewise.data import Items
 from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.model import Model
-from likewise.training.batches import batches, refuse_few
-from likewise.training.build import build_session, build_views, learning_rate
+from likewise.training.batches import refuse_few
 from likewise.training.fit import announce, prepare, say
+from likewise.training.run import Run, begin
 from likewise.training.session import Session
 from likewise.training.step import Seen, train_step
 from likewise.training.supervision import refuse_small_steps
@@ -94,14 +94,19 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         prepared = prepare(check(settings), items)
         self.settings, self.items, self.relations, self.sampler, self.notes = prepared
         self.model = Model.untrained(self.settings, self.items, backbone=backbone)
-        self._session: Session | None = None
+        self._run: Run | None = None
+
+    @property
+    def run(self) -> Run:
+        """What Lightning trains. Raises LikewiseError before training starts."""
+        if self._run is None:
+            raise LikewiseError("there is no run yet; Trainer.fit(module) starts one.")
+        return self._run
 
     @property
     def session(self) -> Session:
         """The run in memory. Raises LikewiseError before training starts."""
-        if self._session is None:
-            raise LikewiseError("there is no run yet; Trainer.fit(module) starts one.")
-        return self._session
+        return self.run.session
 
     def setup(self, stage: str) -> None:
         """Builds the session where Lightning trains, once the processes have met; says the pre-flight's advice."""
@@ -120,10 +125,9 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
             )
         refuse_few(self.settings, len(self.items))  # for so many processes
         refuse_small_steps(self.settings, self.sampler, total)
-        if self._session is None:
+        if self._run is None:
             device = self.trainer.strategy.root_device
-            self._session = build_session(self.settings, self.model.embedder, self.items, total, device, self.relations)
-            self._session.train()
+            self._run = begin(self.model, self.items, total, device, relations=self.relations, sampler=self.sampler)
             announce(self.model, self.items, total, self.notes, enabled=processes.rank() == 0)
 
     def train_dataloader(self) -> "Epochs":
@@ -141,16 +145,13 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
     def training_step(self, batch: Seen, batch_idx: int) -> None:
         """The step of ``fit``, at its learning rate; logs ``loss``, of the whole batch, and ``lr``."""
         session, optimizer = self.session, self.session.optimizer
-        rate = learning_rate(self.settings.optim, session.step, session.total)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         session.optimizer = self.optimizers()  # the same one, which lets Lightning count the steps
         try:
             with torch.random.fork_rng(devices=[session.device] if session.device.type == "cuda" else []):
                 loss, _ = train_step(session, batch)
         finally:
             session.optimizer = optimizer
-        self.log_dict({"loss": loss, "lr": rate}, prog_bar=True, batch_size=len(batch.ids))
+        self.log_dict({"loss": loss, "lr": session.rate}, prog_bar=True, batch_size=len(batch.ids))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the session's state."""
@@ -163,7 +164,7 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
 
     def to_model(self) -> Model:
         """What was trained so far: to embed, index and save."""
-        self.model.epoch = self.session.step / self.sampler.steps_per_epoch
+        self.model.epoch = self.run.epoch
         return self.model
 
 
@@ -171,12 +172,11 @@ class Epochs:
     """This process' batches: what is left of the epoch that the session is in."""
 
     def __init__(self, module: LikewiseModule) -> None:
-        self.module, self.views = module, build_views(module.model)
+        self.module = module
 
     def __len__(self) -> int:
         return self.module.sampler.steps_per_epoch
 
     def __iter__(self) -> Iterator[Seen]:
-        module, session = self.module, self.module.session
-        seen = batches(module.items, module.sampler, self.views, session, module.relations)
-        yield from islice(seen, len(self) - session.step % len(self))
+        run = self.module.run
+        yield from islice(run.batches(), len(self) - run.session.step % len(self))

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from likewise.config.overrides import settings_from
+from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.console import track
 from likewise.data import Items, open_items, read_image
@@ -21,7 +22,7 @@ from likewise.encoders import Embedder, build_embedder
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.index.embedding_file import Embedding
-from likewise.index.exact import Hit, Index
+from likewise.index.exact import Hit, Index, Query
 from likewise.views.render import plain_view
 
 Layer = Literal["embedding", "backbone"]
@@ -40,6 +41,7 @@ class Model:
         vector_std: vectors only, (D,): inputs are divided by it.
         epoch: epochs trained.
         own_backbone: whether the backbone was given as a module, so that settings alone can't build it again.
+        run: the folder of the run that it is from, where its index is looked for.
     """
 
     def __init__(
@@ -52,14 +54,17 @@ class Model:
         vector_std: Tensor | None = None,
         epoch: float = 0.0,
         own_backbone: bool = False,
+        run: Path | None = None,
     ) -> None:
         self.embedder, self.settings, self.kind, self.epoch = embedder, settings, kind, epoch
-        self.own_backbone = own_backbone
+        self.own_backbone, self.run = own_backbone, run
         self.vector_mean, self.vector_std = vector_mean, vector_std
 
     def __repr__(self) -> str:
-        about = ", ".join(f"{name}={value!r}" for name, value in self.protocol("embedding").items() if name != "layer")
-        return f"Model({about}, kind={self.kind!r}, dim={self.embedder.dim}, own_backbone={self.own_backbone})"
+        about: dict[str, object] = {**self.protocol("embedding"), "kind": self.kind, "dim": self.embedder.dim}
+        about |= {"own_backbone": self.own_backbone, "run": None if self.run is None else str(self.run)}
+        del about["layer"]
+        return f"Model({', '.join(f'{name}={value!r}' for name, value in about.items())})"
 
     @classmethod
     def untrained(cls, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> "Model":
@@ -143,8 +148,34 @@ class Model:
             return Embedding(self.features(items, layer=layer, tick=tick), items.ids, about)
 
     def index(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Index:
-        """An exact index of a source's items, to be searched with rows of ``embed``."""
-        return Index(*self.embed(source, layer=layer, progress=progress))
+        """An exact index of a source's items, to be searched by id, by file or with rows of ``embed``."""
+        return Index(*self.embed(source, layer=layer, progress=progress), read=partial(self.embed_file, layer=layer))
+
+    def embed_file(self, path: str | Path, *, layer: Layer = "embedding") -> Tensor:
+        """(D,) float32 unit row of an image file, or of a .npy file of one vector where the model takes vectors.
+
+        Raises LikewiseError when the file holds anything else.
+        """
+        source: object = _read_vector(path) if self.kind == "vectors" else read_image(path, self.settings.size)[None]
+        return self.features(self.open(source, labels="none", progress=False), layer=layer)[0]
+
+    def search(self, query: Query, k: int = 10) -> list[Hit]:
+        """The ``k`` items of the run's index most alike to an indexed id, a file or a row; see ``Index.search``.
+
+        The index is read from RUN/index each time; for many queries take ``model.load_index()`` and search that.
+        """
+        return self.load_index().search(query, k)
+
+    def load_index(self) -> Index:
+        """The run's index, for searches by file too. Raises LikewiseError when there is no run, or no index in it."""
+        if self.run is None:
+            raise LikewiseError(
+                "this model is of no run folder, so it has no index of its own: take index = model.index(DATA), and "
+                "index.search(query)."
+            )
+        index = Index.load(self.run / INDEX)
+        index.read = partial(self.embed_file, layer=_layer_of(index))
+        return index
 
     def protocol(self, layer: Layer) -> dict[str, str | int | float]:
         """What must be said beside any number or row this model gives."""
@@ -166,7 +197,7 @@ class Model:
         tensors = {name: value.contiguous().cpu() for name, value in self.embedder.state_dict().items()}
         if self.vector_mean is not None and self.vector_std is not None:
             tensors |= {"vector.mean": self.vector_mean, "vector.std": self.vector_std}
-        about = {"settings": asdict(self.settings), "kind": self.kind, "epoch": self.epoch, "own": self.own_backbone}
+        about = {"settings": as_dict(self.settings), "kind": self.kind, "epoch": self.epoch, "own": self.own_backbone}
         try:
             with atomic_write(path) as file:
                 file.write(to_safetensors(tensors, {"likewise": json.dumps(about)}))
@@ -211,7 +242,14 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
             f"the weights in {path} are of another encoder: {str(error).splitlines()[1].strip()}"
         ) from None
     model = Model(
-        embedder.to(device), settings, kind=kind, vector_mean=mean, vector_std=std, epoch=epoch, own_backbone=own
+        embedder.to(device),
+        settings,
+        kind=kind,
+        vector_mean=mean,
+        vector_std=std,
+        epoch=epoch,
+        own_backbone=own,
+        run=path.parent,
     )
     model.embedder.eval()
     return model
@@ -229,7 +267,7 @@ def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | 
     return build_embedder(settings.encoder, vector_dim=vector_dim, backbone=backbone, example=example)
 
 
-def _read_vector(path: str) -> NDArray[np.float32]:
+def _read_vector(path: str | Path) -> NDArray[np.float32]:
     """A .npy file of one vector, as (1, D). Raises LikewiseError when it holds anything else."""
     try:
         vector = np.asarray(np.load(path, allow_pickle=False), np.float32)
@@ -249,24 +287,13 @@ def layer_named(name: str) -> Layer:
     raise LikewiseError(f"there is no layer {name!r}; the layers are embedding (after the head) and backbone.")
 
 
-def search_run(run: Path, query: str, k: int) -> list[Hit]:
-    """The ``k`` items of a run's index most alike to ``query``: an indexed id, an image file or a .npy vector.
+def _layer_of(index: Index) -> Layer:
+    """The layer that an index's rows are of."""
+    return layer_named(str(index.protocol.get("layer", "embedding")))
 
-    An indexed id is looked up as it stands and never finds itself. Raises LikewiseError when there is no index, or the
-    query is neither.
-    """
+
+def search_run(run: Path, query: str, k: int) -> list[Hit]:
+    """What ``load(run).search(query, k)`` finds; the model is loaded where the query is a file, not for an id."""
     index = Index.load(run / INDEX)
-    if query in index.ids:
-        return index.search(index.rows[index.ids.index(query)], k, exclude_id=query)
-    if not Path(query).is_file():
-        raise LikewiseError(
-            f"{query!r} is neither a file nor the id of an indexed item; ids look like {index.ids[0]!r}."
-        )
-    model = load(run)
-    layer = layer_named(str(index.protocol.get("layer", "embedding")))
-    if model.kind == "vectors":
-        source: object = _read_vector(query)
-    else:
-        source = read_image(query, model.settings.size)[None]
-    rows = model.features(model.open(source, labels="none", progress=False), layer=layer)
-    return index.search(rows[0], k)
+    index.read = lambda path: load(run).embed_file(path, layer=_layer_of(index))
+    return index.search(query, k)

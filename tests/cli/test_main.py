@@ -1,10 +1,13 @@
 """The command line, end to end on a handful of pictures; and what it says to every mistake: one sentence, code 2."""
 
 import base64
+import contextlib
 import html.parser
+import inspect
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,12 +22,19 @@ import pytest
 import torch
 from PIL import Image
 
-from likewise.cli.main import COMMANDS, main
-from likewise.cli.parser import listed
+from likewise.cli.commands import COMMANDS
+from likewise.cli.main import main
+from likewise.cli.parser import Parser, build_parser
+from likewise.config.objective_table import OBJECTIVES, POLICIES
+from likewise.config.overrides import settings_from
+from likewise.config.yaml_file import read_yaml
+from likewise.errors import LikewiseError
 from likewise.index.embedding_file import read_embedding
 from likewise.index.exact import Index
+from likewise.methods import METHODS
 from likewise.model import load
 
+NAMES = [command.name for command in COMMANDS]
 FIT = ("--size", "16", "--epochs", "2", "--batch_size", "16", "--encoder.dim", "8", "--objective.noise", "32")
 MLP = ("--encoder.name", "mlp", "--encoder.hidden", "8", "--encoder.dim", "4", "--epochs", "1", "--knn_epochs", "0")
 
@@ -76,6 +86,7 @@ def write_wrong(place: Path) -> None:
     (place / "list.yaml").write_text("- 1\n- 2\n")
     (place / "broken.yaml").write_text("epochs: [1\n")
     (place / "typo.yaml").write_text("views:\n  flipp: 0.5\n")
+    (place / "word.yaml").write_text("negatives:\n  policies: hard\n")
     (place / "empty_run").mkdir()
     (place / "strangers/blue").mkdir(parents=True)
     (place / "strangers/red").mkdir()
@@ -109,26 +120,86 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # Help
 
 
+@pytest.fixture(scope="module")
+def parser() -> Parser:
+    return build_parser(COMMANDS)
+
+
 def test_help_is_quick_and_free_of_torch() -> None:
     code = f"""
 import sys
 from likewise.cli.main import main
-from likewise.cli.parser import build_parser
-build_parser("npid")
-for command in ([], *([name] for name in {list(COMMANDS)!r})):
+for command in ([], *([name] for name in {NAMES!r})):
     try:
         main([*command, "--help"])
     except SystemExit as stop:
         assert stop.code == 0, command
-assert main([]) == 0 and main(["methods"]) == 0
+for line in ([], ["methods"], ["methods", "moco"], ["objectives"], ["objectives", "circle"]):
+    assert main(line) == 0
 heavy = {{"torch", "numpy", "PIL", "pyarrow", "rich", "safetensors", "matplotlib", "sklearn"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in COMMANDS:
-        assert f"usage: likewise [options] {command}" in done.stdout
+    for name in NAMES:
+        assert f"usage: likewise {name} " in done.stdout
     assert "Wu, Xiong, Yu, Lin" in done.stdout
+
+
+def test_the_help_lists_every_command_in_the_order_of_its_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert capsys.readouterr().out == text
+    assert max(map(len, text.splitlines())) <= 95
+    listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
+    assert listed == NAMES
+    groups = [command.group for command in COMMANDS]
+    assert [line[:-1] for line in text.splitlines() if line.endswith(":")] == list(dict.fromkeys(groups))
+    assert groups == sorted(groups, key=groups.index)  # each heading once
+
+
+def test_methods_shows_one_with_the_settings_that_make_it(parser: Parser, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, method in METHODS.items():
+        assert main(["methods", name]) == 0
+        text = capsys.readouterr().out
+        assert text.startswith(f"{name}\n  paper       {method.paper}\n")
+        options = text.partition("  settings\n")[2].split()
+        assert main(["fit", *options, "--method", name, "--print_config"]) == 0
+        assert settings_from(read_yaml(capsys.readouterr().out, "printed")) == method.settings
+
+
+def test_objectives_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["objectives"]) == 0
+    text = capsys.readouterr().out
+    for known in OBJECTIVES:
+        assert f"  {known.name} " in text
+    assert "Circle loss (Sun et al. 2020, eq. 6)" in text
+    for known in OBJECTIVES:
+        assert main(["objectives", known.name]) == 0
+        page = capsys.readouterr().out
+        assert page.startswith(known.name)
+        assert inspect.cleandoc(known.load().__doc__ or "").splitlines()[0].replace("``", "") in page
+        assert "Cost:" in page
+        for name, part in inspect.signature(known.load()).parameters.items():
+            shown = name if part.default is inspect.Parameter.empty else f"{name}={part.default!r}"
+            assert re.search(rf"^  {re.escape(shown)} +\S", page, re.MULTILINE), shown
+
+
+def test_policies_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policies"]) == 0
+    text = capsys.readouterr().out
+    for known in POLICIES:
+        assert f"  {known.name} " in text
+        assert main(["policies", known.class_name]) == 0
+        page = capsys.readouterr().out
+        assert page.startswith(known.name)
+        assert f"Set in a run by --negatives {known.name}" in page
+        for name, part in inspect.signature(known.load()).parameters.items():
+            assert f"  {name}={part.default!r} " in page
+            assert f"--negatives.{name} VALUE" in page
+    assert main(["policies", "semihard"]) == 2
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,6 +288,20 @@ def test_search_finds_a_file_itself_and_an_id_never(capsys: pytest.CaptureFixtur
         assert scores == sorted(scores, reverse=True)
 
 
+def test_search_from_python_is_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    model = load("run")
+    for query in ("photos/red/03 é.png", "red/03 é.png"):
+        wanted = search(capsys, "run", query, "-k", "3")
+        assert [(round(score, 4), name) for name, score in model.search(query, 3)] == wanted
+        assert model.index("photos", progress=False).search(query, 3) == model.search(query, 3)
+    assert model.search(model.embed_file("photos/red/03 é.png"), 3) == model.search(Path("photos/red/03 é.png"), 3)
+    vectors = load("vrun")
+    assert vectors.search("one.npy", 1)[0].id == "7"
+    model.run = None
+    with pytest.raises(LikewiseError, match="of no run folder, so it has no index of its own"):
+        model.search("red/03 é.png")
+
+
 def test_search_equals_cosines_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
     index = Index.load("run/index")
     rows = index.rows.double().numpy()
@@ -261,19 +346,20 @@ class Page(html.parser.HTMLParser):
 def test_evaluate_stores_every_number_with_its_protocol_and_the_report_shows_them(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["report", "run"]) == 0
-    assert "Not measured yet" in (place / "run/report.html").read_text()
+    shutil.copytree(place / "run", place / "measured", ignore=shutil.ignore_patterns("*evaluation.json", "retrieval*"))
+    assert main(["report", "measured"]) == 0
+    assert "Not measured yet" in (place / "measured/report.html").read_text()
     small = ("--k", "7", "--probe_epochs", "2", "--seeds", "2")
-    assert main(["evaluate", "run", "--train", "photos", "--test", "test", *small]) == 0
+    assert main(["evaluate", "measured", "--train", "photos", "--test", "test", *small]) == 0
     out = capsys.readouterr().out
     assert "weighted kNN, all labels" in out
     assert "untrained encoder" in out
     assert "linear SVM, 5 per class" in out
-    scores = {score["name"]: score for score in json.loads((place / "run/evaluation.json").read_text())}
+    scores = {score["name"]: score for score in json.loads((place / "measured/evaluation.json").read_text())}
     per = ["knn", "svm", "probe"]
     per += [f"{kind}/{few}" for few in ("1-per-class", "5-per-class", "10-per-class", "10%") for kind in ("knn", "svm")]
     assert {f"{name}/{number}" for name in ("raw", "untrained", "learned") for number in per} <= set(scores)
-    train, test = (load("run").open(name, progress=False) for name in ("photos", "test"))
+    train, test = (load("measured").open(name, progress=False) for name in ("photos", "test"))
     for name, score in scores.items():
         kind, measure = name.split("/")[:2]
         protocol = score["protocol"]
@@ -298,9 +384,9 @@ def test_evaluate_stores_every_number_with_its_protocol_and_the_report_shows_the
             assert protocol["seeds"] == "0,1"
             assert score["std"] is not None
 
-    assert main(["report", "run"]) == 0
-    assert capsys.readouterr().out.strip().endswith("run/report.html")
-    text = (place / "run/report.html").read_text()
+    assert main(["report", "measured"]) == 0
+    assert capsys.readouterr().out.strip().endswith("measured/report.html")
+    text = (place / "measured/report.html").read_text()
     page = Page()
     page.feed(text)
     assert page.links
@@ -317,9 +403,9 @@ def test_evaluate_stores_every_number_with_its_protocol_and_the_report_shows_the
         Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))).verify()
 
 
-def test_evaluate_a_gallery_of_any_labels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_retrieve_in_a_gallery_of_any_labels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Retrieval needs no label that training knew, and numbers keep their protocol."""
-    assert main(["evaluate", "run", "--gallery", "test"]) == 0
+    assert main(["retrieve", "run", "--gallery", "test"]) == 0
     said = capsys.readouterr().out
     assert "Recall@1" in said
     assert "MAP@R" in said
@@ -327,31 +413,53 @@ def test_evaluate_a_gallery_of_any_labels(place: Path, capsys: pytest.CaptureFix
     assert {name.partition("/")[0] for name in scores} == {"raw", "untrained", "learned"}
     assert scores["learned/recall@1"]["protocol"]["queries"] == "gallery, each left out"
     assert (place / "run/retrieval/classes.csv").exists()
-    line = ["evaluate", "run", "--gallery", "photos", "--queries", "test", "--ks", "1,3", "--out", "found.json"]
+    line = ["retrieve", "run", "--gallery", "photos", "--queries", "test", "--ks", "1,3", "--out", "found.json"]
     assert main(line) == 0
-    assert "Recall@3" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Recall@3" in said
+    assert "Recall@2" not in said
     assert json.loads((place / "found.json").read_text())[0]["protocol"]["query_items"] == 12
     assert (place / "found/roc.csv").exists()
 
 
 def test_items_under_other_ids_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder within the gallery: its ids are other paths, so that every item finds itself."""
-    assert main(["evaluate", "run", "--gallery", "photos", "--queries", "photos/red", "--labels", "none"]) == 2
+    assert main(["retrieve", "run", "--gallery", "photos", "--queries", "photos/red", "--labels", "none"]) == 2
     shutil.copytree(place / "test", place / "more" / "within")
-    assert main(["evaluate", "run", "--gallery", "test", "--queries", "more/within"]) == 0
+    assert main(["retrieve", "run", "--gallery", "test", "--queries", "more/within"]) == 0
     assert "among those searched too" not in capsys.readouterr().out  # the same ids
     for folder in ("red", "green"):
         for file in (place / "more/within" / folder).iterdir():
             file.rename(file.with_name("new " + file.name))
-    assert main(["evaluate", "run", "--gallery", "test", "--queries", "more/within"]) == 0
+    assert main(["retrieve", "run", "--gallery", "test", "--queries", "more/within"]) == 0
     assert "12 of the items looked up are among those searched too, under another id" in capsys.readouterr().out
 
 
-def test_one_word_is_a_list_of_one() -> None:
-    words = ["fit", "x", "--negatives.policies", "hard", "--negatives.at=3", "--ks", "[1]", "--out", "o"]
-    assert listed(words) == [*words[:3], "[hard]", "--negatives.at=[3]", "--ks", "[1]", "--out", "o"]
-    assert listed(["--negatives.policies=easy,hard"]) == ["--negatives.policies=[easy,hard]"]
-    assert listed(["--ks"]) == ["--ks"]
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("fit x --out o --negatives.policies hard", ("hard",)),
+        ("fit x --out o --negatives.policies=hard", ("hard",)),
+        ("fit x --out o --negatives.policies easy,hard", ("easy", "hard")),
+        ("fit x --out o --negatives.policies [easy,hard]", ("easy", "hard")),
+        ("fit x --out o --negatives.at 3", (3.0,)),
+        ("fit x --out o --negatives.at=3,4.5", (3.0, 4.5)),
+        ("fit x --out o --negatives.at []", ()),
+        ("fit x --out o --views.crop_scale 0.5,1", (0.5, 1.0)),
+        ("fit x --out o --views.crop_scale [0.5,1]", (0.5, 1.0)),
+        ("compare d --out o --methods circle,ms", ["circle,ms"]),
+        ("compare d --out o --methods circle ms", ["circle", "ms"]),
+        ("fit x --out o --encoder.allow *.weight,fc.?", ("*.weight", "fc.?")),
+        ("retrieve r --gallery g --ks 5", [(5,)]),
+        ("retrieve r --gallery g --ks 1 10", [(1,), (10,)]),
+        ("retrieve r --gallery g --ks 1,10", [(1, 10)]),
+        ("retrieve r --gallery g --ks [1,10]", [(1, 10)]),
+    ],
+)
+def test_an_option_of_several_takes_one_too(line: str, found: object, parser: Parser) -> None:
+    words = line.split()
+    option = [word.partition("=")[0] for word in words if word.startswith("--")][-1]
+    assert parser.parse_args(words)[words[0]][option[2:]] == found
 
 
 def test_evaluate_within_one_folder_is_knn_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -394,25 +502,42 @@ def test_parquet_with_a_key_and_a_label_column(place: Path, tmp_path: Path, caps
 
 # Mistakes
 
+JARGON = ("<class", "typing.", "Union", "Subtypes", "Parser key", "Got value", "Expected a ", "NoneType", "argument --")
 MISTAKES: list[tuple[str, str]] = [
     # the command itself
-    ("fitt photos --out x", "invalid choice: 'fitt'|Did you mean 'fit'?"),
-    ("fit", "the following arguments are required|data|out"),
-    ("fit photos", "required|out"),
+    ("fitt photos --out x", "there is no command 'fitt'. Did you mean 'fit'?|See `likewise --help`"),
+    ("--quiet", "`likewise` has no option --quiet"),
+    ("fit", "`likewise fit` needs DATA and --out. See `likewise fit --help`."),
+    ("fit photos", "`likewise fit` needs --out."),
+    ("figure", "`likewise figure` needs NAME."),
+    ("figure circle --range 1", "--range needs 2 values."),
     ("fit photos --out x --epoch 3", "--epoch|Did you mean '--epochs'?"),
     ("fit photos --out x --views.flipp 1", "Did you mean '--views.flip'?|likewise fit --help"),
-    ("fit photos --out x --epochs many", "epochs|int|many"),
-    ("fit photos --out x --objective.kind nces", "objective.kind|'nce', 'softmax', 'parametric'|nces"),
-    ("fit photos --out x --views.crop_scale [0.5]", "views.crop_scale|2 elements"),
+    ("fit photos --out x --epochs many", "--epochs can't be 'many'; it must be a whole number."),
+    ("fit photos --out x --epochs", "--epochs needs a value."),
+    (
+        "fit photos --out x --objective circle --objective.margin wide",
+        "'objective.margin' is 'wide'",
+    ),
+    ("fit photos --out x --objective.margin 1", "objective auto has no parameter 'margin'. It has temperature"),
+    ("fit photos --out x --objective.kind nces", "there is no objective 'nces'. Did you mean 'nce'?"),
+    ("fit photos --out x --views.crop_scale [0.5]", "--views.crop_scale can't be '[0.5]'; it must be 2 values"),
+    ("fit photos --out x --views 3", "--views is a group of settings|--views.crop_scale"),
+    ("fit photos --out x --resume=yes", "--resume takes no value"),
+    ("fit photos test --out x", "`likewise fit` has no place for 'test'"),
     ("fit photos --out x --config typo.yaml", "'views.flipp'|Did you mean 'views.flip'?"),
-    ("fit photos --out x --config list.yaml", "Unexpected config"),
-    ("fit photos --out x --config broken.yaml", "Problems parsing config"),
-    ("fit photos --out x --config none.yaml", "none.yaml|does not exist"),
-    ("search run a --k ten", "k|int|ten"),
+    ("fit photos --out x --config list.yaml", "list.yaml holds no settings"),
+    ("fit photos --out x --config broken.yaml", "broken.yaml can't be read: "),
+    ("fit photos --out x --config none.yaml", "can't read none.yaml: No such file"),
+    ("fit photos --out x --config query.png", "query.png is not UTF-8 text"),
+    ("fit photos --out x --config word.yaml", "negatives.policies=hard is for an objective that judges an anchor"),
+    ("search run a --k ten", "--k can't be 'ten'; it must be a whole number."),
+    ("methods nipd", "there is no method 'nipd'. Did you mean 'npid'?"),
+    ("objectives circel", "there is no objective 'circel'. Did you mean 'circle'?"),
     # settings
     ("fit photos --out x --method nipd", "no method 'nipd'. Did you mean 'npid'?"),
     ("fit photos --out x --epochs -1", "'epochs' is -1; it must be at least 1"),
-    ("fit photos --out x --objective.temperature 0", "'objective.temperature' is 0.0; it must be above 0"),
+    ("fit photos --out x --objective.temperature 0", "'objective.temperature' is 0; it must be a number above 0"),
     ("fit photos --out x --seed -1", "'seed' is -1; it must be from 0"),
     ("fit photos --out x --optim.weight_decay -1", "'optim.weight_decay' is -1.0; it must be 0 or more"),
     ("fit photos --out x --device cuda:99", "device 'cuda:99' can't be used here|try auto"),
@@ -457,18 +582,18 @@ MISTAKES: list[tuple[str, str]] = [
     ("evaluate run --train photos/red", "photos/red has no labels"),
     ("evaluate run --train photos --test strangers", "strangers has labels that photos lacks: blue"),
     ("evaluate run --train photos --k 0", "k must be at least 1"),
-    ("evaluate run", "evaluate takes --train DATA"),
-    ("evaluate run --train photos --gallery photos", "or --gallery DATA (retrieval, of any labels): one of them"),
-    ("evaluate run --gallery photos --test test", "--test goes with --train, and --queries with --gallery"),
-    ("evaluate run --train photos --queries test", "--test goes with --train, and --queries with --gallery"),
-    ("evaluate run --gallery photos --k 3", "--k goes with --train"),
-    ("evaluate run --gallery photos --seeds 3", "--seeds goes with --train"),
-    ("evaluate run --train photos --ks [1]", "--ks goes with --gallery"),
-    ("evaluate run --gallery photos --ks 0", "ks must be numbers of neighbours, each at least 1"),
-    ("evaluate run --gallery photos --key id", "'id' names a column"),
+    ("evaluate run", "`likewise evaluate` needs --train."),
+    ("evaluate run --gallery photos", "has no option --gallery, but `likewise retrieve` has."),
+    ("evaluate run --train photos --queries test", "has no option --queries, but `likewise retrieve` has."),
+    ("evaluate run --train photos --ks [1]", "has no option --ks, but `likewise retrieve` has. Did you mean '--k'?"),
+    ("retrieve run", "`likewise retrieve` needs --gallery."),
+    ("retrieve run --gallery photos --test test", "has no option --test, but `likewise evaluate` has."),
+    ("retrieve run --gallery photos --ks 0", "ks must be numbers of neighbours, each at least 1"),
+    ("retrieve run --gallery photos --ks 1 x", "--ks can't be 'x'; it must be a whole number."),
+    ("retrieve run --gallery photos --key id", "'id' names a column"),
+    ("retrieve run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
+    ("retrieve vrun --gallery wider.npy", "no labels"),
     ("report run --labels colour", "--labels and --key are of --data"),
-    ("evaluate run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
-    ("evaluate vrun --gallery wider.npy", "no labels"),
     ("evaluate run --train photos --temperature 0", "temperature must be a number above 0"),
     ("evaluate run --train photos --test test --seeds 0", "seeds must be one or more"),
     ("evaluate run --train photos --test test --probe_epochs -1", "epochs and batch_size must be at least 1"),
@@ -519,10 +644,69 @@ def test_a_mistake_is_one_sentence_and_code_2(
     assert [text for text in lines if text.startswith("likewise: ")] == lines[-1:]
     for part in expected.split("|"):
         assert part in lines[-1]
-    for noise in ("Traceback", "<class", "typing.", "tmp-", "[options]"):
+    for noise in (*JARGON, "Traceback", "tmp-", "[options]"):
         assert noise not in said.err
     assert len(lines[-1]) < 600
     assert said.out == ""
+
+
+def needed(part: Parser) -> list[str]:
+    """What must be given to ``part``: a word for each."""
+    words: list[str] = []
+    for action in part._actions:
+        if not action.option_strings and action.nargs != "?":
+            words.append("x")
+        elif action.dest in ("out", "train", "gallery", "methods") and action.required:
+            words += [action.option_strings[0], "x"]
+    return words
+
+
+def refusal(parser: Parser, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the parser says to ``words``; nothing where it takes them."""
+    with contextlib.suppress(SystemExit):
+        parser.parse_args(words)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrong_value_of_any_option_is_one_sentence(
+    name: str, parser: Parser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = parser.part(name)
+    for action in part._actions:
+        option = next(reversed(action.option_strings), "")
+        if option in ("", "--help", "--resume", "--config", "--print_config"):
+            continue
+        if part._option_string_actions[option] is not action:  # another way to write an option
+            continue
+        asked = [name, *needed(part), option]
+        assert refusal(parser, asked, capsys).startswith(f"likewise: {option} needs ")
+        refused = {value: refusal(parser, [*asked, value], capsys) for value in ("", "[@", "1.5")}
+        for said in filter(None, refused.values()):
+            assert said.startswith("likewise: ")
+            assert option[2:] in said
+            assert said.endswith(f" See `likewise {name} --help`.\n")
+            assert said.count("\n") == 1
+            assert not [word for word in JARGON if word in said], said
+        if isinstance(action.default, bool | int | float):
+            assert refused[""], option
+            assert refused["[@"], option
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit", "", "--out", "x"], "DATA is empty."),
+        (["fit", "photos", "--out", ""], "--out is empty."),
+        (["index", "", "photos"], "RUN is empty."),
+        (["retrieve", "run", "--gallery="], "--gallery is empty."),
+    ],
+)
+def test_a_path_from_an_unset_variable_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"likewise: {said}\n"
 
 
 def test_extras_that_are_not_installed(

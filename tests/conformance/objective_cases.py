@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from likewise.negatives import All, Easy, Hard, HardestBeyond, InsideMargin, Policy, Positives
 from likewise.negatives import MultiSimilarity as HardPairs
-from likewise.objectives.base import PairObjective
+from likewise.objectives.base import How, PairObjective
 from likewise.objectives.class_level import (
     AMSoftmax,
     ArcFace,
@@ -30,7 +30,6 @@ from likewise.objectives.instance_level import NCE, NoiseDraw, NonParametricSoft
 from likewise.objectives.joined import Angular, Histogram, LiftedStructure
 from likewise.objectives.mined import Mined
 from likewise.objectives.pair_level import Circle, InfoNCE, MultiSimilarity, NPair, SupCon, UnifiedPairSimilarity
-from likewise.objectives.reduction import How
 from likewise.objectives.sampled import NegativeSampling, Noise, SampledSoftmax
 
 DIM, CLASSES = 5, 12

@@ -1,4 +1,4 @@
-"""Plants one bug at a time in a copy of the package and shows which conformance test catches it first.
+"""Plants one bug at a time in a copy of the package and shows which test of objectives or negatives catches it first.
 
     python tests/conformance/planted_bugs.py [words of a bug's name]
 
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,11 +44,11 @@ BUGS = [
         "negative & (s_n < s_p) & (s_n > furthest)",
         "negative & (s_n > furthest)",
     ),
-    Bug("mining: the quick way has no near edge", "kernels/hinges.py", "((far > of_pair) & (gap > 0))", "(gap > 0)"),
+    Bug("mining: the quick way has no near edge", "objectives/hinge.py", "((far > of_pair) & (gap > 0))", "(gap > 0)"),
     Bug("mining: hard positive is the nearest", "negatives.py", '-s_p if how == "hard" else s_p', "s_p"),
     Bug(
         "mining: a pair's keys get no gradient",
-        "kernels/gathered.py",
+        "kernels/numerics.py",
         "grad_keys.index_add_(0, b, queries[a].mul_(g))",
         "pass",
     ),
@@ -83,17 +84,17 @@ BUGS = [
     ),
     Bug(
         "the mean is over all rows",
-        "objectives/reduction.py",
+        "objectives/base.py",
         "if self.across else counted.sum()",
         "if self.across else counted.numel() + 0 * counted.sum()",
     ),
     Bug(
         "the mean is a sum",
-        "objectives/reduction.py",
+        "objectives/base.py",
         "return losses.sum() / number.clamp(min=1)",
         "return losses.sum()",
     ),
-    Bug("the warning is said each time", "objectives/reduction.py", "self.warned = True", "pass"),
+    Bug("the warning is said each time", "objectives/base.py", "self.warned = True", "pass"),
     Bug(
         "the last ragged tile is dropped",
         "kernels/row_losses.py",
@@ -133,7 +134,7 @@ BUGS = [
     ),
     Bug(
         "rows that do not count keep a loss",
-        "kernels/row_losses.py",
+        "kernels/numerics.py",
         "torch.where(counted, losses, 0.0), counted",
         "losses, counted",
     ),
@@ -170,7 +171,7 @@ BUGS = [
     ),
     Bug(
         "Triplet's negatives pull",
-        "kernels/hinges.py",
+        "objectives/hinge.py",
         "share_far * -grad.unsqueeze(1)",
         "share_far * grad.unsqueeze(1)",
     ),
@@ -238,10 +239,21 @@ BUGS = [
 
 
 def first_failure(source: Path) -> str:
-    """The first conformance test that fails with this package, or nothing. Compiling is slow and no bug needs it."""
+    """The first test that fails with this package, or nothing. Compiling is slow and no bug needs it."""
     environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=no", "--durations=0", "-k", "not compiled"]
-    command = [sys.executable, "-m", "pytest", str(HERE), *options]
+    options = [
+        "-x",
+        "-q",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:cacheprovider",
+        "--tb=no",
+        "--durations=0",
+        "-k",
+        "not compiled",
+    ]
+    command = [sys.executable, "-m", "pytest", str(HERE), str(HERE.parent / "test_negatives.py"), *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
@@ -249,19 +261,17 @@ def first_failure(source: Path) -> str:
     return (found and found[1]) or f"pytest ended with {done.returncode}: {done.stdout[-300:]}{done.stderr[-300:]}"
 
 
-def plant(bug: Bug, folder: Path) -> str:
+def plant(bug: Bug) -> str:
     """What caught the bug: a test, or why there is none."""
-    source = folder / "likewise"
-    shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__"))
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "likewise"
+        shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__"))
         path = source / bug.file
         text = path.read_text()
         if text.count(bug.old) != 1:
             return f"**not planted**: the text is in {bug.file} {text.count(bug.old)} times"
         path.write_text(text.replace(bug.old, bug.new))
-        return first_failure(folder) or "**survives**"
-    finally:
-        shutil.rmtree(source)
+        return first_failure(Path(folder)) or "**survives**"
 
 
 def main(words: list[str]) -> int:
@@ -273,9 +283,8 @@ def main(words: list[str]) -> int:
     bugs = [bug for bug in BUGS if not words or any(word in bug.name for word in words)]
     print("| planted bug | file | first test that fails |\n|---|---|---|")
     missed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for bug in bugs:
-            caught = plant(bug, Path(folder))
+    with ThreadPool(2) as pool:
+        for bug, caught in zip(bugs, pool.imap(plant, bugs), strict=True):
             missed += caught.startswith("**")
             print(f"| {bug.name} | {bug.file} | {caught.replace('|', '/')} |", flush=True)
     print(f"\n{len(bugs) - missed} of {len(bugs)} caught")

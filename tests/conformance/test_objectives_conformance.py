@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from likewise import alike
 from likewise.alike import Listed, relate
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.kernels import gathered
-from likewise.kernels import logsumexp as kernels
-from likewise.kernels import row_losses as row_tiles
+from likewise.kernels import logsumexp, numerics
 from likewise.kernels.row_losses import naive_row_losses, row_losses
 from likewise.objectives import Histogram
 from likewise.objectives.base import PairObjective
@@ -410,11 +409,11 @@ def test_tiled_rows(case: Case, tile_rows: int) -> None:
 
 def small_tiles(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     """Every tile of the package as small as this."""
-    monkeypatch.setattr(row_tiles, "TILE_FLOATS", 1)
-    monkeypatch.setattr(row_tiles, "LEAST_ROWS", tile)
-    monkeypatch.setattr(gathered, "GATHER_FLOATS", 1)
-    assert kernels.row_logsumexp.__kwdefaults__ is not None
-    monkeypatch.setitem(kernels.row_logsumexp.__kwdefaults__, "tile", tile)
+    monkeypatch.setattr(alike, "TILE_FLOATS", 1)
+    monkeypatch.setattr(alike, "LEAST_ROWS", tile)
+    monkeypatch.setattr(numerics, "GATHER_FLOATS", 1)
+    assert logsumexp.row_logsumexp.__kwdefaults__ is not None
+    monkeypatch.setitem(logsumexp.row_logsumexp.__kwdefaults__, "tile", tile)
 
 
 @every_case

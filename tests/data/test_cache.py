@@ -21,6 +21,7 @@ from likewise import files
 from likewise.data import Items, cache, open_items
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, replace_folder
+from likewise.proof.fork_server import python
 
 
 def png(seed: int) -> bytes:
@@ -330,7 +331,7 @@ def test_atomic_write_killed_in_the_middle(tmp_path: Path) -> None:
         "import os, sys\nfrom likewise.files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as file:\n    file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -signal.SIGKILL
+    assert subprocess.run([*python(), "-c", code, str(path)]).returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2
     with atomic_write(path) as file:

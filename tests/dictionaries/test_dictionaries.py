@@ -224,9 +224,9 @@ def test_batch_and_proxies_keep_nothing() -> None:
     keys = Batch().keys(fresh.ids, fresh)
     assert keys.rows is fresh.rows
     assert keys.ids is fresh.ids
-    assert Proxies().keys(fresh.ids, fresh) is None
+    assert Proxies(3).keys(fresh.ids, fresh) is None
     assert not Batch().state_dict()
-    assert not Proxies().state_dict()
+    assert not Proxies(3).state_dict()
 
 
 def test_keys_that_do_not_fit_a_queue_leave_it_as_it_was() -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, multiprocessing
+from forks import run_together
+from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional
 
@@ -25,6 +26,7 @@ from likewise.distributed import shard_files as shards
 from likewise.distributed.processes import add_up, gather_rows, shares, starts
 from likewise.distributed.shard_files import load_sharded, save_sharded
 from likewise.errors import LikewiseError
+from likewise.metrics import Metric, retrieval
 from likewise.objectives import NonParametricSoftmax, ParametricSoftmax
 from likewise.objectives.sharded import ShardedSoftmax
 
@@ -190,6 +192,22 @@ def misuse() -> dict[str, str]:
     }
 
 
+def metric_of_all() -> dict[str, str]:
+    """What is said while this or another process has no rows; then the measure of the rows of all."""
+    metric, rank, sizes = Metric(retrieval), dist.get_rank(), shares(30, dist.get_world_size())
+    rows, labels = (x.split(sizes)[rank] for x in metric_data())
+    if rank == 0:
+        metric.update(rows, labels)
+    said = message(metric.compute)
+    if rank > 0:
+        metric.update(rows, labels)
+    return {"said": said, "found": repr(metric.compute())}
+
+
+def metric_data() -> tuple[Tensor, Tensor]:
+    return torch.randn(30, 6, generator=torch.Generator().manual_seed(7)), torch.arange(30) % 5
+
+
 def work(rank: int, world: int, folder: Path) -> None:
     torch.set_num_threads(1)
     meeting = (folder / f"meeting-{world}").as_uri()
@@ -201,6 +219,7 @@ def work(rank: int, world: int, folder: Path) -> None:
         "first rows": first_rows(),
         "misuse": misuse(),
         "files": files(folder),
+        "metric": metric_of_all(),
     }
     torch.save(found, folder / f"found-{world}-{rank}")
     dist.destroy_process_group()
@@ -219,7 +238,7 @@ def found(folder: Path) -> Found:
     """What each process of each group got."""
     result = {}
     for world in reversed(WORLDS):
-        multiprocessing.spawn(work, (world, folder), nprocs=world)  # type: ignore[no-untyped-call]
+        run_together(work, world, folder)
         result[world] = [torch.load(folder / f"found-{world}-{rank}", weights_only=False) for rank in range(world)]
     return result
 
@@ -299,6 +318,13 @@ def test_first_rows_are_those_of_one_process_bit_for_bit(found: Found, world: in
     assert torch.equal(torch.cat([part["bank"] for part in parts]), bank.rows)
     assert torch.equal(torch.cat([part["weight"] for part in parts]), weight.weight.detach())
     assert all(torch.equal(part["state"], generator.get_state()) for part in parts)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_metric_is_of_the_rows_of_all_processes(found: Found, world: int) -> None:
+    for process in found[world]:
+        assert process["metric"]["said"].startswith("there are no rows to measure")
+        assert process["metric"]["found"] == repr(retrieval(*metric_data()))
 
 
 @pytest.mark.parametrize(("n", "dim"), [(1, 1), (3, 4), (100, 17), (257, 5), (1001, 1), (640, 128)])

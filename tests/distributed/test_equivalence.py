@@ -3,37 +3,42 @@
 Two ranks, started once, train all jobs and write down what they learned; the one-process side trains here.
 """
 
+import json
 import pickle
 import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, multiprocessing, nn
+from forks import run_together
+from torch import Tensor, nn
 from torch import distributed as dist
 
-from likewise.config.checks import check, decide, refusals
-from likewise.config.objective_table import NegativeKind, ObjectiveKind
+from likewise.config.checks import check, refusals
+from likewise.config.objective_table import OBJECTIVES, POLICIES
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.dictionaries import Queue
 from likewise.distributed import processes
-from likewise.encoders.batchnorm_groups import embed_parts
+from likewise.encoders.embedder import embed_parts
 from likewise.encoders.gradient_cache import GradientCache
 from likewise.encoders.momentum import Momentum
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.methods import METHODS
+from likewise.methods.classes import CLASSES
+from likewise.methods.pairs import PAIRS
 from likewise.objectives import LiftedStructure
 from likewise.proof.jobs import Job, Learned, train_job
 from likewise.proof.prove import KINDS, Comparison, compare
 from likewise.training import batches, build, step
 from likewise.training.checkpoint import save_run
+from likewise.training.decide import decide
 from likewise.training.session import Session
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")  # few rows count in small batches
@@ -48,7 +53,6 @@ SMALL: dict[str, Any] = {
     "batch_size": 16,
     "epochs": 2,  # batches of 16, 15, 16, 15
     "queue.size": 33,  # two batches and a bit: it wraps around
-    "objective.noise": 24,
     "optim.lr": 0.05,
     "optim.warmup": 0.0,
 }
@@ -69,8 +73,7 @@ DICTIONARIES: dict[str, dict[str, Any]] = {
     "labels, queue": {"alike": "label", "dictionary": "queue"},
     "labels, proxies": {"alike": "label", "dictionary": "proxies"},
 }
-POLICIES = [policy for policy in get_args(NegativeKind) if policy != "all"]
-OBJECTIVES = tuple(kind for kind in get_args(ObjectiveKind) if kind != "auto")
+NOISE = {"nce": "objective.noise", "sampled-softmax": "objective.samples"}  # 24 where there are so few items
 
 
 def items(kind: Literal["vectors", "images"], n: int = 31) -> Items:
@@ -88,26 +91,43 @@ def items(kind: Literal["vectors", "images"], n: int = 31) -> Items:
 VECTORS, IMAGES = items("vectors"), items("images")
 
 
+def small(values: dict[str, Any], base: FitSettings | None = None) -> FitSettings:
+    """``values`` over SMALL, and few numbers drawn; decided."""
+    settings = settings_from({**SMALL, **values}, base)
+    kind = decide(settings, len(VECTORS)).objective.kind
+    few = {NOISE[kind]: 24} if kind in NOISE else {}
+    return decide(settings_from({"objective.kind": kind, **few}, settings), len(VECTORS))
+
+
 def job(values: dict[str, Any], base: FitSettings | None = None, data: Items = VECTORS, **more: Any) -> Job:
-    settings = check(decide(settings_from({**SMALL, **values}, base), len(data)))
+    settings = check(small(values, base))
     total = settings.epochs * batches.choose_sampler(settings, data).steps_per_epoch
     return Job(settings=settings, items=data, stop=STEPS, total=total, **more)
 
 
 def allowed(values: dict[str, Any]) -> bool:
-    return not list(refusals(decide(settings_from({**SMALL, **values}), len(VECTORS))))
+    return not list(refusals(small(values)))
 
 
 def combinations() -> Iterator[tuple[str, dict[str, Any]]]:
     for name, dictionary in DICTIONARIES.items():
-        for kind in OBJECTIVES:
+        for kind in (row.name for row in OBJECTIVES):
             values = {**dictionary, "objective.kind": kind}
-            decided = decide(settings_from({**SMALL, **values}), len(VECTORS))
-            if decided.dictionary == dictionary["dictionary"] and allowed(values):
+            if small(values).dictionary == dictionary["dictionary"] and allowed(values):
                 yield f"{name}, {kind}", values
 
 
 COMBINATIONS = dict(combinations())
+
+
+def few() -> set[str]:
+    """Each dictionary with its first objective, and each objective with one dictionary: of labels, where it can."""
+    of_dictionary, of_objective = dict[str, str](), dict[str, str]()
+    for name in sorted(COMBINATIONS, key=lambda name: not name.startswith("labels, both views")):
+        of_objective.setdefault(COMBINATIONS[name]["objective.kind"], name)
+    for name in COMBINATIONS:
+        of_dictionary.setdefault(name.rpartition(", ")[0], name)
+    return {*of_dictionary.values(), *of_objective.values()}
 
 
 class Plain(nn.Module):
@@ -140,7 +160,7 @@ def jobs() -> dict[str, Job]:
             resnet |= small
         found[f"{name}, images, {groups}"] = job({**resnet, "encoder.bn_groups": groups}, method.settings, IMAGES)
         found[f"{name}, vectors, 4"] = job({**small, "encoder.bn_groups": 4}, method.settings)
-    for policy in POLICIES:
+    for policy in [row.name for row in POLICIES if row.name != "all"]:
         mined = {"objective.kind": "triplet", "negatives.policies": [policy], "objective.margin": 1.0}
         found[f"mined, {policy}"] = job({**DICTIONARIES["labels"], **mined})
         found[f"mined, {policy}, queue"] = job({**DICTIONARIES["labels, queue"], **mined, "encoder.bn_groups": 2})
@@ -168,12 +188,22 @@ def jobs() -> dict[str, Job]:
         {**queue, "key_encoder": {"schedule": "cosine", "buffers": "averaged", "momentum": 0.5}}
     )
     found["no shuffle"] = job({**queue, "key_encoder.shuffle": False})
-    found["per-example noise"] = job({"objective.kind": "nce", "objective.noise_draw": "per-example"})
+    found["per-example noise"] = job({"objective.kind": "nce", "objective.draw": "per-example"})
     found["first log Z"] = job({"objective.kind": "nce", "objective.log_z": "first", "objective.proximal": 1.0})
     return found
 
 
 JOBS = jobs()
+ALIKE_BUT_FOR_THE_LOSS = (*PAIRS[1:], *CLASSES[1:])
+WHOLE = COMBINATIONS.keys() - few() | {f"{method.name}, images, 1" for method in ALIKE_BUT_FOR_THE_LOSS}
+
+
+def marked(name: str, *more: Any) -> Any:
+    """A parameter of a test: the whole product is for ``make test-all``."""
+    return pytest.param(name, *more, marks=pytest.mark.whole if name in WHOLE else ())
+
+
+NAMES = [marked(name) for name in JOBS]
 
 
 def sabotaged(name: str) -> str:
@@ -185,7 +215,7 @@ def train_all(rank: int, count: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=count)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        learned = {name: outcome(each) for name, each in JOBS.items()}
+        learned = {name: outcome(JOBS[name]) for name in json.loads((folder / "names").read_text())}
     said = sorted({str(each.message) for each in warned if not issubclass(each.category, LikewiseWarning)})
     (folder / f"warnings {rank}").write_text("\n".join(said))
     for name, sabotage in SABOTAGES.items():
@@ -194,11 +224,11 @@ def train_all(rank: int, count: int, folder: Path) -> None:
             learned[f"sabotaged: {name}"] = outcome(JOBS[sabotaged(name)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "build_objective", lambda *known: LiftedStructure(generalised=True))
-        learned["lifted, of rows"] = outcome(JOBS["batch both, lifted"])
+        learned["lifted, of rows"] = outcome(JOBS["batch both, lifted-structure"])
     learned["odd groups"] = outcome(job({"dictionary": "batch", "encoder.bn_groups": 3}))
     learned["resumed by two"] = outcome(replace(JOBS["queue, infonce"], resumes=folder / "by one"))
     learned["resumed by two, sharded"] = outcome(
-        replace(JOBS["proxies sharded, parametric"], resumes=folder / "shards")
+        replace(JOBS["proxies sharded, parametric-softmax"], resumes=folder / "shards")
     )
     with pytest.MonkeyPatch.context() as patch:
         saves_after(patch, HALF, folder / "by two")
@@ -213,8 +243,8 @@ OF_THREE = (
     "batch both, infonce",
     "bank, nce",
     "batch both, histogram",
-    "bank sharded, softmax",
-    "proxies sharded, parametric",
+    "bank sharded, nonparametric-softmax",
+    "proxies sharded, parametric-softmax",
     "micro-batches, plain backbone",
 )
 
@@ -233,7 +263,7 @@ def train_few(rank: int, count: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meet three'}", rank=rank, world_size=count)
     warnings.simplefilter("ignore")
     learned = {name: outcome(three(JOBS[name])) for name in OF_THREE}
-    for name in ("queue symmetric, infonce", "proxies sharded, parametric"):
+    for name in ("queue symmetric, infonce", "proxies sharded, parametric-softmax"):
         single = replace(three(JOBS[name]), double=False)
         with pytest.MonkeyPatch.context() as patch:
             saves_after(patch, HALF, folder / f"three, {name}")
@@ -329,15 +359,6 @@ def saves_after(patch: pytest.MonkeyPatch, steps: int, folder: Path) -> None:
     patch.setattr("likewise.proof.jobs.train_step", saving)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The same sums in the same order here and in the processes that are started."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def by_one() -> dict[str, Learned]:
     """Filled by the tests: what one process learned."""
@@ -354,7 +375,7 @@ def alone(by_one: dict[str, Learned], name: str) -> Learned:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where checkpoints are."""
     folder = tmp_path_factory.mktemp("equivalence")
-    for name, place in (("queue, infonce", "by one"), ("proxies sharded, parametric", "shards")):
+    for name, place in (("queue, infonce", "by one"), ("proxies sharded, parametric-softmax", "shards")):
         with pytest.MonkeyPatch.context() as patch:
             saves_after(patch, HALF, folder / place)
             train_job(JOBS[name])
@@ -362,16 +383,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def by_two(folder: Path) -> list[dict[str, Learned | str]]:
-    """What each of two processes learned."""
-    multiprocessing.spawn(train_all, (2, folder), nprocs=2)
+def by_two(folder: Path, request: pytest.FixtureRequest) -> list[dict[str, Learned | str]]:
+    """What each of two processes learned in the jobs whose tests run."""
+    names = [
+        item.callspec.params["name"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.function is test_two_processes_learn_what_one_does
+    ]
+    (folder / "names").write_text(json.dumps(names))
+    run_together(train_all, 2, folder)
     return [pickle.loads((folder / f"{rank}").read_bytes()) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
 def by_three(folder: Path) -> list[dict[str, Any]]:
     """What each of three processes learned."""
-    multiprocessing.spawn(train_few, (3, folder), nprocs=3)
+    run_together(train_few, 3, folder)
     return [pickle.loads((folder / f"three {rank}").read_bytes()) for rank in range(3)]
 
 
@@ -381,7 +408,7 @@ def test_three_processes_learn_what_one_does(name: str, by_three: list[dict[str,
     assert result.verdict == "equal", (result.differences, result.hashes_equal)
 
 
-@pytest.mark.parametrize("name", ["queue symmetric, infonce", "proxies sharded, parametric"])
+@pytest.mark.parametrize("name", ["queue symmetric, infonce", "proxies sharded, parametric-softmax"])
 def test_three_processes_resume_bit_for_bit(name: str, by_three: list[dict[str, Any]]) -> None:
     for each in by_three:
         whole, resumed = each[f"whole, {name}"], each[f"resumed, {name}"]
@@ -409,7 +436,7 @@ def compared(one: Learned, several: list[dict[str, Learned | str]], name: str) -
     return compare(name, [one], [each for each in learned if isinstance(each, Learned)])
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", NAMES)
 def test_two_processes_learn_what_one_does(name: str, by_one: dict[str, Learned], by_two: list[dict[str, Any]]) -> None:
     result = compared(alone(by_one, name), by_two, name)
     assert result.verdict == "equal", (result.differences, result.hashes_equal)
@@ -421,9 +448,9 @@ def test_a_loss_sees_the_rows_of_all_where_it_must(by_two: list[dict[str, Any]])
     """Lifted's original does, as NCE and Histogram; the generalised one, of no setting, is a sum of rows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "build_objective", lambda *known: LiftedStructure(generalised=True))
-        one = train_job(JOBS["batch both, lifted"])
+        one = train_job(JOBS["batch both, lifted-structure"])
     assert compared(one, by_two, "lifted, of rows").verdict == "equal"
-    assert not torch.equal(one.values["loss"], train_job(JOBS["batch both, lifted"]).values["loss"])
+    assert not torch.equal(one.values["loss"], train_job(JOBS["batch both, lifted-structure"]).values["loss"])
 
 
 def test_the_user_sees_no_warning_of_torch(by_two: list[dict[str, Any]], folder: Path) -> None:
@@ -455,7 +482,7 @@ def test_a_planted_bug_is_found(name: str, by_one: dict[str, Learned], by_two: l
 def test_two_processes_go_on_where_one_was_stopped(by_one: dict[str, Learned], by_two: list[dict[str, Any]]) -> None:
     for name, resumed in (
         ("queue, infonce", "resumed by two"),
-        ("proxies sharded, parametric", "resumed by two, sharded"),
+        ("proxies sharded, parametric-softmax", "resumed by two, sharded"),
     ):
         one = alone(by_one, name)
         later = Learned({**one.values, "loss": one.values["loss"][HALF:]}, one.hashes)
@@ -471,7 +498,7 @@ def test_one_process_goes_on_where_two_were_stopped(
     assert compare("", [later], [resumed]).verdict == "equal"
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", NAMES)
 def test_resumed_is_the_same_to_the_last_bit(name: str, tmp_path: Path) -> None:
     """In float32, by a session that has seen nothing but the checkpoint."""
     whole = replace(JOBS[name], double=False)
@@ -510,7 +537,7 @@ MICRO = {
 
 
 @pytest.mark.parametrize(
-    ("name", "groups"), [(name, 2) for name in MICRO] + [(name, 4) for name in MICRO if "infonce" in name]
+    ("name", "groups"), [marked(name, 2) for name in MICRO] + [marked(name, 4) for name in MICRO if "infonce" in name]
 )
 def test_micro_batches_learn_what_the_whole_batch_does(name: str, groups: int) -> None:
     """With BatchNorm in groups on both sides."""
@@ -575,7 +602,9 @@ def test_micro_batches_over_the_whole_batchs_statistics_are_refused() -> None:
 
 def test_all_that_config_allows_is_tried() -> None:
     """A new objective or dictionary can't be forgotten here."""
-    tried = {(each.settings.dictionary, each.settings.objective.kind) for each in JOBS.values()}
-    assert {kind for _, kind in tried} == set(OBJECTIVES)
+    assert JOBS.keys() >= WHOLE
+    jobs = [JOBS[name] for name in JOBS.keys() - WHOLE]
+    tried = {(each.settings.dictionary, each.settings.objective.kind) for each in jobs}
+    assert {kind for _, kind in tried} == {row.name for row in OBJECTIVES}
     assert {dictionary for dictionary, _ in tried} == {"bank", "queue", "batch", "proxies"}
-    assert {each.settings.method for each in JOBS.values()} >= METHODS.keys()
+    assert {each.settings.method for each in jobs} >= METHODS.keys()

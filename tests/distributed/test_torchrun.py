@@ -6,9 +6,8 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import yaml
 from likewise.cli.main import main
 from likewise.distributed.shard_files import load_sharded, saved_names
 from likewise.model import load
+from likewise.proof.fork_server import python
 from likewise.training import loop
 from likewise.training.checkpoint import load_checkpoint
 from likewise.training.metrics_log import read_metrics
@@ -37,7 +37,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "moco": {"method": "moco", "queue.size": 37, "encoder.bn_groups": 2},
     "simclr": {"method": "simclr"},
     "npid": {"method": "npid", "objective.kind": "nce", "objective.noise": 24},
-    "sharded": {"method": "npid", "objective.kind": "softmax", "bank.sharded": True},
+    "sharded": {"method": "npid", "objective.kind": "nonparametric-softmax", "bank.sharded": True},
     "weights": {"method": "npid", "objective.kind": "parametric", "bank.sharded": True},
 }
 SEVERAL = '''
@@ -75,15 +75,6 @@ class Ended(NamedTuple):
     code: int
     out: str
     err: str
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """The same sums in the same order here and in the processes that are started."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -130,15 +121,15 @@ ONE_NODE = ("--standalone", "--nproc-per-node", "2")
 
 def start(arguments: Sequence[str], *, restarts: int = 0, nodes: Sequence[str] = ONE_NODE) -> "subprocess.Popen[str]":
     """Two processes, as torchrun starts them: ``python -m torch.distributed.run`` is torchrun."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *nodes]
+    torchrun = [*python(), "-m", "torch.distributed.run", "--no-python", *nodes]
     own_store = {} if nodes is ONE_NODE else {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     return subprocess.Popen(
-        [*torchrun, "--max-restarts", str(restarts), *arguments],
+        [*torchrun, "--max-restarts", str(restarts), *python(), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **own_store},
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **own_store},
     )
 
 

@@ -15,13 +15,18 @@ from PIL import Image
 from torch.nn import functional
 
 import likewise as lw
-from likewise.cli.main import listed, method_in
-from likewise.cli.parser import Parser, build_parser
+from likewise.cli.commands import COMMANDS
+from likewise.cli.parser import build_parser
+from likewise.config.checks import check
+from likewise.config.objective_table import of_objectives, of_policies
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
+from likewise.methods import over_method
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PARSER = build_parser(COMMANDS)
+KNOWN = {part.name: {option for action in part._actions for option in action.option_strings} for part in PARSER.family}
 EACH = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
@@ -44,23 +49,25 @@ def commands(page: Path) -> Iterator[list[str]]:
 def test_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in commands(page):
         try:
-            build_parser(method_in(words))[0].parse_args(listed(words))
+            given = PARSER.parse_args(words, defaults=False)
         except SystemExit:
             pytest.fail(f"likewise {' '.join(words)}: {capsys.readouterr().err}")
+        if given.command == "fit":
+            settings = given.fit.as_dict()
+            check(over_method({name: settings[name] for name in settings.keys() - {"data", "out", "resume", "config"}}))
 
 
 @EACH
 def test_options_named_in_the_text_exist(page: Path) -> None:
-    build_parser("npid")
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for words in re.findall(r"`likewise ([^`]*)`", text):
         name, *rest = words.split()
-        assert name in Parser.known or name.startswith("-"), f"likewise {words}"
-        for option in (word.partition("=")[0][2:] for word in rest if word.startswith("--")):
-            assert option in Parser.known[name], f"likewise {words}"
-    every = set().union(*Parser.known.values())
-    for option in re.findall(r"`--([\w.-]+)", text):
-        assert option in every or option in {"max-restarts", "rdzv-id"}, f"--{option}"
+        assert name in KNOWN or name.startswith("-"), f"likewise {words}"
+        for option in (word.partition("=")[0] for word in rest if word.startswith("--")):
+            assert option in KNOWN[name], f"likewise {words}"
+    every = {"--max-restarts", "--rdzv-id", *(option for options in KNOWN.values() for option in options)}
+    for option in re.findall(r"`(--[\w.-]+)", text):
+        assert option in every, option
 
 
 @EACH
@@ -70,14 +77,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_glossary_names_what_is_there() -> None:
-    settings = flatten(FitSettings())
-    build_parser("npid")
+    parameters = {*(f"objective.{name}" for name in of_objectives()), *(f"negatives.{name}" for name in of_policies())}
+    settings = {*flatten(FitSettings()), *parameters}
     rows = re.findall(r"^\| \*\*(.+?)\*\* \| .+ \| (.*)\|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
     assert len(rows) > 40
     for _, where in rows:
         for name in re.findall(r"`([^`]+)`", where):
             if name.startswith("likewise "):
-                assert name.split()[1] in Parser.known, name
+                assert name.split()[1] in KNOWN, name
             elif name.split(".")[0] in ("lw", "likewise"):
                 named(name)
             else:
@@ -116,6 +123,8 @@ def toys() -> dict[str, Any]:
     views = torch.randn(2, 8, 3, 32, 32, generator=generator)
     return {
         "z": rows(8),
+        "z0": rows(8),
+        "z1": rows(8),
         "labels": torch.arange(8) // 2,
         "queries": rows(8),
         "ids": torch.arange(8),

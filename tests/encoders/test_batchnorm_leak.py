@@ -12,8 +12,8 @@ from likewise.distributed.layout import Layout
 from likewise.distributed.processes import shares
 from likewise.encoders import MLP, Embedder, resnet_small
 from likewise.encoders import batchnorm_leak as leak
-from likewise.encoders.batchnorm_groups import embed_shuffled
 from likewise.encoders.batchnorm_leak import Leak, bn_leak, verdict
+from likewise.encoders.momentum import embed_shuffled
 from likewise.errors import LikewiseError
 from likewise.training import step
 

@@ -13,7 +13,7 @@ from likewise.config.checks import check
 from likewise.config.overrides import settings_from
 from likewise.config.settings import EncoderSettings, FitSettings
 from likewise.encoders import MLP, Embedder, build_embedder, resnet18, resnet50, resnet_small
-from likewise.encoders.resnet import ResNet
+from likewise.encoders.embedder import ResNet
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 

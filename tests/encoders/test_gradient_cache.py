@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import likewise
-from likewise.config.checks import decide
 from likewise.config.overrides import settings_from
 from likewise.data import Items
 from likewise.distributed.layout import Layout, lay_out
-from likewise.encoders.batchnorm_groups import arrange, by_view, embed_parts, embed_shuffled, normalises_batches
-from likewise.encoders.gradient_cache import GradientCache
-from likewise.encoders.momentum import Momentum
+from likewise.encoders.embedder import arrange, by_view, embed_parts
+from likewise.encoders.gradient_cache import GradientCache, normalises_batches
+from likewise.encoders.momentum import Momentum, embed_shuffled
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.model import Model
 from likewise.objectives import Circle, InfoNCE
 from likewise.training.batches import batches, build_sampler
 from likewise.training.build import build_session, build_views
+from likewise.training.decide import decide
 from likewise.training.fit import fit
-from likewise.training.step import train_step
+from likewise.training.step import gradients, train_step
 
 
 def encoder(*, normalised: bool = True, dropout: float = 0.0) -> nn.Module:
@@ -188,7 +188,7 @@ def test_both_passes_run_in_the_runs_precision() -> None:
     )
     values = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
     items = Items(ids=tuple(map(str, range(32))), values=values, kind="vectors")
-    gradients = []
+    found = []
     for micro_batches in (1, 2):
         own = replace(decide(settings, 32), micro_batches=micro_batches)
         model = Model.untrained(own, items)
@@ -198,9 +198,9 @@ def test_both_passes_run_in_the_runs_precision() -> None:
         model.embedder.backbone.register_forward_hook(lambda module, x, y, dtypes=dtypes: dtypes.append(y.dtype))
         train_step(session, next(batches(items, build_sampler(own, 32), build_views(model), session)))
         assert set(dtypes) == {torch.bfloat16}
-        gradients.append(torch.cat([gradient.flatten() for gradient in session.gradients()]))
-    assert float(gradients[0].norm()) > 0.01
-    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.02, atol=0.02 * float(gradients[0].abs().max()))
+        found.append(torch.cat([gradient.flatten() for gradient in gradients(session)]))
+    assert float(found[0].norm()) > 0.01
+    torch.testing.assert_close(found[1], found[0], rtol=0.02, atol=0.02 * float(found[0].abs().max()))
 
 
 def test_without_batchnorm_and_dropout_parts_are_the_whole_batch() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from forks import run_together
+from torch import Tensor, distributed, nn
 
 from likewise.distributed import processes
 from likewise.encoders import resnet_small
@@ -141,10 +142,10 @@ def refusal() -> Iterator[list[str]]:
         said.append(str(error))
 
 
-def work(rank: int, folder: str) -> None:
+def work(rank: int, count: int, folder: Path) -> None:
     """What each process does: all cases, in order."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=count)
     results: dict[str, dict[str, Tensor]] = {}
     for name, case in CASES.items():
         start = processes.starts(case.rows)[rank]
@@ -160,7 +161,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, dict[str, Tensor]], list[str], Tensor]]:
     folder = tmp_path_factory.mktemp("synced")
-    multiprocessing.spawn(work, (str(folder),), nprocs=WORLD)
+    run_together(work, WORLD, folder)
     return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(WORLD)]
 
 

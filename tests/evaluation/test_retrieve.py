@@ -1,4 +1,4 @@
-"""``evaluate_retrieval``: classes that training never saw, labels matched by name, numbers with their protocol."""
+"""``retrieve``: classes that training never saw, labels matched by name, numbers with their protocol."""
 
 import csv
 import math
@@ -17,7 +17,7 @@ from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.classify import evaluate
 from likewise.evaluation.labelled_items import labelled, said_of_copies
-from likewise.evaluation.retrieve import evaluate_retrieval, matched_labels, print_retrieval_table, retrieval_table
+from likewise.evaluation.retrieve import matched_labels, print_retrieval_table, retrieval_table, retrieve
 from likewise.evaluation.scores import save_scores
 from likewise.metrics import Score, clustering, random_pairs, retrieval, verification
 from likewise.model import Model
@@ -57,7 +57,7 @@ def test_every_measure_of_every_representation_is_that_of_its_function() -> None
     with torch.no_grad():
         for weight in model.embedder.parameters():
             weight.mul_(torch.linspace(0.5, 1.5, weight.shape[-1]))
-    scores = by_name(evaluate_retrieval(model, gallery=items, ks=(1, 3), seeds=(4, 5), progress=False))
+    scores = by_name(retrieve(model, gallery=items, ks=(1, 3), seeds=(4, 5), progress=False))
     measures = ["recall@1", "recall@3", "r-precision", "map@r", "map", "mrr", "worst-class", "hub-skew", "anti-hubs"]
     measures += ["nmi", "ami", "accuracy", "auc", "tar@0.1", "tar@0.01", "tar@0.001"]
     assert list(scores) == [f"{kind}/{name}" for kind in ("raw", "untrained", "learned") for name in measures]
@@ -87,7 +87,7 @@ def test_every_measure_of_every_representation_is_that_of_its_function() -> None
 def test_the_protocol_says_all_that_is_needed() -> None:
     gallery, queries = blobs(30), blobs(12, seed=1)
     model = plain_model(gallery)
-    for name, score in by_name(evaluate_retrieval(model, gallery=gallery, queries=queries, progress=False)).items():
+    for name, score in by_name(retrieve(model, gallery=gallery, queries=queries, progress=False)).items():
         protocol = score.protocol
         assert (protocol["gallery"], protocol["queries"]) == ("blobs 0", "blobs 1")
         assert (protocol["gallery_items"], protocol["query_items"]) == (30, 12)
@@ -101,7 +101,7 @@ def test_the_protocol_says_all_that_is_needed() -> None:
             assert (protocol["clusters"], protocol["seeds"]) == (3, "0,1,2")
         if kind in ("accuracy", "auc", "tar"):
             assert (protocol["pairs"], protocol["pairs_alike"], protocol["pairs_seed"]) == (270, 135, 0)
-    alone = evaluate_retrieval(model, gallery=gallery, progress=False)
+    alone = retrieve(model, gallery=gallery, progress=False)
     assert {score.protocol["queries"] for score in alone} == {"gallery, each left out"}
 
 
@@ -109,7 +109,7 @@ def test_classes_that_training_never_saw() -> None:
     train, unseen = blobs(30), blobs(30, seed=1, names=("d", "e", "f"))
     model = plain_model(train)
     model.vector_mean, model.vector_std = torch.zeros(6), torch.ones(6)
-    scores = by_name(evaluate_retrieval(model, gallery=unseen, progress=False))
+    scores = by_name(retrieve(model, gallery=unseen, progress=False))
     assert scores["learned/recall@1"].value == 1.0
     with pytest.raises(LikewiseError, match="has labels that blobs 0 lacks: d, e, f"):
         evaluate(model, train=train, test=unseen, progress=False)
@@ -122,13 +122,13 @@ def test_labels_are_matched_by_name_and_those_unknown_to_the_gallery_do_not_coun
     assert labels.tolist() == [2, 3, 0, 1] * 5
     several = replace(queries, labels=np.array([[0, -1], [3, 1]] * 10))
     assert matched_labels(gallery, several)[1].tolist() == [[2, -1], [1, 3]] * 10
-    scores = by_name(evaluate_retrieval(plain_model(gallery), gallery=gallery, queries=queries, progress=False))
+    scores = by_name(retrieve(plain_model(gallery), gallery=gallery, queries=queries, progress=False))
     assert scores["raw/recall@1"].value == 1.0
     assert scores["raw/recall@1"].protocol["queries_counted"] == 15
     assert scores["raw/recall@1"].protocol["queries_without_relevant"] == 5
     other = replace(queries, label_names=("p", "q", "r", "s"))
     with pytest.raises(LikewiseError, match="none of the 20 queries has another item of its label"):
-        evaluate_retrieval(plain_model(gallery), gallery=gallery, queries=other, progress=False)
+        retrieve(plain_model(gallery), gallery=gallery, queries=other, progress=False)
 
 
 def test_an_item_that_is_query_and_gallery_never_finds_itself() -> None:
@@ -143,10 +143,10 @@ def test_an_item_that_is_query_and_gallery_never_finds_itself() -> None:
     )
     model = Model.untrained(PLAIN, items, backbone=nn.Linear(8, 8))
     for queries in (None, items, items.select(range(16))):
-        scores = by_name(evaluate_retrieval(model, gallery=items, queries=queries, progress=False))
+        scores = by_name(retrieve(model, gallery=items, queries=queries, progress=False))
         assert scores["raw/recall@1"].value == 0.0
     renamed = replace(items, ids=tuple(f"other {row}" for row in range(16)))
-    scores = by_name(evaluate_retrieval(model, gallery=items, queries=renamed, progress=False))
+    scores = by_name(retrieve(model, gallery=items, queries=renamed, progress=False))
     assert scores["raw/recall@1"].value == 0.5  # the first of each pair finds itself
 
 
@@ -161,7 +161,7 @@ def test_several_labels_per_item_have_retrieval_alone() -> None:
     none = several.labels.copy()  # type: ignore[union-attr]
     none[4] = -1
     assert len(labelled(replace(several, labels=none))) == 29
-    scores = by_name(evaluate_retrieval(plain_model(items), gallery=several, progress=False))
+    scores = by_name(retrieve(plain_model(items), gallery=several, progress=False))
     assert not any(name.endswith(("nmi", "ami", "auc", "accuracy")) for name in scores)
     assert scores["raw/worst-class"].protocol["class"] in several.label_names
     assert scores["raw/map@r"].value < 1  # a and b share a label but lie apart
@@ -171,10 +171,10 @@ def test_several_labels_per_item_have_retrieval_alone() -> None:
 
 def test_clusters_and_verification_can_be_left_out_and_few_pairs_leave_themselves_out() -> None:
     items = blobs(30)
-    names = set(by_name(evaluate_retrieval(plain_model(items), gallery=items, clusters=False, verification=False)))
+    names = set(by_name(retrieve(plain_model(items), gallery=items, clusters=False, verification=False)))
     assert not any(name.endswith(("nmi", "ami", "auc", "accuracy")) for name in names)
     few = items.select(range(9))
-    names = set(by_name(evaluate_retrieval(plain_model(items), gallery=few, progress=False)))
+    names = set(by_name(retrieve(plain_model(items), gallery=few, progress=False)))
     assert "learned/nmi" in names
     assert "learned/auc" not in names
 
@@ -188,7 +188,7 @@ def test_clusters_and_verification_can_be_left_out_and_few_pairs_leave_themselve
 )
 def test_items_without_two_labels_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(LikewiseError, match=message):
-        evaluate_retrieval(plain_model(blobs(9)), gallery=replace(blobs(9), **change), progress=False)
+        retrieve(plain_model(blobs(9)), gallery=replace(blobs(9), **change), progress=False)
 
 
 def test_the_table_in_words(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -223,10 +223,10 @@ def test_items_of_the_gallery_under_other_names_are_counted_and_said() -> None:
     gallery = blobs(30)
     renamed = replace(gallery.select(np.arange(5)), ids=tuple(f"new {row}" for row in range(5)), source="renamed")
     model = plain_model(gallery)
-    found = evaluate_retrieval(model, gallery=gallery, queries=renamed, progress=False)
+    found = retrieve(model, gallery=gallery, queries=renamed, progress=False)
     assert {score.protocol["copies"] for score in found} == {5}
     assert said_of_copies(found).startswith("5 of the items looked up are among those searched too, under another id")
-    same = evaluate_retrieval(model, gallery=gallery, queries=gallery.select(np.arange(5)), progress=False)
+    same = retrieve(model, gallery=gallery, queries=gallery.select(np.arange(5)), progress=False)
     assert {score.protocol["copies"] for score in same} == {0}
     assert said_of_copies(same) == ""
     assert evaluate(model, train=gallery, test=renamed, progress=False)[0].protocol["copies"] == 5
@@ -235,26 +235,26 @@ def test_items_of_the_gallery_under_other_names_are_counted_and_said() -> None:
 def test_queries_of_one_label_are_looked_up() -> None:
     gallery, queries = blobs(30), blobs(30, seed=1).select(np.arange(0, 30, 3))
     one = replace(queries, label_names=("a",), labels=np.zeros(10, dtype=np.int64))
-    scores = by_name(evaluate_retrieval(plain_model(gallery), gallery=gallery, queries=one, progress=False))
+    scores = by_name(retrieve(plain_model(gallery), gallery=gallery, queries=one, progress=False))
     assert scores["raw/recall@1"].value == 1.0
     none = replace(queries, label_names=(), labels=None)
     with pytest.raises(LikewiseError, match="blobs 1 has no labels, so there is nothing to tell apart"):
-        evaluate_retrieval(plain_model(gallery), gallery=gallery, queries=none, progress=False)
+        retrieve(plain_model(gallery), gallery=gallery, queries=none, progress=False)
 
 
 def test_folds_of_verification_share_no_label_where_there_are_enough() -> None:
     many = blobs(200, names=tuple("abcdef"[n % 6] + str(n) for n in range(40)))
     model = plain_model(many)
-    protocols = by_name(evaluate_retrieval(model, gallery=many, progress=False))["learned/accuracy"].protocol
+    protocols = by_name(retrieve(model, gallery=many, progress=False))["learned/accuracy"].protocol
     assert protocols["folds_share_labels"] == "no"
-    few = by_name(evaluate_retrieval(plain_model(blobs()), gallery=blobs(), progress=False))
+    few = by_name(retrieve(plain_model(blobs()), gallery=blobs(), progress=False))
     assert few["learned/accuracy"].protocol["folds_share_labels"] == "yes, there are too few labels"
 
 
 def test_classes_wrong_pairs_and_the_curve_are_written(tmp_path: Path) -> None:
     items = blobs(60, noise=1.5)
     model = plain_model(items)
-    scores = by_name(evaluate_retrieval(model, gallery=items, detail=tmp_path / "detail", progress=False))
+    scores = by_name(retrieve(model, gallery=items, detail=tmp_path / "detail", progress=False))
     tables = {}
     for name in ("classes", "wrong", "roc"):
         with (tmp_path / "detail" / f"{name}.csv").open(newline="") as file:

@@ -34,6 +34,32 @@ def test_search_returns_ids_and_cosines_best_first():
     assert "f" not in index
 
 
+def test_an_indexed_item_is_searched_by_its_id_and_never_finds_itself():
+    index = Index(ROWS, IDS)
+    assert index.search("日本/d.png", 4) == index.search(ROWS[3], 4, exclude_id="日本/d.png")
+    assert index.search(IDS[3], 5, exclude_id=IDS[0]) == index.search(ROWS[3], 5, exclude_id=IDS[0])
+
+
+def test_a_row_is_a_tensor_an_array_or_a_list():
+    wanted = Index(ROWS, IDS).search(ROWS[3], 2)
+    assert Index(ROWS.numpy(), IDS).search(ROWS[3].numpy(), 2) == wanted
+    assert Index(ROWS.tolist(), IDS).search(ROWS[3].double().tolist(), 2) == wanted
+
+
+def test_a_file_needs_what_reads_it(tmp_path):
+    file = tmp_path / "query.jpg"
+    file.touch()
+    asked = []
+    index = Index(ROWS, IDS, read=lambda path: asked.append(path) or ROWS[2])
+    assert index.search(file, 3) == index.search(str(file), 3) == index.search(ROWS[2], 3)
+    assert asked == [str(file)] * 2
+    index.save(tmp_path)
+    with pytest.raises(LikewiseError, match=r"loaded without a model, .* take lw.load\(RUN\).search\('.*query.jpg'\)"):
+        Index.load(tmp_path).search(file)
+    with pytest.raises(LikewiseError, match=r"'nope.jpg' is neither a file nor the id of an indexed item"):
+        index.search("nope.jpg")
+
+
 def test_an_item_can_be_left_out_by_id():
     index = Index(ROWS, IDS)
     hits = index.search(ROWS[3], k=5, exclude_id=IDS[3])

@@ -274,7 +274,7 @@ def test_bad_input_is_one_clear_sentence(change: dict[str, Any], text: str) -> N
 
 def test_agreement_refuses_what_is_not_two_labellings() -> None:
     for wrong, text in (
-        (torch.tensor([0.0, 1.0]), r"labels must be \(N,\) integers"),
+        (torch.tensor([0.0, 1.0]), "labels are torch.float32; they must be integers"),
         (torch.zeros(0, dtype=torch.int64), r"labels must be \(N,\) integers"),
         (torch.tensor([0, 1, 1]), "there are 3 labels but 2 clusters"),
     ):

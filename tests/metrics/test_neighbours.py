@@ -199,7 +199,7 @@ BAD_ROWS = unit(4, 3, 0).index_fill(0, torch.tensor([2]), math.nan)
         ({"keys": torch.ones(0, 3)}, "keys is empty"),
         ({"queries": torch.ones(3)}, "shape"),
         ({"key_labels": torch.zeros(3, dtype=torch.int64)}, "one label per row: 4 rows"),
-        ({"key_labels": torch.zeros(4)}, "integer class numbers"),
+        ({"key_labels": torch.zeros(4)}, "key_labels are torch.float32; they must be integers"),
         ({"key_labels": torch.tensor([0, 1, -1, 0])}, "row 2 is -1"),
         ({"num_classes": 1}, "go up to 1"),
         ({"query_ids": torch.arange(4)}, "query_ids and key_ids together"),

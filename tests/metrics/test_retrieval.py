@@ -409,7 +409,7 @@ BAD = ROWS.index_fill(0, torch.tensor([2]), math.nan)
         ({"queries": ROWS * 1e25, "gallery": ROWS * 1e25}, "don't fit into float32; divide each row by its length"),
         ({"query_labels": LABELS[:3]}, r"query_labels must be \(4,\), one per row"),
         ({"gallery_labels": torch.zeros(4, 0, dtype=torch.int64)}, r"gallery_labels must be \(4,\), one per row"),
-        ({"gallery_labels": LABELS.float()}, "gallery_labels must be integer class numbers, but are torch.float32"),
+        ({"gallery_labels": LABELS.float()}, "gallery_labels are torch.float32; they must be integers"),
         ({"gallery_labels": None}, "gallery_labels are missing"),
         ({"gallery_labels": LABELS + 5}, "none of the 4 queries has another item of its label"),
         ({"gallery": None}, "say something about a gallery: give it too"),
@@ -466,7 +466,7 @@ def test_rows_that_find_themselves_without_ids_are_told() -> None:
 def test_ids_and_ks_that_are_no_whole_numbers_are_refused() -> None:
     rows, labels = torch.randn(6, 4), torch.arange(6) % 2
     wrong = torch.ones(6, dtype=torch.bool)
-    with pytest.raises(LikewiseError, match="query_ids must be 6 integers"):
+    with pytest.raises(LikewiseError, match=r"query_ids are torch.bool; they must be integers"):
         retrieval(rows, labels, rows, labels, query_ids=wrong, gallery_ids=wrong)
     with pytest.raises(LikewiseError, match="ks must be numbers of neighbours"):
         retrieval(rows, labels, ks=(1.5,))  # type: ignore[arg-type]

@@ -148,17 +148,6 @@ def test_several_labels_and_none(name: str) -> None:
     torch.testing.assert_close(objective(queries, one), objective(queries[[0, 2]], one[[0, 2]]))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_gradcheck(name: str) -> None:
-    kind, settings, _ = CASES[name]
-    if kind is CircleClassifier:
-        pytest.skip("α is a constant to the gradient, not to the value")
-    objective, queries = make(kind, **settings), normal(4, 4).requires_grad_()
-    proxies = objective.proxies.detach().clone().requires_grad_()
-    ids = torch.tensor([[1, 2], [3, -1], [-1, -1], [10, 4]])
-    assert torch.autograd.gradcheck(lambda q, w: objective(q, ids, w), (queries, proxies))
-
-
 def test_learned_scalars_have_gradients() -> None:
     queries = normal(BATCH, 2)
     for kind, name, value in ((L2Softmax, "alpha", 16.0), (NormFace, "scale", 20.0)):
@@ -475,15 +464,6 @@ def test_compiled_traces_whole(name: str, ids: Tensor) -> None:
     torch.testing.assert_close(gradient(found, *inputs), gradient(expected, *inputs))
 
 
-@pytest.mark.parametrize("name", ["l2", "large-margin-mixed", "a-softmax-4", "arcface"])
-def test_graphs_have_no_breaks(name: str) -> None:
-    kind, settings, _ = CASES[name]
-    objective, queries = make(kind, **settings), normal(BATCH, 2)
-    torch._dynamo.reset()
-    found = torch.compile(objective, fullgraph=True, backend="eager")(queries, IDS)
-    torch.testing.assert_close(found, objective(queries, IDS))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -504,7 +484,7 @@ def test_graphs_have_no_breaks(name: str) -> None:
         (lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([[0, -1], [1, 4]])), "id 4 is not below"),
         (lambda: Softmax(3, 5)(torch.ones(2, 4), torch.tensor([0, 1])), "same D"),
         (lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([0])), "one per query"),
-        (lambda: Softmax(3, 5)(torch.ones(0, 5), torch.tensor([])), "0 queries"),
+        (lambda: Softmax(3, 5)(torch.ones(0, 5), torch.tensor([], dtype=torch.int64)), "0 queries"),
         (lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([0.0, 1.0])), "must be integers"),
         (lambda: Softmax(3, 5)(torch.ones(1, 5), torch.tensor([0]), torch.ones(2, 5), torch.arange(3)), "one per key"),
     ],

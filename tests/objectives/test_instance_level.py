@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.kernels.gathered import gathered_similarities
 from likewise.kernels.logsumexp import row_logsumexp
+from likewise.kernels.numerics import gathered_similarities
 from likewise.objectives import NCE, NonParametricSoftmax, ParametricSoftmax, proximal_penalty
+from likewise.objectives.base import How
 from likewise.objectives.instance_level import LogZ, NoiseDraw
-from likewise.objectives.reduction import How
 
 N, DIM, BATCH, TAU = 37, 6, 5, 0.2
 
@@ -134,26 +134,6 @@ def test_proximal_gradient_is_autograd_of_the_formula(case: tuple[Tensor, Tensor
     assert torch.autograd.gradcheck(lambda x: proximal_penalty(functional.normalize(x, dim=1), previous), (raw,))
 
 
-@pytest.mark.parametrize("objective", ["softmax", "nce", "per-example", "parametric"])
-def test_gradcheck(case: tuple[Tensor, Tensor, Tensor], objective: str) -> None:
-    queries, ids, keys = case
-    if objective == "parametric":
-        parametric = ParametricSoftmax(N, DIM).double()
-        weight = parametric.weight.detach().requires_grad_()
-        assert torch.autograd.gradcheck(lambda q, w: parametric(q, ids, w), (queries, weight))
-        return
-
-    def loss(q: Tensor) -> Tensor:
-        if objective == "softmax":
-            return NonParametricSoftmax(temperature=TAU, proximal=2.0)(q, ids, keys)
-        draw = "shared" if objective == "nce" else "per-example"
-        nce = NCE(temperature=TAU, noise=12, draw=draw, generator=torch.Generator().manual_seed(0))
-        nce.log_z.fill_(3.0)
-        return nce.eval()(q, ids, keys)
-
-    assert torch.autograd.gradcheck(loss, (queries,))
-
-
 def test_parametric_is_equation_1() -> None:
     parametric = ParametricSoftmax(N, DIM).double()
     queries, ids = unit(BATCH, 1).requires_grad_(), torch.arange(BATCH)
@@ -194,7 +174,7 @@ def test_low_precision_and_low_temperature_stay_close(dtype: torch.dtype, temper
 
 
 def test_gathered_similarities_match_the_gather(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.kernels.gathered.GATHER_FLOATS", 2 * 7 * DIM)  # two queries at a time
+    monkeypatch.setattr("likewise.kernels.numerics.GATHER_FLOATS", 2 * 7 * DIM)  # two queries at a time
     queries, keys = unit(BATCH, 1).requires_grad_(), unit(N, 2)
     rows = torch.randint(N, (BATCH, 7), generator=torch.Generator().manual_seed(0))
     expected = (keys[rows] * queries.unsqueeze(1)).sum(-1)
@@ -229,6 +209,7 @@ def test_log_z_first_freezes_and_is_saved(case: tuple[Tensor, Tensor, Tensor]) -
     assert float(other.log_z) == first
 
 
+@torch.no_grad()
 def test_log_z_ema_follows_a_moving_bank_within_5_percent() -> None:
     """Queries drift towards their keys, as in training, until the positive's own term dominates Z."""
     n, dim, steps, errors = 500, 32, 4000, []
@@ -242,7 +223,8 @@ def test_log_z_ema_follows_a_moving_bank_within_5_percent() -> None:
         share = step / steps
         queries = functional.normalize(keys[ids] * share + start[ids], dim=1)
         nce(queries, ids, keys)
-        frozen(queries, ids, keys)
+        if step % 50 == 0:
+            frozen(queries, ids, keys)
         if step % 50 == 49:
             everyone = functional.normalize(keys * share + start, dim=1)
             exact = (everyone @ keys.T / 0.07).double().exp().sum(1).mean().log()
@@ -383,24 +365,18 @@ def test_autocast_changes_nothing(kind: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize("rule", ["first", "ema", "exact", "softmax", "parametric"])
+@pytest.mark.parametrize("rule", ["first", "ema", "exact"])
 def test_compiled_whole(rule: str, mode: str) -> None:
     """One graph, the moving log Z included; two steps, so that Z is once new and once followed."""
     torch.compiler.reset()  # the limit of recompilations is of `forward`, which the objectives share
     results, ids = [], torch.tensor([3, -1, 36, 11, 20])
     for compiled in (False, True):
-        objective = (
-            NonParametricSoftmax(temperature=TAU)
-            if rule == "softmax"
-            else ParametricSoftmax(N, DIM, generator=torch.Generator().manual_seed(0))
-            if rule == "parametric"
-            else NCE(
-                temperature=TAU,
-                noise=16,
-                draw="per-example" if rule == "first" else "shared",
-                log_z=rule,  # type: ignore[arg-type]
-                positive_in_noise=rule != "ema",
-            )
+        objective = NCE(
+            temperature=TAU,
+            noise=16,
+            draw="per-example" if rule == "first" else "shared",
+            log_z=rule,  # type: ignore[arg-type]
+            positive_in_noise=rule != "ema",
         )
         objective.train(mode == "train")
         call = torch.compile(objective, fullgraph=True, backend="aot_eager") if compiled else objective

@@ -13,7 +13,6 @@ from torch.nn import functional
 from likewise.alike import Listed, Relation, positive_pairs
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import row_losses as evaluator
-from likewise.kernels.hinges import violations
 from likewise.kernels.numerics import masked_logsumexp
 from likewise.objectives import (
     Angular,
@@ -31,6 +30,7 @@ from likewise.objectives import (
     from_pairs,
     from_triplets,
 )
+from likewise.objectives.hinge import violations
 
 ROW_OBJECTIVES = [
     UnifiedPairSimilarity(gamma=8.0),

@@ -34,14 +34,6 @@ TINY: dict[str, Any] = {"encoder.name": "mlp", "encoder.hidden": 8, "encoder.dim
 VECTORS = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of vectors: one whose data is there, one whose data is not, one with a backbone of one's own."""
@@ -280,7 +272,7 @@ def test_images_are_made_small_where_the_encoder_lets_them() -> None:
     plan = prepare("npid", settings={"size": 64, "objective.kind": "nce"})
     assert plan.items.values.shape == (ITEMS, 32, 32, 3)
     assert plan.settings.size == 32
-    assert plan.settings.objective.noise == 24
+    assert plan.settings.objective.parameters["noise"] == 24
     large = prepare("npid", settings={"size": 64, "encoder.name": "resnet18"})
     assert large.items.values.shape == (22, 16, 16, 3)
 
@@ -312,9 +304,9 @@ def test_data_of_a_run_is_its_own_where_it_is_still_there(place: Path, tmp_path:
         (["own"], "own was trained with a backbone of one's own; verify it from Python with backbone=."),
         (["moco", "--set", "queue_size=8"], "there is no setting 'queue_size'. Did you mean 'queue.size'?"),
         (["moco", "--set", "queue.size"], "--set takes NAME=VALUE, such as encoder.bn_groups=4, not 'queue.size'."),
-        (["moco", "--set", "size=[1"], "--set size can't be read from '[1'; write it as in config.yaml."),
-        (["moco", "--set", "symmetric=3"], "setting 'symmetric' can't be 3; it must be bool."),
-        (["npid", "--set", "objective.kind=nce", "dictionary=batch"], "objective.kind=nce sums over a row for every"),
+        (["moco", "--set", "size=[1"], "--set size can't be read: expected ',' or ']'"),
+        (["moco", "--set", "symmetric=3"], "setting 'symmetric' can't be 3; it must be true or false."),
+        (["npid", "--set", "objective.kind=nce", "dictionary=batch"], "objective nce needs a row for every item"),
         (["npid", "--data", "vectors.npy"], "encoder 'resnet-small' does not fit the items"),
         (["npid", "--data", "nothing"], "nothing does not exist"),
         (["npid", "--data", "few.npy"], f"few.npy holds 5 usable items; to verify takes at least {LEAST}."),
@@ -416,7 +408,7 @@ def test_dropout_and_batch_norm_decide_what_is_compared(monkeypatch: pytest.Monk
     assert not linear[2].remark
     normalised = verify_run("simclr", VECTORS, TINY)
     assert "yours is 1, BatchNorm over the whole batch" in normalised[2].remark
-    sharded = verify_run("npid", VECTORS, {**TINY, "bank.sharded": True, "objective.kind": "softmax"})
+    sharded = verify_run("npid", VECTORS, {**TINY, "bank.sharded": True, "objective.kind": "nonparametric-softmax"})
     assert sharded[2].impossible.startswith("micro_batches and bank.sharded do not go together yet")
     assert [shared is None for _, shared in trained] == [True, False, False, False]
     groups = [[(name, job.settings.encoder.bn_groups) for name, job in jobs.items()] for jobs, _ in trained]
@@ -443,7 +435,7 @@ def test_processes_that_wait_or_die_do_not_hang_it(tmp_path: Path) -> None:
 
 
 def test_a_process_that_never_starts_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.proof.jobs.sys.executable", "/bin/false")
+    monkeypatch.setattr("likewise.proof.jobs.python", lambda: ("/bin/false",))
     with started(tmp_path / "jobs", {"one": job()}, limit=10.0) as wait:
         assert wait()["one"] == [Unlearned("a process ended early: it said nothing", False)]
 
@@ -521,7 +513,7 @@ def test_what_is_refused_before_it_is_built_is_impossible(tmp_path: Path, monkey
 
 
 def test_in_float64_is_all_of_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.encoders.embedder.MLP", Narrow)
+    monkeypatch.setattr("likewise.encoders.build.MLP", Narrow)
     values = train_job(job(stop=1)).values
     assert {value.dtype for value in values.values() if value.is_floating_point()} == {torch.float64}
     narrow = train_job(job(stop=1, double=False)).values
@@ -533,11 +525,11 @@ def test_a_methods_auto_is_proved_as_of_many_items_and_a_runs_is_decided(place: 
     for data in (None, VECTORS):
         plan = prepare("npid", data, TINY)
         assert plan.settings.objective.kind == "nce"
-        assert "objective.kind=auto is nce here, as for more than 10,000 items" in plan.notes[-1]
-    asked = prepare("npid", settings={**TINY, "objective.kind": "softmax"})
-    assert asked.settings.objective.kind == "softmax"
+        assert "objective auto is nce here, as for more than 10,000 items" in plan.notes[-1]
+    asked = prepare("npid", settings={**TINY, "objective.kind": "nonparametric-softmax"})
+    assert asked.settings.objective.kind == "nonparametric-softmax"
     own = prepare(place / "own", VECTORS, backbone=Wrong())
-    assert own.settings.objective.kind == "softmax"
+    assert own.settings.objective.kind == "nonparametric-softmax"
     for plan in (asked, prepare("moco", settings=TINY), own):
         assert not any("auto" in note for note in plan.notes)
 

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from likewise.cli.main import main
-from likewise.config.objective_table import ENTRIES, Entry
+from likewise.config.objective_table import OBJECTIVES, Row
 from likewise.errors import LikewiseError
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
 from likewise.objectives.pair_level import Circle, InfoNCE, MultiSimilarity
 from likewise.reports.figure import Drawn, boundary_of, build, criteria, descend, draw, edges, measure
 
 SQUARE = (-1.0, 1.0)
-EACH = pytest.mark.parametrize("known", ENTRIES, ids=lambda known: known.name)
+EACH = pytest.mark.parametrize("known", OBJECTIVES, ids=lambda known: known.name)
 
 
 @pytest.fixture(autouse=True)
@@ -110,14 +110,14 @@ def test_descent_says_when_it_never_gets_there() -> None:
 
 
 @EACH
-def test_every_objective_draws(known: Entry) -> None:
+def test_every_objective_draws(known: Row) -> None:
     objective, title = build(known, {})
-    drawn = draw(objective, known.slug, title=title, grid=8, formats=("svg",))
+    drawn = draw(objective, known.name, title=title, grid=8, formats=("svg",))
     assert drawn.boundary == known.boundary
     (file,) = drawn.files
     text = file.read_text(encoding="utf-8")
     minidom.parseString(text.encode())
-    assert f">{known.name}</text>" in text
+    assert f">{known.class_name}</text>" in text
     assert " nan" not in text.lower()
     points = np.random.default_rng(2).uniform(-0.99, 0.99, (100, 2))
     field = measure(objective, points)
@@ -139,7 +139,7 @@ def test_both_files_and_the_same_bytes_again(capsys: pytest.CaptureFixture[str])
 
 
 def test_all_draws_all_into_a_folder(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("likewise.reports.figure.ENTRIES", ENTRIES[1:2])
+    monkeypatch.setattr("likewise.reports.figure.OBJECTIVES", OBJECTIVES[1:2])
     assert main(["figure", "all", "--out", "figures"]) == 0
     names = sorted(path.name for path in Path("figures").iterdir())
     assert names == ["circle.png", "circle.svg"]
@@ -150,32 +150,32 @@ def test_all_draws_all_into_a_folder(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_parameters_are_read_as_their_types() -> None:
-    built, title = build(by_name("InfoNCE"), {"temperature": "1e-1", "positives": "sum"})
+    built, title = build(by_name("InfoNCE"), {"temperature": 1e-1, "positives": "sum"})
     assert (built.temperature, built.positives) == (0.1, "sum")
     assert title == "InfoNCE\ntemperature = 0.1, positives = sum"
-    assert build(by_name("MultiSimilarity"), {"epsilon": "none"})[0].epsilon is None
-    assert build(by_name("Triplet"), {"soft": "true"})[0].soft is True
-    assert build(by_name("Histogram"), {"bins": "10"})[0].bins == 10
+    assert build(by_name("MultiSimilarity"), {"epsilon": None})[0].epsilon is None
+    assert build(by_name("Triplet"), {"soft": True})[0].soft is True
+    assert build(by_name("Histogram"), {"bins": 10})[0].bins == 10
 
 
-def by_name(name: str) -> Entry:
-    return next(known for known in ENTRIES if known.name == name)
+def by_name(name: str) -> Row:
+    return next(known for known in OBJECTIVES if known.class_name == name)
 
 
 MISTAKES: list[tuple[str, str]] = [
-    ("circel", "there is no objective 'circel'. Did you mean 'Circle'?"),
-    ("circle --set gama=3", "Circle has no parameter 'gama'. Did you mean 'gamma'? It has gamma, margin."),
-    ("circle --set gamma=x", "Circle's gamma can't be 'x'; it must be a number."),
-    ("circle --set gamma=-1", "gamma=-1.0 must be above 0"),
-    ("circle --set gamma", "--set takes PARAMETER=VALUE, such as margin=0.25, not 'gamma'"),
-    ("circle --set reduction=sum", "Circle has no parameter 'reduction'"),
-    ("infonce --set positives=al", "InfoNCE's positives can't be 'al'; it must be 'each' or 'sum'"),
-    ("triplet --set soft=maybe", "Triplet's soft can't be 'maybe'; it must be true or false"),
-    ("histogram --set bins=1.5", "Histogram's bins can't be '1.5'; it must be an integer"),
-    ("multisimilarity --set epsilon=abc", "MultiSimilarity's epsilon can't be 'abc'; it must be a number or none"),
+    ("circel", "there is no objective 'circel'. Did you mean 'circle'?"),
+    ("circle --set gama=3", "circle has no parameter 'gama'. Did you mean 'gamma'? It has gamma, margin."),
+    ("circle --set gamma=x", "setting 'gamma' is 'x'; it must be a number above 0."),
+    ("circle --set gamma=-1", "setting 'gamma' is -1; it must be a number above 0"),
+    ("circle --set gamma", "--set takes NAME=VALUE, such as encoder.bn_groups=4, not 'gamma'"),
+    ("circle --set reduction=sum", "circle has no parameter 'reduction'"),
+    ("infonce --set positives=al", "setting 'positives' is 'al'; it must be each or sum"),
+    ("triplet --set soft=maybe", "setting 'soft' is 'maybe'; it must be true or false"),
+    ("histogram --set bins=1.5", "setting 'bins' is 1.5; it must be a whole number from 1"),
+    ("multisimilarity --set epsilon=abc", "setting 'epsilon' is 'abc'; it must be a number or null"),
     ("circle --range 1 0", "range 1 0 makes no square of cosines; give LOW HIGH"),
-    ("circle --range nan 1", "expected float. Got value: nan"),
-    ("circle --range 0", "argument --range: expected 2 arguments"),
+    ("circle --range nan 1", "--range can't be 'nan'; it must be a number"),
+    ("circle --range 0", "--range needs 2 values"),
     ("circle --out no/such/x", "no/such: No such file or directory"),
     ("all --set gamma=3", "--set gives the parameters of one objective"),
     ("all --out no/such", "no/such: No such file or directory"),

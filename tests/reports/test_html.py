@@ -9,7 +9,7 @@ import torch
 
 from likewise.config.overrides import settings_from
 from likewise.data import Items
-from likewise.evaluation.retrieve import DETAIL, FILE, evaluate_retrieval
+from likewise.evaluation.retrieve import DETAIL, FILE, retrieve
 from likewise.evaluation.scores import save_scores
 from likewise.metrics import retrieval
 from likewise.reports import html as module
@@ -104,7 +104,7 @@ def test_the_report_has_the_section_and_the_table_of_retrieval(tmp_path: Path) -
     page = write_report(run, model=model, items=items).read_text()
     assert "Not measured yet" in page
     assert page.index("Nearest neighbours") < page.index("Pairs it gets most wrong") < page.index("<h2>Map</h2>")
-    save_scores(run / FILE, evaluate_retrieval(model, gallery=items, progress=False))
+    save_scores(run / FILE, retrieve(model, gallery=items, progress=False))
     page = write_report(run, model=model, items=items).read_text()
     assert "Not measured yet" not in page
     assert "<td>Recall@8</td>" in page
@@ -123,7 +123,7 @@ def test_every_sort_of_method_has_its_report(method: str, tmp_path: Path) -> Non
     page = write_report(tmp_path / "run", items=items).read_text()
     assert ("no label used to train" in page) == (method == "moco")
     assert ("trained with their labels" in page) == (method != "moco")
-    assert ("τ 0.07" in page) == (method == "moco")
+    assert ("temperature 0.07" in page) == (method == "moco")
 
 
 def test_the_report_of_items_with_several_labels(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_report_shows_the_curve_the_weakest_classes_and_wrong_pairs_of_a_gal
     settings = settings_from({"size": 16, "encoder.dim": 8, "epochs": 1, "batch_size": 8})
     items, run = pictures(), tmp_path / "run"
     model = fit(items, out=run, settings=settings, progress=False)
-    save_scores(run / FILE, evaluate_retrieval(model, gallery=items, detail=run / DETAIL, progress=False))
+    save_scores(run / FILE, retrieve(model, gallery=items, detail=run / DETAIL, progress=False))
     page = write_report(run, model=model, items=items).read_text()
     assert "Weakest classes, by MAP@R: " in page
     assert "even &amp; flat" in page

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from likewise.config.checks import decide
 from likewise.config.overrides import settings_from
 from likewise.config.settings import OptimSettings
 from likewise.data import Items
@@ -22,14 +21,15 @@ from likewise.methods import METHODS
 from likewise.model import Model
 from likewise.objectives import TripletShares, triplet_shares
 from likewise.training import loop
-from likewise.training.build import build_session, learning_rate
+from likewise.training.build import build_session
 from likewise.training.checkpoint import load_checkpoint
+from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.health import Watch, measure, verdict
 from likewise.training.metrics_log import MetricsLog, read_metrics
 from likewise.training.progress import TrainingProgress
 from likewise.training.samplers import EpochSampler
-from likewise.training.step import Seen
+from likewise.training.step import Seen, learning_rate
 
 SETTINGS: dict[str, Any] = {
     "encoder": {"name": "mlp", "hidden": 32, "dim": 16},
@@ -134,8 +134,8 @@ def test_a_run_on_copies_of_one_item_is_told_that_it_collapsed(
 
 def test_a_run_that_learns_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {
-        **SETTINGS,
-        "objective.kind": "softmax",
+        **{name: value for name, value in SETTINGS.items() if name != "objective.noise"},
+        "objective.kind": "nonparametric-softmax",
         "objective.temperature": 0.1,
         "views": {"noise": 0.1, "dropout": 0.0},
         "epochs": 40,
@@ -324,8 +324,8 @@ def test_the_loop_trains_at_these_rates_and_logs_mean_losses(tmp_path: Path, mon
     original = loop.train_step
 
     def spy(session: Any, *rest: Any) -> Any:
-        seen.append(session.optimizer.param_groups[0]["lr"])
         loss, queries = original(session, *rest)
+        seen.append(session.rate)
         losses.append(float(loss))
         return loss, queries
 

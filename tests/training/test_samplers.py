@@ -254,9 +254,9 @@ def test_labels_that_cannot_be_sampled_by_class() -> None:
             make(torch.tensor([4, 4, 4, -1, -1]))
         with pytest.raises(LikewiseError, match="the 2 items have no label"):
             make(torch.tensor([-1, -1]))
-        with pytest.raises(LikewiseError, match=r"labels \(3,\) torch.float32 must be integers \(N,\), or \(N, L\)"):
+        with pytest.raises(LikewiseError, match=r"labels are torch.float32; they must be integers"):
             make(torch.zeros(3))
-        with pytest.raises(LikewiseError, match=r"labels \(1, 2, 3\) torch.int64"):
+        with pytest.raises(LikewiseError, match=r"labels \(1, 2, 3\) must be \(N,\), or \(N, L\)"):
             make(torch.zeros(1, 2, 3, dtype=torch.int64))
     with pytest.raises(LikewiseError, match=r"classes=4 a batch, but the items have only 3 labels; lower it to 3\."):
         ClassSampler(torch.tensor([0, 1, 2, 2]), 4, 2, 0)
@@ -301,7 +301,7 @@ def test_every_tuple_once_an_epoch(count: int, width: int, items: int, batch_siz
 @pytest.mark.parametrize(
     ("tuples", "message"),
     [
-        (torch.zeros(3, 4, dtype=torch.int64), r"tuples \(3, 4\) torch.int64 must be \(M, 2\) or \(M, 3\)"),
+        (torch.zeros(3, 4, dtype=torch.int64), r"tuples \(3, 4\) must be \(M, 2\) or \(M, 3\)"),
         (torch.zeros(3, 2), "torch.float32"),
         (torch.zeros(0, 2, dtype=torch.int64), "not empty"),
         (torch.tensor([[0, -1]]), "must be 0 or more"),

@@ -13,14 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.config.checks import decide
 from likewise.config.overrides import settings_from
 from likewise.data import Items
 from likewise.distributed.layout import lay_out
 from likewise.distributed.processes import shares
 from likewise.methods import METHODS
 from likewise.model import Model
+from likewise.training.batches import see
 from likewise.training.build import build_session
+from likewise.training.decide import decide
 from likewise.training.samplers import stable_seed
 from likewise.training.session import Session
 from likewise.training.step import Seen, train_step
@@ -31,7 +32,7 @@ LR, SGD_MOMENTUM, DECAY, SEED = 0.3, 0.9, 0.01, 5
 NORMS = ("backbone.layers.1", "backbone.layers.4")
 SMALL: dict[str, Any] = {
     "encoder": {"name": "mlp", "hidden": 6, "dim": D},
-    "optim": {"name": "sgd", "lr": LR, "momentum": SGD_MOMENTUM, "weight_decay": DECAY},
+    "optim": {"name": "sgd", "lr": LR, "momentum": SGD_MOMENTUM, "weight_decay": DECAY, "schedule": "constant"},
     "batch_size": B,
     "seed": SEED,
 }
@@ -52,12 +53,12 @@ def session_of(method: str, **values: Any) -> Session:
     return session
 
 
-def seen(step: int, groups: int) -> Seen:
+def seen(session: Session, step: int) -> Seen:
     """Two views of 13 of the 20 items, so that the queue soon holds older keys of the items that come."""
     generator = torch.Generator().manual_seed(100 + step)
     ids = torch.randperm(N, generator=generator)[:B]
     views = [torch.randn(B, 5, generator=generator, dtype=torch.float64) for _ in range(2)]
-    return Seen(views, ids, lay_out(B, groups), ids)
+    return see(session.settings, step, views, ids, lay_out(B, session.settings.encoder.bn_groups), ids)
 
 
 # By hand
@@ -209,7 +210,7 @@ def test_moco_is_algorithm_1(shuffle: bool, buffers: str, symmetric: bool) -> No
     assert session.key_encoder is not None
     by_hand = Moco(session, shuffle=shuffle, buffers=buffers, symmetric=symmetric)
     for step in range(STEPS):
-        batch = seen(step, G)
+        batch = seen(session, step)
         loss, _ = train_step(session, batch)
         close(loss, by_hand.step(step, batch.views, batch.ids.tolist()), f"loss {step}")
         assert_same_encoder(session.embedder, by_hand.query)
@@ -217,14 +218,14 @@ def test_moco_is_algorithm_1(shuffle: bool, buffers: str, symmetric: bool) -> No
         close(session.dictionary.get_buffer("rows"), by_hand.rows, f"queue {step}")
         assert session.dictionary.get_buffer("ids").tolist() == by_hand.ids
         assert int(session.dictionary.get_buffer("pointer")) == by_hand.pointer
-    assert set(by_hand.ids) & set(seen(STEPS - 1, G).ids.tolist())  # older keys of a batch's own items were met
+    assert set(by_hand.ids) & set(seen(session, STEPS - 1).ids.tolist())  # older keys of a batch's own items were met
 
 
 def test_simclr_is_algorithm_1() -> None:
     session = session_of("simclr")
     by_hand = Learner(session)
     for step in range(STEPS):
-        batch = seen(step, 1)
+        batch = seen(session, step)
         loss, _ = train_step(session, batch)
         z, statistics = encode(by_hand.weights, torch.cat(list(batch.views)))  # one BatchNorm over the 2B views
         wanted = nt_xent(z)
@@ -237,7 +238,7 @@ def test_simclr_is_algorithm_1() -> None:
 def test_shuffling_changes_the_keys_and_only_between_several_groups() -> None:
     def enqueued(groups: int, shuffle: bool) -> Tensor:
         session = session_of("moco", **{**MOCO, "encoder.bn_groups": groups, "key_encoder.shuffle": shuffle})
-        train_step(session, seen(0, groups))
+        train_step(session, seen(session, 0))
         return session.dictionary.get_buffer("rows")[:B]
 
     assert float((enqueued(G, True) - enqueued(G, False)).norm(dim=1).min()) > 0.01
@@ -249,11 +250,11 @@ def test_the_key_encoders_statistics_are_its_own_or_averaged() -> None:
     for buffers in ("own", "averaged"):
         session, name = session_of("moco", **MOCO, **{"key_encoder.buffers": buffers}), f"{NORMS[0]}.running_mean"
         assert session.key_encoder is not None
-        train_step(session, seen(0, G))
+        train_step(session, seen(session, 0))
         mine, theirs = (encoder.get_buffer(name).clone() for encoder in (session.key_encoder.encoder, session.embedder))
         assert bool(mine.any()) == (buffers == "own")
         assert not torch.equal(mine, theirs)
-        train_step(session, seen(1, G))
+        train_step(session, seen(session, 1))
         if buffers == "averaged":
             m = session.key_encoder.at(1 / TOTAL)
             close(session.key_encoder.encoder.get_buffer(name), (1 - m) * theirs, name)

@@ -20,6 +20,7 @@ from likewise.methods.classes import CLASSES
 from likewise.methods.pairs import PAIRS
 from likewise.model import Model
 from likewise.training.checkpoint import load_checkpoint, save_checkpoint
+from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.health import Health, verdict
 from likewise.training.metrics_log import read_metrics
@@ -72,23 +73,29 @@ def test_the_papers_numbers_are_data(method: str) -> None:
     settings = check(METHODS[method].settings)
     assert settings.method == method
     assert settings.alike == "label"
-    found = settings.objective
-    wanted = {
-        "facenet": ("triplet", 0.2, None),
-        "contrastive": ("contrastive", 1.0, None),
-        "npair": ("npair", None, None),
-        "lifted": ("lifted", 1.0, None),
-        "margin": ("margin", 0.2, None),
-        "ms": ("multi-similarity", None, None),
-        "circle": ("circle", 0.4, 80.0),
-        "histogram": ("histogram", None, None),
-        "angular": ("angular", None, None),
-        "arcface": ("arcface", 0.5, 64.0),
-        "cosface": ("am-softmax", 0.35, 64.0),
-        "sphereface": ("a-softmax", 4.0, None),
-        "normface": ("normface", None, 20.0),
+    found = decide(settings, 100).objective
+    wanted: dict[str, tuple[str, dict[str, Any]]] = {
+        "facenet": ("triplet", {"margin": 0.2, "distance": "squared", "soft": False, "pairs": "active"}),
+        "contrastive": (
+            "contrastive",
+            {"positive_margin": 0.0, "negative_margin": 1.0, "squared": True, "pairs": "active"},
+        ),
+        "npair": ("npair", {"penalty": 0.002}),
+        "lifted": ("lifted-structure", {"margin": 1.0, "generalised": False}),
+        "margin": (
+            "margin",
+            {"alpha": 0.2, "beta": 1.2, "learn": False, "classes": None, "nu": 0.0, "pairs": "active"},
+        ),
+        "ms": ("multi-similarity", {"alpha": 2.0, "beta": 50.0, "base": 0.5, "epsilon": 0.1}),
+        "circle": ("circle", {"gamma": 80.0, "margin": 0.4}),
+        "histogram": ("histogram", {"bins": 100}),
+        "angular": ("angular", {"degrees": 40.0}),
+        "arcface": ("arcface", {"scale": 64.0, "margin": 0.5, "gradient": "true"}),
+        "cosface": ("am-softmax", {"scale": 64.0, "margin": 0.35}),
+        "sphereface": ("a-softmax", {"margin": 4, "mix": 5.0}),
+        "normface": ("normface", {"scale": 20.0, "learn": False}),
     }
-    assert (found.kind, found.margin, found.gamma) == wanted[method]
+    assert (found.kind, dict(found.parameters)) == wanted[method]
 
 
 def pairs_file(path: Path, labels: np.ndarray, seed: int = 0) -> Path:
@@ -230,12 +237,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"dictionary": "batch", "batch.keys": "same", "objective.kind": "infonce"}, "leaves an item no other view"),
     ({"sampler.kind": "classes"}, "composes batches by class: set alike=label"),
     ({"method": "facenet", "batch_size": 50}, "is not a number of classes, two at least, times sampler.per_class=4"),
-    ({"method": "angular", "negatives.policies": ["hard"]}, "objective.kind=angular does not"),
-    ({"method": "npair", "objective.margin": 0.3}, "objective.kind=npair has no margin"),
-    ({"method": "arcface", "objective.mix": 5.0}, "objective.kind=arcface has no mix"),
-    ({"method": "facenet", "objective.gamma": 3.0}, "objective.kind=triplet has no gamma"),
+    ({"method": "angular", "negatives.policies": ["hard"]}, "objective angular does not"),
+    ({"method": "npair", "objective.margin": 0.3}, "objective npair has no parameter 'margin'. It has penalty."),
+    (
+        {"method": "arcface", "objective.mix": 5.0},
+        "objective arcface has no parameter 'mix'. It has scale, margin, gradient.",
+    ),
+    ({"method": "facenet", "objective.gamma": 3.0}, "objective triplet has no parameter 'gamma'"),
     ({"method": "facenet", "negatives.policies": ["easy", "hard"]}, "one number for each of the 1 changes"),
-    ({"method": "facenet", "negatives.margin": -1.0}, "negatives.margin' is -1.0"),
+    ({"method": "facenet", "negatives": "inside-margin", "negatives.margin": -1.0}, "negatives.margin' is -1.0"),
 ]
 
 
@@ -345,7 +355,7 @@ def test_pairs_that_only_push_are_refused(kind: str, tmp_path: Path) -> None:
 def test_pairs_that_only_pull_are_refused_where_nothing_would_be_learned(kind: str, tmp_path: Path) -> None:
     x, labels = clusters()
     settings = {**listed("pairs", kept_pairs(pairs_file(tmp_path / "p.csv", labels), "1")), "objective.kind": kind}
-    with pytest.raises(LikewiseError, match=rf"no pair that is not alike, and objective.kind={kind} compares"):
+    with pytest.raises(LikewiseError, match=rf"no pair that is not alike, and objective {kind}(-structure)? compares"):
         fit(x, out=tmp_path / "run", settings=settings, progress=False)
     (tmp_path / "p.csv").write_text("a,b,alike\n0,1,1\n2,3,0\n4,5,1\n")  # no item is in both
     with pytest.raises(LikewiseError, match="no item in both a pair that is alike and one that is not alike, and"):

@@ -19,7 +19,7 @@ SETTINGS: FitSettings = settings_from(
     {
         "size": 28,
         "epochs": 40,
-        "objective.kind": "softmax",  # n is small: the exact softmax costs little
+        "objective.kind": "nonparametric-softmax",  # n is small: the exact softmax costs little
         "objective.temperature": 0.3,  # milder than for photos: classes, not single digits, should stay together
         "knn_epochs": 5,
         "knn_items": 2000,
@@ -68,4 +68,6 @@ On a folder of your own photos:
   likewise index runs/photos PHOTOS
   likewise search runs/photos some-photo.jpg -k 10
   likewise report runs/photos
-With a folder per class, also:  likewise evaluate runs/photos --train PHOTOS""")
+With a folder per class, also:
+  likewise evaluate runs/photos --train PHOTOS
+  likewise retrieve runs/photos --gallery PHOTOS""")

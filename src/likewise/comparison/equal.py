@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from likewise.comparison.split import BATCH, CLASSES
-from likewise.config.checks import check, decide
+from likewise.config.checks import check
 from likewise.config.overrides import settings_from
 from likewise.config.settings import EncoderSettings, FitSettings, OptimSettings
 from likewise.data import Items
 from likewise.methods import METHODS
 from likewise.training.batches import choose_sampler, refuse_few
+from likewise.training.decide import decide
 
 
 def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSettings:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -36,7 +35,7 @@ from likewise.comparison.answers import (
     state_now,
 )
 from likewise.comparison.equal import equalised, items_per_step, prepared
-from likewise.comparison.split import Split, split_classes
+from likewise.comparison.split import Split, of_data, split_classes
 from likewise.comparison.table import (
     MEASURES,
     RAW,
@@ -49,21 +48,19 @@ from likewise.comparison.table import (
     write_comparison,
 )
 from likewise.comparison.tuning import knob_values, knobs_of, optuna_module, propose
-from likewise.config.checks import decide
 from likewise.config.overrides import assigned, flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation.baselines import raw_rows
 from likewise.files import atomic_write
-from likewise.model import NAME as MODEL
 from likewise.model import Model
-from likewise.training.batches import choose_sampler
-from likewise.training.build import build_session, build_views, pick_device
-from likewise.training.checkpoint import CHECKPOINT, load_run
-from likewise.training.fit import chosen
-from likewise.training.loop import train
-from likewise.training.run_folder import make_folder, write_config, write_data
+from likewise.training.build import pick_device
+from likewise.training.checkpoint import CHECKPOINT
+from likewise.training.decide import decide
+from likewise.training.fit import chosen, complete
+from likewise.training.run import begin as begin_run
+from likewise.training.run_folder import make_folder
 
 CELLS = "cells.jsonl"
 TUNING_SEED = 10_000  # of every trial; the final trainings use other seeds
@@ -131,7 +128,7 @@ def compare(
     """
     overrides = dict(settings or {})
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
-    device = pick_device(settings_from(overrides).device)  # raises if the device is missing
+    device = pick_device(of_data(overrides).device)  # raises if the device is missing
     held_out = validation_share if trials else 0.0
     split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
     smallest = split.train if split.fit is None else split.fit
@@ -364,17 +361,8 @@ def trained(
 ) -> Model:
     """Trains for exactly ``steps`` steps; goes on if a training of the same question was stopped."""
     begin(folder, question, state)
-    device = pick_device(settings.device)
     model = Model.untrained(settings, items)
-    session = build_session(settings, model.embedder, items, steps, device)
-    if (folder / CHECKPOINT).exists():
-        load_run(folder, session)
-    write_config(folder, settings)
-    write_data(folder, items)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        train(session, model, items, build_views(model), folder, progress=bars)
-    model.epoch = steps / choose_sampler(settings, items).steps_per_epoch
-    model.save(folder / MODEL)
+    complete(begin_run(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
     return model
 
 

@@ -27,6 +27,12 @@ class Split:
     said: str
 
 
+def of_data(overrides: Mapping[str, Any]) -> FitSettings:
+    """The settings that all methods share: those of a comparison without what an objective or policy has to take."""
+    own = ("objective", "negatives")
+    return settings_from({name: value for name, value in overrides.items() if name.partition(".")[0] not in own})
+
+
 def split_classes(
     data: object,
     test: object | None,
@@ -41,7 +47,7 @@ def split_classes(
 
     The split depends only on the classes' names, the shares and ``seed``. See ``compare``.
     """
-    settings = settings_from(overrides)
+    settings = of_data(overrides)
     items = _one_label(_opened(data, settings, progress))
     order = np.random.default_rng(seed).permutation(np.unique(np.asarray(items.labels)))
     if test is None:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from likewise.config.objective_table import WITH_FOLDS, WITH_GAMMA, WITH_MARGIN, WITH_TEMPERATURE
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
+from likewise.config.values import Tuned
 from likewise.errors import LikewiseError
+
+ORDER: tuple[Tuned, ...] = ("margin", "scale", "temperature")  # the trials' draws depend on it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,22 +24,25 @@ class Knob:
 
 
 def knobs_of(settings: FitSettings) -> dict[str, Knob]:
-    """The hyper-parameters of decided settings: learning rate, and margin, γ and temperature if the objective has them.
+    """What is tuned of decided settings: the learning rate, and the objective's margins, scales and temperatures.
 
-    Ranges are factors of the method's own value: 0.1 to 10 of the rate, ¼ to 2 of a margin, ¼ to 4 of γ and τ.
+    Ranges are factors of the method's own value: 0.1 to 10 of the rate, ¼ to 2 of a margin, ¼ to 4 of γ, s and τ.
     """
     objective, lr = settings.objective, settings.optim.lr
     knobs = {"optim.lr": Knob(default=lr, low=lr / 10, high=lr * 10, log=True)}
-    m, g, tau = objective.margin, objective.gamma, objective.temperature
-    if objective.kind in WITH_FOLDS and m is not None:
-        knobs["objective.margin"] = Knob(default=m, low=1, high=max(4, m), whole=True)
-    elif objective.kind in WITH_MARGIN and m is not None:
-        knobs["objective.margin"] = Knob(default=m, low=m / 4, high=m * 2)
-    if objective.kind in WITH_GAMMA and g is not None:
-        knobs["objective.gamma"] = Knob(default=g, low=g / 4, high=g * 4, log=True)
-    if objective.kind in WITH_TEMPERATURE:
-        knobs["objective.temperature"] = Knob(default=tau, low=tau / 4, high=tau * 4, log=True)
+    for sort in ORDER:
+        for name, value in objective.has().items():
+            if value.tuned == sort:
+                knobs[f"objective.{name}"] = _knob(sort, objective.number(name, 1.0), whole=value.kind is int)
     return knobs
+
+
+def _knob(sort: Tuned, default: float, *, whole: bool) -> Knob:
+    if whole:
+        return Knob(default=default, low=1, high=max(4, default), whole=True)
+    if sort == "margin":
+        return Knob(default=default, low=default / 4, high=default * 2)
+    return Knob(default=default, low=default / 4, high=default * 4, log=True)
 
 
 def knob_values(settings: FitSettings) -> dict[str, float]:

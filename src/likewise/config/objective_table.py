@@ -1,91 +1,91 @@
-"""Every objective by name, and which of them fit what is known about the data. Data only: imports no torch."""
+"""Every objective and policy of negatives by name: its class, its parameters, what it needs. Imports no torch.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+A row says what a parameter may be. Its default stands in the constructor, and its meaning in the docstring, alone.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from likewise.config.values import (
+    ABOVE_ZERO,
+    COUNT,
+    FLAG,
+    FOLDS,
+    MARGIN,
+    NOT_NEGATIVE,
+    NUMBER,
+    SCALE,
+    TEMPERATURE,
+    Value,
+    one_of,
+)
 from likewise.errors import LikewiseError, closest
 
 if TYPE_CHECKING:
     from torch import nn
 
-ObjectiveKind = Literal[
-    "auto",
-    "nce",
-    "softmax",
-    "parametric",
-    "infonce",
-    "unified",
-    "circle",
-    "supcon",
-    "npair",
-    "multi-similarity",
-    "contrastive",
-    "margin",
-    "triplet",
-    "angular",
-    "lifted",
-    "histogram",
-    "class-softmax",
-    "l2-softmax",
-    "large-margin",
-    "a-softmax",
-    "normface",
-    "am-softmax",
-    "arcface",
-    "circle-class",
-]
-CLASS_KINDS = (
-    *("class-softmax", "l2-softmax", "large-margin", "a-softmax", "normface", "am-softmax", "arcface", "circle-class"),
-)  # against a proxy of each class
-WITH_MARGIN = (
-    *("unified", "circle", "contrastive", "margin", "triplet", "lifted"),
-    *("large-margin", "a-softmax", "am-softmax", "arcface", "circle-class"),
-)
-WITH_GAMMA = ("unified", "circle", "l2-softmax", "normface", "am-softmax", "arcface", "circle-class")
-WITH_FOLDS = ("large-margin", "a-softmax")  # their margin multiplies an angle: a whole number
-WITH_TEMPERATURE = ("nce", "softmax", "parametric", "infonce", "supcon")
-JOINED_KINDS = ("angular", "lifted", "histogram")  # their loss joins several rows: nothing to mine
-NegativeKind = Literal[
-    "all", "random", "easy", "inside-margin", "hardest-beyond", "hard", "distance-weighted", "multi-similarity"
-]
-BANK_KINDS = ("nce", "softmax")  # one positive per query, in a dictionary that knows a row for every item
-FACENET_MARGIN = 0.2
 Level = Literal["pair", "class", "instance"]
 Boundary = Literal["balance", "zero", "each", "each-zero"]
+Keys = Literal["any", "bank", "own"]
+
+
+PAIRS = one_of("active", "all", "sum")
+DRAW = one_of("shared", "per-example")
 
 
 @dataclass(frozen=True)
-class Entry:
+class Row:
     """An objective, without importing it.
 
     Args:
-        name: its class in ``likewise.objectives``.
+        name: the one that settings, files and pages have. Case, - and _ do not matter where it is given.
+        class_name: its class in ``likewise.objectives``.
         module: the module of ``likewise.objectives`` that defines it.
         level: what its similarities are taken with: other items ("pair"), a proxy of each class ("class"), or a row
             for each item ("instance").
+        parameters: what the constructor takes beyond what a run gives it.
+        aliases: other names in use.
+        given: what a run gives the constructor: sizes and the generator of first rows or noise.
+        keys: which dictionaries go: "any" but proxies, "bank" with a row for every item, or its "own" weights.
+        takes_policies: whether negatives can be chosen for it: a pair-level loss that judges an anchor by its row.
+        can_be_zero: whether a pair or triplet far enough apart has no loss, so that the active ones can be counted.
+        judges_pairs: whether it judges each pair by itself, so that items with one kind of pair count too.
+        spreads: whether its rows can be spread over processes (``bank.sharded``).
         boundary: what its figure draws as the decision boundary; see :data:`BOUNDARIES`.
         unless: (parameter, value, boundary): that parameter at that value has another boundary.
-        aliases: other names.
     """
 
     name: str
+    class_name: str
     module: str
     level: Level
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    keys: Keys = "any"
+    takes_policies: bool = True
+    can_be_zero: bool = False
+    judges_pairs: bool = False
+    spreads: bool = False
     boundary: Boundary = "balance"
     unless: tuple[tuple[str, object, Boundary], ...] = ()
-    aliases: tuple[str, ...] = ()
 
     @property
-    def slug(self) -> str:
-        """The name in file names and anchors."""
-        return self.name.lower()
+    def file(self) -> str:
+        """Where the class is written, within the package."""
+        return f"objectives/{self.module}.py"
+
+    @property
+    def mines(self) -> bool:
+        """Whether policies of negatives go with it: it judges an anchor by its row of pairs."""
+        return self.level == "pair" and self.takes_policies
 
     def load(self) -> "type[nn.Module]":
         """The class itself; this imports torch."""
-        found: type[nn.Module] = vars(import_module(f"likewise.objectives.{self.module}"))[self.name]
-        return found
+        loaded: type[nn.Module] = vars(import_module(f"likewise.objectives.{self.module}"))[self.class_name]
+        return loaded
 
 
 BOUNDARIES: dict[Boundary, str] = {
@@ -94,32 +94,178 @@ BOUNDARIES: dict[Boundary, str] = {
     "each": "where each pair's own term has half its full gradient; the two are judged apart",
     "each-zero": "where each pair's own gradient ends; the two are judged apart",
 }
-ENTRIES: tuple[Entry, ...] = (
-    Entry("UnifiedPairSimilarity", "pair_level", "pair"),
-    Entry("Circle", "pair_level", "pair"),
-    Entry("InfoNCE", "pair_level", "pair", aliases=("NTXent",)),
-    Entry("SupCon", "pair_level", "pair"),
-    Entry("NPair", "pair_level", "pair"),
-    Entry("MultiSimilarity", "pair_level", "pair", "zero", unless=(("epsilon", None, "each"),)),
-    Entry("Contrastive", "hinge", "pair", "each-zero"),
-    Entry("Triplet", "hinge", "pair", "zero", unless=(("soft", True, "balance"),)),
-    Entry("Margin", "hinge", "pair", "each-zero"),
-    Entry("Angular", "joined", "pair"),
-    Entry("LiftedStructure", "joined", "pair", "zero"),
-    Entry("Histogram", "joined", "pair", "zero"),
-    Entry("Softmax", "class_level", "class"),
-    Entry("L2Softmax", "class_level", "class"),
-    Entry("LargeMarginSoftmax", "class_level", "class"),
-    Entry("ASoftmax", "class_level", "class", aliases=("SphereFace",)),
-    Entry("NormFace", "class_level", "class"),
-    Entry("AMSoftmax", "class_level", "class", aliases=("CosFace",)),
-    Entry("ArcFace", "class_level", "class"),
-    Entry("CircleClassifier", "class_level", "class"),
-    Entry("NonParametricSoftmax", "instance_level", "instance"),
-    Entry("NCE", "instance_level", "instance", "each"),
-    Entry("ParametricSoftmax", "instance_level", "instance"),
-    Entry("SampledSoftmax", "sampled", "instance"),
-    Entry("NegativeSampling", "sampled", "instance", "each"),
+
+
+OF_CLASSES = ("classes", "dim", "generator")
+
+OBJECTIVES: tuple[Row, ...] = (
+    Row(
+        *("unified-pair-similarity", "UnifiedPairSimilarity", "pair_level", "pair"),
+        {"gamma": SCALE, "margin": MARGIN},
+        aliases=("unified",),
+    ),
+    Row("circle", "Circle", "pair_level", "pair", {"gamma": SCALE, "margin": MARGIN}),
+    Row(
+        *("infonce", "InfoNCE", "pair_level", "pair"),
+        {"temperature": TEMPERATURE, "positives": one_of("each", "sum")},
+        aliases=("nt-xent",),
+    ),
+    Row("supcon", "SupCon", "pair_level", "pair", {"temperature": TEMPERATURE}),
+    Row("npair", "NPair", "pair_level", "pair", {"penalty": NOT_NEGATIVE}),
+    Row(
+        *("multi-similarity", "MultiSimilarity", "pair_level", "pair"),
+        {"alpha": ABOVE_ZERO, "beta": ABOVE_ZERO, "base": NUMBER, "epsilon": Value(optional=True)},
+        aliases=("ms",),
+        boundary="zero",
+        unless=(("epsilon", None, "each"),),
+    ),
+    Row(
+        *("contrastive", "Contrastive", "hinge", "pair"),
+        {"positive_margin": NOT_NEGATIVE, "negative_margin": MARGIN, "squared": FLAG, "pairs": PAIRS},
+        can_be_zero=True,
+        judges_pairs=True,
+        boundary="each-zero",
+    ),
+    Row(
+        *("triplet", "Triplet", "hinge", "pair"),
+        {"margin": MARGIN, "distance": one_of("squared", "euclidean"), "soft": FLAG, "pairs": PAIRS},
+        can_be_zero=True,
+        boundary="zero",
+        unless=(("soft", True, "balance"),),
+    ),
+    Row(
+        *("margin", "Margin", "hinge", "pair"),
+        {
+            **{"alpha": MARGIN, "beta": NUMBER, "learn": FLAG, "classes": Value(kind=int, least=1, optional=True)},
+            **{"nu": NOT_NEGATIVE, "pairs": PAIRS},
+        },
+        can_be_zero=True,
+        judges_pairs=True,
+        boundary="each-zero",
+    ),
+    Row("angular", "Angular", "joined", "pair", {"degrees": Value(above=0, below=90)}, takes_policies=False),
+    Row(
+        *("lifted-structure", "LiftedStructure", "joined", "pair"),
+        {"margin": MARGIN, "generalised": FLAG},
+        aliases=("lifted",),
+        takes_policies=False,
+        boundary="zero",
+    ),
+    Row("histogram", "Histogram", "joined", "pair", {"bins": COUNT}, takes_policies=False, boundary="zero"),
+    Row(
+        *("softmax", "Softmax", "class_level", "class", {"bias": FLAG}, ("class-softmax",)),
+        given=OF_CLASSES,
+        keys="own",
+    ),
+    Row("l2-softmax", "L2Softmax", "class_level", "class", {"alpha": SCALE, "learn": FLAG}, (), OF_CLASSES, "own"),
+    Row(
+        *("large-margin-softmax", "LargeMarginSoftmax", "class_level", "class"),
+        {"margin": FOLDS, "mix": NOT_NEGATIVE},
+        aliases=("large-margin", "l-softmax"),
+        given=OF_CLASSES,
+        keys="own",
+    ),
+    Row(
+        *("a-softmax", "ASoftmax", "class_level", "class"),
+        {"margin": FOLDS, "mix": NOT_NEGATIVE},
+        aliases=("sphereface",),
+        given=OF_CLASSES,
+        keys="own",
+    ),
+    Row("normface", "NormFace", "class_level", "class", {"scale": SCALE, "learn": FLAG}, (), OF_CLASSES, "own"),
+    Row(
+        *("am-softmax", "AMSoftmax", "class_level", "class"),
+        {"scale": SCALE, "margin": MARGIN},
+        aliases=("cosface",),
+        given=OF_CLASSES,
+        keys="own",
+    ),
+    Row(
+        *("arcface", "ArcFace", "class_level", "class"),
+        {"scale": SCALE, "margin": MARGIN, "gradient": one_of("true", "insightface")},
+        given=OF_CLASSES,
+        keys="own",
+    ),
+    Row(
+        *("circle-classifier", "CircleClassifier", "class_level", "class"),
+        {"gamma": SCALE, "margin": Value(above=-1, below=1, tuned="margin")},
+        aliases=("circle-class",),
+        given=OF_CLASSES,
+        keys="own",
+    ),
+    Row(
+        *("nonparametric-softmax", "NonParametricSoftmax", "instance_level", "instance"),
+        {"temperature": TEMPERATURE, "proximal": NOT_NEGATIVE},
+        keys="bank",
+        spreads=True,
+    ),
+    Row(
+        *("nce", "NCE", "instance_level", "instance"),
+        {
+            **{"temperature": TEMPERATURE, "noise": COUNT, "draw": DRAW, "positive_in_noise": FLAG},
+            **{"log_z": one_of("exact", "ema", "first"), "log_z_decay": Value(least=0, below=1)},
+            "proximal": NOT_NEGATIVE,
+        },
+        given=("noise_generator",),
+        keys="bank",
+        boundary="each",
+    ),
+    Row(
+        *("parametric-softmax", "ParametricSoftmax", "instance_level", "instance", {"scale": SCALE}, ("parametric",)),
+        given=("n", "dim", "generator"),
+        keys="own",
+        spreads=True,
+    ),
+    Row(
+        *("sampled-softmax", "SampledSoftmax", "sampled", "instance"),
+        {"samples": COUNT, "temperature": TEMPERATURE},
+        given=("noise_generator",),
+        keys="bank",
+    ),
+    Row(
+        *("negative-sampling", "NegativeSampling", "sampled", "instance"),
+        {"samples": COUNT, "power": NOT_NEGATIVE, "draw": DRAW},
+        given=("noise_generator",),
+        keys="bank",
+        boundary="each",
+    ),
+)
+AUTO = "auto"
+AUTO_MEANS = ("nonparametric-softmax", "nce", "infonce")  # what auto may become
+
+
+@dataclass(frozen=True)
+class PolicyRow:
+    """A policy of negatives: its class in ``likewise.negatives``, and what its constructor takes."""
+
+    name: str
+    class_name: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """Where the class is written, within the package."""
+        return "negatives.py"
+
+    def load(self) -> type:
+        """The class itself; this imports torch."""
+        loaded: type = vars(import_module("likewise.negatives"))[self.class_name]
+        return loaded
+
+
+POLICIES: tuple[PolicyRow, ...] = (
+    PolicyRow("all", "All"),
+    PolicyRow("random", "Random", {"count": COUNT}),
+    PolicyRow("easy", "Easy"),
+    PolicyRow("inside-margin", "InsideMargin", {"margin": Value(above=0, below=4), "squared": FLAG}),
+    PolicyRow("hardest-beyond", "HardestBeyond"),
+    PolicyRow("hard", "Hard"),
+    PolicyRow(
+        *("distance-weighted", "DistanceWeighted"),
+        {"count": COUNT, "least": Value(above=0, below=2), "most": Value(above=0, below=2 + 1e-9)},
+    ),
+    PolicyRow("multi-similarity", "MultiSimilarity", {"epsilon": NUMBER}),
 )
 
 
@@ -210,28 +356,58 @@ KNOWN: tuple[Known, ...] = (
 )
 
 
-def entry(name: str) -> Entry:
-    """The entry called ``name``: case, - and _ don't matter. Raises LikewiseError, with the closest name, on others."""
-    wanted = _plain(name)
-    for known in ENTRIES:
-        if wanted in map(_plain, (known.name, *known.aliases)):
-            return known
-    hint = closest(wanted, map(_plain, names()))
-    for proper in names():
-        hint = hint.replace(f"'{_plain(proper)}'", f"'{proper}'")
-    raise LikewiseError(f"there is no objective {name!r}.{hint} They are {', '.join(known.name for known in ENTRIES)}.")
-
-
-def names() -> list[str]:
-    """Every name and alias."""
-    return [name for known in ENTRIES for name in (known.name, *known.aliases)]
-
-
 def fitting() -> Iterator[str]:
     """The table as text, a few lines for each row."""
     for row in KNOWN:
         fits = ", ".join(row.objectives)
         yield f"{row.data}\n  fits        {fits}\n  call        {row.call}\n  note        {row.why}"
+
+
+Named = TypeVar("Named", Row, PolicyRow)
+
+
+def objective(name: str) -> Row:
+    """The objective called ``name``, which may be an alias or the class's name: case, - and _ do not matter.
+
+    Raises LikewiseError, with the closest name, on others.
+    """
+    named = [(known.name, known.class_name, *known.aliases) for known in OBJECTIVES]
+    return _called(name, OBJECTIVES, named, "objective")
+
+
+def policy(name: str) -> PolicyRow:
+    """The policy of negatives called ``name``. Raises LikewiseError, with the closest name, on others."""
+    named = [(known.name, known.class_name, *known.aliases) for known in POLICIES]
+    return _called(name, POLICIES, named, "policy of negatives")
+
+
+def _called(name: str, rows: tuple[Named, ...], named: Iterable[tuple[str, ...]], what: str) -> Named:
+    plain = {_plain(each): row for row, names in zip(rows, named, strict=True) for each in names}
+    if _plain(name) in plain:
+        return plain[_plain(name)]
+    proper = [row.name for row in rows]
+    hint = closest(_plain(name), plain)
+    for each, row in plain.items():
+        hint = hint.replace(f"'{each}'", f"'{row.name}'")
+    raise LikewiseError(f"there is no {what} {name!r}.{hint} They are {', '.join(proper)}.")
+
+
+def of_objectives() -> dict[str, list[str]]:
+    """Every parameter of an objective, and the objectives that have it."""
+    return _owners(OBJECTIVES)
+
+
+def of_policies() -> dict[str, list[str]]:
+    """Every parameter of a policy of negatives, and the policies that have it."""
+    return _owners(POLICIES)
+
+
+def _owners(rows: Iterable[Row | PolicyRow]) -> dict[str, list[str]]:
+    owners: dict[str, list[str]] = {}
+    for row in rows:
+        for name in row.parameters:
+            owners.setdefault(name, []).append(row.name)
+    return owners
 
 
 def _plain(name: str) -> str:

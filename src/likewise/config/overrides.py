@@ -5,62 +5,147 @@ from dataclasses import is_dataclass, replace
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
-
-from likewise.config.settings import FitSettings
+from likewise.config.objective_table import of_objectives
+from likewise.config.older import translated
+from likewise.config.settings import Chosen, FitSettings
+from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError, closest
+
+WORDS: dict[object, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "truths"),
+    str: ("text", "texts"),
+    type(None): ("null", "nulls"),
+}
 
 
 def settings_from(values: Mapping[str, Any], base: FitSettings | None = None) -> FitSettings:
     """``base`` (default: FitSettings()) with ``values`` over it: nested dicts or dotted names, lists for tuples.
 
-    ``settings_from({"epochs": 5, "views.flip": 0.0, "optim": {"lr": 0.1}})``. Raises LikewiseError on an unknown name,
-    with the closest known one, and on a value of the wrong type.
+    ``settings_from({"epochs": 5, "views.flip": 0.0, "objective": "circle", "objective.gamma": 128})``. An objective or
+    policies other than the base's begin with their own defaults. Raises LikewiseError on an unknown name, with the
+    closest known one, and on a value that is none of its setting's.
     """
-    result = base or FitSettings()
-    for name, value in values.items():
-        result = _with(result, name.split("."), value, name)
-    return result
+    settings: FitSettings = _over(base or FitSettings(), translated(_nested(values)), "")
+    return settings
 
 
 def flatten(settings: object, prefix: str = "") -> dict[str, Any]:
-    """Every knob by its dotted name, in order."""
+    """Every setting by its dotted name, in order; of an objective and of policies the parameters that are set."""
     flat: dict[str, Any] = {}
-    for name, value in vars(settings).items():
+    for name, value in _values(settings).items():
         flat |= flatten(value, f"{prefix}{name}.") if is_dataclass(value) else {prefix + name: value}
     return flat
 
 
-def _with(settings: Any, path: list[str], value: Any, name: str) -> Any:
-    fields = vars(settings)
-    if path[0] not in fields:
-        known = [*flatten(FitSettings()), *vars(FitSettings())]
-        raise LikewiseError(f"there is no setting {name!r}.{closest(name, known)} See `likewise fit --help`.")
-    old = fields[path[0]]
-    if len(path) > 1 and not is_dataclass(old):
-        raise LikewiseError(f"setting {path[0]!r} has no parts, so there is no {name!r}. See `likewise fit --help`.")
-    if len(path) > 1:
-        value = _with(old, path[1:], value, name)
-    elif is_dataclass(old) and isinstance(value, Mapping):
-        inner = old
-        for key, part in value.items():
-            inner = _with(inner, key.split("."), part, f"{name}.{key}")
-        value = inner
-    else:
-        value = _checked(get_type_hints(type(settings))[path[0]], value, name)
-    return replace(settings, **{path[0]: value})
+def as_dict(settings: object) -> dict[str, Any]:
+    """The settings as nested dicts, for a file; :func:`settings_from` reads them."""
+    return {name: as_dict(value) if is_dataclass(value) else value for name, value in _values(settings).items()}
+
+
+def _values(settings: object) -> dict[str, Any]:
+    """Fields, and then parameters, by name."""
+    fields = dict(vars(settings))
+    parameters: dict[str, Any] = fields.pop("parameters", {})
+    return fields | parameters
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted names as dicts within dicts; of two values for one name the later."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise LikewiseError(f"{name!r} is no name of a setting; see `likewise fit --help`.")
+        first, _, rest = name.partition(".")
+        value = {rest: value} if rest else value
+        value = _nested(value) if isinstance(value, Mapping) else value
+        old = result.get(first)
+        result[first] = _merged(old, value) if isinstance(value, dict) and first in result else value
+    return result
+
+
+def _merged(old: Any, new: dict[str, Any]) -> dict[str, Any]:
+    """``new`` over ``old``, dict in dict. What was given alone, as in ``objective: circle``, has the empty name."""
+    result = dict(old) if isinstance(old, dict) else {"": old}
+    for name, value in new.items():
+        both = isinstance(value, dict) and isinstance(result.get(name), dict)
+        result[name] = _merged(result[name], value) if both else value
+    return result
+
+
+def _over(settings: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    """``values`` over ``settings``; ``prefix`` is the dotted name of these, for messages."""
+    fields, kinds, own = vars(settings), get_type_hints(type(settings)), {}
+    chosen = isinstance(settings, Chosen)
+    values = {settings.by_name if chosen and name == "" else name: value for name, value in values.items()}
+    for name, value in values.items():
+        if name not in fields or name == "parameters":
+            if chosen:
+                continue
+            raise _unknown(_first(value, prefix + name) if isinstance(value, Mapping) else prefix + name)
+        if type(value) is type(fields[name]) and is_dataclass(value):
+            own[name] = value
+        elif is_dataclass(fields[name]):
+            inner = value if isinstance(value, Mapping) else {"": value}
+            own[name] = _over(fields[name], inner, f"{prefix}{name}.")
+        elif isinstance(value, Mapping):
+            raise LikewiseError(
+                f"setting {prefix + name!r} has no parts, so there is no {_first(value, prefix + name)!r}."
+            )
+        else:
+            own[name] = _checked(kinds[name], value, prefix + name)
+    result = replace(settings, **own)
+    return _with_parameters(settings, result, values, prefix) if chosen else result
+
+
+def _with_parameters(old: Chosen, new: Chosen, values: Mapping[str, Any], prefix: str) -> Chosen:
+    """``new`` with the parameters among ``values``, and those of ``old`` that are meant for it."""
+    new = new.canonical()
+    has = new.has()
+    parameters = {name: value for name, value in old.parameters.items() if name in has} if new.follows(old) else {}
+    for name, value in values.items():
+        if name in vars(new) and name != "parameters":
+            continue
+        if name not in has:
+            its = f"It has {', '.join(has)}." if has else "It has none."
+            raise LikewiseError(f"{new.title()} has no parameter {name!r}.{closest(name, has)} {its}")
+        if value is None and not has[name].optional:
+            parameters.pop(name, None)
+        else:
+            parameters[name] = has[name].read(prefix + name, value)
+    return replace(new, parameters=parameters)
+
+
+def _first(value: Mapping[str, Any], name: str) -> str:
+    """The dotted name of the first of nested values."""
+    for inner, other in value.items():
+        return _first(other, f"{name}.{inner}") if isinstance(other, Mapping) else f"{name}.{inner}"
+    return name
+
+
+def _unknown(name: str) -> LikewiseError:
+    owner, _, leaf = name.rpartition(".")
+    if not leaf:
+        return LikewiseError(
+            f"setting {owner!r} can't be a single value; it must be its parts, as in `{owner}: {{...}}`."
+        )
+    known = [*flatten(FitSettings()), *vars(FitSettings()), *(f"objective.{each}" for each in of_objectives())]
+    return LikewiseError(f"there is no setting {name!r}.{closest(name, known)} See `likewise fit --help`.")
 
 
 def _checked(kind: Any, value: Any, name: str) -> Any:
-    """``value`` as the annotation says: ints where floats are wanted and lists for tuples are taken, no more."""
+    """``value`` as the annotation says. An integer will do for a float; a list, or one value, for several."""
     options = get_args(kind)
     if get_origin(kind) is Literal:
         if value in options:
             return value
-    elif get_origin(kind) is tuple and isinstance(value, (list, tuple)):
-        wanted = [options[0]] * len(value) if options[-1:] == (...,) else list(options)
-        if len(wanted) == len(value):
-            return tuple(_checked(part, item, name) for part, item in zip(wanted, value, strict=True))
+    elif get_origin(kind) is tuple:
+        several = options[-1:] == (...,)
+        values = [value] if several and isinstance(value, (str, int, float)) else value
+        wanted = options[:1] * len(values) if several and isinstance(values, (list, tuple)) else options
+        if isinstance(values, (list, tuple)) and len(wanted) == len(values):
+            return tuple(_checked(part, item, name) for part, item in zip(wanted, values, strict=True))
     elif get_origin(kind) is UnionType:
         if value is None or type(value) in options:
             return value
@@ -70,12 +155,19 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
         return float(value)
     elif type(value) is kind:
         return value
-    text = (
-        " or ".join(map(repr, options))
-        if get_origin(kind) is Literal
-        else str(kind).replace("<class '", "").rstrip("'>")
-    )
-    raise LikewiseError(f"setting {name!r} can't be {value!r}; it must be {text}.")
+    raise LikewiseError(f"setting {name!r} can't be {value!r}; it must be {_words(kind)}.")
+
+
+def _words(kind: Any) -> str:
+    """What an annotation asks for."""
+    options = get_args(kind)
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, options))
+    if get_origin(kind) is UnionType:
+        return " or ".join(map(_words, options))
+    if get_origin(kind) is tuple:
+        return f"a list of {'' if options[-1:] == (...,) else f'{len(options)} '}{WORDS[options[0]][1]}"
+    return WORDS[kind][0]
 
 
 def assigned(assignments: Sequence[str]) -> dict[str, Any]:
@@ -85,8 +177,5 @@ def assigned(assignments: Sequence[str]) -> dict[str, Any]:
         name, sign, text = assignment.partition("=")
         if not sign:
             raise LikewiseError(f"--set takes NAME=VALUE, such as encoder.bn_groups=4, not {assignment!r}.")
-        try:
-            values[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise LikewiseError(f"--set {name} can't be read from {text!r}; write it as in config.yaml.") from None
+        values[name] = read_yaml(text, f"--set {name}")
     return values

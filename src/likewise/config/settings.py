@@ -1,13 +1,16 @@
 """Every knob of a run: frozen, keyword-only dataclasses, each field with a default and its reason.
 
 This module imports neither torch nor anything heavy, so that ``likewise --help`` is quick. What no run could use is
-refused in ``likewise.config_checks``.
+refused in ``likewise.config.checks``.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
 
-from likewise.config.objective_table import NegativeKind, ObjectiveKind
+from likewise.config.objective_table import AUTO, AUTO_MEANS, objective, policy
+from likewise.config.values import Scalar, Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,42 +91,72 @@ class EncoderSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectiveSettings:
-    """How similarities become a loss, and which negatives push.
+class Chosen(ABC):
+    """Something of a table by its name, and what is set of its constructor's parameters. Abstract.
 
     Args:
-        kind: over a bank: nce (NPID eq. 5–7), softmax (non-parametric over all n, eq. 2, exact), parametric (eq. 1), or
-            auto: softmax up to 10,000 items, where it is cheap and noise would mostly be the positive again, else nce.
-            Over any dictionary but proxies: infonce (MoCo eq. 1, SimCLR), and the pair-level objectives with their
-            papers' defaults: unified, circle, supcon, npair, multi-similarity, contrastive, margin, triplet, angular,
-            lifted, histogram. Over a proxy of each class (alike=label): class-softmax, l2-softmax, large-margin,
-            a-softmax, normface, am-softmax, arcface, circle-class.
-        margin: m or α of an objective that has one; default: its paper's.
-        gamma: γ of circle and unified, the scale s or α of the class-level ones; default: the paper's.
-        mix: λ, how much of the plain target large-margin and a-softmax keep beside ψ: (λ cos θ + ψ(θ)) / (1 + λ).
-        scale: multiplies the loss; 2 adds the losses of the two views, as SimCLR's code and MoCo's CIFAR recipe,
-            instead of taking their mean.
-        temperature: τ; NPID's 0.07 (its CIFAR recipe: 0.1). Smaller pulls harder on the closest negatives.
-        noise: m, noise samples per step for nce; NPID's 4096 comes within 0.4 points of the exact softmax.
-        noise_draw: shared (one draw for the batch, one matrix product) or per-example (as in the paper, slower).
-        positive_in_noise: draw noise from all n items (paper and code), or from all but the positive.
-        log_z: the constant Z: ema (follows the bank), first (frozen after step one, as released) or exact.
-        log_z_decay: of the moving average; 0.95 stays within 5 % of the exact Z (0.8 is noisy, 0.98 lags).
-        proximal: λ of eq. 9–10; 0 as in the released code, since a momentum bank damps in the same way.
+        parameters: by the constructor's names; what is not there has the constructor's default.
     """
 
-    kind: ObjectiveKind = "auto"
-    margin: float | None = None
-    gamma: float | None = None
-    mix: float = 0.0
-    scale: float = 1.0
-    temperature: float = 0.07
-    noise: int = 4096
-    noise_draw: Literal["shared", "per-example"] = "shared"
-    positive_in_noise: bool = True
-    log_z: Literal["exact", "ema", "first"] = "ema"
-    log_z_decay: float = 0.95
-    proximal: float = 0.0
+    by_name: ClassVar[str]  # the field that names it, which may be given alone: ``objective: circle``
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @abstractmethod
+    def canonical(self) -> Self:
+        """With the table's own names. Raises LikewiseError, with the closest name, on one that is not there."""
+
+    @abstractmethod
+    def has(self) -> Mapping[str, Value]:
+        """The parameters that there are."""
+
+    @abstractmethod
+    def follows(self, old: Self) -> bool:
+        """Whether the parameters that ``old`` set are meant for this choice too."""
+
+    @abstractmethod
+    def title(self) -> str:
+        """The choice in words."""
+
+    def number(self, name: str, default: float) -> float:
+        """The parameter ``name`` where it is a number that is set, else ``default``."""
+        value = self.parameters.get(name)
+        return float(value) if isinstance(value, int | float) else default
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings(Chosen):
+    """How similarities become a loss. ``likewise objectives`` lists the kinds, and each one's parameters.
+
+    Args:
+        kind: a name of ``likewise objectives``, or auto: over a whole bank nonparametric-softmax up to 10,000 items,
+            where it is cheap and noise would mostly be the positive again, and nce beyond; else infonce.
+        parameters: of the kind, by its constructor's names, as in ``--objective.gamma 128``.
+    """
+
+    by_name = "kind"
+    kind: str = AUTO
+
+    def canonical(self) -> Self:
+        """See :class:`Chosen`."""
+        return self if self.kind == AUTO else replace(self, kind=objective(self.kind).name)
+
+    def has(self) -> Mapping[str, Value]:
+        """The kind's parameters; for auto those of all that it may become."""
+        kinds = reversed(AUTO_MEANS) if self.kind == AUTO else (self.kind,)
+        return {name: value for kind in kinds for name, value in objective(kind).parameters.items()}
+
+    def follows(self, old: Self) -> bool:
+        """The same kind, or what auto became."""
+        return old.kind in (self.kind, AUTO)
+
+    def title(self) -> str:
+        """See :class:`Chosen`."""
+        return f"objective {self.kind}"
+
+    @property
+    def vote_temperature(self) -> float:
+        """τ of the votes of weighted kNN: as trained; NPID's 0.07 where the objective has none."""
+        return self.number("temperature", 0.07)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +202,7 @@ class BatchSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NegativeSettings:
+class NegativeSettings(Chosen):
     """Which negatives push, and which positives pull (mining), for objectives that judge an anchor by its row.
 
     Args:
@@ -180,27 +213,38 @@ class NegativeSettings:
         at: a curriculum's changes, one fewer than policies: steps, epochs, or shares of active triplets.
         by: what ``at`` counts: step, epoch or active.
         positives: all, or the furthest (hard) or nearest (easy) of each anchor.
-        count: negatives drawn for each anchor and positive.
-        margin: α of inside-margin, on squared distances; None: objective.margin of a triplet loss, else FaceNet's 0.2.
-        epsilon: ε of multi-similarity; the paper's 0.1.
-        least: distance-weighted takes smaller distances for this; the paper's 0.5.
-        most: distance-weighted draws none further than this; 1.4, beyond which the margin loss is 0.
+        pairs: over an anchor's picked pairs: active (the mean of those above 0), all (the mean) or sum.
+        parameters: of the policies, by their constructors' names. inside-margin's margin is on squared distances; it
+            is objective.margin of a triplet loss where it is not set.
     """
 
-    policies: tuple[NegativeKind, ...] = ("all",)
+    by_name = "policies"
+    policies: tuple[str, ...] = ("all",)
     at: tuple[float, ...] = ()
     by: Literal["step", "epoch", "active"] = "step"
     positives: Literal["all", "hard", "easy"] = "all"
-    count: int = 1
-    margin: float | None = None
-    epsilon: float = 0.1
-    least: float = 0.5
-    most: float = 1.4
+    pairs: Literal["active", "all", "sum"] = "active"
 
     @property
     def mines(self) -> bool:
         """Whether anything is chosen at all."""
         return self.policies != ("all",) or self.positives != "all"
+
+    def canonical(self) -> Self:
+        """See :class:`Chosen`."""
+        return replace(self, policies=tuple(policy(name).name for name in self.policies))
+
+    def has(self) -> Mapping[str, Value]:
+        """The parameters of all its policies."""
+        return {name: value for kind in self.policies for name, value in policy(kind).parameters.items()}
+
+    def follows(self, old: Self) -> bool:
+        """The same policies."""
+        return old.policies == self.policies
+
+    def title(self) -> str:
+        """See :class:`Chosen`."""
+        return f"negatives.policies={','.join(self.policies)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +319,8 @@ class FitSettings:
         alike: which items are alike: instance (views of one item), label (items of one label, or of any common one),
             pairs or triplets (those that the file ``relations`` lists, by item id).
         relations: CSV or parquet file of pairs (a, b, alike) or triplets (anchor, positive, negative).
+        loss_weight: multiplies the loss; 2 adds the losses of the two views, as SimCLR's code and MoCo's CIFAR recipe,
+            instead of taking their mean.
         dictionary: where the keys come from: bank (a row per item), queue (the newest keys), batch (end-to-end) or
             proxies (weights of the objective: parametric, and the class-level ones).
         symmetric: with a queue: each of the two views is a query once, against the key of the other; twice the work.
@@ -303,6 +349,7 @@ class FitSettings:
     views: ViewSettings = field(default_factory=ViewSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    loss_weight: float = 1.0
     dictionary: Literal["bank", "queue", "batch", "proxies"] = "bank"
     bank: BankSettings = field(default_factory=BankSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)

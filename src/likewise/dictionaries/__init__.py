@@ -2,7 +2,7 @@
 
 from likewise.dictionaries.bank import MemoryBank
 from likewise.dictionaries.batch import Batch, Proxies
-from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.dictionaries.queue import Queue
 
-__all__ = ["Batch", "Fresh", "Keys", "MemoryBank", "Proxies", "Queue", "random_unit_rows"]
+__all__ = ["Batch", "Dictionary", "Fresh", "Keys", "MemoryBank", "Proxies", "Queue", "random_unit_rows"]

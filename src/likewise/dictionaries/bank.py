@@ -1,16 +1,18 @@
 """The memory bank: a key for every item."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
+from likewise.alike import Ids, as_ids
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError
 
 
-class MemoryBank(nn.Module):
+class MemoryBank(Dictionary):
     """One key per item (NPID §3.2): ``v_i ← norm(momentum · v_i + (1 − momentum) · f_i)``.
 
     ``momentum=0`` replaces the row, as the paper's text; 0.5 is the released code's. Rows start as random unit vectors,
@@ -64,20 +66,34 @@ class MemoryBank(nn.Module):
         n, dim = self.rows.shape
         return f"{n} × {dim}, momentum={self.momentum}, samples={self.samples}{named}"
 
-    def keys(self, ids: Tensor, fresh: Fresh | None = None) -> Keys:
+    def keys(self, ids: Ids, fresh: Fresh | None = None) -> Keys:
         """All rows; or the rows of ``ids`` (B,), which pull, and drawn ones, which push."""
         if not self.samples:
             return Keys(self.rows)
+        ids = as_ids("ids", ids, self.rows.device)
         drawn = torch.randint(len(self.rows), (self.samples,), generator=self.noise, device=self.rows.device)
         names = torch.cat([ids, drawn])
         pushes = torch.arange(len(names), device=ids.device) >= len(ids)
         return Keys(self.rows[names], names, pulls=~pushes, pushes=pushes)
 
     @torch.no_grad()
-    def update(self, rows: Tensor, ids: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Ids) -> None:
         """Moves the bank's rows ``ids`` (B,), all different and none of them −1, towards ``rows`` (B, D)."""
-        fresh = rows.detach().to(self.rows.dtype)
+        ids, fresh = as_ids("ids", ids, self.rows.device), rows.detach().to(self.rows.dtype)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
+
+    def choices(self, others: int) -> int:
+        """Its own row and the drawn ones, or all."""
+        return self.samples + 1 if self.samples else len(self.rows)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Of another number of items too: ``follow`` then finds the rows again."""
+        self.rows = state["rows"].to(self.rows.device)
+
+    def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
+        """Rows go with their items; new ones start at random."""
+        self.item_ids = list(old)
+        self.rebind(new, generator=generator)
 
     @torch.no_grad()
     def rebind(self, item_ids: Sequence[str], *, generator: torch.Generator | None = None) -> int:

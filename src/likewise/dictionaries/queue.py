@@ -1,18 +1,19 @@
 """The queue: the newest keys, first in, first out."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
+from likewise.alike import Ids, as_ids
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError
 
 NOBODY = -1  # the id of a random row: nobody's positive
 
 
-class Queue(nn.Module):
+class Queue(Dictionary):
     """The newest ``size`` keys and their ids (MoCo §3.2, "dictionary as a queue").
 
     The keys of a step are its new keys, which pull, and the queue's, which push. An older key of the query's own item
@@ -57,6 +58,7 @@ class Queue(nn.Module):
         if start not in ("random", "empty"):
             raise LikewiseError(f"queue start={start!r} must be 'random' or 'empty'.")
         self.start, self.own_batch, self.older_pull = start, own_batch, older_pull
+        self.bound = "queue's keys" if older_pull else ""
         rows = random_unit_rows(size, dim, generator) if start == "random" else torch.zeros(size, dim)
         self.register_buffer("rows", rows)
         self.register_buffer("ids", torch.full((size,) if ids_each is None else (size, ids_each), NOBODY))
@@ -72,7 +74,7 @@ class Queue(nn.Module):
             f"ids_each={ids_each}"
         )
 
-    def keys(self, ids: Tensor, fresh: Fresh | None = None) -> Keys:
+    def keys(self, ids: Ids, fresh: Fresh | None = None) -> Keys:
         """The new keys ``fresh`` and the filled rows of the queue; without ``fresh`` the queue, whose keys pull too.
 
         The latter is cross-batch memory (Wang et al. 2020), where an older key of the same class is a positive.
@@ -84,10 +86,34 @@ class Queue(nn.Module):
         rows = torch.cat([fresh.rows.to(self.rows.dtype), self.rows])
         return Keys(
             rows,
-            torch.cat([fresh.ids, self.ids]),
+            torch.cat([as_ids("ids", fresh.ids, self.ids.device), self.ids]),
             pulls=torch.cat([new, filled & self.older_pull]),
             pushes=torch.cat([new & (self.own_batch | (self.filled == 0)), filled]),
+            own=fresh.own,
         )
+
+    def choices(self, others: int) -> int:
+        """Its own new key, the queue's, and those of the batch where they push."""
+        return len(self.rows) + others * self.own_batch + 1
+
+    def kept(self, most: int) -> tuple[Tensor, Tensor]:
+        """Filled rows and their ids."""
+        some = slice(min(most, int(self.filled)))
+        return self.rows[some], self.ids[some]
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Raises LikewiseError where keys have another number of ids each."""
+        if state["ids"].shape[1:] != self.ids.shape[1:]:
+            raise LikewiseError(
+                "an item has more labels, or none has as many, as at the checkpoint, and the queue's keys were kept "
+                "with so many; take the run's data, or start anew."
+            )
+        super().restore(state)
+
+    def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
+        """Ids that are rows of items are renamed; labels stay."""
+        if not self.older_pull:
+            self.rename(old, new)
 
     @torch.no_grad()
     def rename(self, old: Sequence[str], new: Sequence[str]) -> None:
@@ -97,12 +123,12 @@ class Queue(nn.Module):
         self.ids.copy_(moved[self.ids])  # NOBODY, −1, is the last
 
     @torch.no_grad()
-    def update(self, rows: Tensor, ids: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Ids) -> None:
         """Enqueues new keys (B, D) and their ids, (B,) or (B, L), in their order; the oldest leave.
 
         Raises LikewiseError on other shapes; nothing is enqueued then.
         """
-        size, count = len(self.rows), len(rows)
+        ids, size, count = as_ids("ids", ids, self.rows.device), len(self.rows), len(rows)
         if rows.shape[1:] != self.rows.shape[1:] or ids.shape != (count, *self.ids.shape[1:]):
             names = "" if self.ids.ndim == 1 else f" and {self.ids.shape[1]} ids"
             raise LikewiseError(

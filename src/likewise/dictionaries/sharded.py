@@ -7,17 +7,23 @@ Dimension legend: W processes, n keys in all, n_r on process r, B queries in all
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.dictionaries.keys import Fresh, Keys, random_unit_rows
+from likewise.alike import Ids, as_ids
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError
 
 DRAWN_FLOATS = 1 << 22  # first rows are drawn so many numbers at a time: 16 MiB
+CANNOT_FOLLOW = (
+    "the items changed since the checkpoint, and rows spread over processes (bank.sharded) can't follow them; take the "
+    "run's data, or start anew."
+)
 DRAW_STEP = 16  # torch draws normal numbers in sixteens: cut only between those, its stream is the same in parts
 
 
@@ -39,7 +45,7 @@ def sharded_weight(n: int, dim: int, *, generator: torch.Generator | None = None
     return nn.Parameter(_own_rows(n, dim, uniform))
 
 
-class ShardedProxies(nn.Module):
+class ShardedProxies(Dictionary):
     """The parametric softmax's weights, spread over the processes: a dictionary that the optimizer moves.
 
     Args:
@@ -59,15 +65,39 @@ class ShardedProxies(nn.Module):
         """Its size, and what is here."""
         return f"{self.n} × {self.weight.shape[1]}, of which {len(self.weight)} rows here"
 
-    def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
+    def keys(self, ids: Ids, fresh: Fresh) -> Keys:
         """The rows that are here, with their gradient."""
-        return Keys(self.weight)
+        return Keys(self.weight, sizes=fresh.sizes)
 
-    def update(self, rows: Tensor, ids: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Ids) -> None:
         """Nothing: the gradient has done it."""
 
+    def choices(self, others: int) -> int:
+        """All."""
+        return self.n
 
-class ShardedMemoryBank(nn.Module):
+    def state(self) -> dict[str, Any]:
+        """Nothing: the rows are ``shards()``."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
+        """Raises LikewiseError: rows that are spread can't."""
+        raise LikewiseError(CANNOT_FOLLOW)
+
+    def shards(self) -> dict[str, Tensor]:
+        """The rows that are here."""
+        return {"weight": self.weight.detach()}
+
+    @torch.no_grad()
+    def load_shards(self, shards: Mapping[str, Tensor]) -> None:
+        """Restores them."""
+        self.weight.copy_(shards["weight"])
+
+
+class ShardedMemoryBank(Dictionary):
     """:class:`~likewise.dictionaries.MemoryBank` with its rows spread over the processes.
 
     ``v_i ← norm(momentum · v_i + (1 − momentum) · f_i)`` for the rows this process owns. In one process it equals
@@ -110,22 +140,47 @@ class ShardedMemoryBank(nn.Module):
         rows, dim = self.rows.shape
         return f"{self.n} × {dim}, momentum={self.momentum}, of which {rows} rows here"
 
-    def keys(self, ids: Tensor, fresh: Fresh) -> Keys:
+    def keys(self, ids: Ids, fresh: Fresh) -> Keys:
         """The rows that are here."""
-        return Keys(self.rows)
+        return Keys(self.rows, sizes=fresh.sizes)
 
     @torch.no_grad()
-    def update(self, rows: Tensor, ids: Tensor) -> None:
+    def update(self, rows: Tensor, ids: Ids) -> None:
         """Moves the bank's rows that are here, of the whole batch's ``ids`` (B,), towards its ``rows`` (B, D).
 
         Ids are rows of all n and all different. Both come from :func:`~likewise.distributed.processes.gather_rows`.
         Raises LikewiseError for an id of n or above, on the CPU, where looking does not wait.
         """
+        ids = as_ids("ids", ids, self.rows.device)
         refuse_beyond(ids, self.n)
         places = ids - self.start
         here = (places >= 0) & (places < len(self.rows))
         places, fresh = places[here], rows.detach()[here].to(self.rows.dtype)
         self.rows[places] = functional.normalize(torch.lerp(fresh, self.rows[places], self.momentum), dim=1)
+
+    def choices(self, others: int) -> int:
+        """All."""
+        return self.n
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: the rows are ``shards()``."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
+        """Raises LikewiseError: rows that are spread can't."""
+        raise LikewiseError(CANNOT_FOLLOW)
+
+    def shards(self) -> dict[str, Tensor]:
+        """The rows that are here."""
+        return {"rows": self.rows}
+
+    @torch.no_grad()
+    def load_shards(self, shards: Mapping[str, Tensor]) -> None:
+        """Restores them."""
+        self.rows.copy_(shards["rows"])
 
 
 def _own_rows(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:

@@ -1,12 +1,12 @@
 """How a batch is shared out over processes and their BatchNorm groups."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Layout:
     """Who has which rows of a batch, and in which groups.
 
@@ -14,29 +14,26 @@ class Layout:
         groups: rows of each group, over all processes; each process has the same number of groups, in rank order.
         count: of processes.
         rank: which one this is.
+
+    Attributes:
+        own: this process' groups.
+        sizes: rows of each process.
+        rows: this process' rows among the batch's.
     """
 
     groups: tuple[int, ...]
     count: int = 1
     rank: int = 0
+    own: tuple[int, ...] = field(init=False)
+    sizes: list[int] = field(init=False)
+    rows: slice = field(init=False)
 
-    @property
-    def own(self) -> tuple[int, ...]:
-        """This process' groups."""
+    def __post_init__(self) -> None:
         each = len(self.groups) // self.count
-        return self.groups[self.rank * each : (self.rank + 1) * each]
-
-    @property
-    def sizes(self) -> list[int]:
-        """Rows of each process."""
-        each = len(self.groups) // self.count
-        return [sum(self.groups[start : start + each]) for start in range(0, len(self.groups), each)]
-
-    @property
-    def rows(self) -> slice:
-        """This process' rows among the batch's."""
-        start = processes.starts(self.sizes)[self.rank]
-        return slice(start, start + self.sizes[self.rank])
+        self.own = self.groups[self.rank * each : (self.rank + 1) * each]
+        self.sizes = [sum(self.groups[start : start + each]) for start in range(0, len(self.groups), each)]
+        start = sum(self.sizes[: self.rank])
+        self.rows = slice(start, start + self.sizes[self.rank])
 
 
 def lay_out(total: int, groups: int) -> Layout:

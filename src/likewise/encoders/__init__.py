@@ -3,9 +3,8 @@
 ``build_embedder`` makes one from settings; ``load_weights`` starts it from a public checkpoint or a run.
 """
 
-from likewise.encoders.embedder import KNOWN, LAYERS, Embedder, build_embedder
-from likewise.encoders.mlp import MLP
-from likewise.encoders.resnet import ResNet, resnet18, resnet50, resnet_small
+from likewise.encoders.build import KNOWN, build_embedder
+from likewise.encoders.embedder import LAYERS, MLP, Embedder, ResNet, resnet18, resnet50, resnet_small
 from likewise.encoders.weights import load_weights
 
 __all__ = [

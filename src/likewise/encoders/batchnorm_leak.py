@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from likewise.distributed import processes
 from likewise.distributed.layout import Layout
-from likewise.encoders.batchnorm_groups import embed_shuffled
+from likewise.encoders.momentum import embed_shuffled
 from likewise.errors import LikewiseError
 
 PROBES = 8  # items beside each group; more are sharper (1 finds 0.29 of a noisy leak, 4 0.75, 8 0.84), but dilute it

@@ -1,25 +1,20 @@
-"""The embedder: a backbone, a projection head, and rows on the unit sphere.
+"""From items to rows on the unit sphere: the backbones of our own, the embedder around one, and a batch in parts.
 
-Letters in shapes: B items, F features of the backbone, D length of the embedding.
+Letters in shapes: B items, F features of the backbone, D length of the embedding, C channels, S image side in pixels.
 """
 
-from difflib import get_close_matches
-from itertools import pairwise
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from likewise.config.settings import EncoderSettings
-from likewise.encoders.mlp import MLP
-from likewise.encoders.resnet import ResNet, resnet18, resnet50, resnet_small
-from likewise.encoders.weights import load_weights
+from likewise.distributed import processes
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import at_least_float32
 
 LAYERS: Final = ("embedding", "backbone")
-KNOWN: Final = ("resnet-small", "resnet18", "resnet50", "mlp", "timm:NAME", "hf:NAME_OR_FOLDER")
 _SMALLEST_NORM: Final = 1e-6
 
 
@@ -98,110 +93,248 @@ class Embedder(nn.Module):
         raise LikewiseError(f"there is no layer {layer!r} to embed; choose one of: {', '.join(LAYERS)}.")
 
 
-def build_embedder(
-    settings: EncoderSettings,
-    *,
-    vector_dim: int | None = None,
-    backbone: nn.Module | None = None,
-    example: Tensor | None = None,
-) -> Embedder:
-    """Make the encoder that the settings describe; random weights come from torch's global generator.
+def embed_parts(embedder: nn.Module, parts: Sequence[Tensor], *, keep: bool = True) -> Tensor:
+    """Embeds each part by itself and concatenates: several (b, ...) → (Σ b, D).
+
+    Running statistics end at the mean of where each part alone would have moved them; or stay, if not ``keep``.
+    """
+    if len(parts) == 1 and keep:
+        rows: Tensor = embedder(parts[0])
+        return rows
+    statistics, moved = running_statistics(embedder), list[dict[str, Tensor]]()
+    rows = torch.cat([embed_aside(embedder, part, statistics, moved) for part in parts])
+    if keep:
+        settle(statistics, moved)
+    return rows
+
+
+def arrange(views: Sequence[Tensor], groups: Sequence[int], *, joint: bool) -> list[Tensor]:
+    """The parts that are encoded by themselves: every view's groups, or (``joint``) every group with all its views."""
+    split = [torch.split(view, list(groups)) for view in views]
+    if joint:
+        return [torch.cat(views_of_group) for views_of_group in zip(*split, strict=True)]
+    return [part for parts in split for part in parts]
+
+
+def by_view(rows: Tensor, count: int, groups: Sequence[int], *, joint: bool) -> list[Tensor]:
+    """The rows of each of ``count`` views, from the rows of the parts that ``arrange`` made."""
+    if not joint:
+        return list(rows.chunk(count))
+    parts = torch.split(rows, [count * size for size in groups])
+    return [torch.cat(view) for view in zip(*(part.chunk(count) for part in parts), strict=True)]
+
+
+def running_statistics(embedder: nn.Module) -> dict[str, Tensor]:
+    """The buffers that forward passes move, by name: BatchNorm's."""
+    return {
+        f"{name}.{key}" if name else key: buffer
+        for name, module in embedder.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for key, buffer in module.named_buffers(recurse=False)
+    }
+
+
+def embed_aside(
+    embedder: nn.Module, part: Tensor, statistics: dict[str, Tensor], moved: list[dict[str, Tensor]] | None = None
+) -> Tensor:
+    """Embeds a part while ``statistics`` stay; where they would have gone is appended to ``moved``."""
+    copies = {name: buffer.clone() for name, buffer in statistics.items()}
+    rows: Tensor = torch.func.functional_call(embedder, copies, (part,))
+    if moved is not None:
+        moved.append(copies)
+    return rows
+
+
+@torch.no_grad()
+def settle(statistics: dict[str, Tensor], moved: Sequence[dict[str, Tensor]]) -> None:
+    """Moves the running statistics to the mean of ``moved``; counters to their largest."""
+    for name, buffer in statistics.items():
+        ends = torch.stack([copies[name] for copies in moved])
+        buffer.copy_(ends.mean(0) if buffer.is_floating_point() else ends.amax(0))
+
+
+def average_statistics(embedder: nn.Module) -> None:
+    """Running statistics of several groups a batch become their mean over the processes; they stay equal everywhere."""
+    processes.add_up((x for x in running_statistics(embedder).values() if x.is_floating_point()), mean=True)
+
+
+Stem = Literal["small", "imagenet"]
+
+
+def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias (a BatchNorm follows), padded so that stride 1 keeps the size."""
+    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+    """The 1×1 projection of a block's input; None where the identity fits."""
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut: (B, inputs, S, S) -> (B, width, S/stride, S/stride)."""
+
+    expansion: Final[int] = 1
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(inputs, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(inputs, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One block; the sum is rectified last, as in the paper."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        total: Tensor = self.relu(y + shortcut)
+        return total
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3, 1×1 convolutions and a shortcut: (B, inputs, S, S) -> (B, 4·width, S/stride, S/stride).
+
+    Departure from the paper, as in torchvision ("ResNet v1.5"): the stride is in the 3×3 convolution.
+    """
+
+    expansion: Final[int] = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = _conv(inputs, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = _conv(width, outputs, 1)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One block; the sum is rectified last, as in the paper."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        total: Tensor = self.relu(y + shortcut)
+        return total
+
+
+class ResNet(nn.Module):
+    """A stem, three or four stages of residual blocks, and the mean over the positions: (B, 3, S, S) -> (B, F).
+
+    Weights start as in torchvision: convolutions He-normal over fan-out, BatchNorm at scale 1 and shift 0.
 
     Args:
-        settings: the knobs. ``weights`` start the backbone, the head is always new.
-        vector_dim: D of the items where they are vectors, None for images.
-        backbone: any module in place of ``settings.name``; it maps a batch to (B, F).
-        example: a small batch as the backbone will get it, which tells F of a backbone that is not ours. It is run
-            once in eval mode: no state, gradient or random number changes.
+        block: the kind of block in every stage.
+        counts: blocks in each of the stages.
+        widths: channels of each stage before the block's expansion; the stem has ``stem_width``.
+        strides: of each stage's first block.
+        stem_width: channels that leave the stem.
+        stem: "imagenet" is 7×7 with stride 2, then a 3×3 max-pool with stride 2; "small" is one 3×3 convolution.
+        patch: where above 0, the small stem is a convolution of patches of that side, which do not overlap.
 
-    Raises:
-        LikewiseError: unknown name, an encoder of images for vectors or the reverse, unfit weights or backbone.
+    Attributes:
+        feature_dim: F, the last stage's channels.
     """
-    if backbone is None:
-        backbone = _named_backbone(settings, vector_dim)
-    feature_dim = _feature_dim(backbone, settings, example)
-    if settings.weights is not None:
-        load_weights(backbone, settings.weights, allow=settings.allow)
-    head, dim = _head(settings, feature_dim)
-    return Embedder(backbone, head, feature_dim=feature_dim, dim=dim, centre=settings.centre, unit=settings.unit)
+
+    feature_dim: int
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        counts: Sequence[int],
+        *,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        strides: Sequence[int] = (1, 2, 2, 2),
+        stem_width: int = 64,
+        stem: Stem = "small",
+        patch: int = 0,
+    ) -> None:
+        super().__init__()
+        large = stem == "imagenet"
+        if patch and not large:
+            self.conv1 = nn.Conv2d(3, stem_width, patch, patch, bias=False)
+        else:
+            self.conv1 = _conv(3, stem_width, 7, 2) if large else _conv(3, stem_width, 3)
+        self.bn1 = nn.BatchNorm2d(stem_width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if large else nn.Identity()
+        inputs, stages = stem_width, list[nn.Module]()
+        for count, width, stride in zip(counts, widths, strides, strict=True):
+            first = block(inputs, width, stride)
+            inputs = width * block.expansion
+            stages.append(nn.Sequential(first, *(block(inputs, width, 1) for _ in range(count - 1))))
+        self.layer1, self.layer2, self.layer3 = stages[:3]
+        self.layer4 = stages[3] if len(stages) > 3 else nn.Identity()
+        self.feature_dim = inputs
+        _initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) float, any S and memory format -> (B, F), in the dtype of the last convolution."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return x.mean(dim=(2, 3))
 
 
-def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Module:
-    name = settings.name
-    if (name == "mlp") != (vector_dim is not None):
-        what = "images" if vector_dim is None else f"vectors of {vector_dim} numbers"
-        fit = "resnet-small, for instance" if vector_dim is None else "mlp"
-        raise LikewiseError(f"encoder {name!r} does not fit the items, which are {what}; use {fit}.")
-    if vector_dim is not None:
-        return MLP(vector_dim, settings.hidden)
-    if name == "resnet-small":
-        return resnet_small(settings.stem)
-    if name == "resnet18":
-        return resnet18(settings.stem)
-    if name == "resnet50":
-        return resnet50(settings.stem)
-    family, _, model = name.partition(":")
-    if family in ("timm", "hf") and model:
-        from likewise.encoders.external import hf_backbone, timm_backbone
-
-        return timm_backbone(model) if family == "timm" else hf_backbone(model, allow=settings.allow)
-    close = get_close_matches(name, KNOWN, n=1, cutoff=0.0)
-    raise LikewiseError(f"there is no encoder {name!r}; did you mean {close[0]}? Known: {', '.join(KNOWN)}.")
+def _initialise(network: ResNet) -> None:
+    """Set He et al.'s (ICCV 2015, eq. 10 with fan-out) weights; BatchNorm starts at 1 and 0 by itself."""
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _head(settings: EncoderSettings, feature_dim: int) -> tuple[nn.Module, int]:
-    """The head that ``settings.head`` names, and the length of its output."""
-    if settings.head == "none":
-        return nn.Identity(), feature_dim
-    if settings.head == "linear":
-        return nn.Linear(feature_dim, settings.dim), settings.dim
-    hidden = settings.head_hidden or feature_dim
-    if settings.head == "mlp-bn":
-        widths = (feature_dim, hidden, hidden, settings.dim)
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
-        return nn.Sequential(*layers[:-1]), settings.dim
-    return nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, settings.dim)), settings.dim
+def resnet18(stem: Stem = "small") -> ResNet:
+    """ResNet-18: F = 512, 11.2 M parameters, 0.56 GMAC an image at 32 px (small stem), 1.8 at 224 px (imagenet)."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), stem=stem)
 
 
-def _feature_dim(backbone: nn.Module, settings: EncoderSettings, example: Tensor | None) -> int:
-    """F: declared by our backbones, otherwise found by a probe."""
-    if isinstance(backbone, ResNet | MLP):
-        return backbone.feature_dim
-    name = type(backbone).__name__ if ":" not in settings.name else settings.name
-    if example is None:
-        raise LikewiseError(
-            f"the backbone {name} takes any form of input and output; pass example=, a small batch as it will get it."
-        )
-    return probe(backbone, example, name=name)
+def resnet50(stem: Stem = "small") -> ResNet:
+    """ResNet-50: F = 2048, 23.5 M parameters, 1.3 GMAC an image at 32 px (small stem), 4.1 at 224 px (imagenet)."""
+    return ResNet(Bottleneck, (3, 4, 6, 3), stem=stem)
 
 
-def probe(backbone: nn.Module, example: Tensor, *, name: str) -> int:
-    """F of any module, from one forward pass on ``example`` in eval mode, which leaves no trace.
+def resnet_small(stem: Stem = "small") -> ResNet:
+    """A small ResNet for few CPU cores: F = 256, 1.2 M parameters, 12 MMAC an image at 32 px.
 
-    Raises:
-        LikewiseError: the pass fails, or its output is not one float row per item.
+    Patches of 4×4 pixels, then three stages of one block (64, 128, 256 channels). Few pixels with many channels suit a
+    CPU's matrix products: of the shapes tried it was the quickest and the most accurate at equal time.
     """
-    modes = [(module, module.training) for module in backbone.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in backbone.buffers()]
-    backbone.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = backbone(example)
-    except Exception as error:
-        raise LikewiseError(
-            f"the backbone {name} fails on a batch of shape {tuple(example.shape)}: {str(error).strip()[:300]}"
-        ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
-        for buffer, before in buffers:
-            buffer.data.copy_(before)
-    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(example):
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise LikewiseError(
-            f"the backbone {name} must return one row per item, shape ({len(example)}, F), but returned {found}; "
-            "flatten or pool its output."
+    return ResNet(BasicBlock, (1, 1, 1), widths=(64, 128, 256), strides=(1, 2, 2), stem=stem, patch=4)
+
+
+class MLP(nn.Module):
+    """Linear, BatchNorm, ReLU, twice: (B, D) -> (B, H), non-negative.
+
+    BatchNorm (Ioffe & Szegedy 2015) in the first layer makes the features' units irrelevant after one step. The linear
+    layers have no bias because BatchNorm's shift follows. Training needs B >= 2.
+
+    Attributes:
+        feature_dim: H.
+    """
+
+    feature_dim: int
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.feature_dim = hidden
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True),
         )
-    return output.shape[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) float -> (B, H)."""
+        features: Tensor = self.layers(x)
+        return features

@@ -1,11 +1,12 @@
-"""A large batch in little memory: the gradient of the whole batch from its parts."""
+"""A large batch in little memory: the gradient of the whole batch from its parts; and which encoders can't have it."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-from likewise.encoders.batchnorm_groups import embed_aside, embed_parts, normalises_batches, running_statistics, settle
+from likewise.encoders.embedder import embed_aside, embed_parts, running_statistics, settle
 from likewise.errors import LikewiseError
 
 
@@ -61,6 +62,37 @@ def in_parts_refused(what: str, advice: str) -> LikewiseError:
         f"{what} would change what is learned: BatchNorm's statistics of the whole batch can't be had in parts; "
         f"{advice}, or take an encoder without BatchNorm (and encoder.centre=false)."
     )
+
+
+def normalises_batches(module: nn.Module, *, as_it_is: bool = False) -> bool:
+    """Whether a row's embedding depends on the other rows of its batch: whether there is BatchNorm in it.
+
+    With ``as_it_is``: in the mode that its layers are in, else in train mode.
+    """
+    return any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm)
+        and (part.training or part.running_mean is None or not as_it_is)
+        for part in module.modules()
+    )
+
+
+@torch.no_grad()
+def joins_rows_unseen(embedder: nn.Module, rows: Tensor) -> bool:
+    """Whether, in train mode, a row's embedding depends on others by what no layer of a known kind does.
+
+    Such as BatchNorm as a function, or in TorchScript. Half of ``rows`` (b, ...) is embedded by itself, by a copy whose
+    dropout and BatchNorm layers are off. False where its outputs change by themselves, since nothing is told by them.
+    """
+    copy = deepcopy(embedder).train()
+    for part in copy.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
+            part.eval()
+    with torch.random.fork_rng(devices=[rows.device] if rows.device.type == "cuda" else []):
+        whole, half, again = copy(rows), copy(rows[: len(rows) // 2]), copy(rows)
+    rounding = 0.01 * float(whole.std())
+    if not torch.allclose(whole, again, rtol=0, atol=rounding):
+        return False
+    return not torch.allclose(whole[: len(half)], half, rtol=0, atol=rounding)
 
 
 def _random_state(device: torch.device) -> tuple[torch.device, Tensor, Tensor | None]:

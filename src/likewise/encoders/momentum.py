@@ -1,12 +1,15 @@
-"""The momentum encoder: who encodes the keys that a queue keeps."""
+"""The momentum encoder: who encodes the keys that a queue keeps, and how (MoCo §§3.2, 3.3)."""
 
 import math
 from copy import deepcopy
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from likewise.distributed import processes
+from likewise.distributed.layout import Layout
+from likewise.encoders.embedder import embed_parts
 from likewise.errors import LikewiseError
 
 
@@ -78,3 +81,37 @@ class Momentum(nn.Module):
             for mine, theirs in zip(self.encoder.buffers(), encoder.buffers(), strict=True):
                 if mine.is_floating_point():
                     mine.lerp_(theirs, share)
+
+
+@torch.no_grad()
+def embed_shuffled(
+    embedder: nn.Module, x: Tensor, layout: Layout, order: Tensor | None, *, keep: bool = True
+) -> Tensor:
+    """Shuffled BatchNorm (MoCo §3.3): keys whose groups are not their queries' groups.
+
+    The rows of all processes change places by ``order``, are embedded in the layout's groups, and change back, so that
+    a key's batch statistics tell nothing of which query it belongs to. Without ``order`` no row moves. No gradient.
+
+    Args:
+        embedder: the key encoder, in train mode.
+        x: (b, ...), this process' rows.
+        layout: of the batch.
+        order: (B,) a permutation of the rows of all processes, the same on all of them; on the CPU or the device.
+        keep: whether running statistics move.
+
+    Returns:
+        (B, D), the keys of all processes in the batch's order.
+
+    Cost: across processes all views travel to all of them (B·item bytes), as in MoCo's code, and the keys back.
+    """
+    several, mine = layout.count > 1, layout.rows
+    if order is not None:
+        x = (processes.gather_rows(x, layout.sizes) if several else x)[order[mine].to(x.device)]
+    keys = embed_parts(embedder, torch.split(x, list(layout.own)), keep=keep)
+    if several:
+        keys = processes.gather_rows(keys, layout.sizes)
+    if order is None:
+        return keys
+    restored = torch.empty_like(keys)
+    restored[order.to(keys.device)] = keys
+    return restored

@@ -1,4 +1,4 @@
 """Measures a trained model beside two baselines: raw pixels and the untrained encoder.
 
-Public names: ``classify.evaluate``, ``classify.Protocol``, ``retrieve.evaluate_retrieval``.
+Public names: ``classify.evaluate``, ``classify.Protocol``, ``retrieve.retrieve``.
 """

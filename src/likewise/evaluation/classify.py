@@ -77,7 +77,7 @@ def evaluate(
     again, so such a model has no untrained encoder beside it.
 
     Raises LikewiseError if labels are missing, fewer than two, or several per item, or if train lacks a label of test.
-    For test classes that training never saw, use ``evaluate_retrieval``.
+    For test classes that training never saw, use ``retrieve.retrieve``.
     Departures: the probe has no augmentation (features are computed once) and normalises features; NPID fine-tunes on
     few labels, here the encoder stays frozen.
     """
@@ -192,4 +192,4 @@ def milestones(protocol: Protocol) -> tuple[int, ...]:
 
 
 def _temperature(model: Model, protocol: Protocol) -> float:
-    return model.settings.objective.temperature if protocol.temperature is None else protocol.temperature
+    return model.settings.objective.vote_temperature if protocol.temperature is None else protocol.temperature

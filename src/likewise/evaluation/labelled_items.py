@@ -27,7 +27,7 @@ def one_label(items: Items) -> Items:
     """The same items. Raises LikewiseError if they have several labels each, as a classifier takes one."""
     if items.labels is not None and items.labels.ndim != 1:
         raise LikewiseError(
-            f"{items.source} has several labels per item, and classifiers need one; measure retrieval with --gallery."
+            f"{items.source} has several labels per item, and classifiers need one; take `likewise retrieve`."
         )
     return items
 

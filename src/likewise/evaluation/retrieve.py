@@ -31,19 +31,20 @@ from likewise.model import Model
 FILE = "retrieval.json"  # of a run, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
 FOLDS = 10
+KS = (1, 2, 4, 8)  # of Recall@k
 WRONG = 100  # pairs of each kind in wrong.csv
 FARS = (1e-1, 1e-2, 1e-3)
 Stamp = dict[str, str | int | float]
 
 
-def evaluate_retrieval(
+def retrieve(
     model: Model,
     *,
     gallery: object,
     queries: object | None = None,
     labels: str = "auto",
     key: str | None = None,
-    ks: Sequence[int] = (1, 2, 4, 8),
+    ks: Sequence[int] = KS,
     clusters: bool = True,
     verification: bool = True,
     seeds: Sequence[int] = (0, 1, 2),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
-from likewise.metrics.checks import check_ids, check_rows, peaks
+from likewise.metrics.checks import Rows, as_rows, check_ids, peaks
 
 _METADATA = b"likewise"
 _GROUP_ROWS = 65_536  # rows per parquet row group, so that other tools can read a file in parts
@@ -30,7 +30,7 @@ class Embedding(NamedTuple):
 
 
 def write_embedding(
-    path: str | Path, rows: Tensor, ids: Sequence[str], metadata: Mapping[str, str | int | float]
+    path: str | Path, rows: Rows, ids: Sequence[str], metadata: Mapping[str, str | int | float]
 ) -> None:
     """Write an embedding as parquet, atomically: columns ``id`` (string), ``embedding`` (fixed_size_list<float>[D]).
 
@@ -49,7 +49,7 @@ def write_embedding(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    check_embedding(rows, ids)
+    rows = check_embedding(rows, ids)
     values = np.ascontiguousarray(rows.detach().cpu().float().numpy())
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
     table = pa.table({"id": pa.array(ids, pa.string()), "embedding": vectors})
@@ -92,12 +92,13 @@ def read_embedding(path: str | Path) -> Embedding:
     return Embedding(rows, ids, metadata)
 
 
-def check_embedding(rows: Tensor, ids: Sequence[str]) -> None:
-    """Raise LikewiseError unless rows and ids fit together and all numbers are finite."""
-    check_rows("rows", rows)
+def check_embedding(rows: Rows, ids: Sequence[str]) -> Tensor:
+    """The rows as a tensor. Raises LikewiseError unless rows and ids fit together and all numbers are finite."""
+    rows = as_rows("rows", rows)
     check_ids(rows, ids)
     bad = torch.cat([~torch.isfinite(peaks(part)) for part in torch.split(rows, _GROUP_ROWS)])
     if bool(bad.any()):
         raise LikewiseError(
             f"the row of {ids[int(bad.nonzero()[0])]!r} holds NaN or infinity; check the encoder's output for it."
         )
+    return rows

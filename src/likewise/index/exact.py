@@ -1,18 +1,21 @@
 """Exact search in an embedding, and saving it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from likewise.errors import LikewiseError
 from likewise.index.embedding_file import check_embedding, read_embedding, write_embedding
-from likewise.metrics.checks import check_finite, check_rows
+from likewise.metrics.checks import Rows, as_rows, check_finite
 from likewise.metrics.neighbours import top_k
 
 _FILE = "index.parquet"
+Query = Tensor | npt.NDArray[np.floating[Any]] | Sequence[float] | str | Path
 
 
 class Hit(NamedTuple):
@@ -29,6 +32,7 @@ class Index:
         rows: (N, D) float, unit rows for cosines; kept as given, not copied.
         ids: N different strings.
         protocol: how the rows were made (run, layer, data, epoch ...); saved beside them.
+        read: what makes a row (D,) of a file, for searches by path: ``model.index`` gives its model's. Not saved.
 
     Raises:
         LikewiseError: no rows, an id twice, lengths that differ, NaN or infinity (by the item's id).
@@ -37,17 +41,25 @@ class Index:
     """
 
     def __init__(
-        self, rows: Tensor, ids: Sequence[str], protocol: Mapping[str, str | int | float] | None = None
+        self,
+        rows: Rows,
+        ids: Sequence[str],
+        protocol: Mapping[str, str | int | float] | None = None,
+        *,
+        read: Callable[[str], Tensor] | None = None,
     ) -> None:
-        check_embedding(rows, ids)
+        rows = check_embedding(rows, ids)
         self.ids = tuple(ids)
         self.rows = rows.detach()
         self.protocol = dict(protocol or {})
+        self.read = read
         self._row_of = {item: row for row, item in enumerate(self.ids)}
 
     def __repr__(self) -> str:
         n, dim = self.rows.shape
-        return f"Index({n} × {dim}, ids={self.ids[0]!r} …, protocol={self.protocol})"
+        return (
+            f"Index({n} × {dim}, ids={self.ids[0]!r} …, protocol={self.protocol}, reads_files={self.read is not None})"
+        )
 
     def __len__(self) -> int:
         """Number of items."""
@@ -57,26 +69,47 @@ class Index:
         """Whether an item of this id is in the index."""
         return item in self._row_of
 
-    def search(self, query: Tensor, k: int = 10, *, exclude_id: str | None = None) -> list[Hit]:
+    def search(self, query: Query, k: int = 10, *, exclude_id: str | None = None) -> list[Hit]:
         """The k items nearest to one query, best first; equal scores in the order of the index.
 
         Args:
-            query: (D,) float.
+            query: the id of an indexed item, whose row is looked up; a path to an image, or to a .npy file of one
+                vector, which the model that made the index embeds; or a row (D,) float. An id goes before a path.
             k: hits wanted, ≥ 1; fewer come back when the index holds fewer.
-            exclude_id: an item never to return, usually the query itself; an unknown id is ignored.
+            exclude_id: an item never to return; an unknown id is ignored. None: the query's own id, if the query is
+                an id.
 
         Raises:
-            LikewiseError: a query of another length, NaN or infinity in it, k < 1.
+            LikewiseError: text that is neither an id nor a file, a file but no model, a query of another length, NaN
+                or infinity in it, k < 1.
         """
-        if query.ndim != 1:
+        if isinstance(query, str | Path):
+            name = str(query)
+            row = self.rows[self._row_of[name]] if name in self else self._read(name)
+            exclude_id = name if exclude_id is None else exclude_id  # ignored where it is a path
+        else:
+            row = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
+        if row.ndim != 1:
             raise LikewiseError(
-                f"a query must be one row of shape (D,), but has shape {tuple(query.shape)}; "
-                "search_batch takes several."
+                f"a query must be one row of shape (D,), but has shape {tuple(row.shape)}; search_batch takes several."
             )
-        return self.search_batch(query[None], k, exclude_ids=[exclude_id])[0]
+        return self.search_batch(row[None], k, exclude_ids=[exclude_id])[0]
+
+    def _read(self, path: str) -> Tensor:
+        """(D,) the row of a file."""
+        if not Path(path).is_file():
+            raise LikewiseError(
+                f"{path!r} is neither a file nor the id of an indexed item; ids look like {self.ids[0]!r}."
+            )
+        if self.read is None:
+            raise LikewiseError(
+                f"this index was loaded without a model, which {path} is to be embedded with: take lw.load(RUN)"
+                f".search({path!r}), or search with an id or a row of model.embed."
+            )
+        return self.read(path)
 
     def search_batch(
-        self, queries: Tensor, k: int = 10, *, exclude_ids: Sequence[str | None] | None = None
+        self, queries: Rows, k: int = 10, *, exclude_ids: Sequence[str | None] | None = None
     ) -> list[list[Hit]]:
         """The k items nearest to each of (B, D) queries; the same hits as ``search`` gives for each alone.
 
@@ -88,7 +121,7 @@ class Index:
         Raises:
             LikewiseError: as ``search``, or when ``exclude_ids`` has another length than ``queries``.
         """
-        check_rows("queries", queries)
+        queries = as_rows("queries", queries)
         check_finite("queries", queries)
         if queries.shape[1] != self.rows.shape[1]:
             raise LikewiseError(

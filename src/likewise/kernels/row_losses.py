@@ -8,19 +8,16 @@ A *rule* states an objective once, as ordinary differentiable torch over a tile:
 twin: that is :func:`naive_row_losses`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from likewise.alike import Listed, Relation
-from likewise.kernels.numerics import at_least_float32, keep_pages
+from likewise.alike import Listed, Relation, reordered, restored, tile_rows_for
+from likewise.kernels.numerics import Rule, at_least_float32, keep_pages, zero_uncounted
 
-Rule = Callable[..., tuple[Tensor, Tensor]]
-TILE_FLOATS = 1 << 20  # 4 MiB a matrix; a rule holds about ten at once
-LEAST_ROWS = 16
 FUSED_BACKEND = "inductor"
 
 
@@ -73,7 +70,7 @@ def naive_row_losses(
     with torch.autocast(queries.device.type, enabled=False):
         similarities = queries @ (queries if keys is None else at_least_float32(keys).to(queries.dtype)).T  # (Q, K)
         _, positive, negative = relation.whole()
-        return _zero_uncounted(*rule(similarities, positive, similarities, negative, *row_inputs))
+        return zero_uncounted(*rule(similarities, positive, similarities, negative, *row_inputs))
 
 
 class _Rows(torch.autograd.Function):
@@ -173,7 +170,7 @@ class _Sweep:
             s_n = (self.queries[rows] @ self.keys.T).requires_grad_(differentiate)  # (R, K)
             columns, positive, negative = self.relation.masks(rows.start, rows.stop)
             s_p = s_n if columns is None else s_n.detach().gather(1, columns).requires_grad_(differentiate)
-            loss, counts = _zero_uncounted(*self.rule(s_p, positive, s_n, negative, *inputs))
+            loss, counts = zero_uncounted(*self.rule(s_p, positive, s_n, negative, *inputs))
             if not differentiate or not loss.requires_grad:
                 return loss, counts, [None] * (1 + len(inputs))
             sought = [s_n, s_p, *(x for x in inputs if x.requires_grad)]
@@ -183,79 +180,6 @@ class _Sweep:
             grad_n = (torch.zeros_like(s_n) if grad_n is None else grad_n).scatter_add_(1, columns, grad_p)
         rest = iter(found)
         return loss.detach(), counts, [grad_n, *(next(rest) if x.requires_grad else None for x in inputs)]
-
-
-def _zero_uncounted(losses: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.where(counted, losses, 0.0), counted
-
-
-class _Ruled(torch.autograd.Function):
-    """A rule on similarities at hand. Rows do not mix, so that the derivatives taken ahead serve any upstream."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, rule: Rule, positive: Tensor, negative: Tensor, *similarities_and_inputs: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        wanted = ctx.needs_input_grad[3:]  # type: ignore[attr-defined]
-        given = [x.detach().requires_grad_(need) for x, need in zip(similarities_and_inputs, wanted, strict=True)]
-        sought = [x for x in given if x.requires_grad]
-        with torch.enable_grad():
-            losses, counted = _zero_uncounted(*rule(given[0], positive, given[1], negative, *given[2:]))
-            slopes = list[Tensor | None]()
-            if sought and losses.requires_grad:
-                slopes = list(torch.autograd.grad(losses.sum(), sought, allow_unused=True))
-        found = iter(slopes)
-        ctx.save_for_backward(*(next(found, None) if need else None for need in wanted))  # type: ignore[arg-type]
-        ctx.mark_non_differentiable(counted)
-        return losses.detach(), counted
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (
-            None,
-            None,
-            None,
-            *(None if slope is None else slope * upstream.reshape(-1, *[1] * (slope.ndim - 1)) for slope in slopes),
-        )
-
-
-def ruled_losses(
-    rule: Rule, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, row_inputs: Sequence[Tensor] = ()
-) -> tuple[Tensor, Tensor]:
-    """A rule on the similarities of R rows that are at hand: the losses, with their gradient, and whether they count.
-
-    Equals the rule itself, its naive twin, whose backward runs once.
-
-    Args:
-        rule: see the module.
-        s_p: (R, P).
-        positive: (R, P) bool.
-        s_n: (R, K).
-        negative: (R, K) bool.
-        row_inputs: tensors of R rows each.
-
-    Returns:
-        (R,) and (R,) bool; a row that does not count has loss 0.
-    """
-    losses, counted = _Ruled.apply(rule, positive, negative, s_p, s_n, *row_inputs)  # type: ignore[no-untyped-call]
-    return losses, counted
-
-
-def tile_rows_for(keys: int) -> int:
-    """Rows of a tile of similarities with so many keys."""
-    return max(LEAST_ROWS, TILE_FLOATS // keys)
-
-
-def reordered(x: Tensor, order: Tensor | None) -> Tensor:
-    """Rows in the order of a permutation."""
-    return x if order is None else x.index_select(0, order)
-
-
-def restored(x: Tensor, order: Tensor | None) -> Tensor:
-    """Rows back in their own order."""
-    return x if order is None else torch.empty_like(x).index_copy_(0, order, x)
 
 
 @cache

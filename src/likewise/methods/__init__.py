@@ -7,11 +7,7 @@ from likewise.methods.moco import MOCO, MOCO_SYMMETRIC, MOCO_V2
 from likewise.methods.npid import NPID
 from likewise.methods.pairs import PAIRS
 from likewise.methods.simclr import SIMCLR, SIMCLR_REPO
-
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (NPID, MOCO, MOCO_V2, MOCO_SYMMETRIC, SIMCLR, SIMCLR_REPO, END_TO_END, BANK, *PAIRS, *CLASSES)
-}
+from likewise.methods.table import METHODS, method_named, over_method
 
 __all__ = [
     "BANK",
@@ -26,4 +22,6 @@ __all__ = [
     "SIMCLR",
     "SIMCLR_REPO",
     "Method",
+    "method_named",
+    "over_method",
 ]

@@ -38,7 +38,7 @@ ARCFACE = _row(
     "arcface",
     "Deng, Guo, Xue, Zafeiriou: ArcFace, CVPR 2019",
     "softmax of cosines, the target's angle enlarged: s cos(θ + m), s = 64, m = 0.5",
-    replace(BASE, objective=ObjectiveSettings(kind="arcface", gamma=64.0, margin=0.5), optim=GENTLE),
+    replace(BASE, objective=ObjectiveSettings(kind="arcface"), optim=GENTLE),
     "the true slope of cos(θ + m), where the released code passes s",
     *OURS,
 )
@@ -46,7 +46,7 @@ COSFACE = _row(
     "cosface",
     "Wang et al.: CosFace, CVPR 2018; AM-softmax: Wang, Cheng, Liu, Liu 2018",
     "softmax of cosines, the target's lowered: s (cos θ − m), s = 64, m = 0.35",
-    replace(BASE, objective=ObjectiveSettings(kind="am-softmax", gamma=64.0, margin=0.35), optim=GENTLE),
+    replace(BASE, objective=ObjectiveSettings(kind="am-softmax", parameters={"scale": 64.0}), optim=GENTLE),
     *OURS,
 )
 SPHEREFACE = _row(
@@ -55,7 +55,7 @@ SPHEREFACE = _row(
     "A-softmax: ‖x‖ ψ(θ) with unit proxies, m = 4, on raw rows",
     replace(
         BASE,
-        objective=ObjectiveSettings(kind="a-softmax", margin=4.0, mix=5.0),
+        objective=ObjectiveSettings(kind="a-softmax", parameters={"mix": 5.0}),
         encoder=EncoderSettings(head="linear", dim=128, centre=False, unit=False),
     ),
     "the mix with plain softmax stays at λ = 5, where the paper lowers it to there: at 0 a short training on Omniglot "
@@ -66,7 +66,7 @@ NORMFACE = _row(
     "normface",
     "Wang, Xiang, Cheng, Yuille: NormFace, ACM Multimedia 2017",
     "softmax of scaled cosines, s = 20",
-    replace(BASE, objective=ObjectiveSettings(kind="normface", gamma=20.0)),
+    replace(BASE, objective=ObjectiveSettings(kind="normface")),
     "the scale is fixed; the paper can learn it",
     *OURS,
 )

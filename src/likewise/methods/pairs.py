@@ -56,7 +56,7 @@ FACENET = _row(
     "for every anchor and positive the nearest negative beyond it (eq. 4, semi-hard)",
     replace(
         BASE,
-        objective=ObjectiveSettings(kind="triplet", margin=0.2),
+        objective=ObjectiveSettings(kind="triplet"),
         negatives=NegativeSettings(policies=("hardest-beyond",)),
     ),
     "the paper: AdaGrad at 0.05, batches of 1,800 with 40 faces of an identity and further random negatives",
@@ -66,7 +66,7 @@ CONTRASTIVE = _row(
     "Hadsell, Chopra, LeCun: Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006",
     "squared hinges of distances (eq. 4), margin 1: the siamese network",
     "those of the batch within the margin",
-    replace(BASE, objective=ObjectiveSettings(kind="contrastive", margin=1.0), optim=BRISK),
+    replace(BASE, objective=ObjectiveSettings(kind="contrastive"), optim=BRISK),
     "positives, and negatives within the margin, of an anchor are averaged each by itself",
 )
 NPAIR = _row(
@@ -88,7 +88,7 @@ LIFTED = _row(
     "Oh Song, Xiang, Jegelka, Savarese: Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016",
     "log-sum-exp over the negatives of both ends of a positive pair (eq. 4), α = 1",
     "all of the batch",
-    replace(BASE, objective=ObjectiveSettings(kind="lifted", margin=1.0)),
+    replace(BASE, objective=ObjectiveSettings(kind="lifted-structure")),
 )
 MARGIN = _row(
     "margin",
@@ -97,7 +97,7 @@ MARGIN = _row(
     "distance-weighted: one for each anchor and positive, all distances alike (eq. 6)",
     replace(
         BASE,
-        objective=ObjectiveSettings(kind="margin", margin=0.2),
+        objective=ObjectiveSettings(kind="margin"),
         negatives=NegativeSettings(policies=("distance-weighted",)),
         optim=BRISKER,
     ),
@@ -124,7 +124,7 @@ CIRCLE = _row(
     "all of the batch, each paced by how far it is from its optimum",
     replace(
         BASE,
-        objective=ObjectiveSettings(kind="circle", gamma=80.0, margin=0.4),
+        objective=ObjectiveSettings(kind="circle"),
         optim=GENTLE,
         sampler=SamplerSettings(kind="classes", per_class=5),
         batch_size=80,

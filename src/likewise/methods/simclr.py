@@ -31,7 +31,7 @@ SIMCLR = Method(
         method="simclr",
         dictionary="batch",
         batch=BatchSettings(keys="both"),
-        objective=ObjectiveSettings(kind="infonce", temperature=0.5),
+        objective=ObjectiveSettings(kind="infonce", parameters={"temperature": 0.5}),
         encoder=EncoderSettings(head="mlp", head_hidden=0, centre=False),
         optim=OptimSettings(name="lars", lr=2.0, weight_decay=1e-6, schedule="cosine", warmup=0.05),  # 1.0 · B / 256
         views=ViewSettings(crop_scale=(0.08, 1.0)),
@@ -45,7 +45,7 @@ SIMCLR_REPO = Method(
     alike=SIMCLR.alike,
     dictionary=SIMCLR.dictionary,
     negatives=SIMCLR.negatives,
-    objective="NT-Xent, the two views' losses added (objective.scale=2)",
+    objective="NT-Xent, the two views' losses added (loss_weight=2)",
     departures=(
         "a head of three layers with a BatchNorm after each and weight decay 1e-4, as the released code; its last "
         "BatchNorm has no bias there",
@@ -53,7 +53,8 @@ SIMCLR_REPO = Method(
     settings=replace(
         SIMCLR.settings,
         method="simclr-repo",
-        objective=ObjectiveSettings(kind="infonce", temperature=0.5, scale=2.0),
+        objective=ObjectiveSettings(kind="infonce", parameters={"temperature": 0.5}),
+        loss_weight=2.0,
         encoder=EncoderSettings(head="mlp-bn", head_hidden=0, centre=False),
         optim=OptimSettings(name="lars", lr=2.0, weight_decay=1e-4, schedule="cosine", warmup=0.01),
     ),

@@ -1,5 +1,6 @@
 """Measures of rows and labels, with no model: neighbours, retrieval, clusters, verification, classifiers, collapse."""
 
+from likewise.metrics.accumulated import Metric
 from likewise.metrics.clustering import (
     Clustering,
     KMeans,
@@ -30,6 +31,7 @@ __all__ = [
     "FewLabelsSettings",
     "Hubness",
     "KMeans",
+    "Metric",
     "Pair",
     "PerClass",
     "PerQuery",

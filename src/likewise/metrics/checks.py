@@ -1,23 +1,43 @@
 """Checks of the input of every measure; an error is one sentence that names the argument and the row."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
 
+Rows = Tensor | npt.NDArray[np.floating[Any]] | Sequence[Sequence[float]]
 _TILE = 8192  # rows copied at once
 
 
-def check_rows(name: str, rows: Tensor) -> None:
-    """Raise LikewiseError unless ``rows`` is a non-empty float tensor of shape (N, D). O(1)."""
+def as_rows(name: str, rows: Rows) -> Tensor:
+    """Rows as a float tensor (N, D): a tensor as it is, an array as a view of its memory, a list as a copy.
+
+    Raises LikewiseError on what is empty, or no floats of that shape. O(1), but for a list.
+    """
+    rows = rows if isinstance(rows, Tensor) else _from_array(name, rows)
     if rows.ndim != 2:
         raise LikewiseError(f"{name} must have shape (N, D), one row per item, but has shape {tuple(rows.shape)}.")
     if not rows.is_floating_point():
         raise LikewiseError(f"{name} must be floating point, but is {rows.dtype}; convert with .float().")
     if rows.shape[0] == 0 or rows.shape[1] == 0:
         raise LikewiseError(f"{name} is empty (shape {tuple(rows.shape)}); there is nothing to measure.")
+    return rows
+
+
+def _from_array(name: str, rows: Rows) -> Tensor:
+    try:
+        array = np.ascontiguousarray(rows)
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+    except (TypeError, ValueError):
+        raise LikewiseError(
+            f"{name} can't be read as numbers of shape (N, D): give a tensor, an array, or lists of one length."
+        ) from None
 
 
 def check_finite(name: str, rows: Tensor, first: int = 0) -> None:
@@ -43,17 +63,22 @@ def check_peaks(name: str, largest: Tensor, first: int = 0) -> None:
         raise LikewiseError(f"{name} row {row} holds NaN or infinity; check the encoder's output for that item.")
 
 
-def check_labels(name: str, labels: Tensor, rows: Tensor) -> None:
-    """Raise LikewiseError unless ``labels`` is an integer tensor (N,), one per row and none negative."""
-    if labels.ndim != 1 or labels.shape[0] != rows.shape[0]:
+def as_labels(name: str, labels: Ids, rows: Tensor | None = None) -> Tensor:
+    """Labels as an integer tensor (N,), one for each of the rows where these are given, and none negative.
+
+    Raises LikewiseError on anything else.
+    """
+    labels = as_ids(name, labels)
+    if rows is None and labels.ndim != 1:
+        raise LikewiseError(f"{name} must be (N,), one label per item, but have shape {tuple(labels.shape)}.")
+    if rows is not None and (labels.ndim != 1 or labels.shape[0] != rows.shape[0]):
         raise LikewiseError(
             f"{name} must hold one label per row: {rows.shape[0]} rows but labels of shape {tuple(labels.shape)}."
         )
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise LikewiseError(f"{name} must be integer class numbers, but are {labels.dtype}.")
     if bool((labels < 0).any()):
         row = int((labels < 0).nonzero()[0])
         raise LikewiseError(f"{name} row {row} is {int(labels[row])}: leave unlabelled items out before measuring.")
+    return labels
 
 
 def check_ids(rows: Tensor, ids: Sequence[str]) -> None:

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
-from likewise.metrics.checks import check_finite, check_labels, check_rows, peaks
+from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite, peaks
 from likewise.metrics.neighbours import power_of_two
 
 _TILE = 2**21  # distances at once
@@ -49,8 +50,8 @@ class Clustering:
 
 
 def clustering(
-    rows: Tensor,
-    labels: Tensor,
+    rows: Rows,
+    labels: Ids,
     *,
     clusters: int | None = None,
     seeds: Sequence[int] = (0, 1, 2),
@@ -72,8 +73,8 @@ def clustering(
 
     Cost: that of ``kmeans`` for each seed, and of ``adjusted_mutual_information``.
     """
-    check_rows("rows", rows)
-    check_labels("labels", labels, rows)
+    rows = as_rows("rows", rows)
+    labels = as_labels("labels", labels, rows)
     if not seeds:
         raise LikewiseError("seeds are empty; give at least one, such as (0, 1, 2).")
     count = int(torch.unique(labels).numel()) if clusters is None else clusters
@@ -96,7 +97,7 @@ def clustering(
 
 
 @torch.no_grad()
-def kmeans(rows: Tensor, clusters: int, *, seed: int, spherical: bool = False, iterations: int = 100) -> KMeans:
+def kmeans(rows: Rows, clusters: int, *, seed: int, spherical: bool = False, iterations: int = 100) -> KMeans:
     """Lloyd's algorithm from one k-means++ start (Arthur and Vassilvitskii 2007), until no row changes its cluster.
 
     Minimises Σ_n ‖x_n − c(x_n)‖². Of equally near centres the one with the smaller number wins. A cluster that loses
@@ -117,7 +118,7 @@ def kmeans(rows: Tensor, clusters: int, *, seed: int, spherical: bool = False, i
 
     Cost: O(N·C·D) time a step, and about as much for the start; memory N·(4·D + 24) bytes and about 100 MiB.
     """
-    check_rows("rows", rows)
+    rows = as_rows("rows", rows)
     check_finite("rows", rows)
     if not 1 <= clusters <= rows.shape[0]:
         raise LikewiseError(f"clusters must be from 1 to the {rows.shape[0]} rows, but is {clusters}.")
@@ -240,7 +241,7 @@ def _shrink(distance: Tensor, whole: Tensor, centres: Tensor) -> None:
             torch.minimum(distance[start : start + step], near, out=distance[start : start + step])
 
 
-def normalized_mutual_information(labels: Tensor, clusters: Tensor) -> float:
+def normalized_mutual_information(labels: Ids, clusters: Ids) -> float:
     """NMI = I(U; V) / ((H(U) + H(V)) / 2) of two labellings, in [0, 1]: scikit-learn's default, the arithmetic mean.
 
     I(U; V) = Σ_ij n_ij/N log(N n_ij / (a_i b_j)) over pairs of a class and a cluster that share items. 1 when both put
@@ -261,7 +262,7 @@ def normalized_mutual_information(labels: Tensor, clusters: Tensor) -> float:
     return min(1.0, _information(table) / ((_entropy(table.rows) + _entropy(table.columns)) / 2))
 
 
-def adjusted_mutual_information(labels: Tensor, clusters: Tensor) -> float:
+def adjusted_mutual_information(labels: Ids, clusters: Ids) -> float:
     """AMI = (I − E[I]) / ((H(U) + H(V)) / 2 − E[I]) (Vinh, Epps and Bailey 2010), with scikit-learn's arithmetic mean.
 
     1 for equal groupings, 0 on average for random ones of the same sizes, below 0 for worse.
@@ -295,10 +296,11 @@ class _Table(NamedTuple):
     columns: NDArray[np.int64]  # sizes of clusters
 
 
-def _table(labels: Tensor, clusters: Tensor) -> _Table:
+def _table(labels: Ids, clusters: Ids) -> _Table:
+    labels, clusters = as_ids("labels", labels), as_ids("clusters", clusters)
     for name, given in (("labels", labels), ("clusters", clusters)):
-        if given.ndim != 1 or given.is_floating_point() or given.is_complex() or len(given) == 0:
-            raise LikewiseError(f"{name} must be (N,) integers, but are {given.dtype} of shape {tuple(given.shape)}.")
+        if given.ndim != 1 or len(given) == 0:
+            raise LikewiseError(f"{name} must be (N,) integers, not empty, but have shape {tuple(given.shape)}.")
     if len(labels) != len(clusters):
         raise LikewiseError(f"there are {len(labels)} labels but {len(clusters)} clusters; give one each per item.")
     _, one, rows = np.unique(labels.cpu().numpy(), return_inverse=True, return_counts=True)

@@ -3,13 +3,12 @@
 import math
 
 import torch
-from torch import Tensor
 
 from likewise.errors import LikewiseError
-from likewise.metrics.checks import check_finite, check_rows
+from likewise.metrics.checks import Rows, as_rows, check_finite
 
 
-def effective_rank(rows: Tensor) -> float:
+def effective_rank(rows: Rows) -> float:
     """exp of the entropy of the singular values over their sum (RankMe, Garrido et al. 2023, eq. 1).
 
     Between 1 (all rows on one line: collapsed) and min(N, D). Rows are neither centred nor normalised, as in
@@ -24,7 +23,7 @@ def effective_rank(rows: Tensor) -> float:
     Cost: O(N·D·min(N, D)) in float64. Departure: singular values are the roots of the smaller Gram matrix's
     eigenvalues, which is faster and loses only those below 1e-8 of the largest; no ε is added to the shares.
     """
-    check_rows("rows", rows)
+    rows = as_rows("rows", rows)
     check_finite("rows", rows)
     exact = rows.detach().double()
     peak = exact.abs().max()
@@ -37,7 +36,7 @@ def effective_rank(rows: Tensor) -> float:
     return float(torch.exp(-torch.xlogy(share, share).sum()))
 
 
-def collapse_std(rows: Tensor) -> float:
+def collapse_std(rows: Rows) -> float:
     """Mean over columns of the standard deviation of the L2-normalised rows, times √D (SimSiam, fig. 2).
 
     Near 1 when rows spread over the whole sphere, 0 when all are the same point.
@@ -50,7 +49,7 @@ def collapse_std(rows: Tensor) -> float:
 
     Cost: O(N·D).
     """
-    check_rows("rows", rows)
+    rows = as_rows("rows", rows)
     check_finite("rows", rows)
     if rows.shape[0] < 2:
         raise LikewiseError("the spread of one row is undefined; give at least two rows.")

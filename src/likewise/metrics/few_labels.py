@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
-from likewise.metrics.checks import check_classes, check_ids, check_labels, check_positive, check_rows, check_same_width
+from likewise.metrics.checks import Rows, as_labels, as_rows, check_classes, check_ids, check_positive, check_same_width
 from likewise.metrics.linear import linear_svm
 from likewise.metrics.neighbours import knn_accuracy
 from likewise.metrics.score import Score
@@ -69,7 +70,7 @@ def draw_order(ids: Sequence[str], seed: int) -> Tensor:
     return torch.tensor(sorted(range(len(ids)), key=marks.__getitem__), dtype=torch.int64)
 
 
-def labelled_rows(labels: Tensor, order: Tensor, keep: int | float) -> Tensor:
+def labelled_rows(labels: Ids, order: Tensor, keep: int | float) -> Tensor:
     """The rows whose labels are kept: the first of each class in ``order``.
 
     Subsets of one order are nested: the 5 labels a class include the 1.
@@ -84,7 +85,7 @@ def labelled_rows(labels: Tensor, order: Tensor, keep: int | float) -> Tensor:
         int64 rows, class by class and within a class in ``order``: the same items in the same sequence however
         the data set is ordered.
     """
-    ordered = labels.cpu().long()[order]
+    ordered = as_ids("labels", labels).cpu().long()[order]
     kept = []
     for label in torch.unique(ordered):
         rows = order[ordered == label]
@@ -94,11 +95,11 @@ def labelled_rows(labels: Tensor, order: Tensor, keep: int | float) -> Tensor:
 
 
 def few_labels(
-    train_features: Tensor,
-    train_labels: Tensor,
+    train_features: Rows,
+    train_labels: Ids,
     train_ids: Sequence[str],
-    test_features: Tensor,
-    test_labels: Tensor,
+    test_features: Rows,
+    test_labels: Ids,
     settings: FewLabelsSettings | None = None,
 ) -> list[Score]:
     """Test accuracy of weighted kNN and of a linear SVM, from few labelled training rows.
@@ -124,11 +125,11 @@ def few_labels(
     Cost: for each seed and subset one kNN and one SVM on the subset, at most the largest share of N.
     """
     settings = settings or FewLabelsSettings()
-    check_rows("train_features", train_features)
-    check_rows("test_features", test_features)
+    train_features = as_rows("train_features", train_features)
+    test_features = as_rows("test_features", test_features)
     check_same_width("train_features", train_features, "test_features", test_features)
-    check_labels("train_labels", train_labels, train_features)
-    check_labels("test_labels", test_labels, test_features)
+    train_labels = as_labels("train_labels", train_labels, train_features)
+    test_labels = as_labels("test_labels", test_labels, test_features)
     check_classes(train_labels)
     check_ids(train_features, train_ids)
     plans: list[int | float] = [*map(int, settings.per_class), *map(float, settings.fractions)]

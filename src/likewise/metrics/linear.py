@@ -10,13 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.metrics.checks import (
+    Rows,
+    as_labels,
+    as_rows,
     check_classes,
     check_finite,
-    check_labels,
     check_positive,
-    check_rows,
     check_same_width,
 )
 from likewise.metrics.squared_hinge import fit_squared_hinge
@@ -49,10 +51,10 @@ class SvmResult:
 
 @torch.no_grad()
 def linear_svm(
-    features: Tensor,
-    labels: Tensor,
-    test_features: Tensor,
-    test_labels: Tensor,
+    features: Rows,
+    labels: Ids,
+    test_features: Rows,
+    test_labels: Ids,
     *,
     C: float = 1.0,
     tolerance: float = 1e-5,
@@ -86,7 +88,8 @@ def linear_svm(
     """
     check_positive("C", C)
     check_positive("tolerance", tolerance)
-    classes = _check_task(features, labels, test_features, test_labels)
+    features, labels, test_features, test_labels = _task(features, labels, test_features, test_labels)
+    classes = check_classes(labels)
     targets = torch.searchsorted(classes, labels.long())
     parameters, iterations, shrunk = fit_squared_hinge(
         features, targets, classes.numel(), C=C, tolerance=tolerance, max_iterations=max_iterations
@@ -168,10 +171,10 @@ class ProbeResult:
 
 @torch.no_grad()
 def linear_probe(
-    features: Tensor,
-    labels: Tensor,
-    test_features: Tensor,
-    test_labels: Tensor,
+    features: Rows,
+    labels: Ids,
+    test_features: Rows,
+    test_labels: Ids,
     settings: ProbeSettings | None = None,
 ) -> ProbeResult:
     """MoCo's linear probe: softmax regression on frozen features by SGD with momentum.
@@ -197,7 +200,8 @@ def linear_probe(
     Cost: 4·N·D·C flops an epoch, plus 2·M·D·C for its test accuracy. Normalising copies the features.
     """
     settings = settings or ProbeSettings()
-    classes = _check_task(features, labels, test_features, test_labels)
+    features, labels, test_features, test_labels = _task(features, labels, test_features, test_labels)
+    classes = check_classes(labels)
     targets = torch.searchsorted(classes, labels.long())
     if settings.normalize:
         features = torch.nn.functional.normalize(features, dim=1)
@@ -258,19 +262,17 @@ def _probe_result(losses: list[float], accuracies: list[float], settings: ProbeS
     )
 
 
-def _check_task(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> Tensor:
-    """The training classes, ascending, int64 (C,). Raises LikewiseError on rows or labels that can't be classified."""
-    for name, rows, rows_labels in (
-        ("features", features, labels),
-        ("test_features", test_features, test_labels),
-    ):
-        check_rows(name, rows)
-        check_labels("labels" if rows_labels is labels else "test_labels", rows_labels, rows)
-        check_finite(name, rows)
+def _task(features: Rows, labels: Ids, test_features: Rows, test_labels: Ids) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same as tensors. Raises LikewiseError on what can't be classified."""
+    features, test_features = as_rows("features", features), as_rows("test_features", test_features)
+    labels = as_labels("labels", labels, features)
+    test_labels = as_labels("test_labels", test_labels, test_features)
+    check_finite("features", features)
+    check_finite("test_features", test_features)
     check_same_width("features", features, "test_features", test_features)
     if features.dtype not in (torch.float32, torch.float64):
         raise LikewiseError(f"features are {features.dtype}; convert to float32 or float64 before fitting.")
-    return check_classes(labels)
+    return features, labels, test_features, test_labels
 
 
 def _accuracy(rows: Tensor, labels: Tensor, weights: Tensor, bias: Tensor, classes: Tensor) -> float:

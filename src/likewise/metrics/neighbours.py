@@ -16,8 +16,9 @@ The price: a score differs a little from that of the unrounded rows (random unit
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
-from likewise.metrics.checks import check_labels, check_peaks, check_positive, check_rows, check_same_width, peaks
+from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width, peaks
 
 _QUERY_TILE = 512  # rows; with 8,192 keys a float64 block is 32 MiB
 _KEY_TILE_BYTES = 64 * 2**20  # of float64 keys; wide rows get fewer keys per tile
@@ -27,12 +28,12 @@ _LOW = 0xFFFFFFFF
 
 @torch.no_grad()
 def top_k(
-    queries: Tensor,
-    keys: Tensor,
+    queries: Rows,
+    keys: Rows,
     k: int,
     *,
-    query_ids: Tensor | None = None,
-    key_ids: Tensor | None = None,
+    query_ids: Ids | None = None,
+    key_ids: Ids | None = None,
     tile: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k keys of largest inner product for every query, exactly.
@@ -59,7 +60,7 @@ def top_k(
 
     Cost: O(Q·K·D) time in float64; memory O(Q·k) plus about 150 MiB for tiles.
     """
-    check_search(queries, keys, k, query_ids, key_ids)
+    queries, keys, query_ids, key_ids = checked_search(queries, keys, k, query_ids, key_ids)
     device, key_count = queries.device, keys.shape[0]
     k = min(k, key_count)
     if tile is not None and tile < 1:
@@ -82,14 +83,14 @@ def top_k(
 
 
 def knn_classify(
-    queries: Tensor,
-    keys: Tensor,
-    key_labels: Tensor,
+    queries: Rows,
+    keys: Rows,
+    key_labels: Ids,
     *,
     k: int = 200,
     temperature: float = 0.07,
-    query_ids: Tensor | None = None,
-    key_ids: Tensor | None = None,
+    query_ids: Ids | None = None,
+    key_ids: Ids | None = None,
     num_classes: int | None = None,
 ) -> Tensor:
     """Votes of the k nearest keys for each class, w_c = Σ_{i in N_k} exp(s_i / τ) 1(c_i = c) (NPID, section 3.4).
@@ -117,8 +118,8 @@ def knn_classify(
     Cost: that of ``top_k``, plus O(Q·(k + C)).
     """
     check_positive("temperature", temperature)
-    check_rows("keys", keys)
-    check_labels("key_labels", key_labels, keys)
+    queries, keys = as_rows("queries", queries), as_rows("keys", keys)
+    key_labels = as_labels("key_labels", key_labels, keys)
     classes = int(key_labels.max()) + 1
     if num_classes is not None and num_classes < classes:
         raise LikewiseError(f"num_classes is {num_classes}, but key_labels go up to {classes - 1}.")
@@ -132,23 +133,31 @@ def knn_classify(
 
 
 def knn_accuracy(
-    queries: Tensor,
-    query_labels: Tensor,
-    keys: Tensor,
-    key_labels: Tensor,
+    queries: Rows,
+    query_labels: Ids,
+    keys: Rows | None = None,
+    key_labels: Ids | None = None,
     *,
     k: int = 200,
     temperature: float = 0.07,
-    query_ids: Tensor | None = None,
-    key_ids: Tensor | None = None,
+    query_ids: Ids | None = None,
+    key_ids: Ids | None = None,
 ) -> float:
     """Share of queries whose largest vote (``knn_classify``) is their own label, in [0, 1].
 
+    Without keys the queries are looked up among themselves, each left out of its own vote: leave-one-out.
     Equal votes go to the smaller class number. A query left without any key counts as wrong, and so does one
     whose label no key has. Arguments, errors and cost as for ``knn_classify``.
     """
-    check_rows("queries", queries)
-    check_labels("query_labels", query_labels, queries)
+    queries = as_rows("queries", queries)
+    query_labels = as_labels("query_labels", query_labels, queries)
+    if keys is None:
+        if key_labels is not None or query_ids is not None or key_ids is not None:
+            raise LikewiseError("key_labels, query_ids and key_ids say something about keys: give them too.")
+        keys, key_labels, query_ids = queries, query_labels, torch.arange(queries.shape[0])
+        key_ids = query_ids
+    if key_labels is None:
+        raise LikewiseError("key_labels are missing; give one label per key.")
     votes = knn_classify(queries, keys, key_labels, k=k, temperature=temperature, query_ids=query_ids, key_ids=key_ids)
     # Not argmax: which of two equal maxima it returns is unspecified.
     classes = torch.arange(votes.shape[1], device=votes.device)
@@ -167,32 +176,37 @@ def _vote(scores: Tensor, labels: Tensor, temperature: float, classes: int) -> T
     return votes.scatter_add_(1, labels, weights).float()
 
 
-def check_search(
-    queries: Tensor,
-    keys: Tensor,
+def checked_search(
+    queries: Rows,
+    keys: Rows,
     k: int,
-    query_ids: Tensor | None,
-    key_ids: Tensor | None,
+    query_ids: Ids | None,
+    key_ids: Ids | None,
     names: tuple[str, str] = ("keys", "key_ids"),
-) -> None:
-    """Refuse a wrong k, shape, width or id. ``names`` are the caller's names of keys and key ids. O(1)."""
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Queries, keys and their ids as tensors. ``names`` are the caller's names of keys and key ids. O(1).
+
+    Raises LikewiseError on a wrong k, shape, width or id.
+    """
     if k < 1:
         raise LikewiseError(f"k must be at least 1 neighbour, but is {k}.")
-    check_rows("queries", queries)
-    check_rows(names[0], keys)
+    queries, keys = as_rows("queries", queries), as_rows(names[0], keys)
     check_same_width("queries", queries, names[0], keys)
     if keys.shape[0] > _LOW:
         raise LikewiseError(f"{keys.shape[0]} {names[0]} are more than {_LOW}; search them in parts.")
     if (query_ids is None) != (key_ids is None):
         raise LikewiseError(f"give query_ids and {names[1]} together, or neither: an item is excluded by equal ids.")
-    for name, ids, rows in (("query_ids", query_ids, queries), (names[1], key_ids, keys)):
-        if ids is None:
-            continue
-        if ids.shape != (rows.shape[0],) or ids.is_floating_point() or ids.dtype == torch.bool:
-            raise LikewiseError(
-                f"{name} must be {rows.shape[0]} integers, one per row, "
-                f"but are {ids.dtype} of shape {tuple(ids.shape)}."
-            )
+    return queries, keys, _ids_of("query_ids", query_ids, queries), _ids_of(names[1], key_ids, keys)
+
+
+def _ids_of(name: str, ids: Ids | None, rows: Tensor) -> Tensor | None:
+    """(N,) ids of the rows."""
+    if ids is None:
+        return None
+    found = as_ids(name, ids)
+    if found.shape != (rows.shape[0],):
+        raise LikewiseError(f"{name} must be {rows.shape[0]} integers, one per row, not {tuple(found.shape)}.")
+    return found
 
 
 def snap(name: str, rows: Tensor, first: int) -> Tensor:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.metrics.checks import check_peaks, peaks
-from likewise.metrics.neighbours import check_search, unpack
+from likewise.metrics.checks import Rows, as_rows, check_peaks, peaks
+from likewise.metrics.neighbours import checked_search, unpack
 from likewise.metrics.ranks import Ranks, Relevance, columns, ranks
 
 _CHECKED = 8192  # rows copied at once
@@ -98,13 +99,13 @@ class Retrieval:
 
 
 def retrieval(
-    queries: Tensor,
-    query_labels: Tensor,
-    gallery: Tensor | None = None,
-    gallery_labels: Tensor | None = None,
+    queries: Rows,
+    query_labels: Ids,
+    gallery: Rows | None = None,
+    gallery_labels: Ids | None = None,
     *,
-    query_ids: Tensor | None = None,
-    gallery_ids: Tensor | None = None,
+    query_ids: Ids | None = None,
+    gallery_ids: Ids | None = None,
     ks: Sequence[int] = (1, 2, 4, 8),
     hub_k: int = 10,
     worst: int = 10,
@@ -158,13 +159,19 @@ def retrieval(
     if gallery is None:
         if gallery_labels is not None or query_ids is not None or gallery_ids is not None:
             raise LikewiseError("gallery_labels, query_ids and gallery_ids say something about a gallery: give it too.")
-        gallery, gallery_labels = queries, query_labels
-        query_ids = gallery_ids = torch.arange(queries.shape[0])
+        queries = gallery = as_rows("queries", queries)
+        gallery_labels, query_ids = query_labels, torch.arange(queries.shape[0])
+        gallery_ids = query_ids
     if gallery_labels is None:
         raise LikewiseError("gallery_labels are missing; give one label per row of the gallery.")
-    _check(queries, query_labels, gallery, gallery_labels, query_ids, gallery_ids, ks, hub_k, worst, tile)
+    _check_numbers(ks, worst, tile)
+    queries, gallery, query_ids, gallery_ids = checked_search(
+        queries, gallery, hub_k, query_ids, gallery_ids, names=("gallery", "gallery_ids")
+    )
+    _check_sizes(queries, gallery, by_ids=query_ids is not None)
     device = queries.device
-    query_labels, gallery_labels = query_labels.to(device), gallery_labels.to(device)
+    query_labels = _labels("query_labels", query_labels, queries).to(device)
+    gallery_labels = _labels("gallery_labels", gallery_labels, gallery).to(device)
     query_ids = None if query_ids is None else query_ids.to(device)
     gallery_ids = None if gallery_ids is None else gallery_ids.to(device)
     if query_ids is None:
@@ -289,32 +296,21 @@ def _pairs(packed: Tensor, count: int, ids: tuple[Tensor, Tensor] | None, *, lar
     return tuple(pairs[:count])
 
 
-def _check(
-    queries: Tensor,
-    query_labels: Tensor,
-    gallery: Tensor,
-    gallery_labels: Tensor,
-    query_ids: Tensor | None,
-    gallery_ids: Tensor | None,
-    ks: Sequence[int],
-    hub_k: int,
-    worst: int,
-    tile: int | None,
-) -> None:
-    """Refuse what ``retrieval`` can't answer. One pass over both sets of rows."""
+def _check_numbers(ks: Sequence[int], worst: int, tile: int | None) -> None:
     if not ks or any(k < 1 or k != int(k) for k in ks):
         raise LikewiseError(f"ks must be numbers of neighbours, each at least 1, but are {tuple(ks)}.")
     for name, value, least in (("worst", worst, 0), ("tile", 1 if tile is None else tile, 1)):
         if value < least:
             raise LikewiseError(f"{name} must be at least {least}, but is {value}.")
-    check_search(queries, gallery, hub_k, query_ids, gallery_ids, names=("gallery", "gallery_ids"))
-    if query_ids is None and gallery.data_ptr() == queries.data_ptr() and gallery.shape == queries.shape:
+
+
+def _check_sizes(queries: Tensor, gallery: Tensor, *, by_ids: bool) -> None:
+    """Refuse the queries as their own gallery without ids, and scores beyond float32. One pass over both."""
+    if not by_ids and gallery.data_ptr() == queries.data_ptr() and gallery.shape == queries.shape:
         raise LikewiseError(
             "queries and gallery are the same rows, so every item would find itself first; give query_ids and "
             "gallery_ids, or leave the gallery out."
         )
-    _check_labels("query_labels", query_labels, queries)
-    _check_labels("gallery_labels", gallery_labels, gallery)
     largest = _largest("queries", queries) * _largest("gallery", gallery) * queries.shape[1]
     if largest > torch.finfo(torch.float32).max:
         raise LikewiseError("inner products of these rows don't fit into float32; divide each row by its length.")
@@ -343,11 +339,12 @@ def _largest(name: str, rows: Tensor) -> float:
     return found
 
 
-def _check_labels(name: str, labels: Tensor, rows: Tensor) -> None:
-    if labels.ndim not in (1, 2) or labels.shape[0] != rows.shape[0] or labels.shape[-1] == 0:
+def _labels(name: str, labels: Ids, rows: Tensor) -> Tensor:
+    """(N,) or (N, L) labels of the rows."""
+    found = as_ids(name, labels)
+    if found.ndim not in (1, 2) or found.shape[0] != rows.shape[0] or found.shape[-1] == 0:
         raise LikewiseError(
             f"{name} must be ({rows.shape[0]},), one per row, or ({rows.shape[0]}, L) for several, "
-            f"but have shape {tuple(labels.shape)}."
+            f"but have shape {tuple(found.shape)}."
         )
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise LikewiseError(f"{name} must be integer class numbers, but are {labels.dtype}.")
+    return found

@@ -6,13 +6,16 @@ Dimension legend: N rows, D columns, P pairs, F folds, T distinct scores.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.alike import Flags, Ids, as_flags, as_ids
 from likewise.errors import LikewiseError
-from likewise.metrics.checks import check_finite, check_labels, check_rows
+from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite
 from likewise.metrics.neighbours import snap
 
 _TILE = 2**21  # numbers in float64 at once
@@ -47,12 +50,12 @@ class Verification:
 
 
 def verification(
-    rows: Tensor,
-    pairs: Tensor,
-    alike: Tensor,
+    rows: Rows,
+    pairs: Ids,
+    alike: Flags,
     *,
     fars: Sequence[float] = (1e-1, 1e-2, 1e-3),
-    folds: int | Tensor = 10,
+    folds: int | Ids = 10,
 ) -> Verification:
     """Measures how well the inner product of two rows (cosine, for unit rows) tells alike pairs from different ones.
 
@@ -80,7 +83,7 @@ def verification(
     """
     scores = pair_scores(rows, pairs)
     curve = roc(scores, alike)
-    alike = alike.to(scores.device)
+    alike = as_flags("alike", alike).to(scores.device)
     places = _folds(folds, len(scores), scores.device)
     thresholds, accuracies = _by_folds(scores, alike, places)
     mean = math.fsum(accuracies) / len(accuracies)
@@ -99,15 +102,15 @@ def verification(
 
 
 @torch.no_grad()
-def pair_scores(rows: Tensor, pairs: Tensor) -> Tensor:
+def pair_scores(rows: Rows, pairs: Ids) -> Tensor:
     """float32 (P,) inner products of pairs of rows, exact before they are rounded, as in ``top_k``.
 
     Raises LikewiseError as ``verification``. Cost: O(P·D) time, 8 bytes a pair and about 100 MiB.
     """
-    check_rows("rows", rows)
+    rows, pairs = as_rows("rows", rows), as_ids("pairs", pairs)
     check_finite("rows", rows)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) == 0 or pairs.is_floating_point():
-        raise LikewiseError(f"pairs must be (P, 2) integers, but are {pairs.dtype} of shape {tuple(pairs.shape)}.")
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) == 0:
+        raise LikewiseError(f"pairs must be (P, 2) integers, but have shape {tuple(pairs.shape)}.")
     if int(pairs.min()) < 0 or int(pairs.max()) >= len(rows):
         raise LikewiseError(
             f"pairs name rows {int(pairs.min())} to {int(pairs.max())}, but there are {len(rows)} rows, from 0."
@@ -121,7 +124,7 @@ def pair_scores(rows: Tensor, pairs: Tensor) -> Tensor:
     return scores
 
 
-def roc(scores: Tensor, alike: Tensor) -> Roc:
+def roc(scores: Tensor | npt.NDArray[np.floating[Any]] | Sequence[float], alike: Flags) -> Roc:
     """The receiver operating characteristic over all distinct scores, and the exact area under it (ties count half).
 
     Args:
@@ -133,12 +136,12 @@ def roc(scores: Tensor, alike: Tensor) -> Roc:
 
     Cost: O(P log P) time.
     """
+    alike = as_flags("alike", alike)
+    scores = scores if isinstance(scores, Tensor) else torch.from_numpy(np.array(scores))
     if scores.ndim != 1 or not scores.is_floating_point():
         raise LikewiseError(f"scores must be (P,) float, but are {scores.dtype} of shape {tuple(scores.shape)}.")
-    if alike.dtype != torch.bool or alike.shape != scores.shape:
-        raise LikewiseError(
-            f"alike must be ({len(scores)},) bool, one per pair, but is {alike.dtype} of shape {tuple(alike.shape)}."
-        )
+    if alike.shape != scores.shape:
+        raise LikewiseError(f"alike must be ({len(scores)},), one per pair, but has shape {tuple(alike.shape)}.")
     if bool(scores.isnan().any()):
         raise LikewiseError(f"the score of pair {int(scores.isnan().nonzero()[0])} is NaN; leave that pair out.")
     positives = int(alike.sum())
@@ -168,7 +171,7 @@ def tar_at_far(curve: Roc, far: float, different: int) -> float | None:
     return float(curve.tpr[curve.fpr <= far].max())
 
 
-def random_pairs(labels: Tensor, count: int | None = None, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+def random_pairs(labels: Ids, count: int | None = None, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Pairs of different rows and whether their labels agree: all pairs, or ``count`` pairs, half of them alike.
 
     Alike and different pairs are drawn separately, uniformly and without replacement, then shuffled together. Any
@@ -187,8 +190,7 @@ def random_pairs(labels: Tensor, count: int | None = None, *, seed: int = 0) -> 
 
     Cost: O(N log N + P log P).
     """
-    check_labels("labels", labels, labels)
-    labels = labels.cpu()
+    labels = as_labels("labels", labels).cpu()
     if count is None:
         total = len(labels) * (len(labels) - 1) // 2
         if total > _MOST_PAIRS:
@@ -208,7 +210,7 @@ def random_pairs(labels: Tensor, count: int | None = None, *, seed: int = 0) -> 
     return pairs[mixed], mixed < count // 2
 
 
-def fold_pairs(labels: Tensor, most: int = 6000, *, folds: int = 10, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def fold_pairs(labels: Ids, most: int = 6000, *, folds: int = 10, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Pairs in folds that share no label, as in LFW: each fold has equally many, half of them alike.
 
     The labels are dealt to the folds, those with most items first, so that folds have about the same size. Within a
@@ -229,10 +231,9 @@ def fold_pairs(labels: Tensor, most: int = 6000, *, folds: int = 10, seed: int =
 
     Cost: O(N log N + P log P).
     """
-    check_labels("labels", labels, labels)
+    labels = as_labels("labels", labels).cpu()
     if folds < 2:
         raise LikewiseError(f"folds must be at least 2, but are {folds}.")
-    labels = labels.cpu()
     values, number, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     mixed = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
     order = mixed[sizes[mixed].argsort(descending=True, stable=True)]
@@ -283,18 +284,16 @@ def _counts(scores: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat([ordered.new_full((1,), torch.inf), ordered[last]]), true, false
 
 
-def _folds(folds: int | Tensor, count: int, device: torch.device) -> Tensor:
+def _folds(folds: int | Ids, count: int, device: torch.device) -> Tensor:
     """The fold of each pair, (P,) int64 from 0, none empty."""
     if isinstance(folds, int):
         if not 2 <= folds <= count:
             raise LikewiseError(f"folds must be from 2 to the {count} pairs, but are {folds}.")
         return (torch.arange(count, device=device) * folds) // count
-    if folds.shape != (count,) or folds.is_floating_point():
-        raise LikewiseError(
-            f"folds must be a number or ({count},) integers, one per pair, but are {folds.dtype} of shape "
-            f"{tuple(folds.shape)}."
-        )
-    places: Tensor = torch.unique(folds.to(device), return_inverse=True)[1]
+    numbers = as_ids("folds", folds)
+    if numbers.shape != (count,):
+        raise LikewiseError(f"folds must be a number or ({count},), one per pair, not {tuple(numbers.shape)}.")
+    places: Tensor = torch.unique(numbers.to(device), return_inverse=True)[1]
     if int(places.max()) < 1:
         raise LikewiseError("all pairs are in one fold; give at least two folds.")
     return places

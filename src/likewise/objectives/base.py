@@ -1,24 +1,154 @@
-"""What all objectives of a level share: the call, its checks, and the mean over what counted."""
+"""What training asks of an objective, and what those of a level share: the call, its checks, the mean over rows."""
 
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-from likewise.alike import Listed, Relation, relate
+from likewise.alike import Flags, Ids, Listed, Relation, as_ids, relate
+from likewise.dictionaries.keys import Keys
+from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.kernels.gathered import own_similarities
 from likewise.kernels.logsumexp import row_logsumexp
-from likewise.kernels.numerics import SHORTEST, at_least_float32, row_lengths, softplus, unit
+from likewise.kernels.numerics import (
+    SHORTEST,
+    Distance,
+    at_least_float32,
+    own_similarities,
+    row_lengths,
+    softplus,
+    unit,
+)
 from likewise.kernels.row_losses import row_losses
 from likewise.objectives.checks import check_keys, check_proxies, proxy_rows, rows_of
-from likewise.objectives.reduction import How, Reduction
 
+How = Literal["mean", "sum", "none"]
 BOTH = "a positive and a negative: put several items of several classes in each batch"
+
+
+class Reduction:
+    """Mean, sum or none over the rows that counted.
+
+    A row counts when it has what its loss needs (say a positive and a negative); the others have loss 0 and no
+    gradient. "mean" divides the sum by the number of rows that counted (0 when none did), whatever their loss is;
+    "none" returns one loss per row. When fewer than half of the rows count, a warning says so, once.
+
+    Where several processes share the rows of a batch (``across``), the mean is over the rows of all of them: the values
+    of the processes add up to the batch's loss, and their gradients to its gradient.
+
+    Args:
+        how: "mean", "sum" or "none".
+        owner: the objective's name, for the warning.
+        need: what a row needs to count, and what to do, for the warning.
+    """
+
+    def __init__(self, how: How, owner: str, need: str) -> None:
+        if how not in ("mean", "sum", "none"):
+            raise LikewiseError(f"reduction={how!r} must be 'mean', 'sum' or 'none'.")
+        self.how, self.owner, self.need = how, owner, need
+        self.across = False
+        self.calls, self.warned = 0, False
+
+    def __repr__(self) -> str:
+        return f"Reduction(how={self.how!r}, owner={self.owner!r}, need={self.need!r})"
+
+    def __call__(self, losses: Tensor, counted: Tensor, able: Tensor | None = None) -> Tensor:
+        """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses.
+
+        ``able`` (Q,) are the rows that could have counted, where mining left some out: the warning is about those.
+        """
+        if not torch.compiler.is_compiling():
+            self._watch(counted if able is None else able)
+        if self.how != "mean":
+            return losses if self.how == "none" else losses.sum()
+        number = processes.sum_over(counted.sum()) if self.across else counted.sum()
+        return losses.sum() / number.clamp(min=1)
+
+    def _watch(self, counted: Tensor) -> None:
+        """Looks at every call on the CPU; elsewhere, where looking waits for the device, at calls 1, 2, 4, 8, ..."""
+        self.calls += 1
+        if self.warned or (counted.device.type != "cpu" and self.calls & (self.calls - 1)):
+            return
+        number = int(counted.sum())
+        if 2 * number < len(counted):
+            self.warned = True
+            warnings.warn(
+                f"{self.owner}: {number} of {len(counted)} anchors counted in this batch; the others have no "
+                f"gradient, as each needs {self.need}. (Said once.)",
+                LikewiseWarning,
+                stacklevel=4,
+            )
+
+
+class Objective(Protocol):
+    """What training asks of an objective, which is a module; every level answers, and has the same answers below.
+
+    Attributes:
+        joins_rows: whether the loss of a batch is no sum over its queries, or draws numbers for all of them: each
+            process then works it out as a whole.
+        can_be_zero: whether a row that is as it should be has no loss: a hinge.
+        of_pairs: whether a row needs a positive and a negative among the keys, so that it is worth counting which do.
+    """
+
+    joins_rows: bool
+    can_be_zero: bool
+    of_pairs: bool
+
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """The loss against what a dictionary gives: the call of a training step, whatever the dictionary is."""
+
+    def chance(self, n: int) -> float | None:
+        """The loss among ``n`` keys of an embedding that tells nothing apart; None where that is not known."""
+
+    def triplet_margin(self) -> tuple[float, Distance] | None:
+        """The margin of a triplet loss and its distance: the loss where all items are the same; None for others."""
+
+    def log_values(self) -> dict[str, float | str]:
+        """Numbers of the state that are worth a curve."""
+
+    def advance(self, step: int, epoch: float) -> None:
+        """What changes with time moves to ``step``; ``epoch`` may be a fraction."""
+
+    def share_rows(self) -> None:
+        """From here on processes share the rows of a batch: a mean is over the rows of all of them."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """The module's."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The module's."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
+        """The module's."""
+
+    def to(self, device: torch.device) -> Self:
+        """The module's."""
+
+
+# What most objectives answer; a class that knows better defines its own.
+
+
+def unknown_chance(self: object, n: int) -> float | None:
+    """None: not known."""
+    return None
+
+
+def no_triplet_margin(self: object) -> tuple[float, Distance] | None:
+    """None: no triplet loss."""
+    return None
+
+
+def no_values(self: object) -> dict[str, float | str]:
+    """Nothing of the state is worth a curve."""
+    return {}
+
+
+def changes_nothing(self: object, step: int, epoch: float) -> None:
+    """Nothing changes with time."""
 
 
 class PairObjective(nn.Module):
@@ -30,6 +160,14 @@ class PairObjective(nn.Module):
         unit_rows: warn, once, when the queries are not of unit length.
     """
 
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = True
+    chance = unknown_chance
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
+
     def __init__(self, reduction: How, need: str = BOTH, *, unit_rows: bool = True) -> None:
         super().__init__()
         self.reduce = Reduction(reduction, type(self).__name__, need)
@@ -38,20 +176,21 @@ class PairObjective(nn.Module):
     def forward(
         self,
         queries: Tensor,
-        ids: Tensor | Listed,
+        ids: Ids | Listed,
         keys: Tensor | None = None,
-        key_ids: Tensor | None = None,
+        key_ids: Ids | None = None,
         *,
-        own: Tensor | None = None,
-        pulls: Tensor | None = None,
-        pushes: Tensor | None = None,
+        own: Ids | None = None,
+        pulls: Flags | None = None,
+        pushes: Flags | None = None,
     ) -> Tensor:
         """The loss of queries (Q, D) among themselves, or against keys (K, D).
 
         Args:
             queries: (Q, D) unit rows, any floating dtype; similarities and sums are made in float32 at least.
-            ids: (Q,) integers, or (Q, L) for several labels a row (alike when any agrees; below 0: no label); or a
-                relation from ``from_triplets`` or ``from_pairs``.
+            ids: (Q,) integers, or (Q, L) for several labels a row (alike when any agrees; below 0: no label), as a
+                tensor, an array or a list; or a relation from ``from_triplets`` or ``from_pairs``. Of two views z0, z1
+                of the same items ``from_views`` gives queries and ids.
             keys: (K, D) unit rows of a bank, a queue, a gathered batch or another modality.
             key_ids: (K,) or (K, L); by default the row numbers, as in a memory bank.
             own: (Q,) the key row of each query itself, which it never meets, −1 for none: for a gathered batch.
@@ -65,12 +204,25 @@ class PairObjective(nn.Module):
         Raises:
             LikewiseError: shapes or dtypes that do not fit together.
         """
+        ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device)
         relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
         if self.unit_rows and not torch.compiler.is_compiling():
             self._check_unit_rows(queries)
         losses, *counted = self.losses(queries, ids, keys, relation)
         nothing = (queries.detach() * 0).sum()  # NaN where a row is: comparisons with NaN are false, and would hide it
         return self.reduce(losses + nothing.to(losses.dtype), *counted)
+
+    def share_rows(self) -> None:
+        """See :class:`Objective`."""
+        self.reduce.across = True
+
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """Every key in its role; without keys the queries among themselves."""
+        if keys is None:
+            loss: Tensor = self(queries, ids)
+        else:
+            loss = self(queries, ids, keys.rows, keys.ids, own=keys.own, pulls=keys.pulls, pushes=keys.pushes)
+        return loss
 
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
@@ -120,6 +272,12 @@ class ClassObjective(nn.Module):
         reduction: "mean", "sum" or "none" over the rows with a label.
     """
 
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
     unit_queries: ClassVar[bool] = False
     unit_proxies: ClassVar[bool] = False
     times_lengths: ClassVar[bool] = False
@@ -137,9 +295,7 @@ class ClassObjective(nn.Module):
         """K and D as text, for ``repr``."""
         return f"classes={len(self.proxies)}, dim={self.proxies.shape[1]}"
 
-    def forward(
-        self, queries: Tensor, ids: Tensor, keys: Tensor | None = None, key_ids: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor | None = None, key_ids: Ids | None = None) -> Tensor:
         """The loss of queries (Q, D) against the proxies, or against keys in their place.
 
         Args:
@@ -157,7 +313,7 @@ class ClassObjective(nn.Module):
             LikewiseError: shapes, dtypes or ids that do not fit together.
         """
         keys = self.proxies if keys is None else keys
-        check_proxies(queries, ids, keys, key_ids)
+        ids, key_ids = check_proxies(queries, ids, keys, key_ids)
         rows = proxy_rows(ids, len(keys), key_ids)  # (Q,) or (Q, L), −1: none
         queries = at_least_float32(queries)
         with torch.autocast(queries.device.type, enabled=False):
@@ -176,6 +332,15 @@ class ClassObjective(nn.Module):
             losses = torch.where(labelled, softplus(push.unsqueeze(1) - target), 0.0).sum(1)
             count = labelled.sum(1)
             return self.reduce(losses / count.clamp(min=1), count > 0)
+
+    def share_rows(self) -> None:
+        """See :class:`Objective`."""
+        self.reduce.across = True
+
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """The proxies where a dictionary has no keys."""
+        loss: Tensor = self(queries, ids) if keys is None else self(queries, ids, keys.rows, keys.ids)
+        return loss
 
     def vectors(self, queries: Tensor, keys: Tensor, key_ids: Tensor | None) -> tuple[Tensor, Tensor]:
         """Queries and keys as they enter the product, lengths aside: as they are, unless a class adds to them."""
@@ -248,11 +413,18 @@ class InstanceObjective(nn.Module):
         reduction: "mean", "sum" or "none" over the queries that count.
     """
 
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
+
     def __init__(self, reduction: How) -> None:
         super().__init__()
         self.reduce = Reduction(reduction, type(self).__name__, "a positive (their ids are below 0)")
 
-    def forward(self, queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None = None) -> Tensor:
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None = None) -> Tensor:
         """The loss of queries (B, D) whose positives are the keys (n, D) that ``ids`` (B,) name.
 
         Args:
@@ -269,9 +441,18 @@ class InstanceObjective(nn.Module):
         """
         return self.reduced_loss(queries, ids, keys, key_ids)
 
-    def reduced_loss(self, queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None) -> Tensor:
+    def share_rows(self) -> None:
+        """See :class:`Objective`."""
+        self.reduce.across = True
+
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """A row for every item: the dictionary's, or where it has none the objective's own."""
+        loss: Tensor = self(queries, ids) if keys is None else self(queries, ids, keys.rows, keys.ids)
+        return loss
+
+    def reduced_loss(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> Tensor:
         """Checks, finds the positives, and reduces :meth:`row_losses` over the queries that count."""
-        check_keys(queries, ids, keys, key_ids)
+        ids, key_ids = check_keys(queries, ids, keys, key_ids)
         match = Match(rows_of(ids, key_ids, len(keys)), ids >= 0, ids, key_ids)
         with torch.autocast(queries.device.type, enabled=False):
             losses = self.row_losses(at_least_float32(queries), keys, match)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, Listed, as_ids
 from likewise.errors import LikewiseError
 
 
@@ -23,8 +24,10 @@ def one_of(name: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
-def check_proxies(queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None) -> None:
-    """Raises LikewiseError on shapes and dtypes that do not fit together: queries against proxies."""
+def check_proxies(queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> tuple[Tensor, Tensor | None]:
+    """Ids and key ids as tensors. Raises LikewiseError on what does not fit together: queries against proxies."""
+    ids = as_ids("ids", ids, queries.device)
+    key_ids = None if key_ids is None else as_ids("key_ids", key_ids, keys.device)
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1] or len(keys) == 0:
         raise LikewiseError(
             f"queries {tuple(queries.shape)} and proxies {tuple(keys.shape)} must be (Q, D) and (K, D) with the same D."
@@ -37,9 +40,7 @@ def check_proxies(queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | 
         raise LikewiseError(f"ids {tuple(ids.shape)} must be ({len(queries)},), one per query, or ({len(queries)}, L).")
     if key_ids is not None and key_ids.shape != keys.shape[:1]:
         raise LikewiseError(f"key_ids {tuple(key_ids.shape)} must be ({len(keys)},), one per key.")
-    for name, x in (("ids", ids), ("key_ids", ids if key_ids is None else key_ids)):
-        if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-            raise LikewiseError(f"{name} are {x.dtype}; they must be integers, such as torch.int64.")
+    return ids, key_ids
 
 
 def proxy_rows(ids: Tensor, classes: int, key_ids: Tensor | None) -> Tensor:
@@ -88,23 +89,23 @@ def rows_of(ids: Tensor, key_ids: Tensor | None, count: int) -> Tensor:
     return rows
 
 
-def check_keys(queries: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor | None) -> None:
-    """Raises LikewiseError on shapes and dtypes that do not fit together: queries against a key of each item."""
+def check_keys(queries: Tensor, ids: Ids | Listed, keys: Tensor, key_ids: Ids | None) -> tuple[Tensor, Tensor | None]:
+    """Ids and key ids as tensors. Raises LikewiseError on what does not fit: queries against a key of each item."""
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1]:
         raise LikewiseError(
             f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must be (B, D) and (n, D) with the same D."
         )
     if len(queries) == 0 or len(keys) == 0:
         raise LikewiseError(f"{len(queries)} queries and {len(keys)} keys: an objective needs at least one of each.")
-    if not isinstance(ids, Tensor) or ids.ndim == 2:
+    named = None if isinstance(ids, Listed) else as_ids("ids", ids, queries.device)
+    if named is None or named.ndim == 2:
         raise LikewiseError(
             "this objective knows one positive for each query: ids must be (B,) integers, not listed pairs or several "
             "labels a row; InfoNCE and the other pair-level objectives take those."
         )
-    if ids.shape != queries.shape[:1]:
-        raise LikewiseError(f"ids {tuple(ids.shape)} must be ({len(queries)},): one id per query.")
+    key_ids = None if key_ids is None else as_ids("key_ids", key_ids, keys.device)
+    if named.shape != queries.shape[:1]:
+        raise LikewiseError(f"ids {tuple(named.shape)} must be ({len(queries)},): one id per query.")
     if key_ids is not None and key_ids.shape != keys.shape[:1]:
         raise LikewiseError(f"key_ids {tuple(key_ids.shape)} must be ({len(keys)},): one id per key.")
-    for name, x in (("ids", ids), ("key_ids", key_ids)):
-        if x is not None and (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool):
-            raise LikewiseError(f"{name} are {x.dtype}; they must be integers, such as torch.int64.")
+    return named, key_ids

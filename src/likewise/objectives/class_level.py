@@ -15,9 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from likewise.errors import LikewiseError
-from likewise.objectives.base import ClassObjective
+from likewise.objectives.base import ClassObjective, How
 from likewise.objectives.checks import above_zero
-from likewise.objectives.reduction import How
+
+__all__ = [
+    "AMSoftmax",
+    "ASoftmax",
+    "ArcFace",
+    "CircleClassifier",
+    "CosFace",
+    "L2Softmax",
+    "LargeMarginSoftmax",
+    "NormFace",
+    "Softmax",
+    "SphereFace",
+]
 
 Gradient = Literal["true", "insightface"]
 SQUARE_FLOOR = 1e-8  # of sin² θ under a root: angles below 1e-4 have no slope, and none is infinite
@@ -115,8 +127,8 @@ class L2Softmax(ClassObjective):
 
     def extra_repr(self) -> str:
         """The parameters."""
-        learn = isinstance(self.alpha, nn.Parameter)
-        return f"{self.sizes()}, alpha={float(self.alpha):.6g}, learn={learn}, reduction={self.reduce.how!r}"
+        alpha, learn = torch.as_tensor(self.alpha).item(), isinstance(self.alpha, nn.Parameter)
+        return f"{self.sizes()}, alpha={alpha:.6g}, learn={learn}, reduction={self.reduce.how!r}"
 
     def logit_scale(self) -> Tensor | float:
         """α."""
@@ -289,8 +301,8 @@ class NormFace(ClassObjective):
 
     def extra_repr(self) -> str:
         """The parameters."""
-        learn = isinstance(self.scale, nn.Parameter)
-        return f"{self.sizes()}, scale={float(self.scale):.6g}, learn={learn}, reduction={self.reduce.how!r}"
+        scale, learn = torch.as_tensor(self.scale).item(), isinstance(self.scale, nn.Parameter)
+        return f"{self.sizes()}, scale={scale:.6g}, learn={learn}, reduction={self.reduce.how!r}"
 
     def logit_scale(self) -> Tensor | float:
         """s."""

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from likewise.alike import Ids
 from likewise.errors import LikewiseError
-from likewise.kernels.gathered import gathered_similarities
 from likewise.kernels.logsumexp import row_logsumexp
-from likewise.kernels.numerics import at_least_float32
-from likewise.objectives.base import InstanceObjective, Match
+from likewise.kernels.numerics import at_least_float32, gathered_similarities
+from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
-from likewise.objectives.reduction import How
+
+__all__ = ["NCE", "NonParametricSoftmax", "ParametricSoftmax", "proximal_penalty"]
 
 LogZ = Literal["exact", "ema", "first"]
 NoiseDraw = Literal["shared", "per-example"]
@@ -136,6 +137,7 @@ class NCE(InstanceObjective):
         reduction: "mean", "sum" or "none" over the queries with a positive.
     """
 
+    joins_rows = True  # log Z is the whole batch's
     log_z: Tensor
 
     def __init__(
@@ -209,6 +211,10 @@ class NCE(InstanceObjective):
     def chance(self, n: int) -> float:
         """The loss where P(i|v) = 1/n, so h = 1/(m+1): log(m + 1) + m log(1 + 1/m)."""
         return math.log1p(self.noise) + self.noise * math.log1p(1 / self.noise)
+
+    def log_values(self) -> dict[str, float | str]:
+        """log Z."""
+        return {"log_z": float(self.log_z)}
 
     def _log_noise_density(self, n: int) -> float:
         return math.log(self.noise / (n if self.positive_in_noise else n - 1))
@@ -286,9 +292,7 @@ class ParametricSoftmax(InstanceObjective):
         n, dim = self.weight.shape
         return f"n={n}, dim={dim}, scale={self.scale}, reduction={self.reduce.how!r}"
 
-    def forward(
-        self, queries: Tensor, ids: Tensor, keys: Tensor | None = None, key_ids: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor | None = None, key_ids: Ids | None = None) -> Tensor:
         """As of every instance objective; ``keys`` default to ``self.weight``, and have a gradient."""
         return self.reduced_loss(queries, ids, self.weight if keys is None else keys, key_ids)
 

@@ -8,15 +8,16 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from likewise.alike import Listed, Masks, Relation, positive_pairs, relate
+from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, restored, tile_rows_for
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import at_least_float32, distance, found, masked_logsumexp, mean_over, softplus
-from likewise.kernels.row_losses import reordered, restored, row_losses, tile_rows_for
-from likewise.objectives.base import BOTH, PairObjective
-from likewise.objectives.reduction import How, Reduction
+from likewise.kernels.row_losses import row_losses
+from likewise.objectives.base import How, PairObjective
+
+__all__ = ["Angular", "Histogram", "LiftedStructure"]
 
 NOTHING = -1e30  # a log-sum-exp over nothing, with a gradient of 0 rather than not-a-number
 
@@ -143,6 +144,7 @@ class LiftedStructure(PairObjective):
     def __init__(self, *, margin: float = 1.0, generalised: bool = False, reduction: How = "mean") -> None:
         super().__init__(reduction)
         self.margin, self.generalised = margin, generalised
+        self.joins_rows = not generalised  # N(j) are queries too
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -201,7 +203,7 @@ class LiftedStructure(PairObjective):
         return push, found(push)
 
 
-class Histogram(nn.Module):
+class Histogram(PairObjective):
     """Histogram loss (Ustinova and Lempitsky 2016, eqs. 1–4): the chance that a negative is more alike than a positive.
 
     ``L = Σ_r h⁻_r Σ_{q ≤ r} h⁺_q`` with h⁺ and h⁻ the histograms of all positive and all negative similarities of the
@@ -218,38 +220,30 @@ class Histogram(nn.Module):
         reduction: "mean" only.
     """
 
+    joins_rows = True
+
     def __init__(self, *, bins: int = 100, reduction: How = "mean") -> None:
-        super().__init__()
+        super().__init__(reduction, unit_rows=False)
         if bins < 1:
             raise LikewiseError(f"bins={bins} must be at least 1; 100 is usual.")
         if reduction != "mean":
             raise LikewiseError(f"Histogram is one number for the whole batch: reduction={reduction!r} has no meaning.")
         self.bins = bins
-        self.reduce = Reduction(reduction, "Histogram", BOTH)
 
     def extra_repr(self) -> str:
         """The parameters."""
         return f"bins={self.bins}, reduction={self.reduce.how!r}"
 
-    def forward(
-        self,
-        queries: Tensor,
-        ids: Tensor | Listed,
-        keys: Tensor | None = None,
-        key_ids: Tensor | None = None,
-        *,
-        own: Tensor | None = None,
-        pulls: Tensor | None = None,
-        pushes: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of queries (Q, D) among themselves, or against keys (K, D), as of every pair-level objective."""
-        relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
+    def losses(
+        self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
+    ) -> tuple[Tensor, Tensor]:
+        """The batch's number, for each row that counts."""
         queries = at_least_float32(queries)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
         with torch.autocast(queries.device.type, enabled=False):
             positive, negative, counted = _histograms(queries, keys, relation, self.bins)
-        loss = (negative * positive.cumsum(0)).sum().to(queries.dtype) + (queries.detach() * 0).sum()  # NaN of NaN rows
-        return self.reduce(torch.where(counted, loss, 0.0), counted)  # the batch's number, for each row that counts
+        loss = (negative * positive.cumsum(0)).sum().to(queries.dtype)
+        return torch.where(counted, loss, 0.0), counted
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
         """One positive and one negative: the chance that the negative's bin is not below the positive's."""

@@ -10,13 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from likewise.alike import Listed, Masks, Relation, relate
+from likewise.alike import Listed, Masks, Relation, reordered, restored, tile_rows_for
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.kernels.gathered import paired_similarities
-from likewise.kernels.hinges import ABSENT, inside_violations, violations
-from likewise.kernels.numerics import Distance, at_least_float32, distance
-from likewise.kernels.row_losses import reordered, restored, row_losses, ruled_losses, tile_rows_for
+from likewise.kernels.numerics import Distance, at_least_float32, distance, paired_similarities, ruled_losses
+from likewise.kernels.row_losses import row_losses
 from likewise.negatives import (
     Curriculum,
     Filter,
@@ -27,9 +25,8 @@ from likewise.negatives import (
     check_positives,
     choose_positives,
 )
-from likewise.objectives.base import PairObjective
-from likewise.objectives.hinge import Contrastive, Margin, Pairs, Triplet, check_pairs
-from likewise.objectives.reduction import How
+from likewise.objectives.base import How, PairObjective
+from likewise.objectives.hinge import ABSENT, Pairs, Triplet, check_pairs, inside_violations
 
 SMOOTH = 0.9  # of the moving average of the share of active pairs
 
@@ -102,12 +99,13 @@ class Mined(PairObjective):
         self.objective, self.positives, self.pairs = objective, check_positives(positives), check_pairs(pairs)
         objective.unit_rows = False  # said here
         self.curriculum = negatives if isinstance(negatives, Curriculum) else Curriculum((negatives,), ())
-        if self.curriculum.by == "active" and not _reaches_zero(objective):
+        if self.curriculum.by == "active" and not objective.can_be_zero:
             raise LikewiseError(
                 f"the loss of {type(objective).__name__} is never 0, so its pairs are always active: change policies "
                 "by step or epoch."
             )
         self.generator = generator
+        self.joins_rows, self.can_be_zero = self.draws or objective.joins_rows, objective.can_be_zero
         self.register_buffer("stage", torch.tensor(0))
         self.register_buffer("active", torch.tensor(1.0))
 
@@ -133,11 +131,20 @@ class Mined(PairObjective):
 
     def advance(self, step: int, epoch: float) -> None:
         """Moves to the policy that is due at ``step``: a visible line of the training step, or of one's own loop."""
+        self.objective.advance(step, epoch)
         now = int(self.stage)
         due = self.curriculum.stage(now, step=step, epoch=epoch, active=float(self.active))
         if due != now:
             self.stage.fill_(due)
             self.active.fill_(1.0)  # the next policy's own share
+
+    def triplet_margin(self) -> tuple[float, Distance] | None:
+        """The objective's own."""
+        return self.objective.triplet_margin()
+
+    def log_values(self) -> dict[str, float | str]:
+        """The objective's own, the share of active pairs, and the policy's number."""
+        return self.objective.log_values() | {"active": float(self.active), "stage": float(self.stage)}
 
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
         """The objective's own."""
@@ -235,74 +242,12 @@ class Mined(PairObjective):
             self.active.lerp_(self.active.new_tensor(above / number), 1 - SMOOTH)
 
 
-def _reaches_zero(objective: PairObjective) -> bool:
-    """Whether a pair that is as it should be has no loss: a hinge."""
-    return isinstance(objective, Contrastive | Margin) or (isinstance(objective, Triplet) and not objective.soft)
-
-
 def _without_empty(
     policy: Filter, s_p: Tensor, there: Tensor, s_n: Tensor, negative: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The positive's mask, the negatives and theirs. A positive that the policy leaves no negative is not there."""
     kept_p, kept_n = policy.keep(s_p, there, s_n, negative)
     return kept_p & (kept_n.sum(1, keepdim=True) > 0), s_n, kept_n & kept_p
-
-
-class TripletShares(NamedTuple):
-    """What a batch has for a triplet loss: see :func:`triplet_shares`."""
-
-    valid: float
-    active: float
-    violation: float
-
-
-@torch.no_grad()
-def triplet_shares(
-    queries: Tensor,
-    ids: Tensor,
-    keys: Tensor | None = None,
-    key_ids: Tensor | None = None,
-    *,
-    margin: float = 0.2,
-    kind: Distance = "squared",
-    tile_rows: int | None = None,
-) -> TripletShares:
-    """How much a triplet loss has to learn from in a batch, over all its triplets, none of them listed.
-
-    Args:
-        queries: (N, D) unit rows.
-        ids: (N,) or (N, L) labels.
-        keys: (K, D) unit rows, such as a queue's; by default the queries among themselves.
-        key_ids: (K,) or (K, L), theirs.
-        margin: α.
-        kind: of distance.
-        tile_rows: rows of a tile; by default 4 MiB of similarities.
-
-    Returns:
-        valid: the share of anchors with a positive and a negative.
-        active: of their triplets, the share with ``D_p + α > D_n``.
-        violation: the mean of ``D_p + α − D_n`` over these; 0 where there are none.
-
-    Cost: 2·N·K·D flops and as many passes over a tile as a row has positives.
-    """
-    relation = relate(queries, ids, keys, key_ids, None)
-    ordered = reordered(at_least_float32(queries), relation.query_order)
-    keys = at_least_float32(queries if keys is None else keys)
-    ordered_keys = reordered(keys.to(ordered.dtype), relation.key_order)
-    step = tile_rows or tile_rows_for(len(keys))
-    valid, active, triplets, total = 0, 0.0, 0, 0.0
-    for start in range(0, len(queries), step):
-        stop = min(start + step, len(queries))
-        columns, positive, negative = relation.masks(start, stop)
-        s_n = ordered[start:stop] @ ordered_keys.T
-        s_p = s_n if columns is None else s_n.gather(1, columns)
-        near = torch.where(positive, distance(s_p, kind) + margin, -torch.inf)
-        far = torch.where(negative, distance(s_n, kind), torch.inf)
-        sums, counts = violations(near, far, soft=False)
-        number = positive.sum(1) * negative.sum(1)
-        valid, triplets = valid + int((number > 0).sum()), triplets + int(number.sum())
-        active, total = active + float(counts.sum()), total + float(sums.sum())
-    return TripletShares(valid / len(queries), active / max(1, triplets), total / max(1.0, active))
 
 
 @torch.no_grad()

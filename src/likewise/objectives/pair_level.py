@@ -7,6 +7,7 @@ and their masks. :mod:`likewise.kernels.row_losses` evaluates it in tiles, or wh
 on the unit sphere, unless the class says otherwise; distances are Euclidean there, ``D² = 2 − 2s``.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,9 +17,10 @@ from torch import Tensor
 from likewise.alike import Listed
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import at_least_float32, found, masked_logsumexp, mean_over, softplus
-from likewise.objectives.base import PairObjective
+from likewise.objectives.base import How, PairObjective
 from likewise.objectives.checks import above_zero
-from likewise.objectives.reduction import How
+
+__all__ = ["Circle", "InfoNCE", "MultiSimilarity", "NPair", "NTXent", "SupCon", "UnifiedPairSimilarity"]
 
 
 class UnifiedPairSimilarity(PairObjective):
@@ -131,6 +133,10 @@ class InfoNCE(PairObjective):
         else:
             losses = mean_over(softplus(push[:, None] - pull), positive)
         return losses, positive.any(1) & found(push)
+
+    def chance(self, n: int) -> float:
+        """With one positive among n keys: log n."""
+        return math.log1p(n - 1)
 
 
 NTXent = InfoNCE

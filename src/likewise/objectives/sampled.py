@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import softplus
-from likewise.objectives.base import InstanceObjective, Match
+from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
 from likewise.objectives.instance_level import DRAWS, TEMPERATURE_ADVICE, NoiseDraw, noise_contrastive
-from likewise.objectives.reduction import How
+
+__all__ = ["NegativeSampling", "SampledSoftmax"]
 
 
 class Noise(nn.Module):
@@ -123,6 +124,8 @@ class SampledSoftmax(InstanceObjective):
         reduction: "mean", "sum" or "none" over the queries with a positive.
     """
 
+    joins_rows = True  # what is drawn is the whole batch's
+
     def __init__(
         self,
         *,
@@ -185,6 +188,8 @@ class NegativeSampling(InstanceObjective):
             needs.
         reduction: "mean", "sum" or "none" over the queries with a positive.
     """
+
+    joins_rows = True  # what is drawn is the whole batch's
 
     def __init__(
         self,

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from likewise.alike import Ids, Listed, as_ids
+from likewise.dictionaries.keys import Keys
 from likewise.dictionaries.sharded import refuse_beyond
 from likewise.distributed.processes import gather_rows, largest_over, rank, size, starts, sum_over
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import at_least_float32
+from likewise.objectives.base import changes_nothing, no_triplet_margin, no_values
 from likewise.objectives.checks import above_zero
 from likewise.objectives.instance_level import TEMPERATURE_ADVICE, proximal_penalty
 
@@ -48,6 +51,13 @@ class ShardedSoftmax(nn.Module):
         keys_learn: whether the keys have a gradient (weights) or are a constant (a memory bank).
     """
 
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
+
     def __init__(self, n: int, *, temperature: float = 0.07, proximal: float = 0.0, keys_learn: bool = False) -> None:
         super().__init__()
         if n < 1:
@@ -61,7 +71,7 @@ class ShardedSoftmax(nn.Module):
         """The parameters."""
         return f"n={self.n}, temperature={self.temperature}, proximal={self.proximal}, keys_learn={self.keys_learn}"
 
-    def forward(self, queries: Tensor, ids: Tensor, keys: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """This process' share of the mean loss of the whole batch.
 
         Args:
@@ -78,6 +88,7 @@ class ShardedSoftmax(nn.Module):
                 elsewhere, where looking waits for the device, the loss is NaN).
         """
         start, count = own_share(self.n)
+        ids = as_ids("ids", ids, queries.device)
         if queries.ndim != 2 or ids.shape != queries.shape[:1]:
             raise LikewiseError(f"queries {tuple(queries.shape)} and ids {tuple(ids.shape)} must be (B, D) and (B,).")
         if keys.shape != (count, queries.shape[1]):
@@ -97,6 +108,16 @@ class ShardedSoftmax(nn.Module):
             first = starts(sizes)[rank()]
             share: Tensor = _Share.apply(here, own, everyones_ids >= 0, first, sizes[rank()])  # type: ignore[no-untyped-call]
         return share
+
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """The rows that are here, and how many queries each process has."""
+        if keys is None:
+            raise LikewiseError("a softmax over keys that are spread needs them: take a sharded dictionary.")
+        share: Tensor = self(queries, ids, keys.rows, keys.sizes)
+        return share
+
+    def share_rows(self) -> None:
+        """Nothing: its shares sum by themselves."""
 
     def _over_own_keys(self, queries: Tensor, rows: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) log-sum-exps over the keys here, and (B,) what else the loss has, 0 where the positive is elsewhere."""

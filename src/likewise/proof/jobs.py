@@ -26,9 +26,10 @@ from likewise.distributed import processes
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.model import Model
-from likewise.training.batches import batches, choose_sampler, refuse_few
-from likewise.training.build import build_session, build_views, learning_rate
+from likewise.proof.fork_server import python
+from likewise.training.batches import refuse_few
 from likewise.training.checkpoint import load_run, save_run
+from likewise.training.run import Run, begin
 from likewise.training.session import Session
 from likewise.training.step import train_step
 
@@ -94,19 +95,16 @@ Results = dict[str, list[Learned | Unlearned]]
 def train_job(job: Job) -> Learned:
     """Runs the job in this process on the CPU, then restores torch's default type and random state."""
     with _floats(torch.float64 if job.double else torch.float32), torch.random.fork_rng(devices=[]):
-        model, session = _built(job)
+        run = _begun(job)
+        session = run.session
         if job.resumes is not None:
             load_run(job.resumes, session)
         if job.jolted:
             _jolt(session)
-        session.train()
         losses, hashes = [], []
-        sampler = choose_sampler(job.settings, job.items, job.relations)
-        for batch in batches(job.items, sampler, build_views(model), session, job.relations):
+        for batch in run.batches():
             if session.step == job.stop + (job.killed is not None):
                 break
-            for group in session.optimizer.param_groups:
-                group["lr"] = learning_rate(job.settings.optim, session.step, job.total)
             seen = [view.to(torch.get_default_dtype()) for view in batch.views]
             losses.append(train_step(session, batch._replace(views=seen))[0])
             hashes.append(state_hash(session))
@@ -117,7 +115,7 @@ def train_job(job: Job) -> Learned:
         return Learned({"loss": torch.stack(losses), **all_learned(session)}, hashes)
 
 
-def _built(job: Job) -> tuple[Model, Session]:
+def _begun(job: Job) -> Run:
     """The run before its first step. Raises Refused if likewise refuses its settings."""
     try:
         refuse_few(job.settings, len(job.items))
@@ -125,19 +123,15 @@ def _built(job: Job) -> tuple[Model, Session]:
             model = Model.untrained(job.settings, job.items, backbone=deepcopy(job.backbone))
         if job.double:
             model.embedder.double()
-        session = build_session(job.settings, model.embedder, job.items, job.total, torch.device("cpu"))
+        return begin(model, job.items, job.total, torch.device("cpu"), relations=job.relations)
     except LikewiseError as error:
         raise Refused(str(error)) from error
-    return model, session
 
 
 def all_learned(session: Session) -> dict[str, Tensor]:
     """The last gradients, the weights and buffers, and the dictionary: ``kind.module.name``."""
-    modules: dict[str, nn.Module] = {"encoder": session.embedder, "objective": session.objective}
-    if session.key_encoder is not None:
-        modules["key encoder"] = session.key_encoder
     learned = {f"dictionary.{name}": rows for name, rows in kept(session).items()}
-    for module, part in modules.items():
+    for module, part in session.modules().items():
         for name, weight in part.named_parameters():
             learned[f"weights.{module}.{name}"] = weight.detach()
             if weight.grad is not None:
@@ -158,8 +152,8 @@ def state_hash(session: Session) -> str:
     """A hash of the bytes that must be equal in every process: dictionary, encoder, key encoder and objective."""
     digest = hashlib.blake2b(digest_size=16)
     tensors = list(kept(session).values())
-    for module in (session.embedder, session.key_encoder, session.objective):
-        tensors += [*module.parameters(), *module.buffers()] if module is not None else []
+    for module in session.modules().values():
+        tensors += [*module.parameters(), *module.buffers()]
     for tensor in tensors:
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -190,8 +184,8 @@ def _floats(dtype: torch.dtype) -> Iterator[None]:
 def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: float) -> Iterator[Callable[[], Results]]:
     """Starts ``count`` fresh processes that run ``jobs`` in turn; yields a function that waits for their results.
 
-    They run a command of their own, without fork or spawn, so this works from a notebook and from any script. They are
-    killed after ``limit`` seconds and at the end of the block.
+    They are started by name, not forked or spawned from this process, so this works from a notebook and from any
+    script. They are killed after ``limit`` seconds and at the end of the block.
     """
     place.mkdir()
     (place / "jobs").write_bytes(pickle.dumps(dict(jobs)))
@@ -212,7 +206,7 @@ def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: floa
     try:
         for rank in range(count):
             with (place / f"said {rank}").open("wb") as said:
-                command = [sys.executable, "-c", code, str(place), str(rank), str(count)]
+                command = [*python(), "-c", code, str(place), str(rank), str(count)]
                 running.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said))
         yield wait
     finally:

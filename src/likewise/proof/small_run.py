@@ -13,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.config.checks import EXACT_ITEMS, check, decide
+from likewise.config.checks import check
 from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
+from likewise.config.yaml_file import CONFIG
 from likewise.data import Items, open_items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.errors import LikewiseError, closest
@@ -24,14 +25,15 @@ from likewise.model import NAME as MODEL
 from likewise.model import Model
 from likewise.proof.jobs import STEPS
 from likewise.training.batches import choose_sampler
-from likewise.training.run_folder import CONFIG, read_config
+from likewise.training.decide import EXACT_ITEMS, decide
+from likewise.training.run_folder import read_config
 
 ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
 LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # encoders of so many weights or more: batches of 8, 7 and 7
 LEAST, LABELS = 8, 8  # items, and labels
 OF_MANY = (
-    f"objective.kind=auto is nce here, as for more than {EXACT_ITEMS:,} items; --set objective.kind=softmax proves the "
-    "exact softmax of fewer."
+    f"objective auto is nce here, as for more than {EXACT_ITEMS:,} items; --set objective=nonparametric-softmax proves "
+    "the exact softmax of fewer."
 )
 
 
@@ -162,7 +164,7 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
     if small.dictionary == "bank":
         small = replace(small, bank=replace(asked.bank, samples=min(asked.bank.samples, 16)))
     if small.objective.kind == "nce":
-        small = replace(small, objective=replace(asked.objective, noise=min(asked.objective.noise, 24)))
+        small = settings_from({"objective.noise": min(int(small.objective.number("noise", 24)), 24)}, small)
     small = replace(small, epochs=-(-STEPS // choose_sampler(small, items, relations).steps_per_epoch))
     if items.kind == "images" and small.size > side:
         try:
@@ -172,7 +174,7 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
         except LikewiseError:
             pass  # an encoder that takes one size only
     before, after = flatten(asked), flatten(check(small))
-    changed = [f"{name} {before[name]} → {value}" for name, value in after.items() if value != before[name]]
+    changed = [f"{name} {before.get(name)} → {value}" for name, value in after.items() if value != before.get(name)]
     notes = (note, f"Made small: {len(items)} items; {', '.join(changed)}.")
     return Plan(settings=small, items=items, relations=relations, notes=notes, backbone=backbone, asked=asked)
 

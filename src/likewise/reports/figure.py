@@ -9,25 +9,25 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import Parameter, signature
+from inspect import signature
 from pathlib import Path
 from textwrap import fill
-from types import UnionType
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from likewise.config.objective_table import BOUNDARIES, ENTRIES, Boundary, Entry, entry
+from likewise.config.objective_table import BOUNDARIES, OBJECTIVES, Boundary, Row
+from likewise.config.objective_table import objective as objective_row
+from likewise.config.overrides import assigned
 from likewise.errors import LikewiseError, closest
 from likewise.files import atomic_write
 
 Points = NDArray[np.float64]
 STARTS = ((0.9, 0.6), (0.4, 0.1))  # A: both similarities high; B: both low. The negative is 0.3 above the positive
 SIZES = {"classes": 2, "dim": 2, "n": 2}  # for objectives that need a size; pair_loss does not depend on it
-UNDRAWN = {"reduction", "generator", *SIZES}  # parameters that change no figure
 SIZE = (9.0, 8.8)  # inches
 COLOURS = ("#d55e00", "#0072b2")  # of A and B: told apart by the colour-blind too
 EDGE = "#111111"
@@ -73,8 +73,8 @@ def measure(objective: Drawable, points: Points) -> Field:
 
 def boundary_of(objective: Drawable) -> Boundary:
     """The boundary that the table of objectives gives for these parameters; "balance" for an unknown objective."""
-    for known in ENTRIES:
-        if known.name == type(objective).__name__:
+    for known in OBJECTIVES:
+        if known.class_name == type(objective).__name__:
             values = vars(objective)
             return next((other for name, value, other in known.unless if values.get(name) == value), known.boundary)
     return "balance"
@@ -367,76 +367,38 @@ def _path(axis: Any, name: str, colour: str, way: Descent) -> None:
     )
 
 
-def build(known: Entry, settings: Mapping[str, str]) -> tuple[Any, str]:
-    """The objective with ``settings`` (parameter → text), and a title that names its parameters.
+def build(row: Row, given: Mapping[str, object]) -> tuple[Any, str]:
+    """The objective with the parameters ``given``, and a title that names its parameters.
 
     Raises LikewiseError for an unknown parameter, or a value that the parameter can't take.
     """
-    kind = known.load()
-    hints = get_type_hints(kind.__init__)
-    parameters = {name: part for name, part in signature(kind).parameters.items() if name not in UNDRAWN}
-    values: dict[str, Any] = {}
-    for name, text in settings.items():
-        if name not in parameters:
-            raise LikewiseError(
-                f"{known.name} has no parameter {name!r}.{closest(name, parameters)} "
-                f"It has {', '.join(parameters) or 'none that a figure shows'}."
-            )
-        values[name] = _value(hints[name], text, f"{known.name}'s {name}")
-    sizes = {name: SIZES[name] for name in signature(kind).parameters if name in SIZES and _needed(kind, name)}
-    shown = {name: values.get(name, part.default) for name, part in parameters.items()}
+    kind = row.load()
+    for name in given:
+        if name not in row.parameters:
+            its = f"It has {', '.join(row.parameters)}." if row.parameters else "It has none that a figure shows."
+            raise LikewiseError(f"{row.name} has no parameter {name!r}.{closest(name, row.parameters)} {its}")
+    values = {name: row.parameters[name].read(name, value) for name, value in given.items()}
+    defaults = signature(kind).parameters
+    shown = {name: values.get(name, defaults[name].default) for name in row.parameters}
     text = ", ".join(
         f"{name} = {value:g}" if type(value) is float else f"{name} = {value}"
         for name, value in shown.items()
-        if value is not None and value is not Parameter.empty
+        if value is not None
     )
-    return kind(**sizes, **values), f"{known.name}\n{text}"
-
-
-def _needed(kind: type, name: str) -> bool:
-    return signature(kind).parameters[name].default is Parameter.empty
-
-
-def _value(kind: Any, text: str, name: str) -> Any:
-    """``text`` as a value of type ``kind``: a number, a bool, one of some words, or None."""
-    kinds = get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is Literal else (kind,)
-    if get_origin(kind) is Literal:
-        if text in kinds:
-            return text
-        raise LikewiseError(f"{name} can't be {text!r}; it must be {' or '.join(map(repr, kinds))}.")
-    if type(None) in kinds and text.lower() == "none":
-        return None
-    if bool in kinds and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for number in (int, float):
-        if number in kinds:
-            try:
-                return number(text)
-            except ValueError:
-                continue
-    words = {int: "an integer", float: "a number", bool: "true or false", type(None): "none"}
-    wanted = [words[each] for each in kinds if each in words]
-    if not wanted:
-        raise LikewiseError(f"{name} can't be given on the command line; call likewise.figure.draw from Python.")
-    raise LikewiseError(f"{name} can't be {text!r}; it must be {' or '.join(wanted)}.")
+    sizes = {name: SIZES[name] for name in row.given if name in SIZES}
+    return kind(**sizes, **values), f"{row.class_name}\n{text}"
 
 
 def draw_named(name: str, out: str | None, settings: Sequence[str], limits: tuple[float, float]) -> Drawn:
     """``likewise figure NAME --set PARAMETER=VALUE ...``: raises LikewiseError before anything is written."""
-    known = entry(name)
-    values = {}
-    for setting in settings:
-        parameter, sign, value = setting.partition("=")
-        if not sign or not parameter:
-            raise LikewiseError(f"--set takes PARAMETER=VALUE, such as margin=0.25, not {setting!r}.")
-        values[parameter.strip()] = value.strip()
-    objective, title = build(known, values)
-    return draw(objective, out or known.slug, title=title, limits=limits)
+    row = objective_row(name)
+    objective, title = build(row, assigned(settings))
+    return draw(objective, out or row.name, title=title, limits=limits)
 
 
 def draw_all(folder: Path, limits: tuple[float, float]) -> Iterator[Drawn]:
-    """Draws every objective at its defaults into ``folder``, which is made if it is missing."""
+    """Draws every objective of the table at its defaults into ``folder``, which is made if it is missing."""
     folder.mkdir(exist_ok=True)
-    for each in ENTRIES:
-        objective, title = build(each, {})
-        yield draw(objective, folder / each.slug, title=title, limits=limits)
+    for row in OBJECTIVES:
+        objective, title = build(row, {})
+        yield draw(objective, folder / row.name, title=title, limits=limits)

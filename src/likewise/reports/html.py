@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.config.objective_table import WITH_TEMPERATURE
 from likewise.config.settings import ObjectiveSettings
 from likewise.data import Items
 from likewise.errors import LikewiseError
@@ -111,7 +110,7 @@ def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
     text = (
         f"{about['items']:,} {about['kind']} from <b>{html.escape(about['source'])}</b> "
         f"({about['skipped']} left out: skipped.csv), {TAUGHT_BY[settings.alike]}. Method {settings.method}, objective "
-        f"{settings.objective.kind}{_scale(settings.objective)}, {html.escape(settings.encoder.name)} "
+        f"{settings.objective.kind}{_parameters(settings.objective)}, {html.escape(settings.encoder.name)} "
         f"→ {model.embedder.dim} numbers on the unit sphere, {model.epoch:g} epochs of batches of {settings.batch_size}"
     )
     text += f", {np.median(speed):,.0f} items/s" if speed else ""
@@ -120,13 +119,11 @@ def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
     return f"<p>{text}.</p>{warning}{_online(metrics)}"
 
 
-def _scale(objective: ObjectiveSettings) -> str:
-    """The objective's parameters, those that its kind has."""
-    kind, text = objective.kind, ""
-    if kind in WITH_TEMPERATURE:
-        text += f", τ {objective.temperature:g}"
-    text += f", γ {objective.gamma:g}" if objective.gamma is not None else ""
-    return text + (f", margin {objective.margin:g}" if objective.margin is not None else "")
+def _parameters(objective: ObjectiveSettings) -> str:
+    """The objective's parameters, as words and numbers."""
+    values = {name: value for name, value in objective.parameters.items() if value is not None}
+    shown = {name: f"{value:g}" if type(value) is float else value for name, value in values.items()}
+    return "".join(f", {name} {value}" for name, value in shown.items())
 
 
 def _online(metrics: Sequence[dict[str, float | str]]) -> str:
@@ -155,7 +152,10 @@ def _table(run: Path) -> str:
         )
         text += _drawn(*retrieval_table(scores), note, scores) + _retrieved(run / DETAIL)
     if not text:
-        return '<p class="note">Not measured yet: <code>likewise evaluate RUN --train A --test B</code>.</p>'
+        commands = (
+            "<code>likewise evaluate RUN --train A --test B</code>, <code>likewise retrieve RUN --gallery A</code>"
+        )
+        return f'<p class="note">Not measured yet: {commands}.</p>'
     return text
 
 

@@ -1,6 +1,6 @@
-"""What a run's steps see: samplers by their settings, and the batches to come."""
+"""What a run's steps see: samplers by their settings, and the batches to come, with all that is random about them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
-from likewise.distributed.layout import lay_out
+from likewise.distributed.layout import Layout, lay_out
 from likewise.errors import LikewiseError
 from likewise.training.samplers import BalancedSampler, ClassSampler, EpochSampler, PairSampler, stable_seed
 from likewise.training.session import Session
@@ -97,9 +97,9 @@ def batches(
         ids = rows if labels is None else labels[rows]
         ids, rows = ids.to(device, non_blocking=True), rows.to(device, non_blocking=True)
         if drawn is None:
-            return Seen(seen, ids, layout, rows)
+            return see(settings, step, seen, ids, layout, rows)
         of_pairs = None if alike is None else alike[drawn.which].to(device)
-        return Seen(seen, ids, layout, rows, drawn.local.to(device), of_pairs)
+        return see(settings, step, seen, ids, layout, rows, drawn.local.to(device), of_pairs)
 
     start, stop = session.step, session.total
     if device.type == "cpu":
@@ -114,3 +114,23 @@ def batches(
             if step + 1 < stop:
                 ahead = reader.submit(prepare, step + 1)
             yield ready
+
+
+def see(
+    settings: FitSettings,
+    step: int,
+    views: Sequence[Tensor],
+    ids: Tensor,
+    layout: Layout,
+    items: Tensor,
+    tuples: Tensor | None = None,
+    alike: Tensor | None = None,
+) -> Seen:
+    """What step ``step`` sees, with the seed of this process and the orders that shuffle keys (MoCo §3.3)."""
+    seed = stable_seed(settings.seed, f"dropout {layout.rank}", step)
+    orders: list[Tensor] = []
+    if settings.dictionary == "queue" and settings.key_encoder.shuffle and settings.encoder.bn_groups > 1:
+        for view in (0, 1):
+            generator = torch.Generator().manual_seed(stable_seed(settings.seed, f"shuffle {view}", step))
+            orders.append(torch.randperm(len(ids), generator=generator))
+    return Seen(views, ids, layout, items, tuples, alike, seed, orders)

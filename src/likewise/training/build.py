@@ -1,68 +1,33 @@
 """What settings name, built: objective, policy of negatives, dictionary, optimizer, views, session."""
 
-import math
-from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import nn
 
-from likewise.config.objective_table import CLASS_KINDS, FACENET_MARGIN, NegativeKind
+from likewise.config.objective_table import objective as objective_row
+from likewise.config.objective_table import policy
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings, OptimSettings
 from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
-from likewise.dictionaries import Batch, MemoryBank, Proxies, Queue
+from likewise.dictionaries import Batch, Dictionary, MemoryBank, Proxies, Queue
 from likewise.dictionaries.sharded import ShardedMemoryBank, ShardedProxies
 from likewise.distributed import processes
 from likewise.encoders import Embedder
-from likewise.encoders.batchnorm_groups import joins_rows_unseen, normalises_batches
-from likewise.encoders.gradient_cache import in_parts_refused
+from likewise.encoders.gradient_cache import in_parts_refused, joins_rows_unseen, normalises_batches
 from likewise.encoders.momentum import Momentum
 from likewise.encoders.synced_batchnorm import refuse_synchronised, synchronise
 from likewise.errors import LikewiseError
 from likewise.model import Model
 from likewise.negatives import (
-    All,
     Curriculum,
-    DistanceWeighted,
-    Easy,
-    Hard,
-    HardestBeyond,
-    InsideMargin,
-    Policy,
-    Random,
 )
-from likewise.negatives import MultiSimilarity as HardPairs
-from likewise.objectives import (
-    NCE,
-    AMSoftmax,
-    Angular,
-    ArcFace,
-    ASoftmax,
-    Circle,
-    CircleClassifier,
-    Contrastive,
-    Histogram,
-    InfoNCE,
-    L2Softmax,
-    LargeMarginSoftmax,
-    LiftedStructure,
-    Margin,
-    Mined,
-    MultiSimilarity,
-    NonParametricSoftmax,
-    NormFace,
-    NPair,
-    ParametricSoftmax,
-    Softmax,
-    SupCon,
-    Triplet,
-    UnifiedPairSimilarity,
-)
-from likewise.objectives.base import ClassObjective, PairObjective
+from likewise.objectives import Mined
+from likewise.objectives.base import Objective, PairObjective
 from likewise.objectives.sharded import ShardedSoftmax
 from likewise.training.batches import ViewFunction
 from likewise.training.lars import Lars
-from likewise.training.session import Dictionary, Objective, Session
+from likewise.training.session import Roles, Session
 from likewise.training.supervision import taught_by
 from likewise.views.render import Views
 from likewise.views.vectors import VectorViews
@@ -71,107 +36,40 @@ from likewise.views.vectors import VectorViews
 def build_objective(
     settings: FitSettings, items: Items, dim: int, generator: torch.Generator, noise_generator: torch.Generator
 ) -> Objective:
-    """The objective named by ``settings.objective.kind``, decided, with the policy of ``settings.negatives``.
-
-    What is not set has its paper's default.
-    """
-    objective = _instance_objective(settings.objective, len(items), dim, generator, noise_generator)
-    if objective is not None:
+    """The objective of decided settings, as its row of the table says, with the policies of ``settings.negatives``."""
+    row, parameters = objective_row(settings.objective.kind), settings.objective.parameters
+    if settings.bank.sharded:
+        return _sharded_objective(settings.objective, len(items))
+    of_run = {
+        **{"classes": len(items.label_names), "n": len(items), "dim": dim},
+        **{"generator": generator, "noise_generator": noise_generator},
+    }
+    given = {name.removeprefix("noise_"): of_run[name] for name in row.given}
+    objective = cast(Objective, row.load()(**given, **parameters))
+    chosen = settings.negatives
+    if not chosen.mines:
         return objective
-    if settings.objective.kind in CLASS_KINDS:
-        return _class_objective(settings.objective, len(items.label_names), dim, generator)
-    pairs = _pair_objective(settings.objective)
-    if not settings.negatives.mines or not isinstance(pairs, PairObjective):
-        return pairs
-    policy, positives = _policy(settings.negatives), settings.negatives.positives
-    return Mined(pairs, negatives=policy, positives=positives, generator=noise_generator)
+    return Mined(
+        cast(PairObjective, objective),  # Mined refuses others
+        negatives=build_policies(chosen),
+        positives=chosen.positives,
+        pairs=chosen.pairs,
+        generator=noise_generator,
+    )
 
 
-def _instance_objective(
-    settings: ObjectiveSettings, n: int, dim: int, generator: torch.Generator, noise_generator: torch.Generator
-) -> Objective | None:
-    """Of a row for every item; None for other kinds."""
-    if settings.kind == "parametric":
-        return ParametricSoftmax(n, dim, scale=1 / settings.temperature, generator=generator)
-    if settings.kind == "softmax":
-        return NonParametricSoftmax(temperature=settings.temperature, proximal=settings.proximal)
-    if settings.kind == "nce":
-        return NCE(
-            temperature=settings.temperature,
-            noise=settings.noise,
-            draw=settings.noise_draw,
-            positive_in_noise=settings.positive_in_noise,
-            log_z=settings.log_z,
-            log_z_decay=settings.log_z_decay,
-            proximal=settings.proximal,
-            generator=noise_generator,
-        )
-    return None
+def build_policies(settings: NegativeSettings) -> Curriculum:
+    """The policies in turn, each with those of the parameters that it has."""
+    rows = [policy(name) for name in settings.policies]
+    built = [row.load()(**{name: settings.parameters[name] for name in row.parameters}) for row in rows]
+    return Curriculum(tuple(built), settings.at, settings.by)
 
 
-def _pair_objective(settings: ObjectiveSettings) -> PairObjective | Histogram:
-    """Of pairs: a query's row of similarities."""
-    margin, gamma, tau = settings.margin, settings.gamma, settings.temperature
-    of_kind: dict[str, Callable[[], PairObjective | Histogram]] = {
-        "infonce": lambda: InfoNCE(temperature=tau),
-        "supcon": lambda: SupCon(temperature=tau),
-        "unified": lambda: UnifiedPairSimilarity(gamma=_or(gamma, 80.0), margin=_or(margin, 0.4)),
-        "circle": lambda: Circle(gamma=_or(gamma, 80.0), margin=_or(margin, 0.4)),
-        "npair": NPair,
-        "multi-similarity": MultiSimilarity,
-        "contrastive": lambda: Contrastive(negative_margin=_or(margin, 1.0)),
-        "margin": lambda: Margin(alpha=_or(margin, 0.2)),
-        "triplet": lambda: Triplet(margin=_or(margin, 0.2)),
-        "angular": Angular,
-        "lifted": lambda: LiftedStructure(margin=_or(margin, 1.0)),
-        "histogram": Histogram,
-    }
-    return of_kind[settings.kind]()
-
-
-def _class_objective(settings: ObjectiveSettings, classes: int, dim: int, generator: torch.Generator) -> ClassObjective:
-    """Of a proxy for each class."""
-    margin, gamma, mix, of = settings.margin, settings.gamma, settings.mix, generator
-    folds = int(_or(margin, 4))
-    of_kind: dict[str, Callable[[], ClassObjective]] = {
-        "class-softmax": lambda: Softmax(classes, dim, generator=of),
-        "l2-softmax": lambda: L2Softmax(classes, dim, alpha=_or(gamma, 16.0), generator=of),
-        "large-margin": lambda: LargeMarginSoftmax(classes, dim, margin=folds, mix=mix, generator=of),
-        "a-softmax": lambda: ASoftmax(classes, dim, margin=folds, mix=mix, generator=of),
-        "normface": lambda: NormFace(classes, dim, scale=_or(gamma, 20.0), generator=of),
-        "am-softmax": lambda: AMSoftmax(classes, dim, scale=_or(gamma, 30.0), margin=_or(margin, 0.35), generator=of),
-        "arcface": lambda: ArcFace(classes, dim, scale=_or(gamma, 64.0), margin=_or(margin, 0.5), generator=of),
-        "circle-class": lambda: CircleClassifier(
-            classes, dim, gamma=_or(gamma, 256.0), margin=_or(margin, 0.25), generator=of
-        ),
-    }
-    return of_kind[settings.kind]()
-
-
-def _policy(settings: NegativeSettings) -> Curriculum:
-    """The policies in turn."""
-    of_kind: dict[NegativeKind, Callable[[], Policy]] = {
-        "all": All,
-        "random": lambda: Random(settings.count),
-        "easy": Easy,
-        "inside-margin": lambda: InsideMargin(_or(settings.margin, FACENET_MARGIN)),
-        "hardest-beyond": HardestBeyond,
-        "hard": Hard,
-        "distance-weighted": lambda: DistanceWeighted(settings.count, settings.least, settings.most),
-        "multi-similarity": lambda: HardPairs(settings.epsilon),
-    }
-    return Curriculum(tuple(of_kind[kind]() for kind in settings.policies), settings.at, settings.by)
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
-
-
-def build_sharded_objective(settings: ObjectiveSettings, n: int) -> ShardedSoftmax:
-    """The exact softmax over rows that are spread over the processes."""
-    learn = settings.kind == "parametric"
-    proximal = 0.0 if learn else settings.proximal
-    return ShardedSoftmax(n, temperature=settings.temperature, proximal=proximal, keys_learn=learn)
+def _sharded_objective(settings: ObjectiveSettings, n: int) -> ShardedSoftmax:
+    """The exact softmax over rows that are spread over the processes: over a bank's, or over trained weights."""
+    if objective_row(settings.kind).keys == "own":
+        return ShardedSoftmax(n, temperature=1 / settings.number("scale", 1.0), keys_learn=True)
+    return ShardedSoftmax(n, temperature=settings.vote_temperature, proximal=settings.number("proximal", 0.0))
 
 
 def build_session(
@@ -209,13 +107,13 @@ def build_session(
     if settings.dictionary == "queue":
         keys = settings.key_encoder
         key_encoder = Momentum(embedder, keys.momentum, schedule=keys.schedule, buffers=keys.buffers)
-    if settings.bank.sharded:
-        objective: Objective = build_sharded_objective(settings.objective, len(items))
-    else:
-        objective = build_objective(settings, items, embedder.dim, generator, noise_generator)
-    objective = objective.to(device)
+    objective = build_objective(settings, items, embedder.dim, generator, noise_generator).to(device)
     dictionary = build_dictionary(settings, items, embedder.dim, generator, noise_generator).to(device)
-    session = Session(
+    listed = settings.alike in ("pairs", "triplets")  # their ends are anywhere
+    rows_add_up = not listed and not objective.joins_rows
+    if processes.size() > 1 and rows_add_up:
+        objective.share_rows()
+    return Session(
         settings=settings,
         total=total,
         embedder=embedder,
@@ -229,10 +127,16 @@ def build_session(
         noise_generator=noise_generator,
         item_ids=items.ids,
         taught=taught_by(settings, items, relations),
+        device=device,
+        roles=roles_of(settings),
+        rows_add_up=rows_add_up,
     )
-    if not isinstance(objective, ShardedSoftmax):
-        objective.reduce.across = processes.size() > 1 and session.rows_add_up
-    return session
+
+
+def roles_of(settings: FitSettings) -> Roles:
+    """What the views of an item are for."""
+    meet = settings.items_are_keys or settings.views_querying > 1
+    return Roles(settings.views_encoded, settings.views_querying, settings.joint, meet)
 
 
 def _refuse_joined_rows(embedder: Embedder, items: Items, settings: FitSettings, device: torch.device) -> None:
@@ -268,7 +172,11 @@ def build_dictionary(
     if settings.dictionary == "batch":
         return Batch()
     if settings.dictionary == "proxies":
-        return ShardedProxies(len(items), dim, generator=generator) if settings.bank.sharded else Proxies()
+        if settings.bank.sharded:
+            return ShardedProxies(len(items), dim, generator=generator)
+        if settings.alike == "label":
+            return Proxies(len(items.label_names), bound=f"proxies of {settings.objective.kind}")
+        return Proxies(len(items))
     if settings.bank.sharded:
         momentum = settings.bank.momentum
         return ShardedMemoryBank(len(items), dim, momentum=momentum, generator=generator)
@@ -295,19 +203,6 @@ def build_optimizer(optim: OptimSettings, parameters: list[nn.Parameter]) -> tor
         nesterov=optim.nesterov,
         fused=True,  # one pass over the weights
     )
-
-
-def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
-    """The rate of step ``step`` of ``total``: a pure function, so there is no scheduler state to lose."""
-    progress = step / total
-    if progress < optim.warmup:
-        return optim.lr * (step + 1) / max(1.0, optim.warmup * total)
-    if optim.schedule == "cosine":
-        after = (progress - optim.warmup) / max(1e-12, 1 - optim.warmup)
-        return optim.lr * 0.5 * (1 + math.cos(math.pi * after))
-    if optim.schedule == "steps":
-        return optim.lr * 0.1 ** sum(progress >= milestone for milestone in optim.milestones)
-    return optim.lr
 
 
 def build_views(model: Model) -> ViewFunction:

@@ -9,26 +9,27 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from likewise.config.checks import check, decide
-from likewise.config.overrides import settings_from
+from likewise.config.checks import check
 from likewise.config.settings import FitSettings
+from likewise.config.yaml_file import CONFIG
 from likewise.data import Items, describe, open_items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
-from likewise.encoders.batchnorm_groups import normalises_batches
-from likewise.errors import LikewiseError, closest
-from likewise.methods import METHODS
+from likewise.encoders.gradient_cache import normalises_batches
+from likewise.errors import LikewiseError
+from likewise.methods import over_method
 from likewise.model import NAME as MODEL
 from likewise.model import Model
 from likewise.training.batches import Sampler, choose_sampler, refuse_few
-from likewise.training.build import build_session, build_views, pick_device
+from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT, load_run
+from likewise.training.decide import decide
 from likewise.training.loop import train
 from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress
+from likewise.training.run import Run, begin
 from likewise.training.run_folder import (
-    CONFIG,
     began_here,
     make_folder,
     placed,
@@ -93,22 +94,31 @@ def _fit(
     total = settings.epochs * sampler.steps_per_epoch
     model = Model.untrained(settings, items, backbone=backbone)
     announce(model, items, total, notes, enabled=progress)
-    session = build_session(settings, model.embedder, items, total, device, relations)
+    run = begin(model, items, total, device, relations=relations, sampler=sampler)
+    complete(run, folder, resume=resume, progress=progress)
+    return model
+
+
+def complete(run: Run, folder: Path, *, resume: bool, progress: bool) -> None:
+    """Trains to the last step, from the folder's checkpoint where it may ``resume`` and there is one; saves the model.
+
+    Of several processes the first one writes. Raises as ``likewise.training.loop.train`` does.
+    """
+    session, device, first = run.session, run.session.device, processes.rank() == 0
     if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
         say([f"warning: {changed}" for changed in load_run(folder, session)], enabled=progress)
-    if session.step >= total:
-        say([f"the run has made all of its {total:,} steps already: nothing is trained."], enabled=progress)
+    if session.step >= session.total:
+        say([f"the run has made all of its {session.total:,} steps already: nothing is trained."], enabled=progress)
     elif first:
-        write_config(folder, settings)
-        write_data(folder, items)
+        write_config(folder, run.model.settings)
+        write_data(folder, run.items)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        train(session, model, items, build_views(model), folder, relations=relations, progress=progress)
-    model.epoch = float(settings.epochs)
+        train(run, folder, progress=progress)
+    run.model.epoch, run.model.run = run.epoch, folder
     if first:
-        model.save(folder / MODEL)
+        run.model.save(folder / MODEL)
     processes.wait()
-    model.embedder.eval()
-    return model
+    run.model.embedder.eval()
 
 
 class Prepared(NamedTuple):
@@ -169,15 +179,11 @@ def chosen(
 
     Where a run ``goes_on``, and no other method is named, its own settings are the defaults.
     """
-    given = {} if settings is None or isinstance(settings, FitSettings) else {**settings}
-    saved = read_config(goes_on) if goes_on is not None and (goes_on / CONFIG).exists() else None
-    named = settings.method if isinstance(settings, FitSettings) else given.get("method", method)
-    method = named or ("npid" if saved is None else saved.method)
-    if method not in METHODS:
-        raise LikewiseError(f"there is no method {method!r}.{closest(method, METHODS)} Known: {', '.join(METHODS)}.")
-    if isinstance(given.get("relations"), os.PathLike):
-        given["relations"] = os.fspath(given["relations"])
     if not isinstance(settings, FitSettings):
-        own = saved is not None and saved.method == method
-        settings = settings_from(given, saved if own else METHODS[method].settings)
+        given = {} if method is None else {"method": method}
+        given |= settings or {}
+        if isinstance(given.get("relations"), os.PathLike):
+            given["relations"] = os.fspath(given["relations"])
+        saved = read_config(goes_on) if goes_on is not None and (goes_on / CONFIG).exists() else None
+        settings = over_method(given, saved=saved)
     return placed(check(settings))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,20 +16,16 @@ from torch.nn import functional
 
 from likewise.config.settings import FitSettings
 from likewise.data import Items
-from likewise.data.pair_files import Pairs, Triplets
-from likewise.dictionaries import Queue
 from likewise.distributed import processes
 from likewise.errors import Interrupted, LikewiseError
 from likewise.metrics import knn_accuracy
 from likewise.model import Model
-from likewise.objectives import Histogram, triplet_shares
-from likewise.objectives.base import PairObjective
-from likewise.training.batches import ViewFunction, batches, choose_sampler
-from likewise.training.build import learning_rate
+from likewise.objectives import triplet_shares
 from likewise.training.checkpoint import save_run
 from likewise.training.health import Health, Watch, measure, verdict
 from likewise.training.metrics_log import MetricsLog, NoLog
 from likewise.training.progress import TrainingProgress
+from likewise.training.run import Run
 from likewise.training.session import Session
 from likewise.training.step import Seen, train_step
 
@@ -37,70 +34,85 @@ LOG_STEPS = 200  # and logged at least every so many
 KEYS_SEEN = 4096  # of a queue, when the health is measured
 
 
-def train(
-    session: Session,
-    model: Model,
-    items: Items,
-    views: ViewFunction,
-    folder: Path,
-    *,
-    relations: Pairs | Triplets | None = None,
-    progress: bool = True,
-) -> None:
-    """Runs ``session`` from its step to the end of the last epoch of ``model.settings``.
+def train(run: Run, folder: Path, *, progress: bool = True) -> None:
+    """Goes on with ``run`` from its step to its last.
 
     Of several processes all train, and the first one measures, logs and saves; a stop of one stops all.
     Raises Interrupted after Ctrl-C (state saved) and LikewiseError on NaN or when the last checkpoint can't be
-    written. Labels are read to measure, and to train where alike=label; ``relations`` where pairs or triplets say it.
+    written. Labels are read to measure, and to train where alike=label.
     """
-    settings, total = model.settings, session.total
-    sampler = choose_sampler(settings, items, relations)
-    per_epoch, first = sampler.steps_per_epoch, processes.rank() == 0
-    log = MetricsLog(folder, step=session.step, tensorboard=settings.tensorboard) if first else NoLog()
-    watch = Watch(items.ids, folder, session.losses)
-    session.train()
-    saved_at = time.monotonic()
+    session, total, first = run.session, run.session.total, processes.rank() == 0
+    tensorboard = session.settings.tensorboard
+    log = MetricsLog(folder, step=session.step, tensorboard=tensorboard) if first else NoLog()
+    watch, saved_at = Watch(run.items.ids, folder, session.losses), time.monotonic()
     with TrainingProgress(total, done=session.step, enabled=progress) as bar, stop_on_signal() as stop, closing(log):
-        for batch in batches(items, sampler, views, session, relations):
-            rate = learning_rate(settings.optim, session.step, total)
-            for group in session.optimizer.param_groups:
-                group["lr"] = rate
+        for batch in run.batches():
             loss, queries = train_step(session, batch)
-            step = session.step
-            watch.see(step, loss, batch.items)
-
-            ends_epoch, due = step % per_epoch == 0, first and time.monotonic() - saved_at > settings.checkpoint_seconds
-            stopping = stop.is_set()
-            if session.device.type == "cpu" or step % CHECK_STEPS == 0 or ends_epoch:  # asking waits for the device
-                stopping, due = processes.any_of([stopping, due], session.device)
-            elif processes.size() > 1:
-                stopping = due = False
-            logs, saves = step % LOG_STEPS == 0 or ends_epoch, due or stopping or ends_epoch
-            if logs or saves or step % CHECK_STEPS == 0:  # before any save: NaN is never saved
-                mean, speed = watch.flush(weights_are_fine=not saves or session.is_finite())
-                bar.update(step, f"epoch {(step - 1) // per_epoch + 1} · loss {mean:.3f} · {speed:,.0f} items/s")
-            if logs:
-                health = look(session, mean, queries, batch)
-                warning = verdict(health) if step >= total // 4 else None
-                bar.warn_once(warning)
-                values = {"epoch": step / per_epoch, "lr": rate, "items_per_second": speed, **health.values()}
-                with going_on(bar):
-                    log.write(step, values | session.log_values() | ({"verdict": warning.text} if warning else {}))
-            if ends_epoch and first and knn_is_due(settings, step // per_epoch):
-                score = online_knn(model, items)
-                if score is not None:
-                    use = "by the labels it is taught" if settings.alike == "label" else "labels only measure here"
-                    bar.say(f"epoch {step // per_epoch}: kNN {score:.1%} ({use})")
-                    with going_on(bar):
-                        log.write(step, {"epoch": step / per_epoch, "knn": score})
-                        keep_best(session, model, score, step / per_epoch, folder)
-            if logs:
+            watch.see(session.step, loss, batch.items)
+            due = what_is_due(run, stop.is_set(), saved_at)
+            if due.read:  # before any save: NaN is never saved
+                mean, speed = watch.flush(weights_are_fine=not due.kept or session.is_finite())
+                status = f"epoch {(session.step - 1) // run.sampler.steps_per_epoch + 1} · loss {mean:.3f}"
+                bar.update(session.step, f"{status} · {speed:,.0f} items/s")
+            if due.logged:
+                write_health(run, look(session, mean, queries, batch), speed, log, bar)
+            if due.ends_epoch and first:
+                write_knn(run, folder, log, bar)
+            if due.logged:
                 watch.restart()  # after measuring, which is not training and stays out of items/s
-            if due or stopping or step == total:
-                save(session, folder, bar, must=stopping or step == total)
+            if due.saved:
+                save(session, folder, bar, must=due.stops or session.step == total)
                 saved_at = time.monotonic()
-            if stopping and step < total:
-                raise Interrupted(f"Stopped at step {step} of {total}; everything is saved.")
+            if due.stops and session.step < total:
+                raise Interrupted(f"Stopped at step {session.step} of {total}; everything is saved.")
+
+
+class Due(NamedTuple):
+    """What follows a step, the same in all processes."""
+
+    ends_epoch: bool
+    read: bool  # losses are read back from the device
+    logged: bool
+    kept: bool  # weights are written, to a checkpoint or as the best so far
+    saved: bool  # to a checkpoint
+    stops: bool
+
+
+def what_is_due(run: Run, stopping: bool, saved_at: float) -> Due:
+    """After the step that the run is at. Every process must ask; one that is ``stopping`` stops all."""
+    session, step = run.session, run.session.step
+    ends_epoch = step % run.sampler.steps_per_epoch == 0
+    late = processes.rank() == 0 and time.monotonic() - saved_at > session.settings.checkpoint_seconds
+    if session.device.type == "cpu" or step % CHECK_STEPS == 0 or ends_epoch:  # asking waits for the device
+        stopping, late = processes.any_of([stopping, late], session.device)
+    elif processes.size() > 1:
+        stopping = late = False
+    logged, kept = step % LOG_STEPS == 0 or ends_epoch, late or stopping or ends_epoch
+    read, saved = logged or kept or step % CHECK_STEPS == 0, late or stopping or step == session.total
+    return Due(ends_epoch, read, logged, kept, saved, stopping)
+
+
+def write_health(run: Run, health: Health, speed: float, log: MetricsLog | NoLog, bar: TrainingProgress) -> None:
+    """Logs the step's numbers; what looks wrong is said too, from a quarter of the run on."""
+    session = run.session
+    warning = verdict(health) if session.step >= session.total // 4 else None
+    bar.warn_once(warning)
+    values = {"epoch": run.epoch, "lr": session.rate, "items_per_second": speed, **health.values()}
+    with going_on(bar):
+        log.write(session.step, values | session.log_values() | ({"verdict": warning.text} if warning else {}))
+
+
+def write_knn(run: Run, folder: Path, log: MetricsLog | NoLog, bar: TrainingProgress) -> None:
+    """Measures, says and logs the online kNN accuracy where this epoch's is due; keeps the best weights if asked."""
+    session, epoch = run.session, round(run.epoch)
+    score = online_knn(run.model, run.items) if knn_is_due(session.settings, epoch) else None
+    if score is None:
+        return
+    use = "by the labels it is taught" if session.settings.alike == "label" else "labels only measure here"
+    bar.say(f"epoch {epoch}: kNN {score:.1%} ({use})")
+    with going_on(bar):
+        log.write(session.step, {"epoch": run.epoch, "knn": score})
+        keep_best(session, run.model, score, run.epoch, folder)
 
 
 def look(session: Session, loss: float, queries: Tensor, batch: Seen) -> Health:
@@ -109,20 +121,17 @@ def look(session: Session, loss: float, queries: Tensor, batch: Seen) -> Health:
     Every process must call it. Of a queue 4,096 keys are looked at.
     """
     rows = queries if session.settings.encoder.unit else functional.normalize(queries, dim=1)
-    if session.settings.alike != "label" or not isinstance(session.objective, PairObjective | Histogram):
+    if session.settings.alike != "label" or not session.objective.of_pairs:
         return measure(loss, session.chance(), rows)
-    known, queue, sizes = session.margin(), session.dictionary, batch.layout.sizes
+    known, sizes = session.objective.triplet_margin(), batch.layout.sizes
     views = [processes.gather_constant(view, sizes) for view in torch.split(rows, sizes[batch.layout.rank])]
     everyone, ids = torch.cat(views), torch.cat([batch.ids] * len(views))
-    keys: tuple[Tensor | None, Tensor | None] = (None, None)
-    if isinstance(queue, Queue):
-        some = slice(min(KEYS_SEEN, int(queue.filled)))
-        keys = queue.rows[some], queue.ids[some]
+    keys, key_ids = session.dictionary.kept(KEYS_SEEN)
     if known is None:
-        return measure(loss, session.chance(), rows, valid=triplet_shares(everyone, ids, *keys).valid)
+        return measure(loss, session.chance(), rows, valid=triplet_shares(everyone, ids, keys, key_ids).valid)
     margin, kind = known
-    shares = triplet_shares(everyone, ids, *keys, margin=margin, kind=kind)
-    margin *= session.settings.objective.scale
+    shares = triplet_shares(everyone, ids, keys, key_ids, margin=margin, kind=kind)
+    margin *= session.settings.loss_weight
     return measure(loss, session.chance(), rows, valid=shares.valid, margin=margin, triplets=shares)
 
 
@@ -146,7 +155,7 @@ def online_knn(model: Model, items: Items) -> float | None:
     some = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[: settings.knn_items]]
     subset = items.select(some.sort().values.numpy())
     rows, ids, labels = model.features(subset), torch.arange(len(subset)), torch.from_numpy(np.array(subset.labels))
-    k, tau = min(200, max(1, len(subset) // 10)), settings.objective.temperature
+    k, tau = min(200, max(1, len(subset) // 10)), settings.objective.vote_temperature
     return knn_accuracy(rows, labels, rows, labels, k=k, temperature=tau, query_ids=ids, key_ids=ids)
 
 

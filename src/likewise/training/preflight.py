@@ -8,10 +8,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from likewise.config.checks import decide
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.methods import METHODS
+from likewise.training.decide import decide
 
 FEW_ITEMS = 64
 FEW_NEGATIVES = 64
@@ -23,7 +23,6 @@ LONG_WARMUP = 0.3
 RESCALE = 4
 BF16_ERROR = 0.005  # of a similarity, rms, measured with resnet-small and resnet18, D = 128: 0.0014 to 0.0073
 LOGIT_ERROR = 0.25
-WITH_TEMPERATURE = ("nce", "softmax", "parametric", "infonce", "supcon")
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def preflight(
     """What in ``settings`` does not suit ``n`` items and ``steps`` steps, most harmful first; nothing is changed.
 
     A later check sees what the earlier ones advise, so that all advice taken together leaves nothing to advise. Each
-    setting is named once. What no run could use is not repeated: that is refused by ``config_checks.check``.
+    setting is named once. What no run could use is not repeated: that is refused by ``config.checks.check``.
 
     Args:
         settings: the run's; what is on auto is decided as for the run.
@@ -278,17 +277,18 @@ def _samples(run: _Run) -> Iterator[Advice]:
 
 def _noise(run: _Run) -> Iterator[Advice]:
     o = run.settings.objective
-    if o.kind != "nce" or FEW_NEGATIVES <= o.noise < run.n:
+    noise = int(o.number("noise", 4096))
+    if o.kind != "nce" or FEW_NEGATIVES <= noise < run.n:
         return
-    if o.noise < FEW_NEGATIVES and run.n > 4096:
+    if noise < FEW_NEGATIVES and run.n > 4096:
         why = "noise samples are few: NPID's kNN on CIFAR-10 is 63 % with 10, 78 % with 512 and 80 % with 4,096"
-        yield Advice("objective.noise", o.noise, 4096, why)
+        yield Advice("objective.noise", noise, 4096, why)
         return
     why = (
-        f"with {o.noise:,} noise samples estimates a sum over {run.n:,} items; the exact sum costs no more there, and "
+        f"with {noise:,} noise samples estimates a sum over {run.n:,} items; the exact sum costs no more there, and "
         "has no log Z to guess"
     )
-    yield Advice("objective.kind", o.kind, "softmax", why)
+    yield Advice("objective.kind", o.kind, "nonparametric-softmax", why)
 
 
 def _key_momentum(run: _Run) -> Iterator[Advice]:
@@ -354,8 +354,8 @@ def _learning_rate(run: _Run) -> Iterator[Advice]:
 
 
 def _precision(run: _Run) -> Iterator[Advice]:
-    s, tau = run.settings, run.settings.objective.temperature
-    if s.precision == "bf16" and s.objective.kind in WITH_TEMPERATURE and BF16_ERROR / tau > LOGIT_ERROR:
+    s, tau = run.settings, run.settings.objective.number("temperature", math.inf)
+    if s.precision == "bf16" and BF16_ERROR / tau > LOGIT_ERROR:
         why = (
             f"moves similarities by about {BF16_ERROR}, so at temperature {tau:g} logits by {BF16_ERROR / tau:.1f} and "
             f"a key's weight by {math.expm1(BF16_ERROR / tau):.0%}; a temperature of 0.02 or more does not mind"

@@ -3,24 +3,25 @@
 import json
 import os
 import platform
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import torch
-import yaml
 
 from likewise import __version__
-from likewise.config.checks import decide
-from likewise.config.overrides import flatten, settings_from
+from likewise.config.objective_table import AUTO
+from likewise.config.overrides import as_dict, flatten, settings_from
 from likewise.config.settings import FitSettings
+from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.model import NAME as MODEL
 from likewise.training.checkpoint import CHECKPOINT
+from likewise.training.decide import decide
 
-CONFIG, DATA = "config.yaml", "data.json"
+DATA = "data.json"
 
 
 def began_here(folder: Path) -> bool:
@@ -54,13 +55,14 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
     if not (folder / CHECKPOINT).exists() and (folder / MODEL).exists():
         raise LikewiseError(f"{folder} holds a finished model but no {CHECKPOINT} to go on from; name another --out.")
     saved = placed(read_config(folder))
-    if settings.objective.kind == "auto":
-        settings = replace(settings, objective=replace(settings.objective, kind=saved.objective.kind))
-    old = flatten(saved)
-    for name, value in flatten(decide(settings, 0)).items():
-        if value != old[name]:
+    if settings.objective.kind == AUTO:
+        settings = settings_from({"objective.kind": saved.objective.kind}, settings)
+    saved = decide(saved, 0)  # an older run did not save the defaults of its objective
+    old, new = flatten(saved), flatten(decide(settings, 0))
+    for name in {**old, **new}:
+        if old.get(name) != new.get(name):
             raise LikewiseError(
-                f"a resumed run keeps its own settings, but {name} was {old[name]!r} and is now {value!r}; "
+                f"a resumed run keeps its own settings, but {name} was {old.get(name)!r} and is now {new.get(name)!r}; "
                 "leave it out, or start a new run."
             )
     return saved
@@ -81,7 +83,7 @@ def write_config(folder: Path, settings: FitSettings) -> None:
     make_folder(folder)
     try:
         with atomic_write(folder / CONFIG) as file:
-            file.write(yaml.safe_dump(asdict(settings), sort_keys=False).encode())
+            file.write(as_yaml(as_dict(settings)).encode())
     except OSError as error:
         raise LikewiseError(f"can't write the run folder {folder}: {error.strerror}; choose another --out.") from error
 
@@ -89,12 +91,9 @@ def write_config(folder: Path, settings: FitSettings) -> None:
 def read_config(folder: Path) -> FitSettings:
     """The settings that ``write_config`` wrote. Raises LikewiseError when the file is damaged."""
     try:
-        values = yaml.safe_load((folder / CONFIG).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
-        values = None
-    if not isinstance(values, dict):
-        raise LikewiseError(f"{folder / CONFIG} is damaged: it holds no settings; start a new run.")
-    return settings_from(values)
+        return settings_from(read_settings_file(folder / CONFIG))
+    except LikewiseError as error:
+        raise LikewiseError(f"{folder / CONFIG} is damaged: {error} Mend it, or start a new run.") from None
 
 
 def write_data(folder: Path, items: Items) -> None:

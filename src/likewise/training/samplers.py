@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
 
 ROUNDS = 8  # of mixing: each halves what an epoch's layout still tells about which classes meet
-Labels = Tensor | npt.NDArray[np.integer[Any]]
 
 
 def stable_seed(seed: int, use: str, number: int) -> int:
@@ -85,7 +85,7 @@ class ClassSampler:
     A class that has more than a P-th of all chunks makes the epoch longer: B·P·K rows instead of about M.
     """
 
-    def __init__(self, labels: Labels, classes: int, per_class: int, seed: int) -> None:
+    def __init__(self, labels: Ids, classes: int, per_class: int, seed: int) -> None:
         if classes < 1 or per_class < 1:
             raise LikewiseError(f"classes={classes} and per_class={per_class} must be at least 1.")
         self.classes, self.per_class, self.seed = classes, per_class, seed
@@ -162,7 +162,7 @@ class BalancedSampler:
     Cost: a sort of at most N + 2·M numbers per epoch, about 0.5 s for a million items; 8 times 8·(N + 2·M) bytes.
     """
 
-    def __init__(self, labels: Labels, batch_size: int, seed: int, *, smallest: int = 2) -> None:
+    def __init__(self, labels: Ids, batch_size: int, seed: int, *, smallest: int = 2) -> None:
         self.batch_size, self.seed, self.smallest = batch_size, seed, smallest
         self._groups = _group(labels)
         self.n = len(torch.unique(self._groups.items))
@@ -240,17 +240,16 @@ class PairSampler:
     Cost: one permutation of M per epoch, a sort of the batch per step.
     """
 
-    def __init__(self, tuples: Tensor, batch_size: int, seed: int) -> None:
-        if tuples.ndim != 2 or tuples.shape[1] not in (2, 3) or tuples.dtype != torch.int64 or not len(tuples):
-            raise LikewiseError(
-                f"tuples {tuple(tuples.shape)} {tuples.dtype} must be (M, 2) or (M, 3) torch.int64, not empty."
-            )
+    def __init__(self, tuples: Ids, batch_size: int, seed: int) -> None:
+        tuples = as_ids("tuples", tuples).long().cpu()
+        if tuples.ndim != 2 or tuples.shape[1] not in (2, 3) or not len(tuples):
+            raise LikewiseError(f"tuples {tuple(tuples.shape)} must be (M, 2) or (M, 3) integers, not empty.")
         if int(tuples.min()) < 0:
             raise LikewiseError(f"rows of items must be 0 or more, and one is {int(tuples.min())}.")
         if batch_size < 1:
             what, width = ("pair", 2) if tuples.shape[1] == 2 else ("triplet", 3)
             raise LikewiseError(f"a batch needs room for a {what} at least, {width} items; raise batch_size.")
-        self.seed, self._tuples = seed, tuples.cpu()
+        self.seed, self._tuples = seed, tuples
         self._sampler = EpochSampler(len(tuples), batch_size, seed, smallest=1)
         self.steps_per_epoch = self._sampler.steps_per_epoch
 
@@ -331,10 +330,10 @@ class _Groups(NamedTuple):
         return self.items[order[self.of[order].argsort(stable=True)]]
 
 
-def _group(labels: Labels) -> _Groups:
-    given = labels.detach().cpu() if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))
-    if given.ndim not in (1, 2) or given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
-        raise LikewiseError(f"labels {tuple(given.shape)} {given.dtype} must be integers (N,), or (N, L) for several.")
+def _group(labels: Ids) -> _Groups:
+    given = as_ids("labels", labels).cpu()
+    if given.ndim not in (1, 2):
+        raise LikewiseError(f"labels {tuple(given.shape)} must be (N,), or (N, L) for several.")
     given = given.long().reshape(len(given), -1)
     item, column = (given >= 0).nonzero().unbind(1)
     names, of = torch.unique(given[item, column], return_inverse=True)

@@ -1,36 +1,28 @@
 """All the state of a run in one place: what is here is checkpointed, and nothing else matters."""
 
-import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from likewise.config.settings import FitSettings
-from likewise.dictionaries import Batch, MemoryBank, Proxies, Queue
-from likewise.dictionaries.sharded import ShardedMemoryBank, ShardedProxies
+from likewise.dictionaries import Dictionary
 from likewise.distributed import processes
 from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import Distance
-from likewise.objectives import (
-    NCE,
-    Histogram,
-    InfoNCE,
-    LiftedStructure,
-    Mined,
-    NonParametricSoftmax,
-    ParametricSoftmax,
-    Triplet,
-)
-from likewise.objectives.base import ClassObjective, InstanceObjective, PairObjective
-from likewise.objectives.sharded import ShardedSoftmax
+from likewise.objectives.base import Objective
 from likewise.training.supervision import Taught, refuse_relabelled, said_of_change, taught_before
 
-Objective = PairObjective | Histogram | ClassObjective | InstanceObjective | ShardedSoftmax
-Dictionary = MemoryBank | Queue | Batch | Proxies | ShardedMemoryBank | ShardedProxies
+
+class Roles(NamedTuple):
+    """What the views of an item are for."""
+
+    encoded: int  # how many views are encoded with gradient
+    querying: int  # how many of these are queries
+    joint: bool  # whether they share BatchNorm's statistics, and are all keys
+    meet: bool  # whether a query is among the keys itself, or has a view there
 
 
 @dataclass(kw_only=True)
@@ -49,6 +41,9 @@ class Session:
         noise_generator: NCE's noise and the bank's samples, on the device.
         item_ids: names of the items, in row order.
         taught: what says which items are alike.
+        device: where the training step runs.
+        roles: of the views of an item.
+        rows_add_up: whether the batch's loss is a sum over its queries, so that processes can share them.
         step: steps done.
         best: the best online accuracy so far and its epoch, when labels exist.
         losses: of the steps since the last logged mean, so that a resumed run logs the same one.
@@ -65,84 +60,46 @@ class Session:
     noise_generator: torch.Generator
     item_ids: tuple[str, ...]
     taught: Taught
+    device: torch.device
+    roles: Roles
+    rows_add_up: bool
     step: int = 0
     best: tuple[float, float] = (0.0, 0.0)
     losses: list[float] = field(default_factory=list)
 
     @property
-    def device(self) -> torch.device:
-        """Where the training step runs."""
-        return next(self.embedder.parameters()).device
-
-    def precision(self) -> torch.autocast:
-        """What the encoder runs in: bf16, or as it is."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
-
-    @property
-    def rows_add_up(self) -> bool:
-        """Whether the batch's loss is a sum over its queries, so that processes can share them."""
-        if self.settings.alike in ("pairs", "triplets"):  # their ends are anywhere
-            return False
-        if isinstance(self.objective, Mined):
-            return not self.objective.draws  # else all see all queries, to draw alike
-        if isinstance(self.objective, LiftedStructure):
-            return self.objective.generalised
-        return not isinstance(self.objective, NCE | Histogram)  # NCE's log Z is the whole batch's
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def train(self) -> None:
         """Train mode, everywhere."""
-        for module in (self.objective, *self.encoders()):
+        for module in (cast(nn.Module, self.objective), *self.encoders()):
             module.train()
+
+    def modules(self) -> dict[str, nn.Module]:
+        """What every process holds alike beside the dictionary, by name."""
+        modules = {"encoder": self.embedder, "objective": cast(nn.Module, self.objective)}
+        return modules | ({} if self.key_encoder is None else {"key encoder": self.key_encoder})
 
     def encoders(self) -> list[nn.Module]:
         """What has BatchNorm statistics of its own."""
         return [self.embedder] + ([self.key_encoder.encoder] if self.key_encoder is not None else [])
 
-    def gradients(self) -> list[Tensor]:
-        """Those that the processes add up, in one order: all but of weights that are spread over them."""
-        parameters = [*self.embedder.parameters(), *self.objective.parameters()]
-        return [parameter.grad for parameter in parameters if parameter.grad is not None]
-
-    def whole_loss(self, share: Tensor) -> Tensor:
-        """The batch's loss from this process' share, detached."""
-        return processes.sum_over(share.detach()) / (1 if self.rows_add_up else processes.size())
-
     def chance(self) -> float | None:
         """The loss of an embedding that tells nothing apart; None where that is not known."""
-        scale, objective, choices = self.settings.objective.scale, self.objective, self.settings
-        if isinstance(objective, ClassObjective):
-            return scale * objective.chance(len(objective.proxies))
-        if choices.alike != "instance":
-            return None
-        if isinstance(objective, NCE | NonParametricSoftmax | ParametricSoftmax | ShardedSoftmax):
-            return scale * objective.chance(len(self.item_ids))
-        if not isinstance(objective, InfoNCE):
-            return None
-        n = len(self.item_ids)
-        in_batch = choices.views_querying * (min(choices.batch_size, n) - 1)
-        negatives = {
-            "bank": choices.bank.samples or n - 1,
-            "queue": choices.queue.size + in_batch * choices.queue.own_batch,
-        }
-        return scale * math.log1p(negatives.get(choices.dictionary, in_batch))
-
-    def margin(self) -> tuple[float, Distance] | None:
-        """The margin of a triplet loss and its distance: the loss where all items are the same; None for others."""
-        objective = self.objective.objective if isinstance(self.objective, Mined) else self.objective
-        if not isinstance(objective, Triplet) or objective.soft:
-            return None
-        return objective.margin, objective.distance
+        if self.settings.alike != "instance" and self.settings.dictionary != "proxies":
+            return None  # a query may have several positives, or none
+        others = self.roles.querying * (min(self.settings.batch_size, len(self.item_ids)) - 1)
+        chance = self.objective.chance(self.dictionary.choices(others))
+        return None if chance is None else self.settings.loss_weight * chance
 
     def log_values(self) -> dict[str, float | str]:
         """Numbers of the state worth a curve."""
         values: dict[str, float | str] = {}
-        if isinstance(self.objective, NCE):
-            values["log_z"] = float(self.objective.log_z)
         if self.key_encoder is not None:
             values["key_momentum"] = self.key_encoder.at(self.step / self.total)
-        if isinstance(self.objective, Mined):
-            values |= {"active": float(self.objective.active), "stage": float(self.objective.stage)}
-        return values
+        return values | self.objective.log_values()
 
     def is_finite(self) -> bool:
         """Whether the weights are numbers: a step can break them though its own loss was fine. Cost: one pass."""
@@ -152,29 +109,24 @@ class Session:
 
     def shards(self) -> dict[str, Tensor]:
         """What is spread over the processes, by name: this one's rows. Nothing where every process holds all."""
-        if isinstance(self.dictionary, ShardedMemoryBank):
-            return {"rows": self.dictionary.rows}
-        if isinstance(self.dictionary, ShardedProxies):
-            moments = self.optimizer.state.get(self.dictionary.weight, {})  # the optimizer's, of the same rows
-            return {"weight": self.dictionary.weight.detach(), **moments}
-        return {}
+        moments: dict[str, Tensor] = {}
+        for weight in self.dictionary.parameters():  # the optimizer's, of the same rows
+            moments |= self.optimizer.state.get(weight, {})
+        return self.dictionary.shards() | moments
 
     def load_shards(self, shards: dict[str, Tensor]) -> None:
         """Restores ``shards()``."""
-        if isinstance(self.dictionary, ShardedMemoryBank):
-            self.dictionary.rows.copy_(shards["rows"])
-        if isinstance(self.dictionary, ShardedProxies):
-            with torch.no_grad():
-                self.dictionary.weight.copy_(shards.pop("weight"))
-            self.optimizer.state[self.dictionary.weight] = shards
+        self.dictionary.load_shards(shards)
+        moments = {name: rows for name, rows in shards.items() if name not in self.dictionary.shards()}
+        for weight in self.dictionary.parameters():
+            self.optimizer.state[weight] = moments
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs, but for ``shards()``: tensors, numbers and strings only."""
-        optimizer, dictionary = self.optimizer.state_dict(), self.dictionary.state_dict()
-        if self.settings.bank.sharded:
-            dictionary = {}
-            if isinstance(self.dictionary, ShardedProxies):  # its weight is the optimizer's last
-                optimizer["state"].pop(len(self.optimizer.param_groups[0]["params"]) - 1, None)
+        optimizer = self.optimizer.state_dict()
+        last = len(optimizer["param_groups"][0]["params"]) - 1
+        for place, _ in enumerate(self.dictionary.parameters()):  # a dictionary's come last, and are shards
+            optimizer["state"].pop(last - place, None)
         return {
             "step": self.step,
             "total": self.total,
@@ -184,7 +136,7 @@ class Session:
             "taught": self.taught.state_dict(),
             "embedder": self.embedder.state_dict(),
             "objective": self.objective.state_dict(),
-            "dictionary": dictionary,
+            "dictionary": self.dictionary.state(),
             "key_encoder": self.key_encoder.state_dict() if self.key_encoder is not None else None,
             "optimizer": optimizer,
             "generator": self.generator.get_state(),
@@ -239,40 +191,15 @@ class Session:
         return f"the items changed since the checkpoint: {came:,} came and {went:,} went.{goes_on}"
 
     def _restore_dictionary(self, state: dict[str, Any], saved_ids: tuple[str, ...], before: Taught | None) -> None:
-        """A bank's or queue's keys follow their items by name; a weight per item can't, nor rows that are spread."""
+        """Its keys follow their items by name, where they can."""
         changed = saved_ids != self.item_ids
-        if changed and self.settings.bank.sharded:
-            raise LikewiseError(
-                "the items changed since the checkpoint, and rows spread over processes (bank.sharded) can't "
-                "follow them; take the run's data, or start anew."
-            )
-        by_label = self.settings.alike == "label"
-        if changed and isinstance(self.dictionary, Proxies) and not by_label:
-            raise LikewiseError(
-                "the items changed since the checkpoint, and the parametric softmax has a weight per item; start anew."
-            )
         if changed and set(saved_ids).isdisjoint(self.item_ids):
             raise LikewiseError(
                 f"none of the {len(self.item_ids):,} items is in the checkpoint, whose first is {saved_ids[0]!r}; "
                 "take the run's data, or start anew."
             )
-        if by_label and isinstance(self.dictionary, Proxies | Queue):
-            proxies, kind = isinstance(self.dictionary, Proxies), self.settings.objective.kind
-            bound = f"proxies of {kind}" if proxies else "queue's keys"
-            refuse_relabelled(before, self.taught, saved_ids, self.item_ids, bound)
-        if by_label and isinstance(self.dictionary, Queue) and state["ids"].shape != self.dictionary.ids.shape:
-            raise LikewiseError(
-                "an item has more labels, or none has as many, as at the checkpoint, and the queue's keys were kept "
-                "with so many; take the run's data, or start anew."
-            )
-        if self.settings.bank.sharded:
-            return
-        if isinstance(self.dictionary, MemoryBank):
-            self.dictionary.rows = state["rows"].to(self.device)
-            self.dictionary.set_extra_state(list(saved_ids))
-            if changed:
-                self.dictionary.rebind(self.item_ids, generator=self.generator)
-            return
-        self.dictionary.load_state_dict(state)
-        if changed and isinstance(self.dictionary, Queue) and not by_label:  # else ids are labels, which are the same
-            self.dictionary.rename(saved_ids, self.item_ids)
+        if self.dictionary.bound:
+            refuse_relabelled(before, self.taught, saved_ids, self.item_ids, self.dictionary.bound)
+        self.dictionary.restore(state)
+        if changed:
+            self.dictionary.follow(saved_ids, self.item_ids, self.generator)

@@ -3,20 +3,21 @@
 Dimension legend: B items of the batch over all processes, b of this process, D dimensions.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from likewise.config.settings import OptimSettings
 from likewise.dictionaries import Fresh, Keys
 from likewise.distributed import processes
 from likewise.distributed.layout import Layout
-from likewise.encoders.batchnorm_groups import arrange, average_statistics, by_view, embed_parts, embed_shuffled
+from likewise.encoders.embedder import arrange, average_statistics, by_view, embed_parts
 from likewise.encoders.gradient_cache import GradientCache
-from likewise.objectives import Mined, from_pairs, from_triplets
-from likewise.objectives.sharded import ShardedSoftmax
-from likewise.training.samplers import stable_seed
+from likewise.encoders.momentum import embed_shuffled
+from likewise.objectives import from_pairs, from_triplets
 from likewise.training.session import Session
 
 
@@ -26,7 +27,9 @@ class Seen(NamedTuple):
     ``views`` are one or two (b, ...) views of this process' items; ``ids`` (B,) or (B, L) say which of the items of all
     processes are alike: their rows in the data, or their labels; ``layout`` says which of them are here, and how they
     are grouped. ``items`` (B,) are their rows in the data. Where pairs or triplets say what is alike, ``tuples`` (m, 2)
-    or (m, 3) are those of this step, as places in the batch, and ``alike`` (m,) whether a pair is.
+    or (m, 3) are those of this step, as places in the batch, and ``alike`` (m,) whether a pair is. ``seed`` is of the
+    numbers that the encoder draws here (dropout), and ``orders`` (B,) shuffle the keys of each view, where they are
+    shuffled: both depend on the run's seed and the step alone, so that there is no state of them to save.
     """
 
     views: Sequence[Tensor]
@@ -35,93 +38,122 @@ class Seen(NamedTuple):
     items: Tensor
     tuples: Tensor | None = None
     alike: Tensor | None = None
+    seed: int = 0
+    orders: Sequence[Tensor] = ()
 
 
 def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
-    """One step of any method. Returns the loss of the whole batch and the queries of this process, detached.
-
-    Torch's own generator, from which dropout draws, is set by (seed, step, process): there is no state of it to save.
-    """
-    s, choices, groups = session, session.settings, batch.layout.own
-    torch.manual_seed(stable_seed(choices.seed, f"dropout {batch.layout.rank}", s.step))
+    """One step of any method. Returns the loss of the whole batch and the queries of this process, detached."""
+    s, choices, roles, layout = session, session.settings, session.roles, batch.layout
+    several, groups = layout.count > 1, choices.encoder.bn_groups
+    for group in s.optimizer.param_groups:
+        group["lr"] = learning_rate(choices.optim, s.step, s.total)
+    torch.manual_seed(batch.seed)
     if s.key_encoder is not None:
         s.key_encoder.update(s.embedder, s.step / s.total)
-    if isinstance(s.objective, Mined):
-        s.objective.advance(s.step, choices.epochs * s.step / s.total)
+    s.objective.advance(s.step, choices.epochs * s.step / s.total)
 
-    with s.precision():
-        parts = arrange(batch.views[: choices.views_encoded], groups, joint=choices.joint)
-        grouped = choices.encoder.bn_groups % choices.micro_batches == 0  # else build_session let no BatchNorm pass
+    with precision(s):
+        parts = arrange(batch.views[: roles.encoded], layout.own, joint=roles.joint)
+        grouped = groups % choices.micro_batches == 0  # else build_session let no BatchNorm pass
         cache = GradientCache(s.embedder, parts, grouped=grouped) if choices.micro_batches > 1 else None
         rows = embed_parts(s.embedder, parts) if cache is None else cache.rows  # unit rows, with gradient
-        encoded = by_view(rows, choices.views_encoded, groups, joint=choices.joint)  # (b, D) of each view
+        encoded = by_view(rows, roles.encoded, layout.own, joint=roles.joint)  # (b, D) of each view
         fresh = new_keys(s, batch, encoded)
 
-    queries = encoded[: choices.views_querying]
-    loss = look_up(s, queries, s.dictionary.keys(batch.ids, fresh), batch)
+    queries = encoded[: roles.querying]
+    loss = look_up(s, batch, queries, s.dictionary.keys(batch.ids, fresh))
     s.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     if cache is not None:
-        with s.precision():  # a block of its own: in the first one autocast has kept weights without gradient
+        with precision(s):  # a block of its own: in the first one autocast has kept weights without gradient
             cache.backward()
-    processes.add_up(s.gradients())
+    if several:
+        processes.add_up(gradients(s))
     s.optimizer.step()
     s.dictionary.update(fresh.rows, fresh.ids)
-    if choices.encoder.bn_groups > 1:
+    if several and groups > 1:
         for encoder in s.encoders():
             average_statistics(encoder)
     s.step += 1
-    return s.whole_loss(loss), torch.cat(queries).detach()
+    return whole_loss(s, loss, layout), torch.cat(queries).detach()
 
 
 def new_keys(session: Session, batch: Seen, encoded: Sequence[Tensor]) -> Fresh:
     """The keys of this step, of all processes in the batch's order, one view after the other."""
-    choices, sizes = session.settings, batch.layout.sizes
+    choices, roles, layout = session.settings, session.roles, batch.layout
     if session.key_encoder is not None:
-        views = [_encode_keys(session, batch, view) for view in ((0, 1) if choices.symmetric else (1,))]
+        views = [encode_keys(session, batch, view) for view in ((0, 1) if choices.symmetric else (1,))]
     elif choices.dictionary == "batch":
         gather = processes.gather_rows if session.rows_add_up else processes.among_others
-        views = [gather(view, sizes) for view in (encoded if choices.joint else encoded[-1:])]
+        views = [of_all(view, layout, gather) for view in (encoded if roles.joint else encoded[-1:])]
     else:
-        views = [processes.gather_constant(encoded[0], sizes)]
-    return Fresh(torch.cat(views), torch.cat([batch.ids] * len(views)))
+        views = [of_all(encoded[0].detach(), layout, processes.gather_constant)]
+    own = None
+    if roles.meet:
+        count, mine = len(batch.ids), layout.rows if session.rows_add_up else slice(None)
+        places = torch.arange(count, device=batch.ids.device)[mine]
+        own = torch.cat([places + view * count for view in range(roles.querying)])
+    return Fresh(torch.cat(views), torch.cat([batch.ids] * len(views)), own, layout.sizes)
 
 
-def _encode_keys(session: Session, batch: Seen, view: int) -> Tensor:
+def encode_keys(session: Session, batch: Seen, view: int) -> Tensor:
     """(B, D) keys of one view, encoded by the momentum encoder, shuffled between BatchNorm's groups (MoCo §3.3)."""
     assert session.key_encoder is not None
-    choices, order = session.settings, None
-    if choices.key_encoder.shuffle and choices.encoder.bn_groups > 1:
-        seed = stable_seed(choices.seed, f"shuffle {view}", session.step)
-        order = torch.randperm(len(batch.ids), generator=torch.Generator().manual_seed(seed))
-    own_statistics = choices.key_encoder.buffers == "own"
-    return embed_shuffled(session.key_encoder.encoder, batch.views[view], batch.layout, order, keep=own_statistics)
+    order = batch.orders[view] if batch.orders else None
+    keep = session.settings.key_encoder.buffers == "own"
+    return embed_shuffled(session.key_encoder.encoder, batch.views[view], batch.layout, order, keep=keep)
 
 
-def look_up(session: Session, queries: Sequence[Tensor], keys: Keys | None, batch: Seen) -> Tensor:
+def look_up(session: Session, batch: Seen, queries: Sequence[Tensor], keys: Keys | None) -> Tensor:
     """This process' share of the batch's loss: its own queries against the dictionary.
 
     An objective whose rows do not add up sees the queries of all processes, and sends back to its own.
     """
-    objective, mine, count = session.objective, batch.layout.rows, len(batch.ids)
+    ids = batch.ids[batch.layout.rows] if session.rows_add_up else batch.ids
     if not session.rows_add_up:
-        queries, mine = [processes.among_others(view, batch.layout.sizes) for view in queries], slice(0, count)
-    rows, ids = torch.cat(list(queries)), torch.cat([batch.ids[mine]] * len(queries))
-    if batch.tuples is not None:
-        given = (
-            from_triplets(rows, batch.tuples) if batch.alike is None else from_pairs(rows, batch.tuples, batch.alike)
-        )
-        loss = objective(*given)
-    elif isinstance(objective, ShardedSoftmax) and keys is not None:
-        loss = objective(rows, ids, keys.rows, batch.layout.sizes)
-    elif keys is None:
-        loss = objective(rows, ids)
-    elif keys.ids is None:
-        loss = objective(rows, ids, keys.rows)
-    else:
-        places = torch.arange(count, device=ids.device)[mine]
-        own = places if session.settings.items_are_keys else None  # the key that is the query itself,
-        own = torch.cat([places, places + count]) if len(queries) > 1 else own  # or its view's
-        loss = objective(rows, ids, keys.rows, keys.ids, own=own, pulls=keys.pulls, pushes=keys.pushes)
-    scaled: Tensor = loss * session.settings.objective.scale
-    return scaled
+        queries = [of_all(view, batch.layout, processes.among_others) for view in queries]
+    rows, wanted = torch.cat(list(queries)), torch.cat([ids] * len(queries))
+    if batch.tuples is None:
+        loss = session.objective.against(rows, wanted, keys)
+    else:  # pairs and triplets say themselves what meets what
+        places, alike = batch.tuples, batch.alike
+        anchors, pairs, others = from_triplets(rows, places) if alike is None else from_pairs(rows, places, alike)
+        loss = session.objective.against(anchors, pairs, Keys(others))
+    return loss * session.settings.loss_weight
+
+
+def of_all(rows: Tensor, layout: Layout, gather: Callable[[Tensor, Sequence[int]], Tensor]) -> Tensor:
+    """The rows of all processes; a single one has them."""
+    return rows if layout.count == 1 else gather(rows, layout.sizes)
+
+
+def precision(session: Session) -> torch.autocast:
+    """What the encoder runs in: bf16, or as it is."""
+    return torch.autocast(session.device.type, torch.bfloat16, enabled=session.settings.precision == "bf16")
+
+
+def gradients(session: Session) -> list[Tensor]:
+    """Those that the processes add up, in one order: all but of weights that are spread over them."""
+    parameters = [*session.embedder.parameters(), *session.objective.parameters()]
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def whole_loss(session: Session, share: Tensor, layout: Layout) -> Tensor:
+    """The batch's loss from this process' share, detached."""
+    if layout.count == 1:
+        return share.detach()
+    return processes.sum_over(share.detach()) / (1 if session.rows_add_up else layout.count)
+
+
+def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
+    """The rate of step ``step`` of ``total``: a pure function, so there is no scheduler state to lose."""
+    progress = step / total
+    if progress < optim.warmup:
+        return optim.lr * (step + 1) / max(1.0, optim.warmup * total)
+    if optim.schedule == "cosine":
+        after = (progress - optim.warmup) / max(1e-12, 1 - optim.warmup)
+        return optim.lr * 0.5 * (1 + math.cos(math.pi * after))
+    if optim.schedule == "steps":
+        return optim.lr * 0.1 ** sum(progress >= milestone for milestone in optim.milestones)
+    return optim.lr

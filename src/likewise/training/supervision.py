@@ -14,14 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.config.objective_table import objective
 from likewise.config.settings import FitSettings
 from likewise.data import Items, Skipped
 from likewise.data.pair_files import Pairs, Triplets, read_pairs, read_triplets
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
 from likewise.training.samplers import PairSampler
-
-EACH_ALONE = ("contrastive", "margin")  # objectives that judge a pair by itself
 
 
 def labelled(items: Items) -> Items:
@@ -70,13 +69,13 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
     if not pairs.alike.any():
         raise LikewiseError(f"{pairs.source} has no pair that is alike, so nothing would pull; add some.")
     kind = settings.objective.kind
-    if kind in EACH_ALONE and not settings.negatives.mines:
+    if objective(kind).judges_pairs and not settings.negatives.mines:
         return pairs
     if not torch.isin(pairs.rows[pairs.alike], pairs.rows[~pairs.alike]).any():
         some = "item in both a pair that is alike and one" if not pairs.alike.all() else "pair"
-        policies = f" with negatives.policies={','.join(settings.negatives.policies)}" * settings.negatives.mines
+        policies = f" with {settings.negatives.title()}" * settings.negatives.mines
         raise LikewiseError(
-            f"{pairs.source} has no {some} that is not alike, and objective.kind={kind}{policies} compares an item's "
+            f"{pairs.source} has no {some} that is not alike, and objective {kind}{policies} compares an item's "
             "alike with its unlike: add such pairs, or take contrastive or margin, which judge each pair by itself."
         )
     return pairs

@@ -1,0 +1,14 @@
+"""The table of commands, in the order in which a user meets them."""
+
+from likewise.cli.compare import COMPARE, VERIFY
+from likewise.cli.fit import FIT
+from likewise.cli.look import DEMO, FIGURE, LIST_METHODS, LIST_OBJECTIVES, LIST_POLICIES
+from likewise.cli.measure import EVALUATE, RETRIEVE
+from likewise.cli.use import EMBED, INDEX, REPORT, SEARCH
+
+COMMANDS = (
+    *(DEMO, LIST_METHODS, LIST_OBJECTIVES, LIST_POLICIES, FIGURE),
+    *(FIT,),
+    *(EVALUATE, RETRIEVE, COMPARE, VERIFY),
+    *(INDEX, SEARCH, EMBED, REPORT),
+)

@@ -1,0 +1,114 @@
+"""The commands that train several times and compare: compare, verify."""
+
+import shlex
+
+from jsonargparse import Namespace
+
+from likewise.cli.options import add_columns, add_set
+from likewise.cli.parser import Command, Parser
+from likewise.errors import Interrupted
+
+
+def _add_compare(parser: Parser) -> None:
+    parser.add_argument(
+        "data", type=str, metavar="DATA", help="labelled items: a folder per class, or parquet with --labels"
+    )
+    parser.add_argument(
+        "--methods",
+        type=str,
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="names with commas or blanks between, as in circle,ms,facenet",
+    )
+    parser.add_argument(
+        "--out", type=str, required=True, metavar="FOLDER", help="folder of the runs, the table and the plot"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each method")
+    parser.add_argument("--epochs", type=int, default=None, help="passes over the training items; default: 60")
+    parser.add_argument("--steps", type=int, default=None, help="of every training, instead of --epochs")
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=0,
+        help="of each method, to choose hyper-parameters; 0: likewise's learning rate, the paper's margin, γ and τ",
+    )
+    parser.add_argument(
+        "--test",
+        type=str,
+        metavar="DATA",
+        default=None,
+        help="labelled items to retrieve; default: half of the classes of DATA",
+    )
+    add_columns(parser)
+    add_set(parser, "settings of fit for all methods, as in --set encoder.dim=64 views.flip=0")
+
+
+def _compare(arguments: Namespace) -> int:
+    from likewise.comparison.run import main
+
+    a = arguments
+    try:
+        return main(
+            a.data,
+            ",".join(a.methods),
+            a.set,
+            out=a.out,
+            seeds=a.seeds,
+            epochs=a.epochs,
+            steps=a.steps,
+            trials=a.trials,
+            test=a.test,
+            labels=a.labels,
+            key=a.key,
+        )
+    except (Interrupted, KeyboardInterrupt) as stop:
+        said = str(stop) or "Stopped."
+        raise Interrupted(f"{said} Go on with: {shlex.join(['likewise', 'compare', *_given(a)])}") from None
+
+
+def _given(arguments: Namespace) -> list[str]:
+    """The arguments of a command as they could be given again; what was left out stays out."""
+    options = {
+        name: value
+        for name, value in arguments.as_dict().items()
+        if value not in (None, [], 0, "auto") and name != "data"
+    }
+    words = [arguments.data]
+    for name, value in options.items():
+        words += [f"--{name}", *(value if isinstance(value, list) else [str(value)])]
+    return words
+
+
+def _add_verify(parser: Parser) -> None:
+    parser.add_argument("run", type=str, metavar="RUN-or-METHOD", help="run folder, or a method's name")
+    parser.add_argument(
+        "--data",
+        type=str,
+        metavar="DATA",
+        default=None,
+        help="items to train on; default: the run's own, or made-up ones",
+    )
+    add_set(parser, "settings of fit, as in --set encoder.bn_groups=4 dictionary=queue")
+
+
+def _verify(arguments: Namespace) -> int:
+    from likewise.proof.prove import main
+
+    return main(arguments.run, arguments.data, arguments.set)
+
+
+COMPARE = Command(
+    name="compare",
+    group="measure",
+    help="Train methods alike, and rank them on classes that none of them saw.",
+    add=_add_compare,
+    run=_compare,
+)
+VERIFY = Command(
+    name="verify",
+    group="measure",
+    help="Prove that processes, stops and micro-batches change nothing learned.",
+    add=_add_verify,
+    run=_verify,
+)

@@ -1,0 +1,92 @@
+"""``likewise fit``: settings from the method, from files and from options, in this order; and its run."""
+
+import os
+import shlex
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from likewise.cli.parser import Command, Parser, Scalar
+from likewise.config.checks import check
+from likewise.config.objective_table import of_objectives, of_policies
+from likewise.config.overrides import as_dict, flatten, settings_from
+from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
+from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
+from likewise.errors import Interrupted, LikewiseError
+from likewise.methods import over_method
+
+
+def _add(parser: Parser) -> None:
+    parser.add_argument(
+        *("data",), nargs="?", type=str, metavar="DATA", help="folder of images, .npy file, parquet file or folder"
+    )
+    parser.add_argument("--out", type=str, metavar="RUN", help="run folder, made new")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
+    parser.add_argument(
+        *("--config",),
+        type=str,
+        action="append",
+        metavar="FILE",
+        help="YAML or JSON file of settings, such as a run's config.yaml; may come again. Options win over files, "
+        "later files over earlier ones",
+    )
+    parser.add_argument("--print_config", action="store_true", help="print all settings as YAML, and train nothing")
+    parser.add_class_arguments(FitSettings, skip={"objective", "negatives"})
+    parser.add_class_arguments(ObjectiveSettings, "objective", skip={"parameters"})
+    parser.add_class_arguments(NegativeSettings, "negatives", skip={"parameters"})
+    for group, names in (("objective", of_objectives()), ("negatives", of_policies())):
+        for name, owners in names.items():
+            parser.add_argument(f"--{group}.{name}", type=Scalar(), metavar="VALUE", help=f"of {', '.join(owners)}")
+    several = [name for name, value in flatten(FitSettings()).items() if isinstance(value, tuple)]
+    parser.take_several(*(f"--{name}" for name in several))
+    parser.also("--objective", "--objective.kind")
+    parser.also("--negatives", "--negatives.policies")
+
+
+def _run(arguments: Namespace) -> int:
+    given = arguments.as_dict()
+    data, out = given.pop("data", None), given.pop("out", None)
+    resume, shows = given.pop("resume", False), given.pop("print_config", False)
+    files = [read_settings_file(Path(file)) for file in given.pop("config", [])]
+    saved = Path(out or "") / CONFIG
+    own = settings_from(read_settings_file(saved)) if resume and out and saved.exists() else None
+    settings = over_method(*files, given, saved=own)
+    if shows:
+        print(as_yaml(as_dict(check(settings))), end="")
+        return 0
+    if data is None or out is None:
+        missing = [name for name, value in (("DATA", data), ("--out", out)) if value is None]
+        raise LikewiseError(f"`likewise fit` needs {' and '.join(missing)}. See `likewise fit --help`.")
+    from likewise.training.fit import fit
+
+    try:
+        fit(data, out=out, settings=settings, resume=resume)
+    except Interrupted as stop:
+        command = shlex.join(["likewise", "fit", data, "--out", out, "--resume"])
+        if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+            command = "the same torchrun command with --resume"
+        raise Interrupted(f"{stop} Go on with: {command}") from None
+    if is_first():
+        steps = (
+            f"evaluate {out} --train DATA",
+            f"retrieve {out} --gallery DATA",
+            f"index {out} DATA",
+            f"report {out}",
+        )
+        print(f"Saved {out}. Next: {'; '.join(f'likewise {step}' for step in steps)}")
+    return 0
+
+
+def is_first() -> bool:
+    """Whether this is the one of torchrun's processes that speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+FIT = Command(
+    name="fit",
+    group="train",
+    help="Train an embedding of DATA into the folder --out.",
+    add=_add,
+    run=_run,
+    defaults=False,  # what is not given is the method's, or the run's that is resumed
+)

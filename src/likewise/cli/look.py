@@ -1,0 +1,162 @@
+"""The commands to begin with, which need no run: demo, methods, objectives, figure."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from likewise.cli.options import add_set
+from likewise.cli.parser import Command, Parser
+from likewise.config.objective_table import fitting, objective, policy
+from likewise.config.overrides import flatten
+from likewise.config.settings import FitSettings
+from likewise.errors import LikewiseError
+from likewise.methods import METHODS, Method, method_named
+
+
+def _add_demo(parser: Parser) -> None:
+    parser.add_argument("--out", type=str, default="runs/demo", help="run folder, made anew")
+
+
+def _demo(arguments: Namespace) -> int:
+    from likewise.cli.demo import demo
+
+    demo(Path(arguments.out))
+    return 0
+
+
+def _add_methods(parser: Parser) -> None:
+    parser.add_argument(
+        "name", type=str, nargs="?", default=None, metavar="NAME", help="a method; default: all of them"
+    )
+
+
+def _methods(arguments: Namespace) -> int:
+    if arguments.name is not None:
+        method = method_named(arguments.name)
+        print("\n".join([*_about(method), "  settings", *_settings(method)]))
+        return 0
+    for method in METHODS.values():
+        print("\n".join(_about(method)))
+    print("\nWhat is known about the data, and the objectives that fit (see likewise objectives):\n")
+    print("\n".join(fitting()))
+    return 0
+
+
+def _about(method: Method) -> Iterator[str]:
+    """Its four choices, its paper, and where it departs from it."""
+    yield method.name
+    choices = {
+        "paper": method.paper,
+        "alike": method.alike,
+        "dictionary": method.dictionary,
+        "negatives": method.negatives,
+        "objective": method.objective,
+    }
+    yield from (f"  {name:<12}{text}" for name, text in choices.items())
+    yield from (f"  departs     {line}" for line in method.departures)
+
+
+def _settings(method: Method) -> Iterator[str]:
+    """Those that it changes, as options of ``likewise fit``."""
+    usual = flatten(FitSettings())
+    for name, value in flatten(method.settings).items():
+        if value != usual.get(name) and name != "method":
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else json.dumps(value).strip('"')
+            yield f"    --{name} {text}"
+
+
+def _add_objectives(parser: Parser) -> None:
+    parser.add_argument(
+        "name",
+        type=str,
+        nargs="?",
+        default=None,
+        metavar="NAME",
+        help="an objective; default: all of them",
+    )
+
+
+def _objectives(arguments: Namespace) -> int:
+    from likewise.cli.objectives import overview, page
+
+    print("\n".join(overview() if arguments.name is None else page(objective(arguments.name))))
+    return 0
+
+
+def _add_policies(parser: Parser) -> None:
+    parser.add_argument(
+        "name", type=str, nargs="?", default=None, metavar="NAME", help="a policy of negatives; default: all of them"
+    )
+
+
+def _policies(arguments: Namespace) -> int:
+    from likewise.cli.objectives import policies, policy_page
+
+    print("\n".join(policies() if arguments.name is None else policy_page(policy(arguments.name))))
+    return 0
+
+
+def _add_figure(parser: Parser) -> None:
+    parser.add_argument(
+        "name", type=str, metavar="NAME", help="an objective, such as circle or am-softmax; all for every one"
+    )
+    parser.add_argument(
+        "--out", type=str, default=None, help="OUT.png and OUT.svg; for all a folder; default: the objective's name"
+    )
+    add_set(parser, "the objective's parameters, as in --set gamma=80 margin=0.25")
+    parser.add_argument(
+        "--range", type=float, nargs=2, default=[-1.0, 1.0], help="lowest and highest similarity drawn: -1 1, or 0 1"
+    )
+
+
+def _figure(arguments: Namespace) -> int:
+    from likewise.reports.figure import draw_all, draw_named
+
+    low, high = arguments.range
+    if arguments.name.lower() != "all":
+        print(draw_named(arguments.name, arguments.out, arguments.set, (low, high)))
+        return 0
+    if arguments.set:
+        raise LikewiseError("--set gives the parameters of one objective; name that one instead of all.")
+    for drawn in draw_all(Path(arguments.out or "figures"), (low, high)):
+        print(drawn, flush=True)
+    return 0
+
+
+DEMO = Command(
+    name="demo",
+    group="begin",
+    help="Train on 5,000 handwritten digits without labels, and measure.",
+    add=_add_demo,
+    run=_demo,
+)
+LIST_METHODS = Command(
+    name="methods",
+    group="begin",
+    help="List the methods and which objectives fit which data, or show one method.",
+    add=_add_methods,
+    run=_methods,
+)
+LIST_OBJECTIVES = Command(
+    name="objectives",
+    group="begin",
+    help="List the objectives, or show one with its equation and parameters.",
+    add=_add_objectives,
+    run=_objectives,
+)
+LIST_POLICIES = Command(
+    name="policies",
+    group="begin",
+    help="List the policies of negatives (mining), or show one with its parameters.",
+    add=_add_policies,
+    run=_policies,
+)
+FIGURE = Command(
+    name="figure",
+    group="begin",
+    help="Draw an objective: loss, gradients, decision boundary, where descent ends.",
+    add=_add_figure,
+    run=_figure,
+)

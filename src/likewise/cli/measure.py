@@ -1,0 +1,120 @@
+"""The commands that measure a run: evaluate, retrieve."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from likewise.cli.options import add_columns, add_run
+from likewise.cli.parser import Command, Parser
+
+OF_PROTOCOL = ("k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")
+
+
+def _add_evaluate(parser: Parser) -> None:
+    add_run(parser)
+    parser.add_argument(
+        "--train", type=str, metavar="DATA", required=True, help="labelled items: neighbours, and what classifiers fit"
+    )
+    parser.add_argument(
+        "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
+    )
+    add_columns(parser)
+    parser.add_argument("--k", type=int, default=None, help="neighbours that vote; default: NPID's 200")
+    parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: as trained")
+    parser.add_argument("--probe_lr", type=float, default=None, help="of the linear probe; default: MoCo's 30")
+    parser.add_argument(
+        "--probe_epochs", type=int, default=None, help="of the linear probe; default: MoCo's 100; 0 leaves it out"
+    )
+    parser.add_argument(
+        "--few_labels", type=bool, default=None, help="measure with 1, 5, 10 per class and 1–20 % labels; default: true"
+    )
+    parser.add_argument("--seeds", type=int, default=None, help="draws of the few labels; default: 5")
+    parser.add_argument("--out", type=str, default=None, help="JSON file of all numbers; default: RUN/evaluation.json")
+
+
+def _evaluate(arguments: Namespace) -> int:
+    from likewise.evaluation.classify import Protocol, evaluate
+    from likewise.evaluation.labelled_items import said_of_copies
+    from likewise.evaluation.scores import print_table, save_scores
+    from likewise.model import load
+
+    given = {name: arguments[name] for name in OF_PROTOCOL if arguments[name] is not None}
+    protocol = replace(Protocol(labels=arguments.labels, key=arguments.key), **given)
+    scores = evaluate(load(arguments.run), train=arguments.train, test=arguments.test, protocol=protocol)
+    path = Path(arguments.out or Path(arguments.run) / "evaluation.json")
+    save_scores(path, scores)
+    print_table(scores)
+    if said := said_of_copies(scores):
+        print(said)
+    print(f"Every number with its protocol: {path}")
+    return 0
+
+
+def _add_retrieve(parser: Parser) -> None:
+    add_run(parser)
+    parser.add_argument(
+        "--gallery",
+        type=str,
+        metavar="DATA",
+        required=True,
+        help="labelled items to search among; training need not know their labels",
+    )
+    parser.add_argument(
+        "--queries",
+        type=str,
+        metavar="DATA",
+        default=None,
+        help="labelled items to look up; default: the gallery's, each left out",
+    )
+    add_columns(parser)
+    parser.add_argument("--ks", type=tuple[int, ...], nargs="+", default=None, help="of Recall@k; default: 1 2 4 8")
+    parser.take_several("--ks")
+    parser.add_argument(
+        "--out",
+        type=str,
+        metavar="FILE",
+        default=None,
+        help="JSON file of all numbers, with a folder of tables beside it; default: RUN/retrieval.json",
+    )
+
+
+def _retrieve(arguments: Namespace) -> int:
+    from likewise.evaluation.labelled_items import said_of_copies
+    from likewise.evaluation.retrieve import DETAIL, FILE, KS, print_retrieval_table, retrieve
+    from likewise.evaluation.scores import save_scores
+    from likewise.model import load
+
+    path = Path(arguments.out or Path(arguments.run) / FILE)
+    detail = path.parent / DETAIL if arguments.out is None else path.with_suffix("")
+    scores = retrieve(
+        load(arguments.run),
+        gallery=arguments.gallery,
+        queries=arguments.queries,
+        labels=arguments.labels,
+        key=arguments.key,
+        ks=[k for several in arguments.ks or [KS] for k in several],
+        detail=detail,
+    )
+    save_scores(path, scores)
+    print_retrieval_table(scores)
+    if said := said_of_copies(scores):
+        print(said)
+    print(f"Every number with its protocol: {path}; classes, the pairs it gets most wrong and the ROC: {detail}")
+    return 0
+
+
+EVALUATE = Command(
+    name="evaluate",
+    group="measure",
+    help="Measure a run as a classifier: kNN, linear, few labels.",
+    add=_add_evaluate,
+    run=_evaluate,
+)
+RETRIEVE = Command(
+    name="retrieve",
+    group="measure",
+    help="Measure a run as a search: retrieval, clusters, verification.",
+    add=_add_retrieve,
+    run=_retrieve,
+)

@@ -1,0 +1,147 @@
+"""What jsonargparse says about a mistake, said again in one plain sentence with the closest known name."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from likewise.errors import closest
+
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
+SEVERAL = "a list in brackets"
+EXPECTED = r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[([^\]]*)\]|tuple with (\d+) elements)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Whom the arguments were meant for.
+
+    Args:
+        command: its name; "likewise" before a command is known.
+        commands: every command's options, by key, as they are written.
+        options: those of ``command``.
+    """
+
+    command: str
+    commands: Mapping[str, Mapping[str, str]]
+    options: Mapping[str, str]
+
+    def within(self, command: str) -> "Asked":
+        """The same of ``command``, where it is one."""
+        options = self.commands.get(command)
+        return self if options is None else Asked(command=command, commands=self.commands, options=options)
+
+    def written(self, key: str) -> str:
+        """An argument as it is written: ``--epochs``, or ``RUN``."""
+        return self.options.get(key, f"--{key}")
+
+
+def explain(message: str, asked: Asked) -> str:
+    """One sentence for ``message``, and which ``--help`` to see."""
+    message = re.sub(r"\s+", " ", message).strip()
+    owner = re.search(r"Subcommand '(\w+)'|required: (\w+)\.|Parser key \"(\w+)\.", message)
+    if owner:
+        asked = asked.within(next(filter(None, owner.groups())))
+    for form, say in FORMS:
+        found = re.search(form, message)
+        if found:
+            said = say(found, asked)
+            break
+    else:
+        said = message.replace("Parser key", "setting").rstrip(".:") + "."
+    name = "likewise" if asked.command == "likewise" else f"likewise {asked.command}"
+    return f"{said} See `{name} --help`."
+
+
+def _unknown_command(found: re.Match[str], asked: Asked) -> str:
+    name = found[1]
+    return f"there is no command {name!r}.{closest(name, asked.commands)}"
+
+
+def _unknown_option(found: re.Match[str], asked: Asked) -> str:
+    word = found[1].partition(" ")[0].partition("=")[0]
+    where = "`likewise`" if asked.command == "likewise" else f"`likewise {asked.command}`"
+    if not word.startswith("-"):
+        return f"{where} has no place for {word!r}."
+    known = [option[2:] for option in asked.options.values() if option.startswith("--")]
+    hint = closest(word.lstrip("-"), known).replace("'", "'--", 1)
+    takers = [command for command, options in asked.commands.items() if word in options.values()]
+    return f"{where} has no option {word}{f', but `likewise {takers[0]}` has' if takers else ''}.{hint}"
+
+
+def _unknown_setting(found: re.Match[str], asked: Asked) -> str:
+    name = f"{found[1]}.{found[2]}".removeprefix(f"{asked.command}.")
+    return f"there is no setting {name!r}.{closest(name, asked.options)}"
+
+
+def _missing(found: re.Match[str], asked: Asked) -> str:
+    keys = [key.removeprefix(f"{asked.command}.") for key in found[1].split(", ")]
+    *some, last = map(asked.written, keys)
+    return f"`likewise {asked.command}` needs {', '.join(some)}{' and ' if some else ''}{last}."
+
+
+def _no_value(found: re.Match[str], asked: Asked) -> str:
+    return f"{_long(found[1])} needs {'a value' if found[2] in ('one', 'at least one') else f'{found[2]} values'}."
+
+
+def _needless_value(found: re.Match[str], asked: Asked) -> str:
+    return f"{_long(found[1])} takes no value, so {found[2]} must go."
+
+
+def _long(options: str) -> str:
+    return options.rpartition("/")[2]
+
+
+def _wrong_value(found: re.Match[str], asked: Asked) -> str:
+    key, value = found[1].removeprefix(f"{asked.command}."), found[3]
+    value = ",".join(re.findall(r"'([^']*)'", value)) or {"None": "null"}.get(value, value)
+    wanted, names = wanted_by(found[2])
+    return f"{asked.written(key)} can't be {value!r}; it must be {wanted}.{closest(value, names)}"
+
+
+def wanted_by(reason: str) -> tuple[str, list[str]]:
+    """What a value must be, in words, and the names that it may be."""
+    words: list[str] = []
+    names: list[str] = []
+    for kind, literal, length in re.findall(EXPECTED, reason):
+        if literal:
+            names += re.findall(r"'([^']*)'", literal)
+        elif length:
+            words.append(f"{length} values with commas between")
+        else:
+            words.append(KINDS.get(kind, SEVERAL))
+    words.sort(key=KINDS["NoneType"].__eq__)  # null comes last
+    several = [f"one of {', '.join(names)}"] if len(names) > 2 else names
+    return " or ".join(dict.fromkeys([*several, *words])), names
+
+
+def _not_a_group(found: re.Match[str], asked: Asked) -> str:
+    parts = [option for key, option in asked.options.items() if key.startswith(f"{found[1]}.")]
+    return f"--{found[1]} is a group of settings, not a value; give its parts, such as {', '.join(parts[:2])}."
+
+
+def _no_settings(found: re.Match[str], asked: Asked) -> str:
+    return f"the file of --config must hold settings by name, as a run's config.yaml does, not {found[1]!r}."
+
+
+def _no_yaml(found: re.Match[str], asked: Asked) -> str:
+    where = found[1].replace(' in "<unicode string>"', "").rstrip(".")
+    return f"the file of --config can't be read as YAML: {where}."
+
+
+def _no_file(found: re.Match[str], asked: Asked) -> str:
+    return f"--config: {found[1][0].lower()}{found[1][1:]}."
+
+
+FORMS = (
+    (r"invalid choice: '([^']*)' \(choose from", _unknown_command),
+    (r"unrecognized arguments: (.*)", _unknown_option),
+    (r"(?:Subcommand|Group) '([\w.]+)' does not accept option '([\w.-]+)'", _unknown_setting),
+    (r"arguments are required: (.*)", _missing),
+    (r"argument (\S+): expected (one|at least one|\d+) arguments?", _no_value),
+    (r"argument (\S+): ignored explicit argument ('.*')", _needless_value),
+    (r".*Parser key \"([\w.]+)\"[^:]*:(.*Expected an? .*)(?:Got|Given) value:\s?(.*)", _wrong_value),
+    (r"Parser key \"([\w.]+)\": Unable to load config", _not_a_group),
+    (r"Unexpected config:\s?(.*)", _no_settings),
+    (r"Problems parsing config: (.*)", _no_yaml),
+    (r"Parser key \"config\": (.*)", _no_file),
+)

@@ -1,0 +1,103 @@
+"""The commands that use a run: embed, index, search, report."""
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from likewise.cli.options import add_columns, add_layer, add_run
+from likewise.cli.parser import Command, Parser
+from likewise.errors import LikewiseError
+
+
+def _add_embed(parser: Parser) -> None:
+    add_run(parser)
+    parser.add_argument("data", type=str, metavar="DATA", help="what to embed")
+    parser.add_argument("--out", type=str, required=True, metavar="FILE", help="parquet file: columns id and embedding")
+    add_layer(parser)
+
+
+def _embed(arguments: Namespace) -> int:
+    from likewise.index.embedding_file import write_embedding
+    from likewise.model import layer_named, load
+
+    embedding = load(arguments.run).embed(arguments.data, layer=layer_named(arguments.layer))
+    write_embedding(arguments.out, *embedding)
+    print(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}")
+    return 0
+
+
+def _add_index(parser: Parser) -> None:
+    add_run(parser, help="run folder; the index lands in it")
+    parser.add_argument("data", type=str, metavar="DATA", help="what to search among")
+    add_layer(parser)
+
+
+def _index(arguments: Namespace) -> int:
+    from likewise.model import INDEX, layer_named, load
+
+    index = load(arguments.run).index(arguments.data, layer=layer_named(arguments.layer))
+    folder = Path(arguments.run) / INDEX
+    index.save(folder)
+    print(f"{folder}: {len(index.ids):,} items. Next: likewise search {arguments.run} QUERY -k 10")
+    return 0
+
+
+def _add_search(parser: Parser) -> None:
+    add_run(parser, help="run folder with an index")
+    parser.add_argument("query", type=str, metavar="QUERY", help="an image or .npy file, or the id of an indexed item")
+    parser.add_argument("-k", "--k", type=int, default=10, help="how many hits")
+
+
+def _search(arguments: Namespace) -> int:
+    from likewise.model import search_run
+
+    for hit in search_run(Path(arguments.run), arguments.query, arguments.k):
+        print(f"{hit.score:.4f}\t{hit.id}")
+    return 0
+
+
+def _add_report(parser: Parser) -> None:
+    add_run(parser, help="run folder; report.html lands in it")
+    parser.add_argument(
+        "--data", type=str, metavar="DATA", default=None, help="items for the pictures; default: those it was fit on"
+    )
+    add_columns(parser)
+
+
+def _report(arguments: Namespace) -> int:
+    from likewise.reports.html import write_report
+
+    if arguments.data is None and (arguments.labels != "auto" or arguments.key is not None):
+        raise LikewiseError("--labels and --key are of --data; the run's own items have those of its training.")
+    print(write_report(Path(arguments.run), data=arguments.data, labels=arguments.labels, key=arguments.key))
+    return 0
+
+
+EMBED = Command(
+    name="embed",
+    group="use",
+    help="Write the embedding of DATA as parquet.",
+    add=_add_embed,
+    run=_embed,
+)
+INDEX = Command(
+    name="index",
+    group="use",
+    help="Index DATA for search.",
+    add=_add_index,
+    run=_index,
+)
+SEARCH = Command(
+    name="search",
+    group="use",
+    help="Print the ids and scores of the items most alike to QUERY.",
+    add=_add_search,
+    run=_search,
+)
+REPORT = Command(
+    name="report",
+    group="use",
+    help="Write RUN/report.html: curves, neighbours, a map.",
+    add=_add_report,
+    run=_report,
+)

@@ -1,0 +1,49 @@
+"""Settings that version 0.1.0 wrote, in the names of today."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from likewise.config.objective_table import AUTO, objective
+from likewise.config.settings import NegativeSettings, ObjectiveSettings
+
+OLDER_KINDS = {"softmax": "nonparametric-softmax", "parametric": "parametric-softmax"}
+OLDER = {"noise_draw", "positive_in_noise", "log_z_decay", "mix", "scale", "margin", "gamma"}  # all were always written
+MARGINS = {"contrastive": "negative_margin", "margin": "alpha"}  # else margin
+SCALES = {"l2-softmax": "alpha", "normface": "scale", "am-softmax": "scale", "arcface": "scale"}  # else gamma
+POLICY_PARAMETERS = ("count", "margin", "epsilon", "least", "most")
+
+
+def translated(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings, those of an older file in today's names; others as they are.
+
+    An older file has every one of the older names; ``softmax`` meant the non-parametric one there.
+    """
+    block = values.get("objective")
+    if not isinstance(block, Mapping) or not set(block) >= OLDER:
+        return values
+    result = values | {"objective": _objective(block), "loss_weight": block["scale"]}
+    if isinstance(result.get("negatives"), Mapping):
+        result["negatives"] = _negatives(result["negatives"])
+    return result
+
+
+def _objective(block: Mapping[str, Any]) -> dict[str, Any]:
+    kind = OLDER_KINDS.get(block["kind"], block["kind"])
+    kind = kind if kind == AUTO else objective(kind).name
+    named = {
+        "temperature": block.get("temperature"),
+        MARGINS.get(kind, "margin"): block["margin"],
+        SCALES.get(kind, "gamma"): block["gamma"],
+        **{"mix": block["mix"], "noise": block.get("noise"), "draw": block["noise_draw"]},
+        **{"positive_in_noise": block["positive_in_noise"], "log_z": block.get("log_z")},
+        **{"log_z_decay": block["log_z_decay"], "proximal": block.get("proximal")},
+    }
+    if kind == "parametric-softmax":
+        named = {"scale": 1 / block["temperature"]}
+    has = ObjectiveSettings(kind=kind).has()
+    return {"kind": kind, **{name: value for name, value in named.items() if value is not None and name in has}}
+
+
+def _negatives(block: Mapping[str, Any]) -> dict[str, Any]:
+    has = NegativeSettings(policies=tuple(block["policies"])).has()
+    return {name: value for name, value in block.items() if name not in POLICY_PARAMETERS or name in has}

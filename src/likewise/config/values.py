@@ -1,0 +1,78 @@
+"""What a parameter of an objective or of a policy may be. Imports no torch."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from likewise.errors import LikewiseError
+
+Scalar = float | int | bool | str | None
+Tuned = Literal["", "margin", "scale", "temperature"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """What a parameter may be.
+
+    Args:
+        kind: float (an integer will do), int or bool; str where there are ``choices``.
+        above: numbers must be above this, or ``least`` and more.
+        least: see ``above``.
+        below: numbers must be below this.
+        choices: the only values.
+        optional: whether None is a value: without it, ``null`` leaves the default.
+        tuned: whether ``likewise compare --trials`` searches for it, and around the default in which way.
+    """
+
+    kind: type = float
+    above: float = -inf
+    least: float = -inf
+    below: float = inf
+    choices: tuple[Scalar, ...] = ()
+    optional: bool = False
+    tuned: Tuned = ""
+
+    def read(self, name: str, value: object) -> Scalar:
+        """``value`` as the constructor takes it. Raises LikewiseError, with what it must be, on others."""
+        if value is None and self.optional:
+            return None
+        taken = value
+        if self.kind is float and type(value) is int:
+            taken = float(value)
+        if self.kind is int and type(value) is float and value.is_integer():
+            taken = int(value)
+        if isinstance(taken, Scalar) and type(taken) is self.kind and self._holds(taken):
+            return taken
+        raise LikewiseError(f"setting {name!r} is {value!r}; it must be {self.words()}.")
+
+    def _holds(self, value: Scalar) -> bool:
+        if self.choices:
+            return value in self.choices
+        return isinstance(value, str | bool | None) or (
+            value > self.above and value >= self.least and value < self.below
+        )
+
+    def words(self) -> str:
+        """What it must be."""
+        if self.choices:
+            wanted = " or ".join(map(str, self.choices))
+        elif self.kind is bool:
+            wanted = "true or false"
+        else:
+            wanted = "a whole number" if self.kind is int else "a number"
+            wanted += f" above {self.above:g}" if self.above > -inf else ""
+            wanted += f" from {self.least:g}" if self.least > -inf else ""
+            wanted += f" and below {self.below:g}" if self.below < inf and self.least > -inf else ""
+        return wanted + " or null" * self.optional
+
+
+NUMBER, ABOVE_ZERO, NOT_NEGATIVE = Value(), Value(above=0), Value(least=0)
+COUNT, FLAG = Value(kind=int, least=1), Value(kind=bool)
+MARGIN = Value(least=0, tuned="margin")
+FOLDS = Value(kind=int, choices=(1, 2, 3, 4), tuned="margin")  # a margin that multiplies an angle
+SCALE, TEMPERATURE = Value(above=0, tuned="scale"), Value(above=0, tuned="temperature")
+
+
+def one_of(*choices: str) -> Value:
+    """A parameter of some words."""
+    return Value(kind=str, choices=choices)

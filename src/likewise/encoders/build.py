@@ -1,0 +1,124 @@
+"""The encoder that settings describe: a backbone by its name, a head, weights to start from."""
+
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from likewise.config.settings import EncoderSettings
+from likewise.encoders.embedder import MLP, Embedder, ResNet, resnet18, resnet50, resnet_small
+from likewise.encoders.weights import load_weights
+from likewise.errors import LikewiseError
+
+KNOWN: Final = ("resnet-small", "resnet18", "resnet50", "mlp", "timm:NAME", "hf:NAME_OR_FOLDER")
+
+
+def build_embedder(
+    settings: EncoderSettings,
+    *,
+    vector_dim: int | None = None,
+    backbone: nn.Module | None = None,
+    example: Tensor | None = None,
+) -> Embedder:
+    """Make the encoder that the settings describe; random weights come from torch's global generator.
+
+    Args:
+        settings: the knobs. ``weights`` start the backbone, the head is always new.
+        vector_dim: D of the items where they are vectors, None for images.
+        backbone: any module in place of ``settings.name``; it maps a batch to (B, F).
+        example: a small batch as the backbone will get it, which tells F of a backbone that is not ours. It is run
+            once in eval mode: no state, gradient or random number changes.
+
+    Raises:
+        LikewiseError: unknown name, an encoder of images for vectors or the reverse, unfit weights or backbone.
+    """
+    if backbone is None:
+        backbone = _named_backbone(settings, vector_dim)
+    feature_dim = _feature_dim(backbone, settings, example)
+    if settings.weights is not None:
+        load_weights(backbone, settings.weights, allow=settings.allow)
+    head, dim = _head(settings, feature_dim)
+    return Embedder(backbone, head, feature_dim=feature_dim, dim=dim, centre=settings.centre, unit=settings.unit)
+
+
+def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Module:
+    name = settings.name
+    if (name == "mlp") != (vector_dim is not None):
+        what = "images" if vector_dim is None else f"vectors of {vector_dim} numbers"
+        fit = "resnet-small, for instance" if vector_dim is None else "mlp"
+        raise LikewiseError(f"encoder {name!r} does not fit the items, which are {what}; use {fit}.")
+    if vector_dim is not None:
+        return MLP(vector_dim, settings.hidden)
+    if name == "resnet-small":
+        return resnet_small(settings.stem)
+    if name == "resnet18":
+        return resnet18(settings.stem)
+    if name == "resnet50":
+        return resnet50(settings.stem)
+    family, _, model = name.partition(":")
+    if family in ("timm", "hf") and model:
+        from likewise.encoders.external import hf_backbone, timm_backbone
+
+        return timm_backbone(model) if family == "timm" else hf_backbone(model, allow=settings.allow)
+    close = get_close_matches(name, KNOWN, n=1, cutoff=0.0)
+    raise LikewiseError(f"there is no encoder {name!r}; did you mean {close[0]}? Known: {', '.join(KNOWN)}.")
+
+
+def _head(settings: EncoderSettings, feature_dim: int) -> tuple[nn.Module, int]:
+    """The head that ``settings.head`` names, and the length of its output."""
+    if settings.head == "none":
+        return nn.Identity(), feature_dim
+    if settings.head == "linear":
+        return nn.Linear(feature_dim, settings.dim), settings.dim
+    hidden = settings.head_hidden or feature_dim
+    if settings.head == "mlp-bn":
+        widths = (feature_dim, hidden, hidden, settings.dim)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
+        return nn.Sequential(*layers[:-1]), settings.dim
+    return nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, settings.dim)), settings.dim
+
+
+def _feature_dim(backbone: nn.Module, settings: EncoderSettings, example: Tensor | None) -> int:
+    """F: declared by our backbones, otherwise found by a probe."""
+    if isinstance(backbone, ResNet | MLP):
+        return backbone.feature_dim
+    name = type(backbone).__name__ if ":" not in settings.name else settings.name
+    if example is None:
+        raise LikewiseError(
+            f"the backbone {name} takes any form of input and output; pass example=, a small batch as it will get it."
+        )
+    return probe(backbone, example, name=name)
+
+
+def probe(backbone: nn.Module, example: Tensor, *, name: str) -> int:
+    """F of any module, from one forward pass on ``example`` in eval mode, which leaves no trace.
+
+    Raises:
+        LikewiseError: the pass fails, or its output is not one float row per item.
+    """
+    modes = [(module, module.training) for module in backbone.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in backbone.buffers()]
+    backbone.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            output = backbone(example)
+    except Exception as error:
+        raise LikewiseError(
+            f"the backbone {name} fails on a batch of shape {tuple(example.shape)}: {str(error).strip()[:300]}"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+        for buffer, before in buffers:
+            buffer.data.copy_(before)
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(example):
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise LikewiseError(
+            f"the backbone {name} must return one row per item, shape ({len(example)}, F), but returned {found}; "
+            "flatten or pool its output."
+        )
+    return output.shape[1]
