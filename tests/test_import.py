@@ -1,6 +1,8 @@
 """``import likewise`` and its parts load torch and numpy, and take hardly longer to import than torch."""
 
 import ast
+import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -94,3 +96,15 @@ def test_what_type_checkers_read_is_what_is_loaded() -> None:
     wanted = {name: f"likewise.{home}" for name, home in likewise._HOME.items()}
     modules = {name: f"likewise.{home}".rpartition(".")[0] for name, home in likewise._MODULES.items()}
     assert found == wanted | modules
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "docs", "papers"])
+def test_what_scripts_import_from_likewise_is_there(folder: str) -> None:
+    """No other test runs most of them."""
+    for script in sorted((Path(__file__).parents[1] / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "likewise":
+                module = importlib.import_module(str(node.module))
+                for name in node.names:
+                    there = name.name in vars(module) or name.name in dir(module)
+                    assert there or importlib.util.find_spec(f"{node.module}.{name.name}"), (script.name, name.name)

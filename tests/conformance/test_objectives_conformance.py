@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from likewise import alike
 from likewise.alike import Listed, relate
+from likewise.config.objective_table import OBJECTIVES
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import logsumexp, numerics
 from likewise.kernels.row_losses import naive_row_losses, row_losses
@@ -560,6 +561,11 @@ def test_pytorch_metric_learning(case: Case) -> None:
     same(gradient(ours, [queries]), gradient(theirs, [queries]), 1e-6, 1e-7)
     if proxies:
         same(gradient(ours, proxies[:1])[0], gradient(theirs, proxies[1:])[0].T, 1e-6, 1e-7)
+
+
+def test_every_objective_of_the_table_has_a_case() -> None:
+    cases = {type(case.make()) for case in CASES}
+    assert {row.load() for row in OBJECTIVES} <= cases
 
 
 def test_every_case_has_a_peer_or_a_reason() -> None:
