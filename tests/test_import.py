@@ -106,5 +106,7 @@ def test_what_scripts_import_from_likewise_is_there(folder: str) -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "likewise":
                 module = importlib.import_module(str(node.module))
                 for name in node.names:
-                    there = name.name in vars(module) or name.name in dir(module)
-                    assert there or importlib.util.find_spec(f"{node.module}.{name.name}"), (script.name, name.name)
+                    folder_of = "__path__" in vars(module)  # else it has no modules
+                    there = name.name in {*vars(module), *dir(module)}
+                    there = there or (folder_of and importlib.util.find_spec(f"{node.module}.{name.name}") is not None)
+                    assert there, (script.name, node.module, name.name)
