@@ -21,15 +21,11 @@ import numpy as np
 import torch
 
 import likewise as lw
+from likewise.config.objective_table import OBJECTIVES, POLICIES
 
-PAIR_KINDS = (  # some by their aliases
-    *("infonce", "unified", "circle", "supcon", "npair", "multi-similarity"),
-    *("contrastive", "margin", "triplet", "angular", "lifted", "histogram"),
-)
-CLASS_KINDS = (
-    *("class-softmax", "l2-softmax", "large-margin", "a-softmax", "normface", "am-softmax", "arcface", "circle-class"),
-)
-POLICIES = ("random", "easy", "inside-margin", "hardest-beyond", "hard", "distance-weighted", "multi-similarity")
+PAIR_KINDS = [row.name for row in OBJECTIVES if row.level == "pair"]
+CLASS_KINDS = [row.name for row in OBJECTIVES if row.level == "class"]
+MINING = [row.name for row in POLICIES if row.name != "all"]
 METHODS = (
     *("npid", "moco", "moco-v2", "moco-symmetric", "simclr", "simclr-repo", "end-to-end", "bank"),
     *("facenet", "contrastive", "npair", "lifted", "margin", "ms", "circle", "histogram", "angular"),
@@ -68,7 +64,7 @@ def cells(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield f"{kind}, labels in a queue", "moco", of_kind | {"alike": "label"}
     for kind in CLASS_KINDS:
         yield f"{kind}, proxies", "normface", VECTORS | CLASSES | {"objective.kind": kind}
-    for policy in POLICIES:
+    for policy in MINING:
         yield f"{policy}, triplet", "facenet", VECTORS | BY_CLASS | {"negatives.policies": [policy]}
         yield f"{policy}, queue", "moco", VECTORS | {"objective.kind": "margin", "negatives.policies": [policy]}
     turns = {"negatives.policies": ["easy", "hard"], "negatives.at": [3.0]}

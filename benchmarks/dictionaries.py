@@ -127,8 +127,8 @@ def train_items(count: int) -> "Items":
 
 def time_cells(cells: list[Cell], count: int) -> dict[str, float]:
     """Images/s of each: the median of a few steps, views included, in turns, as a machine is not always as quick."""
-    from likewise.config.checks import decide
     from likewise.model import Model
+    from likewise.training.decide import decide
     from likewise.training.fit import chosen
     from likewise.training.run import begin
     from likewise.training.step import train_step

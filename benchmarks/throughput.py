@@ -7,18 +7,19 @@ The encoder alone is forward + backward on one batch of floats already in memory
 median of the rounds' ratios is the share (target ≥ 90 %). Images are random: speed does not depend on what they show.
 """
 
+import sys
 import time
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
 
-from likewise.config.checks import decide
-from likewise.config.overrides import settings_from
-from likewise.config.settings import FitSettings
+from likewise.cli.commands import COMMANDS
+from likewise.cli.parser import build_parser
 from likewise.data import open_items
+from likewise.methods import over_method
 from likewise.model import Model
 from likewise.training.build import pick_device
+from likewise.training.decide import decide
 from likewise.training.run import begin
 from likewise.training.step import train_step
 
@@ -32,9 +33,9 @@ def synchronise(device: torch.device) -> float:
 
 
 def main() -> None:
-    parser = ArgumentParser(description=__doc__)
-    parser.add_class_arguments(FitSettings)
-    settings = decide(settings_from(parser.parse_args().as_dict()), ITEMS)
+    given = build_parser(COMMANDS).parse_args(["fit", "images", *sys.argv[1:]], defaults=False)["fit"].as_dict()
+    del given["data"]  # the options are those of fit
+    settings = decide(over_method(given), ITEMS)
     device, bf16 = pick_device(settings.device), settings.precision == "bf16"
     pixels = np.random.default_rng(0).integers(0, 256, (ITEMS, settings.size, settings.size, 3), dtype=np.uint8)
     items = open_items(pixels, size=settings.size, progress=False)

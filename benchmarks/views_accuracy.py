@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from sequential_views import SequentialViews
 
-from likewise.config.checks import decide
 from likewise.config.overrides import settings_from
 from likewise.data import Items, open_items
 from likewise.metrics import knn_accuracy
 from likewise.model import Model
 from likewise.training.batches import build_sampler
+from likewise.training.decide import decide
 from likewise.training.loop import train
 from likewise.training.run import begin
 

@@ -1,4 +1,4 @@
-"""Writes docs/objectives.md from the objectives' docstrings and the catalogue, and with --figures their figures too.
+"""Writes docs/objectives.md from the docstrings and the table of objectives, and with --figures their figures too.
 
 python docs/generate_objectives.py --figures
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from toy import another
 
 import likewise as lw
 from likewise import dictionaries, metrics, negatives, objectives
+from likewise.config.objective_table import OBJECTIVES, Row
 from likewise.config.settings import EncoderSettings
 from likewise.dictionaries import sharded
 from likewise.index import embedding_file
@@ -71,94 +73,23 @@ def test_rows_come_before_what_names_them(first: str, second: str) -> None:
 
 GENERATOR = torch.Generator().manual_seed(0)
 COUNTS = torch.tensor([5, 3, 2])
-CLASSIFIERS = (objectives.LargeMarginSoftmax, objectives.ASoftmax)
 LABELS = torch.tensor([0, 0, 1, 1, 2])
+GIVEN = {"classes": 7, "dim": 5, "n": 9, "noise": COUNTS, "generator": GENERATOR}  # to an objective by its run
+ONLY_MEAN = (objectives.Histogram,)
+
+
+def of_the_table(row: Row) -> dict[str, Any]:
+    """An objective's arguments, as its constructor lists them."""
+    kind = row.load()
+    given = GIVEN | {"reduction": "mean" if kind in ONLY_MEAN else "sum"}
+    return {
+        name: another(row.parameters[name], parameter.default) if name in row.parameters else given[name]
+        for name, parameter in inspect.signature(kind).parameters.items()
+    }
+
+
 MADE: list[tuple[type, dict[str, Any]]] = [
-    (objectives.UnifiedPairSimilarity, {"gamma": 64.0, "margin": 0.3, "reduction": "sum"}),
-    (objectives.Circle, {"gamma": 128.0, "margin": 0.25, "reduction": "none"}),
-    (objectives.InfoNCE, {"temperature": 0.2, "positives": "sum", "reduction": "sum"}),
-    (objectives.SupCon, {"temperature": 0.3, "reduction": "sum"}),
-    (objectives.NPair, {"penalty": 0.01, "reduction": "sum"}),
-    (objectives.MultiSimilarity, {"alpha": 1.5, "beta": 40.0, "base": 1.0, "epsilon": None, "reduction": "sum"}),
-    (
-        objectives.Contrastive,
-        {"positive_margin": 0.1, "negative_margin": 0.7, "squared": False, "pairs": "all", "reduction": "sum"},
-    ),
-    (
-        objectives.Margin,
-        {"alpha": 0.1, "beta": 1.1, "learn": True, "classes": 4, "nu": 0.5, "pairs": "sum", "reduction": "sum"},
-    ),
-    (
-        objectives.Triplet,
-        {"margin": 0.3, "distance": "euclidean", "soft": True, "pairs": "all", "reduction": "sum"},
-    ),
-    (objectives.Angular, {"degrees": 45.0, "reduction": "sum"}),
-    (objectives.LiftedStructure, {"margin": 0.5, "generalised": True, "reduction": "sum"}),
-    (objectives.Histogram, {"bins": 51, "reduction": "mean"}),
-    (objectives.Softmax, {"classes": 7, "dim": 5, "bias": True, "generator": GENERATOR, "reduction": "sum"}),
-    (
-        objectives.L2Softmax,
-        {"classes": 7, "dim": 5, "alpha": 12.5, "learn": True, "generator": GENERATOR, "reduction": "sum"},
-    ),
-    *(
-        (each, {"classes": 7, "dim": 5, "margin": 3, "mix": 2.5, "generator": GENERATOR, "reduction": "sum"})
-        for each in CLASSIFIERS
-    ),
-    (
-        objectives.NormFace,
-        {"classes": 7, "dim": 5, "scale": 12.5, "learn": True, "generator": GENERATOR, "reduction": "sum"},
-    ),
-    (
-        objectives.AMSoftmax,
-        {"classes": 7, "dim": 5, "scale": 12.5, "margin": 0.1, "generator": GENERATOR, "reduction": "sum"},
-    ),
-    (
-        objectives.ArcFace,
-        {
-            "classes": 7,
-            "dim": 5,
-            "scale": 12.5,
-            "margin": 0.1,
-            "gradient": "insightface",
-            "generator": GENERATOR,
-            "reduction": "sum",
-        },
-    ),
-    (
-        objectives.CircleClassifier,
-        {"classes": 7, "dim": 5, "gamma": 12.5, "margin": 0.1, "generator": GENERATOR, "reduction": "sum"},
-    ),
-    (objectives.NonParametricSoftmax, {"temperature": 0.2, "proximal": 0.5, "reduction": "sum"}),
-    (
-        objectives.NCE,
-        {
-            "temperature": 0.2,
-            "noise": 33,
-            "draw": "per-example",
-            "positive_in_noise": False,
-            "log_z": "first",
-            "log_z_decay": 0.8,
-            "proximal": 0.5,
-            "generator": GENERATOR,
-            "reduction": "sum",
-        },
-    ),
-    (objectives.ParametricSoftmax, {"n": 9, "dim": 5, "scale": 2.5, "generator": GENERATOR, "reduction": "sum"}),
-    (
-        objectives.SampledSoftmax,
-        {"samples": 33, "temperature": 0.2, "noise": COUNTS, "generator": GENERATOR, "reduction": "sum"},
-    ),
-    (
-        objectives.NegativeSampling,
-        {
-            "samples": 33,
-            "noise": COUNTS,
-            "power": 0.6,
-            "draw": "shared",
-            "generator": GENERATOR,
-            "reduction": "sum",
-        },
-    ),
+    *((row.load(), of_the_table(row)) for row in OBJECTIVES),
     (Noise, {"weights": COUNTS, "power": 0.6, "generator": GENERATOR}),
     (
         objectives.Mined,

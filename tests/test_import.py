@@ -1,6 +1,8 @@
 """``import likewise`` and its parts load torch and numpy, and take hardly longer to import than torch."""
 
 import ast
+import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -100,3 +102,17 @@ def test_what_type_checkers_read_is_what_is_loaded() -> None:
 
 def test_a_name_of_before_is_another_name_of_the_same() -> None:
     assert likewise.evaluate_retrieval is likewise.retrieve
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "docs", "papers"])
+def test_what_scripts_import_from_likewise_is_there(folder: str) -> None:
+    """No other test runs most of them."""
+    for script in sorted((Path(__file__).parents[1] / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "likewise":
+                module = importlib.import_module(str(node.module))
+                for name in node.names:
+                    folder_of = "__path__" in vars(module)  # else it has no modules
+                    there = name.name in {*vars(module), *dir(module)}
+                    there = there or (folder_of and importlib.util.find_spec(f"{node.module}.{name.name}") is not None)
+                    assert there, (script.name, node.module, name.name)

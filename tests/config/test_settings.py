@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
+from toy import another
 
 from likewise.cli.main import main
 from likewise.config.checks import check
@@ -24,7 +25,6 @@ from likewise.config.settings import (
     SamplerSettings,
     ViewSettings,
 )
-from likewise.config.values import Value
 from likewise.config.yaml_file import CONFIG, read_yaml
 from likewise.errors import LikewiseError, closest
 from likewise.evaluation.classify import Protocol
@@ -195,17 +195,6 @@ def test_utf_16_and_what_is_not_there_are_one_sentence(tmp_path: Path, capsys: p
 
 PARAMETERS = [(row, name) for row in OBJECTIVES for name in row.parameters]
 SIZES = {"classes": 3, "dim": 2, "n": 4}
-
-
-def another(value: Value, default: object) -> object:
-    """A value that is not the default."""
-    if value.choices:
-        return next(choice for choice in value.choices if choice != default)
-    if value.kind is bool:
-        return not default
-    if value.kind is int:
-        return 7
-    return 0.375 if default != 0.375 else 0.25
 
 
 @pytest.mark.parametrize("row", OBJECTIVES, ids=lambda row: row.name)

@@ -1,5 +1,6 @@
-"""What every objective of the family must do, once for all of objective_cases.CASES.
+"""What every objective of the family must do, once for all cases of the files next to this one.
 
+Each module of ``likewise.objectives`` has a file here with the oracles, peers and cases of its objectives.
 A test of the decorator ``every_case`` is a property; a case takes it unless its ``skips`` say why not.
 """
 
@@ -10,17 +11,23 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import class_level_cases
+import hinge_cases
+import instance_level_cases
+import joined_cases
+import mined_cases
+import pair_level_cases
 import pytest
+import sampled_cases
 import torch
-from objective_cases import CASES, Case, Problem, balanced, bank, problems, rows, seeded, shuffled
-from objective_oracles import Oracle
-from objective_peers import NO_PEER, PEERS
+from objective_case import Case, Oracle, Problem, balanced, bank, problems, rows, seeded, shuffled
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from likewise import alike
 from likewise.alike import Listed, relate
+from likewise.config.objective_table import OBJECTIVES
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import logsumexp, numerics
 from likewise.kernels.row_losses import naive_row_losses, row_losses
@@ -28,6 +35,16 @@ from likewise.objectives import Histogram
 from likewise.objectives.base import PairObjective
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
+CASES = [
+    *pair_level_cases.CASES,
+    *hinge_cases.CASES,
+    *joined_cases.CASES,
+    *mined_cases.CASES,
+    *class_level_cases.CASES,
+    *instance_level_cases.CASES,
+    *sampled_cases.CASES,
+]
+WITH_PEER = sorted((case for case in CASES if case.peer), key=lambda case: case.name)
 TAKEN: set[tuple[str, str]] = set()  # (property, case), as parametrised
 PROPERTIES: list[str] = []
 Test = Callable[..., None]
@@ -532,23 +549,28 @@ def test_refusals() -> None:
 # Peers
 
 
-@pytest.mark.parametrize("name", sorted(PEERS))
-def test_pytorch_metric_learning(name: str) -> None:
+@pytest.mark.parametrize("case", WITH_PEER, ids=lambda case: case.name)
+def test_pytorch_metric_learning(case: Case) -> None:
     """Value and gradient of pytorch-metric-learning, where the definitions coincide, on a balanced batch."""
     problem = Problem(rows(12, 50), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]))
     queries = problem.queries.clone().requires_grad_()
     unit = functional.normalize(queries, dim=1)
-    ours, theirs, *proxies = PEERS[name](unit, problem.ids)
+    assert case.peer
+    ours, theirs, *proxies = case.peer(unit, problem.ids)
     same(ours.detach(), theirs.detach(), 1e-6, 1e-7)  # some of the peer's constants are float32
     same(gradient(ours, [queries]), gradient(theirs, [queries]), 1e-6, 1e-7)
     if proxies:
         same(gradient(ours, proxies[:1])[0], gradient(theirs, proxies[1:])[0].T, 1e-6, 1e-7)
 
 
+def test_every_objective_of_the_table_has_a_case() -> None:
+    cases = {type(case.make()) for case in CASES}
+    assert {row.load() for row in OBJECTIVES} <= cases
+
+
 def test_every_case_has_a_peer_or_a_reason() -> None:
-    names = {case.name for case in CASES}
-    assert set(PEERS).isdisjoint(NO_PEER)
-    assert set(PEERS) | set(NO_PEER) == names
+    assert [case.name for case in CASES if bool(case.peer) == bool(case.no_peer)] == []
+    assert len({case.name for case in CASES}) == len(CASES)
 
 
 def test_what_is_left_out_is_documented() -> None:

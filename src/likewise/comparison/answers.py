@@ -1,4 +1,4 @@
-"""What a comparison keeps: answers, a line of JSON each with its question and what made it, and each cell's folder.
+"""The files of a comparison: the answers, one JSON line each with its question and its state, and each cell's folder.
 
 See ``likewise.comparison.run``.
 """
@@ -30,17 +30,16 @@ from likewise.training.run_folder import make_folder
 QUESTION, PER_QUERY = "question.json", "per_query.npy"
 Question = dict[str, Any]
 State = dict[str, str]
-UNKNOWN: list[State] = [{}]  # of answers that were kept before states were
+UNKNOWN: list[State] = [{}]  # of answers written before states were recorded
 
 
 class Answers:
-    """Lines of JSON, each a question with what was found, or why it failed; of one question the last line holds.
+    """Append-only JSONL: a question with its measures, or with why it failed. The last line for a question wins.
 
-    Lines are only ever appended, each in one write, so that two processes with one file lose none. A last line without
-    an end was cut off (a kill, a full disk) and is passed over; the next answer puts an empty line after it, by which
-    it is known from then on.
+    Each line is appended in one write, so two processes with one file lose no line. A last line without an end was cut
+    off (a kill, a full disk) and is ignored. The next answer puts an empty line after it, which marks it as cut off.
 
-    Raises LikewiseError, with the number of the line, where any other line is no answer.
+    Raises LikewiseError, with the line's number, if any other line is no answer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,11 +58,11 @@ class Answers:
         return answer is not None
 
     def find(self, question: Question) -> dict[str, Any] | None:
-        """The answer to this very question."""
+        """The answer to exactly this question; None without one."""
         return self.known.get(_key(question))
 
     def add(self, question: Question, answer: Mapping[str, Any]) -> None:
-        """Writes one more. Raises OSError where that can't be; it is then not known of either."""
+        """Appends an answer. Raises OSError if it can't be written; ``find`` then does not give it either."""
         line = json.dumps({"question": question, **answer}, ensure_ascii=False).encode(errors="backslashreplace")
         with open(self.path, "a+b", buffering=0) as file:
             whole = file.seek(0, os.SEEK_END) == 0 or (file.seek(-1, os.SEEK_END) >= 0 and file.read(1) == b"\n")
@@ -75,7 +74,7 @@ class Answers:
 
 
 def _answer(line: bytes) -> dict[str, Any] | None:
-    """What the line says; None where it is no answer."""
+    """The answer in a line; None if it holds none."""
     try:
         said = json.loads(line)
     except ValueError:  # no JSON, or no UTF-8
@@ -95,7 +94,7 @@ def _key(question: Question) -> str:
 
 
 def fingerprint(items: Items) -> str:
-    """128 bits over names, labels and values: equal for the same items only. One pass over the values."""
+    """A 128-bit hash of ids, labels and values: equal only for the same items. One pass over the values."""
     digest = hashlib.blake2b(digest_size=16)
     add_text(digest, items.ids_hash)
     for name in items.label_names:
@@ -107,7 +106,7 @@ def fingerprint(items: Items) -> str:
 
 
 def asked_in(folder: Path) -> tuple[Question, list[State]]:
-    """The question that a folder is of, and the states that worked on it; nothing where that can't be read."""
+    """The question that a folder belongs to, and the states that worked on it; both empty if it can't be read."""
     try:
         kept = json.loads((folder / QUESTION).read_bytes())
     except (OSError, ValueError):
@@ -119,7 +118,7 @@ def asked_in(folder: Path) -> tuple[Question, list[State]]:
 
 
 def per_query_in(folder: Path, question: Question, items: int) -> NDArray[np.float64] | None:
-    """The folder's figures of every query; None where they are of another question, or damaged."""
+    """The folder's figures of every query; None if they belong to another question or are damaged."""
     try:
         figures = np.load(folder / PER_QUERY) if asked_in(folder)[0] == question else None
     except (OSError, ValueError, EOFError, BadZipFile):
@@ -129,9 +128,9 @@ def per_query_in(folder: Path, question: Question, items: int) -> NDArray[np.flo
 
 
 def begin(folder: Path, question: Question, state: State) -> None:
-    """Makes the folder this question's; empty, but where a training of the same question was stopped.
+    """Makes a folder for a question. It is empty unless a training of the same question was stopped in it.
 
-    Raises LikewiseError where compare did not make the folder, or it can't be written.
+    Raises LikewiseError if compare did not make the folder, or if it can't be written.
     """
     if folder.exists() and any(not entry.name.startswith(f".{QUESTION}.tmp-") for entry in folder.iterdir()):
         if not (folder / QUESTION).exists():
@@ -146,7 +145,7 @@ def begin(folder: Path, question: Question, state: State) -> None:
 
 @cache
 def code_digest() -> str:
-    """32 bits (hex) over the package's .py files, their names too, as they are when it is first asked for."""
+    """A 32-bit hash (hex) of the package's .py files and their names, taken at the first call."""
     folder, digest = Path(__file__).parent, hashlib.blake2b(digest_size=4)
     for path in sorted(folder.rglob("*.py")):
         add_text(digest, path.relative_to(folder).as_posix())
@@ -155,12 +154,12 @@ def code_digest() -> str:
 
 
 def state_now(device: torch.device) -> State:
-    """What an answer comes from beside its question: versions, the code, and the sort of device."""
+    """The state that an answer depends on beside its question: versions, code, and kind of device."""
     return {"likewise": __version__, "code": code_digest(), "torch": str(torch.__version__), "device": device.type}
 
 
 def said_of_states(made: Mapping[str, Sequence[State]], now: State, path: Path) -> str:
-    """A sentence on the answers that another state than ``now`` made, or had a part in; empty where none did."""
+    """A sentence on the answers that a state other than ``now`` made, in whole or in part; empty if there are none."""
     others = dict[str, list[str]]()
     for name, states in made.items():
         if list(states) != [now]:

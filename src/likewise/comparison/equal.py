@@ -17,9 +17,9 @@ from likewise.training.decide import decide
 
 
 def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSettings:
-    """The method's settings where they are its own, and everybody's where they are not; ``overrides`` over both.
+    """Keeps what defines the method and uses common values for the rest; ``overrides`` win over both.
 
-    ``items`` are the fewest that are trained on. Raises LikewiseError on settings that the method can't have.
+    ``items`` is the smallest training set of the comparison. Raises LikewiseError on settings that the method refuses.
     """
     own, common = METHODS[method].settings, OptimSettings()
     optim = replace(common, lr=own.optim.lr, weight_decay=own.optim.weight_decay) if own.optim.name == "sgd" else common
@@ -46,9 +46,9 @@ def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSet
 
 
 def prepared(settings: FitSettings, items: Items, steps: int) -> FitSettings:
-    """The settings of one training: decided, its epochs from ``steps``, its batches as near to equal as can be.
+    """The settings of one training: every "auto" decided, epochs from ``steps``, the nearest possible batch size.
 
-    A sampler that shares out all items of an epoch has batches of n over a whole number; the nearest one is taken.
+    A sampler that divides all n items of an epoch has batches of n over a whole number; the nearest size is taken.
     """
     if settings.sampler.kind != "classes":
         batches = max(1, round(len(items) / settings.batch_size))
@@ -59,7 +59,7 @@ def prepared(settings: FitSettings, items: Items, steps: int) -> FitSettings:
 
 
 def items_per_step(settings: FitSettings, items: Items) -> float:
-    """On average over an epoch."""
+    """Mean number of items per step over an epoch."""
     if settings.sampler.kind == "classes":
         return float(settings.batch_size)
     return len(items) / choose_sampler(settings, items).steps_per_epoch

@@ -1,4 +1,4 @@
-"""``likewise compare``: methods beside each other with the same encoder, views, budget and split, classes unseen.
+"""``likewise compare``: methods with the same encoder, views, budget and split, measured on unseen classes.
 
 What a comparison says (table, paired tests, plot) is in ``likewise.comparison.table``.
 """
@@ -64,8 +64,8 @@ from likewise.training.run import begin as begin_run
 from likewise.training.run_folder import make_folder
 
 CELLS = "cells.jsonl"
-TUNING_SEED = 10_000  # of every trial's training: none of the final seeds
-OURS = ("method", "seed", "epochs", "alike", "relations")  # what a comparison, or the method, says itself
+TUNING_SEED = 10_000  # of every trial; the final trainings use other seeds
+OURS = ("method", "seed", "epochs", "alike", "relations")  # set by the comparison or the method, not by the user
 
 
 def compare(
@@ -85,57 +85,58 @@ def compare(
     baselines: bool = True,
     progress: bool = True,
 ) -> Comparison:
-    """Trains every method with every seed on some classes, and retrieves items of others that no training saw.
+    """Trains every method with every seed on some classes, and retrieves items of other classes.
 
-    Equal for all: split, encoder and length of the embedding, views, SGD with momentum and a cosine rate, steps, and
-    items a step. A method's own: objective, dictionary, negatives, learning rate and weight decay (where its optimizer
-    is SGD; else the defaults), raw or unit rows, BatchNorm groups. A queue is at most as long as the training items.
+    Common to all: split, encoder, length of the embedding, views, SGD with momentum and a cosine rate, steps, and items
+    per step. A method keeps its own objective, dictionary, negatives, learning rate and weight decay (if its optimizer
+    is SGD; else the defaults), raw or unit rows, and BatchNorm groups. A queue holds at most as many keys as there are
+    training items.
 
-    With ``trials``, every method's learning rate, and its objective's margin, γ and temperature where it has them, are
-    chosen by so many trainings, the method's own values first, then Optuna's TPE, each judged by MAP@R on validation
-    classes, which are a part of the training classes. The chosen values are then trained on all training classes. Test
-    classes are looked at by the final models alone.
+    ``trials`` trainings choose each method's learning rate and, if its objective has them, margin, γ and temperature.
+    The first trial has the method's own values, Optuna's TPE proposes the next ones. MAP@R on validation classes, which
+    are a part of the training classes, judges a trial. The best values then train on all training classes. Only the
+    final models see test classes.
 
-    Every answer is a line of OUT/cells.jsonl with the question that it answers: called again, whatever has an answer
-    is not trained again, and a training that was stopped goes on from its checkpoint. An answer stays when the code
-    changes; the notes then name those that an older state of likewise, torch or the device made. A cell that fails is
-    written down with its reason, and the rest goes on.
+    Every answer is a line of OUT/cells.jsonl with its question. A second call trains no question again that has an
+    answer, and a stopped training goes on from its checkpoint. An answer stays valid when the code changes; the notes
+    then name the answers that another state of likewise, torch or the device made. A cell that fails is recorded with
+    its reason, and the rest goes on.
 
     Args:
         data: source of labelled items, one label each; at least 4 classes, 8 with trials, half as many with ``test``.
-        methods: names of ``likewise methods``; those that need no labels train without.
-        seeds: trainings of each method, with seeds 0, 1 ...
+        methods: names of ``likewise methods``; a method that needs no labels trains without them.
+        seeds: number of trainings of each method, with seeds 0, 1 ...
         out: folder of runs (METHOD-seed-S), cells.jsonl, compare.md, compare.json, compare.png and .svg.
         settings: overrides for all methods, by dotted name.
-        epochs: passes over the training items, which ``steps`` follows from.
-        steps: of every training, instead of ``epochs``.
+        epochs: passes over the training items; the number of steps follows from it.
+        steps: number of steps of every training, instead of ``epochs``.
         test: source of labelled test items, none with the content of a training item; None: ``test_share`` of the
             classes of ``data``, drawn by ``split_seed``.
-        test_share: share of the classes.
-        split_seed: of the draw of test and validation classes.
-        trials: trainings that choose hyper-parameters, for each method; 0: the method's own: likewise's learning
-            rate, the paper's margin, γ and τ.
-        validation_share: share of the training classes, with trials.
+        test_share: share of the classes that test.
+        split_seed: seed of the draw of test and validation classes.
+        trials: number of trainings that choose each method's hyper-parameters; 0: the method's own, which are
+            likewise's learning rate and the paper's margin, γ and τ.
+        validation_share: share of the training classes that judge trials.
         baselines: whether to measure raw pixels (or vectors), and the untrained encoder of every seed.
         progress: lines on standard error.
 
     Raises:
-        LikewiseError: unknown methods, settings that some method can't have, a device that is not there, too few
-            classes, no labels, training items in ``test``, or a damaged cells.jsonl.
-        Interrupted: Ctrl-C; what is done is kept.
+        LikewiseError: unknown methods, settings that some method refuses, a missing device, too few classes, no labels,
+            training items in ``test``, or a damaged cells.jsonl.
+        Interrupted: Ctrl-C; finished answers are kept.
 
     Cost: methods × (seeds + trials) trainings, and for each an exact retrieval among the test items.
     """
     overrides = dict(settings or {})
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
-    device = pick_device(of_data(overrides).device)  # raises where it is not there
+    device = pick_device(of_data(overrides).device)  # raises if the device is missing
     held_out = validation_share if trials else 0.0
     split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
     smallest = split.train if split.fit is None else split.fit
     plans = {method: equalised(method, overrides, smallest) for method in methods}
     length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
     for plan in plans.values():
-        prepared(plan, smallest, length)  # raises what would fail in every cell
+        prepared(plan, smallest, length)  # raises now what would fail in every cell
     make_folder(Path(out))
     work = _Work(Path(out), length, len(methods) * seeds, progress, state_now(device))
     outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
@@ -151,7 +152,7 @@ def compare(
     comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made)
     try:
         write_comparison(comparison, Path(out))
-    except OSError as error:  # a full disk, say; what was found is still shown
+    except OSError as error:  # such as a full disk; the result is shown all the same
         comparison = replace(comparison, failed=comparison.failed | {TABLE: _reason(error)})
     return comparison
 
@@ -170,7 +171,7 @@ def main(
     labels: str,
     key: str | None,
 ) -> int:
-    """``likewise compare``: prints the table; 0 when every cell has an answer, 1 when one failed."""
+    """``likewise compare``: prints the table; returns 0 if every cell has an answer, 1 if one failed."""
     if epochs is not None and steps is not None:
         raise LikewiseError("--epochs and --steps both say how long to train; leave one out.")
     settings = {"labels": labels, **({} if key is None else {"key": key}), **assigned(assignments)}
@@ -201,7 +202,7 @@ def _check_plan(
     if not methods:
         raise LikewiseError("no method is named; give some, such as --methods circle,ms,facenet.")
     for method in methods:
-        chosen(method, None)  # raises where there is none of that name
+        chosen(method, None)  # raises for an unknown name
     if ours := [name for name in OURS if name in overrides]:
         raise LikewiseError(f"compare sets {ours[0]} of every training itself; leave it out of --set.")
     twice = [name for name in dict.fromkeys(methods) if list(methods).count(name) > 1]
@@ -214,15 +215,15 @@ def _check_plan(
         if not 0 < share < 1:
             raise LikewiseError(f"{name} must be a share between 0 and 1, but is {share}.")
     if trials:
-        optuna_module()  # raises where it is missing
+        optuna_module()  # raises if it is missing
     if seeds > 1:
-        scipy_stats()  # the same
+        scipy_stats()  # raises if it is missing
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise LikewiseError("compare trains one run after the other in one process; start it without torchrun.")
 
 
 class _Work:
-    """A comparison's folder, its answers, the budget, and what state of things made each answer."""
+    """A comparison's folder, its answers, its budget, and the state that made each answer."""
 
     def __init__(self, folder: Path, steps: int, cells: int, progress: bool, state: State) -> None:
         self.folder, self.steps, self.bars = folder, steps, progress and sys.stderr.isatty()
@@ -236,7 +237,7 @@ class _Work:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def question(self, what: str, settings: FitSettings, train_on: Items, test_on: Items) -> Question:
-        """All that the answer depends on, but for the state of things, as JSON."""
+        """Everything that the answer depends on, except the state, as JSON."""
         flat = {name: value for name, value in flatten(settings).items() if name not in ("cache", "checkpoint_seconds")}
         digest = hashlib.blake2b(json.dumps(flat).encode(), digest_size=16).hexdigest()
         parts = {"train": self._print(train_on), "test": self._print(test_on)}
@@ -255,7 +256,7 @@ class _Work:
             yield self._outcome(name, replace(plain, seed=seed), split, trains=False)
 
     def cell(self, method: str, seed: int, settings: FitSettings, split: Split) -> Outcome:
-        """One training, measured on the test classes; answered before, or now, or failed with its reason."""
+        """One training, measured on the test classes: an earlier answer, a new one, or the reason it failed."""
         self.begun += 1
         return self._outcome(method, replace(settings, seed=seed), split, trains=True)
 
@@ -284,7 +285,7 @@ class _Work:
     def _answer(
         self, what: str, settings: FitSettings, split: Split, folder: Path, asked: Question, trains: bool
     ) -> tuple[dict[str, Any], NDArray[np.float64]]:
-        """Trains, where there is something to train, measures, and keeps what was found."""
+        """Trains unless it is a baseline, measures, and saves the answer."""
         start = time.perf_counter()
         if trains:
             model = trained(settings, split.train, self.steps, folder, asked, self.state, self.bars)
@@ -306,18 +307,18 @@ class _Work:
     def _failed(
         self, name: str, folder: Path, asked: Question, error: Exception, more: Mapping[str, Any] | None = None
     ) -> str:
-        """Writes down why, as far as the disk lets it; the reason."""
+        """Records why a cell failed, if the disk has room; returns the reason."""
         reason = _reason(error)
         with suppress(OSError):
             self.answers.add(asked, {"failed": reason, **(more or {})})
-        with suppress(OSError):  # tried anew from the start next time; with room on the disk it goes on
+        with suppress(OSError):  # the next call starts anew; after a full disk it goes on from the checkpoint
             if (folder / QUESTION).exists() and not _full_disk(error):
                 (folder / CHECKPOINT).unlink(missing_ok=True)
         self.say(f"{name} failed: {reason}")
         return reason
 
     def trial(self, method: str, number: int, settings: FitSettings, fit: Items, validation: Items) -> float | None:
-        """MAP@R on the validation classes of one training; None where it failed, such as with NaN."""
+        """MAP@R of one training on the validation classes; None if it failed, for instance with NaN."""
         folder, name = self.folder / f"{method}-trial-{number}", f"{method}, trial {number + 1}"
         asked: Question = {"what": f"{method} trial {number}", "seed": TUNING_SEED, "steps": self.steps}
         try:
@@ -350,7 +351,7 @@ def _reason(error: Exception) -> str:
 
 
 def _full_disk(error: BaseException | None) -> bool:
-    """Whether that is what it, or what it came from, says."""
+    """Whether the error, or one that caused it, is a full disk."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -361,7 +362,7 @@ def _full_disk(error: BaseException | None) -> bool:
 def trained(
     settings: FitSettings, items: Items, steps: int, folder: Path, question: Question, state: State, bars: bool
 ) -> Model:
-    """``fit`` for exactly ``steps`` steps; goes on where the same question's training was stopped."""
+    """Trains for exactly ``steps`` steps; goes on if a training of the same question was stopped."""
     begin(folder, question, state)
     model = Model.untrained(settings, items)
     complete(begin_run(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
@@ -371,7 +372,7 @@ def trained(
 def _tuned(
     work: _Work, plans: Mapping[str, FitSettings], trials: int, split: Split
 ) -> tuple[dict[str, FitSettings], dict[str, str]]:
-    """Each method's settings, chosen by its trials; and why those that have none have none."""
+    """Each method's settings, chosen by its trials, and the reasons of methods whose trials all failed."""
     if not trials or split.fit is None or split.validation is None:
         return dict(plans), {}
     tuned, broken = dict[str, FitSettings](), dict[str, str]()
@@ -387,7 +388,7 @@ def _tuned(
 
 
 def tune(work: _Work, method: str, settings: FitSettings, trials: int, fit: Items, validation: Items) -> FitSettings:
-    """The settings with the numbers of the best trial. Neither test items nor their classes come in here."""
+    """The settings with the values of the best trial. Test items and their classes play no part."""
     knobs = knobs_of(decide(settings, len(fit)))
     done: list[tuple[dict[str, float], float | None]] = []
     for number in range(trials):
@@ -400,7 +401,7 @@ def tune(work: _Work, method: str, settings: FitSettings, trials: int, fit: Item
 
 
 def _protocol(split: Split, plans: Mapping[str, FitSettings], steps: int, seeds: int, trials: int) -> str:
-    """How the numbers came about, in a few sentences."""
+    """How the numbers were made, in a few sentences."""
     s, named = next(iter(plans.values())), ", ".join(map(str, range(seeds)))
     text = (
         f"{split.train.source}: {split.said}; {len(split.train):,} items of {len(split.train.label_names)} classes "

@@ -1,4 +1,4 @@
-"""Classes to train on, to choose by and to test on, none in two of them."""
+"""Splits classes into training, validation and test; no class is in two parts."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,12 +13,12 @@ from likewise.data import Items, open_items
 from likewise.data.items import content_digest
 from likewise.errors import LikewiseError, LikewiseWarning
 
-BATCH, CLASSES = 128, 32  # items of a batch at most, and classes: 4 of each, where there are so many
+BATCH, CLASSES = 128, 32  # a batch has at most so many items and classes: 4 items of each class
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Parts of which no two share a class, but that train is fit and validation together."""
+    """Train and test items, which share no class. With trials, train is also divided into fit and validation."""
 
     train: Items
     test: Items
@@ -43,9 +43,9 @@ def split_classes(
     *,
     progress: bool = True,
 ) -> Split:
-    """Training and test items, and with ``validation`` > 0 the training classes' two parts; see ``compare``.
+    """Splits items by class into train and test, and train into fit and validation if ``validation`` > 0.
 
-    Which classes go where depends on the classes' names, the shares and ``seed`` alone.
+    The split depends only on the classes' names, the shares and ``seed``. See ``compare``.
     """
     settings = of_data(overrides)
     items = _one_label(_opened(data, settings, progress))
@@ -73,7 +73,7 @@ def split_classes(
 
 
 def _check_parts(train: Items, test: Items) -> None:
-    """Raises LikewiseError where there is nothing to tell apart, or nothing to find."""
+    """Raises LikewiseError if train has one class only, or if no test class has two items."""
     if len(train.label_names) < 2:
         raise LikewiseError(f"{train.source} has one label only; training by labels needs two classes at least.")
     if np.bincount(np.asarray(test.labels)).max() < 2:
@@ -84,7 +84,7 @@ def _check_parts(train: Items, test: Items) -> None:
 
 
 def _copies(train: Items, test: Items) -> Iterator[tuple[str, str]]:
-    """Names of the test items that have the content of a training item, and of that one. One pass over both."""
+    """Pairs of ids: a test item and a training item with the same content. One pass over both."""
     known = {content_digest(value): row for row, value in enumerate(train.values)}
     for name, value in zip(test.ids, test.values, strict=True):
         row = known.get(content_digest(value))
@@ -102,7 +102,7 @@ def _refuse_copies(train: Items, test: Items) -> None:
 
 
 def _said_of_copies(train: Items, test: Items) -> str:
-    """What to say, and warn of, where one content is of a training and of a test class; "" where none is."""
+    """Warns if a training and a test class share content; returns what to say in the protocol, else ""."""
     copies = list(_copies(train, test))
     if not copies:
         return ""
@@ -116,7 +116,7 @@ def _said_of_copies(train: Items, test: Items) -> str:
 
 
 def _divided(order: Any, share: float, items: Items, why: str) -> tuple[Any, Any]:
-    """The classes that stay, and those that go: ``share`` of them, two at least of each."""
+    """Divides classes in two: ``share`` of them is the second part. Each part has at least two classes."""
     if len(order) < 4:
         raise LikewiseError(f"{items.source} has too few classes: {len(order)} are left to divide, and {why}.")
     go = min(max(2, round(share * len(order))), len(order) - 2)
@@ -124,7 +124,7 @@ def _divided(order: Any, share: float, items: Items, why: str) -> tuple[Any, Any
 
 
 def of_classes(items: Items, classes: Any) -> Items:
-    """The items of these classes, in their order, with the classes numbered anew: no other is known of."""
+    """The items of these classes, in their order, with labels numbered anew; no other class is mentioned."""
     classes = np.sort(classes)
     labels = np.asarray(items.labels)
     part = items.select(np.flatnonzero(np.isin(labels, classes)))
@@ -137,7 +137,7 @@ def _opened(source: object, s: FitSettings, progress: bool) -> Items:
 
 
 def _one_label(items: Items) -> Items:
-    """Those that have a label. Raises LikewiseError where none has, or one has several."""
+    """The items with a label. Raises LikewiseError if there are none, or if an item has several."""
     if items.labels is None or not (items.labels >= 0).any():
         raise LikewiseError(
             f"{items.source} has no labels, which the split by classes needs: put images in a folder per class, or "

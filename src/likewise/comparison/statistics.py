@@ -1,4 +1,4 @@
-"""How sure a difference is: sign flips, paired t, Holm's correction."""
+"""Tests of a difference: sign flips, paired t, Holm's correction."""
 
 import math
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ EXACT_GROUPS, DRAWS, CHUNK = 16, 20_000, 1000
 def sign_flip(differences: NDArray[np.float64], units: NDArray[np.int64] | None = None, *, draws: int = DRAWS) -> float:
     """p of the paired sign-flip permutation test of mean difference 0, two-sided (Fisher's randomization test).
 
-    Were two methods alike, every unit's differences could as well have the other sign. p is the share of all choices
-    of signs whose sum is at least as far from 0 as the one seen: exact up to 16 units, else (1 + count) / (1 + draws)
-    over random choices, always the same ones.
+    If two methods are equally good, the difference of every unit could as well have the other sign. p is the share of
+    all choices of signs whose sum is at least as far from 0 as the observed one. It is exact up to 16 units; with more
+    it is (1 + count) / (1 + draws) over random choices, always the same ones.
 
-    With test classes as units, items of one class, whose results hang together, change sign together: a test over
-    items by themselves would find far too small a p. It says whether the order of two methods, averaged over the seeds
-    trained, would hold for other classes of the same sort; how much other seeds would move it is for ``paired_t`` to
-    say. With C classes p can't be below 2 / 2^C, before ``holm`` multiplies it by the number of rows.
+    With test classes as units, all items of a class change sign together, as their results depend on each other. A test
+    with items as units would give a p that is far too small. The test says whether the order of two methods, averaged
+    over the trained seeds, would hold for other classes of the same kind. ``paired_t`` says whether it would hold for
+    other seeds. With C classes p can't be below 2 / 2^C, before ``holm`` multiplies it by the number of rows.
 
     Args:
-        differences: (N,), paired; NaN is left out.
-        units: (N,) integers, which belong together; None: each by itself.
-        draws: of more than 16 units.
+        differences: (N,) of paired values; NaN is left out.
+        units: (N,) integers, equal for values that change sign together; None: each value is a unit.
+        draws: number of random choices, with more than 16 units.
 
     Raises:
         LikewiseError: nothing to compare.
@@ -54,8 +54,8 @@ def sign_flip(differences: NDArray[np.float64], units: NDArray[np.int64] | None 
 def paired_t(differences: Sequence[float]) -> float:
     """p of Student's paired t-test of mean difference 0, two-sided; ν = n − 1 degrees of freedom.
 
-    Over seeds it says whether the order would hold for other seeds on these same test items. It takes differences to
-    be normal, which three seeds can't show; it has no lower limit as permutations of three have (0.25).
+    Over seeds it says whether the order would hold for other seeds on the same test items. It assumes normal
+    differences, which three seeds can't show. It has no lower limit; permutations of three seeds have 0.25.
 
     Args:
         differences: n ≥ 2 numbers, paired.
@@ -80,7 +80,7 @@ def scipy_stats() -> Any:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values corrected for how many they are (Holm 1979): the chance of any false finding is that of one."""
+    """p values corrected for their number (Holm 1979), so that all together have the false-alarm rate of one test."""
     corrected, largest = [0.0] * len(values), 0.0
     for rank, place in enumerate(sorted(range(len(values)), key=lambda place: values[place])):
         largest = max(largest, min(1.0, (len(values) - rank) * values[place]))

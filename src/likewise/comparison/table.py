@@ -1,4 +1,4 @@
-"""What a comparison says: means and deviations, paired tests, a table, a plot. See ``likewise.comparison.run``."""
+"""The result of a comparison: means and deviations, paired tests, a table, a plot. See ``likewise.comparison.run``."""
 
 import io
 import json
@@ -40,9 +40,9 @@ class Outcome:
         method: its name, or a baseline's.
         seed: of the training.
         measures: by name, shares in [0, 1]; empty where it failed.
-        per_query: (measures, Q) of every test item; NaN where no other is alike.
-        knobs: the numbers that trials may choose, as trained.
-        failed: why there is no answer; empty where there is.
+        per_query: (measures, Q) of every test item; NaN if no other item has its label.
+        knobs: the hyper-parameters that trials may choose, as trained.
+        failed: why there is no answer; empty if there is one.
         baseline: whether nothing was trained.
     """
 
@@ -62,16 +62,17 @@ class Row:
     Args:
         method: its name.
         baseline: whether nothing was trained.
-        seeds: those that have an answer.
-        missing: those that failed.
-        values: of every measure, one a seed.
+        seeds: the seeds with an answer.
+        missing: the seeds that failed.
+        values: of every measure, one per seed.
         mean: of every measure.
-        std: of every measure, n − 1 in the denominator; None of one seed.
-        knobs: learning rate, margin, γ, τ as trained.
-        items_per_step: on average.
-        difference: in MAP@R to the best method over the seeds that both have, raw values' over all; None of the best.
-        p_classes: of that difference, by ``sign_flip`` with test classes as units, after Holm's correction.
-        p_seeds: of that difference, by ``paired_t`` over seeds; None with fewer than two.
+        std: of every measure, n − 1 in the denominator; None for one seed.
+        knobs: learning rate, margin, γ and τ as trained.
+        items_per_step: mean number of items per step.
+        difference: MAP@R minus that of the best method, over the seeds that both have; None for the best one. Raw
+            values have no seed and are compared with all seeds.
+        p_classes: p of that difference by ``sign_flip`` with test classes as units, after Holm's correction.
+        p_seeds: p of that difference by ``paired_t`` over seeds; None with fewer than two seeds.
     """
 
     method: str
@@ -90,12 +91,12 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Rows: the best method first, those without all seeds after those with, baselines last; and how it was done.
+    """Rows and protocol of a comparison. The best method is first, then methods with missing seeds, then baselines.
 
     Args:
-        rows: of all that has an answer.
-        failed: the reason of each cell that has none.
-        protocol: in a few sentences.
+        rows: of every method and baseline with an answer.
+        failed: the reason of each cell without an answer.
+        protocol: how the numbers were made, in a few sentences.
         made: a sentence on the cells that another state of likewise, torch or the device made; empty without such.
     """
 
@@ -110,7 +111,7 @@ class Comparison:
         return header, [_cells(row) for row in self.rows]
 
     def notes(self) -> list[str]:
-        """What must be said beside the table: a paragraph each."""
+        """The notes below the table, a paragraph each."""
         steps = {row.method: row.items_per_step for row in self.rows if row.items_per_step is not None}
         notes = [self.protocol, NOTE]
         if len(set(steps.values())) > 1:
@@ -125,7 +126,10 @@ class Comparison:
 
 
 def measured(rows: Tensor, items: Items) -> tuple[dict[str, float], Any]:
-    """Retrieval of the items among themselves: means, and (measures, Q) of every query, NaN where none is alike."""
+    """Retrieval of the items among themselves: means, and (measures, Q) of every query.
+
+    A query is NaN if no other item has its label.
+    """
     result = retrieval(rows, torch.from_numpy(np.array(items.labels)), ks=(1,), worst=0)
     each = result.per_query
     hit = torch.where(each.relevant > 0, (each.first_rank == 1).double(), torch.nan)
@@ -173,9 +177,9 @@ def _row(cells: Sequence[Outcome], missing: Sequence[int]) -> Row:
 def _against(
     cells: Sequence[Outcome], best_cells: Sequence[Outcome], labels: NDArray[np.int64]
 ) -> tuple[float, float, float | None] | None:
-    """Difference in the first measure, p over classes, p over seeds; nothing where no seed is common.
+    """Difference in the first measure, p over classes, p over seeds; None if the two have no common seed.
 
-    Raw values' one answer is paired with every seed of the best.
+    The one answer of raw values is paired with every seed of the best method.
     """
     pairs = [(cell, best) for cell in cells for best in best_cells if cell.seed == best.seed or cell.method == RAW]
     if not pairs:
@@ -211,7 +215,7 @@ def _p(value: float | None) -> str:
 
 
 def print_comparison(comparison: Comparison, folder: Path) -> None:
-    """The table and what belongs to it on standard output."""
+    """Prints the table and its notes."""
     header, rows = comparison.table()
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for cells in (header, *rows):
@@ -222,7 +226,7 @@ def print_comparison(comparison: Comparison, folder: Path) -> None:
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Writes compare.md, compare.json and, where matplotlib is installed, compare.png and compare.svg."""
+    """Writes compare.md, compare.json and, if matplotlib is installed, compare.png and compare.svg."""
     header, rows = comparison.table()
     lines = ["# Comparison", "", comparison.protocol, ""]
     lines += [_line(header), _line(["---", *["---:"] * (len(header) - 1)]), *map(_line, rows), ""]
@@ -247,7 +251,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _pages(comparison: Comparison) -> dict[str, bytes]:
-    """The plot as PNG and SVG; nothing, and a line that says so, without matplotlib."""
+    """The plot as PNG and SVG; without matplotlib nothing, and a line says so."""
     if not comparison.rows:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Which hyper-parameters a method has to choose, and trials of them."""
+"""The hyper-parameters that trials choose for a method, and the values that they try."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ORDER: tuple[Tuned, ...] = ("margin", "scale", "temperature")  # the trials' dra
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """A number that trials choose: the method's own, and the range around it."""
+    """A hyper-parameter: the method's own value, and the range around it."""
 
     default: float
     low: float
@@ -46,15 +46,15 @@ def _knob(sort: Tuned, default: float, *, whole: bool) -> Knob:
 
 
 def knob_values(settings: FitSettings) -> dict[str, float]:
-    """What the settings have for each of ``knobs_of``."""
+    """The settings' value of each hyper-parameter in ``knobs_of``."""
     flat = flatten(settings)
     return {name: flat[name] for name in knobs_of(settings)}
 
 
 def propose(knobs: Mapping[str, Knob], done: Sequence[tuple[Mapping[str, float], float | None]]) -> dict[str, float]:
-    """The values of the next trial: the method's own first, then TPE's.
+    """The values of the next trial: first the method's own, then TPE's proposals.
 
-    A pure function of what the trials before it gave, so that a comparison that was stopped goes on as it would have.
+    They are a pure function of the earlier trials' results, so a stopped comparison goes on with the same values.
     """
     if not done:
         return {name: float(knob.default) for name, knob in knobs.items()}
@@ -75,7 +75,7 @@ def propose(knobs: Mapping[str, Knob], done: Sequence[tuple[Mapping[str, float],
 
 
 def optuna_module() -> Any:
-    """Optuna, quiet. Raises LikewiseError where it is not installed."""
+    """Imports Optuna and silences its log. Raises LikewiseError if it is not installed."""
     try:
         import optuna
     except ImportError:

@@ -30,10 +30,10 @@ class MapDataset(Protocol):
 
 
 def find_array(source: object, *, labels: str, key: str | None) -> "Source | Vectors":
-    """Arrays, (array, labels) and Datasets.
+    """Open an array, a tuple (array, labels) or a map-style Dataset.
 
     Raises:
-        LikewiseError: none of these, empty, of a wrong shape, or not one label per item.
+        LikewiseError: anything else, an empty one, a wrong shape, or not one label per item.
     """
     given: object = None
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray | torch.Tensor):
@@ -49,10 +49,10 @@ def find_array(source: object, *, labels: str, key: str | None) -> "Source | Vec
 
 
 def load_npy(path: Path, *, labels: str, key: str | None) -> "Source | Vectors":
-    """A .npy file, memory-mapped.
+    """Open a .npy file as a memory map.
 
     Raises:
-        LikewiseError: damaged, holds Python objects, or as :func:`find_array`.
+        LikewiseError: a damaged file, one with Python objects, or as :func:`find_array`.
     """
     refuse_columns(str(path), "a .npy file", labels, key)
     try:
@@ -64,7 +64,7 @@ def load_npy(path: Path, *, labels: str, key: str | None) -> "Source | Vectors":
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """Vectors that need no cache: (N, D) numbers, and what is already known to be bad by row."""
+    """Vectors need no cache: (N, D) numbers, and the reasons of rows that are known to be bad."""
 
     name: str
     values: Array
@@ -72,10 +72,10 @@ class Vectors:
     bad: dict[int, str] = field(default_factory=dict)
 
     def items(self) -> Items:
-        """As Items of kind "vectors". A float32 array without bad rows is shared, not copied.
+        """Items of kind "vectors". A float32 array without bad rows is shared, not copied.
 
         Raises:
-            LikewiseError: when no row is usable.
+            LikewiseError: no row can be used.
         """
         with np.errstate(over="ignore"):  # what overflows float32 is found by isfinite
             values = self.values.astype(np.float32, copy=False)
@@ -125,13 +125,13 @@ class ArrayImages:
             yield Entry(str(row), partial(np.asarray, self.array[row]))
 
     def labels(self, rows: Sequence[int]) -> list[object] | None:
-        """Those given."""
+        """The labels that were given; None without."""
         return None if self.given is None else [self.given[row] for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetImages:
-    """A map-style Dataset of images. Its items are asked for in this thread: few Datasets are safe in several."""
+    """A map-style Dataset of images. One thread asks for its items, as few Datasets are thread-safe."""
 
     name: str
     dataset: MapDataset
@@ -155,13 +155,13 @@ class DatasetImages:
             yield Entry(str(row), partial(_pixels, value))
 
     def labels(self, rows: Sequence[int]) -> list[object] | None:
-        """The second part of the items, if any has one."""
+        """The second part of the items; None if no item has one."""
         labels = [self.seen.get(row) for row in rows]
         return labels if self.with_labels and any(label is not None for label in labels) else None
 
 
 def exact_images(source: Source, size: int) -> Items | None:
-    """An array that already is uint8 (N, size, size, 3) as Items, shared and not copied; None for all else."""
+    """A uint8 array (N, size, size, 3) as Items that share its memory; None for any other source."""
     if not isinstance(source, ArrayImages) or source.array.dtype != np.uint8:
         return None
     if source.array.shape[1:] != (size, size, 3):
@@ -239,7 +239,7 @@ def _vectors(dataset: MapDataset, name: str, width: int, *, with_labels: bool) -
 
 
 def _get(dataset: MapDataset, row: int) -> tuple[object, object]:
-    """(value, label) of a Dataset's item; tensors as arrays; a BadItem as value when asking for it failed."""
+    """(value, label) of a Dataset's item; a tensor becomes an array; the value is a BadItem if asking failed."""
     try:
         item = dataset[row]
     except Exception as error:  # the user's code may raise anything; one bad item must not end the work
@@ -282,15 +282,15 @@ def _label_list(labels: object) -> list[object]:
 
 
 def _known(labels: Array) -> list[object]:
-    """One label an item as plain values; a negative integer is none."""
+    """One label per item as plain Python values; a negative integer is no label."""
     values = cast(list[Any], labels.tolist())
     return [None if label < 0 else label for label in values] if labels.dtype.kind == "i" else values
 
 
 def _label(label: object) -> object:
-    """Plain Python values: tensor(3), numpy.int64(3) and 3 are the same label. A list, set or 1-D array is several.
+    """A label as plain Python: tensor(3), numpy.int64(3) and 3 are the same. A list, set or 1-D array is several.
 
-    Negative integers of arrays and tensors are no label; those of Python are one like any other.
+    A negative integer in an array or tensor is no label; a negative Python integer is a label.
     """
     if isinstance(label, torch.Tensor | np.ndarray | np.generic):
         if np.prod(label.shape) == 1:

@@ -1,12 +1,12 @@
 """The cache of decoded images: one memory-mapped uint8 file per content and size.
 
 A cache is a folder ``{entries}x{size}px-{key}`` with ``values.bin`` (uint8, N·S·S·3, in the source's order) and
-``items.json`` (ids and what was skipped). ``key`` is a hash over every entry's id and bytes. Labels are no part of it:
-they are asked of the source each time, so that other labels need no other cache. ``stats/`` remembers which cache
-belongs to which paths, sizes and times, so that an unchanged source is not read to find its key.
+``items.json`` (ids and what was skipped). ``key`` is a hash over every entry's id and bytes. Labels are not in the
+cache: the source gives them each time, so other labels need no new cache. ``stats/`` maps paths, sizes and times to
+caches, so an unchanged source is found without reading it.
 
-The file is written in order by one thread as a plain file, not through a memory map: a full disk is then an error that
-can be reported, where a memory map would end the process.
+One thread writes the file in order, as a plain file and not through a memory map. A full disk is then an error that can
+be reported; with a memory map it would end the process.
 """
 
 import errno
@@ -37,7 +37,7 @@ _BUILDING = "building-"
 
 
 def cached_items(source: Source, size: int, *, cache: str | Path | None, workers: int | None, progress: bool) -> Items:
-    """The images of ``source`` at ``size``, from the cache, which is built when it is not there.
+    """The images of ``source`` at ``size`` from the cache; builds the cache if it is missing.
 
     Raises:
         LikewiseError: no usable item, or the cache cannot be written.
@@ -50,7 +50,7 @@ def cached_items(source: Source, size: int, *, cache: str | Path | None, workers
         if stored is None:
             with quiet_pillow():
                 stored = _build(job, folder)
-    except OSError as error:  # of the cache: those of the items have become reasons
+    except OSError as error:  # of the cache; an item's own error has become its reason
         need = source.total * size * size * 3 / 1e6
         why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
         raise LikewiseError(
@@ -92,7 +92,7 @@ class _Stored:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """An entry after a worker had it. Without pixels and reason it was only read."""
+    """An entry after a worker read it. Without pixels and reason it was only hashed."""
 
     id: str
     digest: bytes
@@ -101,17 +101,17 @@ class _Outcome:
 
 
 def _find(job: _Job, folder: Path) -> _Stored | None:
-    """An existing cache, by paths and times or else by content."""
+    """Find an existing cache by paths and times, or else by content; None if there is none."""
     signature = job.source.signature()
     if signature is None:
-        return None  # content can be known only by going through the source once, as building does
+        return None  # only a pass over the source shows its content, and building makes one
     note = _note(job, folder, signature)
     if note.is_file():
         stored = _load(folder / note.read_text().strip(), job.size)
         if stored is not None:
             return stored
     if not any(folder.glob(f"{job.prefix}*")):
-        return None  # nothing this could be: do not read the source twice
+        return None  # no cache has this size and length: do not read the source twice
     content = _content_hash(job.size)
     with track(f"reading {job.source.name}", job.source.total, enabled=job.progress) as tick:
         for done, outcome in enumerate(_outcomes(job, _read), 1):
@@ -125,8 +125,8 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
 
 
 def _build(job: _Job, folder: Path) -> _Stored:
-    """Go through the source once: read, hash, decode, write; then publish under the key of the content."""
-    signature = job.source.signature()  # before reading, so that what changes meanwhile is noticed next time
+    """Go through the source once: read, hash, decode and write; then rename the folder to its content's key."""
+    signature = job.source.signature()  # taken before reading: a change during the build is noticed next time
     ledger = _Ledger(_content_hash(job.size))
     with temporary_folder(folder, _BUILDING) as temporary:
         bar = track(f"decoding {job.source.name}", job.source.total, enabled=job.progress)
@@ -148,7 +148,7 @@ def _build(job: _Job, folder: Path) -> _Stored:
 
 
 def _publish(temporary: Path, final: Path, size: int) -> _Stored:
-    """Give the finished folder its name, unless another process has built the same meanwhile: then use that one."""
+    """Rename the finished folder; use the other one if another process has built the same meanwhile."""
     for _ in range(4):  # processes that replace one damaged cache can get in each other's way
         stored = _load(final, size)
         if stored is not None:
@@ -162,7 +162,7 @@ def _publish(temporary: Path, final: Path, size: int) -> _Stored:
 
 
 def _load(folder: Path, size: int) -> _Stored | None:
-    """A finished cache, or None when it is missing, short or damaged: then it is built again."""
+    """Load a finished cache; None if it is missing, too short or damaged, so that it is built again."""
     try:
         items: dict[str, Any] = json.loads((folder / "items.json").read_bytes())
         ids, skipped = items["ids"], [(int(row), str(id), str(reason)) for row, id, reason in items["skipped"]]
@@ -186,7 +186,7 @@ def _remember(note: Path, name: str) -> None:
 
 @dataclass
 class _Ledger:
-    """What a build has seen so far, in the source's order."""
+    """The entries that a build has seen so far, in the source's order."""
 
     content: "hashlib.blake2b"
     ids: list[str] = field(default_factory=list)
@@ -196,7 +196,7 @@ class _Ledger:
     rows: int = 0
 
     def keep(self, outcome: _Outcome) -> bool:
-        """Note an outcome; whether its pixels belong in the cache."""
+        """Record an outcome; returns whether its pixels belong in the cache."""
         _absorb(self.content, outcome)
         row, self.rows = self.rows, self.rows + 1
         first = self.first_row.setdefault(outcome.id, row)
@@ -211,7 +211,7 @@ class _Ledger:
         return True
 
     def check(self, source: Source) -> None:
-        """Raise LikewiseError when there is nothing to work with, or the ids are plainly the wrong ones."""
+        """Raise LikewiseError if no item is usable, or if the ids are plainly wrong."""
         if 2 * self.duplicates > self.rows:
             _, id, reason = next(entry for entry in self.skipped if entry[2].startswith("duplicate"))
             raise LikewiseError(
@@ -239,7 +239,7 @@ def _absorb(content: "hashlib.blake2b", outcome: _Outcome) -> None:
 
 
 def _outcomes(job: _Job, work: Callable[[Entry, int], _Outcome]) -> Iterator[_Outcome]:
-    """``work`` on all entries by threads (decoders release the GIL), in order, with few entries in flight."""
+    """Results of ``work`` on all entries, in order. Threads do the work (decoders release the GIL), few at a time."""
     entries = job.source.entries()
     pending: deque[Future[list[_Outcome]]] = deque()
     pool = ThreadPoolExecutor(job.workers, thread_name_prefix="likewise-decode")

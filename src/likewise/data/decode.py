@@ -1,4 +1,4 @@
-"""From the bytes of one image file, or one array, to uint8 (S, S, 3) RGB; what is bad is said in plain words."""
+"""Turns the bytes of one image file, or one array, into uint8 (S, S, 3) RGB; a bad image gets a plain reason."""
 
 import io
 import warnings
@@ -19,7 +19,7 @@ Image.init()  # loads the format plugins now, in one thread
 _WANTED = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO", "QOI")
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 
-# HEIC is here although it cannot be read, so that a phone's photos are listed as skipped and not lost silently.
+# HEIC is here although it cannot be read: a phone's photos are then listed as skipped, not lost silently.
 IMAGE_SUFFIXES = frozenset(
     {suffix for suffix, name in Image.EXTENSION.items() if name in (*FORMATS, "MPO")} | {".heic", ".heif"}
 )
@@ -37,17 +37,17 @@ _UPRIGHT = {
 
 
 class BadItem(Exception):
-    """This one item cannot be used; the text is the reason, in plain words. It is skipped, never fatal."""
+    """One item cannot be used; the text is the reason. The item is skipped and nothing else stops."""
 
 
 def decode(data: bytes, size: int) -> Pixels:
     """Decode an image file's bytes to uint8 (size, size, 3) RGB, upright.
 
-    The central square is resized with antialiasing (bilinear), which is "shorter side to ``size``, then centre crop"
-    without rounding in between; an image of exactly size × size keeps its decoded pixels bit for bit. JPEGs with
-    more than twice the pixels needed per side are decoded at a fraction of their size by libjpeg, which
-    changes pixels by one or two grey levels. Alpha is composited over white; of animations the first frame counts;
-    16-bit grey is scaled, not clipped; CMYK is converted as Pillow does.
+    The central square is resized with antialiasing (bilinear). That is "shorter side to ``size``, then centre crop"
+    without rounding in between. An image of exactly size × size keeps its decoded pixels bit for bit. libjpeg decodes a
+    JPEG at a fraction of its size if it has more than twice the pixels needed per side; this changes pixels by one or
+    two grey levels. Alpha is composited over white; an animation gives its first frame; 16-bit grey is scaled, not
+    clipped; CMYK is converted as Pillow does.
 
     Args:
         data: the whole file.
@@ -69,7 +69,7 @@ def decode(data: bytes, size: int) -> Pixels:
 
 
 def decode_array(array: npt.NDArray[Any], size: int) -> Pixels:
-    """Bring one image given as an array to uint8 (size, size, 3) RGB, as :func:`decode` does with files.
+    """Turn one image given as an array into uint8 (size, size, 3) RGB, as :func:`decode` does with files.
 
     Args:
         array: (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4 (RGBA); the last axis is tried first.
@@ -78,7 +78,7 @@ def decode_array(array: npt.NDArray[Any], size: int) -> Pixels:
 
     Raises:
         BadItem: not finite, of another shape, or without pixels.
-        LikewiseError: another dtype, or floats outside [0, 1]: then the whole source is on a wrong scale.
+        LikewiseError: another dtype, or floats outside [0, 1], which mean that the whole source has a wrong scale.
     """
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = array.transpose(1, 2, 0)
@@ -90,10 +90,10 @@ def decode_array(array: npt.NDArray[Any], size: int) -> Pixels:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow image to mode RGB: deep grey scaled to 8 bits, palettes resolved, alpha over white.
+    """Convert any Pillow image to mode RGB: scale deep grey to 8 bits, resolve palettes, put alpha over white.
 
     Raises:
-        BadItem: 32-bit pixels outside 0..65535, or float pixels outside [0, 1]: their scale is unknown.
+        BadItem: 32-bit pixels outside 0..65535, or float pixels outside [0, 1], whose scale is unknown.
     """
     if image.mode.startswith("I;16"):
         image = Image.fromarray(_to_uint8(np.asarray(image).astype(np.uint16)))
@@ -118,7 +118,7 @@ def looks_like_image(head: bytes) -> bool:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's warnings about single files off the screen; what matters of them becomes a reason."""
+    """Hide Pillow's warnings about single files; a real problem becomes the item's reason."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -126,7 +126,7 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def _decode_jpeg(data: bytes, size: int) -> Image.Image | None:
-    """A plain JPEG through simplejpeg; None where Pillow should look, since it accepts more and explains better."""
+    """Decode a plain JPEG with simplejpeg; None for other files, as Pillow accepts more and explains better."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         _refuse_bomb(width, height)
@@ -150,7 +150,7 @@ def _decode_any(data: bytes) -> Image.Image:
 
 
 def _upright(image: Image.Image, header: Image.Image) -> Image.Image:
-    """Turn ``image`` as the EXIF of ``header`` says; EXIF that cannot be read says nothing."""
+    """Rotate ``image`` as the EXIF of ``header`` says; unreadable EXIF rotates nothing."""
     try:
         turn = _UPRIGHT.get(header.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # damaged metadata, of whatever kind, is no reason to lose a good picture
@@ -180,7 +180,7 @@ def _to_uint8(array: npt.NDArray[Any]) -> Pixels:
     if not np.isfinite(array).all():
         raise BadItem("not finite (holds NaN or infinity)")
     low, high = float(array.min()), float(array.max())
-    if low < -1e-3 or high > 1 + 1e-3:  # a little over is what interpolation leaves
+    if low < -1e-3 or high > 1 + 1e-3:  # interpolation leaves values a little outside
         raise LikewiseError(
             f"float images must be in [0, 1], this one goes from {low:.3g} to {high:.3g}; "
             "divide by 255 or leave out the normalisation, or give uint8."

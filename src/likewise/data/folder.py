@@ -8,7 +8,7 @@ from pathlib import Path
 from likewise.data.decode import IMAGE_SUFFIXES, BadItem, looks_like_image
 from likewise.data.source import Entry, read_bytes, sign, stat_line
 
-# Never opened to see whether they are images after all: companions of data sets, often one per image.
+# Files that often lie beside images, one per image; they are not opened to see whether they are images.
 _OTHER_SUFFIXES = {
     *(".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".ini", ".yaml", ".yml", ".toml", ".xml", ".html", ".log"),
     *(".py", ".ipynb", ".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".parquet", ".arrow", ".db", ".lock"),
@@ -18,7 +18,7 @@ _OTHER_SUFFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file that should be an image; ``problem`` says what is already known to be wrong."""
+    """A file that should be an image; ``problem`` is the reason it cannot be used, if that is known already."""
 
     id: str
     path: str
@@ -34,7 +34,7 @@ class ImageFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A folder of images; the label of an image is the name of the folder that it is in, below this one."""
+    """A folder of images; an image's label is the name of its parent folder, below this one."""
 
     name: str
     files: tuple[ImageFile, ...]
@@ -58,7 +58,7 @@ class Folder:
             yield Entry(file.id, file.load)
 
     def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
-        """Parent folders' names, if at least two differ; None for an image that lies beside these folders."""
+        """The parent folders' names, if at least two differ; None for an image beside these folders."""
         if not self.with_labels:
             return None
         above = [self.files[row].id.rpartition("/")[0] for row in rows]
@@ -67,7 +67,7 @@ class Folder:
 
 
 def list_images(root: Path) -> tuple[list[ImageFile], list[Path]]:
-    """(images sorted by id, other files) below ``root``; follows links but not loops of them; no hidden names."""
+    """(images sorted by id, other files) below ``root``. Follows links but no loops; ignores hidden names."""
     images: list[ImageFile] = []
     others: list[Path] = []
     _list(root, "", (os.path.realpath(root),), images, others)

@@ -1,4 +1,4 @@
-"""Items: what every data source becomes. Names, values, labels, and what had to be left out."""
+"""Items: every data source becomes ids, values, labels, and a list of what was left out."""
 
 import csv
 import hashlib
@@ -37,10 +37,10 @@ class Items:
         ids: N unique, stable names; row r of ``values`` is ``ids[r]``.
         values: images: uint8 (N, S, S, 3) RGB, usually a read-only memory map; vectors: float32 (N, D), finite.
         kind: "images" or "vectors".
-        labels: int64, index into ``label_names``; None without labels. (N,): one label per item, −1 where this one item
-            has none. (N, L): several, each once, padded with −1.
-        label_names: the labels as text, sorted as a person would (2 before 10).
-        skipped: what was left out of the source, in the source's order.
+        labels: int64 index into ``label_names``; None without labels. (N,): one label per item, −1 for an item without
+            one. (N, L): several labels per item, each once, padded with −1.
+        label_names: the labels as text; whole numbers sort by value (2 before 10).
+        skipped: the items left out, in the source's order.
         source: what the user gave, for messages.
 
     Raises:
@@ -79,16 +79,16 @@ class Items:
         )
 
     def batch(self, rows: Rows) -> torch.Tensor:
-        """The values of ``rows`` in that order: uint8 (B, S, S, 3) or float32 (B, D), a copy, safe to keep.
+        """A copy of the values of ``rows``, in that order: uint8 (B, S, S, 3) or float32 (B, D).
 
         One fancy index: O(B) reads of contiguous rows, whatever N is.
         """
         return torch.from_numpy(np.asarray(self.values)[_as_rows(rows)])
 
     def select(self, rows: Rows) -> "Items":
-        """The subset ``rows``, in that order, with its ids and labels; ``label_names`` and ``skipped`` stay whole.
+        """The items of ``rows``, in that order, with their ids and labels; ``label_names`` and ``skipped`` stay whole.
 
-        Rows that are one ascending run share memory with this object; any others are copied into memory.
+        An ascending run of rows shares memory with this object; other rows are copied.
         """
         rows = _as_rows(rows)
         run = len(rows) > 0 and rows[0] >= 0 and bool((np.diff(rows) == 1).all())
@@ -110,22 +110,22 @@ class Items:
 
 
 def content_digest(value: npt.NDArray[Any]) -> bytes:
-    """128 bits over the bytes of one item's value: equal for the same content only."""
+    """A 128-bit hash of one item's value: equal only for equal content."""
     return hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=16).digest()
 
 
 def add_text(digest: "hashlib.blake2b", text: str) -> None:
-    """Feed ``text`` with its length, so that ("ab", "c") and ("a", "bc") differ."""
+    """Hash ``text`` with its length, so that ("ab", "c") and ("a", "bc") differ."""
     data = text.encode("utf-8", "surrogatepass")
     digest.update(len(data).to_bytes(8, "little"))
     digest.update(data)
 
 
 def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Labels of any hashable sort → (int64 (N,) index, names). None, NaN, NA and empty text become −1: no label.
+    """Turn hashable labels into (int64 (N,) index, names). None, NaN, NA and empty text become −1: no label.
 
-    Labels with the same text (1 and "1") are one; True and 1, or 1 and 1.0, are two. A tuple is one label. Names sort
-    numerically when all are whole numbers, else naturally.
+    Labels with the same text (1 and "1") are the same label; True and 1, or 1 and 1.0, are two labels. A tuple is one
+    label. Whole numbers sort by value, other names naturally ("a2" before "a10").
     """
     texts = [_label_text(label) for label in labels]
     names, row = _name_rows(texts)
@@ -133,11 +133,13 @@ def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tu
 
 
 def encode_label_sets(labels: Iterable[object]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Several labels per item → (int64 (N, L) index padded with −1, names), L the most labels of any item, at least 1.
+    """Turn several labels per item into (int64 (N, L) index padded with −1, names).
+
+    L is the largest number of labels of an item, at least 1. Each row is in ascending order.
 
     Args:
-        labels: for each item a list, tuple, set or 1-D array of labels, or one label. Labels are as of
-            :func:`encode_labels`; one given twice counts once; each row is in ascending order.
+        labels: for each item a list, tuple, set or 1-D array of labels, or one label. Single labels are read as in
+            :func:`encode_labels`; a label given twice counts once.
 
     Raises:
         LikewiseError: a label that is not hashable, or labels that look like one column of 0 and 1 per class.
@@ -164,7 +166,7 @@ def encode_source_labels(labels: Sequence[object]) -> tuple[npt.NDArray[np.int64
 
 
 def write_skipped(items: Items, path: str | Path) -> None:
-    """Write what was left out as CSV with the columns ``id,reason``, atomically; the header alone when nothing was.
+    """Write the skipped items as CSV with the columns ``id,reason``, atomically; only the header if there are none.
 
     Raises:
         OSError: when the file cannot be written.
@@ -194,7 +196,7 @@ def _name_rows(texts: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
 
 
 def _label_text(label: Hashable) -> str:
-    """A label as text; empty for none. NaN differs from itself; whether pandas' NA does, it refuses to say."""
+    """A label as text; empty for no label. NaN is not equal to itself; comparing pandas' NA raises TypeError."""
     try:
         return "" if label is None or label != label else str(label)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Pairs and triplets of items by id, from CSV or parquet; what is wrong with a file is said by line and id.
+"""Reads pairs and triplets of items by id from CSV or parquet; an error names the line and the id.
 
 Dimension legend: M pairs or triplets, N items, R rows of a file, W ids of a row (2 or 3).
 """
@@ -74,23 +74,21 @@ def read_pairs(
 ) -> Pairs:
     """Read pairs of items: the columns ``a``, ``b`` (ids) and ``alike`` of a .csv or .parquet file.
 
-    CSV is UTF-8 with a header line; the columns may stand in any order among others; an id that holds a comma or begins
-    with a space is in quotes. ``alike`` is 1 or 0 (or 1.00), true or false, yes or no, in any case; in parquet also
-    bool.
-    (a, b) and (b, a) are the same pair; a pair that is repeated is merged.
+    CSV is UTF-8 with a header line. Columns may be in any order, with others between them. An id with a comma or a
+    leading space is in quotes. ``alike`` is 1 or 0 (or 1.00), true or false, yes or no, in any case; in parquet also
+    bool. (a, b) and (b, a) are the same pair; a repeated pair is merged.
 
     Args:
         path: the file.
         ids: N unique ids of the items, such as ``Items.ids``; an id's place is its row.
-        skip_bad: leave out bad rows and list them in ``Pairs.skipped``; contradictions are errors all the same.
-        skipped: items that could not be used, such as ``Items.skipped``: rows about them are no mistakes. They are left
-            out and listed in ``Pairs.skipped``.
+        skip_bad: leave out bad rows and list them in ``Pairs.skipped``; a contradiction is an error all the same.
+        skipped: items that could not be used, such as ``Items.skipped``. Rows about them are left out and listed in
+            ``Pairs.skipped``; they are no error.
 
     Raises:
-        LikewiseError: a file that is missing, empty or damaged, or lacks a column. With ``skip_bad=False`` bad rows,
-            the first five by line: an id that no item has (with the closest that one has), an empty field, an item
-            paired with itself, another word for alike. Always: a pair that is said to be alike and not to be; no row
-            that is good.
+        LikewiseError: the file is missing, empty or damaged, or lacks a column. No row is good. One row says that a
+            pair is alike and another that it is not. With ``skip_bad=False`` also bad rows, the first five by line: an
+            unknown id (with the closest known one), an empty field, an item paired with itself, another word for alike.
 
     Cost: O(R log R), some 8 s for a million rows among a million items; 8·(W + 2)·R bytes, a dictionary of the ids, and
     the text of 65,536 rows.
@@ -118,8 +116,8 @@ def read_triplets(
 ) -> Triplets:
     """Read triplets of items: the columns ``anchor``, ``positive`` and ``negative`` (ids) of a .csv or .parquet file.
 
-    The file, the arguments and what is refused are as of :func:`read_pairs`. Bad rows are also those whose three items
-    are not different. The contradiction is a triplet whose positive and negative are exchanged in another.
+    The file, the arguments and the errors are those of :func:`read_pairs`. A row is also bad if its three items are not
+    all different. Two triplets contradict each other if one exchanges the positive and the negative of the other.
 
     Raises:
         LikewiseError: as :func:`read_pairs`.
@@ -143,7 +141,7 @@ def read_triplets(
 
 @dataclass
 class _Table:
-    """What a file says, row by row, and which rows are bad."""
+    """The rows of a file, and which of them are bad."""
 
     name: str
     word: str  # "line" or "row"
@@ -151,8 +149,8 @@ class _Table:
     numbers: npt.NDArray[np.int64]  # (R,) of each row in the file
     rows: npt.NDArray[np.int64]  # (R, W) of the items, −1 where there is none
     alike: npt.NDArray[np.bool_]  # (R,)
-    bad: dict[int, str] = field(default_factory=dict)  # reasons by place in the arrays above
-    lost: dict[int, str] = field(default_factory=dict)  # likewise, of rows about items that could not be used
+    bad: dict[int, str] = field(default_factory=dict)  # reasons, by place in the arrays above
+    lost: dict[int, str] = field(default_factory=dict)  # the same, for rows about items that could not be used
 
     def where(self, place: int) -> str:
         """Such as "line 7"."""
@@ -163,7 +161,7 @@ class _Table:
         return [self.ids[row] for row in self.rows[place].tolist()]
 
     def refuse(self, mask: npt.NDArray[np.bool_], reason: Callable[[list[str]], str]) -> None:
-        """Adds the rows of ``mask`` (R,) to the bad ones, unless they are bad or left out already."""
+        """Mark the rows of ``mask`` (R,) as bad, unless they are bad or left out already."""
         for place in np.flatnonzero(mask).tolist():
             if place not in self.bad and place not in self.lost:
                 self.bad[place] = reason(self.names(place))
@@ -181,11 +179,11 @@ def _settle(
     say: Callable[[list[str], bool], str],
     skip_bad: bool,
 ) -> tuple[npt.NDArray[np.int64], int]:
-    """The places of the rows to keep, and how many were merged. Rows of one key must be on one side.
+    """Merge rows that repeat each other; returns the places of the rows to keep and how many were merged.
 
     Args:
-        keys: (R, W) what rows are about: equal for rows that repeat or contradict each other.
-        sides: (R,) what they say about it.
+        keys: (R, W) equal for rows about the same pair or triplet, which repeat or contradict each other.
+        sides: (R,) the statement of each row; rows with the same key must have the same side.
         say: a row's statement in words, from its ids and side.
     """
     good = np.ones(len(keys), dtype=bool)
@@ -203,7 +201,7 @@ def _settle(
 
 
 def _complain(table: _Table, clashes: dict[int, str], skip_bad: bool) -> None:
-    """Raise LikewiseError unless the rows that are left can be used."""
+    """Raise LikewiseError unless the remaining rows can be used."""
     total = len(table.numbers)
     if (skip_bad or not table.bad) and not clashes and len(table.bad) + len(table.lost) == total:
         problems, advice = table.bad | table.lost, "correct them, or give the items that they are about"
@@ -232,7 +230,7 @@ class _Chunk(NamedTuple):
 
 
 def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str, skipped: Sequence[Skipped]) -> _Table:
-    """All rows of a file, with those that are bad by themselves and those about items that could not be used."""
+    """Read all rows of a file; mark the bad ones and those about items that could not be used."""
     wanted = [*columns, flag] if flag else list(columns)
     word, chunks = _open(path, wanted)
     known = dict(zip(ids, range(len(ids)), strict=True))
@@ -268,7 +266,7 @@ def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str, s
 
 
 def _look_up(texts: list[str], known: dict[str, int]) -> npt.NDArray[np.int64]:
-    """Rows of ids, −1 for an unknown one; spaces around an id count only if an item's id has them."""
+    """The item row of each id, −1 for an unknown id. Spaces around an id are ignored unless an item's id has them."""
     rows = list(map(known.get, texts))
     if None in rows:
         rows = [known.get(text.strip(), -1) if row is None else row for text, row in zip(texts, rows, strict=True)]
@@ -276,7 +274,7 @@ def _look_up(texts: list[str], known: dict[str, int]) -> npt.NDArray[np.int64]:
 
 
 def _flags(texts: list[str]) -> npt.NDArray[np.int64]:
-    """1 for alike, 0 for not, −1 for what is neither."""
+    """1 for alike, 0 for not alike, −1 for any other text."""
     value = {text: _flag(text.strip().lower()) for text in set(texts)}
     return np.array([value[text] for text in texts], dtype=np.int64)
 
@@ -291,7 +289,7 @@ def _flag(text: str) -> int:
 
 @dataclass
 class _Reasons:
-    """What is wrong with a row, in words; the first ones with the closest id that an item has."""
+    """Says what is wrong with a row; the first rows also get the closest known id."""
 
     ids: Sequence[str]
     wanted: list[str]
@@ -299,16 +297,16 @@ class _Reasons:
     hints: int = _HINTED
 
     def lost(self, texts: list[str], unknown: list[bool]) -> str:
-        """Why the first of the unknown ids has no item, if all of them are of items that could not be used."""
+        """Why the first unknown id has no item; empty unless every unknown id is that of a skipped item."""
         named = [self._skipped(text) for text, wrong in zip(texts, unknown, strict=False) if wrong]
         return f"{named[0]!r} could not be used: {self.unusable[named[0]]}" if named and all(named) else ""
 
     def _skipped(self, text: str) -> str:
-        """The id of an item that could not be used, as it has it; empty for any other text."""
+        """The id of the skipped item that ``text`` names; empty for any other text."""
         return next((id for id in (text, text.strip()) if id in self.unusable), "")
 
     def give(self, texts: list[str], unknown: list[bool]) -> str:
-        """``texts`` of the wanted columns of a row; ``unknown`` says which of its ids no item has."""
+        """The reason for a row, from the ``texts`` of its wanted columns; ``unknown`` marks ids that no item has."""
         if all(unknown) and [text.strip() for text in texts] == self.wanted:
             return "repeats the header"
         empty = next((name for name, text in zip(self.wanted, texts, strict=True) if not text.strip()), None)
@@ -320,7 +318,7 @@ class _Reasons:
         return f"{self.wanted[-1]} is {texts[-1]!r}, not 1 or 0, true or false, yes or no"
 
     def _hint(self, text: str) -> str:
-        """The closest of the ids that come near: same last part of a path, or neighbours in the alphabet."""
+        """The closest id among those with the same last part of the path, or else among neighbours in the alphabet."""
         if self.hints == 0:
             return ""
         self.hints -= 1
@@ -344,7 +342,7 @@ def _last_part(id: str) -> str:
 
 
 def _open(path: Path, wanted: list[str]) -> tuple[str, Iterator[_Chunk]]:
-    """What a row is called, and the file's chunks."""
+    """The word for a row ("line" or "row"), and the file's chunks."""
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         what = "is a folder." if path.is_dir() else f"does not exist.{closest(path.name, siblings)}"
@@ -358,7 +356,7 @@ def _open(path: Path, wanted: list[str]) -> tuple[str, Iterator[_Chunk]]:
 
 
 def _csv_chunks(path: Path, wanted: list[str]) -> Iterator[_Chunk]:
-    """A row's number is the line it begins on; blank lines are no rows."""
+    """Chunks of a CSV file. A row's number is the line it begins on; blank lines are no rows."""
     line = 0
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -395,7 +393,7 @@ def _ragged(row: list[str], header: list[str]) -> str:
 
 
 def _parquet_chunks(path: Path, wanted: list[str]) -> Iterator[_Chunk]:
-    """A row's number counts from 1."""
+    """Chunks of a parquet file. Row numbers count from 1."""
     import pyarrow
     from pyarrow import parquet
 
@@ -417,7 +415,7 @@ def _texts(values: list[Any]) -> list[str]:
 
 
 def _places(path: Path, header: list[str], wanted: list[str]) -> list[int]:
-    """Where the wanted columns are; LikewiseError when one is missing or there twice."""
+    """The places of the wanted columns. Raises LikewiseError if one is missing or occurs twice."""
     for name in wanted:
         if header.count(name) > 1:
             raise LikewiseError(f"{path} has {header.count(name)} columns {name!r}; rename or remove all but one.")

@@ -44,7 +44,7 @@ class Parquet:
                     row += 1
 
     def labels(self, rows: Sequence[int]) -> list[object] | None:
-        """The label column at these rows; of a column of lists, several each."""
+        """The label column at these rows; a column of lists gives several labels per item."""
         if self.label_column is None:
             return None
         values: list[object] = []
@@ -78,7 +78,7 @@ def open_parquet(name: str, files: list[Path], *, labels: str, key: str | None) 
     """Look at the files' schemas, choose the columns, count the rows.
 
     Raises:
-        LikewiseError: a damaged file, no image column, a missing column, one of labels that holds none, or no rows.
+        LikewiseError: a damaged file, no image column, a missing column, a label column without labels, or no rows.
     """
     import pyarrow
     from pyarrow import parquet
@@ -124,7 +124,7 @@ def _image_column(schema: Any, path: Path) -> str:
 
 
 def _holds_labels(kind: Any, *, lists: bool = True) -> bool:
-    """Whether a column of this type has a label, or a list of several, an item: text, numbers, dates, no bytes."""
+    """Whether a column of this type can hold labels: text, numbers, dates or lists of them, but no bytes."""
     from pyarrow import types
 
     if types.is_dictionary(kind):

@@ -1,4 +1,4 @@
-"""What a source of images gives to the cache, and small helpers that the sources share."""
+"""The interface between a source of images and the cache, and helpers that sources share."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ KINDS = "a folder of images, a .parquet file or a folder of them, a .npy file, a
 class Entry:
     """One item before decoding. ``load`` runs in a worker thread and returns a file's bytes or an array.
 
-    ``load`` raises BadItem when the item cannot be had.
+    ``load`` raises BadItem when the item cannot be read.
     """
 
     id: str
@@ -39,15 +39,15 @@ class Source(Protocol):
         """Number of entries, good or bad."""
 
     def signature(self) -> str | None:
-        """Changes whenever the content may have changed, without reading it; None: cannot be known."""
+        """A text that changes whenever the content may have changed; it reads no content. None: not known."""
 
     def entries(self) -> Iterator[Entry]:
         """All entries, always in the same order."""
 
     def labels(self, rows: Sequence[int]) -> Sequence[object] | None:
-        """Labels of these entries, after ``entries`` was exhausted or found in the cache; None: no labels.
+        """Labels of these entries; None without labels. Call it after ``entries`` is exhausted or cached.
 
-        Each is hashable, or a list, set or array of several.
+        A label is hashable; a list, set or array is several labels.
         """
 
 
@@ -76,7 +76,7 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def stat_line(path: str | Path) -> str:
-    """Size and times: equal while nothing was written. The change time also catches permissions and kept mtimes."""
+    """Size and times of a file: equal while nothing is written. The change time also notices a restored mtime."""
     stat = os.stat(path)
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 

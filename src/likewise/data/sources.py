@@ -1,4 +1,4 @@
-"""Recognising what the user gave."""
+"""Recognises what the user gave: a folder, a file, an array or a Dataset."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a trained encoder is measured beside: raw pixels or features, and the encoder before training."""
+"""The baselines of every measurement: raw pixels or features, and the encoder before training."""
 
 import math
 from collections.abc import Iterator
@@ -13,24 +13,24 @@ from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.model import Model
 
-_PIXEL_TILE = 4096  # images; bounds the float copy made on the way
+_PIXEL_TILE = 4096  # images converted to float at once
 
 
 def raw_pixels(images: NDArray[np.uint8], mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Images as unit rows of their pixels, centred: what an encoder must beat.
+    """Images as centred unit rows of their pixels: the baseline that an encoder must beat.
 
-    Give no mean for the training images, and the training images' mean for the test images::
+    Training images give the mean; test images take it::
 
         train, mean = raw_pixels(train_images)
         test, _ = raw_pixels(test_images, mean)
 
     Args:
         images: uint8 (N, S, S, 3), for instance a memory-mapped cache.
-        mean: float32 (S·S·3,), in units of pixel values; the images' own when not given.
+        mean: float32 (S·S·3,), in units of pixel values; None: the images' own.
 
     Returns:
         rows: float32 (N, S·S·3), each (pixels − mean) divided by its length; an image equal to the mean stays zero.
-        mean: float32 (S·S·3,), the one used.
+        mean: float32 (S·S·3,), the mean that was subtracted.
 
     Raises:
         LikewiseError: not uint8 (N, H, W, 3), empty, or a mean of another length.
@@ -58,9 +58,9 @@ REPRESENTATIONS = ("raw", "untrained", "learned")
 
 
 def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Tensor, str]:
-    """Unit rows of train and of test (train's again without one), and what they are.
+    """Raw unit rows of train and of test, and the name of this layer. Without a test set, test is train.
 
-    Pixels centred by train's mean, or standardised vectors.
+    Rows are pixels centred by train's mean, or standardised vectors.
     """
     if train.kind == "images":
         rows, mean = raw_pixels(train.values)
@@ -73,7 +73,7 @@ def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Te
 
 
 def encoders(model: Model, items: Items) -> Iterator[tuple[str, Model]]:
-    """The untrained encoder and the learned one; a backbone of one's own has no untrained twin."""
+    """The untrained encoder and the learned one; a user's own backbone has no untrained twin."""
     if not model.own_backbone:
         untrained = Model.untrained(model.settings, items)
         untrained.vector_mean, untrained.vector_std = model.vector_mean, model.vector_std

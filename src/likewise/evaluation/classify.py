@@ -1,4 +1,4 @@
-"""``likewise evaluate``: a run beside raw pixels and the untrained encoder, every number with its protocol."""
+"""``likewise evaluate``: kNN and classifiers of a run, raw pixels and the untrained encoder, with their protocols."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ class Protocol:
         labels: auto, or the parquet column of the label.
         key: the parquet column of the ids; None: as the run was trained.
         k: neighbours that vote; NPID's 200.
-        temperature: of the votes; None: as trained, as in NPID.
+        temperature: of the votes; None: the temperature of training, as in NPID.
         svm: whether to fit the linear SVM on all labels.
-        probe_lr: of the linear probe; MoCo's 30. It suits unit rows: the features are normalised first.
-        probe_epochs: MoCo's 100; 0 leaves the probe out.
+        probe_lr: learning rate of the linear probe; MoCo's 30. It suits unit rows, so features are normalised first.
+        probe_epochs: epochs of the linear probe; MoCo's 100; 0 leaves the probe out.
         few_labels: whether to measure with few labels too.
-        per_class: how many labels per class.
-        fractions: which shares of the labels.
-        seeds: draws of the few labels.
+        per_class: numbers of labels per class.
+        fractions: shares of the labels.
+        seeds: number of draws of the few labels.
     """
 
     labels: str = "auto"
@@ -51,7 +51,7 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Labelled train and test rows of one representation. Without a test, train is measured against itself."""
+    """Labelled train and test rows of one representation. Without a test set, train is measured against itself."""
 
     name: str
     embedding: tuple[Tensor, Tensor]  # neighbours are sought among these
@@ -69,17 +69,17 @@ def evaluate(
     protocol: Protocol | None = None,
     progress: bool = True,
 ) -> list[Score]:
-    """Measures ``model`` beside raw pixels (or vectors) and the untrained encoder on the same items.
+    """Measures ``model``, raw pixels (or vectors) and the untrained encoder on the same items.
 
-    Weighted kNN (NPID §3.4) on the embedding, linear SVM and MoCo's linear probe on the backbone's features, and few
-    labels on the embedding. An item that is in both train and test is never its own neighbour, and is left out where a
-    classifier is fit. Without ``test`` there is kNN alone, each item left out of its own neighbours. A
-    backbone of one's own can't be built again, so a model with one has no untrained encoder beside it.
+    Weighted kNN (NPID §3.4) and few labels use the embedding. The linear SVM and MoCo's linear probe use the backbone's
+    features. An item in both train and test is never its own neighbour, and no classifier is tested on it. Without
+    ``test`` there is only kNN, and each item is left out of its own neighbours. A user's own backbone can't be built
+    again, so such a model has no untrained encoder beside it.
 
-    Raises LikewiseError when labels are missing, fewer than two or several for one item, or test labels are unknown to
-    train: where test has classes of its own, ``retrieve.retrieve`` measures.
-    Departures: the probe has no augmentation (features are computed once) and normalises features; NPID's few labels
-    fine-tune, these stay frozen.
+    Raises LikewiseError if labels are missing, fewer than two, or several per item, or if train lacks a label of test.
+    For test classes that training never saw, use ``retrieve.retrieve``.
+    Departures: the probe has no augmentation (features are computed once) and normalises features; NPID fine-tunes on
+    few labels, here the encoder stays frozen.
     """
     protocol = protocol or Protocol()
     labels, key = protocol.labels, protocol.key
@@ -97,7 +97,7 @@ def evaluate(
 
 
 def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
-    """The three representations, one after the other so that one set of features is in memory at a time."""
+    """The three representations, one after the other, so that memory holds one set of features at a time."""
     ids = shared_ids(train, train if test is None else test)
     about: dict[str, str | int | float] = {
         "train": train.source,
@@ -135,7 +135,7 @@ def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, te
     )
     about = {**task.about, "layer": task.layers[0]}
     scores = [Score(name="knn", value=accuracy, protocol={**about, "k": k, "temperature": temperature})]
-    fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # a classifier is not tested on what it was fit on
+    fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # no classifier is tested on items that it was fit on
     if test is not None and len(fresh):
         about["test_items"] = len(fresh)
         h, h_test = task.backbone
@@ -187,7 +187,7 @@ def _linear(
 
 
 def milestones(protocol: Protocol) -> tuple[int, ...]:
-    """MoCo's 60 and 80 of 100 epochs, in proportion."""
+    """The epochs at which the rate drops: MoCo's 60 and 80 of 100, in proportion."""
     return tuple(sorted({max(1, round(protocol.probe_epochs * share)) for share in (0.6, 0.8)}))
 
 

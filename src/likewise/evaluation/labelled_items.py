@@ -1,4 +1,4 @@
-"""Items as an evaluation takes them: labelled, of the classes of training, copies counted."""
+"""Prepares items for an evaluation: keeps the labelled ones, matches classes, counts copies."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from likewise.metrics.score import Score
 
 
 def labelled(items: Items, least: int = 2) -> Items:
-    """The items that carry a label, one or several. Raises LikewiseError when there are none, or too few classes."""
+    """The items with one label or several. Raises LikewiseError if there are none, or too few classes."""
     if items.labels is None or len(items.label_names) < least:
         raise LikewiseError(
             f"{items.source} has {'one label only' if items.label_names else 'no labels'}, so there is nothing to "
@@ -24,16 +24,16 @@ def labelled(items: Items, least: int = 2) -> Items:
 
 
 def one_label(items: Items) -> Items:
-    """The items themselves. Raises LikewiseError when they carry several labels each: classifiers take one."""
+    """The same items. Raises LikewiseError if they have several labels each, as a classifier takes one."""
     if items.labels is not None and items.labels.ndim != 1:
         raise LikewiseError(
-            f"{items.source} has several labels per item, and classifiers need one; measure retrieval with --gallery."
+            f"{items.source} has several labels per item, and classifiers need one; take `likewise retrieve`."
         )
     return items
 
 
 def same_classes(test: Items, train: Items) -> Items:
-    """``test`` with its labels numbered as train's. Raises LikewiseError on a label that train does not have."""
+    """``test`` with train's label numbers. Raises LikewiseError on a label that train does not have."""
     unknown = [name for name in test.label_names if name not in train.label_names]
     if unknown:
         raise LikewiseError(f"{test.source} has labels that {train.source} lacks: {', '.join(unknown[:5])}.")
@@ -51,7 +51,7 @@ def same_classes(test: Items, train: Items) -> Items:
 
 
 def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
-    """int64 ids of train's and test's items: equal only for the same item, that is, same name and same content."""
+    """int64 ids of train's and test's items. Two ids are equal only for the same name and the same content."""
     if test is train:
         return torch.arange(len(train)), torch.arange(len(train))
     where = {name: row for row, name in enumerate(train.ids)}
@@ -64,9 +64,9 @@ def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
 
 
 def copies(train: Items, test: Items, test_ids: Tensor) -> int:
-    """How many of test's items have the content of one of train's under another id: they find themselves.
+    """How many test items have the content of a train item under another id. Such items find themselves.
 
-    ``test_ids`` are those of ``shared_ids``. Cost: one pass over the bytes of both, none where all ids are shared.
+    ``test_ids`` come from ``shared_ids``. Cost: one pass over the bytes of both, or none if all ids are shared.
     """
     apart = test.values[(test_ids >= len(train)).numpy()]
     known = {content_digest(value) for value in train.values} if len(apart) else set()
@@ -74,7 +74,7 @@ def copies(train: Items, test: Items, test_ids: Tensor) -> int:
 
 
 def said_of_copies(scores: Sequence[Score]) -> str:
-    """A sentence on ``copies`` for people; empty where there are none."""
+    """A sentence on ``copies`` for people; empty if there are none."""
     counts = {int(score.protocol.get("copies", 0)) for score in scores}
     count = max(counts, default=0)
     if not count:

@@ -1,6 +1,6 @@
-"""Retrieval, clusters and verification of a run beside raw pixels and the untrained encoder: no class need be known.
+"""``likewise retrieve``: retrieval, clusters and verification of a run, raw pixels and the untrained encoder.
 
-Zero-shot: the classes of gallery and queries may all be ones that training never saw (Oh Song et al. 2016).
+Zero-shot: training need not have seen any class of the gallery or the queries (Oh Song et al. 2016).
 """
 
 import csv
@@ -32,7 +32,7 @@ FILE = "retrieval.json"  # of a run, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
 FOLDS = 10
 KS = (1, 2, 4, 8)  # of Recall@k
-WRONG = 100  # pairs of each sort in wrong.csv
+WRONG = 100  # pairs of each kind in wrong.csv
 FARS = (1e-1, 1e-2, 1e-3)
 Stamp = dict[str, str | int | float]
 
@@ -52,28 +52,30 @@ def retrieve(
     detail: Path | None = None,
     progress: bool = True,
 ) -> list[Score]:
-    """Measures ``model`` beside raw pixels (or vectors) and the untrained encoder by looking queries up in a gallery.
+    """Measures ``model``, raw pixels (or vectors) and the untrained encoder by looking queries up in a gallery.
 
-    Scores are named ``learned/recall@1``, ``learned/map@r`` ...: retrieval of the queries in the gallery; the
-    agreement of k-means clusters of the gallery with its labels (as many clusters as labels); and verification of pairs
-    drawn from the gallery, half of them alike, by LFW's ten folds, which share no label where there are enough labels.
-    See ``retrieval``, ``clustering``, ``fold_pairs`` and ``verification``. Every number has its protocol.
+    Scores are named ``learned/recall@1``, ``learned/map@r`` ... and measure three things. Retrieval looks each query up
+    in the gallery. Clustering compares k-means clusters of the gallery with its labels; there are as many clusters as
+    labels. Verification draws pairs from the gallery, half of them alike, and tests them in LFW's ten folds; the folds
+    share no label if there are enough labels. See ``retrieval``, ``clustering``, ``fold_pairs`` and ``verification``.
+    Every number has its protocol.
 
     Args:
         model: what to measure.
-        gallery: source of the items looked up; without a label they are left out.
-        queries: source of the items to look up. None: the gallery's, each left out of its own ranking. An item that is
-            in both (same id, same content) never finds itself either; the protocol says how many "copies" have the
-            content of an item under another id. Labels are matched by name; queries of a label that the gallery lacks
-            don't count, and the protocol says how many.
+        gallery: source of the items to search; items without a label are left out.
+        queries: source of the items to look up. None: the gallery's, each left out of its own ranking. An item in both
+            (same id, same content) never finds itself either; the protocol counts as "copies" the queries whose content
+            is in the gallery under another id. Labels are matched by name. A query whose label the gallery lacks does
+            not count; the protocol says how many there are.
         labels: auto, or the parquet column of the label.
         key: the parquet column of the ids; None: as the run was trained.
         ks: of Recall@k.
-        clusters: whether to measure clusters; several labels per item have none.
-        verification: whether to measure verification, likewise; left out where fewer than 40 pairs can be drawn.
-        seeds: of k-means; the first is that of the draw of pairs.
-        pairs: how many to draw, at most; LFW's number.
-        detail: a folder for classes.csv (the figures of every class), wrong.csv (of the learned embedding, the pairs it
+        clusters: whether to measure clusters; left out if items have several labels.
+        verification: whether to measure verification; left out if items have several labels, or if fewer than 40 pairs
+            can be drawn.
+        seeds: of k-means; the first one also draws the pairs.
+        pairs: the largest number of pairs; LFW's.
+        detail: a folder for classes.csv (the figures of every class), wrong.csv (the pairs that the learned embedding
             gets most wrong) and roc.csv (points of the curve).
         progress: show a bar.
 
@@ -118,7 +120,7 @@ def retrieve(
 
 @dataclass(kw_only=True)
 class Detail:
-    """Tables of what is more than a number, row by row. ``of`` is the representation that is measured now."""
+    """The tables of the detail folder, row by row. ``of`` is the representation that is measured now."""
 
     of: str = ""
     classes: list[tuple[object, ...]] = field(default_factory=list)
@@ -126,7 +128,7 @@ class Detail:
     curve: list[tuple[object, ...]] = field(default_factory=list)
 
     def add_retrieval(self, result: Retrieval, names: Sequence[str], gallery: Items, queries: Items) -> None:
-        """Classes and pairs."""
+        """Adds the figures of every class, and the pairs that the learned embedding gets most wrong."""
         each = result.per_class
         columns = (each.queries, each.precision_at_1, each.r_precision, each.map_at_r, each.average_precision)
         rows = zip(each.labels.tolist(), *(column.tolist() for column in columns), strict=True)
@@ -137,13 +139,13 @@ class Detail:
                 self.wrong += [(sort, queries.ids[query], gallery.ids[item], score) for query, item, score in pairs]
 
     def add_curve(self, curve: Roc) -> None:
-        """At most 500 points, both ends among them."""
+        """Adds at most 500 points of the curve, with both ends."""
         some = torch.linspace(0, len(curve.fpr) - 1, min(500, len(curve.fpr))).round().long()
         points = zip(*(x[some].tolist() for x in (curve.fpr, curve.tpr, curve.thresholds)), strict=True)
         self.curve += [(self.of, *point) for point in points]
 
     def write(self, folder: Path) -> None:
-        """The three files, each whole or not at all."""
+        """Writes the three files, each whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         figures = ("queries", "precision@1", "r-precision", "map@r", "map")
         for name, header, rows in (
@@ -180,7 +182,7 @@ def _retrieved(
     about: Stamp,
     tables: Detail,
 ) -> list[Score]:
-    """Everything that ranks say."""
+    """The scores that follow from the ranks."""
     query_items = gallery if queries is None else queries
     names, query_labels = matched_labels(gallery, query_items)
     result = retrieval(
@@ -215,7 +217,7 @@ def _retrieved(
 
 
 def matched_labels(gallery: Items, queries: Items) -> tuple[tuple[str, ...], Tensor]:
-    """All names of labels, the gallery's first, and the queries' labels numbered by them, −1 staying."""
+    """All label names, the gallery's first, and the queries' labels as places in them; −1 stays −1."""
     names = tuple(dict.fromkeys(gallery.label_names + queries.label_names))
     place = {name: number for number, name in enumerate(names)}
     number = np.array([*(place[name] for name in queries.label_names), -1])  # the last is for −1
@@ -233,7 +235,7 @@ def _clustered(rows: Tensor, gallery: Items, seeds: Sequence[int], about: Stamp)
 
 
 def _verified(rows: Tensor, gallery: Items, most: int, seed: int, about: Stamp, tables: Detail) -> list[Score]:
-    """Verification of pairs of the gallery, half of them alike; nothing where there are too few."""
+    """Verification of gallery pairs, half of them alike; no scores if too few can be drawn."""
     drawn = drawn_pairs(torch.from_numpy(np.asarray(gallery.labels)), most, seed)
     if drawn is None:
         return []
@@ -259,7 +261,10 @@ def _verified(rows: Tensor, gallery: Items, most: int, seed: int, about: Stamp, 
 
 
 def drawn_pairs(labels: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor, Tensor | int] | None:
-    """Pairs, half of them alike, and their folds, which share no label if there are enough; None of too few items."""
+    """Pairs, which of them are alike (half), and their folds; None if there are too few items.
+
+    The folds share no label if there are enough labels.
+    """
     sizes = torch.bincount(labels)
     alike = int((sizes * (sizes - 1)).sum()) // 2
     half = min(most // 2, alike, len(labels) * (len(labels) - 1) // 2 - alike)
@@ -303,7 +308,7 @@ def _describe(name: str) -> str:
 
 
 def _cell(score: Score) -> str:
-    """The number as text; ± is the standard deviation over seeds, or the standard error over folds."""
+    """A score as text; ± is the standard deviation over seeds, or the standard error over folds."""
     if score.name.endswith("/hub-skew"):
         return f"{score.value:.2f}"
     if score.value != score.value:

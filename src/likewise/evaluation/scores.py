@@ -1,4 +1,4 @@
-"""Scores in a file and in a table."""
+"""Writes scores as JSON and prints them as a table."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,7 +27,14 @@ def table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
 def lay_out(
     scores: Sequence[Score], corner: str, describe: Callable[[str], str], cell: Callable[[Score], str]
 ) -> tuple[list[str], list[list[str]]]:
-    """``table`` with its words: those of the corner, of a measure's name, and of a number."""
+    """Header and rows of any table of scores.
+
+    Args:
+        scores: named "representation/measure".
+        corner: text of the first cell.
+        describe: a measure's name in words.
+        cell: a score as text.
+    """
     value = {score.name: score for score in scores}
     names = list(dict.fromkeys(score.name.partition("/")[2] for score in scores))
     shown = [name for name in REPRESENTATIONS if any(score.name.startswith(name + "/") for score in scores)]

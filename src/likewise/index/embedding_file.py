@@ -1,4 +1,4 @@
-"""Embeddings in a parquet file: ids and rows."""
+"""Reads and writes an embedding, ids and rows, as a parquet file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ def read_embedding(path: str | Path) -> Embedding:
 
 
 def check_embedding(rows: Rows, ids: Sequence[str]) -> Tensor:
-    """The rows as a tensor. Raises LikewiseError on ids and rows that do not belong together."""
+    """The rows as a tensor. Raises LikewiseError unless rows and ids fit together and all numbers are finite."""
     rows = as_rows("rows", rows)
     check_ids(rows, ids)
     bad = torch.cat([~torch.isfinite(peaks(part)) for part in torch.split(rows, _GROUP_ROWS)])

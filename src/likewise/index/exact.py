@@ -1,4 +1,4 @@
-"""Exact search in an embedding, and the file that an embedding is kept in."""
+"""Exact search in an embedding, and saving it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ class Hit(NamedTuple):
 
 
 class Index:
-    """Exact search by inner product over rows with ids. Ranks equal those of ``evaluation.top_k``.
+    """Exact search by inner product over rows with ids. It ranks as ``metrics.top_k`` does.
 
     Args:
         rows: (N, D) float, unit rows for cosines; kept as given, not copied.
@@ -37,7 +37,7 @@ class Index:
     Raises:
         LikewiseError: no rows, an id twice, lengths that differ, NaN or infinity (by the item's id).
 
-    Cost: memory of the rows plus about 100 bytes an id; a search is one float64 pass over the rows per 512 queries.
+    Cost: memory of the rows plus about 100 bytes per id; a search is one float64 pass over the rows per 512 queries.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Index:
             query: the id of an indexed item, whose row is looked up; a path to an image, or to a .npy file of one
                 vector, which the model that made the index embeds; or a row (D,) float. An id goes before a path.
             k: hits wanted, ≥ 1; fewer come back when the index holds fewer.
-            exclude_id: an item never to return; one that is not in the index is ignored. None: the query's own id,
-                where the query is one.
+            exclude_id: an item never to return; an unknown id is ignored. None: the query's own id, if the query is
+                an id.
 
         Raises:
             LikewiseError: text that is neither an id nor a file, a file but no model, a query of another length, NaN
@@ -111,7 +111,7 @@ class Index:
     def search_batch(
         self, queries: Rows, k: int = 10, *, exclude_ids: Sequence[str | None] | None = None
     ) -> list[list[Hit]]:
-        """The k items nearest to each of (B, D) queries; the same hits as one by one.
+        """The k items nearest to each of (B, D) queries; the same hits as ``search`` gives for each alone.
 
         Args:
             queries: (B, D) float.

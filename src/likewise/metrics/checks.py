@@ -1,4 +1,4 @@
-"""What every measurement asks of its input; each failure is one sentence naming the argument and the row."""
+"""Checks of the input of every measure; an error is one sentence that names the argument and the row."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,20 +43,20 @@ def _from_array(name: str, rows: Rows) -> Tensor:
 def check_finite(name: str, rows: Tensor, first: int = 0) -> None:
     """Raise LikewiseError naming the first row of (N, D) ``rows`` that holds NaN or infinity.
 
-    ``first`` is the number of the first row given, where a larger set is checked in tiles. One pass over
-    the rows; the memory is that of one tile.
+    ``first`` is the number of the first given row, if a larger set is checked in tiles. One pass over the rows, with
+    the memory of one tile.
     """
     for start in range(0, rows.shape[0], _TILE):
         check_peaks(name, peaks(rows[start : start + _TILE]), first + start)
 
 
 def peaks(rows: Tensor) -> Tensor:
-    """Largest magnitude of each of (N, D) rows, (N,): NaN or infinite where any entry is. Copies the rows once."""
+    """Largest magnitude of each of (N, D) rows, (N,); NaN or infinite if an entry is. Copies the rows once."""
     return rows.detach().abs().amax(1)  # fifteen times quicker on a CPU than torch's infinity norm
 
 
 def check_peaks(name: str, largest: Tensor, first: int = 0) -> None:
-    """``check_finite`` for a caller that has each row's largest magnitude, (N,), at hand."""
+    """``check_finite`` for a caller that has computed each row's largest magnitude, (N,)."""
     bad = ~torch.isfinite(largest)
     if bool(bad.any()):
         row = first + int(bad.nonzero()[0])
@@ -108,7 +108,7 @@ def check_positive(name: str, value: float) -> None:
 
 
 def check_classes(labels: Tensor) -> Tensor:
-    """The distinct labels, ascending, int64 (C,); LikewiseError when there are fewer than two."""
+    """The distinct labels, ascending, int64 (C,). Raises LikewiseError if there are fewer than two."""
     classes: Tensor = torch.unique(labels).long()
     if classes.numel() < 2:
         raise LikewiseError(

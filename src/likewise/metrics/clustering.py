@@ -1,7 +1,7 @@
-"""Clustering an embedding by k-means, and how well the clusters agree with the labels: NMI and AMI.
+"""k-means clusters of an embedding, and their agreement with the labels: NMI and AMI.
 
-Everything is exact but for divisions and logarithms, so a seed gives the same clusters for any number of threads: rows
-are rounded to whole multiples of a power of two, with which inner products and sums fit into float64 exactly.
+Everything except divisions and logarithms is exact, so a seed gives the same clusters for any number of threads. Rows
+are rounded to whole multiples of a power of two; inner products and sums then fit into float64 exactly.
 
 Dimension legend: N rows, D columns, C clusters, U and V distinct sizes of classes and of clusters.
 """
@@ -100,17 +100,17 @@ def clustering(
 def kmeans(rows: Rows, clusters: int, *, seed: int, spherical: bool = False, iterations: int = 100) -> KMeans:
     """Lloyd's algorithm from one k-means++ start (Arthur and Vassilvitskii 2007), until no row changes its cluster.
 
-    Minimises Σ_n ‖x_n − c(x_n)‖². Of equally near centres the smaller number; a cluster that loses all its rows keeps
-    its centre. Rows are first rounded to b bits of their largest entry, b = min(24, ⌊(53 − ⌈log₂ D⌉) / 2⌋), 23 at
-    D = 128, and centres likewise when distances are taken; so the clusters are the same to the bit for any number of
-    threads.
+    Minimises Σ_n ‖x_n − c(x_n)‖². Of equally near centres the one with the smaller number wins. A cluster that loses
+    all its rows keeps its centre. Rows, and centres when distances are computed, are rounded to b bits of their largest
+    entry, b = min(24, ⌊(53 − ⌈log₂ D⌉) / 2⌋), which is 23 at D = 128. The clusters are therefore the same to the bit
+    for any number of threads.
 
     Args:
         rows: (N, D) float.
-        clusters: C, 1 ≤ C ≤ N. With fewer distinct rows than that, one centre for each of these.
+        clusters: C, 1 ≤ C ≤ N. If there are fewer distinct rows, each of them gets a centre.
         seed: of the start.
-        spherical: whether rows and centres are divided by their length, so that the nearest centre is that of the
-            largest cosine (spherical k-means, Dhillon and Modha 2001).
+        spherical: whether to divide rows and centres by their length, so that the nearest centre has the largest cosine
+            (spherical k-means, Dhillon and Modha 2001).
         iterations: at most, ≥ 1.
 
     Raises:
@@ -139,7 +139,7 @@ def kmeans(rows: Rows, clusters: int, *, seed: int, spherical: bool = False, ite
 
 
 def _whole(rows: Tensor, spherical: bool) -> tuple[Tensor, float]:
-    """Rows as float32 whole numbers up to 2ᵇ, of which float64 sums and sums of products are exact, and their unit."""
+    """Rows as whole numbers up to 2ᵇ in float32, and their unit; float64 sums and products of them are exact."""
     whole = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
     step = max(1, _TILE_VALUES // rows.shape[1])
     largest = 1.0 if spherical else max(float(peaks(part).max()) for part in torch.split(rows, step))
@@ -157,7 +157,7 @@ def _bits(width: int) -> int:
 
 
 def _snapped(centres: Tensor) -> Tensor:
-    """(C, D) float64 centres, rounded to the bits that keep their products with rows exact."""
+    """(C, D) float64 centres, rounded to so many bits that their products with rows are exact."""
     exponent = torch.frexp(centres.abs().amax(1, keepdim=True)).exponent.long() - _bits(centres.shape[1])
     return (centres * power_of_two(-exponent)).round_().mul_(power_of_two(exponent))
 
@@ -169,7 +169,7 @@ def _squared(rows: Tensor, centres: Tensor) -> Tensor:
 
 
 def _nearest(whole: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest centre of each row, of equal ones the smaller number, and its squared distance: (N,) both."""
+    """The number of each row's nearest centre (the smaller one of equals) and its squared distance, both (N,)."""
     snapped, numbers = _snapped(centres), torch.arange(len(centres), device=centres.device)
     labels = torch.empty(len(whole), dtype=torch.int64, device=whole.device)
     distances = torch.empty(len(whole), dtype=torch.float64, device=whole.device)
@@ -183,7 +183,7 @@ def _nearest(whole: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _means(whole: Tensor, labels: Tensor, centres: Tensor, radius: float | None) -> Tensor:
-    """The mean of each cluster's rows, moved to that distance from zero if given; an empty cluster keeps its centre."""
+    """The mean of each cluster's rows, scaled to the given length if any; an empty cluster keeps its centre."""
     sums = torch.zeros_like(centres)
     step = max(1, _TILE_VALUES // whole.shape[1])
     for start in range(0, len(whole), step):
@@ -198,8 +198,8 @@ def _means(whole: Tensor, labels: Tensor, centres: Tensor, radius: float | None)
 def _start(whole: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     """k-means++: each next centre is row n with probability ∝ its squared distance d_n to the nearest so far.
 
-    Rows are drawn many at a time from the distances as they were; one whose distance has since shrunk from d to d' is
-    taken with probability d'/d, which is a draw from the distances as they are. So products are of matrices.
+    Many candidates are drawn at once from the old distances. A candidate whose distance has shrunk from d to d' is
+    accepted with probability d'/d, which equals a draw from the new distances. The work is then products of matrices.
     """
     first = int(torch.randint(len(whole), (1,), generator=generator))
     centres = [whole[first : first + 1].double()]
@@ -222,7 +222,7 @@ def _start(whole: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
 
 
 def _take(distance: Tensor, between: Tensor, chance: list[float], left: int) -> list[int]:
-    """Which candidates are taken, one after the other, at most ``left``."""
+    """The accepted candidates, one after the other, at most ``left``."""
     taken: list[int] = []
     old, apart = distance.tolist(), between.cpu().numpy()
     for number, was in enumerate(old):
@@ -272,9 +272,9 @@ def adjusted_mutual_information(labels: Ids, clusters: Ids) -> float:
 
     Arguments and errors as ``normalized_mutual_information``.
 
-    Cost: O(N log N + U·V·w) time and about 50 MiB, since groups of equal sizes are computed together and n runs only
-    where P is above e⁻³⁷ of its sum: over w ≤ min(a, b) terms, 100 and 20 standard deviations of n at most. P comes
-    from ratios of neighbouring terms, not from factorials, so it keeps its digits for a million items.
+    Cost: O(N log N + U·V·w) time and about 50 MiB. Groups of equal sizes are computed together, and n runs only over
+    the terms where P is above e⁻³⁷ of its sum: w ≤ min(a, b) terms, at most 100 plus 20 standard deviations of n. P
+    comes from ratios of neighbouring terms, not from factorials, so it is precise for a million items.
     """
     table = _table(labels, clusters)
     if min(len(table.rows), len(table.columns)) == 1:
@@ -342,7 +342,7 @@ def expected_information(rows: NDArray[np.int64], columns: NDArray[np.int64]) ->
 
 
 def _window(one: int, twos: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where n has nearly all its probability: the mean ± (50 + 10 standard deviations), within its range."""
+    """The range of n with nearly all of its probability: the mean ± (50 + 10 standard deviations), within limits."""
     mean = one * (twos / size)
     variance = mean * (1 - one / size) * (1 - twos / size) * (size / max(1, size - 1))
     reach = 50 + 10 * np.sqrt(np.maximum(variance, 0.0))

@@ -1,4 +1,4 @@
-"""Whether rows use the space they have: effective rank and spread."""
+"""Measures of collapse, which say whether rows use their space: effective rank and spread."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What an embedding is worth when few labels exist: accuracy from 1, 5, 10 labels a class and from 1 to 20 %."""
+"""Accuracy of an embedding with few labels: 1, 5, 10 labels per class, and 1 to 20 % of them."""
 
 import hashlib
 import math
@@ -18,10 +18,10 @@ from likewise.metrics.score import Score
 
 @dataclass(frozen=True, kw_only=True)
 class FewLabelsSettings:
-    """Which labelled subsets, and the two classifiers on them.
+    """The labelled subsets, and the settings of the two classifiers on them.
 
     Args:
-        per_class: labels kept of each class; a class with fewer keeps all it has.
+        per_class: labels kept of each class; a smaller class keeps all its labels.
         fractions: share of each class's labels kept, rounded to the nearest whole number, at least one.
         seeds: one subset is drawn for each; mean and standard deviation are over them.
         k: neighbours that vote, at most the number of labels kept.
@@ -51,9 +51,9 @@ class FewLabelsSettings:
 
 
 def draw_order(ids: Sequence[str], seed: int) -> Tensor:
-    """A random order of items that depends on the seed and the set of ids, not on the order they come in.
+    """A random order of items that depends on the seed and the set of ids, not on their given order.
 
-    Items are sorted by the BLAKE2b hash of seed and id, so an item keeps its place among the others when the
+    Items are sorted by the BLAKE2b hash of seed and id. An item therefore keeps its place among the others when the
     data set is shuffled or grows.
 
     Args:
@@ -104,8 +104,8 @@ def few_labels(
 ) -> list[Score]:
     """Test accuracy of weighted kNN and of a linear SVM, from few labelled training rows.
 
-    The subsets depend on ids, labels and seeds alone, so every representation of the same data is measured on the
-    same ones. Departure: NPID's figure 6 fine-tunes the network on the labelled images; here it stays frozen.
+    The subsets depend only on ids, labels and seeds, so all representations of the same data use the same subsets.
+    Departure: NPID's figure 6 fine-tunes the network on the labelled images; here it stays frozen.
 
     Args:
         train_features: (N, D) float32 or float64; unit rows for the kNN.

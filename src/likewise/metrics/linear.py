@@ -123,7 +123,7 @@ class ProbeSettings:
         epochs: passes over the training rows.
         batch_size: rows a step; the last, smaller batch is used too.
         momentum: of SGD.
-        milestones: after this many epochs the learning rate is divided by 10; those ≥ ``epochs`` never come.
+        milestones: the learning rate is divided by 10 after so many epochs; values ≥ ``epochs`` have no effect.
         seed: of the first weights and of the order of the rows.
         normalize: L2-normalise the rows first (see :func:`linear_probe`).
     """
@@ -159,7 +159,7 @@ class ProbeResult:
         accuracy_best: highest test accuracy after any epoch, which was picked by looking at the test set.
         best_epoch: epoch of ``accuracy_best``, counted from 1; 0 when there is none.
         train_loss: mean cross-entropy of each epoch in nats, measured while training.
-        trouble: why the numbers are not to be trusted, in plain words; empty when all is well.
+        trouble: why the numbers can't be trusted; empty if they can.
     """
 
     accuracy_last: float
@@ -182,10 +182,10 @@ def linear_probe(
     First weights N(0, 0.01²), bias 0; gradients in closed form, in the features' precision.
 
     Departures. MoCo draws a new crop and flip of every image in every epoch; here features are computed once, from
-    the plain view. MoCo's lr of 30 goes with its backbone's small activations; so that it goes with any encoder's,
-    rows are L2-normalised first. Turn that off, and choose lr, in ``settings``.
+    the plain view. MoCo's lr of 30 suits its backbone's small activations. Rows are L2-normalised first, so that it
+    suits any encoder. ``settings`` can turn that off, and choose lr.
 
-    A probe that diverges returns ``accuracy_last`` NaN, or a loss above that of guessing, and says so in ``trouble``.
+    A probe that diverges has ``accuracy_last`` NaN, or a loss above that of guessing; ``trouble`` says so.
 
     Args:
         features: (N, D) float.
@@ -242,7 +242,7 @@ def _softmax_regression(
 
 
 def _probe_result(losses: list[float], accuracies: list[float], settings: ProbeSettings, classes: int) -> ProbeResult:
-    """Put the curve into words."""
+    """The result, with ``trouble`` from the curve of losses."""
     diverged = len(accuracies) < len(losses)
     trouble, advice = "", f"lower lr (now {settings.lr}) or weight_decay (now {settings.weight_decay})."
     if diverged:

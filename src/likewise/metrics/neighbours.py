@@ -1,14 +1,16 @@
 """Exact nearest neighbours by inner product, and the weighted vote of Wu et al. 2018 (NPID), section 3.4.
 
-Streaming: nothing of size queries × keys exists beyond one tile, so a million keys need a few hundred MiB.
+Keys stream by in tiles: nothing of size queries × keys exists beyond one tile, so a million keys need a few hundred
+MiB.
 
-The guarantee. A float product of matrices may differ in its last bit with the shape of the tile, the number
-of threads or the device, and then near ties change places. Here every row is first rounded to b bits
-relative to its largest entry, b = min(24, ⌊(53 − ⌈log₂ D⌉) / 2⌋), which is 23 at D = 128 and 20 at D = 3072. Sums of D
-products of such numbers fit into float64 exactly, whatever their order, so scores and ranks are the same to the bit
-for any tile, any way of batching the queries, any number of threads and any device. The price: a score
-differs from that of the unrounded rows a little (random unit rows: standard deviation 2e-8 at D = 128 and 5e-8 at
-D = 3072, the order of float32 itself), and the product runs at float64 speed, half that of float32 on a CPU.
+The guarantee: scores and ranks are the same to the bit for any tile, any batching of the queries, any number of threads
+and any device. A plain float product of matrices may differ in its last bit with any of these, and near ties then
+change places. Here every row is first rounded to b bits relative to its largest entry, b = min(24, ⌊(53 − ⌈log₂ D⌉) /
+2⌋), which is 23 at D = 128 and 20 at D = 3072. Sums of D products of such numbers fit into float64 exactly, in any
+order.
+
+The price: a score differs a little from that of the unrounded rows (random unit rows: standard deviation 2e-8 at D =
+128 and 5e-8 at D = 3072, as float32 itself). The product runs at float64 speed, half that of float32 on a CPU.
 """
 
 import torch
@@ -182,9 +184,9 @@ def checked_search(
     key_ids: Ids | None,
     names: tuple[str, str] = ("keys", "key_ids"),
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Queries, keys and their ids as tensors; ``names`` are the caller's of keys and their ids. O(1).
+    """Queries, keys and their ids as tensors. ``names`` are the caller's names of keys and key ids. O(1).
 
-    Raises LikewiseError on what a search can't answer: k, shapes, widths, ids.
+    Raises LikewiseError on a wrong k, shape, width or id.
     """
     if k < 1:
         raise LikewiseError(f"k must be at least 1 neighbour, but is {k}.")
@@ -227,7 +229,7 @@ def power_of_two(exponent: Tensor) -> Tensor:
 
 
 class Tiles:
-    """Room for one tile of scores, allocated once: fresh memory for every tile costs as much as a copy."""
+    """Memory for one tile of scores, allocated once: new memory for every tile costs as much as a copy."""
 
     def __init__(self, queries: int, keys: int, device: torch.device) -> None:
         self._width = -(-keys // _GROUP) * _GROUP
@@ -248,8 +250,8 @@ class Tiles:
 def merge(best: Tensor, scores: Tensor, leaders: Tensor, start: int) -> Tensor:
     """The k best packed entries among (B, k) ``best``, in descending order, and a tile's (B, W) scores.
 
-    A key among the k best lies in a group whose best score reaches the k-th best of the tile's groups (``leading``) and
-    the k-th best score so far. Only such groups are looked into; in the later tiles they are few.
+    A key among the k best is in a group whose best score reaches the k-th best of the tile's groups (``leading``) and
+    the k-th best score so far. Only such groups are searched; in later tiles they are few.
     """
     k, count = best.shape[1], leaders.shape[1]
     floor = unpack(best[:, -1:])[0]

@@ -1,11 +1,12 @@
-"""Where every query's relevant items stand in its ranking of the whole gallery: exact, in tiles, never a Q×K matrix.
+"""The ranks of every query's relevant items in the whole gallery: exact, in tiles, without a Q×K matrix.
 
-All of Recall@k, R-Precision, MAP@R, mAP and MRR follow from the ranks of the relevant items alone, and these need no
-sorted gallery: rank = 1 + the gallery items that come before. So the relevant items' scores are computed first, and
-then the gallery streams by once and each tile adds how many of its items come before each relevant one.
+Recall@k, R-Precision, MAP@R, mAP and MRR follow from the ranks of the relevant items alone. A rank needs no sorted
+gallery: it is 1 + the number of gallery items that come before. So the relevant items' scores are computed first. Then
+the gallery streams by once, and each tile adds how many of its items come before each relevant one.
 
-Scores are those of ``neighbours.top_k``: exact, so the two products that meet here agree to the bit, and results do not
-depend on tiles, threads or on how queries are batched. Of two equal scores the smaller gallery row comes first.
+Scores are those of ``neighbours.top_k``. They are exact, so the two products compared here agree to the bit, and
+results do not depend on tiles, threads or the batching of queries. Of two equal scores the smaller gallery row comes
+first.
 
 Dimension legend: Q queries, K gallery items, D columns, L labels of an item, B queries of a part, P relevant items of
 one of them at most, M pairs, W columns of a tile.
@@ -34,7 +35,7 @@ _TIED = 64  # queries whose ties are resolved at once
 
 
 class Ranks(NamedTuple):
-    """What is kept of every query, and of every gallery item. On the CPU, in the order of the queries."""
+    """The figures of every query and every gallery item, on the CPU, in the order of the queries."""
 
     relevant: Tensor  # (Q,) int64, R: gallery items of the query's label, itself left out
     first: Tensor  # (Q,) int64, rank of the first relevant item; 0 where there is none
@@ -70,7 +71,7 @@ class Relevance:
         self.bound = self._count.sum(1)  # (Q,) at least the number of relevant items
 
     def order(self) -> Tensor:
-        """The queries by how many items are relevant at most, and those of one label together."""
+        """The queries sorted by the bound on their relevant items; queries with equal labels are together."""
         by_label = self._first[:, 0].argsort(stable=True)
         return by_label[self.bound[by_label].argsort(stable=True)]
 
@@ -96,7 +97,7 @@ class Relevance:
 
 @dataclass
 class _Part:
-    """Some queries while the gallery streams by."""
+    """The state of some queries while the gallery streams by."""
 
     queries: Tensor  # (B,) rows
     relevant: Tensor  # (B,) R
@@ -118,7 +119,7 @@ def columns(labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def ranks(queries: Tensor, gallery: Tensor, relevance: Relevance, k: int, tile: int | None = None) -> Ranks:
-    """Ranks of every query's relevant items, its nearest other item, and who is among whose k nearest.
+    """Ranks of every query's relevant items, its nearest irrelevant item, and how often each item is a k nearest.
 
     Args:
         queries: (Q, D) float, finite.
@@ -189,7 +190,7 @@ def _plan(relevance: Relevance, size: int, k: int) -> Iterator[list[Tensor]]:
 
 
 def _begin(queries: Tensor, gallery: Tensor, relevance: Relevance, part: Tensor, k: int) -> _Part:
-    """The relevant items of some queries, best first, before any other item is seen."""
+    """The state of some queries before the gallery streams by: their relevant items, best first."""
     nothing = pack(torch.full((1,), -torch.inf), torch.zeros(1, dtype=torch.int64)).to(queries.device)
     packed = nothing.repeat(len(part), max(1, int(relevance.bound[part].max())))
     snapped = snap("queries", queries[part], 0)
@@ -210,7 +211,7 @@ def _begin(queries: Tensor, gallery: Tensor, relevance: Relevance, part: Tensor,
 
 
 def _see(part: _Part, scores: Tensor, start: int, stop: int) -> None:
-    """A tile's (B, W) scores, gallery rows ``start`` to ``stop``; afterwards they are spoiled."""
+    """Counts a tile's (B, W) scores, gallery rows ``start`` to ``stop``; the scores are overwritten."""
     part.best = merge(part.best, scores, leading(scores), start)
     query, place = ((part.row >= start) & (part.row < stop)).nonzero(as_tuple=True)
     part.before += _before(scores, part.score, part.row, (query, place), start, stop)
@@ -226,9 +227,9 @@ def _see(part: _Part, scores: Tensor, start: int, stop: int) -> None:
 def _before(scores: Tensor, score: Tensor, row: Tensor, own: tuple[Tensor, Tensor], start: int, stop: int) -> Tensor:
     """(B, P) int64: how many of a tile's items come before each relevant item.
 
-    Items of a greater score do, and items of an equal score and a smaller row. The latter are all of a tile that lies
-    before the relevant item's row, none of one behind it, and some of its own tile: ``own`` lists the relevant items of
-    this tile. One that shares its score with another item there is rare, and gets its exact place among packed keys.
+    An item comes before if its score is greater, or equal with a smaller row. In a tile before the relevant item's row
+    all equal scores come before, in a tile after it none. ``own`` lists the relevant items of this tile itself; a score
+    that another item of the tile shares is rare, and gets its exact place among packed keys.
     """
     ordered = _ascending(scores)
     limit = torch.where(row >= stop, torch.nextafter(score, torch.tensor(-torch.inf, device=score.device)), score)
@@ -263,7 +264,7 @@ def _ascending(rows: Tensor) -> Tensor:
 
 
 def _finish(part: _Part, result: Ranks) -> None:
-    """What is kept of some queries. Sums run along each row from its front, so that they depend on nothing else."""
+    """Writes the figures of some queries. Sums run along each row from its start, so they depend on that row alone."""
     queries, relevant = part.queries.cpu(), part.relevant.cpu()
     rank = part.before.cpu() + 1
     place = torch.arange(1, rank.shape[1] + 1)

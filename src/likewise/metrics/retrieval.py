@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PerQuery:
-    """The figures of each query, in order; NaN where no gallery item is relevant, and then ranks are 0."""
+    """The figures of each query, in order. Without a relevant gallery item they are NaN, and the rank is 0."""
 
     relevant: Tensor  # (Q,) int64, R: relevant items in the gallery, the query itself left out
     first_rank: Tensor  # (Q,) int64, rank of the nearest relevant item, from 1; 0 without any
@@ -44,7 +44,7 @@ class PerQuery:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PerClass:
-    """Means over the queries of each class, ascending by label; a query of several labels counts in each."""
+    """Means over the queries of each class, ascending by label. A query with several labels counts in each class."""
 
     labels: Tensor  # (C,) int64, those of the queries that count
     queries: Tensor  # (C,) int64
@@ -55,7 +55,7 @@ class PerClass:
 
 
 class WorstClass(NamedTuple):
-    """The class of the smallest MAP@R; of equal ones the smallest label."""
+    """The class with the smallest MAP@R; of equal ones the smallest label."""
 
     label: int
     queries: int
@@ -64,10 +64,10 @@ class WorstClass(NamedTuple):
 
 
 class Hubness(NamedTuple):
-    """How unevenly gallery items turn up among the k nearest of the queries (Radovanović et al. 2010).
+    """How unevenly gallery items occur among the k nearest of the queries (Radovanović et al. 2010).
 
-    N_k(x) is the number of queries that have x among their k nearest. Figures depend on Q, K and k: compare like with
-    like. With fewer queries than items, most items occur nowhere however good the embedding is.
+    N_k(x) is the number of queries that have x among their k nearest. Figures depend on Q, K and k; compare only
+    figures of equal sizes. With fewer queries than items, most items never occur, however good the embedding is.
     """
 
     k: int
@@ -80,7 +80,7 @@ class Hubness(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Retrieval:
-    """What ``retrieval`` measured. Means are over the ``queries`` that have a relevant item in the gallery."""
+    """The result of ``retrieval``. Means are over the ``queries`` with a relevant item in the gallery."""
 
     recall: dict[int, float]
     precision_at_1: float
@@ -123,12 +123,12 @@ def retrieval(
     - mAP: mean over queries of 1/R Σ_i P(i) rel(i) over the **full** ranking. MRR: mean of 1 / rank of the first
       relevant item.
 
-    Queries to which nothing is relevant don't count in any mean; ``without_relevant`` says how many they are. They do
-    count in hubness, which needs no label.
+    A query without a relevant item does not count in any mean; ``without_relevant`` is their number. It does count in
+    hubness, which needs no label.
 
-    Two lists of the pairs it gets most wrong: ``nearest_different``, the highest scores among each query's nearest item
-    that is not relevant; ``furthest_same``, the lowest scores among each query's last relevant item. In each, a gallery
-    item comes once (the worst of its pairs), and so does a pair that was met from both sides.
+    Two lists hold the pairs that are most wrong. ``nearest_different`` has the highest scores of queries with their
+    nearest irrelevant item. ``furthest_same`` has the lowest scores of queries with their last relevant item. In each
+    list a gallery item occurs once, in the worst of its pairs; a pair that occurs from both sides is listed once.
 
     Args:
         queries: (Q, D) float, any scale; unit rows make the scores cosines.
@@ -190,7 +190,7 @@ def retrieval(
 def _summary(
     found: Ranks, labels: Tensor, ids: tuple[Tensor, Tensor] | None, ks: tuple[int, ...], hub_k: int, worst: int
 ) -> Retrieval:
-    """All figures from what is known of every query."""
+    """All figures, from the ranks of every query."""
     counts = found.relevant > 0
     some, first = int(counts.sum()), found.first[counts]
     r_precision = found.within.double() / found.relevant.clamp_min(1)
@@ -274,7 +274,7 @@ def hubness(occurrences: Tensor, k: int) -> Hubness:
 
 
 def _pairs(packed: Tensor, count: int, ids: tuple[Tensor, Tensor] | None, *, largest: bool) -> tuple[Pair, ...]:
-    """The worst of one pair for each of Q queries: of a gallery item its worst, of a pair met from both sides one."""
+    """The worst pairs, among one pair of each query: each gallery item once, and each pair once."""
     score, row = unpack(packed)
     query = (row >= 0).nonzero().squeeze(1)
     query = query[score[query].argsort(descending=largest, stable=True)]  # of equal scores the smaller query first
@@ -317,7 +317,7 @@ def _check_sizes(queries: Tensor, gallery: Tensor, *, by_ids: bool) -> None:
 
 
 def _warn_of_copies(queries: Tensor, gallery: Tensor) -> None:
-    """Says so when the first queries are all in the gallery, to the bit: without ids they find themselves."""
+    """Warns if the first queries are all in the gallery, equal to the bit: without ids they find themselves."""
     few = queries[:_TRIED]
     nearest = (few @ gallery.to(few.device, few.dtype).T).argmax(1)
     if len(few) > 1 and torch.equal(gallery[nearest.to(gallery.device)].to(few), few):
@@ -330,7 +330,7 @@ def _warn_of_copies(queries: Tensor, gallery: Tensor) -> None:
 
 
 def _largest(name: str, rows: Tensor) -> float:
-    """The largest magnitude of any entry; LikewiseError naming the row of NaN or infinity."""
+    """The largest magnitude of any entry. Raises LikewiseError naming the row of NaN or infinity."""
     found = 0.0
     for start in range(0, rows.shape[0], _CHECKED):
         largest = peaks(rows[start : start + _CHECKED])

@@ -1,4 +1,4 @@
-"""A measured number with everything that must be said beside it."""
+"""A measured number with its protocol."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from likewise.errors import LikewiseError
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One measured number and how it was measured; neither travels without the other.
+    """One measured number and how it was measured; the two always stay together.
 
     Args:
         name: what was measured, such as ``knn`` or ``svm/1-per-class``.

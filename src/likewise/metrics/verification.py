@@ -1,4 +1,4 @@
-"""Verification: is a pair alike or not? ROC, AUC, TAR at a FAR, and accuracy by LFW's ten folds. Ties count exactly.
+"""Verification says of a pair whether it is alike: ROC, AUC, TAR at a FAR, accuracy by LFW's ten folds.
 
 Dimension legend: N rows, D columns, P pairs, F folds, T distinct scores.
 """
@@ -23,7 +23,7 @@ _MOST_PAIRS = 2 * 10**7
 
 
 class Roc(NamedTuple):
-    """A pair is called alike when its score is at least the threshold; descending from ∞, which calls none alike.
+    """A curve of thresholds, descending from ∞. A pair is called alike if its score is at least the threshold.
 
     False positive rate, true positive rate and threshold, float64 (T + 1,) each, one for every distinct score.
     """
@@ -59,9 +59,9 @@ def verification(
 ) -> Verification:
     """Measures how well the inner product of two rows (cosine, for unit rows) tells alike pairs from different ones.
 
-    Accuracy is by the protocol of Labeled Faces in the Wild (Huang et al. 2007, image-restricted): for each fold, the
-    threshold that is best on the other folds, tested on this one; then mean ± standard error over the folds. The best
-    threshold lies midway between two neighbouring scores; of equally good ones it is the highest.
+    Accuracy follows the protocol of Labeled Faces in the Wild (Huang et al. 2007, image-restricted). Each fold is
+    tested with the threshold that is best on the other folds; the result is the mean ± standard error over the folds.
+    The best threshold lies midway between two neighbouring scores; of equally good ones it is the highest.
 
     TAR@FAR f (true accept rate at a false accept rate) is the largest true positive rate at a threshold whose false
     positive rate is at most f. It is None when f is below one in the number of different pairs.
@@ -172,10 +172,10 @@ def tar_at_far(curve: Roc, far: float, different: int) -> float | None:
 
 
 def random_pairs(labels: Ids, count: int | None = None, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Pairs of different rows and whether their labels agree: all of them, or ``count`` of which half are alike.
+    """Pairs of different rows and whether their labels agree: all pairs, or ``count`` pairs, half of them alike.
 
-    Drawn uniformly without replacement, alike and different pairs apart, and put in random order, so that any run of
-    them is a fair fold.
+    Alike and different pairs are drawn separately, uniformly and without replacement, then shuffled together. Any
+    consecutive part of them is therefore a fair fold.
 
     Args:
         labels: (N,) integers ≥ 0.
@@ -211,14 +211,14 @@ def random_pairs(labels: Ids, count: int | None = None, *, seed: int = 0) -> tup
 
 
 def fold_pairs(labels: Ids, most: int = 6000, *, folds: int = 10, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs in folds that share no label, as in LFW: equally many in each, half of them alike.
+    """Pairs in folds that share no label, as in LFW: each fold has equally many, half of them alike.
 
-    The labels are dealt to the folds, those with most items first, so that the folds are about as large; within a fold
-    ``random_pairs`` draws. So a threshold is always tested on labels that it was not chosen with.
+    The labels are dealt to the folds, those with most items first, so that folds have about the same size. Within a
+    fold ``random_pairs`` draws. A threshold is therefore always tested on labels that did not choose it.
 
     Args:
         labels: (N,) integers ≥ 0.
-        most: pairs at most, over all folds; fewer where the smallest fold makes fewer. LFW has 6,000.
+        most: pairs at most, over all folds; fewer if the smallest fold has fewer. LFW has 6,000.
         folds: F, at least 2.
         seed: of the deal and the draw.
 
@@ -311,7 +311,7 @@ def _by_folds(scores: Tensor, alike: Tensor, places: Tensor) -> tuple[list[float
 
 
 def _best_threshold(scores: Tensor, alike: Tensor) -> float:
-    """Midway between the neighbouring scores that part the pairs best; the highest of equally good ones."""
+    """The threshold midway between the two scores that separate the pairs best; the highest of equally good ones."""
     steps, true, false = _counts(scores, alike)
     good = true - false  # right answers, up to a constant
     best = int((good == good.max()).nonzero()[0])

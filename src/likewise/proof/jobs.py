@@ -1,4 +1,4 @@
-"""Trials: a few steps of training in fresh processes, and all that was learned in them. What ``verify`` compares."""
+"""Trains a few steps in fresh processes and returns everything that was learned, for ``verify`` to compare."""
 
 import hashlib
 import os
@@ -44,14 +44,14 @@ class Job:
     Args:
         settings: of the run.
         items: what it trains on.
-        relations: the pairs or triplets that say what is alike, where such do.
-        backbone: a module of one's own; it stays as it is.
+        relations: pairs or triplets, if they say what is alike.
+        backbone: a user's own module; it is not changed.
         stop: the step to stop at.
         total: steps of the whole run, for schedules.
-        double: whether in float64, where rounding can't hide a mistake.
-        jolted: whether the last bits of the first weights are changed.
+        double: whether to train in float64, where rounding can't hide a mistake.
+        jolted: whether to change the last bits of the first weights.
         resumes: the folder of the checkpoint to go on from.
-        killed: the folder where the process writes its checkpoint at ``stop``; a step later it is killed by SIGKILL.
+        killed: the folder for the checkpoint at step ``stop``; one step later SIGKILL ends the process.
     """
 
     settings: FitSettings
@@ -67,16 +67,16 @@ class Job:
 
 
 class Learned(NamedTuple):
-    """All that came of a job: tensors by name, and the hash of the state after each step."""
+    """The result of a job: tensors by name, and the hash of the state after each step."""
 
     values: dict[str, Tensor]
     hashes: list[str]
 
 
 class Unlearned(NamedTuple):
-    """A job that came to nothing, and why.
+    """A job without a result, and the reason.
 
-    ``refused``: likewise would not build such a run. ``killed``: the process ended by SIGKILL, in time.
+    ``refused``: likewise refuses to build such a run. ``killed``: SIGKILL ended the process before the time limit.
     """
 
     reason: str
@@ -85,7 +85,7 @@ class Unlearned(NamedTuple):
 
 
 class Refused(LikewiseError):
-    """A run that likewise refuses to build; what fails once it is loaded, trains or saves is broken instead."""
+    """likewise refuses to build the run. A failure in loading, training or saving is no refusal: the run is broken."""
 
 
 Running = subprocess.Popen[bytes]
@@ -93,7 +93,7 @@ Results = dict[str, list[Learned | Unlearned]]
 
 
 def train_job(job: Job) -> Learned:
-    """Runs the job in this process, on the CPU; torch's default type and random numbers are then as before."""
+    """Runs the job in this process on the CPU, then restores torch's default type and random state."""
     with _floats(torch.float64 if job.double else torch.float32), torch.random.fork_rng(devices=[]):
         run = _begun(job)
         session = run.session
@@ -116,10 +116,10 @@ def train_job(job: Job) -> Learned:
 
 
 def _begun(job: Job) -> Run:
-    """The run before its first step. Raises Refused where likewise says that there is no such run."""
+    """The run before its first step. Raises Refused if likewise refuses its settings."""
     try:
         refuse_few(job.settings, len(job.items))
-        with _floats(torch.float32):  # what a backbone from elsewhere is made in
+        with _floats(torch.float32):  # a user's backbone is made in float32
             model = Model.untrained(job.settings, job.items, backbone=deepcopy(job.backbone))
         if job.double:
             model.embedder.double()
@@ -141,7 +141,7 @@ def all_learned(session: Session) -> dict[str, Tensor]:
 
 
 def kept(session: Session) -> dict[str, Tensor]:
-    """The dictionary, by name; of one that is spread over the processes all rows."""
+    """The dictionary's tensors by name; all rows of a sharded one."""
     own = {**dict(session.dictionary.named_parameters()), **dict(session.dictionary.named_buffers())}
     if not session.settings.bank.sharded:
         return {name: rows.detach() for name, rows in own.items()}
@@ -149,7 +149,7 @@ def kept(session: Session) -> dict[str, Tensor]:
 
 
 def state_hash(session: Session) -> str:
-    """Of all bytes that every process must hold alike: dictionary, encoder, key encoder and objective."""
+    """A hash of the bytes that must be equal in every process: dictionary, encoder, key encoder and objective."""
     digest = hashlib.blake2b(digest_size=16)
     tensors = list(kept(session).values())
     for module in session.modules().values():
@@ -161,7 +161,7 @@ def state_hash(session: Session) -> str:
 
 @torch.no_grad()
 def _jolt(session: Session) -> None:
-    """Changes the last bit or two of every weight, which shows how much the training magnifies rounding."""
+    """Changes the last one or two bits of every weight, to measure how much training magnifies rounding."""
     generator = torch.Generator().manual_seed(0)
     for weight in session.embedder.parameters():
         jolts = torch.rand(weight.shape, generator=generator) - 0.5
@@ -182,10 +182,10 @@ def _floats(dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: float) -> Iterator[Callable[[], Results]]:
-    """``count`` fresh processes that run ``jobs`` in turn; yields a function that waits for what they learn.
+    """Starts ``count`` fresh processes that run ``jobs`` in turn; yields a function that waits for their results.
 
-    They are started by name and not forked from this process or spawned, so that it works from a notebook and from any
-    script. After ``limit`` seconds they are killed, and when the block ends.
+    They are started by name, not forked or spawned from this process, so this works from a notebook and from any
+    script. They are killed after ``limit`` seconds and at the end of the block.
     """
     place.mkdir()
     (place / "jobs").write_bytes(pickle.dumps(dict(jobs)))
@@ -214,7 +214,7 @@ def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: floa
 
 
 def _wait(running: Sequence[Running], deadline: float) -> bool:
-    """Until all have ended, or one died and the others had time to notice; whether that was before the deadline."""
+    """Waits until all have ended, or one died and the others had time to notice; whether the deadline was met."""
     while any(process.poll() is None for process in running):
         if time.monotonic() > deadline:
             _kill(running)
@@ -245,7 +245,7 @@ def _result(place: Path, name: str, rank: int, late: str, code: int) -> Learned 
 
 
 def work(folder: str, rank: int, count: int) -> None:
-    """A process of ``started``."""
+    """Runs one of the processes of ``started``."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     place = Path(folder)
@@ -258,11 +258,11 @@ def work(folder: str, rank: int, count: int) -> None:
             learned = train_job(job)
             with atomic_write(path) as file:
                 torch.save(tuple(learned), file)
-        except Exception as error:  # of anyone's encoder
+        except Exception as error:  # a user's encoder may raise anything
             first_line = next(iter(str(error).splitlines()), "")
             said = str(error) if isinstance(error, LikewiseError) else f"{type(error).__name__}: {first_line}"
             torch.save((said, isinstance(error, Refused)), path)
             if count > 1:
-                sys.exit(1)  # the others are at another place now
+                sys.exit(1)  # the processes are out of step now
     if count > 1:
         dist.destroy_process_group()

@@ -1,8 +1,8 @@
-"""The proof that processes, stops and micro-batches do not change what is learned, on one's own machine and method.
+"""Proves that processes, stops and micro-batches do not change what is learned, on the user's machine and method.
 
-Every comparison trains the same few steps twice, in fresh processes, and compares all that was learned: losses,
-gradients, weights, and the dictionary. It is small (tens of items, a few steps) but real: the run's own encoder, views,
-objective, dictionary and optimizer, and the training step of ``fit``.
+Every comparison trains the same few steps twice, in fresh processes, and compares everything that was learned: losses,
+gradients, weights, and the dictionary. It is small (tens of items, a few steps) but real: it has the run's own encoder,
+views, objective, dictionary and optimizer, and the training step of ``fit``.
 """
 
 import math
@@ -28,27 +28,27 @@ from likewise.training.batches import choose_sampler
 from likewise.training.checkpoint import CHECKPOINT
 
 HALF = 2  # of STEPS: after it the run is killed
-ROUNDING, MOST = 1e-9, 1e-5  # of float64 sums in another order; and what no magnified rounding may pass
-MAGNIFIED = 10.0  # times what changing last bits does, and still rounding
-LIMIT = 300.0  # seconds; processes that wait for each other longer wait for ever
+ROUNDING, MOST = 1e-9, 1e-5  # of float64 sums in another order; and the most that magnified rounding may reach
+MAGNIFIED = 10.0  # times the effect of changed last bits still counts as rounding
+LIMIT = 300.0  # seconds; processes that take longer wait for each other forever
 KINDS = ("loss", "gradients", "weights", "dictionary")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two ways to train the same steps, and how far apart they end.
+    """Two ways to train the same steps, and how far their results are apart.
 
     Args:
         name: what is compared.
-        differences: of loss, gradients, weights and dictionary, the largest one, relative to the largest value of its
-            kind (of a module's gradients, the largest of that module's); 0 where no bit differs; infinite where one is
-            missing, no number, or of another shape. A kind that there is nothing of is left out.
+        differences: the largest difference of loss, gradients, weights and dictionary, relative to the largest value of
+            the same kind and module. 0: no bit differs. Infinite: a value is missing, not a number, or of another
+            shape. A kind without values is left out.
         hashes_equal: whether all processes had the same bytes after every step, or the resumed run those of the
-            uninterrupted one; None where there is one process.
-        tolerance: up to which a difference is rounding.
+            uninterrupted run; None with one process.
+        tolerance: a difference up to this is rounding.
         remark: what was changed for the comparison.
-        impossible: why this design has no such comparison; empty where it has.
-        broken: how the processes ended that should have trained; empty where they did.
+        impossible: why these settings have no such comparison; empty if they have.
+        broken: how the training processes ended; empty if they finished.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Comparison:
 
     @property
     def largest(self) -> float:
-        """Of the differences."""
+        """The largest of the differences."""
         return max(self.differences.values(), default=0.0)
 
     @property
     def verdict(self) -> Literal["equal", "DIFFERENT", "BROKEN", "impossible"]:
-        """What came out."""
+        """The result in a word."""
         if self.impossible or self.broken:
             return "impossible" if self.impossible else "BROKEN"
         return "equal" if self.largest <= self.tolerance and self.hashes_equal is not False else "DIFFERENT"
@@ -79,19 +79,19 @@ def verify(
     *,
     backbone: nn.Module | None = None,
 ) -> list[Comparison]:
-    """Trains a few steps of a run or method in several ways that must not differ, and compares what was learned.
+    """Trains a few steps of a run or method in several ways that must agree, and compares what was learned.
 
-    Two processes ≡ one; killed and resumed ≡ uninterrupted, bit for bit; micro-batches ≡ the full batch. On the CPU,
-    in fresh processes of one thread each; some 10 s for a small encoder.
+    Two processes ≡ one; killed and resumed ≡ uninterrupted, bit for bit; micro-batches ≡ the full batch. Training runs
+    on the CPU, in fresh processes of one thread each; it takes some 10 s for a small encoder.
 
     Args:
         run_or_method: a run folder, or the name of a method.
-        data: what to train on; default: the run's own data, or made-up items where there is none. 43 are used.
+        data: what to train on; default: the run's own data, or made-up items if there is none. 43 items are used.
         settings: overrides by dotted name, as in ``fit``.
-        backbone: the run's own module; it must be importable, for it is sent to other processes.
+        backbone: the run's own module; it must be importable, as other processes receive it.
 
-    Raises LikewiseError on an unknown run or method, and on data or settings that no run could use. A difference that
-    was found is no error: see ``Comparison.verdict``.
+    Raises LikewiseError on an unknown run or method, and on data or settings that no run could use. A difference is no
+    error: see ``Comparison.verdict``.
     """
     return prove(prepare(run_or_method, data, settings, backbone=backbone))
 
@@ -141,7 +141,7 @@ def prove(plan: Plan) -> list[Comparison]:
 
 
 def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None) -> Results:
-    """What is learned in ``jobs``, by ``own`` killed and "resumed", and by "shared" in two processes."""
+    """What is learned by ``jobs``, by ``own`` after a kill ("resumed") and by ``shared`` in two processes."""
     checkpoint = place / "run"
     checkpoint.mkdir()
     with (
@@ -160,7 +160,7 @@ def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None) -
 
 
 def _not_killed(ended: Learned | Unlearned, checkpoint: Path) -> Unlearned | None:
-    """Why the process that was to be killed after its checkpoint left nothing to resume; None where it did."""
+    """Why there is nothing to resume from the process that should be killed after its checkpoint; None if there is."""
     if isinstance(ended, Unlearned) and not ended.killed:
         return ended
     if isinstance(ended, Learned) or not checkpoint.exists():
@@ -170,7 +170,7 @@ def _not_killed(ended: Learned | Unlearned, checkpoint: Path) -> Unlearned | Non
 
 
 def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> int:
-    """``likewise verify``: prints the table; 0 when all is equal, 1 when something differs or broke."""
+    """``likewise verify``: prints the table; returns 0 if all is equal, 1 if something differs or broke."""
     plan = prepare(run_or_method, data, assigned(assignments))
     print(
         *plan.notes,
@@ -187,7 +187,7 @@ def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> in
 
 
 def print_table(comparisons: Sequence[Comparison]) -> None:
-    """The table on standard output: a line for each comparison, and its remark below."""
+    """Prints the table: a line for each comparison, and the remarks below."""
     table = Table(box=None, pad_edge=False)
     for header in ("compared", *KINDS, "hashes", "verdict"):
         table.add_column(header, no_wrap=True)
@@ -270,7 +270,7 @@ def differences(expected: Mapping[str, Tensor], learned: Mapping[str, Tensor], r
 
 
 def _apart(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> float:
-    """The largest difference of one module's tensors, relative to its largest value; of whole numbers none is small."""
+    """The largest difference of one module's tensors, relative to its largest value; infinite for integers."""
     largest = apart = 0.0
     for a, b in pairs:
         if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:

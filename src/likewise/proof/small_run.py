@@ -1,4 +1,4 @@
-"""The run that a proof trains: the asked one, made small."""
+"""Makes the asked run small enough for a proof."""
 
 import json
 from collections.abc import Mapping
@@ -39,15 +39,15 @@ OF_MANY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is trained, and in words how it differs from the run itself.
+    """The small run, and in words how it differs from the asked one.
 
     Args:
-        settings: the small ones.
+        settings: the small settings.
         items: at most 43.
-        relations: made-up pairs or triplets of these, where such say what is alike.
-        notes: where the items are from, and what was made small: a sentence each.
-        backbone: a module of one's own.
-        asked: the settings as they were.
+        relations: made-up pairs or triplets of these items, if pairs or triplets say what is alike.
+        notes: where the items are from, and what was made small; a sentence each.
+        backbone: a user's own module.
+        asked: the settings before they were made small.
     """
 
     settings: FitSettings
@@ -65,7 +65,7 @@ def prepare(
     *,
     backbone: nn.Module | None = None,
 ) -> Plan:
-    """The settings and items of ``verify``, made small. Raises LikewiseError as it does."""
+    """Makes the settings and items of ``verify`` small. Raises the LikewiseErrors of ``verify``."""
     run, name = Path(run_or_method), str(run_or_method)
     is_run = (run / CONFIG).is_file()
     if not is_run and name not in METHODS:
@@ -92,7 +92,7 @@ def prepare(
 
 
 def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, str]:
-    """All items, and where they are from in a sentence."""
+    """All items, and a sentence on where they are from."""
     if data is not None:
         items = open_items(data, size=asked.size, labels="none", key=asked.key, cache=asked.cache)
         return items, f"Items: the first of {items.source}."
@@ -119,7 +119,7 @@ def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, s
 
 
 def _has_own_backbone(run: Path) -> bool:
-    """Whether a finished run says so; one that has not ended can't."""
+    """Whether a finished run has a user's own backbone; an unfinished run does not say."""
     try:
         with safe_open(run / MODEL, "pt") as file:
             return bool(json.loads((file.metadata() or {})["likewise"])["own"])
@@ -128,7 +128,7 @@ def _has_own_backbone(run: Path) -> bool:
 
 
 def _about(run: Path) -> dict[str, Any]:
-    """A run's data.json; empty where it can't be read."""
+    """A run's data.json; empty if it can't be read."""
     try:
         about = json.loads((run / "data.json").read_text())
     except (OSError, ValueError):
@@ -138,7 +138,7 @@ def _about(run: Path) -> dict[str, Any]:
 
 def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module | None) -> Plan:
     """The plan with few items, small batches and images, and a queue that wraps around."""
-    model = Model.untrained(asked, items, backbone=deepcopy(backbone))  # raises what no run could use
+    model = Model.untrained(asked, items, backbone=deepcopy(backbone))  # raises if no run could use the settings
     large = sum(weight.numel() for weight in model.embedder.parameters()) >= LARGE
     count, batch, side = (FEW, SMALL_BATCH, SMALL_SIDE) if large else (ITEMS, BATCH, SIDE)
     items = items.select(np.arange(min(count, len(items))))
@@ -180,7 +180,7 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
 
 
 def _made_up(alike: str, count: int, batch: int) -> Pairs | Triplets | None:
-    """Pairs or triplets of ``count`` items for three uneven batches of an epoch, as if the items had labels in turn."""
+    """Made-up pairs or triplets of ``count`` items, as if their labels took turns; an epoch is 3 uneven batches."""
     if alike not in ("pairs", "triplets"):
         return None
     width, labels, random = (2 if alike == "pairs" else 3), min(LABELS, count // 2), np.random.default_rng(0)
@@ -196,24 +196,25 @@ def _made_up(alike: str, count: int, batch: int) -> Pairs | Triplets | None:
 
 
 def _few_groups(number: int) -> int:
-    """As few groups as keep a number odd or even: BatchNorm over very few rows would magnify rounding."""
+    """The fewest groups that are odd or even like ``number``: BatchNorm over very few rows magnifies rounding."""
     return min(number, 3) if number % 2 else 2
 
 
 def _shrunk(items: Items, size: int) -> Items:
-    """Images of another size: the mean over each place."""
+    """Images of another size; each new pixel is the mean over its area."""
     pixels = torch.from_numpy(items.values).permute(0, 3, 1, 2).float()
     small = functional.interpolate(pixels, (size, size), mode="area").round().to(torch.uint8)
     return replace(items, values=small.permute(0, 2, 3, 1).contiguous().numpy())
 
 
 def in_parts(settings: FitSettings, *, grouped: bool) -> FitSettings:
-    """With two micro-batches. Raises LikewiseError where micro-batches do not go with the other choices."""
+    """The settings with two micro-batches. Raises LikewiseError if micro-batches do not fit the other choices."""
     groups = 2 if grouped else settings.encoder.bn_groups
     return check(replace(settings, micro_batches=2, encoder=replace(settings.encoder, bn_groups=groups)))
 
 
 def remark_on_parts(asked: FitSettings, normalises: bool, random: bool) -> str:
+    """A sentence on how the settings of the comparison with micro-batches differ from the asked ones; or none."""
     if not normalises:
         return "both in 2 parts, as dropout draws for a part" if random else ""
     if asked.encoder.bn_groups == 1:
@@ -226,7 +227,7 @@ def remark_on_parts(asked: FitSettings, normalises: bool, random: bool) -> str:
 
 @torch.no_grad()
 def draws_random_numbers(model: Model, items: Items) -> bool:
-    """Whether the encoder in training gives the same batch other rows each time."""
+    """Whether the encoder in training gives other rows each time for the same batch."""
     embedder, batch = deepcopy(model.embedder).train(), model.prepare(items.batch(np.arange(len(items))))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

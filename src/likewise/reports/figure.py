@@ -1,7 +1,7 @@
 """``likewise figure``: an objective's loss, gradients and decision boundary over the square of (s_n, s_p).
 
-As figures 1 and 2 of Circle loss (Sun et al., CVPR 2020), for any objective that has ``pair_loss(s_p, s_n)``. Points
-are (s_n, s_p), arrays of them (..., 2) float64; matplotlib, of the extra ``plot``, is imported when something is drawn.
+Like figures 1 and 2 of Circle loss (Sun et al., CVPR 2020), for any objective that has ``pair_loss(s_p, s_n)``. A point
+is (s_n, s_p); arrays of points are (..., 2) float64. Drawing imports matplotlib, from the extra ``plot``.
 """
 
 import io
@@ -28,22 +28,22 @@ from likewise.plots import matplotlib_module
 
 Points = NDArray[np.float64]
 STARTS = ((0.9, 0.6), (0.4, 0.1))  # A: both similarities high; B: both low. The negative is 0.3 above the positive
-SIZES = {"classes": 2, "dim": 2, "n": 2}  # of what needs a size to be made; pair_loss does not depend on it
+SIZES = {"classes": 2, "dim": 2, "n": 2}  # for objectives that need a size; pair_loss does not depend on it
 SIZE = (9.0, 8.8)  # inches
 COLOURS = ("#d55e00", "#0072b2")  # of A and B: told apart by the colour-blind too
 EDGE = "#111111"
 
 
 class Drawable(Protocol):
-    """What can be drawn: an elementwise loss of an anchor with one positive and one negative."""
+    """An objective that can be drawn: it has a loss of an anchor with one positive and one negative."""
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
-        """Losses of the similarities to the positive and to the negative, all of one shape."""
+        """The loss for each pair of similarities, to the positive and to the negative; all have one shape."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """Loss and gradients at points, each of the points' shape without its last axis."""
+    """Loss and gradients at points; each has the points' shape without the last axis."""
 
     loss: Points
     by_n: Points
@@ -55,7 +55,7 @@ Accepts = Callable[[Field], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Descent:
-    """The way of gradient descent, ``points`` (T, 2), and whether it ended at the boundary."""
+    """The path of gradient descent, ``points`` (T, 2), and whether it ended at the boundary."""
 
     points: Points
     met: bool
@@ -73,7 +73,7 @@ def measure(objective: Drawable, points: Points) -> Field:
 
 
 def boundary_of(objective: Drawable) -> Boundary:
-    """Which boundary the table gives to the objective, as its parameters are; "balance" to a stranger."""
+    """The boundary that the table of objectives gives for these parameters; "balance" for an unknown objective."""
     for known in OBJECTIVES:
         if known.class_name == type(objective).__name__:
             values = vars(objective)
@@ -82,7 +82,7 @@ def boundary_of(objective: Drawable) -> Boundary:
 
 
 def criteria(objective: Drawable, boundary: Boundary) -> tuple[Accepts, ...]:
-    """When a point lies on the good side of the boundary (see ``objective_table``): it must pass each of these."""
+    """The tests that a point on the good side of the boundary passes. See ``objective_table.BOUNDARIES``."""
     if boundary == "balance":
         return (lambda field: field.loss <= math.log(2),)
     if boundary == "zero":
@@ -97,8 +97,8 @@ def criteria(objective: Drawable, boundary: Boundary) -> tuple[Accepts, ...]:
 def edges(objective: Drawable, accepts: Accepts, limits: tuple[float, float], nodes: int = 161) -> list[Points]:
     """The lines between accepted and other points of the square, each (V, 2), exact to 1e-11.
 
-    Found between the nodes of a grid, then halved 30 times along the grid's edges. The square's own sides are left out:
-    distances and angles have no gradient there.
+    A grid brackets each line, then 30 bisections along the grid's edges locate it. The sides of the square are left
+    out, as distances and angles have no gradient there.
     """
     from contourpy import contour_generator
 
@@ -122,9 +122,9 @@ def edges(objective: Drawable, accepts: Accepts, limits: tuple[float, float], no
 def descend(
     objective: Drawable, accepts: tuple[Accepts, ...], start: tuple[float, float], limits: tuple[float, float]
 ) -> Descent:
-    """Gradient descent on the two similarities from ``start``, within the square, to where all is accepted.
+    """Gradient descent on the two similarities from ``start``, within the square, until the point is accepted.
 
-    It steps 1/200 of the square's side along −∇L, and ends early where no gradient is left that points into the square.
+    A step goes 1/200 of the square's side along −∇L. Descent ends early where no gradient points into the square.
     """
     step = (limits[1] - limits[0]) / 200
     here = np.clip(np.array(start, dtype=float), *limits)
@@ -146,7 +146,7 @@ def descend(
 
 
 def _first_accepted(objective: Drawable, accepts: tuple[Accepts, ...], outside: Points, inside: Points) -> Points:
-    """Where the last step meets the boundary."""
+    """The point where the last step crosses the boundary."""
     for _ in range(30):
         middle = (outside + inside) / 2
         field = measure(objective, middle)
@@ -157,7 +157,7 @@ def _first_accepted(objective: Drawable, accepts: tuple[Accepts, ...], outside: 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What ``draw`` wrote and found."""
+    """The files that ``draw`` wrote, and the boundary and descents in them."""
 
     files: tuple[Path, ...]
     boundary: Boundary
@@ -192,14 +192,14 @@ def draw(
     Args:
         objective: anything with ``pair_loss``; every objective has it.
         out: path without a suffix; its folder must exist.
-        title: above the figure; the class' name by default. After a line's end what is to be smaller.
-        boundary: what to draw as the decision boundary; default: the catalogue's.
+        title: above the figure; default: the class name. Text after a line break is smaller.
+        boundary: what to draw as the decision boundary; default: as in the table of objectives.
         limits: both sides of the square, in [−1, 1].
         grid: cells per side of the heat maps.
         formats: which files.
 
     Raises:
-        LikewiseError: limits that make no square of cosines, or the extra ``plot`` is not installed.
+        LikewiseError: limits that are no range of cosines, or the extra ``plot`` is not installed.
         OSError: the folder is missing, or the files can't be written.
     """
     if not -1 <= limits[0] < limits[1] <= 1:
@@ -230,7 +230,7 @@ def draw(
 
 
 def _style() -> dict[str, Any]:
-    """matplotlib's own defaults matter little here, but a user's matplotlibrc should not change the figures."""
+    """Settings of matplotlib, all given here, so that a user's matplotlibrc does not change the figures."""
     return {
         "font.family": "DejaVu Sans",
         "font.size": 10,
@@ -300,12 +300,12 @@ def _panels(
 
 
 def _box(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-    """Inches to shares of the figure."""
+    """A box in inches as shares of the figure."""
     return x / SIZE[0], y / SIZE[1], width / SIZE[0], height / SIZE[1]
 
 
 def _top(values: Points) -> float:
-    """The end of the colour scale: nearly the largest value, as some gradients grow without bound at a corner."""
+    """The end of the colour scale: a high quantile, as some gradients grow without bound at a corner."""
     finite = values[np.isfinite(values)]
     return max(float(np.quantile(finite, 0.995)), 1e-12) if len(finite) else 1.0
 
@@ -328,7 +328,7 @@ def _heat(
 
 
 def _arrows(axis: Any, objective: Drawable, limits: tuple[float, float]) -> None:
-    """Where descent goes; arrows grow with the root of the gradient. All are one line with gaps: small in an SVG."""
+    """Arrows along descent, longer with the root of the gradient. One line with gaps keeps the SVG small."""
     number = 11
     pitch = (limits[1] - limits[0]) / number
     points = np.stack(np.meshgrid(*[limits[0] + (np.arange(number) + 0.5) * pitch] * 2), -1).reshape(-1, 2)
@@ -360,7 +360,7 @@ def _path(axis: Any, name: str, colour: str, way: Descent) -> None:
 def build(row: Row, given: Mapping[str, object]) -> tuple[Any, str]:
     """The objective with the parameters ``given``, and a title that names its parameters.
 
-    Raises LikewiseError for a parameter it does not have, or a value that the parameter can't take.
+    Raises LikewiseError for an unknown parameter, or a value that the parameter can't take.
     """
     kind = row.load()
     for name in given:
@@ -387,7 +387,7 @@ def draw_named(name: str, out: str | None, settings: Sequence[str], limits: tupl
 
 
 def draw_all(folder: Path, limits: tuple[float, float]) -> Iterator[Drawn]:
-    """Every objective of the table at its defaults, one after the other, into ``folder``, made if need be."""
+    """Draws every objective of the table at its defaults into ``folder``, which is made if it is missing."""
     folder.mkdir(exist_ok=True)
     for row in OBJECTIVES:
         objective, title = build(row, {})

@@ -1,4 +1,4 @@
-"""``report.html``: what was done, the table, curves, neighbours as pictures, a map. One file, nothing fetched."""
+"""``report.html``: settings, scores, curves, neighbours as pictures, a map. It is one file and loads nothing."""
 
 import base64
 import csv
@@ -58,14 +58,14 @@ def write_report(
     """Writes RUN/report.html and returns its path.
 
     Args:
-        run: run folder, trained.
-        data: source of the items for pictures and map; default: the one the run was fit on.
-        labels: of ``data``: auto, or its column.
-        key: of ``data``: its column of ids.
-        model: the run's model, when it is in memory already.
+        run: folder of a trained run.
+        data: source of the items for pictures and map; default: the data that the run was fit on.
+        labels: auto, or the label column of ``data``.
+        key: the id column of ``data``.
+        model: the run's model, if it is in memory already.
         items: opened items, instead of ``data``.
 
-    Raises LikewiseError when the run has no model, the data is gone, or the extra ``plot`` is not installed.
+    Raises LikewiseError if the run has no model, the data is gone, or the extra ``plot`` is not installed.
     """
     model = model or load(run)
     about = _read(run / "data.json")
@@ -121,7 +121,7 @@ def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
 
 
 def _parameters(objective: ObjectiveSettings) -> str:
-    """Those of the objective, in words."""
+    """The objective's parameters, as words and numbers."""
     values = {name: value for name, value in objective.parameters.items() if value is not None}
     shown = {name: f"{value:g}" if type(value) is float else value for name, value in values.items()}
     return "".join(f", {name} {value}" for name, value in shown.items())
@@ -161,7 +161,7 @@ def _table(run: Path) -> str:
 
 
 def _retrieved(folder: Path) -> str:
-    """The ROC, the weakest classes and the pairs it gets most wrong, of the last ``retrieve``."""
+    """The ROC, the weakest classes and the pairs that are most wrong, from the last ``likewise retrieve``."""
     text = ""
     curve, classes, wrong = (_rows(folder / name) for name in ("roc.csv", "classes.csv", "wrong.csv"))
     if curve:
@@ -247,7 +247,7 @@ def _neighbours(items: Items, rows: Tensor) -> str:
 
 
 def _wrong(items: Items, rows: Tensor) -> str:
-    """Neighbours of different labels, and items of one label that are far apart. At most 1,000 items are looked up."""
+    """Near items with different labels, and distant items with the same label. At most 1,000 items are looked up."""
     if items.labels is None:
         return '<p class="note">The items have no labels, so nothing says which pairs are wrong.</p>'
     labels = torch.from_numpy(np.asarray(items.labels))
@@ -277,7 +277,7 @@ def _weakest(items: Items, result: Retrieval) -> str:
 
 
 def _pair(items: Items, query: int, other: int, score: float) -> str:
-    """The item looked up, framed, and the one it was compared with, with the cosine: pictures, or names of vectors."""
+    """The query, framed, and the other item with its cosine: as pictures, or as ids if items are vectors."""
     label, other_label = _label(items, query), _label(items, other)
     if items.kind == "images":
         cells = _thumbnail(items, query, label, "query") + _thumbnail(items, other, f"{score:.2f} {other_label}", "")
@@ -305,7 +305,7 @@ def _thumbnail(items: Items, row: int, caption: str, kind: str) -> str:
 
 
 def _map(items: Items, rows: Tensor) -> str:
-    """t-SNE of at most 2,000 items: neighbours stay neighbours, distances between groups mean nothing."""
+    """A t-SNE map of at most 2,000 items: neighbours stay neighbours, distances between groups mean nothing."""
     matplotlib = matplotlib_module()
     if len(items) < 10:
         return '<p class="note">Too few items for a map.</p>'

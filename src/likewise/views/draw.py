@@ -1,7 +1,7 @@
-"""What is random about a view of an image, drawn and composed without touching a pixel.
+"""Draws the random part of views and composes it into two small matrices per image; no pixel is touched here.
 
-``draw_views`` draws; ``crop_boxes`` states the rule of the crop; ``geometry`` and ``colour`` compose what was drawn
-into two small matrices per image. All of it is on the CPU and in float64, so every device sees the same views.
+``draw_views`` draws, ``crop_boxes`` is the rule of the crop, ``geometry`` and ``colour`` compose the two matrices. All
+of it runs on the CPU in float64, so every device gets the same views.
 """
 
 import itertools
@@ -22,7 +22,7 @@ UNIFORMS: Final = CROP_UNIFORMS + 11  # per image; draw_views gives each its mea
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """What was drawn for B views, on the CPU; float64 unless said otherwise.
+    """The random numbers of B views, on the CPU; float64 unless said otherwise.
 
     Args:
         boxes: (B, 4) top, left, height, width of each crop in whole pixels of the source.
@@ -43,7 +43,7 @@ class Drawn:
     sigmas: Tensor
 
     def select(self, rows: slice) -> "Drawn":
-        """What was drawn for some of the views."""
+        """The random numbers of some of the views."""
         return Drawn(**{name: values[rows] for name, values in vars(self).items()})
 
 
@@ -52,9 +52,9 @@ def crop_boxes(
 ) -> Tensor:
     """Boxes of a random resized crop (Szegedy et al. 2015), torchvision's rule for all images at once.
 
-    Up to ten times: area uniform in ``scale`` (share of the source's), aspect ratio width/height log-uniform in
-    ``ratio``, sides rounded to whole pixels; the first that fits is placed uniformly. When none fits, the largest
-    central box whose ratio is allowed.
+    Ten boxes are drawn: area uniform in ``scale`` (a share of the source's area), aspect ratio width/height log-uniform
+    in ``ratio``, sides rounded to whole pixels. The first box that fits is placed uniformly. If none fits, the box is
+    the largest central one with an allowed ratio.
 
     Args:
         uniforms: (B, 22) in [0, 1): ten areas, ten ratios, the place down, the place across.
@@ -83,9 +83,9 @@ def crop_boxes(
 
 
 def draw_views(settings: ViewSettings, count: int, height: int, width: int, generator: torch.Generator) -> Drawn:
-    """Draw everything that is random about ``count`` views of images of ``height`` × ``width``.
+    """Draw the random numbers of ``count`` views of images of ``height`` × ``width``.
 
-    One (B, 33) block of uniforms is taken from the generator; row b alone decides view b.
+    The generator gives one (B, 33) block of uniforms; row b alone decides view b.
     """
     u = torch.rand(count, UNIFORMS, generator=generator, dtype=torch.float64)
     crop, rest = u[:, :CROP_UNIFORMS], u[:, CROP_UNIFORMS:]
@@ -139,10 +139,10 @@ def geometry(boxes: Tensor, flips: Tensor, angles: Tensor, height: int, width: i
 def colour(factors: Tensor, orders: Tensor, grays: Tensor) -> Tensor:
     """One linear map per image from RGB and the image's mean RGB to RGB: the jitter in its order, then gray.
 
-    Contrast blends with the mean of the image's gray as it stands at that point. Every step is linear, so that mean
-    is the current map applied to the mean of the crop, and the whole jitter is x ↦ M x + N μ with μ the mean RGB of
-    the crop; nothing of it depends on the pixels. Hue turns RGB about the gray axis, (1, 1, 1), by ``hue`` turns:
-    linear, unlike HSV's hexagon, and equal to it at multiples of a third of a turn.
+    Contrast blends with the mean gray of the image at that point of the sequence. Every step is linear, so this mean is
+    the current map applied to the mean of the crop. The whole jitter is therefore x ↦ M x + N μ, with μ the mean RGB of
+    the crop, and M and N do not depend on the pixels. Hue turns RGB about the gray axis (1, 1, 1) by ``hue`` turns.
+    This is linear, unlike HSV's hexagon, and equal to it at multiples of a third of a turn.
 
     Args:
         factors: (B, 4) brightness, contrast, saturation, hue.
@@ -168,7 +168,7 @@ def colour(factors: Tensor, orders: Tensor, grays: Tensor) -> Tensor:
     both = torch.eye(3, 6, dtype=torch.float64).expand(len(factors), 3, 6)
     for step in orders.unbind(1):
         gray = luma[:1] @ both
-        mean_gray = gray[..., :3] + gray[..., 3:]  # of the image as it stands, as weights on μ
+        mean_gray = gray[..., :3] + gray[..., 3:]  # of the image at this step, as weights on μ
         both = steps[torch.arange(len(steps)), step] @ both
         both[..., 3:] += torch.where((step == 1)[:, None, None], fade * mean_gray, 0.0)
     return torch.where(grays[:, None, None], luma @ both, both)

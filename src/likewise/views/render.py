@@ -1,13 +1,13 @@
-"""Random views of items: what a query and its key may differ in and still count as alike.
+"""Random views of images: the changes between a query and its key that keep them alike.
 
-An image's view is two small matrices. All geometry (random resized crop, flip, rotation) composes into one affine
-map of coordinates, sampled once; all colour (brightness, contrast, saturation, hue, grayscale) and the normalisation
-compose into one affine map of RGB, applied once. Names, ranges and distributions are those of torchvision's
-RandomResizedCrop, RandomHorizontalFlip, RandomRotation, ColorJitter, RandomGrayscale and GaussianBlur; docs/views.md
-says where composing differs from the sequence of transforms and by how much.
+An image's view is two small matrices. All geometry (random resized crop, flip, rotation) is one affine map of
+coordinates, sampled once. All colour (brightness, contrast, saturation, hue, grayscale) and the normalisation are one
+affine map of RGB, applied once. Names, ranges and distributions are those of torchvision's RandomResizedCrop,
+RandomHorizontalFlip, RandomRotation, ColorJitter, RandomGrayscale and GaussianBlur. docs/views.md says where one
+composed map differs from the sequence of transforms, and by how much.
 
-Every random number is drawn on the CPU from the generator given, as a fixed number of uniforms per image that does
-not depend on the pixels or the settings: the same generator state gives the same views on any device.
+All random numbers come from the given generator, on the CPU. Their number per image does not depend on the pixels or
+the settings, so the same generator state gives the same views on any device.
 """
 
 import math
@@ -41,7 +41,7 @@ CHUNK_PIXELS: Final = 1 << 15
 
 
 def sample(images: Tensor, maps: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear samples of images at affinely mapped pixels; beyond the border its pixels are repeated.
+    """Bilinear samples of images at affinely mapped pixels; pixels of the border are repeated beyond it.
 
     Args:
         images: (B, H, W, 3) uint8.
@@ -59,8 +59,8 @@ def sample(images: Tensor, maps: Tensor, height: int, width: int) -> Tensor:
 def _grid_lines(maps: Tensor, images: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """The sampling grid as two sums: (B, 2, 1, width) + (B, 2, height, 1), in grid_sample's units.
 
-    Of a whole batch these are small; the grid itself is only made for a chunk at a time. They are worked out in
-    float64 on the CPU, so that all devices sample at the same places.
+    They are small even for a whole batch; the grid itself is made for one chunk at a time. Float64 on the CPU makes all
+    devices sample at the same places.
     """
     to_grid = torch.tensor([2 / images.shape[2], 2 / images.shape[1]], dtype=torch.float64)
     x, y, shift = (maps * to_grid[:, None])[..., None].unbind(2)
@@ -80,8 +80,9 @@ def _sample_at(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     """Each image convolved with its own Gaussian, cut off at ⌈3σ⌉ pixels and normalised; edges are reflected.
 
-    Three standard deviations hold 99.7 % of a Gaussian. Separable: 2 (2 ⌈3σ⌉ + 1) multiplications per value with the
-    largest σ of the batch. Shifted sums, since a grouped convolution is no quicker on the CPU.
+    Three standard deviations hold 99.7 % of a Gaussian. The blur is separable and takes 2 (2 ⌈3σ⌉ + 1) multiplications
+    per value, with the largest σ of the batch. It is a sum of shifted images: a grouped convolution is no quicker on
+    the CPU.
 
     Args:
         images: (B, C, H, W) float, B > 0.
@@ -127,7 +128,7 @@ def apply_views(
         size: height and width of the output.
         mean: per channel, in units of [0, 1].
         std: per channel.
-        sigmas: (B,) on the CPU, 0 = no blur; None = nobody's.
+        sigmas: (B,) on the CPU, 0 = no blur; None = no image is blurred.
         chunk: images worked on at once; by default all on a GPU, and on the CPU as many as the caches hold.
 
     Returns:
@@ -160,14 +161,14 @@ def apply_views(
 
 
 def _chunk(images: Tensor, pixels: int) -> int:
-    """How many images to work on at once: any number gives the same views, this one quickly."""
+    """How many images to work on at once; it changes the speed, not the views."""
     if images.device.type != "cpu":
         return max(1, len(images))
     return max(1, CHUNK_PIXELS // pixels) * torch.get_num_threads()
 
 
 class Share(NamedTuple):
-    """Part of a batch: ``rows`` of ``total``."""
+    """The part of a batch that a process has: ``rows`` of ``total``."""
 
     total: int
     rows: slice
@@ -196,11 +197,11 @@ class Views:
         return f"Views({self.settings}, size={self.size})"
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Drawn:
-        """What a call would draw for ``count`` images of ``height`` × ``width``; advances the generator alike."""
+        """The random numbers of a call for ``count`` images of ``height`` × ``width``; advances the generator."""
         return draw_views(self.settings, count, height, width, generator)
 
     def apply(self, images: Tensor, drawn: Drawn) -> Tensor:
-        """The views of (B, H, W, 3) uint8 images that were drawn: (B, 3, *size) float32, normalised."""
+        """The views of (B, H, W, 3) uint8 images for numbers drawn before: (B, 3, *size) float32, normalised."""
         height, width = self.size or (images.shape[1], images.shape[2])
         maps = geometry(drawn.boxes, drawn.flips, drawn.angles, height, width)
         colours = colour(drawn.factors, drawn.orders, drawn.grays)
@@ -220,7 +221,7 @@ class Views:
         Args:
             images: (B, H, W, 3) uint8, on any device.
             generator: on the CPU; the only source of randomness.
-            share: which part of a larger batch these are; their views are those they have in the whole batch.
+            share: the part of a larger batch that these images are. They get the views of that part.
 
         Returns:
             (B, 3, *size) float32 on the images' device, normalised with the settings' mean and std.
@@ -256,6 +257,7 @@ def _check_images(images: Tensor) -> None:
 
 
 def check_generator(generator: torch.Generator) -> None:
+    """Raise LikewiseError unless the generator is on the CPU."""
     if generator.device.type != "cpu":
         raise LikewiseError(
             f"The views' generator is on {generator.device}, but must be on the CPU: "
@@ -289,5 +291,6 @@ def _check_settings(settings: ViewSettings) -> None:
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:
+    """Raise LikewiseError, naming the setting and its rule, unless ``holds``."""
     if not holds:
         raise LikewiseError(f"The views' {name} is {value}, but must be {rule}.")

@@ -8,13 +8,13 @@ from likewise.views.render import Share, check_generator, require
 
 
 class VectorViews:
-    """Random views of vectors: Gaussian noise in units of each feature's spread, and features lost to their mean.
+    """Random views of vectors: Gaussian noise in units of each feature's spread, and features set to their mean.
 
     Args:
-        noise: standard deviation of the noise as a share of each feature's.
-        dropout: probability that a feature is set to its mean (it then carries no noise either).
-        mean: (D,) of each feature over the data.
-        std: (D,) of each feature over the data.
+        noise: standard deviation of the noise, as a share of the feature's.
+        dropout: probability that a feature is set to its mean, without noise.
+        mean: (D,) mean of each feature over the data.
+        std: (D,) standard deviation of each feature over the data.
 
     Raises:
         LikewiseError: noise below 0, dropout outside [0, 1], or mean and std that are not two rows of one length.
@@ -37,7 +37,7 @@ class VectorViews:
         return f"VectorViews(noise={self.noise}, dropout={self.dropout}, {len(self.mean)} features)"
 
     def __call__(self, rows: Tensor, generator: torch.Generator, share: Share | None = None) -> Tensor:
-        """One view of each row: (B, D) float32 to the same, on the same device, in the same units; see ``Views``.
+        """One view of each row: (B, D) float32, on the same device and in the same units; see ``Views``.
 
         Raises:
             LikewiseError: rows of another type or width, or a generator that is not on the CPU.
