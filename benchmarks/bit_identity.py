@@ -65,8 +65,9 @@ def cells(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for kind in CLASS_KINDS:
         yield f"{kind}, proxies", "normface", VECTORS | CLASSES | {"objective.kind": kind}
     for policy in MINING:
-        yield f"{policy} negatives, triplet", "facenet", VECTORS | BY_CLASS | {"negatives.policies": [policy]}
-        yield f"{policy} negatives, queue", "moco", VECTORS | {"objective.kind": "margin", "negatives.policies": [policy]}
+        chosen = VECTORS | {"negatives.policies": [policy]}
+        yield f"{policy} negatives, triplet", "facenet", chosen | BY_CLASS
+        yield f"{policy} negatives, queue", "moco", chosen | {"objective.kind": "margin"}
     turns = {"negatives.policies": ["easy", "hard"], "negatives.at": [3.0]}
     yield "curriculum", "facenet", VECTORS | BY_CLASS | turns
     yield "hard positives", "facenet", VECTORS | BY_CLASS | {"negatives.positives": "hard"}
