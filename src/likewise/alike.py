@@ -105,7 +105,7 @@ class Relation:
     pushes: Tensor | None = None
 
     def _named(self) -> tuple[Tensor, Tensor]:
-        """Ids and key ids where an unlabelled row agrees with itself alone."""
+        """Ids and key ids in which every unlabelled row has a negative id of its own."""
         ids, key_ids = self.ids, self.key_ids
         if ids.ndim == key_ids.ndim == 1:
             alone = -1 if self.own is None else torch.where(self.own < 0, -1, -2 - self.own)

@@ -117,7 +117,7 @@ class Queue(Dictionary):
 
     @torch.no_grad()
     def rename(self, old: Sequence[str], new: Sequence[str]) -> None:
-        """After the data changed: the keys' ids, rows of the names ``old``, become rows of ``new``; −1 of what left."""
+        """Remaps the keys' ids from the old item order to the new one; −1 for an item that is gone."""
         where = {name: row for row, name in enumerate(new)}
         moved = torch.tensor([where.get(name, NOBODY) for name in old] + [NOBODY], device=self.ids.device)
         self.ids.copy_(moved[self.ids])  # NOBODY, −1, is the last

@@ -109,7 +109,7 @@ def gather_constant(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
 def among_others(x: Tensor, sizes: Sequence[int]) -> Tensor:
     """The rows of all processes, where this process' own have their gradient and the others are constants.
 
-    For what every process works out as a whole: each then holds its own rows' share of the gradient.
+    Gathers all rows; the gradient flows only through this process' own rows.
     """
     if size() == 1:
         return x

@@ -78,7 +78,7 @@ def normalises_batches(module: nn.Module, *, as_it_is: bool = False) -> bool:
 
 @torch.no_grad()
 def joins_rows_unseen(embedder: nn.Module, rows: Tensor) -> bool:
-    """Whether, in train mode, a row's embedding depends on others by what no layer of a known kind does.
+    """True if, in train mode, rows interact other than through a known BatchNorm or dropout layer.
 
     Such as BatchNorm as a function, or in TorchScript. Half of ``rows`` (b, ...) is embedded by itself, by a copy whose
     dropout and BatchNorm layers are off. False where its outputs change by themselves, since nothing is told by them.

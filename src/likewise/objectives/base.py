@@ -59,7 +59,7 @@ class Reduction:
     def __call__(self, losses: Tensor, counted: Tensor, able: Tensor | None = None) -> Tensor:
         """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses.
 
-        ``able`` (Q,) are the rows that could have counted, where mining left some out: the warning is about those.
+        ``able`` (Q,) are the rows that were eligible before mining; only these trigger the warning.
         """
         if not torch.compiler.is_compiling():
             self._watch(counted if able is None else able)

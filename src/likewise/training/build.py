@@ -28,7 +28,7 @@ from likewise.objectives.sharded import ShardedSoftmax
 from likewise.training.batches import ViewFunction
 from likewise.training.lars import Lars
 from likewise.training.session import Roles, Session
-from likewise.training.supervision import taught_by
+from likewise.training.supervision import supervision_of
 from likewise.views.render import Views
 from likewise.views.vectors import VectorViews
 
@@ -126,7 +126,7 @@ def build_session(
         generator=generator,
         noise_generator=noise_generator,
         item_ids=items.ids,
-        taught=taught_by(settings, items, relations),
+        supervision=supervision_of(settings, items, relations),
         device=device,
         roles=roles_of(settings),
         rows_add_up=rows_add_up,

@@ -34,7 +34,7 @@ class Advice:
         now: its value.
         better: one that the pre-flight has nothing against, for the same setting; None where there is none.
         why: the reason, in words that follow "setting=now"; its numbers are the run's as it is, unless ``only_then``.
-        along: whether ``better`` is meant along with the other advice: alone it would be another.
+        along: true if ``better`` assumes that the other advice is followed.
         only_then: whether there is nothing against the setting until the other advice is taken.
     """
 

@@ -13,7 +13,7 @@ from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
 from likewise.errors import LikewiseError
 from likewise.objectives.base import Objective
-from likewise.training.supervision import Taught, refuse_relabelled, said_of_change, taught_before
+from likewise.training.supervision import Supervision, refuse_relabelled, said_of_change, supervision_from
 
 
 class Roles(NamedTuple):
@@ -40,7 +40,7 @@ class Session:
         generator: the first rows of bank, queue or weights, and those of items that came later, on the CPU.
         noise_generator: NCE's noise and the bank's samples, on the device.
         item_ids: names of the items, in row order.
-        taught: what says which items are alike.
+        supervision: the labels, pairs or triplets that say which items are alike.
         device: where the training step runs.
         roles: of the views of an item.
         rows_add_up: whether the batch's loss is a sum over its queries, so that processes can share them.
@@ -59,7 +59,7 @@ class Session:
     generator: torch.Generator
     noise_generator: torch.Generator
     item_ids: tuple[str, ...]
-    taught: Taught
+    supervision: Supervision
     device: torch.device
     roles: Roles
     rows_add_up: bool
@@ -133,7 +133,7 @@ class Session:
             "best": list(self.best),
             "losses": list(self.losses),
             "item_ids": list(self.item_ids),
-            "taught": self.taught.state_dict(),
+            "taught": self.supervision.state_dict(),
             "embedder": self.embedder.state_dict(),
             "objective": self.objective.state_dict(),
             "dictionary": self.dictionary.state(),
@@ -167,7 +167,7 @@ class Session:
                 f"the run was at step {state['step']} of {state['total']}, but on these {len(self.item_ids):,} items "
                 f"it has {self.total} steps only, so none would be left; take the run's data, or start anew."
             )
-        before = taught_before(state["taught"]) if "taught" in state else None  # None: of an older version
+        before = supervision_from(state["taught"]) if "taught" in state else None  # None: of an older version
         self._restore_dictionary(state["dictionary"], saved_ids, before)
         if self.key_encoder is not None:
             self.key_encoder.load_state_dict(state["key_encoder"])
@@ -178,7 +178,7 @@ class Session:
         self.noise_generator.set_state(state["noise_generator"])
         self.step, self.best = state["step"], (state["best"][0], state["best"][1])
         self.losses[:] = state["losses"]
-        said = [] if before is None else [said_of_change(before, self.taught, saved_ids, self.item_ids)]
+        said = [] if before is None else [said_of_change(before, self.supervision, saved_ids, self.item_ids)]
         return [sentence for sentence in (self._said_of_items(saved_ids), *said) if sentence]
 
     def _said_of_items(self, saved_ids: tuple[str, ...]) -> str:
@@ -190,7 +190,9 @@ class Session:
         goes_on = f" Training goes on after step {self.step} of {self.total}." * (self.step < self.total)
         return f"the items changed since the checkpoint: {came:,} came and {went:,} went.{goes_on}"
 
-    def _restore_dictionary(self, state: dict[str, Any], saved_ids: tuple[str, ...], before: Taught | None) -> None:
+    def _restore_dictionary(
+        self, state: dict[str, Any], saved_ids: tuple[str, ...], before: Supervision | None
+    ) -> None:
         """Its keys follow their items by name, where they can."""
         changed = saved_ids != self.item_ids
         if changed and set(saved_ids).isdisjoint(self.item_ids):
@@ -199,7 +201,7 @@ class Session:
                 "take the run's data, or start anew."
             )
         if self.dictionary.bound:
-            refuse_relabelled(before, self.taught, saved_ids, self.item_ids, self.dictionary.bound)
+            refuse_relabelled(before, self.supervision, saved_ids, self.item_ids, self.dictionary.bound)
         self.dictionary.restore(state)
         if changed:
             self.dictionary.follow(saved_ids, self.item_ids, self.generator)

@@ -115,8 +115,8 @@ def refuse_small_steps(settings: FitSettings, sampler: object, total: int) -> No
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Taught:
-    """The labels, or the pairs or triplets, that teach a run; nothing of either where neither does.
+class Supervision:
+    """The labels, or the pairs or triplets, that say which items are alike; empty where there are none.
 
     Args:
         names: of the labels, in the order of their numbers.
@@ -134,21 +134,21 @@ class Taught:
         return {"names": list(self.names), "labels": self.labels, "relations": self.relations}
 
 
-def taught_by(settings: FitSettings, items: Items, relations: Pairs | Triplets | None) -> Taught:
-    """What teaches this run. Cost: 4·N·L bytes of labels; a hash of every id, and of 8 bytes for each of a tuple's."""
+def supervision_of(settings: FitSettings, items: Items, relations: Pairs | Triplets | None) -> Supervision:
+    """The supervision of this run. Cost: 4·N·L bytes of labels; a hash of every id where pairs or triplets teach."""
     if relations is not None:
-        return Taught(relations=_hash(relations, items.ids))
+        return Supervision(relations=_hash(relations, items.ids))
     if settings.alike != "label" or items.labels is None:
-        return Taught()
-    return Taught(names=items.label_names, labels=torch.from_numpy(items.labels.astype(np.int32)))
+        return Supervision()
+    return Supervision(names=items.label_names, labels=torch.from_numpy(items.labels.astype(np.int32)))
 
 
-def taught_before(state: dict[str, Any]) -> Taught:
-    """What ``Taught.state_dict`` said."""
-    return Taught(names=tuple(state["names"]), labels=state["labels"], relations=state["relations"])
+def supervision_from(state: dict[str, Any]) -> Supervision:
+    """The supervision that ``Supervision.state_dict`` describes."""
+    return Supervision(names=tuple(state["names"]), labels=state["labels"], relations=state["relations"])
 
 
-def said_of_change(before: Taught, now: Taught, old_ids: Sequence[str], ids: Sequence[str]) -> str:
+def said_of_change(before: Supervision, now: Supervision, old_ids: Sequence[str], ids: Sequence[str]) -> str:
     """A sentence where a run goes on with other labels, pairs or triplets; empty where they are the same."""
     if before.relations != now.relations:
         return "the pairs or triplets changed since the checkpoint; from here on the new ones teach."
@@ -158,11 +158,12 @@ def said_of_change(before: Taught, now: Taught, old_ids: Sequence[str], ids: Seq
 
 
 def refuse_relabelled(
-    before: Taught | None, now: Taught, old_ids: Sequence[str], ids: Sequence[str], bound: str
+    before: Supervision | None, now: Supervision, old_ids: Sequence[str], ids: Sequence[str], bound: str
 ) -> None:
-    """Raises LikewiseError where what is ``bound`` to labels, by their numbers, would not be theirs now.
+    """Raises LikewiseError if stored keys would now refer to other labels.
 
-    Items may come and go. ``before`` is None of a checkpoint of an older version, which knows the items alone.
+    ``bound`` names what belongs to labels by their numbers, such as proxies. Items may come and go. ``before`` is None
+    for a checkpoint of an older version, which holds the items but not their labels.
     """
     if before is None and list(old_ids) == list(ids):
         return
@@ -173,7 +174,7 @@ def refuse_relabelled(
         raise LikewiseError(f"{what}, and the {bound} belong to the old ones; take the run's labels, or start anew.")
 
 
-def _difference(before: Taught, now: Taught, old_ids: Sequence[str], ids: Sequence[str]) -> str:
+def _difference(before: Supervision, now: Supervision, old_ids: Sequence[str], ids: Sequence[str]) -> str:
     """How the labels differ, in words; empty where they do not."""
     old, new = set(before.names), set(now.names)
     others = [f"{name!r} is new" for name in now.names if name not in old]
@@ -184,7 +185,7 @@ def _difference(before: Taught, now: Taught, old_ids: Sequence[str], ids: Sequen
     return f"the labels of {count:,} of the {len(ids):,} items changed since the checkpoint" if count else ""
 
 
-def relabelled(before: Taught, now: Taught, old_ids: Sequence[str], ids: Sequence[str]) -> int:
+def relabelled(before: Supervision, now: Supervision, old_ids: Sequence[str], ids: Sequence[str]) -> int:
     """How many of the items that are there before and now have other labels, by name. 0 where no label teaches."""
     if before.labels is None or now.labels is None:
         return 0
