@@ -64,6 +64,24 @@ def test_an_older_file_means_the_same(name: str) -> None:
         assert {each: mine[each] for each in others} == {each: today[each] for each in others}
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "other"),
+    [
+        ("circle", "  kind: circle\n", "  other: 1\n"),
+        ("circle", "kind: circle", "kind: null"),
+        ("circle", "kind: circle", "kind: [circle]"),
+        ("parametric", "temperature: 0.1", "temperature: 0"),
+        ("facenet", "  - inside-margin\n  - hard\n", ""),
+    ],
+)
+def test_an_older_file_that_was_damaged_is_one_sentence(name: str, line: str, other: str, tmp_path: Path) -> None:
+    text = (OLDER / f"{name}.yaml").read_text()
+    assert line in text
+    (tmp_path / "edited.yaml").write_text(text.replace(line, other))
+    with pytest.raises(lw.LikewiseError, match=r"version 0\.1\.0's"):
+        settings_from(read_settings_file(tmp_path / "edited.yaml"))
+
+
 def test_every_older_file_is_looked_at() -> None:
     assert sorted(MEANT) == sorted(path.stem for path in OLDER.glob("*.yaml"))
 

@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
 import yaml
 from toy import another
@@ -28,7 +29,7 @@ from likewise.config.settings import (
 from likewise.config.yaml_file import CONFIG, read_yaml
 from likewise.errors import LikewiseError, closest
 from likewise.evaluation.classify import Protocol
-from likewise.methods import METHODS
+from likewise.methods import METHODS, over_method
 from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.run_folder import read_config, write_config
@@ -261,6 +262,46 @@ def test_every_name_and_alias_means_one_objective() -> None:
             assert settings_from({"objective": name}).objective.kind == row.name
     for policy in POLICIES:
         assert settings_from({"negatives": policy.class_name}).negatives.policies == (policy.name,)
+
+
+def test_an_objective_given_alone_goes_with_its_parameters_in_any_order() -> None:
+    expected = settings_from({"objective.kind": "circle", "objective.gamma": 100})
+    for values in (
+        {"objective.gamma": 100, "objective": "circle"},
+        {"objective": "circle", "objective.gamma": 100},
+        {"objective": {"gamma": 100}, "objective.kind": "circle"},
+        {"objective": ObjectiveSettings(kind="Circle", parameters={"gamma": 100})},
+        {"objective.gamma": np.int64(100), "objective.kind": "circle"},
+    ):
+        assert settings_from(values) == expected
+    assert settings_from({"negatives.count": 2, "negatives": ["random"]}).negatives.parameters == {"count": 2}
+    with pytest.raises(LikewiseError, match="objective is named twice"):
+        settings_from({"objective": "circle", "objective.kind": "triplet"})
+    with pytest.raises(LikewiseError, match="objective circle has no parameter 'beta'"):
+        settings_from({"objective": ObjectiveSettings(kind="circle", parameters={"beta": 2})})
+
+
+def test_a_whole_settings_object_is_checked_too_and_agrees_with_the_method(tmp_path: Path) -> None:
+    wrong = FitSettings(objective=ObjectiveSettings(kind="circle", parameters={"gama": 3}))
+    with pytest.raises(LikewiseError, match="has no parameter 'gama'"):
+        fit("nowhere", out=tmp_path / "run", settings=wrong, progress=False)
+    for settings in (FitSettings(epochs=1), {"method": "npid"}):
+        with pytest.raises(LikewiseError, match="method='moco' and the settings' method 'npid' are two"):
+            fit("nowhere", out=tmp_path / "run", method="moco", settings=settings, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_auto_did_not_become_is_left_out_where_a_run_goes_on() -> None:
+    saved = decide(settings_from({"objective.noise": 8, "objective.temperature": 0.3}), 50)
+    assert over_method({"objective.noise": 8}, saved=saved) == saved
+    assert over_method({"objective": {"noise": 8, "temperature": 0.3}}, saved=saved) == saved
+    with pytest.raises(LikewiseError, match="has no parameter 'gamma'"):
+        over_method({"objective.gamma": 8}, saved=saved)
+
+
+def test_a_word_that_yaml_reads_as_a_truth(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = parsed(capsys, "--method", "arcface", "--objective.gradient", "true")
+    assert settings.objective.parameters == {"gradient": "true"}
 
 
 def test_another_objective_begins_with_its_own_defaults_and_auto_hands_on() -> None:

@@ -6,6 +6,7 @@ A row says what a parameter may be. Its default stands in the constructor, and i
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import pi
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from likewise.config.values import (
@@ -175,14 +176,14 @@ OBJECTIVES: tuple[Row, ...] = (
     Row("normface", "NormFace", "class_level", "class", {"scale": SCALE, "learn": FLAG}, (), OF_CLASSES, "own"),
     Row(
         *("am-softmax", "AMSoftmax", "class_level", "class"),
-        {"scale": SCALE, "margin": MARGIN},
+        {"scale": SCALE, "margin": Value(least=0, below=2, tuned="margin")},
         aliases=("cosface",),
         given=OF_CLASSES,
         keys="own",
     ),
     Row(
         *("arcface", "ArcFace", "class_level", "class"),
-        {"scale": SCALE, "margin": MARGIN, "gradient": one_of("true", "insightface")},
+        {"scale": SCALE, "margin": Value(least=0, below=pi, tuned="margin"), "gradient": one_of("true", "insightface")},
         given=OF_CLASSES,
         keys="own",
     ),
@@ -263,7 +264,7 @@ POLICIES: tuple[PolicyRow, ...] = (
     PolicyRow("hard", "Hard"),
     PolicyRow(
         *("distance-weighted", "DistanceWeighted"),
-        {"count": COUNT, "least": Value(above=0, below=2), "most": Value(above=0, below=2 + 1e-9)},
+        {"count": COUNT, "least": Value(above=0, below=2), "most": Value(above=0, below=2.001)},
     ),
     PolicyRow("multi-similarity", "MultiSimilarity", {"epsilon": NUMBER}),
 )

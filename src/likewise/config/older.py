@@ -5,6 +5,7 @@ from typing import Any
 
 from likewise.config.objective_table import AUTO, objective
 from likewise.config.settings import NegativeSettings, ObjectiveSettings
+from likewise.errors import LikewiseError
 
 OLDER_KINDS = {"softmax": "nonparametric-softmax", "parametric": "parametric-softmax"}
 OLDER = {"noise_draw", "positive_in_noise", "log_z_decay", "mix", "scale", "margin", "gamma"}  # all were always written
@@ -21,10 +22,16 @@ def translated(values: dict[str, Any]) -> dict[str, Any]:
     block = values.get("objective")
     if not isinstance(block, Mapping) or not set(block) >= OLDER:
         return values
-    result = values | {"objective": _objective(block), "loss_weight": block["scale"]}
-    if isinstance(result.get("negatives"), Mapping):
-        result["negatives"] = _negatives(result["negatives"])
-    return result
+    try:
+        result = values | {"objective": _objective(block), "loss_weight": block["scale"]}
+        if isinstance(result.get("negatives"), Mapping):
+            result["negatives"] = _negatives(result["negatives"])
+        return result
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError):
+        raise LikewiseError(
+            "the settings are version 0.1.0's, and a setting of objective or negatives is missing there or has no "
+            "value that it may have; write them anew with `likewise fit --print_config`."
+        ) from None
 
 
 def _objective(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,5 +52,7 @@ def _objective(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _negatives(block: Mapping[str, Any]) -> dict[str, Any]:
-    has = NegativeSettings(policies=tuple(block["policies"])).has()
+    has = NegativeSettings(
+        policies=tuple([block["policies"]] if isinstance(block["policies"], str) else block["policies"])
+    ).has()
     return {name: value for name, value in block.items() if name not in POLICY_PARAMETERS or name in has}

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from likewise.config.objective_table import of_objectives
 from likewise.config.older import translated
 from likewise.config.settings import Chosen, FitSettings
+from likewise.config.values import plain
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError, closest
 
@@ -58,16 +59,18 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(name, str):
             raise LikewiseError(f"{name!r} is no name of a setting; see `likewise fit --help`.")
         first, _, rest = name.partition(".")
-        value = {rest: value} if rest else value
+        value = {rest: value} if rest else as_dict(value) if is_dataclass(value) else value
         value = _nested(value) if isinstance(value, Mapping) else value
         old = result.get(first)
+        if first in result and isinstance(old, dict) != isinstance(value, dict):  # given alone, and in parts
+            old, value = ({"": part} if not isinstance(part, dict) else part for part in (old, value))
         result[first] = _merged(old, value) if isinstance(value, dict) and first in result else value
     return result
 
 
 def _merged(old: Any, new: dict[str, Any]) -> dict[str, Any]:
     """``new`` over ``old``, dict in dict. What was given alone, as in ``objective: circle``, has the empty name."""
-    result = dict(old) if isinstance(old, dict) else {"": old}
+    result = dict(old)
     for name, value in new.items():
         both = isinstance(value, dict) and isinstance(result.get(name), dict)
         result[name] = _merged(result[name], value) if both else value
@@ -78,15 +81,15 @@ def _over(settings: Any, values: Mapping[str, Any], prefix: str) -> Any:
     """``values`` over ``settings``; ``prefix`` is the dotted name of these, for messages."""
     fields, kinds, own = vars(settings), get_type_hints(type(settings)), {}
     chosen = isinstance(settings, Chosen)
+    if chosen and "" in values and settings.by_name in values:
+        raise LikewiseError(f"{prefix[:-1]} is named twice, alone and by {prefix}{settings.by_name}; leave one out.")
     values = {settings.by_name if chosen and name == "" else name: value for name, value in values.items()}
     for name, value in values.items():
         if name not in fields or name == "parameters":
             if chosen:
                 continue
             raise _unknown(_first(value, prefix + name) if isinstance(value, Mapping) else prefix + name)
-        if type(value) is type(fields[name]) and is_dataclass(value):
-            own[name] = value
-        elif is_dataclass(fields[name]):
+        if is_dataclass(fields[name]):
             inner = value if isinstance(value, Mapping) else {"": value}
             own[name] = _over(fields[name], inner, f"{prefix}{name}.")
         elif isinstance(value, Mapping):
@@ -136,7 +139,7 @@ def _unknown(name: str) -> LikewiseError:
 
 def _checked(kind: Any, value: Any, name: str) -> Any:
     """``value`` as the annotation says. An integer will do for a float; a list, or one value, for several."""
-    options = get_args(kind)
+    options, value = get_args(kind), plain(value)
     if get_origin(kind) is Literal:
         if value in options:
             return value

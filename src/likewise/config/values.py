@@ -2,12 +2,20 @@
 
 from dataclasses import dataclass
 from math import inf
+from numbers import Integral, Real
 from typing import Literal
 
 from likewise.errors import LikewiseError
 
 Scalar = float | int | bool | str | None
 Tuned = Literal["", "margin", "scale", "temperature"]
+
+
+def plain(value: object) -> object:
+    """A NumPy number as Python's; anything else as it is."""
+    if isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +44,14 @@ class Value:
         """``value`` as the constructor takes it. Raises LikewiseError, with what it must be, on others."""
         if value is None and self.optional:
             return None
+        value = plain(value)
         taken = value
         if self.kind is float and type(value) is int:
             taken = float(value)
         if self.kind is int and type(value) is float and value.is_integer():
             taken = int(value)
+        if self.kind is str and type(value) is bool:  # YAML reads true as a truth
+            taken = str(value).lower()
         if isinstance(taken, Scalar) and type(taken) is self.kind and self._holds(taken):
             return taken
         raise LikewiseError(f"setting {name!r} is {value!r}; it must be {self.words()}.")
@@ -62,12 +73,12 @@ class Value:
             wanted = "a whole number" if self.kind is int else "a number"
             wanted += f" above {self.above:g}" if self.above > -inf else ""
             wanted += f" from {self.least:g}" if self.least > -inf else ""
-            wanted += f" and below {self.below:g}" if self.below < inf and self.least > -inf else ""
+            wanted += f" and below {self.below:g}" if self.below < inf else ""
         return wanted + " or null" * self.optional
 
 
 NUMBER, ABOVE_ZERO, NOT_NEGATIVE = Value(), Value(above=0), Value(least=0)
-COUNT, FLAG = Value(kind=int, least=1), Value(kind=bool)
+COUNT, FLAG = Value(kind=int, least=1, below=1e7), Value(kind=bool)
 MARGIN = Value(least=0, tuned="margin")
 FOLDS = Value(kind=int, choices=(1, 2, 3, 4), tuned="margin")  # a margin that multiplies an angle
 SCALE, TEMPERATURE = Value(above=0, tuned="scale"), Value(above=0, tuned="temperature")

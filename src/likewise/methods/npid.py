@@ -17,7 +17,7 @@ NPID = Method(
         "bank momentum 0.5 and no proximal term, as the released code; bank.momentum=0 with objective.proximal is the "
         "paper's text",
         "log Z follows a moving average; the released code freezes the first batch's (objective.log_z=first)",
-        "noise shared across the batch; the paper draws per example (objective.noise_draw=per-example)",
+        "noise shared across the batch; the paper draws per example (objective.draw=per-example)",
         "the head's output is centred by BatchNorm before its length is made 1, which a short training needs to leave "
         "the narrow cone it starts in; encoder.centre=false is the paper's",
         "views flip, and jitter with probability 0.8, as MoCo v2's; the released CIFAR code never flips",

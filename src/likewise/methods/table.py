@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from likewise.config.objective_table import AUTO
 from likewise.config.overrides import settings_from
-from likewise.config.settings import FitSettings
+from likewise.config.settings import FitSettings, ObjectiveSettings
 from likewise.errors import LikewiseError, closest
 from likewise.methods.classes import CLASSES
 from likewise.methods.mechanisms import BANK, END_TO_END
@@ -35,7 +36,24 @@ def over_method(*parts: Mapping[str, Any], saved: FitSettings | None = None) -> 
     """
     named = [part["method"] for part in parts if "method" in part]
     method = method_named(str(named[-1]) if named else "npid" if saved is None else saved.method)
-    settings = saved if saved is not None and saved.method == method.name else method.settings
+    if saved is None or saved.method != method.name:
+        settings = method.settings
+        for part in parts:
+            settings = settings_from(part, settings)
+        return settings
+    settings = saved
     for part in parts:
-        settings = settings_from(part, settings)
+        settings = settings_from(_of_kind(part, settings, method), settings)
     return settings
+
+
+def _of_kind(part: Mapping[str, Any], saved: FitSettings, method: Method) -> Mapping[str, Any]:
+    """``part`` without parameters of what auto did not become, where auto is the method's objective."""
+    if method.settings.objective.kind != AUTO:
+        return part
+    others = {f"objective.{name}" for name in ObjectiveSettings().has() if name not in saved.objective.has()}
+    block = part.get("objective")
+    kept = {name: value for name, value in part.items() if name not in others}
+    if isinstance(block, Mapping) and "kind" not in block:
+        kept["objective"] = {name: value for name, value in block.items() if f"objective.{name}" not in others}
+    return kept

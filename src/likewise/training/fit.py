@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from likewise.config.checks import check
+from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
 from likewise.data import Items, describe, open_items
@@ -139,7 +140,11 @@ def prepare(settings: FitSettings, items: Items) -> Prepared:
         if len(items) < found:
             notes.append(f"left out for want of a label: {found - len(items):,} of the {found:,} items (skipped.csv).")
     refuse_few(settings, len(items))
-    settings = decide(settings, len(items))
+    asked, settings = settings.objective, decide(settings, len(items))
+    unused = [name for name in asked.parameters if name not in settings.objective.parameters]
+    if unused:
+        names = ", ".join(f"objective.{name}" for name in unused)
+        notes.append(f"warning: {names} is not used: for {len(items):,} items auto is {settings.objective.title()}.")
     relations = read_relations(settings, items)
     sampler = choose_sampler(settings, items, relations)
     refuse_small_steps(settings, sampler, settings.epochs * sampler.steps_per_epoch)
@@ -179,7 +184,12 @@ def chosen(
 
     Where a run ``goes_on``, and no other method is named, its own settings are the defaults.
     """
-    if not isinstance(settings, FitSettings):
+    named = settings.method if isinstance(settings, FitSettings) else (settings or {}).get("method", method)
+    if method is not None and named != method:
+        raise LikewiseError(f"method={method!r} and the settings' method {named!r} are two; leave one out.")
+    if isinstance(settings, FitSettings):
+        settings = settings_from(as_dict(settings))  # checks names and values
+    else:
         given = {} if method is None else {"method": method}
         given |= settings or {}
         if isinstance(given.get("relations"), os.PathLike):
