@@ -233,7 +233,9 @@ def test_keys_that_do_not_fit_a_queue_leave_it_as_it_was() -> None:
     for each, keys, ids in ((None, (3, 4), (2,)), (None, (3, 5), (3,)), (None, (3, 4), (3, 2)), (2, (3, 4), (3,))):
         queue = Queue(6, 4, ids_each=each)
         before = {name: x.clone() for name, x in queue.state_dict().items()}
-        with pytest.raises(LikewiseError, match=r"and their ids .* don't fit a queue of 4 numbers( and 2 ids)? a key"):
+        with pytest.raises(
+            LikewiseError, match=r"and their ids .* don't fit a queue with 4 numbers( and 2 ids)? per key"
+        ):
             queue.update(torch.randn(keys), torch.zeros(ids, dtype=torch.int64))
         assert all(torch.equal(x, before[name]) for name, x in queue.state_dict().items())
 

@@ -294,7 +294,7 @@ def test_ctrl_c_saves_and_another_number_of_processes_goes_on(place: Path, alone
     [
         (["--optim.lrr", "0.1"], "Did you mean '--optim.lr'?"),
         (["--encoder.bn_groups", "3"], "can't be shared by 2 processes; use a multiple of 2"),
-        (["--out", "alone/npid"], "already holds a run; add --resume to go on with it, or name another --out."),
+        (["--out", "alone/npid"], "already holds a run; add --resume to continue it, or name another --out."),
     ],
 )
 def test_a_mistake_is_a_sentence_and_leaves_nothing(given: list[str], sentence: str, place: Path, alone: Path) -> None:

@@ -208,9 +208,9 @@ def test_the_same_generator_gives_the_same_number() -> None:
 def test_impossible_batches_are_refused() -> None:
     first, second = views((16,), 0, rows=4)
     encoder, generator = vectors_encoder(0), torch.Generator()
-    with pytest.raises(LikewiseError, match="2 batches or more"):
+    with pytest.raises(LikewiseError, match="needs at least 2 batches with two views each"):
         bn_leak(encoder, encoder, first[:1], second[:1], groups=2, shuffle=True, generator=generator)
-    with pytest.raises(LikewiseError, match="2 batches or more"):
+    with pytest.raises(LikewiseError, match="needs at least 2 batches with two views each"):
         bn_leak(encoder, encoder, first, second[:-1], groups=2, shuffle=True, generator=generator)
     with pytest.raises(LikewiseError, match="4 rows can't be split into 5 groups"):
         bn_leak(encoder, encoder, first, second, groups=5, shuffle=True, generator=generator)
@@ -231,8 +231,8 @@ def test_verdicts_are_one_sentence_each() -> None:
         )
 
     assert "set key_encoder.shuffle" in verdict(leak(1.0, 1.0, shuffled=False))
-    assert "take larger ones" in verdict(leak(0.7, 1.0))
-    assert "harmless where" in verdict(leak(1.0, 1.0, groups=1))
+    assert "use larger groups" in verdict(leak(0.7, 1.0))
+    assert "harmless if" in verdict(leak(1.0, 1.0, groups=1))
     assert verdict(leak(0.3, 0.9)).startswith("no leak within a batch")
     assert verdict(leak(0.3, 0.15)).startswith("no leak: ")
     assert verdict(leak(1.0, 0.15, groups=1)).startswith("no leak: ")

@@ -316,5 +316,5 @@ def test_batch_norm_that_is_no_layer_is_found_by_trying(
         fit(x, out=tmp_path, method="simclr", settings=values, backbone=make(), progress=False)
         return
     assert not normalises_batches(make())
-    with pytest.raises(LikewiseError, match=r"micro_batches=2 would change .* joins the rows of a batch"):
+    with pytest.raises(LikewiseError, match=r"micro_batches=2 would change .* rows interact in the encoder"):
         fit(x, out=tmp_path, method="simclr", settings=values, backbone=make(), progress=False)

@@ -229,7 +229,7 @@ def test_what_the_run_decided_may_be_given_as_it_was(
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     fit(vectors(), out=tmp_path / "run", method=method, settings=settings, progress=False)
     other = {**settings, "objective.kind": "supcon"}
-    with pytest.raises(LikewiseError, match=r"keeps its own settings, but objective.kind was"):
+    with pytest.raises(LikewiseError, match=r"keeps its saved settings, but objective.kind was"):
         fit(vectors(), out=tmp_path / "run", method=method, settings=other, resume=True, progress=False)
 
 

@@ -243,7 +243,7 @@ def test_all_advice_taken_leaves_none(run: tuple[FitSettings, int, int]) -> None
         assert advice.better is not None
         assert advice.better != advice.now
         line = advice.line()
-        assert line.removeprefix("with the other advice taken, ").startswith(f"{advice.setting}=")
+        assert line.removeprefix("if you follow the other advice, ").startswith(f"{advice.setting}=")
         assert f"; consider --{advice.setting} " in line
         assert line.endswith(".")
         assert "\n" not in line
@@ -269,10 +269,14 @@ def test_reasons_are_those_of_the_run_as_it_is() -> None:
     momentum = lines["key_encoder.momentum"]
     assert momentum.startswith("key_encoder.momentum=0.999 averages over 1,000 steps of 14: at the end 99% of the key")
     assert momentum.endswith("; consider --key_encoder.momentum 0.901 along with the other advice.")
-    assert lines["key_encoder.shuffle"].startswith("with the other advice taken, key_encoder.shuffle=true does nothing")
-    assert lines["encoder.bn_groups"].startswith("encoder.bn_groups=8 leaves BatchNorm 3 rows a group")
+    assert lines["key_encoder.shuffle"].startswith(
+        "if you follow the other advice, key_encoder.shuffle=true does nothing"
+    )
+    assert lines["encoder.bn_groups"].startswith("encoder.bn_groups=8 leaves BatchNorm 3 rows per group")
     s = settings_from({"batch_size": 32}, METHODS["simclr"].settings)
-    assert "for batches of 512, and these are of 32;" in {x.setting: x.line() for x in advised(s, 5000)}["optim.lr"]
+    assert (
+        "for batches of 512, but your batches have 32;" in {x.setting: x.line() for x in advised(s, 5000)}["optim.lr"]
+    )
 
 
 def test_nothing_is_said_of_batch_norm_where_ones_own_backbone_has_none(
@@ -284,7 +288,7 @@ def test_nothing_is_said_of_batch_norm_where_ones_own_backbone_has_none(
         backbone = nn.Sequential(nn.Linear(6, 16), norm, nn.ReLU())
         fit(x, out=tmp_path / name, method="moco", settings=values, backbone=backbone)
         said = capsys.readouterr().err
-        assert ("leaves BatchNorm 2 rows a group" in said) == says
+        assert ("leaves BatchNorm 2 rows per group" in said) == says
         assert ("key_encoder.shuffle" in said) == says
 
 

@@ -568,18 +568,21 @@ def test_items_that_came_and_went_are_said_and_too_few_are_refused(
     step, total = (load_checkpoint(out / "checkpoint.pt")[name] for name in ("step", "total"))
     assert 8 < step < total
     before = (out / "checkpoint.pt").read_bytes()
-    message = f"was at step {step} of {total}, but on these 4 items it has . steps only, so none would be left"
+    message = f"was at step {step} of {total}, but on these 4 items it has only . steps, so none is left"
     with pytest.raises(LikewiseError, match=message):
         fit(vectors().select(np.arange(4)), out=out, resume=True, progress=False)
     assert (out / "checkpoint.pt").read_bytes() == before
     fit(vectors(44).select(np.arange(1, 44)), out=out, resume=True)
     said = capsys.readouterr().err
-    assert f"the items changed since the checkpoint: 4 came and 1 went. Training goes on after step {step} of" in said
+    assert (
+        f"the items changed since the checkpoint: 4 were added and 1 removed. Training continues after step {step} of"
+        in said
+    )
     about = (out / "data.json").read_bytes()
     fit(vectors(), out=out, resume=True)  # finished: what it was trained on stays
     said = capsys.readouterr().err
-    assert "1 came and 4 went.\n" in said
-    assert "steps already: nothing is trained." in said
+    assert "1 were added and 4 removed.\n" in said
+    assert "steps of the run are done already: nothing is trained." in said
     assert (out / "data.json").read_bytes() == about
 
 
@@ -592,7 +595,7 @@ def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (
             "one weight",
             {"objective.kind": "parametric"},
-            "the items changed .* has a weight per item; start anew",
+            "the items changed .* has one weight per item; start a new run",
             "v0",
         ),
         (
@@ -691,10 +694,10 @@ def test_resuming_nothing_a_finished_run_or_with_other_settings(tmp_path: Path) 
         fit(vectors(), out=out, settings=settings, progress=False)
     fit(vectors(), out=out, resume=True, progress=False)  # nothing to do, and no harm done
     assert (out / "model.safetensors").read_bytes() == before
-    with pytest.raises(LikewiseError, match=r"keeps its own settings, but optim.lr was 0.03 and is now 0.5"):
+    with pytest.raises(LikewiseError, match=r"keeps its saved settings, but optim.lr was 0.03 and is now 0.5"):
         fit(vectors(), out=out, settings={"optim.lr": 0.5}, resume=True, progress=False)
     for value in (200, 7):  # the method's default too
-        with pytest.raises(LikewiseError, match=f"keeps its own settings, but epochs was 1 and is now {value}"):
+        with pytest.raises(LikewiseError, match=f"keeps its saved settings, but epochs was 1 and is now {value}"):
             fit(vectors(), out=out, settings={"epochs": value}, resume=True, progress=False)
     with pytest.raises(LikewiseError, match="but method was 'npid' and is now 'moco'"):
         fit(vectors(), out=out, method="moco", resume=True, progress=False)

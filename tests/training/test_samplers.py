@@ -250,7 +250,7 @@ def test_cycles_of_a_class_are_shuffled_anew() -> None:
 
 def test_labels_that_cannot_be_sampled_by_class() -> None:
     for make in (lambda labels: ClassSampler(labels, 2, 2, 0), lambda labels: BalancedSampler(labels, 2, 0)):
-        with pytest.raises(LikewiseError, match="the 5 items have one label only; sampling by class needs two"):
+        with pytest.raises(LikewiseError, match="the 5 items have only one label; sampling by class needs two"):
             make(torch.tensor([4, 4, 4, -1, -1]))
         with pytest.raises(LikewiseError, match="the 2 items have no label"):
             make(torch.tensor([-1, -1]))
@@ -258,7 +258,7 @@ def test_labels_that_cannot_be_sampled_by_class() -> None:
             make(torch.zeros(3))
         with pytest.raises(LikewiseError, match=r"labels \(1, 2, 3\) must be \(N,\), or \(N, L\)"):
             make(torch.zeros(1, 2, 3, dtype=torch.int64))
-    with pytest.raises(LikewiseError, match=r"classes=4 a batch, but the items have only 3 labels; lower it to 3\."):
+    with pytest.raises(LikewiseError, match=r"classes=4 per batch, but the items have only 3 labels; lower it to 3\."):
         ClassSampler(torch.tensor([0, 1, 2, 2]), 4, 2, 0)
     with pytest.raises(LikewiseError, match="per_class=0 must be at least 1"):
         ClassSampler(torch.tensor([0, 1]), 2, 0, 0)
@@ -313,7 +313,7 @@ def test_tuples_that_cannot_be(tuples: torch.Tensor, message: str) -> None:
 
 
 def test_a_batch_without_room_for_a_tuple_is_said_in_items() -> None:
-    with pytest.raises(LikewiseError, match="needs room for a triplet at least, 3 items; raise batch_size"):
+    with pytest.raises(LikewiseError, match=r"needs room for at least one triplet \(3 items\); raise batch_size"):
         PairSampler(torch.tensor([[0, 1, 2]]), 0, 0)
     with pytest.raises(LikewiseError, match="needs room for a pair at least, 2 items"):
         PairSampler(torch.tensor([[0, 1]]), 0, 0)

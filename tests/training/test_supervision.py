@@ -202,7 +202,7 @@ def test_items_without_a_label_are_left_out_and_it_is_said(tmp_path: Path, capsy
     assert model.epoch == 1
     data = (tmp_path / "run" / "data.json").read_text()
     assert f'"items": {sum(label is not None for label in some)}' in data
-    assert "left out for want of a label: 36 of the 108 items (skipped.csv)." in capsys.readouterr().err
+    assert "left out, with no label: 36 of the 108 items (skipped.csv)." in capsys.readouterr().err
     skipped = (tmp_path / "run" / "skipped.csv").read_text().splitlines()
     assert skipped == ["id,reason", *(f"{row},no label" for row in range(0, 108, 3))]
 
@@ -347,7 +347,7 @@ KINDS = ("infonce", "supcon", "triplet", "circle", "multi-similarity", "npair", 
 def test_pairs_that_only_push_are_refused(kind: str, tmp_path: Path) -> None:
     x, labels = clusters()
     path = kept_pairs(pairs_file(tmp_path / "p.csv", labels), "0")
-    with pytest.raises(LikewiseError, match=r"p\.csv has no pair that is alike, so nothing would pull; add some"):
+    with pytest.raises(LikewiseError, match=r"p\.csv has no pair that is alike, so there are no positives; add some"):
         fit(x, out=tmp_path / "run", settings={**listed("pairs", path), "objective.kind": kind}, progress=False)
 
 
@@ -371,7 +371,7 @@ def test_pairs_that_only_pull_are_a_warning_where_each_is_judged_by_itself(
         settings = {**listed("pairs", path), "objective.kind": kind, "epochs": 1}
         fit(x, out=tmp_path / kind, settings=settings)
         said = capsys.readouterr().err
-        assert f"warning: {path} has no pair that is not alike, so training only pulls: everything may end" in said
+        assert f"warning: {path} has no pair that is not alike, so there are no negatives: all items may end" in said
         mined = {**settings, "negatives.policies": ["hard"]}
         with pytest.raises(LikewiseError, match=rf"{kind} with negatives.policies=hard compares"):
             fit(x, out=tmp_path / "mined", settings=mined, progress=False)
@@ -411,7 +411,7 @@ def test_a_step_of_too_few_items_for_its_groups_is_refused_before_it(kind: str, 
     with pytest.raises(LikewiseError) as refused:
         fit(x, out=tmp_path / "run", settings=settings, progress=False)
     few = r"step \d+ would hold the (pairs|triplets) of only \d items, too few for encoder.bn_groups=4 groups of two: "
-    assert re.match(few + rf".*; raise batch_size={size}, or take fewer\.", str(refused.value))
+    assert re.match(few + rf".*; raise batch_size={size}, or lower that number\.", str(refused.value))
     fit(x, out=tmp_path / "run", settings={**settings, "encoder.bn_groups": 2}, progress=False)
 
 
@@ -428,7 +428,7 @@ def test_relations_may_be_a_path_and_a_run_goes_on_from_another_folder(
     fit(x, out=tmp_path / "run", settings={**settings, "relations": "p.csv"}, resume=True, progress=False)
     monkeypatch.chdir(tmp_path / "elsewhere")
     fit(x, out=tmp_path / "run", resume=True, progress=False)
-    with pytest.raises(LikewiseError, match="keeps its own settings, but relations was"):
+    with pytest.raises(LikewiseError, match="keeps its saved settings, but relations was"):
         fit(x, out=tmp_path / "run", settings=settings, resume=True, progress=False)
 
 
@@ -469,7 +469,7 @@ def test_proxies_and_queues_of_labels_do_not_go_on_with_other_labels(
     items, out = named(x, labels), tmp_path / "run"
     fit(items, out=out, method=method, settings={**SMALL, "epochs": 1, **values}, progress=False)
     bound = "proxies of arcface" if method == "arcface" else "queue's keys"
-    belong = f", and the {bound} belong to the old ones; take the run's labels, or start anew"
+    belong = f", and the {bound} belong to the old labels; use the labels of the run, or start a new run"
     permuted = labels.copy()
     permuted[[0, 20, 40]] = labels[[20, 40, 0]]
     names = items.label_names
@@ -492,7 +492,7 @@ def test_a_queue_of_labels_does_not_go_on_where_items_have_more_of_them(tmp_path
     fit(items, out=tmp_path / "run", method="facenet", settings=settings, progress=False)
     three = np.pad(labels, ((0, 0), (0, 1)), constant_values=-1)
     three[-1] = [3, 4, 5]
-    with pytest.raises(LikewiseError, match="an item has more labels, or none has as many, as at the checkpoint"):
+    with pytest.raises(LikewiseError, match="the most labels of an item changed since the checkpoint"):
         fit(named(x, three), out=tmp_path / "run", method="facenet", resume=True, progress=False)
 
 
@@ -510,7 +510,10 @@ def test_a_batch_goes_on_with_other_labels_and_it_is_said(tmp_path: Path, capsys
     changed[[0, 107]] = [5, -1]
     fit(replace(items, labels=changed), out=out, method="circle", resume=True)
     said = capsys.readouterr().err
-    assert "warning: the labels of 1 of the 107 items changed since the checkpoint; from here on the new ones" in said
+    assert (
+        "warning: the labels of 1 of the 107 items changed since the checkpoint; training continues with the new"
+        in said
+    )
 
 
 @pytest.mark.parametrize("kind", ["pairs", "triplets"])
@@ -534,7 +537,7 @@ def test_other_relations_are_said_and_other_items_are_not(
     assert "warning: the pairs" not in capsys.readouterr().err
     rename(write(tmp_path / "r.csv", labels, seed=1))
     fit(items, out=tmp_path / "run", resume=True)
-    said = "warning: the pairs or triplets changed since the checkpoint; from here on the new ones teach."
+    said = "warning: the pairs or triplets changed since the checkpoint; training continues with the new ones."
     assert said in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Dictionaries: where the keys come from; their state is in buffers, and a line of the training step updates it."""
+"""Dictionaries: the sources of keys. Their state is in buffers; one line of the training step updates it."""
 
 from likewise.dictionaries.bank import MemoryBank
 from likewise.dictionaries.batch import Batch, Proxies

@@ -15,11 +15,11 @@ from likewise.errors import LikewiseError
 class MemoryBank(Dictionary):
     """One key per item (NPID §3.2): ``v_i ← norm(momentum · v_i + (1 − momentum) · f_i)``.
 
-    ``momentum=0`` replaces the row, as the paper's text; 0.5 is the released code's. Rows start as random unit vectors,
-    as the paper's text (the released code draws uniform numbers of about unit length).
+    ``momentum=0`` replaces the row, as in the paper's text; the released code uses 0.5. Rows start as random unit
+    vectors, as in the paper's text (the released code draws uniform numbers; its rows have about unit length).
 
-    Where ``item_ids`` are given the bank is bound to the items' names: they are saved with it, and ``rebind`` moves the
-    rows to wherever the same names stand in a shuffled or grown data set.
+    With ``item_ids`` the bank also saves the names of the items. If the data set is shuffled or grows, ``rebind`` moves
+    every row to the new place of its item.
 
     Departure: the released code updates inside the backward pass; here ``update`` is a line of the training step.
     Cost: n·dim·4 bytes (1,281,167 × 128: 626 MiB); an update touches B rows.
@@ -28,11 +28,11 @@ class MemoryBank(Dictionary):
         n: number of items.
         dim: length of a row.
         momentum: share of the old row that is kept, in [0, 1).
-        samples: how many rows, drawn uniformly with replacement, push at each step (He et al. 2020, Fig. 2b); 0: all n
-            rows are keys, each named by its row number.
+        samples: number of rows, drawn uniformly with replacement, that are negatives in each step (He et al. 2020, Fig.
+            2b). 0: all n rows are keys, and the id of a row is its number.
         item_ids: n unique names, in row order.
-        generator: for the initial rows, on the CPU.
-        noise: for the samples, on the rows' device. Default: torch's own.
+        generator: draws the initial rows, on the CPU.
+        noise: draws the samples, on the device of the rows. Default: torch's global generator.
     """
 
     rows: Tensor
@@ -51,7 +51,7 @@ class MemoryBank(Dictionary):
         super().__init__()
         if not 0 <= momentum < 1:
             raise LikewiseError(
-                f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, 0.5 is the released code's."
+                f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, and NPID's released code uses 0.5."
             )
         if item_ids is not None and (len(item_ids) != n or len(set(item_ids)) != n):
             raise LikewiseError(f"a bank of {n} rows needs {n} unique item ids, got {len(set(item_ids))} unique ids.")
@@ -61,13 +61,13 @@ class MemoryBank(Dictionary):
         self.register_buffer("rows", random_unit_rows(n, dim, generator))
 
     def extra_repr(self) -> str:
-        """Its size and the parameters."""
+        """The size and the parameters."""
         named = "" if self.item_ids is None else f", item_ids={len(self.item_ids)} names"
         n, dim = self.rows.shape
         return f"{n} × {dim}, momentum={self.momentum}, samples={self.samples}{named}"
 
     def keys(self, ids: Ids, fresh: Fresh | None = None) -> Keys:
-        """All rows; or the rows of ``ids`` (B,), which pull, and drawn ones, which push."""
+        """All rows; with ``samples``, the rows of ``ids`` (B,) as positives and drawn rows as negatives."""
         if not self.samples:
             return Keys(self.rows)
         ids = as_ids("ids", ids, self.rows.device)
@@ -78,33 +78,33 @@ class MemoryBank(Dictionary):
 
     @torch.no_grad()
     def update(self, rows: Tensor, ids: Ids) -> None:
-        """Moves the bank's rows ``ids`` (B,), all different and none of them −1, towards ``rows`` (B, D)."""
+        """Moves the bank's rows ``ids`` (B,) towards ``rows`` (B, D). All ids must differ, and none may be −1."""
         ids, fresh = as_ids("ids", ids, self.rows.device), rows.detach().to(self.rows.dtype)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
 
     def choices(self, others: int) -> int:
-        """Its own row and the drawn ones, or all."""
+        """With ``samples``, the query's own row and the drawn rows; otherwise all rows."""
         return self.samples + 1 if self.samples else len(self.rows)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Of another number of items too: ``follow`` then finds the rows again."""
+        """Restores ``state()``. The number of items may differ: ``follow`` then assigns the rows to the items."""
         self.rows = state["rows"].to(self.rows.device)
 
     def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
-        """Rows go with their items; new ones start at random."""
+        """Rows follow their items. New items get random rows."""
         self.item_ids = list(old)
         self.rebind(new, generator=generator)
 
     @torch.no_grad()
     def rebind(self, item_ids: Sequence[str], *, generator: torch.Generator | None = None) -> int:
-        """Re-orders the rows for ``item_ids``; unknown names get random unit rows, lost names are dropped.
+        """Orders the rows as ``item_ids``. New names get random unit rows; rows of missing names are dropped.
 
-        Returns how many rows were found again. Raises LikewiseError when the bank has no names or these repeat.
+        Returns the number of rows kept. Raises LikewiseError when the bank has no names, or names repeat.
         """
         if self.item_ids is None:
-            raise LikewiseError("this memory bank was made without item ids, so its rows can't be found again.")
+            raise LikewiseError("this memory bank was made without item ids, so its rows can't follow the items.")
         if len(set(item_ids)) != len(item_ids):
-            raise LikewiseError("item ids must be unique to bind a memory bank to them.")
+            raise LikewiseError("item ids must be unique for a memory bank to follow them.")
         where = {name: row for row, name in enumerate(self.item_ids)}
         old = torch.tensor([where.get(name, -1) for name in item_ids], device=self.rows.device)
         rows = random_unit_rows(len(item_ids), self.rows.shape[1], generator).to(self.rows)
@@ -113,7 +113,7 @@ class MemoryBank(Dictionary):
         return int((old >= 0).sum())
 
     def get_extra_state(self) -> list[str] | None:
-        """The names, saved beside the rows."""
+        """The names, which are saved with the rows."""
         return self.item_ids
 
     def set_extra_state(self, state: list[str] | None) -> None:

@@ -1,4 +1,4 @@
-"""Dictionaries without state: the batch itself, and the weights of the objective."""
+"""Dictionaries without state: the batch itself, and the proxies of an objective."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from likewise.errors import LikewiseError
 
 
 class Batch(Dictionary):
-    """The keys of this step, with their gradient: end-to-end learning (He et al. 2020, Fig. 2a; SimCLR).
+    """The keys of this step, with gradient: end-to-end learning (He et al. 2020, Fig. 2a; SimCLR).
 
-    Every key pulls where its id agrees and pushes elsewhere. The keys of all processes come gathered, and the gradient
-    goes back to the process that encoded them (``likewise.gather_rows``), so that n processes have the
-    negatives, and learn, as one with their whole batch.
+    A key with the query's id is a positive; all others are negatives. The keys come from all processes, and the
+    gradient goes back to the process that encoded them (``likewise.gather_rows``). So n processes have the same
+    negatives, and learn the same, as one process with the whole batch.
     """
 
     def keys(self, ids: Ids, fresh: Fresh) -> Keys:
@@ -23,19 +23,19 @@ class Batch(Dictionary):
         return Keys(fresh.rows, as_ids("ids", fresh.ids, fresh.rows.device), own=fresh.own)
 
     def update(self, rows: Tensor, ids: Ids) -> None:
-        """Nothing is kept."""
+        """Does nothing: no key is kept."""
 
     def choices(self, others: int) -> int:
-        """Its own and the others."""
+        """The query's own key and the others."""
         return others + 1
 
 
 class Proxies(Dictionary):
-    """The keys are weights of the objective, one per item or class, that the optimizer moves.
+    """The keys are weights of the objective, one per item or class. The optimizer updates them.
 
     Args:
-        count: of the weights.
-        bound: what they are called where they are of classes; empty: of items.
+        count: number of weights.
+        bound: the name of the weights in messages, where there is one per class; empty where there is one per item.
     """
 
     def __init__(self, count: int, *, bound: str = "") -> None:
@@ -47,19 +47,19 @@ class Proxies(Dictionary):
         return f"count={self.count}, bound={self.bound!r}"
 
     def keys(self, ids: Ids, fresh: Fresh) -> Keys | None:
-        """None: the objective has them."""
+        """None: the objective holds the keys."""
         return None
 
     def update(self, rows: Tensor, ids: Ids) -> None:
-        """Nothing is kept."""
+        """Does nothing: the optimizer updates the weights."""
 
     def choices(self, others: int) -> int:
-        """All."""
+        """All weights."""
         return self.count
 
     def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
-        """Weights of classes stay. Raises LikewiseError where each is of an item."""
+        """Weights of classes stay as they are. Raises LikewiseError where there is one weight per item."""
         if not self.bound:
             raise LikewiseError(
-                "the items changed since the checkpoint, and the parametric softmax has a weight per item; start anew."
+                "the items changed since the checkpoint, but the objective has one weight per item; start a new run."
             )

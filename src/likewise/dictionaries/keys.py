@@ -1,4 +1,4 @@
-"""What a dictionary gives to the objective, what the step gives to a dictionary, and what training asks of one."""
+"""The interface of dictionaries: the new keys they take in, the keys they give to the objective, and their methods."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,52 +12,52 @@ from likewise.alike import Ids
 
 
 class Fresh(NamedTuple):
-    """The keys that were encoded in this step, of all processes, in the order of the batch."""
+    """The keys encoded in this step by all processes, in the order of the batch."""
 
-    rows: Tensor  # (F, D) unit rows; with gradient where the step is end-to-end
-    ids: Ids  # (F,) integers, or (F, L) of several labels
-    own: Tensor | None = None  # (Q,) the fresh row of each query itself, where queries are keys too
-    sizes: Sequence[int] | None = None  # items of each process
+    rows: Tensor  # (F, D) unit rows; with gradient where training is end-to-end
+    ids: Ids  # (F,) integers, or (F, L) with several labels
+    own: Tensor | None = None  # (Q,) the fresh row that is the query itself, where queries are also keys
+    sizes: Sequence[int] | None = None  # number of items of each process
 
 
 class Keys(NamedTuple):
-    """What the queries are compared with; see ``PairObjective.forward`` for the roles."""
+    """The keys that queries are compared with; see ``PairObjective.forward`` for the roles."""
 
     rows: Tensor  # (K, D)
     ids: Tensor | None = None  # (K,) int64, or (K, L); None: the row numbers
-    pulls: Tensor | None = None  # (K,) bool
-    pushes: Tensor | None = None  # (K,) bool
-    own: Tensor | None = None  # (Q,) the key row of each query itself, which it never meets
-    sizes: Sequence[int] | None = None  # queries of each process, where the keys are spread over the processes
+    pulls: Tensor | None = None  # (K,) bool, may be a positive
+    pushes: Tensor | None = None  # (K,) bool, may be a negative
+    own: Tensor | None = None  # (Q,) the key row that is the query itself; the pair is left out
+    sizes: Sequence[int] | None = None  # number of queries of each process, where the keys are sharded
 
 
 class Dictionary(nn.Module):
-    """What training asks of a dictionary. Abstract: subclasses are final.
+    """A source of keys. Abstract; subclasses are final.
 
     Attributes:
-        bound: what of it belongs to labels, in words; empty where its keys belong to items.
+        bound: the name, for messages, of the keys that refer to labels; empty where keys refer to items.
     """
 
     bound: str = ""
 
     @abstractmethod
     def keys(self, ids: Ids, fresh: Fresh) -> Keys | None:
-        """What queries of ``ids`` are compared with; None where the objective's own weights are the keys."""
+        """The keys for queries with ``ids``; None where the objective's own weights are the keys."""
 
     @abstractmethod
     def update(self, rows: Tensor, ids: Ids) -> None:
-        """Takes in the step's new rows."""
+        """Takes in the new rows of the step."""
 
     @abstractmethod
     def choices(self, others: int) -> int:
-        """Among how many keys a query has its own to find, where a step has ``others`` new keys of other items."""
+        """Number of keys, its own included, that a query meets if a step has ``others`` new keys of other items."""
 
     def kept(self, most: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        """Rows and ids of at most so many keys of earlier steps; (None, None) where none are kept by id."""
+        """Rows and ids of at most ``most`` keys of earlier steps; (None, None) where no ids are kept."""
         return None, None
 
     def state(self) -> dict[str, Any]:
-        """What every process holds alike: all of the state but ``shards()``."""
+        """The state that is equal in all processes: everything except ``shards()``."""
         return self.state_dict()
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -65,13 +65,13 @@ class Dictionary(nn.Module):
         self.load_state_dict(state)
 
     def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
-        """After ``restore``, of items that changed: keys of the items ``old``, by row, become those of ``new``.
+        """After ``restore``, if the items changed: remaps the keys from the item order ``old`` to ``new``.
 
-        ``generator`` draws what new items have at first. Raises LikewiseError where keys can't follow their items.
+        ``generator`` draws the first keys of new items. Raises LikewiseError where keys can't follow their items.
         """
 
     def shards(self) -> dict[str, Tensor]:
-        """What is spread over the processes, by name: this one's rows. Nothing where every process holds all."""
+        """This process' rows of the sharded state, by name. Empty where nothing is sharded."""
         return {}
 
     def load_shards(self, shards: Mapping[str, Tensor]) -> None:

@@ -10,30 +10,30 @@ from likewise.alike import Ids, as_ids
 from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError
 
-NOBODY = -1  # the id of a random row: nobody's positive
+NOBODY = -1  # the id of a random row, which is no query's positive
 
 
 class Queue(Dictionary):
     """The newest ``size`` keys and their ids (MoCo §3.2, "dictionary as a queue").
 
-    The keys of a step are its new keys, which pull, and the queue's, which push. An older key of the query's own item
-    has its id: it neither pulls nor pushes, where MoCo's code takes it for a negative.
+    The new keys of a step are the positives, and the queue's keys are the negatives. An older key of the query's own
+    item has the same id, so it is neither; MoCo's code treats it as a negative.
 
-    Any number of keys may come at once: they overwrite the oldest and wrap around; of more than ``size`` the last stay.
-    Where MoCo asks that the batch divide the queue, and other code drops the keys beyond the end, nothing is lost here.
-    Rows, ids, the pointer and the number of filled rows are buffers: saved and restored.
+    Any number of keys may come at once: they overwrite the oldest and wrap around. Of more than ``size`` keys the last
+    ones stay. MoCo requires that the batch size divides the queue size, and other code drops keys beyond the end; here
+    no key is lost. Rows, ids, the pointer and the number of filled rows are buffers, saved and restored.
     Cost: size·(dim·4 + 8·L) bytes; an update writes the new rows. ``keys`` copies the queue beside the new keys.
     Paper: He, Fan, Wu, Xie, Girshick, CVPR 2020, §3.2 and Algorithm 1.
 
     Args:
         size: K.
         dim: length of a key.
-        start: "random" unit rows that are nobody's positives, as the paper; or "empty": it fills as keys come, and
-            until the first have come the new keys of other items push.
-        own_batch: whether the new keys of other items push as well. MoCo's negatives are the queue alone.
-        older_pull: whether older keys of the query's id pull: where ids are labels, as in cross-batch memory.
-        ids_each: L, where a key has several ids (labels, padded with −1): they are then (·, L); None: (·,), one a key.
-        generator: for the random rows.
+        start: "random": unit rows that are no query's positives, as in the paper. "empty": the queue fills with new
+            keys; while it is empty, the new keys of other items are negatives.
+        own_batch: whether the new keys of other items are always negatives. In MoCo only the queue's keys are.
+        older_pull: whether older keys with the query's id are positives, as in cross-batch memory (ids are labels).
+        ids_each: L, where a key has several ids (labels, padded with −1); ids are then (·, L). None: one id each, (·,).
+        generator: draws the random rows.
     """
 
     rows: Tensor
@@ -66,7 +66,7 @@ class Queue(Dictionary):
         self.register_buffer("filled", torch.tensor(size if start == "random" else 0))
 
     def extra_repr(self) -> str:
-        """Its size and the parameters."""
+        """The size and the parameters."""
         size, dim = self.rows.shape
         ids_each = None if self.ids.ndim == 1 else self.ids.shape[1]
         return (
@@ -75,9 +75,9 @@ class Queue(Dictionary):
         )
 
     def keys(self, ids: Ids, fresh: Fresh | None = None) -> Keys:
-        """The new keys ``fresh`` and the filled rows of the queue; without ``fresh`` the queue, whose keys pull too.
+        """The new keys ``fresh`` and the filled rows of the queue. Without ``fresh``: the queue alone.
 
-        The latter is cross-batch memory (Wang et al. 2020), where an older key of the same class is a positive.
+        The queue alone is cross-batch memory (Wang et al. 2020): older keys of the same class are positives.
         """
         filled = torch.arange(len(self.rows), device=self.rows.device) < self.filled
         if fresh is None:
@@ -93,47 +93,47 @@ class Queue(Dictionary):
         )
 
     def choices(self, others: int) -> int:
-        """Its own new key, the queue's, and those of the batch where they push."""
+        """The query's own new key, the queue's keys, and the batch's new keys where they are negatives."""
         return len(self.rows) + others * self.own_batch + 1
 
     def kept(self, most: int) -> tuple[Tensor, Tensor]:
-        """Filled rows and their ids."""
-        some = slice(min(most, int(self.filled)))
-        return self.rows[some], self.ids[some]
+        """At most ``most`` filled rows and their ids."""
+        first = slice(min(most, int(self.filled)))
+        return self.rows[first], self.ids[first]
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Raises LikewiseError where keys have another number of ids each."""
+        """Restores ``state()``. Raises LikewiseError if the number of ids per key changed."""
         if state["ids"].shape[1:] != self.ids.shape[1:]:
             raise LikewiseError(
-                "an item has more labels, or none has as many, as at the checkpoint, and the queue's keys were kept "
-                "with so many; take the run's data, or start anew."
+                "the most labels of an item changed since the checkpoint, so the queue's saved keys do not fit; "
+                "use the data of the run, or start a new run."
             )
         super().restore(state)
 
     def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
-        """Ids that are rows of items are renamed; labels stay."""
+        """Remaps ids that are item rows. Labels stay."""
         if not self.older_pull:
             self.rename(old, new)
 
     @torch.no_grad()
     def rename(self, old: Sequence[str], new: Sequence[str]) -> None:
-        """Remaps the keys' ids from the old item order to the new one; −1 for an item that is gone."""
+        """Remaps key ids from the old to the new item order; −1 for an item that is gone."""
         where = {name: row for row, name in enumerate(new)}
         moved = torch.tensor([where.get(name, NOBODY) for name in old] + [NOBODY], device=self.ids.device)
-        self.ids.copy_(moved[self.ids])  # NOBODY, −1, is the last
+        self.ids.copy_(moved[self.ids])  # index −1 is NOBODY, the last entry
 
     @torch.no_grad()
     def update(self, rows: Tensor, ids: Ids) -> None:
-        """Enqueues new keys (B, D) and their ids, (B,) or (B, L), in their order; the oldest leave.
+        """Enqueues new keys (B, D) and their ids, (B,) or (B, L), in order. The oldest keys leave.
 
-        Raises LikewiseError on other shapes; nothing is enqueued then.
+        Raises LikewiseError on other shapes, before anything is enqueued.
         """
         ids, size, count = as_ids("ids", ids, self.rows.device), len(self.rows), len(rows)
         if rows.shape[1:] != self.rows.shape[1:] or ids.shape != (count, *self.ids.shape[1:]):
             names = "" if self.ids.ndim == 1 else f" and {self.ids.shape[1]} ids"
             raise LikewiseError(
-                f"keys {tuple(rows.shape)} and their ids {tuple(ids.shape)} don't fit a queue of {self.rows.shape[1]} "
-                f"numbers{names} a key; each key needs its id."
+                f"keys {tuple(rows.shape)} and their ids {tuple(ids.shape)} don't fit a queue with "
+                f"{self.rows.shape[1]} numbers{names} per key; each key needs its id."
             )
         kept = min(count, size)
         places = (self.pointer + torch.arange(count - kept, count, device=self.rows.device)) % size

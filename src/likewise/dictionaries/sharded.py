@@ -1,7 +1,7 @@
-"""Rows that no process has to hold all of: memory bank, weights and exact softmax spread over the processes.
+"""Sharded dictionaries: the rows of a memory bank, or of trained weights, are divided among the processes.
 
-Process r of W owns the rows ``processes.shares(n, W)`` gives it, in order: n_r of n. A run is the same whatever W is:
-the same first rows, the same loss, the same gradients, up to the rounding of sums.
+Process r of W owns n_r of the n rows, in order, as ``processes.shares(n, W)`` says. A run is the same for any W: the
+same first rows, the same loss, the same gradients, up to the rounding of sums.
 
 Dimension legend: W processes, n keys in all, n_r on process r, B queries in all, B_r on process r, D dimensions.
 """
@@ -19,24 +19,24 @@ from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError
 
-DRAWN_FLOATS = 1 << 22  # first rows are drawn so many numbers at a time: 16 MiB
+DRAWN_FLOATS = 1 << 22  # the first rows are drawn in blocks of this many numbers: 16 MiB
 CANNOT_FOLLOW = (
-    "the items changed since the checkpoint, and rows spread over processes (bank.sharded) can't follow them; take the "
-    "run's data, or start anew."
+    "the items changed since the checkpoint, but sharded rows (bank.sharded) can't follow them; use the data of the "
+    "run, or start a new run."
 )
-DRAW_STEP = 16  # torch draws normal numbers in sixteens: cut only between those, its stream is the same in parts
+DRAW_STEP = 16  # torch draws normal numbers in blocks of 16; cut between blocks, the parts equal one whole draw
 
 
 def sharded_weight(n: int, dim: int, *, generator: torch.Generator | None = None) -> nn.Parameter:
     """This process' rows (n_r, D) of ParametricSoftmax's first weight (n, D), bit for bit, as a parameter.
 
-    ``ShardedSoftmax(keys_learn=True)`` gives it its gradient in full: optimise it like any parameter, but leave it out
-    of what is summed over the processes. Cost: as the first rows of :class:`ShardedMemoryBank`.
+    ``ShardedSoftmax(keys_learn=True)`` gives it its full gradient. Optimise it like any parameter, but do not sum its
+    gradient over the processes. Cost: as for the first rows of :class:`ShardedMemoryBank`.
 
     Args:
         n: rows in all.
         dim: D.
-        generator: on the CPU and in the same state in all processes; all leave it where the whole draw would.
+        generator: on the CPU and in the same state in all processes. Every process advances it by the whole draw.
     """
 
     def uniform(count: int) -> Tensor:
@@ -46,7 +46,7 @@ def sharded_weight(n: int, dim: int, *, generator: torch.Generator | None = None
 
 
 class ShardedProxies(Dictionary):
-    """The parametric softmax's weights, spread over the processes: a dictionary that the optimizer moves.
+    """The sharded weights of the parametric softmax. The optimizer updates them.
 
     Args:
         n: rows in all.
@@ -62,58 +62,59 @@ class ShardedProxies(Dictionary):
         self.weight = sharded_weight(n, dim, generator=generator)
 
     def extra_repr(self) -> str:
-        """Its size, and what is here."""
+        """The size, and the number of rows in this process."""
         return f"{self.n} × {self.weight.shape[1]}, of which {len(self.weight)} rows here"
 
     def keys(self, ids: Ids, fresh: Fresh) -> Keys:
-        """The rows that are here, with their gradient."""
+        """This process' rows, with gradient."""
         return Keys(self.weight, sizes=fresh.sizes)
 
     def update(self, rows: Tensor, ids: Ids) -> None:
-        """Nothing: the gradient has done it."""
+        """Does nothing: the optimizer updates the rows."""
 
     def choices(self, others: int) -> int:
-        """All."""
+        """All rows."""
         return self.n
 
     def state(self) -> dict[str, Any]:
-        """Nothing: the rows are ``shards()``."""
+        """Empty: the rows are in ``shards()``."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
-        """Raises LikewiseError: rows that are spread can't."""
+        """Raises LikewiseError: sharded rows can't follow their items."""
         raise LikewiseError(CANNOT_FOLLOW)
 
     def shards(self) -> dict[str, Tensor]:
-        """The rows that are here."""
+        """This process' rows."""
         return {"weight": self.weight.detach()}
 
     @torch.no_grad()
     def load_shards(self, shards: Mapping[str, Tensor]) -> None:
-        """Restores them."""
+        """Restores ``shards()``."""
         self.weight.copy_(shards["weight"])
 
 
 class ShardedMemoryBank(Dictionary):
-    """:class:`~likewise.dictionaries.MemoryBank` with its rows spread over the processes.
+    """:class:`~likewise.dictionaries.MemoryBank` with its rows divided among the processes.
 
-    ``v_i ← norm(momentum · v_i + (1 − momentum) · f_i)`` for the rows this process owns. In one process it equals
-    MemoryBank bit for bit; in several, the processes' ``rows`` one after the other do, from the first draw on.
+    ``v_i ← norm(momentum · v_i + (1 − momentum) · f_i)`` for the rows that this process owns. In one process it equals
+    MemoryBank bit for bit. In several, so do the concatenated ``rows`` of the processes, from the first draw on.
 
-    Departure: no ``rebind``: to carry a bank to a data set that changed, load it in one process.
-    Cost: n_r·D·4 bytes. All n·D numbers of the first rows are drawn in every process, 16 MiB of them at a time: about
-    100 million a second, 1 to 2 s for a million rows of 128. An update touches the rows of the batch that are here.
+    Departure: there is no ``rebind``; to use a bank with changed data, load it in one process.
+    Cost: n_r·D·4 bytes. Every process draws all n·D numbers of the first rows, 16 MiB at a time: about 100 million per
+    second, 1 to 2 s for a million rows of 128. An update touches the rows of the batch that this process owns.
 
-    Its ``state_dict`` holds this process' rows alone; ``likewise.shards`` saves them for any number of processes.
+    Its ``state_dict`` holds only this process' rows. ``likewise.distributed.shard_files`` saves them for any number of
+    processes.
 
     Args:
         n: rows in all.
         dim: D.
         momentum: share of the old row that is kept, in [0, 1).
-        generator: for the first rows: on the CPU, in the same state in all processes.
+        generator: draws the first rows; on the CPU, in the same state in all processes.
     """
 
     rows: Tensor
@@ -129,27 +130,28 @@ class ShardedMemoryBank(Dictionary):
         super().__init__()
         if not 0 <= momentum < 1:
             raise LikewiseError(
-                f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, 0.5 is the released code's."
+                f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, and NPID's released code uses 0.5."
             )
         self.n, self.momentum = n, momentum
         self.start = own_share(n)[0]
         self.register_buffer("rows", _own_rows(n, dim, lambda some: random_unit_rows(some, dim, generator)))
 
     def extra_repr(self) -> str:
-        """Its size, the parameter, and what is here."""
+        """The size, the parameter, and the number of rows in this process."""
         rows, dim = self.rows.shape
         return f"{self.n} × {dim}, momentum={self.momentum}, of which {rows} rows here"
 
     def keys(self, ids: Ids, fresh: Fresh) -> Keys:
-        """The rows that are here."""
+        """This process' rows."""
         return Keys(self.rows, sizes=fresh.sizes)
 
     @torch.no_grad()
     def update(self, rows: Tensor, ids: Ids) -> None:
-        """Moves the bank's rows that are here, of the whole batch's ``ids`` (B,), towards its ``rows`` (B, D).
+        """Moves this process' bank rows towards the ``rows`` (B, D) of the whole batch, by their ``ids`` (B,).
 
-        Ids are rows of all n and all different. Both come from :func:`~likewise.distributed.processes.gather_rows`.
-        Raises LikewiseError for an id of n or above, on the CPU, where looking does not wait.
+        Ids are row numbers below n, all different. Gather both with
+        :func:`~likewise.distributed.processes.gather_rows`.
+        Raises LikewiseError for an id of n or above. This is checked on the CPU only, where it costs no wait.
         """
         ids = as_ids("ids", ids, self.rows.device)
         refuse_beyond(ids, self.n)
@@ -159,35 +161,35 @@ class ShardedMemoryBank(Dictionary):
         self.rows[places] = functional.normalize(torch.lerp(fresh, self.rows[places], self.momentum), dim=1)
 
     def choices(self, others: int) -> int:
-        """All."""
+        """All rows."""
         return self.n
 
     def state(self) -> dict[str, Any]:
-        """Nothing: the rows are ``shards()``."""
+        """Empty: the rows are in ``shards()``."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
-        """Raises LikewiseError: rows that are spread can't."""
+        """Raises LikewiseError: sharded rows can't follow their items."""
         raise LikewiseError(CANNOT_FOLLOW)
 
     def shards(self) -> dict[str, Tensor]:
-        """The rows that are here."""
+        """This process' rows."""
         return {"rows": self.rows}
 
     @torch.no_grad()
     def load_shards(self, shards: Mapping[str, Tensor]) -> None:
-        """Restores them."""
+        """Restores ``shards()``."""
         self.rows.copy_(shards["rows"])
 
 
 def _own_rows(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:
-    """This process' rows of ``draw(n)``, (n_r, D), drawn some rows at a time.
+    """(n_r, D) this process' rows of ``draw(n)``, drawn in parts.
 
-    Torch's numbers on the CPU are the same in parts where every part but the last is a multiple of 16 numbers, and the
-    last is not the shortest: checked bit for bit in the tests.
+    On the CPU torch draws the same numbers in parts as at once, if every part but the last is a multiple of 16 numbers
+    and the last part is not shorter than the others. The tests check this bit for bit.
     """
     start, count = own_share(n)
     rows = torch.empty(count, dim)
@@ -204,4 +206,4 @@ def _own_rows(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:
 
 def refuse_beyond(ids: Tensor, n: int) -> None:
     if ids.device.type == "cpu" and bool((ids >= n).any()):
-        raise LikewiseError(f"ids go up to {int(ids.max())} but there are {n} keys, whose ids are their rows.")
+        raise LikewiseError(f"ids go up to {int(ids.max())}, but there are only {n} keys; a key's id is its row.")

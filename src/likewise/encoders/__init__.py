@@ -1,6 +1,6 @@
-"""Encoders: what turns a view of an item into a row on the unit sphere.
+"""Encoders turn a view of an item into an embedding, a row on the unit sphere.
 
-``build_embedder`` makes one from settings; ``load_weights`` starts it from a public checkpoint or a run.
+``build_embedder`` makes an encoder from settings; ``load_weights`` loads weights of a public checkpoint or a run.
 """
 
 from likewise.encoders.build import KNOWN, build_embedder

@@ -1,6 +1,6 @@
-"""What shuffled BatchNorm prevents, measured: does a key's batch statistics give away which key is a query's own?
+"""Measures what shuffled BatchNorm prevents: batch statistics that reveal which key belongs to a query.
 
-Letters in shapes: T batches, B rows of one, G groups of a batch, P probe items, D length of an embedding.
+Letters in shapes: T batches, B rows of a batch, G groups of a batch, P probe items, D length of an embedding.
 """
 
 import copy
@@ -16,23 +16,23 @@ from likewise.distributed.layout import Layout
 from likewise.encoders.momentum import embed_shuffled
 from likewise.errors import LikewiseError
 
-PROBES = 8  # items beside each group; more are sharper (1 finds 0.29 of a noisy leak, 4 0.75, 8 0.84), but dilute it
-ROUNDING = 1e-4  # a signature this short, as a share of the embedding, is rounding: float32 leaves about 1e-6
-TELLING = 0.25  # share of the way from chance to certainty above which a verdict speaks of a leak
+PROBES = 8  # probe items per group; more are sharper (1 finds 0.29 of a noisy leak, 4 0.75, 8 0.84) but dilute the leak
+ROUNDING = 1e-4  # a signature shorter than this share of the embedding is rounding; float32 leaves about 1e-6
+TELLING = 0.25  # the verdict is a leak above this share of the way from chance to certainty
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """How often a query's key is found by batch statistics alone, without a look at either item.
+    """How often batch statistics alone find the group of a query's key.
 
     Args:
         accuracy: share of the queries whose group of keys is found among all T · G.
-        chance: of that, 1 / (T · G).
-        of_batch: share whose batch is found among the T; chance 1 / T.
-        of_group: share whose group is found among the G of their own batch; chance 1 / G.
+        chance: the accuracy of a random guess, 1 / (T · G).
+        of_batch: share of the queries whose batch is found among the T batches; chance 1 / T.
+        of_group: share of the queries whose group is found among the G groups of their own batch; chance 1 / G.
         batches: T.
         groups: G.
-        shuffled: whether the keys' rows were shuffled before they were grouped.
+        shuffled: whether the rows of the keys were shuffled before they were grouped.
     """
 
     accuracy: float
@@ -55,35 +55,35 @@ def bn_leak(
     shuffle: bool,
     generator: torch.Generator,
 ) -> Leak:
-    """How far the key of a query betrays itself by the statistics of the group it was encoded in.
+    """Measures how often a query's key can be found from the batch statistics of the key's group alone.
 
-    With BatchNorm the rows of a group share their statistics. Where query and key are of the same group of items, a
-    model can learn to tell its key by the group's signature and nothing else (He et al. 2020, §3.3); shuffling the
-    keys' rows between the groups is their remedy. Here a few fixed probe items are encoded in training mode beside the
-    rows of each group. What becomes of them depends on the group's rows alone, so z_tg − mean z is the signature of
-    group g of batch t to the queries' encoder and k_th − mean k to the keys'. The guess of a query of group (t, g) is
-    the group of keys (t', h') whose signature has the largest cosine with z_tg; it is right where the query's own key
-    was encoded. Ties share the guess: an encoder without BatchNorm has no signatures, and gets exactly chance.
+    With BatchNorm the rows of a group share their statistics. If a query and its key are in the same group of items, a
+    model can learn to recognise the key by the signature of the group alone (He et al. 2020, §3.3). Shuffling the rows
+    of the keys between the groups prevents it. This function encodes a few fixed probe items, in training mode, with
+    the rows of each group. The result depends only on the rows of the group. So z_tg − mean z is the signature of
+    group g of batch t in the query encoder, and k_th − mean k in the key encoder. The guess for a query of group (t, g)
+    is the group of keys (t', h') whose signature has the largest cosine with z_tg; it is right if the query's own key
+    was encoded there. Ties share the guess: an encoder without BatchNorm has no signatures and gets exactly chance.
 
-    Shuffling hides the group, not the batch: a group of shuffled keys still has 1/G of a query's group in it (cosine
-    1/G where it was 1), so with good signatures ``of_batch`` stays high, and ``accuracy`` near 1/G at worst, not at
-    chance. With one group there is nothing to shuffle between: the leak stays. It does harm only where negatives
-    come from elsewhere (a queue, a bank): all keys of one group have the same signature.
+    Shuffling hides the group but not the batch: a group of shuffled keys still has 1/G of a query's group in it (the
+    cosine is 1/G instead of 1). With good signatures ``of_batch`` then stays high, and ``accuracy`` is near 1/G at
+    worst, not at chance. With one group, shuffling changes nothing and the leak stays. It does harm only if negatives
+    come from other batches (a queue, a bank): all keys of one group have the same signature.
 
-    Runs on copies of the encoders, so that neither running statistics nor modes change; torch's random numbers are as
-    before too, only ``generator`` moves on. For encoders in float32 at least. A synchronised BatchNorm speaks to the
-    other processes: measure in one.
+    It uses copies of the encoders, so running statistics and modes do not change. Torch's random state does not change
+    either; only ``generator`` advances. Encoders need float32 or more. A synchronised BatchNorm communicates with the
+    other processes: measure in one process.
 
     Cost: two passes, without gradient, of T batches and T · G · 8 probe items.
 
     Args:
         query_encoder: (B, ...) -> (B, D).
         key_encoder: the same, or its momentum copy.
-        first: T batches of views, (B_t, ...), of which groups of consecutive rows are encoded as queries.
+        first: T batches of views, (B_t, ...), encoded as queries in groups of consecutive rows.
         second: other views of the same items in the same order, encoded as keys.
-        groups: G; the groups' sizes are ``processes.shares(B_t, G)``.
-        shuffle: whether the rows of each batch of keys are shuffled before they are grouped.
-        generator: of the shuffling.
+        groups: G; the sizes of the groups are ``processes.shares(B_t, G)``.
+        shuffle: whether to shuffle the rows of each batch of keys before they are grouped.
+        generator: draws the shuffling.
 
     Raises:
         LikewiseError: fewer than 2 batches, batches that don't match, or fewer rows than groups.
@@ -91,13 +91,13 @@ def bn_leak(
     sizes = [len(batch) for batch in first]
     if len(sizes) < 2 or sizes != [len(batch) for batch in second]:
         raise LikewiseError(
-            f"the leak is measured on 2 batches or more, each seen twice, but the first views have {sizes} rows and "
-            f"the second {[len(batch) for batch in second]}."
+            f"the leak needs at least 2 batches with two views each, but the first views have {sizes} rows and the "
+            f"second {[len(batch) for batch in second]}."
         )
     if groups < 1 or min(sizes) < groups:
         raise LikewiseError(f"batches of {min(sizes)} rows can't be split into {groups} groups; use larger ones.")
     few = min(PROBES, sizes[0], sizes[1])
-    probe = (first[0][:few] + first[1][:few]) / 2  # blends: none of the items themselves
+    probe = (first[0][:few] + first[1][:few]) / 2  # mixtures of two items, so that no probe is an item
     devices = [probe.device] if probe.is_cuda else []
     queries, keys = _Beside(query_encoder, probe), _Beside(key_encoder, probe)
     with torch.random.fork_rng(devices=devices):  # (Σ B_t,): where each query and its key were encoded
@@ -119,15 +119,15 @@ def bn_leak(
 
 
 def verdict(leak: Leak) -> str:
-    """One plain sentence: what the statistics give away, and what to do about it."""
+    """One plain sentence: what the batch statistics reveal, and what to do about it."""
     group = _above_chance(leak.of_group, leak.groups) if leak.groups > 1 else _above_chance(leak.of_batch, leak.batches)
     if group > TELLING:
         if leak.groups == 1:
             advice = (
-                "harmless where all negatives are of the same batch, else shuffle between encoder.bn_groups above 1"
+                "harmless if all negatives are in the same batch; otherwise shuffle, with encoder.bn_groups above 1"
             )
         elif leak.shuffled:
-            advice = "though shuffled, the groups share too many rows: take larger ones"
+            advice = "shuffled groups still share too many rows: use larger groups"
         else:
             advice = "set key_encoder.shuffle"
         return (
@@ -136,8 +136,8 @@ def verdict(leak: Leak) -> str:
         )
     if leak.groups > 1 and _above_chance(leak.of_batch, leak.batches) > TELLING:
         return (
-            f"no leak within a batch: of its {leak.groups} groups the statistics find the right one for "
-            f"{leak.of_group:.0%} of the queries (chance {1 / leak.groups:.0%}), though the batch itself for "
+            f"no leak within a batch: the statistics find the right one of {leak.groups} groups for "
+            f"{leak.of_group:.0%} of the queries (chance {1 / leak.groups:.0%}). They find the right batch for "
             f"{leak.of_batch:.0%} (chance {1 / leak.batches:.0%}), which shuffling can't hide."
         )
     return (
@@ -152,7 +152,7 @@ def _above_chance(share: float, choices: int) -> float:
 
 
 class _Beside(nn.Module):
-    """Encodes the probe items beside each group of rows that it is given; a row's output is its group's number."""
+    """Encodes the probe items together with each group of rows. The output of a row is the number of its group."""
 
     def __init__(self, encoder: nn.Module, probe: Tensor) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class _Beside(nn.Module):
         return torch.full((len(group),), len(self.embedded) - 1)
 
     def homes(self, batch: Tensor, groups: int, generator: torch.Generator | None) -> Tensor:
-        """(B, ...) -> (B,): where each row is encoded, by the training's own code; shuffled if there is a generator."""
+        """(B, ...) -> (B,): the group that encodes each row, by the code of training. A generator shuffles the rows."""
         order = None
         if generator is not None:
             order = torch.randperm(len(batch), generator=generator, device=generator.device)
@@ -173,7 +173,7 @@ class _Beside(nn.Module):
         return embed_shuffled(self, batch, layout, order, keep=False)
 
     def signatures(self) -> Tensor:
-        """(T · G, P · D) unit rows: the probe's embeddings, less their mean; 0 where that is only rounding."""
+        """(T · G, P · D) unit rows: the embeddings of the probe minus their mean; 0 if that is only rounding."""
         embedded = torch.stack(self.embedded)
         signatures = embedded - embedded.mean(0)
         rounding = signatures.norm(dim=1, keepdim=True) <= ROUNDING * embedded.norm(dim=1, keepdim=True)
@@ -181,6 +181,6 @@ class _Beside(nn.Module):
 
 
 def _guesses(likeness: Tensor) -> Tensor:
-    """Each row's guess: 1 at its largest entry, shared equally by those that tie."""
+    """The guess of each row: 1 at its largest entry, divided equally among ties."""
     tied = (likeness == likeness.amax(1, keepdim=True)).double()
     return tied / tied.sum(1, keepdim=True)

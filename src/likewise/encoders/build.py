@@ -1,4 +1,4 @@
-"""The encoder that settings describe: a backbone by its name, a head, weights to start from."""
+"""Builds the encoder that the settings describe: a named backbone, a head, and optional start weights."""
 
 from itertools import pairwise
 from typing import Final
@@ -21,17 +21,17 @@ def build_embedder(
     backbone: nn.Module | None = None,
     example: Tensor | None = None,
 ) -> Embedder:
-    """Make the encoder that the settings describe; random weights come from torch's global generator.
+    """Builds the encoder that the settings describe. Random weights come from torch's global generator.
 
     Args:
-        settings: the knobs. ``weights`` start the backbone, the head is always new.
-        vector_dim: D of the items where they are vectors, None for images.
-        backbone: any module in place of ``settings.name``; it maps a batch to (B, F).
-        example: a small batch as the backbone will get it, which tells F of a backbone that is not ours. It is run
-            once in eval mode: no state, gradient or random number changes.
+        settings: of the encoder. ``weights`` are loaded into the backbone; the head always starts at random.
+        vector_dim: D where the items are vectors; None for images.
+        backbone: any module to use instead of ``settings.name``; it maps a batch to (B, F).
+        example: a small batch, as the backbone will get it. Needed to find F of a backbone from outside this library:
+            it runs once in eval mode, and no state, gradient or random number changes.
 
     Raises:
-        LikewiseError: unknown name, an encoder of images for vectors or the reverse, unfit weights or backbone.
+        LikewiseError: the name is unknown, or encoder, weights or backbone do not fit.
     """
     if backbone is None:
         backbone = _named_backbone(settings, vector_dim)
@@ -46,7 +46,7 @@ def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Mod
     name = settings.name
     if (name == "mlp") != (vector_dim is not None):
         what = "images" if vector_dim is None else f"vectors of {vector_dim} numbers"
-        fit = "resnet-small, for instance" if vector_dim is None else "mlp"
+        fit = "for example resnet-small" if vector_dim is None else "mlp"
         raise LikewiseError(f"encoder {name!r} does not fit the items, which are {what}; use {fit}.")
     if vector_dim is not None:
         return MLP(vector_dim, settings.hidden)
@@ -81,22 +81,22 @@ def _head(settings: EncoderSettings, feature_dim: int) -> tuple[nn.Module, int]:
 
 
 def _feature_dim(backbone: nn.Module, settings: EncoderSettings, example: Tensor | None) -> int:
-    """F: declared by our backbones, otherwise found by a probe."""
+    """F: our backbones declare it; for others a probe finds it."""
     if isinstance(backbone, ResNet | MLP):
         return backbone.feature_dim
     name = type(backbone).__name__ if ":" not in settings.name else settings.name
     if example is None:
         raise LikewiseError(
-            f"the backbone {name} takes any form of input and output; pass example=, a small batch as it will get it."
+            f"the output length of the backbone {name} is not known; pass example=, a small batch as it will get it."
         )
     return probe(backbone, example, name=name)
 
 
 def probe(backbone: nn.Module, example: Tensor, *, name: str) -> int:
-    """F of any module, from one forward pass on ``example`` in eval mode, which leaves no trace.
+    """F of any module, from one forward pass on ``example`` in eval mode. The module's state does not change.
 
     Raises:
-        LikewiseError: the pass fails, or its output is not one float row per item.
+        LikewiseError: the pass fails, or its output is not one row per item.
     """
     modes = [(module, module.training) for module in backbone.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in backbone.buffers()]
@@ -114,9 +114,9 @@ def probe(backbone: nn.Module, example: Tensor, *, name: str) -> int:
         for buffer, before in buffers:
             buffer.data.copy_(before)
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(example):
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        returned = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise LikewiseError(
-            f"the backbone {name} must return one row per item, shape ({len(example)}, F), but returned {found}; "
+            f"the backbone {name} must return one row per item, shape ({len(example)}, F), but returned {returned}; "
             "flatten or pool its output."
         )
     return output.shape[1]

@@ -1,4 +1,4 @@
-"""From items to rows on the unit sphere: the backbones of our own, the embedder around one, and a batch in parts.
+"""The embedder, which maps items to unit rows; the library's own backbones; and embedding a batch in parts.
 
 Letters in shapes: B items, F features of the backbone, D length of the embedding, C channels, S image side in pixels.
 """
@@ -19,15 +19,17 @@ _SMALLEST_NORM: Final = 1e-6
 
 
 class Embedder(nn.Module):
-    """Backbone, head, centring, L2 norm: items to unit rows. State-dict: ``backbone.*``, ``head.*``, ``centre.*``.
+    """Backbone, head, centring and L2 norm: maps items to unit rows.
+
+    Keys of the state dict: ``backbone.*``, ``head.*``, ``centre.*``.
 
     Args:
         backbone: (B, ...) -> (B, feature_dim).
         head: (B, feature_dim) -> (B, dim); ``nn.Identity()`` for none.
         feature_dim: F.
         dim: D.
-        centre: whether the head's output is batch-normalised, without weights, before its length is made 1.
-        unit: whether rows have unit length in training too; in eval mode, and from ``embed``, they have it always.
+        centre: whether to apply BatchNorm, without weights, to the head's output before the L2 norm.
+        unit: whether rows have unit length in training too. In eval mode and from ``embed`` they always have it.
     """
 
     backbone: nn.Module
@@ -55,24 +57,25 @@ class Embedder(nn.Module):
         self.unit = unit
 
     def extra_repr(self) -> str:
-        """The parameters that are no modules."""
+        """The parameters that are not modules."""
         return f"feature_dim={self.feature_dim}, dim={self.dim}, unit={self.unit}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Items -> (B, D) float32 unit rows, normalised in float32 under autocast too; raw in training unless ``unit``.
+        """Items -> (B, D) float32 unit rows; in training without ``unit``, rows that are not normalised.
 
-        A row shorter than 1e-6 is divided by 1e-6: zero stays zero, and its gradient finite.
+        The norm is computed in float32, under autocast too. A row shorter than 1e-6 is divided by 1e-6: zero stays
+        zero, and its gradient stays finite.
         """
         rows: Tensor = self.centre(at_least_float32(self.head(self.backbone(x))))
         return rows if self.training and not self.unit else F.normalize(rows, dim=1, eps=_SMALLEST_NORM)
 
     def features(self, x: Tensor) -> Tensor:
-        """Items -> (B, F), the backbone's output as it is, in the backbone's dtype."""
+        """Items -> (B, F), the unchanged output of the backbone, in its dtype."""
         features: Tensor = self.backbone(x)
         return features
 
     def layers(self) -> dict[str, int]:
-        """The layers that ``embed`` knows, and the length of their rows: what a run records beside its numbers."""
+        """The layers that ``embed`` knows, and the length of their rows. A run saves them."""
         return dict(zip(LAYERS, (self.dim, self.feature_dim), strict=True))
 
     def embed(self, x: Tensor, layer: str = "embedding") -> Tensor:
@@ -94,9 +97,9 @@ class Embedder(nn.Module):
 
 
 def embed_parts(embedder: nn.Module, parts: Sequence[Tensor], *, keep: bool = True) -> Tensor:
-    """Embeds each part by itself and concatenates: several (b, ...) → (Σ b, D).
+    """Embeds each part with its own batch statistics and concatenates the rows: several (b, ...) → (Σ b, D).
 
-    Running statistics end at the mean of where each part alone would have moved them; or stay, if not ``keep``.
+    Each part alone would move the running statistics; they get the mean of these results. Without ``keep`` they stay.
     """
     if len(parts) == 1 and keep:
         rows: Tensor = embedder(parts[0])
@@ -109,7 +112,7 @@ def embed_parts(embedder: nn.Module, parts: Sequence[Tensor], *, keep: bool = Tr
 
 
 def arrange(views: Sequence[Tensor], groups: Sequence[int], *, joint: bool) -> list[Tensor]:
-    """The parts that are encoded by themselves: every view's groups, or (``joint``) every group with all its views."""
+    """The parts to encode separately: the groups of every view, or (``joint``) every group with all its views."""
     split = [torch.split(view, list(groups)) for view in views]
     if joint:
         return [torch.cat(views_of_group) for views_of_group in zip(*split, strict=True)]
@@ -125,7 +128,7 @@ def by_view(rows: Tensor, count: int, groups: Sequence[int], *, joint: bool) -> 
 
 
 def running_statistics(embedder: nn.Module) -> dict[str, Tensor]:
-    """The buffers that forward passes move, by name: BatchNorm's."""
+    """The buffers of BatchNorm, which forward passes update, by name."""
     return {
         f"{name}.{key}" if name else key: buffer
         for name, module in embedder.named_modules()
@@ -137,7 +140,7 @@ def running_statistics(embedder: nn.Module) -> dict[str, Tensor]:
 def embed_aside(
     embedder: nn.Module, part: Tensor, statistics: dict[str, Tensor], moved: list[dict[str, Tensor]] | None = None
 ) -> Tensor:
-    """Embeds a part while ``statistics`` stay; where they would have gone is appended to ``moved``."""
+    """Embeds a part without changing ``statistics``; appends the values they would get to ``moved``."""
     copies = {name: buffer.clone() for name, buffer in statistics.items()}
     rows: Tensor = torch.func.functional_call(embedder, copies, (part,))
     if moved is not None:
@@ -147,14 +150,14 @@ def embed_aside(
 
 @torch.no_grad()
 def settle(statistics: dict[str, Tensor], moved: Sequence[dict[str, Tensor]]) -> None:
-    """Moves the running statistics to the mean of ``moved``; counters to their largest."""
+    """Sets the running statistics to the mean of ``moved``, and counters to their largest value."""
     for name, buffer in statistics.items():
         ends = torch.stack([copies[name] for copies in moved])
         buffer.copy_(ends.mean(0) if buffer.is_floating_point() else ends.amax(0))
 
 
 def average_statistics(embedder: nn.Module) -> None:
-    """Running statistics of several groups a batch become their mean over the processes; they stay equal everywhere."""
+    """Averages the running statistics over the processes, so that they stay equal with several groups per batch."""
     processes.add_up((x for x in running_statistics(embedder).values() if x.is_floating_point()), mean=True)
 
 
@@ -167,7 +170,7 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    """The 1×1 projection of a block's input; None where the identity fits."""
+    """The 1×1 projection of a block's input; None where no projection is needed."""
     if stride == 1 and inputs == outputs:
         return None
     return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
@@ -188,7 +191,7 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """One block; the sum is rectified last, as in the paper."""
+        """One block; ReLU comes after the sum, as in the paper."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -217,7 +220,7 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """One block; the sum is rectified last, as in the paper."""
+        """One block; ReLU comes after the sum, as in the paper."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -227,18 +230,18 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A stem, three or four stages of residual blocks, and the mean over the positions: (B, 3, S, S) -> (B, F).
+    """A stem, three or four stages of residual blocks, and the mean over positions: (B, 3, S, S) -> (B, F).
 
     Weights start as in torchvision: convolutions He-normal over fan-out, BatchNorm at scale 1 and shift 0.
 
     Args:
         block: the kind of block in every stage.
-        counts: blocks in each of the stages.
-        widths: channels of each stage before the block's expansion; the stem has ``stem_width``.
-        strides: of each stage's first block.
-        stem_width: channels that leave the stem.
+        counts: number of blocks of each stage.
+        widths: channels of each stage, before the block's expansion.
+        strides: stride of each stage's first block.
+        stem_width: output channels of the stem.
         stem: "imagenet" is 7×7 with stride 2, then a 3×3 max-pool with stride 2; "small" is one 3×3 convolution.
-        patch: where above 0, the small stem is a convolution of patches of that side, which do not overlap.
+        patch: if above 0, the small stem is a convolution over separate patches of this side.
 
     Attributes:
         feature_dim: F, the last stage's channels.
@@ -284,7 +287,7 @@ class ResNet(nn.Module):
 
 
 def _initialise(network: ResNet) -> None:
-    """Set He et al.'s (ICCV 2015, eq. 10 with fan-out) weights; BatchNorm starts at 1 and 0 by itself."""
+    """Draws weights as He et al. (ICCV 2015, eq. 10 with fan-out). BatchNorm starts at scale 1 and shift 0 anyway."""
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
@@ -304,8 +307,8 @@ def resnet50(stem: Stem = "small") -> ResNet:
 def resnet_small(stem: Stem = "small") -> ResNet:
     """A small ResNet for few CPU cores: F = 256, 1.2 M parameters, 12 MMAC an image at 32 px.
 
-    Patches of 4×4 pixels, then three stages of one block (64, 128, 256 channels). Few pixels with many channels suit a
-    CPU's matrix products: of the shapes tried it was the quickest and the most accurate at equal time.
+    Patches of 4×4 pixels, then three stages of one block (64, 128, 256 channels). Few pixels with many channels are
+    fast on a CPU: of the shapes tried, this one is the fastest, and the most accurate in equal time.
     """
     return ResNet(BasicBlock, (1, 1, 1), widths=(64, 128, 256), strides=(1, 2, 2), stem=stem, patch=4)
 
@@ -313,8 +316,8 @@ def resnet_small(stem: Stem = "small") -> ResNet:
 class MLP(nn.Module):
     """Linear, BatchNorm, ReLU, twice: (B, D) -> (B, H), non-negative.
 
-    BatchNorm (Ioffe & Szegedy 2015) in the first layer makes the features' units irrelevant after one step. The linear
-    layers have no bias because BatchNorm's shift follows. Training needs B >= 2.
+    BatchNorm (Ioffe & Szegedy 2015) in the first layer makes the scale of the inputs irrelevant after one step. The
+    linear layers have no bias, because BatchNorm has a shift. Training needs B >= 2.
 
     Attributes:
         feature_dim: H.

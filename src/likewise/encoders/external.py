@@ -11,10 +11,10 @@ from likewise.errors import LikewiseError, closest
 
 
 class PooledTransformer(nn.Module):
-    """A Hugging Face vision model whose last hidden state is averaged: (B, 3, S, S) -> (B, F).
+    """A Hugging Face vision model with the mean of its last hidden state as output: (B, 3, S, S) -> (B, F).
 
-    The mean is over positions, (B, F, H, W), or over all tokens, (B, T, F), the class token included. The model's own
-    ``pooler_output`` is not used: many checkpoints do not hold the layer it needs, which then is random.
+    The mean is over positions, (B, F, H, W), or over all tokens, (B, T, F), including the class token. The model's own
+    ``pooler_output`` is not used: in many checkpoints its layer is missing and would be random.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -28,18 +28,18 @@ class PooledTransformer(nn.Module):
 
 
 def hf_backbone(name: str, *, allow: Sequence[str] = ()) -> nn.Module:
-    """A pretrained model of the Hugging Face hub, or of a local folder with ``config.json``, pooled.
+    """A pretrained, pooled model from the Hugging Face hub, or from a local folder with ``config.json``.
 
-    Code from the hub is never run (``trust_remote_code`` stays off). A model takes the image sizes it was made for:
-    most ViTs refuse all but one (set the views' size to it).
+    Code from the hub never runs (``trust_remote_code`` stays off). Most ViTs accept only one image size: set the size
+    of the views to it.
 
     Args:
         name: a hub name or a folder.
-        allow: shell patterns of weights that may be missing from or unmatched in the checkpoint, such as
+        allow: shell patterns of weights that may be missing from the checkpoint or unmatched in it, such as
             ``classifier.*``.
 
     Raises:
-        LikewiseError: transformers is not installed, no such model, or unmatched weights.
+        LikewiseError: transformers is not installed, the model does not exist, or weights do not match.
     """
     transformers = _import("transformers", extra="hf")
     try:
@@ -56,13 +56,13 @@ def hf_backbone(name: str, *, allow: Sequence[str] = ()) -> nn.Module:
 
 
 def timm_backbone(name: str) -> nn.Module:
-    """A timm model without its classifier: (B, 3, S, S) -> (B, F), pooled as timm does for that model.
+    """A timm model without its classifier, with timm's own pooling: (B, 3, S, S) -> (B, F).
 
-    A name with a tag (``resnet18.a1_in1k``) names a set of weights, and gets them; a bare architecture (``resnet18``)
-    starts untrained.
+    A name with a tag (``resnet18.a1_in1k``) loads these pretrained weights; a name without one (``resnet18``) starts
+    untrained.
 
     Raises:
-        LikewiseError: timm is not installed, knows no such model, or cannot fetch its weights.
+        LikewiseError: timm is not installed, does not know the model, or cannot fetch its weights.
     """
     timm = _import("timm", extra="timm")
     try:

@@ -1,4 +1,4 @@
-"""A large batch in little memory: the gradient of the whole batch from its parts; and which encoders can't have it."""
+"""Gradient caching: the gradient of a large batch from its parts, in little memory; and checks of the encoder."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -11,24 +11,24 @@ from likewise.errors import LikewiseError
 
 
 class GradientCache:
-    """Encodes parts one at a time, with the gradient of all of them together (Gao et al. 2021, "GradCache").
+    """Encodes parts one at a time, and gives the gradient of the whole batch (Gao et al. 2021, "GradCache").
 
-    First all rows are encoded without keeping what their gradient needs; the loss of all rows then gives each row's
-    gradient; then every part is encoded again, the same random numbers drawn (dropout), and sent back. Memory is that
-    of one part, time one more forward pass. It is the full batch's gradient where the parts do not depend on one
-    another, which BatchNorm's statistics over the whole batch would make them.
+    First it encodes all rows without a graph. The loss then gives the gradient of each row. Last it encodes every part
+    again, with the same random numbers (dropout), and runs its backward pass. It needs the memory of one part, and the
+    time of one more forward pass. The gradient equals that of the full batch if the parts are independent. BatchNorm
+    over the whole batch would join them.
 
     Args:
-        embedder: what encodes, its parameters with gradient.
+        embedder: the encoder; its parameters have gradient.
         parts: several (b, ...).
-        grouped: whether every part is to have BatchNorm statistics of its own.
+        grouped: whether each part uses its own batch statistics.
 
     Attributes:
-        rows: (Σ b, D), for the loss; call ``backward`` after the loss's.
+        rows: (Σ b, D), for the loss; call ``backward`` after the backward pass of the loss.
 
     Raises:
-        LikewiseError: several parts that are not ``grouped``, and BatchNorm in train mode. It is told by the layers'
-            kinds: BatchNorm as a function or in TorchScript is not seen (``fit`` tries it: ``joins_rows_unseen``).
+        LikewiseError: several parts that are not ``grouped``, with BatchNorm in train mode. Only BatchNorm layers are
+            recognised, not BatchNorm as a function or in TorchScript (``fit`` tests for it with ``joins_rows_unseen``).
     """
 
     def __init__(self, embedder: nn.Module, parts: Sequence[Tensor], *, grouped: bool = False) -> None:
@@ -45,7 +45,7 @@ class GradientCache:
         return f"GradientCache(parts={len(self.parts)}, the first {first}, grouped={self.grouped})"
 
     def backward(self) -> None:
-        """Sends the gradient of ``rows`` through the encoder, part by part."""
+        """Runs the backward pass of the encoder from the gradient of ``rows``, part by part."""
         assert self.rows.grad is not None
         after = _random_state(self.parts[0].device)
         _set_random_state(self.random)
@@ -57,17 +57,17 @@ class GradientCache:
 
 
 def in_parts_refused(what: str, advice: str) -> LikewiseError:
-    """Why an encoder with BatchNorm is not run part by part, and what to do."""
+    """The error for an encoder with BatchNorm that would run part by part."""
     return LikewiseError(
-        f"{what} would change what is learned: BatchNorm's statistics of the whole batch can't be had in parts; "
-        f"{advice}, or take an encoder without BatchNorm (and encoder.centre=false)."
+        f"{what} would change what is learned: the batch statistics of the whole batch can't be computed in parts; "
+        f"{advice}, or use an encoder without BatchNorm (and encoder.centre=false)."
     )
 
 
 def normalises_batches(module: nn.Module, *, as_it_is: bool = False) -> bool:
-    """Whether a row's embedding depends on the other rows of its batch: whether there is BatchNorm in it.
+    """Whether ``module`` has BatchNorm layers that use batch statistics, so that rows depend on each other.
 
-    With ``as_it_is``: in the mode that its layers are in, else in train mode.
+    With ``as_it_is`` in the current mode of each layer, otherwise in train mode.
     """
     return any(
         isinstance(part, nn.modules.batchnorm._BatchNorm)
@@ -78,10 +78,11 @@ def normalises_batches(module: nn.Module, *, as_it_is: bool = False) -> bool:
 
 @torch.no_grad()
 def joins_rows_unseen(embedder: nn.Module, rows: Tensor) -> bool:
-    """True if, in train mode, rows interact other than through a known BatchNorm or dropout layer.
+    """True if rows interact, in train mode, other than through a known BatchNorm or dropout layer.
 
-    Such as BatchNorm as a function, or in TorchScript. Half of ``rows`` (b, ...) is embedded by itself, by a copy whose
-    dropout and BatchNorm layers are off. False where its outputs change by themselves, since nothing is told by them.
+    For example through BatchNorm as a function or in TorchScript. The test embeds all ``rows`` (b, ...), then half of
+    them, with a copy whose dropout and BatchNorm layers are in eval mode, and compares. False if the outputs differ
+    between two equal calls: then the test can't decide.
     """
     copy = deepcopy(embedder).train()
     for part in copy.modules():

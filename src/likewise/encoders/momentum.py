@@ -1,4 +1,4 @@
-"""The momentum encoder: who encodes the keys that a queue keeps, and how (MoCo §§3.2, 3.3)."""
+"""The momentum encoder, which encodes the keys of a queue, and shuffled BatchNorm (MoCo §§3.2, 3.3)."""
 
 import math
 from copy import deepcopy
@@ -16,20 +16,20 @@ from likewise.errors import LikewiseError
 class Momentum(nn.Module):
     """A copy of an encoder that follows it slowly: ``θ_k ← m θ_k + (1 − m) θ_q`` (MoCo eq. 2).
 
-    The weights have no gradient. ``update`` is a line of the training step, before the keys are encoded, as in MoCo's
-    Algorithm 1. BatchNorm's running statistics are the copy's own, from the keys it encodes, as in MoCo's code; or,
-    with ``buffers="averaged"``, they follow the encoder's as the weights do; the keys are then to be encoded without
-    moving them, as ``fit`` does. Weights and buffers are state, saved and restored.
-    Cost: the encoder's memory once more; an update is one pass over the weights.
+    The weights have no gradient. The training step calls ``update`` before it encodes the keys, as in MoCo's
+    Algorithm 1. With ``buffers="own"`` BatchNorm's running statistics come from the keys that the copy encodes, as in
+    MoCo's code. With ``buffers="averaged"`` they follow the encoder's statistics as the weights do; then encode the
+    keys without updating them, as ``fit`` does. Weights and buffers are state, saved and restored.
+    Cost: memory for a second encoder; an update is one pass over the weights.
     Paper: He, Fan, Wu, Xie, Girshick, CVPR 2020, eq. 2; the cosine schedule: Chen, Xie, He, ICCV 2021 (MoCo v3).
 
     Args:
-        encoder: what is followed; the copy starts as it is.
-        momentum: m, in [0, 1]. 0 copies the encoder at each step (which the paper found to fail); 1 never moves.
+        encoder: the encoder to follow; the copy starts with its weights.
+        momentum: m, in [0, 1]. 0 copies the encoder at each step (this fails in the paper); 1 never changes the copy.
         schedule: "constant", or "cosine": from m to 1 over the training.
         buffers: "own" or "averaged".
 
-    Raises LikewiseError on other values, and on weights of fewer bits than float32.
+    Raises LikewiseError on other values, and on weights with fewer bits than float32.
     """
 
     encoder: nn.Module
@@ -52,8 +52,8 @@ class Momentum(nn.Module):
         short = [name for name, x in encoder.named_parameters() if x.is_floating_point() and x.element_size() < 4]
         if short:
             raise LikewiseError(
-                f"key encoder: {short[0]} has fewer bits than float32, so that small steps (m={momentum}) are rounded "
-                "away; keep the weights in float32, and encode under torch.autocast."
+                f"key encoder: {short[0]} has fewer bits than float32, so rounding loses small steps (m={momentum}); "
+                "keep the weights in float32, and encode under torch.autocast."
             )
         self.momentum, self.schedule, self.buffers_rule = momentum, schedule, buffers
         self.encoder = deepcopy(encoder).requires_grad_(False)
@@ -63,14 +63,14 @@ class Momentum(nn.Module):
         return f"momentum={self.momentum}, schedule={self.schedule!r}, buffers={self.buffers_rule!r}"
 
     def at(self, progress: float) -> float:
-        """m when the share ``progress`` of the training, from 0 to 1, is done."""
+        """m at ``progress``, the share of the training that is done, from 0 to 1."""
         if self.schedule == "constant":
             return self.momentum
         return 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
 
     @torch.no_grad()
     def update(self, encoder: nn.Module, progress: float | None = None) -> None:
-        """Moves the copy towards ``encoder``. Raises LikewiseError without ``progress`` for a cosine schedule."""
+        """Moves the copy towards ``encoder``. Raises LikewiseError if a cosine schedule gets no ``progress``."""
         if progress is None:
             if self.schedule == "cosine":
                 raise LikewiseError("the key encoder's cosine schedule needs update(encoder, progress), from 0 to 1.")
@@ -87,22 +87,22 @@ class Momentum(nn.Module):
 def embed_shuffled(
     embedder: nn.Module, x: Tensor, layout: Layout, order: Tensor | None, *, keep: bool = True
 ) -> Tensor:
-    """Shuffled BatchNorm (MoCo §3.3): keys whose groups are not their queries' groups.
+    """Shuffled BatchNorm (MoCo §3.3): keys are encoded in other groups than their queries.
 
-    The rows of all processes change places by ``order``, are embedded in the layout's groups, and change back, so that
-    a key's batch statistics tell nothing of which query it belongs to. Without ``order`` no row moves. No gradient.
+    The rows of all processes are shuffled by ``order``, embedded in the groups of the layout, and put back in order. So
+    a key's batch statistics do not reveal its query. Without ``order`` no row moves. No gradient.
 
     Args:
         embedder: the key encoder, in train mode.
         x: (b, ...), this process' rows.
-        layout: of the batch.
-        order: (B,) a permutation of the rows of all processes, the same on all of them; on the CPU or the device.
-        keep: whether running statistics move.
+        layout: the layout of the batch.
+        order: (B,) a permutation of the rows of all processes, the same in all of them; on the CPU or the device.
+        keep: whether to update running statistics.
 
     Returns:
-        (B, D), the keys of all processes in the batch's order.
+        (B, D), the keys of all processes in the order of the batch.
 
-    Cost: across processes all views travel to all of them (B·item bytes), as in MoCo's code, and the keys back.
+    Cost: with several processes every process receives all views (B·item bytes), as in MoCo's code, and all keys.
     """
     several, mine = layout.count > 1, layout.rows
     if order is not None:

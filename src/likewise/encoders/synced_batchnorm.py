@@ -1,7 +1,7 @@
-"""BatchNorm over the rows of all processes. Letters in shapes: B own rows, C channels, W processes, N values a channel.
+"""BatchNorm over all processes. Letters in shapes: B own rows, C channels, W processes, N values per channel.
 
-N counts the rows of all processes and the places of each (N = Σ_r B_r · height · width). Its forward and backward send
-one small message each; the number of processes then changes nothing of what is learned.
+N counts the positions of the rows of all processes (N = Σ_r B_r · height · width). The forward and the backward pass
+send one small message each. With it, the number of processes does not change what is learned.
 """
 
 from typing import Any
@@ -20,15 +20,15 @@ from likewise.kernels.numerics import at_least_float32
 class SyncedBatchNorm(_BatchNorm):
     """``y = (x − μ) / √(σ² + ε) · weight + bias`` with μ and σ² of the rows of all processes, in training.
 
-    μ = Σ x / N, σ² = Σ (x − μ)² / N, and ``running_var`` follows σ²·N/(N − 1), all as ``nn.BatchNorm1d`` and so on do
-    in one process (Ioffe & Szegedy 2015). Same names in the state dict, same arguments as ``nn.BatchNorm1d``. In eval
-    mode, and where there is one process, it is plain BatchNorm. For the CPU: torch's ``nn.SyncBatchNorm`` does the same
-    on CUDA devices, where ``synchronise`` takes it, and refuses the CPU.
+    μ = Σ x / N, σ² = Σ (x − μ)² / N, and ``running_var`` follows σ²·N/(N − 1), as in ``nn.BatchNorm1d`` and the others
+    in one process (Ioffe & Szegedy 2015). It has the names in the state dict and the arguments of ``nn.BatchNorm1d``.
+    In eval mode, and with one process, it is plain BatchNorm. It is for the CPU: torch's ``nn.SyncBatchNorm`` does the
+    same on CUDA devices but refuses the CPU. ``synchronise`` chooses between them.
 
-    Every process must run the same layers forwards and backwards, whatever its rows; shares may differ in length, and
-    be empty. The gradients of weight and bias are of the process' own rows: they sum over the processes.
+    Every process must run the same layers forwards and backwards. Its share of rows may have any length, even 0. The
+    gradients of weight and bias are those of the process' own rows; sum them over the processes.
 
-    Cost: forwards a message of 2C + 1 numbers, backwards one of 2C.
+    Cost: a message of 2C + 1 numbers in the forward pass, one of 2C in the backward pass.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class SyncedBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, var: Tensor, total: float) -> None:
-        """Moves the running statistics towards those of a batch; ``momentum`` None makes them the mean over batches."""
+        """Moves the running statistics towards the batch statistics; with ``momentum`` None, to the mean of all."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -63,27 +63,27 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 def synchronise(module: nn.Module) -> nn.Module:
-    """Replaces every BatchNorm in ``module`` by one of all processes' rows; ``nn.SyncBatchNorm`` stays as it is.
+    """Replaces every BatchNorm in ``module`` by BatchNorm over all processes. ``nn.SyncBatchNorm`` stays.
 
-    Parameters and buffers stay the same objects, so that an optimizer's hold on them lasts; hooks of the old layers are
-    not kept. Returns ``module``, or its replacement where it is a BatchNorm itself.
+    Parameters and buffers stay the same objects, so an existing optimizer still updates them. Hooks of the old layers
+    are lost. Returns ``module``, or its replacement where it is a BatchNorm itself.
 
-    Raises LikewiseError on a kind of BatchNorm that does more than normalise (some of timm's rectify as well), before
-    anything is replaced.
+    Raises LikewiseError, before it replaces anything, on a BatchNorm with a different ``forward`` (some of timm's also
+    apply an activation).
     """
-    found = [
+    layers = [
         (path, layer)
         for path, layer in module.named_modules(remove_duplicate=False)
         if isinstance(layer, _BatchNorm) and not isinstance(layer, nn.SyncBatchNorm | SyncedBatchNorm)
     ]
-    for path, layer in found:
+    for path, layer in layers:
         if type(layer).forward is not _BatchNorm.forward:
             raise LikewiseError(
-                f"layer {path or 'itself'!r} is a {type(layer).__name__}, whose forward is its own, so it can't be "
+                f"layer {path or 'itself'!r} is a {type(layer).__name__} with a different forward, so it can't be "
                 "synchronised; use an encoder with plain BatchNorm, or encoder.bn_groups equal to the processes."
             )
-    synced = {layer: _synced(layer) for _, layer in found}  # a layer used in two places stays one
-    for path, layer in found:
+    synced = {layer: _synced(layer) for _, layer in layers}  # a layer used in two places stays one layer
+    for path, layer in layers:
         parent, _, name = path.rpartition(".")
         if path:
             setattr(module.get_submodule(parent), name, synced[layer])
@@ -91,7 +91,7 @@ def synchronise(module: nn.Module) -> nn.Module:
 
 
 def refuse_synchronised(module: nn.Module, groups: int) -> None:
-    """Raises LikewiseError where a layer takes statistics over all processes, though each of ``groups`` has its own."""
+    """Raises LikewiseError if a layer uses statistics of all processes although the batch has several ``groups``."""
     for path, layer in module.named_modules():
         if isinstance(layer, nn.SyncBatchNorm | SyncedBatchNorm):
             raise LikewiseError(
@@ -112,24 +112,24 @@ def _synced(old: _BatchNorm) -> _BatchNorm:
 
 
 def _inner(x: Tensor) -> list[int]:
-    """All dimensions but the channels'."""
+    """All dimensions except the channels."""
     return [0, *range(2, x.ndim)]
 
 
 def _channelwise(x: Tensor) -> list[int]:
-    """The shape (C, 1, ...) in which a number per channel meets ``x``."""
+    """The shape (C, 1, ...) that broadcasts one number per channel to ``x``."""
     return [-1] + [1] * (x.ndim - 2)
 
 
 @torch.no_grad()
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean (C,) and variance (C,) over the rows of all processes, and N: W triples merged as Chan et al. 1979 do."""
+    """Mean (C,), variance (C,) and N over all processes, merged from W triples as in Chan et al. 1979."""
     channels = x.shape[1]
     own = at_least_float32(x.new_zeros(1, 1 + 2 * channels))
     if x.numel():
         wide = at_least_float32(x)
         mean = wide.mean(_inner(x))
-        var = (wide - mean.view(_channelwise(x))).square_().mean(_inner(x))  # torch.var takes ten times as long here
+        var = (wide - mean.view(_channelwise(x))).square_().mean(_inner(x))  # torch.var is ten times slower here
         own = torch.cat([own.new_full((1,), x.numel() // channels), mean, var]).unsqueeze(0)
     triples = processes.gather_rows(own, [1] * processes.size())  # (W, 1 + 2C)
     counts, means, variances = torch.split(triples, [1, channels, channels], 1)
@@ -145,7 +145,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
 
 
 class _Normalise(torch.autograd.Function):
-    """Own rows by the statistics of all, which depend on all: dx = w/σ · (dy − Σdy/N − x̂·Σ(dy·x̂)/N), x̂ = (x − μ)/σ."""
+    """Normalises own rows by the statistics of all: dx = w/σ · (dy − Σdy/N − x̂·Σ(dy·x̂)/N), x̂ = (x − μ)/σ."""
 
     @staticmethod
     def forward(

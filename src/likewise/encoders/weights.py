@@ -1,7 +1,7 @@
-"""Weights from a file into an encoder, by name: everything matches, is allowed not to by name, or is an error.
+"""Loads weights from a file into an encoder, by name. A name that does not match is an error, unless it is allowed.
 
-Files: ``.safetensors``, or what ``torch.save`` wrote (``.pth``, ``.pt``, ``.pth.tar``). The latter are pickles, which
-can run code when read; here nothing but tensors and plain containers is ever built from one.
+Files: ``.safetensors``, or files of ``torch.save`` (``.pth``, ``.pt``, ``.pth.tar``). The latter are pickles, which can
+run code when they are read. This module builds only tensors and plain containers from them.
 """
 
 import pickle
@@ -38,9 +38,9 @@ _BUILT: dict[str, Any] = {
 
 
 class _Inert:
-    """Stands in for the classes of NPID's memory bank in its checkpoints: keeps nothing and runs nothing."""
+    """Replaces the classes of NPID's memory bank when its checkpoints are read. It keeps nothing and runs nothing."""
 
-    dump_patches = False  # torch asks this of a class saved with its source
+    dump_patches = False  # torch reads this from a class that was saved with its source
 
     def __init__(self, *_: object) -> None: ...
 
@@ -48,30 +48,30 @@ class _Inert:
 
 
 def load_weights(module: nn.Module, path: str | Path, *, allow: Sequence[str] = ()) -> None:
-    """Copy a checkpoint's tensors into ``module``, in place; on any error ``module`` is unchanged.
+    """Copies the tensors of a checkpoint into ``module``, in place. On an error ``module`` does not change.
 
-    Wrappers are taken off the names first: ``{"state_dict": ...}`` or ``{"model": ...}`` around all, ``module.`` of
-    DataParallel. A MoCo checkpoint gives its query encoder (``encoder_q.``); its momentum encoder, queue and pointer
-    are no part of an encoder and are left. A NPID checkpoint gives its network, its memory bank is left. Then:
+    First it removes wrappers: an outer ``{"state_dict": ...}`` or ``{"model": ...}``, and DataParallel's ``module.``.
+    From a MoCo checkpoint it takes the query encoder (``encoder_q.``), without momentum encoder, queue and pointer.
+    From an NPID checkpoint it takes the network, without the memory bank. Then the names are matched:
 
-    - into a backbone: names as torchvision's; a run's ``model.safetensors`` gives its ``backbone.`` part. The
-      classifier or projection of public files (``fc.*``) is unmatched: say ``allow=("fc.*",)`` to do without it;
-    - into an ``Embedder``: torchvision's names go to ``backbone.``, ``fc.`` to ``head.``, so that MoCo's and NPID's
-      embeddings are complete (with ``centre=False``, which they lack); a run's ``model.safetensors`` matches as it is.
+    - for a backbone: torchvision's names; from a run's ``model.safetensors`` the ``backbone.`` part. The classifier or
+      projection of public files (``fc.*``) does not match: pass ``allow=("fc.*",)`` to leave it out;
+    - for an ``Embedder``: torchvision's names go to ``backbone.`` and ``fc.`` goes to ``head.``, so that embeddings of
+      MoCo and NPID are complete (with ``centre=False``, since they have no centring); a run's ``model.safetensors``
+      matches directly.
 
-    BatchNorm's ``num_batches_tracked`` may be missing, as in files older than torch 0.4.1: it is a counter that no
-    output depends on.
+    BatchNorm's ``num_batches_tracked`` may be missing, as in files older than torch 0.4.1: no output depends on it.
 
     Args:
         module: a backbone, an Embedder, or any module.
         path: the file; tensors are read to the CPU and copied to the module's device and dtype.
         allow: shell patterns (``fc.*``) of names that may be missing from the file, unmatched in it, or of another
-            shape; such entries keep the module's values. Tried against the module's name and the file's.
+            shape; these entries keep the module's values. A pattern may match the module's name or the file's name.
 
     Raises:
-        LikewiseError: the file is absent, damaged, holds Python objects, or has unmatched names.
+        LikewiseError: the file is missing or damaged, holds Python objects, or has unmatched names.
 
-    Cost: one pass over the file, its size in memory once.
+    Cost: one pass over the file; memory for its size once.
     """
     path = Path(path)
     entries = _target_names(_source_names(_read(path), path), module)
@@ -103,17 +103,17 @@ def refuse_unmatched(
     allow: Sequence[str],
     aliases: Mapping[str, str] | None = None,
 ) -> None:
-    """Raise one error for the names that neither match nor are allowed, with the ``allow`` that would accept them.
+    """Raises one error for unmatched names that are not allowed, and suggests the ``allow`` that accepts them.
 
     Args:
-        unmatched: name -> what is wrong with it; empty is fine.
-        matched: the names that did match, which the suggested patterns must not cover.
+        unmatched: name -> what is wrong with it; may be empty.
+        matched: the names that match; the suggested patterns must not cover them.
         where: the file or model, for the message.
-        allow: shell patterns of names to let pass.
+        allow: shell patterns of names to ignore.
         aliases: name -> another name that ``allow`` may use for it.
 
     Raises:
-        LikewiseError: something is left of ``unmatched``; it names up to five.
+        LikewiseError: a name in ``unmatched`` is not allowed; the message shows up to five.
     """
     other = aliases or {}
     left = {
@@ -128,12 +128,12 @@ def refuse_unmatched(
     patterns = [*allow, *_narrowest_patterns(left, set(matched))]
     raise LikewiseError(
         f"{where}: {len(left)} names do not match the encoder: {shown}{more}. "
-        f"If the encoder should do without them, pass allow=({', '.join(map(repr, patterns))},)."
+        f"To leave them out, pass allow=({', '.join(map(repr, patterns))},)."
     )
 
 
 def _narrowest_patterns(names: Iterable[str], matched: set[str]) -> list[str]:
-    """Per name the shortest prefix pattern (``fc.*``) that covers no matched name, otherwise the name itself."""
+    """For each name, the shortest prefix pattern (``fc.*``) that covers no matched name; else the name itself."""
     taken = {name[: i + 1] for name in matched for i, letter in enumerate(name) if letter == "."}
     patterns: dict[str, None] = {}
     for name in names:
@@ -148,7 +148,7 @@ def _shape(value: object) -> str:
 
 
 def _nothing_fits(path: Path, entries: Mapping[str, object], state: Mapping[str, object]) -> str:
-    """The message for a file of another architecture, where a list of unmatched names would only confuse."""
+    """The message for a file of another architecture. A list of all unmatched names would only confuse."""
     theirs, ours = ", ".join(list(entries)[:3]), ", ".join(list(state)[:3])
     return (
         f"{path}: none of its {len(entries)} entries fits the encoder: it has {theirs} ..., the encoder {ours} ...; "
@@ -157,7 +157,7 @@ def _nothing_fits(path: Path, entries: Mapping[str, object], state: Mapping[str,
 
 
 def _source_names(content: object, path: Path) -> dict[str, object]:
-    """The state dict inside a checkpoint, without wrappers and without what is no encoder."""
+    """The encoder's state dict inside a checkpoint, without wrappers and other parts."""
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -175,7 +175,7 @@ def _source_names(content: object, path: Path) -> dict[str, object]:
 
 
 def _target_names(entries: Mapping[str, object], module: nn.Module) -> dict[str, tuple[str, object]]:
-    """Module's name -> (file's name, value). An Embedder is known by its ``backbone.`` names, on either side."""
+    """Module's name -> (file's name, value). Names with ``backbone.`` mark an Embedder, in the file or the module."""
     in_file = any(name.startswith("backbone.") for name in entries)
     in_module = any(name.startswith("backbone.") for name in module.state_dict())
     if in_module and not in_file:
@@ -190,7 +190,7 @@ def _embedder_name(name: str) -> str:
 
 
 def _read(path: Path) -> object:
-    """What the file holds, as tensors in plain containers."""
+    """The content of the file: tensors in plain containers."""
     if not path.is_file():
         raise LikewiseError(f"{path}: there is no such weights file.")
     try:
@@ -211,14 +211,14 @@ def _read(path: Path) -> object:
 
 
 def _reason(error: BaseException) -> str:
-    """The line of a reader's message that says what was found."""
+    """The most useful line of a reader's error message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
     return (telling or lines or [type(error).__name__])[0][:160]
 
 
 def _read_pickled(path: Path) -> object:
-    """``torch.load`` with ``weights_only=True``; NPID's old files through the same limits, see ``_Limited``."""
+    """``torch.load`` with ``weights_only=True``. NPID's old files have the same limits, see ``_Limited``."""
     with torch.serialization.safe_globals([(_Inert, name) for name in _BANK_OF_NPID]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -230,11 +230,11 @@ def _read_pickled(path: Path) -> object:
 
 
 class _Refused(Exception):
-    """A pickle asked for a Python object that is neither a tensor nor a stand-in."""
+    """A pickle needs a Python object that is neither a tensor nor a replacement (``_Inert``)."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds tensors, containers and stand-ins; every other name is refused before anything is called."""
+    """Builds tensors, containers and replacements; it refuses every other name before anything is called."""
 
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
@@ -248,13 +248,13 @@ class _Unpickler(pickle.Unpickler):
 class _Limited:
     """The ``pickle_module`` for files of torch < 1.6 that hold NPID's bank.
 
-    ``weights_only=True`` refuses those files whatever is allowed, because old torch stored the bank's class together
-    with its source text, as a persistent id. torch looks up storages itself, before ``find_class``.
+    ``weights_only=True`` always refuses these files, because old torch stored the bank's class together with its source
+    text, as a persistent id. torch loads the storages itself, before ``find_class``.
     """
 
     Unpickler = _Unpickler
 
     @staticmethod
     def load(file: Any, **options: Any) -> object:
-        """As ``pickle.load``, for the plain numbers and dictionaries in the file's header."""
+        """Like ``pickle.load``, for the plain numbers and dictionaries in the file's header."""
         return _Unpickler(file, **options).load()

@@ -1,4 +1,4 @@
-"""From settings and items to a trained model in a run folder.
+"""Training: turns settings and items into a trained model in a run folder.
 
 Public names: ``fit.fit``, ``step.train_step``, ``session.Session``.
 """

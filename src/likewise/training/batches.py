@@ -1,4 +1,4 @@
-"""What a run's steps see: samplers by their settings, and the batches to come, with all that is random about them."""
+"""Builds the sampler of the settings, and prepares the batches of a run with their random views."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +23,13 @@ ViewFunction = Callable[[Tensor, torch.Generator, Share], Tensor]
 
 
 def build_sampler(settings: FitSettings, n: int) -> EpochSampler:
-    """The sampler of a run over ``n`` items: two rows at least for every BatchNorm group, one for a micro-batch."""
+    """The sampler of ``n`` items. A batch has at least two rows per BatchNorm group and one per micro-batch."""
     smallest = max(2 * settings.encoder.bn_groups, settings.micro_batches)
     return EpochSampler(n, settings.batch_size, settings.seed, smallest=smallest)
 
 
 def refuse_few(settings: FitSettings, n: int) -> None:
-    """Raises LikewiseError where ``n`` items, or the smallest batch of them, can't be shared out as settings say."""
+    """Raises LikewiseError when ``n`` items, or their smallest batch, are too few for the groups and micro-batches."""
     groups, parts = settings.encoder.bn_groups, settings.micro_batches
     if n < 2 * groups:
         raise LikewiseError(
@@ -41,9 +41,9 @@ def refuse_few(settings: FitSettings, n: int) -> None:
 
 
 def choose_sampler(settings: FitSettings, items: Items, relations: Pairs | Triplets | None = None) -> Sampler:
-    """The sampler that ``settings.sampler`` names, over ``items``; over ``relations`` where these say what is alike.
+    """The sampler that ``settings.sampler`` names, over ``items``; a PairSampler where there are ``relations``.
 
-    Raises LikewiseError when there are too few items, classes, or labels at all.
+    Raises LikewiseError when there are no labels, or too few items or classes.
     """
     s = settings
     if relations is not None:
@@ -71,11 +71,11 @@ def batches(
     session: Session,
     relations: Pairs | Triplets | None = None,
 ) -> Iterator[Seen]:
-    """This process' part of each step to come; for an accelerator a thread prepares the next one meanwhile.
+    """This process' part of every remaining step. With an accelerator, a thread prepares the next step ahead.
 
-    On a CPU that thread would only compete with the step for cores: preparing in turn is about a tenth quicker there.
-    A step's views depend on (seed, step) alone, not on a generator's past: what was drawn ahead is not lost state; and
-    a process draws for the whole batch, so that an item's views are the same wherever it lands.
+    On a CPU this thread would compete with the step for cores; without it training is about a tenth faster.
+    The views of a step depend on (seed, step) alone, so a step prepared ahead needs no saved state. Every process draws
+    the random numbers of the whole batch, so an item's views are the same in any process.
     """
     device, settings = session.device, session.settings
     groups = max(settings.encoder.bn_groups, settings.micro_batches)
@@ -105,7 +105,9 @@ def batches(
     if device.type == "cpu":
         yield from map(prepare, range(start, stop))
         return
-    follow = partial(torch.cuda.set_device, device) if device.type == "cuda" else None  # a thread has its own
+    follow = (
+        partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+    )  # each thread has its own current device
     with ThreadPoolExecutor(1, initializer=follow) as reader:
         ahead = reader.submit(prepare, start) if start < stop else None
         for step in range(start, stop):
@@ -126,7 +128,7 @@ def see(
     tuples: Tensor | None = None,
     alike: Tensor | None = None,
 ) -> Seen:
-    """What step ``step`` sees, with the seed of this process and the orders that shuffle keys (MoCo §3.3)."""
+    """The input of step ``step``, with the seed of this process and the orders that shuffle keys (MoCo §3.3)."""
     seed = stable_seed(settings.seed, f"dropout {layout.rank}", step)
     orders: list[Tensor] = []
     if settings.dictionary == "queue" and settings.key_encoder.shuffle and settings.encoder.bn_groups > 1:

@@ -1,4 +1,4 @@
-"""What settings name, built: objective, policy of negatives, dictionary, optimizer, views, session."""
+"""Builds what the settings name: objective, policies of negatives, dictionary, optimizer, views, session."""
 
 from typing import cast
 
@@ -36,7 +36,7 @@ from likewise.views.vectors import VectorViews
 def build_objective(
     settings: FitSettings, items: Items, dim: int, generator: torch.Generator, noise_generator: torch.Generator
 ) -> Objective:
-    """The objective of decided settings, as its row of the table says, with the policies of ``settings.negatives``."""
+    """Builds the objective from its row of the table, with the policies of ``settings.negatives``."""
     row, parameters = objective_row(settings.objective.kind), settings.objective.parameters
     if settings.bank.sharded:
         return _sharded_objective(settings.objective, len(items))
@@ -59,14 +59,14 @@ def build_objective(
 
 
 def build_policies(settings: NegativeSettings) -> Curriculum:
-    """The policies in turn, each with those of the parameters that it has."""
+    """Builds the policies in order, each with its own parameters."""
     rows = [policy(name) for name in settings.policies]
     built = [row.load()(**{name: settings.parameters[name] for name in row.parameters}) for row in rows]
     return Curriculum(tuple(built), settings.at, settings.by)
 
 
 def _sharded_objective(settings: ObjectiveSettings, n: int) -> ShardedSoftmax:
-    """The exact softmax over rows that are spread over the processes: over a bank's, or over trained weights."""
+    """The exact softmax over sharded keys: the rows of a bank, or trained weights."""
     if objective_row(settings.kind).keys == "own":
         return ShardedSoftmax(n, temperature=1 / settings.number("scale", 1.0), keys_learn=True)
     return ShardedSoftmax(n, temperature=settings.vote_temperature, proximal=settings.number("proximal", 0.0))
@@ -80,12 +80,12 @@ def build_session(
     device: torch.device,
     relations: Pairs | Triplets | None = None,
 ) -> Session:
-    """A fresh run of ``total`` steps over ``items``: objective, dictionary and optimizer as the settings say.
+    """The session of a new run of ``total`` steps over ``items``.
 
-    ``relations`` are remembered: what a checkpoint says is compared with them.
+    The session keeps a hash of ``relations``, to compare it with that of a checkpoint.
 
-    Raises LikewiseError when micro-batches or processes would not give the whole batch's gradient, and on a backbone
-    that synchronises BatchNorm over all processes where each group is to have its own.
+    Raises LikewiseError when micro-batches or processes would change the gradient of the batch, and when the backbone
+    synchronises BatchNorm over all processes but the settings ask for groups.
     """
     generator = torch.Generator().manual_seed(settings.seed + 1)
     noise_generator = torch.Generator(device).manual_seed(settings.seed + 2)
@@ -98,9 +98,11 @@ def build_session(
         refuse_synchronised(embedder, groups)
     embedder = embedder.to(device)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions: 1.2–1.6× on a CPU
-    processes.from_first(embedder.state_dict().values())  # a backbone of one's own may start anywhere
+    processes.from_first(
+        embedder.state_dict().values()
+    )  # a user's backbone may start with other weights in each process
     if (parts > 1 and groups % parts) or (processes.size() > 1 and groups == 1):
-        _refuse_joined_rows(embedder, items, settings, device)  # of the same weights in all processes: all or none
+        _refuse_joined_rows(embedder, items, settings, device)  # equal weights: all processes raise, or none
     if processes.size() > 1 and settings.encoder.bn_groups == 1:
         synchronise(embedder)
     key_encoder = None
@@ -109,7 +111,7 @@ def build_session(
         key_encoder = Momentum(embedder, keys.momentum, schedule=keys.schedule, buffers=keys.buffers)
     objective = build_objective(settings, items, embedder.dim, generator, noise_generator).to(device)
     dictionary = build_dictionary(settings, items, embedder.dim, generator, noise_generator).to(device)
-    listed = settings.alike in ("pairs", "triplets")  # their ends are anywhere
+    listed = settings.alike in ("pairs", "triplets")  # their items may be in different processes
     rows_add_up = not listed and not objective.joins_rows
     if processes.size() > 1 and rows_add_up:
         objective.share_rows()
@@ -134,13 +136,13 @@ def build_session(
 
 
 def roles_of(settings: FitSettings) -> Roles:
-    """What the views of an item are for."""
+    """The roles of an item's views."""
     meet = settings.items_are_keys or settings.views_querying > 1
     return Roles(settings.views_encoded, settings.views_querying, settings.joint, meet)
 
 
 def _refuse_joined_rows(embedder: Embedder, items: Items, settings: FitSettings, device: torch.device) -> None:
-    """Raises LikewiseError where a batch can't be embedded in shares, by what the layers' kinds don't tell."""
+    """Raises LikewiseError if rows interact in the encoder other than through a known BatchNorm or dropout layer."""
     shape = (3, settings.size, settings.size) if items.kind == "images" else (items.values.shape[1],)
     rows = torch.randn(16, *shape, generator=torch.Generator().manual_seed(settings.seed)).to(device)
     if not joins_rows_unseen(embedder, rows):
@@ -148,15 +150,15 @@ def _refuse_joined_rows(embedder: Embedder, items: Items, settings: FitSettings,
     parts, count = settings.micro_batches, processes.size()
     what, groups = (f"micro_batches={parts}", parts) if parts > 1 else (f"{count} processes", count)
     raise LikewiseError(
-        f"{what} would change what is learned: the encoder joins the rows of a batch (BatchNorm as a function, or in "
-        f"TorchScript), and a part has other rows; make it torch.nn's BatchNorm, or set encoder.bn_groups={groups}."
+        f"{what} would change what is learned: rows interact in the encoder (BatchNorm as a function, or in "
+        f"TorchScript), and a part has fewer rows; use torch.nn's BatchNorm, or set encoder.bn_groups={groups}."
     )
 
 
 def build_dictionary(
     settings: FitSettings, items: Items, dim: int, generator: torch.Generator, noise_generator: torch.Generator
 ) -> Dictionary:
-    """The dictionary named by ``settings.dictionary``."""
+    """Builds the dictionary that ``settings.dictionary`` names."""
     if settings.dictionary == "queue":
         queue, by_label = settings.queue, settings.alike == "label"
         labels = items.labels if by_label else None
@@ -192,7 +194,7 @@ def build_dictionary(
 
 
 def build_optimizer(optim: OptimSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD, or LARS, over all parameters."""
+    """SGD or LARS over all parameters."""
     if optim.name == "lars":
         return Lars(parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
     return torch.optim.SGD(
@@ -217,9 +219,9 @@ def build_views(model: Model) -> ViewFunction:
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` is the accelerator when there is one. Raises LikewiseError for a device that is not there."""
+    """The device of that name; ``auto`` is the accelerator if there is one. Raises LikewiseError if it is missing."""
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())  # each process of a run has its own
+        return torch.device("cuda", torch.cuda.current_device())  # each process has its own GPU
     if name == "auto":
         return torch.device("cpu")
     try:

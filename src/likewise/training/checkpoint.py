@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on bit for bit, written whole or not at all, loaded without running code."""
+"""Checkpoints: the whole state of a run. A resumed run is bit-identical; writing is atomic; loading runs no code."""
 
 import shutil
 from pathlib import Path
@@ -17,9 +17,9 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes ``state`` (tensors, numbers, strings, lists, dicts) to a temporary name, syncs, and renames.
+    """Writes ``state`` (tensors, numbers, strings, lists, dicts) to a temporary file, syncs it, and renames it.
 
-    Raises LikewiseError when it can't be written (a full disk, say); the file that was there before is untouched.
+    Raises LikewiseError when it can't be written (for example, the disk is full). The old file is then untouched.
     """
     try:
         with atomic_write(path) as file:
@@ -33,10 +33,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def save_run(folder: Path, session: Session) -> None:
-    """Writes the state of a run, whole or not at all; all processes call it together.
+    """Writes the state of a run completely or not at all. All processes call it together.
 
-    The first process writes what all of them hold. What is spread over them goes, with every process writing its own,
-    into a folder named by the step, which the checkpoint names; the one before is removed last.
+    The first process writes the state that all of them share. Sharded state goes into a folder named by the step: every
+    process writes its own shard there. The checkpoint names this folder. The old folder is removed last.
     """
     shards, state = session.shards(), session.state_dict()
     state["shards"] = f"shards-{session.step}" if shards else None
@@ -49,28 +49,31 @@ def save_run(folder: Path, session: Session) -> None:
                 if old.name != state["shards"]:
                     shutil.rmtree(old, ignore_errors=True)
     finally:
-        processes.wait()  # the others go on even where the first one could not write
+        processes.wait()  # the others go on even if the first one could not write
 
 
 def load_run(folder: Path, session: Session) -> list[str]:
-    """Restores what ``save_run`` wrote, by however many processes. Raises LikewiseError when it does not fit.
+    """Restores what ``save_run`` wrote, with any number of processes. Raises LikewiseError when it does not fit.
 
-    Returns sentences where there are other items, and other labels, pairs or triplets teach, from here on.
+    Returns one sentence for each change of the items or the supervision since the checkpoint.
     """
     state = load_checkpoint(folder / CHECKPOINT)
-    changed = session.load_state_dict(state)
+    changes = session.load_state_dict(state)
     if session.settings.bank.sharded:
         names = saved_names(folder / state["shards"])
         session.load_shards(load_sharded(folder / state["shards"], names, len(session.item_ids), device=session.device))
-    return changed
+    return changes
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint with ``weights_only=True``: no code of the file runs. LikewiseError when it is unusable."""
+    """Reads a checkpoint with ``weights_only=True``, so that no code of the file runs.
+
+    Raises LikewiseError when the file is missing, damaged, or of another version.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise LikewiseError(f"{path.parent} has no checkpoint to resume from; start it without --resume.") from None
+        raise LikewiseError(f"{path.parent} has no checkpoint to resume from; start without --resume.") from None
     except Exception as error:  # torch raises many kinds for a damaged file
         raise LikewiseError(
             f"{path} is not a readable checkpoint ({type(error).__name__}); start a new run."

@@ -1,4 +1,4 @@
-"""What settings leave open, decided for a run of so many items."""
+"""Resolves the settings that are left open, given the number of items."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -8,15 +8,14 @@ from likewise.config.objective_table import AUTO, objective, policy
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
 from likewise.config.values import Scalar
 
-EXACT_ITEMS = 10_000  # up to here the exact softmax takes no longer than NCE with the paper's 4096 samples, about
+EXACT_ITEMS = 10_000  # up to about here the exact softmax is as fast as NCE with the paper's 4096 samples
 
 
 def decide(settings: FitSettings, n: int) -> FitSettings:
-    """The settings for ``n`` items, with nothing left open that the run's config should say.
+    """The settings for ``n`` items, with every open value filled in, as the run's config saves them.
 
-    Objective and policies have all their parameters, by their constructors' defaults. Batches of pairs and triplets
-    come from their file, and the negative of a triplet is given, so that sampler and policy are not what a method has
-    for labels.
+    The objective and the policies get all their parameters; missing ones have their constructors' defaults. Pairs and
+    triplets come from their file, so the sampler is "instance". A triplet names its negative, so the policy is "all".
     """
     chosen = _objective(settings, n)
     dictionary = "proxies" if objective(chosen.kind).keys == "own" else settings.dictionary
@@ -30,7 +29,7 @@ def decide(settings: FitSettings, n: int) -> FitSettings:
 
 
 def _objective(settings: FitSettings, n: int) -> ObjectiveSettings:
-    """The kind that auto becomes, with all of its parameters; those that only another kind has are dropped."""
+    """The objective that auto stands for, with all of its parameters. Parameters of other kinds are dropped."""
     chosen = settings.objective
     if chosen.kind == AUTO:
         whole_bank = settings.dictionary == "bank" and not settings.bank.samples
@@ -41,7 +40,7 @@ def _objective(settings: FitSettings, n: int) -> ObjectiveSettings:
 
 
 def _negatives(negatives: NegativeSettings, chosen: ObjectiveSettings) -> NegativeSettings:
-    """With all parameters; inside-margin has the margin of a triplet loss."""
+    """The policies with all parameters. inside-margin takes its margin from a triplet loss."""
     given = dict(negatives.parameters)
     if "margin" in negatives.has() and chosen.kind == "triplet":
         given = {"margin": chosen.parameters["margin"]} | given
@@ -50,6 +49,6 @@ def _negatives(negatives: NegativeSettings, chosen: ObjectiveSettings) -> Negati
 
 
 def _complete(given: Mapping[str, Scalar], names: Iterable[str], classes: Iterable[type]) -> dict[str, Scalar]:
-    """``names`` with what was given, or the default of the class that has it."""
+    """A value for each of ``names``: the given one, or the default of the class that has this parameter."""
     defaults = {name: part.default for each in classes for name, part in signature(each).parameters.items()}
     return {name: given.get(name, defaults[name]) for name in names}

@@ -1,4 +1,4 @@
-"""From items to a trained model in a run folder."""
+"""``fit``: trains a model on items and writes it to a run folder."""
 
 import os
 import platform
@@ -39,7 +39,7 @@ from likewise.training.run_folder import (
     write_config,
     write_data,
 )
-from likewise.training.supervision import labelled, read_relations, refuse_small_steps, remarks
+from likewise.training.supervision import labelled, notes_on, read_relations, refuse_small_steps
 
 
 def fit(
@@ -52,27 +52,27 @@ def fit(
     backbone: nn.Module | None = None,
     progress: bool = True,
 ) -> Model:
-    """Trains an embedding of ``data`` and returns it; everything lands in the folder ``out``.
+    """Trains an embedding of ``data`` and returns it. All files go to the folder ``out``.
 
     Args:
         data: a folder of images, a parquet file or folder, an array or (array, labels), a torch Dataset, or Items.
-        out: the run folder; must not hold a run unless ``resume``.
-        method: the row of ``likewise methods`` that gives the defaults; npid, or of a run that goes on its own.
+        out: the run folder; it must not hold a run unless ``resume``.
+        method: the row of ``likewise methods`` that gives the defaults. Default: npid; a resumed run keeps its own.
         settings: a whole FitSettings, or overrides by dotted name: ``{"epochs": 50, "views.flip": 0.0}``.
-        resume: go on from the last checkpoint, bit for bit, with the run's own settings.
-        backbone: an ``nn.Module`` of one's own, (B, 3, S, S) or (B, D) → (B, F), instead of ``settings.encoder.name``.
-        progress: bars and lines on standard error.
+        resume: continue from the last checkpoint, bit for bit, with the settings of the run.
+        backbone: your own ``nn.Module``, (B, 3, S, S) or (B, D) → (B, F), instead of ``settings.encoder.name``.
+        progress: show bars and lines on standard error.
 
-    Started by torchrun, its processes share every batch and learn what one process learns; the first one writes. After
-    one of them died and torchrun started them again, they go on from the last checkpoint by themselves.
+    Under torchrun the processes divide every batch and learn what one process learns; the first one writes the files.
+    If a process dies and torchrun restarts all of them, they continue from the last checkpoint automatically.
 
-    Raises LikewiseError for unusable data or settings, Interrupted on Ctrl-C (state saved).
+    Raises LikewiseError for unusable data or settings, and Interrupted on Ctrl-C (the state is saved).
     """
     folder = Path(out)
     goes_on = resume or (processes.restarted() and began_here(folder))
     settings = chosen(method, settings, goes_on=folder if goes_on else None)
-    with processes.joined(settings.device):  # the run's own where it goes on: it says how the processes meet
-        restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe of another node
+    with processes.joined(settings.device):  # a resumed run's own device decides how the processes communicate
+        restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe on another node
         resume = resume or (restarted and began_here(folder))
         settings = resolve(folder, settings, resume)
         return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
@@ -82,10 +82,12 @@ def _fit(
     data: object, folder: Path, settings: FitSettings, resume: bool, backbone: nn.Module | None, progress: bool
 ) -> Model:
     device, first = pick_device(settings.device), processes.rank() == 0
-    lay_out(settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches))  # refuses before reading
+    lay_out(
+        settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches)
+    )  # raises before the data are read
     if first:
         make_folder(folder)
-    with processes.first_first():  # the others then find the items decoded
+    with processes.first_first():  # the first process decodes the items into the cache; the others read them there
         items = open_items(
             data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
         )
@@ -101,15 +103,15 @@ def _fit(
 
 
 def complete(run: Run, folder: Path, *, resume: bool, progress: bool) -> None:
-    """Trains to the last step, from the folder's checkpoint where it may ``resume`` and there is one; saves the model.
+    """Trains to the last step and saves the model. With ``resume`` it starts from the folder's checkpoint, if any.
 
-    Of several processes the first one writes. Raises as ``likewise.training.loop.train`` does.
+    Only the first process writes files. Raises as ``likewise.training.loop.train`` does.
     """
     session, device, first = run.session, run.session.device, processes.rank() == 0
-    if resume and (folder / CHECKPOINT).exists():  # else it was killed before the first one: from the start, then
-        say([f"warning: {changed}" for changed in load_run(folder, session)], enabled=progress)
+    if resume and (folder / CHECKPOINT).exists():  # a run killed before its first checkpoint starts anew
+        say([f"warning: {change}" for change in load_run(folder, session)], enabled=progress)
     if session.step >= session.total:
-        say([f"the run has made all of its {session.total:,} steps already: nothing is trained."], enabled=progress)
+        say([f"all {session.total:,} steps of the run are done already: nothing is trained."], enabled=progress)
     elif first:
         write_config(folder, run.model.settings)
         write_data(folder, run.items)
@@ -123,22 +125,22 @@ def complete(run: Run, folder: Path, *, resume: bool, progress: bool) -> None:
 
 
 class Prepared(NamedTuple):
-    """What a run trains on."""
+    """The inputs of a run, checked and complete."""
 
-    settings: FitSettings  # decided
-    items: Items  # those that can teach
+    settings: FitSettings  # with nothing left on auto
+    items: Items  # the items that training uses
     relations: Pairs | Triplets | None
     sampler: Sampler
-    notes: list[str]  # on the items and relations: a line each
+    notes: list[str]  # about the items and relations, one line each
 
 
 def prepare(settings: FitSettings, items: Items) -> Prepared:
-    """What a run of checked ``settings`` trains on. Raises LikewiseError on items or relations that can't teach."""
+    """The inputs of a run with checked ``settings``. Raises LikewiseError when the items or relations are unusable."""
     notes = []
     if settings.alike == "label":
-        found, items = len(items), labelled(items)
-        if len(items) < found:
-            notes.append(f"left out for want of a label: {found - len(items):,} of the {found:,} items (skipped.csv).")
+        total, items = len(items), labelled(items)
+        if len(items) < total:
+            notes.append(f"left out, with no label: {total - len(items):,} of the {total:,} items (skipped.csv).")
     refuse_few(settings, len(items))
     asked, settings = settings.objective, decide(settings, len(items))
     unused = [name for name in asked.parameters if name not in settings.objective.parameters]
@@ -148,31 +150,31 @@ def prepare(settings: FitSettings, items: Items) -> Prepared:
     relations = read_relations(settings, items)
     sampler = choose_sampler(settings, items, relations)
     refuse_small_steps(settings, sampler, settings.epochs * sampler.steps_per_epoch)
-    return Prepared(settings, items, relations, sampler, [*notes, *remarks(relations)])
+    return Prepared(settings, items, relations, sampler, [*notes, *notes_on(relations)])
 
 
 def announce(model: Model, items: Items, total: int, notes: Sequence[str] = (), *, enabled: bool = True) -> None:
-    """Says what was read, ``notes`` on it, and the pre-flight's advice for a run of ``total`` steps."""
+    """Prints a description of the items, the ``notes``, and the pre-flight's advice for a run of ``total`` steps."""
     settings, batch_norm = model.settings, normalises_batches(model.embedder)
-    found = preflight(settings, len(items), total, processes=processes.size(), batch_norm=batch_norm)
-    lines = [describe(items), *notes, *(f"advice: {advice.line()}" for advice in found)]
+    advised = preflight(settings, len(items), total, processes=processes.size(), batch_norm=batch_norm)
+    lines = [describe(items), *notes, *(f"advice: {advice.line()}" for advice in advised)]
     if settings.precision == "bf16" and emulates_bf16(pick_device(settings.device)):
         lines.append(
-            "advice: precision=bf16 is emulated on this CPU, which has no AVX-512: a small ResNet was measured ten "
-            "times slower than in fp32; consider --precision fp32."
+            "advice: precision=bf16 is emulated on this CPU, which has no AVX-512: a small ResNet is ten times slower "
+            "than in fp32; consider --precision fp32."
         )
     say(lines, enabled=enabled)
 
 
 def say(lines: Sequence[str], *, enabled: bool = True) -> None:
-    """Plain lines on standard error."""
+    """Prints plain lines on standard error."""
     with TrainingProgress(1, enabled=enabled) as bar:
         for line in lines:
             bar.say(line)
 
 
 def emulates_bf16(device: torch.device) -> bool:
-    """Whether bf16 would be slower than fp32 there: on x86 without AVX-512."""
+    """Whether bf16 is slower than fp32 on ``device``: true on x86 CPUs without AVX-512."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return device.type == "cpu" and x86 and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
@@ -180,9 +182,9 @@ def emulates_bf16(device: torch.device) -> bool:
 def chosen(
     method: str | None, settings: FitSettings | Mapping[str, Any] | None, *, goes_on: Path | None = None
 ) -> FitSettings:
-    """The method's defaults with overrides, or whole settings as they are. Raises LikewiseError when they can't be.
+    """The method's defaults with the overrides, or whole settings unchanged. Raises LikewiseError on invalid settings.
 
-    Where a run ``goes_on``, and no other method is named, its own settings are the defaults.
+    ``goes_on`` is the folder of a resumed run: its saved settings are the defaults, unless another method is named.
     """
     named = settings.method if isinstance(settings, FitSettings) else (settings or {}).get("method", method)
     if method is not None and named != method:

@@ -1,4 +1,4 @@
-"""Plain-language verdicts on a training run, and the numbers behind them."""
+"""The health of a training run: its numbers, and a plain sentence when something looks wrong."""
 
 import json
 import time
@@ -18,12 +18,17 @@ from likewise.objectives import TripletShares
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What the last queries looked like: ``spread`` = mean std·√D (1 on a uniform sphere, 0 when collapsed).
+    """Numbers of the last queries.
 
-    ``chance`` is the loss of an embedding that tells nothing apart, None where that is not known;
-    ``most`` is the largest rank that so many rows of that length can have. ``valid`` is the share of rows with a
-    positive and a negative, where labels train. ``margin`` is that of a triplet loss, which is its loss when all items
-    are the same; ``triplets`` is what it has to learn from.
+    Args:
+        loss: the mean loss.
+        chance: the loss of an embedding that can't distinguish items; None where it is not known.
+        rank: effective rank of the queries.
+        spread: mean std·√D, 1 on a uniform sphere and 0 when collapsed.
+        most: the largest possible rank of these rows.
+        valid: the share of rows with a positive and a negative, where labels train.
+        margin: the margin of a triplet loss. It equals the loss when all embeddings are the same.
+        triplets: the shares of triplets that a triplet loss learns from.
     """
 
     loss: float
@@ -36,7 +41,7 @@ class Health:
     triplets: TripletShares | None = None
 
     def values(self) -> dict[str, float | str]:
-        """For the log."""
+        """The values for the log."""
         known: dict[str, float | str] = {} if self.chance is None else {"chance": self.chance}
         if self.valid is not None:
             known["valid_anchors"] = self.valid
@@ -67,19 +72,21 @@ def measure(
     )
 
 
-STUCK = 0.8  # of the triplets are active where all items are the same: equal distances, but for rounding, all are
+STUCK = 0.8  # a larger share of active triplets means equal distances (all would be active, but for rounding)
 
 
 class Verdict(NamedTuple):
-    """What looks wrong: a kind, so that it is said once, and one sentence."""
+    """What looks wrong: a kind, so that it is printed once, and one sentence."""
 
     kind: str
     text: str
 
 
 def verdict(health: Health) -> Verdict | None:
-    """What looks wrong, or None when it looks well."""
-    if health.spread < 0.1 or health.rank < min(2.0, 0.75 * health.most):  # few rows or dimensions can't reach 2
+    """What looks wrong; None if the run looks healthy."""
+    if health.spread < 0.1 or health.rank < min(
+        2.0, 0.75 * health.most
+    ):  # with few rows or dimensions the rank can't reach 2
         return Verdict(
             "collapse",
             f"collapse: all items get nearly the same embedding (effective rank {health.rank:.1f} of {health.most}, "
@@ -90,22 +97,22 @@ def verdict(health: Health) -> Verdict | None:
         return Verdict(
             "margin",
             f"loss {health.loss:.3f} is stuck at the margin ({health.margin:g}): positives and negatives are equally "
-            "far, as where all items get the same embedding. Hard negatives do this early: begin with semi-hard ones "
-            "(negatives.policies), or lower optim.lr.",
+            "far, as when all items get the same embedding. Hard negatives can cause this early: begin with semi-hard "
+            "ones (negatives.policies), or lower optim.lr.",
         )
     if health.valid is not None and health.valid < 0.5:
         return Verdict(
             "no positives",
-            f"{health.valid:.0%} of the batch's items have one of their label and one of another to be compared with, "
-            "and the others teach nothing: set sampler.kind=classes, or check the labels.",
+            f"only {health.valid:.0%} of the batch's items have a positive and a negative; the others teach nothing: "
+            "set sampler.kind=classes, or check the labels.",
         )
     if health.chance is None:
         return None
     if health.loss > 1.05 * health.chance:
         return Verdict(
             "worse than chance",
-            f"loss {health.loss:.3f} is above chance ({health.chance:.3f}): worse than knowing nothing; normal in the "
-            "first epochs, later lower optim.lr.",
+            f"loss {health.loss:.3f} is above chance ({health.chance:.3f}), worse than a random guess; this is normal "
+            "in the first epochs, later lower optim.lr.",
         )
     if health.loss > 0.98 * health.chance:
         return Verdict("chance", f"loss {health.loss:.3f} = chance level ({health.chance:.3f}): nothing learned yet.")
@@ -113,12 +120,12 @@ def verdict(health: Health) -> Verdict | None:
 
 
 class Watch:
-    """Collects losses without stalling the device, and stops the run at the first one that is not a number.
+    """Collects losses without stalling the device, and stops the run at the first loss that is NaN or infinite.
 
     Args:
-        item_ids: names, by row.
-        folder: where the names of a bad batch are written.
-        losses: the run's list of losses since its last logged mean, kept up to date here and checkpointed there.
+        item_ids: names of the items, by row.
+        folder: the folder where the item names of a bad batch are written.
+        losses: the session's list of losses since the last logged mean; updated in place.
     """
 
     def __init__(self, item_ids: Sequence[str], folder: Path, losses: list[float]) -> None:
@@ -127,19 +134,19 @@ class Watch:
         self._since, self._items = time.perf_counter(), 0
 
     def restart(self) -> None:
-        """Starts the mean loss and the clock of items/s anew."""
+        """Restarts the mean loss and the clock of items/s."""
         self._losses.clear()
         self._since, self._items = time.perf_counter(), 0
 
     def see(self, step: int, loss: Tensor, rows: Tensor) -> None:
-        """Keeps a step's loss (a scalar on any device) and rows (B,)."""
+        """Keeps the loss (a scalar on any device) and the rows (B,) of a step."""
         self._seen.append((step, loss, rows))
         self._items += len(rows)
 
     def flush(self, *, weights_are_fine: bool = True) -> tuple[float, float]:
         """Mean loss and items/s since the restart.
 
-        Raises LikewiseError, with the items' names, on a loss that is NaN or infinite, and when weights are not fine.
+        Raises LikewiseError, with names of items, when a loss is NaN or infinite, and when the weights are not fine.
         """
         if self._seen:
             losses = torch.stack([loss for _, loss, _ in self._seen]).float().cpu()
@@ -161,5 +168,5 @@ class Watch:
             file.write(json.dumps({"step": step, "what": what, "items": names}, indent=1).encode())
         raise LikewiseError(
             f"{what} at step {step}, on a batch with {', '.join(names[:3])} … (all {len(names)} "
-            f"in {report}); nothing of it was saved: lower optim.lr or raise objective.temperature and start again."
+            f"in {report}); this state was not saved: lower optim.lr or raise objective.temperature and start again."
         )

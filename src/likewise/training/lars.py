@@ -1,4 +1,4 @@
-"""LARS, the optimizer of large batches; plain SGD is torch's own."""
+"""LARS, the optimizer for large batches. Plain SGD comes from torch."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, overload
@@ -19,18 +19,19 @@ class Lars(torch.optim.Optimizer):
         v ← momentum · v + lr · ratio · d
         w ← w − v
 
-    Tensors of one dimension or none (biases, BatchNorm's weights) have ratio 1 and no weight decay, as SimCLR's. So a
-    step moves each layer by about ``lr · trust`` of its own length, however large its gradient.
+    Tensors of one dimension or none (biases, BatchNorm's weights) have ratio 1 and no weight decay, as in SimCLR. So a
+    step moves each layer by about ``lr · trust`` of its own length, for any size of the gradient.
 
-    Departures of SimCLR's code, and so of this, from the paper: the paper divides by ‖g‖ + weight_decay · ‖w‖ (its
-    eq. 6), not by ‖d‖, and treats tensors of all shapes alike. As in the paper's algorithm 1 the rate is inside v
-    (``classic_momentum=True`` in SimCLR's code), so that after a change of rate v still holds the old one; torch's SGD,
-    and SimCLR's other branch, keep it outside. SimCLR leaves out by name what is left out here by shape. No Nesterov.
+    Departures from the paper, which SimCLR's code shares: the paper divides by ‖g‖ + weight_decay · ‖w‖ (its eq. 6),
+    not by ‖d‖, and treats tensors of all shapes in the same way. The rate is inside v, as in the paper's algorithm 1
+    and with ``classic_momentum=True`` in SimCLR's code: after a change of the rate, v still holds the old rate. Torch's
+    SGD and SimCLR's other branch keep the rate outside. SimCLR excludes tensors by name; here the shape decides. No
+    Nesterov momentum.
 
     All state is in ``state_dict()``. Cost: one copy of the gradients, one buffer per parameter, two norms per tensor.
 
     Args:
-        params: tensors, or groups of them with values of their own for the other arguments.
+        params: tensors, or groups of tensors with their own values of the other arguments.
         lr: learning rate, 0 or more; SimCLR's 0.3 · batch_size / 256 (0.075 · √batch_size at short trainings).
         momentum: in [0, 1).
         weight_decay: 0 or more; SimCLR's 1e-6.
@@ -69,7 +70,7 @@ class Lars(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Moves every parameter that has a gradient; a closure is run first, and its loss returned."""
+        """Updates every parameter that has a gradient. A closure runs first, and its loss is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -81,7 +82,7 @@ class Lars(torch.optim.Optimizer):
         return loss
 
     def _move(self, weights: list[Tensor], group: dict[str, Any], weight_decay: float, trust: float | None) -> None:
-        """One step of some tensors of a group; without ``trust`` the ratio is 1."""
+        """One step of some tensors of a group. Without ``trust`` the ratio is 1."""
         if not weights:
             return
         grads = [weight.grad for weight in weights if weight.grad is not None]
@@ -96,7 +97,7 @@ class Lars(torch.optim.Optimizer):
         torch._foreach_sub_(weights, velocities)
 
     def _velocity(self, weight: Tensor) -> Tensor:
-        """v of a tensor, 0 before its first step."""
+        """The velocity v of a tensor; 0 before its first step."""
         state: dict[str, Tensor] = self.state[weight]
         if "velocity" not in state:
             state["velocity"] = torch.zeros_like(weight)

@@ -1,4 +1,4 @@
-"""The training loop: a plain one, on one screen, with everything it does in sight."""
+"""The training loop: train, watch, log, measure and save, in plain lines that fit on one screen."""
 
 import signal
 import threading
@@ -29,17 +29,18 @@ from likewise.training.run import Run
 from likewise.training.session import Session
 from likewise.training.step import Seen, train_step
 
-CHECK_STEPS = 10  # losses are read back every so many steps: reading each would stall an accelerator
-LOG_STEPS = 200  # and logged at least every so many
-KEYS_SEEN = 4096  # of a queue, when the health is measured
+CHECK_STEPS = 10  # steps between reads of the losses; reading every loss would stall an accelerator
+LOG_STEPS = 200  # most steps between two lines of the log
+KEYS_SEEN = 4096  # most keys of a queue that the health check uses
 
 
 def train(run: Run, folder: Path, *, progress: bool = True) -> None:
-    """Goes on with ``run`` from its step to its last.
+    """Trains ``run`` from its current step to its last.
 
-    Of several processes all train, and the first one measures, logs and saves; a stop of one stops all.
-    Raises Interrupted after Ctrl-C (state saved) and LikewiseError on NaN or when the last checkpoint can't be
-    written. Labels are read to measure, and to train where alike=label.
+    All processes train; the first one also measures, logs and saves. If one process is told to stop, all stop.
+    Labels are read for measuring, and for training where alike=label.
+    Raises Interrupted after Ctrl-C (the state is saved). Raises LikewiseError on NaN, and when the last checkpoint
+    can't be written.
     """
     session, total, first = run.session, run.session.total, processes.rank() == 0
     tensorboard = session.settings.tensorboard
@@ -50,7 +51,7 @@ def train(run: Run, folder: Path, *, progress: bool = True) -> None:
             loss, queries = train_step(session, batch)
             watch.see(session.step, loss, batch.items)
             due = what_is_due(run, stop.is_set(), saved_at)
-            if due.read:  # before any save: NaN is never saved
+            if due.read:  # before saving, so that NaN is never saved
                 mean, speed = watch.flush(weights_are_fine=not due.kept or session.is_finite())
                 status = f"epoch {(session.step - 1) // run.sampler.steps_per_epoch + 1} · loss {mean:.3f}"
                 bar.update(session.step, f"{status} · {speed:,.0f} items/s")
@@ -59,7 +60,7 @@ def train(run: Run, folder: Path, *, progress: bool = True) -> None:
             if due.ends_epoch and first:
                 write_knn(run, folder, log, bar)
             if due.logged:
-                watch.restart()  # after measuring, which is not training and stays out of items/s
+                watch.restart()  # after measuring, so that items/s counts training alone
             if due.saved:
                 save(session, folder, bar, must=due.stops or session.step == total)
                 saved_at = time.monotonic()
@@ -68,22 +69,22 @@ def train(run: Run, folder: Path, *, progress: bool = True) -> None:
 
 
 class Due(NamedTuple):
-    """What follows a step, the same in all processes."""
+    """The actions after a step. They are the same in all processes."""
 
     ends_epoch: bool
-    read: bool  # losses are read back from the device
-    logged: bool
-    kept: bool  # weights are written, to a checkpoint or as the best so far
-    saved: bool  # to a checkpoint
-    stops: bool
+    read: bool  # read the losses back from the device
+    logged: bool  # write a line of the log
+    kept: bool  # weights may be written, to a checkpoint or as the best so far
+    saved: bool  # write a checkpoint
+    stops: bool  # stop after this step
 
 
 def what_is_due(run: Run, stopping: bool, saved_at: float) -> Due:
-    """After the step that the run is at. Every process must ask; one that is ``stopping`` stops all."""
+    """The actions after the run's current step. Every process must call it; if one is ``stopping``, all stop."""
     session, step = run.session, run.session.step
     ends_epoch = step % run.sampler.steps_per_epoch == 0
     late = processes.rank() == 0 and time.monotonic() - saved_at > session.settings.checkpoint_seconds
-    if session.device.type == "cpu" or step % CHECK_STEPS == 0 or ends_epoch:  # asking waits for the device
+    if session.device.type == "cpu" or step % CHECK_STEPS == 0 or ends_epoch:  # this waits for the device
         stopping, late = processes.any_of([stopping, late], session.device)
     elif processes.size() > 1:
         stopping = late = False
@@ -93,7 +94,7 @@ def what_is_due(run: Run, stopping: bool, saved_at: float) -> Due:
 
 
 def write_health(run: Run, health: Health, speed: float, log: MetricsLog | NoLog, bar: TrainingProgress) -> None:
-    """Logs the step's numbers; what looks wrong is said too, from a quarter of the run on."""
+    """Logs the health of the step. After a quarter of the run it also warns of what looks wrong."""
     session = run.session
     warning = verdict(health) if session.step >= session.total // 4 else None
     bar.warn_once(warning)
@@ -103,12 +104,12 @@ def write_health(run: Run, health: Health, speed: float, log: MetricsLog | NoLog
 
 
 def write_knn(run: Run, folder: Path, log: MetricsLog | NoLog, bar: TrainingProgress) -> None:
-    """Measures, says and logs the online kNN accuracy where this epoch's is due; keeps the best weights if asked."""
+    """Measures, prints and logs the online kNN accuracy if it is due in this epoch; keeps the best weights if asked."""
     session, epoch = run.session, round(run.epoch)
     score = online_knn(run.model, run.items) if knn_is_due(session.settings, epoch) else None
     if score is None:
         return
-    use = "by the labels it is taught" if session.settings.alike == "label" else "labels only measure here"
+    use = "by the training labels" if session.settings.alike == "label" else "labels only measure here"
     bar.say(f"epoch {epoch}: kNN {score:.1%} ({use})")
     with going_on(bar):
         log.write(session.step, {"epoch": run.epoch, "knn": score})
@@ -116,9 +117,9 @@ def write_knn(run: Run, folder: Path, log: MetricsLog | NoLog, bar: TrainingProg
 
 
 def look(session: Session, loss: float, queries: Tensor, batch: Seen) -> Health:
-    """The health of this process' rows; with labels also how many rows of all processes have what to learn from.
+    """The health of this process' rows. With labels also the share of all rows that have a positive and a negative.
 
-    Every process must call it. Of a queue 4,096 keys are looked at.
+    Every process must call it. It uses at most 4,096 keys of a queue.
     """
     rows = queries if session.settings.encoder.unit else functional.normalize(queries, dim=1)
     if session.settings.alike != "label" or not session.objective.of_pairs:
@@ -136,15 +137,15 @@ def look(session: Session, loss: float, queries: Tensor, batch: Seen) -> Health:
 
 
 def knn_is_due(settings: FitSettings, epoch: int) -> bool:
-    """Whether this epoch is measured: every ``knn_epochs``, and the last."""
+    """Whether to measure after this epoch: after every ``knn_epochs`` epochs and after the last."""
     return settings.knn_epochs > 0 and (epoch % settings.knn_epochs == 0 or epoch == settings.epochs)
 
 
 def online_knn(model: Model, items: Items) -> float | None:
-    """Weighted kNN accuracy among at most ``knn_items`` of the items, each left out of its own neighbours.
+    """Weighted kNN accuracy of at most ``knn_items`` items. An item is not its own neighbour.
 
-    None without labels, or with several an item. The items are re-encoded in eval mode without augmentation, the same
-    ones every time.
+    None without labels, or where an item has several. The items are the same every time. They are encoded again in eval
+    mode, without augmentation.
     """
     if items.labels is None or len(items.label_names) < 2 or items.labels.ndim > 1:
         return None
@@ -152,15 +153,15 @@ def online_knn(model: Model, items: Items) -> float | None:
     known = torch.from_numpy(items.labels >= 0).nonzero().squeeze(1)
     if len(known) < 2:
         return None
-    some = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[: settings.knn_items]]
-    subset = items.select(some.sort().values.numpy())
+    drawn = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[: settings.knn_items]]
+    subset = items.select(drawn.sort().values.numpy())
     rows, ids, labels = model.features(subset), torch.arange(len(subset)), torch.from_numpy(np.array(subset.labels))
     k, tau = min(200, max(1, len(subset) // 10)), settings.objective.vote_temperature
     return knn_accuracy(rows, labels, rows, labels, k=k, temperature=tau, query_ids=ids, key_ids=ids)
 
 
 def keep_best(session: Session, model: Model, score: float, epoch: float, folder: Path) -> None:
-    """Remembers the best score; with ``keep_best`` also its weights, in best.safetensors."""
+    """Keeps the best score; with the setting ``keep_best`` also saves its weights in best.safetensors."""
     if score <= session.best[0]:
         return
     session.best = (score, epoch)
@@ -170,14 +171,14 @@ def keep_best(session: Session, model: Model, score: float, epoch: float, folder
 
 
 def save(session: Session, folder: Path, bar: TrainingProgress, *, must: bool) -> None:
-    """Writes the checkpoint; when it can't be and it is not the last, says so and goes on."""
+    """Writes the checkpoint. If this fails and ``must`` is False, it warns and training goes on."""
     with nullcontext() if must else going_on(bar):
         save_run(folder, session)
 
 
 @contextmanager
 def going_on(bar: TrainingProgress) -> Iterator[None]:
-    """A disk that is full for now does not end the run: says what could not be written, and goes on."""
+    """Turns a failed write (for example, a full disk) into a warning, so that the run goes on."""
     try:
         yield
     except (LikewiseError, OSError) as error:
@@ -186,10 +187,10 @@ def going_on(bar: TrainingProgress) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Yields an event that Ctrl-C or SIGTERM sets, so that the step ends and is saved; a second one stops."""
+    """Yields an event that Ctrl-C or SIGTERM sets: the step ends and is saved. A second Ctrl-C stops at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals belong to the main thread
+        yield stop  # only the main thread can handle signals
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -10,11 +10,11 @@ from likewise.files import atomic_write
 
 
 class MetricsLog:
-    """One JSON object a line in ``metrics.jsonl``; TensorBoard too where asked. Going back truncates what came after.
+    """Writes one JSON object per line to ``metrics.jsonl``, and to TensorBoard if asked.
 
     Args:
-        folder: the run.
-        step: where the run stands; lines of later steps (written before a kill) are dropped.
+        folder: the run folder.
+        step: the current step; lines of later steps, written before the run was killed, are dropped.
         tensorboard: also write event files; needs the extra ``tb``.
     """
 
@@ -36,23 +36,23 @@ class MetricsLog:
             self._board.flush()
 
     def close(self) -> None:
-        """Ends the TensorBoard file, if there is one."""
+        """Closes the TensorBoard file, if there is one."""
         if self._board is not None:
             self._board.close()
 
 
 class NoLog:
-    """What a process writes that is not the first."""
+    """The log of every process but the first: it writes nothing."""
 
     def write(self, step: int, values: Mapping[str, float | str]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 def read_metrics(folder: Path) -> list[dict[str, float | str]]:
-    """The lines of a run's ``metrics.jsonl``; a last line cut off by a kill is passed over."""
+    """The lines of a run's ``metrics.jsonl``. A line that is not valid JSON (cut off by a kill) is ignored."""
     path = folder / "metrics.jsonl"
     lines = []
     for text in path.read_text().splitlines() if path.exists() else ():
@@ -68,4 +68,4 @@ def _tensorboard(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise LikewiseError('tensorboard is not installed; pip install "likewise[tb]" or leave it off.') from None
-    return SummaryWriter(str(folder), purge_step=step + 1)  # hides what a killed run wrote after its checkpoint
+    return SummaryWriter(str(folder), purge_step=step + 1)  # hides values that a killed run wrote after its checkpoint

@@ -1,7 +1,7 @@
-"""Pre-flight: what in the settings does not suit so few items or steps, said before the first one.
+"""Pre-flight: advice on settings that do not suit the number of items or steps, before the first step.
 
-The papers' defaults are for a million photos and hundreds of epochs; on 5,000 items some of them quietly learn less.
-docs/preflight.md has the thresholds and where they come from.
+The papers' defaults are for a million photos and hundreds of epochs; on 5,000 items some of them learn less.
+docs/preflight.md has the thresholds and their sources.
 """
 
 import math
@@ -17,11 +17,11 @@ FEW_ITEMS = 64
 FEW_NEGATIVES = 64
 FEW_STEPS = 200  # 20 times the 10 steps over which SGD's momentum of 0.9 averages
 FEW_EPOCHS = 5
-GROUP_ROWS = 15.5  # 16, half of MoCo's 32 rows a group, less what it takes to make batches of one size
-START_LEFT = 0.01  # share of its start that a moving average may still hold when training ends
+GROUP_ROWS = 15.5  # 16 is half of MoCo's 32 rows per group; 0.5 less, since batch sizes differ by one
+START_LEFT = 0.01  # the share of its start that a moving average may still hold at the end of training
 LONG_WARMUP = 0.3
 RESCALE = 4
-BF16_ERROR = 0.005  # of a similarity, rms, measured with resnet-small and resnet18, D = 128: 0.0014 to 0.0073
+BF16_ERROR = 0.005  # rms error of a similarity; resnet-small and resnet18, D = 128, have 0.0014 to 0.0073
 LOGIT_ERROR = 0.25
 
 
@@ -30,12 +30,13 @@ class Advice:
     """A setting that does not suit the data.
 
     Args:
-        setting: its dotted name, or "items" where there are too few for any setting to help.
+        setting: its dotted name, or "items" where there are too few items for any setting to help.
         now: its value.
-        better: one that the pre-flight has nothing against, for the same setting; None where there is none.
-        why: the reason, in words that follow "setting=now"; its numbers are the run's as it is, unless ``only_then``.
-        along: true if ``better`` assumes that the other advice is followed.
-        only_then: whether there is nothing against the setting until the other advice is taken.
+        better: a value of the same setting that passes every check; None where there is none.
+        why: the reason, in words that follow "setting=now". Its numbers are those of the run without other advice,
+            unless ``only_then``.
+        along: True if this value assumes the other advice is followed; alone, another value is better.
+        only_then: True if the setting is fine until the other advice is followed.
     """
 
     setting: str
@@ -47,7 +48,7 @@ class Advice:
 
     def line(self) -> str:
         """One plain sentence."""
-        what = "with the other advice taken, " * self.only_then + f"{self.setting}={_text(self.now)} {self.why}"
+        what = "if you follow the other advice, " * self.only_then + f"{self.setting}={_text(self.now)} {self.why}"
         if self.better is None:
             return f"{what}."
         return f"{what}; consider --{self.setting} {_text(self.better)}{' along with the other advice' * self.along}."
@@ -55,7 +56,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class _Run:
-    """Settings with the size of their run. A batch has ``least`` to ``most`` items, which differ by one at most."""
+    """Settings and the size of their run. A batch has ``least`` to ``most`` items; these differ by at most one."""
 
     settings: FitSettings
     n: int
@@ -77,12 +78,12 @@ class _Run:
 
     @property
     def new_keys(self) -> int:
-        """Keys that a step adds to the queue."""
+        """Number of keys that a step adds to the queue."""
         return self.most * (2 if self.settings.symmetric else 1)
 
     @property
     def group_rows(self) -> int:
-        """Rows that a batch gives to the statistics of BatchNorm, over all groups."""
+        """Rows of a batch in the batch statistics, over all groups."""
         return self.least * (2 if self.settings.joint else 1)
 
     def with_advice(self, advice: Advice) -> "_Run":
@@ -94,7 +95,7 @@ class _Run:
         return replace(run, steps=settings.epochs * run.per_epoch) if longer else run
 
     def advice(self) -> Iterator[Advice]:
-        """Each check's, and what the checks before it advise is taken."""
+        """The advice of every check; each check assumes that the advice before it is followed."""
         run = self
         for look in CHECKS:
             for advice in look(run.decided()):
@@ -108,32 +109,32 @@ class _Run:
 def preflight(
     settings: FitSettings, n: int, steps: int, *, processes: int = 1, batch_norm: bool = True
 ) -> list[Advice]:
-    """What in ``settings`` does not suit ``n`` items and ``steps`` steps, most harmful first; nothing is changed.
+    """Advice on the ``settings`` that do not suit ``n`` items and ``steps`` steps, most harmful first.
 
-    A later check sees what the earlier ones advise, so that all advice taken together leaves nothing to advise. Each
-    setting is named once. What no run could use is not repeated: that is refused by ``config.checks.check``.
+    It changes nothing. A later check assumes that the earlier advice is followed, so a run that follows all advice gets
+    none. Each setting is named once. Impossible values are not checked here: ``config.checks.check`` refuses them.
 
     Args:
-        settings: the run's; what is on auto is decided as for the run.
-        n: items.
-        steps: of the whole training.
-        processes: that share each batch.
+        settings: the run's settings; values on auto are decided as for the run.
+        n: number of items.
+        steps: steps of the whole training.
+        processes: number of processes that divide each batch.
         batch_norm: whether the encoder has BatchNorm.
     """
     if n < FEW_ITEMS:
         why = (
-            f"are fewer than {FEW_ITEMS}: a query has at most {max(0, n - 1)} others to be told from, and each item is "
-            f"{1 / max(1, n):.0%} of any accuracy; more items help before any setting, and none is looked at"
+            f"are fewer than {FEW_ITEMS}: a query has at most {max(0, n - 1)} negatives, and each item is "
+            f"{1 / max(1, n):.0%} of any accuracy; more items help more than any setting, so no setting is checked"
         )
         return [Advice("items", n, None, why)]
     run = _Run(settings, n, steps, processes, batch_norm)
     alone = {advice.setting: advice for look in reversed(CHECKS) for advice in look(run.decided())}
-    found = [_as_it_is(advice, alone.get(advice.setting)) for advice in run.advice()]
-    return sorted(found, key=lambda advice: HARM.index(advice.setting))
+    advised = [_as_it_is(advice, alone.get(advice.setting)) for advice in run.advice()]
+    return sorted(advised, key=lambda advice: HARM.index(advice.setting))
 
 
 def _as_it_is(advice: Advice, alone: Advice | None) -> Advice:
-    """``advice``, which may rest on other advice, in the words of what is to be said without any."""
+    """``advice``, which may assume other advice, with the reason that holds for the run as it is."""
     if alone is None:
         return replace(advice, only_then=True)
     return replace(advice, why=alone.why, along=advice.better != alone.better, only_then=alone.only_then)
@@ -141,7 +142,7 @@ def _as_it_is(advice: Advice, alone: Advice | None) -> Advice:
 
 def _negatives_in_batch(run: _Run) -> Iterator[Advice]:
     s = run.settings
-    if s.dictionary != "batch" or s.alike != "instance":  # labels leave few classes a batch, and that is meant
+    if s.dictionary != "batch" or s.alike != "instance":  # with labels, few classes per batch are intended
         return
 
     def negatives(batch_size: int) -> int:
@@ -154,8 +155,8 @@ def _negatives_in_batch(run: _Run) -> Iterator[Advice]:
         why = (
             f"gives a query {negatives(s.batch_size)} negatives, where the batch is the dictionary: He et al. 2020 "
             "(Fig. 3) lose about 3 points from 1,024 keys to 256, and with few keys the task is soon too easy "
-            "(micro_batches, with as many encoder.bn_groups where there is BatchNorm, fits a larger batch into memory; "
-            "dictionary=queue needs none)"
+            "(micro_batches fits a larger batch into memory, with as many encoder.bn_groups if there is BatchNorm; "
+            "dictionary=queue needs no large batch)"
         )
         yield Advice("batch_size", s.batch_size, better, why)
 
@@ -164,8 +165,8 @@ def _batch_in_queue(run: _Run) -> Iterator[Advice]:
     s = run.settings
     if s.dictionary == "queue" and run.new_keys >= run.n:
         why = (
-            f"makes {run.new_keys:,} keys a step out of {run.n:,} items: a queue that holds them holds every item, and "
-            "has nothing older to add"
+            f"makes {run.new_keys:,} keys per step from {run.n:,} items: a queue that holds them holds every item, and "
+            "older keys add nothing"
         )
         yield Advice("batch_size", s.batch_size, -(-run.n // 4), why)
 
@@ -174,8 +175,8 @@ def _batch_for_statistics(run: _Run) -> Iterator[Advice]:
     s = run.settings
     if run.has_batch_norm and run.group_rows < GROUP_ROWS:
         why = (
-            f"gives BatchNorm {run.group_rows} rows, whose mean is off by about {1 / math.sqrt(run.group_rows):.0%} of "
-            "a standard deviation; MoCo has 32 rows"
+            f"gives BatchNorm {run.group_rows} rows; their mean has an error of about "
+            f"{1 / math.sqrt(run.group_rows):.0%} of a standard deviation (MoCo has 32 rows)"
         )
         yield Advice("batch_size", s.batch_size, min(32, -(-run.n // 4)), why)
 
@@ -187,17 +188,17 @@ def _length(run: _Run) -> Iterator[Advice]:
     better = max(20, -(-FEW_STEPS * s.epochs // run.steps))
     if s.epochs < FEW_EPOCHS:
         times = "once" if s.epochs == 1 else f"{s.epochs} times"
-        why = f"shows each item {times}; telling it from the others takes tens of views (the papers: 200 epochs)"
+        why = f"shows each item {times}; to learn to distinguish it takes tens of views (the papers: 200 epochs)"
     else:
         why = (
-            f"makes {run.steps:,} steps of {run.n:,} items, less than {FEW_STEPS}: 20 times the 10 steps over which "
-            "SGD's momentum of 0.9 averages, so training hardly gets under way (MoCo on CIFAR-10: 19,600 steps)"
+            f"makes only {run.steps:,} steps with {run.n:,} items, less than {FEW_STEPS}: training has hardly started, "
+            "since SGD's momentum of 0.9 averages over 10 steps (MoCo on CIFAR-10: 19,600 steps)"
         )
     yield Advice("epochs", s.epochs, better, why)
 
 
 def _groups(run: _Run) -> Iterator[Advice]:
-    """BatchNorm's groups: enough rows in each, shared evenly by the processes, and several where keys are shuffled."""
+    """BatchNorm groups: enough rows in each, equally many per process, and several groups if keys are shuffled."""
     s, now = run.settings, run.settings.encoder.bn_groups
     room = int(run.group_rows / GROUP_ROWS) if run.has_batch_norm else run.least // 2
     parts = s.micro_batches if run.has_batch_norm else 1  # with BatchNorm the groups are a multiple of the parts
@@ -206,33 +207,33 @@ def _groups(run: _Run) -> Iterator[Advice]:
     if now > 1 and (now > room or now % run.processes):
         fewer = next((p for p in range(parts, 1, -1) if math.lcm(p, run.processes) <= room), 1)
         if fewer < parts:
-            reason = f"cuts a batch of {run.least} into parts too small for BatchNorm, below 16 rows"
+            reason = f"cuts a batch of {run.least} into parts of less than 16 rows, too small for BatchNorm"
             yield Advice("micro_batches", s.micro_batches, fewer, reason)
         better = _most_groups(math.lcm(fewer, run.processes), now, room)
         why = (
-            f"leaves BatchNorm {rows} rows a group, whose mean is off by about {1 / math.sqrt(max(1, rows)):.0%} of a "
-            "standard deviation; MoCo has 32 rows a group"
+            f"leaves BatchNorm {rows} rows per group; their mean has an error of about "
+            f"{1 / math.sqrt(max(1, rows)):.0%} of a standard deviation (MoCo has 32 rows per group)"
             if now > room
-            else f"is not a multiple of the {run.processes} processes, which take whole groups"
+            else f"is not a multiple of the {run.processes} processes, and each process needs whole groups"
         )
     elif now == 1 and shuffled:
         better = _most_groups(run.processes, 8, room)
         why = (
-            "leaves the shuffled keys no other group to go to: query and key share their batch's statistics, by which "
-            "the key is found without looking (MoCo §3.3; without shuffling its CIFAR-10 demo loses 4 points)"
+            "leaves the shuffled keys no other group: query and key share their batch statistics, and these reveal the "
+            "key (MoCo §3.3; without shuffling its CIFAR-10 demo loses 4 points)"
         )
     if better != now:
         yield Advice("encoder.bn_groups", now, better, why)
     if better == 1 and shuffled:
         why = (
-            f"does nothing: batches of {run.least} have no room for two groups of 16 rows, so query and key "
-            "share their batch's statistics (MoCo §3.3) in any order; a larger batch or another dictionary helps"
+            f"does nothing: batches of {run.least} have no room for two groups of 16 rows, so query and key share "
+            "their batch statistics in any order (MoCo §3.3); use a larger batch or another dictionary"
         )
         yield Advice("key_encoder.shuffle", True, False, why, only_then=now > 1)
 
 
 def _most_groups(unit: int, wanted: int, room: int) -> int:
-    """The most groups that are a multiple of ``unit``, up to ``wanted`` (or one unit) and ``room``; else 1."""
+    """The largest multiple of ``unit`` up to ``room`` and ``wanted`` (or one unit, if that is more); 1 if none fits."""
     return max(1, min(room, max(wanted, unit)) // unit * unit)
 
 
@@ -248,13 +249,13 @@ def _queue(run: _Run) -> Iterator[Advice]:
         better = least
     if size >= n:
         why = (
-            f"holds {'more keys than' if size > n else 'a key for each of'} the {n:,} items: the oldest were encoded "
-            f"{size / run.new_keys:,.0f} steps ago, and a query's own older keys are among them, to be left out by id "
-            "(MoCo's queue holds 5 % of ImageNet, its CIFAR-10 demo's 8 %)"
+            f"holds {'more keys than' if size > n else 'as many keys as'} the {n:,} items: the oldest were encoded "
+            f"{size / run.new_keys:,.0f} steps ago, and the query's own older keys must be left out by id "
+            "(MoCo's queue holds 5 % of ImageNet, in its CIFAR-10 demo 8 % of the images)"
         )
     else:
         why = (
-            f"is less than the {run.new_keys:,} keys a step makes: most leave before they are ever met"
+            f"is less than the {run.new_keys:,} keys that a step makes: most leave before any query meets them"
             if size < run.new_keys
             else f"gives a query {size} negatives; He et al. 2020 (Fig. 3) lose about 6 points from 65,536 keys to 256"
         )
@@ -267,8 +268,8 @@ def _samples(run: _Run) -> Iterator[Advice]:
         return
     if samples >= run.n:
         why = (
-            f"draws as many rows as the bank's {run.n:,} or more, with replacement: a row is missed with probability "
-            f"{math.exp(-samples / run.n):.2g} and others come twice, where all rows (0) are exact and cost no more"
+            f"draws at least as many rows as the bank's {run.n:,}, with replacement: a row is missed with probability "
+            f"{math.exp(-samples / run.n):.2g} and others come twice; all rows (0) are exact and cost no more"
         )
     else:
         why = "is few negatives; He et al. 2020 (Fig. 3) lose about 8 points from 65,536 rows to 256"
@@ -285,8 +286,8 @@ def _noise(run: _Run) -> Iterator[Advice]:
         yield Advice("objective.noise", noise, 4096, why)
         return
     why = (
-        f"with {noise:,} noise samples estimates a sum over {run.n:,} items; the exact sum costs no more there, and "
-        "has no log Z to guess"
+        f"with {noise:,} noise samples estimates a sum over {run.n:,} items; the exact sum costs no more, and needs no "
+        "estimate of log Z"
     )
     yield Advice("objective.kind", o.kind, "nonparametric-softmax", why)
 
@@ -300,19 +301,19 @@ def _key_momentum(run: _Run) -> Iterator[Advice]:
         return
     if m < 0.9:
         why = (
-            "lets the key encoder change while its keys wait in the queue: He et al. 2020 find 59.0 % at 0.999, "
+            "lets the key encoder change much while its keys wait in the queue: He et al. 2020 find 59.0 % at 0.999, "
             "55.2 % at 0.9, and no learning at 0"
         )
     else:
         why = (
             f"averages over {'all' if m == 1 else f'{1 / (1 - m):,.0f}'} steps of {run.steps:,}: at the end {left:.0%} "
-            "of the key encoder's weights are still its random start"
+            "of the key encoder's weights still come from its random start"
         )
     yield Advice("key_encoder.momentum", m, min(0.999, max(0.9, math.floor(1000 - 20_000 / run.steps) / 1000)), why)
 
 
 def _start_left(momentum: float, steps: int, *, cosine: bool) -> float:
-    """Share of its first weights that an average of momentum m holds after ``steps``: Π m_t, which is m^steps."""
+    """The share of the first weights in an average of momentum m after ``steps`` steps: Π m_t (m^steps if constant)."""
     if not cosine or not momentum:
         return momentum**steps
     points = [(i + 0.5) / 256 for i in range(256)]
@@ -324,7 +325,7 @@ def _bank_momentum(run: _Run) -> Iterator[Advice]:
     s, m = run.settings, run.settings.bank.momentum
     if s.dictionary == "bank" and m**s.epochs > START_LEFT:
         why = (
-            f"keeps {m**s.epochs:.0%} of a row's random start to the end: a row moves once an epoch, "
+            f"keeps {m**s.epochs:.0%} of a row's random start to the end: a row is updated once per epoch, "
             f"{s.epochs} times in all"
         )
         better = 0.5 if 0.5**s.epochs <= START_LEFT else math.floor(100 * START_LEFT ** (1 / s.epochs)) / 100
@@ -334,12 +335,12 @@ def _bank_momentum(run: _Run) -> Iterator[Advice]:
 def _warmup(run: _Run) -> Iterator[Advice]:
     o = run.settings.optim
     if o.warmup > LONG_WARMUP:
-        why = f"spends {o.warmup:.0%} of the training below its learning rate; SimCLR's 10 of 100 epochs are 0.1"
+        why = f"keeps {o.warmup:.0%} of the training below the learning rate; SimCLR's 10 of 100 epochs are 0.1"
         yield Advice("optim.warmup", o.warmup, 0.1, why)
 
 
 def _learning_rate(run: _Run) -> Iterator[Advice]:
-    """Only where the rate is the method's own, for its own batch."""
+    """Only where the learning rate is the method's default, which suits the method's batch size."""
     s, method = run.settings, METHODS.get(run.settings.method)
     if method is None or (s.optim.name, s.optim.lr) != (method.settings.optim.name, method.settings.optim.lr):
         return
@@ -347,8 +348,8 @@ def _learning_rate(run: _Run) -> Iterator[Advice]:
     if 1 / RESCALE < ratio < RESCALE:
         return
     why = (
-        f"is {s.method}'s for batches of {method.settings.batch_size:,}, and these are of {run.most:,}; He et al. 2020 "
-        "lose 2 points where large batches keep the rate (linear scaling: rate in proportion to the batch)"
+        f"is {s.method}'s for batches of {method.settings.batch_size:,}, but your batches have {run.most:,}; He et al. "
+        "2020 lose 2 points when large batches keep the rate (linear scaling: rate in proportion to the batch)"
     )
     yield Advice("optim.lr", s.optim.lr, float(f"{s.optim.lr * ratio:.2g}"), why)
 
@@ -357,14 +358,14 @@ def _precision(run: _Run) -> Iterator[Advice]:
     s, tau = run.settings, run.settings.objective.number("temperature", math.inf)
     if s.precision == "bf16" and BF16_ERROR / tau > LOGIT_ERROR:
         why = (
-            f"moves similarities by about {BF16_ERROR}, so at temperature {tau:g} logits by {BF16_ERROR / tau:.1f} and "
-            f"a key's weight by {math.expm1(BF16_ERROR / tau):.0%}; a temperature of 0.02 or more does not mind"
+            f"changes similarities by about {BF16_ERROR}, so at temperature {tau:g} logits by {BF16_ERROR / tau:.1f} "
+            f"and a key's weight by {math.expm1(BF16_ERROR / tau):.0%}; a temperature of 0.02 or more is safe"
         )
         yield Advice("precision", s.precision, "fp32", why)
 
 
 def _power_of_two(x: int) -> int:
-    """The largest up to ``x``, at least 1."""
+    """The largest power of two up to ``x``; at least 1."""
     return 1 << max(0, x.bit_length() - 1)
 
 
@@ -372,7 +373,7 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-CHECKS: tuple[Callable[[_Run], Iterator[Advice]], ...] = (  # in the order in which one's advice bears on the next
+CHECKS: tuple[Callable[[_Run], Iterator[Advice]], ...] = (  # in order: a check's advice affects the checks after it
     _negatives_in_batch,
     _batch_in_queue,
     _batch_for_statistics,

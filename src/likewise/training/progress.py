@@ -1,4 +1,4 @@
-"""What a person watches: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of training: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -9,16 +9,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from likewise.training.health import Verdict
 
-LINES = 20  # where there is no terminal, about so many lines tell of the whole run
+LINES = 20  # without a terminal a whole run prints about this many lines
 
 
 class TrainingProgress:
     """Progress of ``total`` steps with loss, images/s and time left, on standard error.
 
     Args:
-        total: steps.
-        done: steps done before (a resumed run).
-        enabled: False says nothing.
+        total: number of steps.
+        done: steps done before, in a resumed run.
+        enabled: False prints nothing.
     """
 
     def __init__(self, total: int, *, done: int = 0, enabled: bool = True) -> None:
@@ -57,12 +57,12 @@ class TrainingProgress:
             self.say(f"step {step}/{self.total} · {status} · {seconds:.0f} s · ETA {left:.0f} s")
 
     def warn_once(self, warning: Verdict | None) -> None:
-        """Says what looks wrong, once until another thing does or it goes away."""
+        """Prints a warning, unless the last check gave a warning of the same kind."""
         kind = warning.kind if warning is not None else None
         if warning is not None and kind != self._warned:
             self.say(f"warning: {warning.text}")
         self._warned = kind
 
     def say(self, text: str) -> None:
-        """A plain line, above the bar."""
+        """Prints a plain line above the bar."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A run, whoever wants it: ``fit``, ``compare``, Lightning and the proof all begin one here."""
+"""One run of training. ``fit``, ``compare``, Lightning and the proof all start it here."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from likewise.training.step import Seen
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What is trained, on what, in which order.
+    """A model, its data, and the state of its training.
 
     Args:
-        model: what comes of it.
-        items: what it learns from.
-        relations: the pairs or triplets that say what is alike, where such do.
-        sampler: which items each step sees.
-        views: how a view of an item is drawn.
-        session: all that changes.
+        model: the model that is trained.
+        items: the training items.
+        relations: the pairs or triplets that say which items are alike; None where there are none.
+        sampler: chooses the items of each step.
+        views: draws a random view of each item.
+        session: the state that training changes.
     """
 
     model: Model
@@ -35,12 +35,12 @@ class Run:
     session: Session
 
     def batches(self) -> Iterator[Seen]:
-        """This process' part of each step to come."""
+        """This process' part of every remaining step."""
         return batches(self.items, self.sampler, self.views, self.session, self.relations)
 
     @property
     def epoch(self) -> float:
-        """How many epochs are done."""
+        """Number of epochs done; a fraction within an epoch."""
         return self.session.step / self.sampler.steps_per_epoch
 
 
@@ -53,9 +53,9 @@ def begin(
     relations: Pairs | Triplets | None = None,
     sampler: Sampler | None = None,
 ) -> Run:
-    """A run of ``total`` steps before its first one, with the settings of ``model``, in train mode.
+    """A new run of ``total`` steps with the settings of ``model``, in train mode, before its first step.
 
-    Raises LikewiseError where there is no such run: see ``build_session`` and ``choose_sampler``.
+    Raises LikewiseError as ``build_session`` and ``choose_sampler`` do.
     """
     sampler = sampler or choose_sampler(model.settings, items, relations)
     session = build_session(model.settings, model.embedder, items, total, device, relations)

@@ -1,4 +1,4 @@
-"""The files of a run folder: settings, what was read, and whether it may go on."""
+"""The files of a run folder: its settings, a description of its data, and checks before a run starts or resumes."""
 
 import json
 import os
@@ -25,7 +25,7 @@ DATA = "data.json"
 
 
 def began_here(folder: Path) -> bool:
-    """Whether this start of torchrun began the run in ``folder``, and so may go on with it unasked."""
+    """Whether this launch of torchrun started the run in ``folder``, and so may resume it automatically."""
     try:
         return bool(json.loads((folder / DATA).read_bytes())["torchrun"] == os.environ.get("TORCHELASTIC_RUN_ID"))
     except (OSError, ValueError, KeyError):
@@ -33,43 +33,46 @@ def began_here(folder: Path) -> bool:
 
 
 def placed(settings: FitSettings) -> FitSettings:
-    """With the whole path of ``relations``, so that a run goes on from any folder."""
+    """Makes the path of ``relations`` absolute, so that a run can be resumed from any folder."""
     path = settings.relations
     return settings if path is None else replace(settings, relations=str(Path(path).absolute()))
 
 
 def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
-    """The settings of this run: the saved ones when resuming, else those given.
+    """The settings of this run: the saved ones when it resumes, otherwise the given ones.
 
-    Raises LikewiseError when the folder holds a run already, or none to resume, or those given differ from it.
+    Raises LikewiseError when the folder already holds a run; when it holds no run to resume; and when the given
+    settings differ from the saved ones.
     """
     if folder.exists() and not folder.is_dir():
         raise LikewiseError(f"{folder} is a file; --out must name a folder.")
-    begun = (folder / CHECKPOINT).exists() or (folder / MODEL).exists()
+    holds_run = (folder / CHECKPOINT).exists() or (folder / MODEL).exists()
     if not resume:
-        if begun:
-            raise LikewiseError(f"{folder} already holds a run; add --resume to go on with it, or name another --out.")
+        if holds_run:
+            raise LikewiseError(f"{folder} already holds a run; add --resume to continue it, or name another --out.")
         return settings
     if not (folder / CONFIG).exists():
         raise LikewiseError(f"{folder} holds no run to resume; start it without --resume.")
     if not (folder / CHECKPOINT).exists() and (folder / MODEL).exists():
-        raise LikewiseError(f"{folder} holds a finished model but no {CHECKPOINT} to go on from; name another --out.")
+        raise LikewiseError(
+            f"{folder} holds a finished model but no {CHECKPOINT} to continue from; name another --out."
+        )
     saved = placed(read_config(folder))
     if settings.objective.kind == AUTO:
         settings = settings_from({"objective.kind": saved.objective.kind}, settings)
-    saved = decide(saved, 0)  # an older run did not save the defaults of its objective
+    saved = decide(saved, 0)  # older versions did not save the defaults of the objective
     old, new = flatten(saved), flatten(decide(settings, 0))
     for name in {**old, **new}:
         if old.get(name) != new.get(name):
             raise LikewiseError(
-                f"a resumed run keeps its own settings, but {name} was {old.get(name)!r} and is now {new.get(name)!r}; "
-                "leave it out, or start a new run."
+                f"a resumed run keeps its saved settings, but {name} was {old.get(name)!r} and is now "
+                f"{new.get(name)!r}; leave it out, or start a new run."
             )
     return saved
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the run folder and sees that files can be written there. Raises LikewiseError when they can't."""
+    """Makes the run folder. Raises LikewiseError when no file can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
@@ -79,7 +82,10 @@ def make_folder(folder: Path) -> None:
 
 
 def write_config(folder: Path, settings: FitSettings) -> None:
-    """Writes config.yaml: every knob, resolved, ready for ``--config``. Raises LikewiseError when it can't."""
+    """Writes config.yaml: all settings, none left on auto, usable with ``--config``.
+
+    Raises LikewiseError when it can't be written.
+    """
     make_folder(folder)
     try:
         with atomic_write(folder / CONFIG) as file:
@@ -89,15 +95,15 @@ def write_config(folder: Path, settings: FitSettings) -> None:
 
 
 def read_config(folder: Path) -> FitSettings:
-    """The settings that ``write_config`` wrote. Raises LikewiseError when the file is damaged."""
+    """Reads the settings that ``write_config`` wrote. Raises LikewiseError when the file is damaged."""
     try:
         return settings_from(read_settings_file(folder / CONFIG))
     except LikewiseError as error:
-        raise LikewiseError(f"{folder / CONFIG} is damaged: {error} Mend it, or start a new run.") from None
+        raise LikewiseError(f"{folder / CONFIG} is damaged: {error} Repair it, or start a new run.") from None
 
 
 def write_data(folder: Path, items: Items) -> None:
-    """Writes data.json (what was read) and skipped.csv (what was not, and why)."""
+    """Writes data.json (a description of the items) and skipped.csv (the skipped items and the reasons)."""
     about = {
         "source": items.source,
         "items": len(items),

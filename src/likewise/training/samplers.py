@@ -1,9 +1,9 @@
-"""Which rows a step sees: a pure function of (data, sizes, seed, step), so resuming needs the step alone.
+"""Samplers: choose the rows of a step, as a pure function of (data, sizes, seed, step): resuming needs the step only.
 
-Nothing here knows of processes: each of them asks for the same step, gets the same rows, and takes its share of them.
+Samplers do not depend on the process: every process gets the same rows for a step and takes its share of them.
 
 Dimension legend: N items, M memberships (an item in a class), C classes, P classes of a batch, K items of each, B
-batches of an epoch (of a batch's rows in ``EpochSampler``), L labels of an item at most.
+batches of an epoch (rows of a batch in ``EpochSampler`` and ``rows``), L labels of an item at most.
 """
 
 from hashlib import blake2b
@@ -17,24 +17,25 @@ from torch import Tensor
 from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
 
-ROUNDS = 8  # of mixing: each halves what an epoch's layout still tells about which classes meet
+ROUNDS = 8  # rounds of mixing; each halves the influence of the first layout on which classes meet
 
 
 def stable_seed(seed: int, use: str, number: int) -> int:
-    """A seed for one use in one epoch or step. 32 bits, since torch's CPU generator looks at no more of them."""
+    """A seed for one use in one epoch or step. 32 bits: torch's CPU generator uses no more."""
     return int.from_bytes(blake2b(f"{seed}/{use}/{number}".encode(), digest_size=4).digest(), "big")
 
 
 class EpochSampler:
-    """Every row once per epoch, in a fresh order, in ``ceil(n / batch_size)`` batches of nearly one size.
+    """Every row once per epoch, in a fresh order, in ``ceil(n / batch_size)`` batches of nearly equal size.
 
-    Sizes differ by one at most, instead of a short last batch: no row is dropped, none is alone with BatchNorm.
+    Batch sizes differ by at most one: there is no short last batch, no row is dropped, and BatchNorm never sees a
+    single row.
 
     Args:
         n: number of rows, at least 1.
         batch_size: the largest batch, at least 2 (with 2 and an odd ``n`` one batch has 3, so that none has 1).
-        seed: the orders' seed; epoch e's order depends on (seed, e) alone.
-        smallest: no batch has fewer rows, unless there are fewer: two for every BatchNorm group, say.
+        seed: the order of epoch e depends on (seed, e) alone.
+        smallest: the least rows of a batch, if there are so many; for example, two for every BatchNorm group.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, *, smallest: int = 2) -> None:
@@ -57,19 +58,19 @@ class EpochSampler:
 class ClassSampler:
     """Batches of exactly P classes × K items, so that every anchor has positives and negatives.
 
-    In an epoch the items of a class are shuffled and cut into chunks of K.
+    In each epoch the items of a class are shuffled and cut into chunks of K.
 
-    - A last chunk that is short is filled with other items of the class, drawn at random, none twice in a chunk.
-    - A class with fewer than K items repeats them as evenly as can be: its items are in the batch as several views.
-    - No class is in a batch twice. There are as many batches as hold all chunks, P each, or as the largest class has
-      chunks, whichever is more.
-    - Batches that lack classes get further chunks of other classes, freshly shuffled, in proportion to the classes'
-      sizes, so that items are seen equally often as far as can be.
+    - A short last chunk is filled with random other items of the class; no item is twice in a chunk.
+    - A class with fewer than K items repeats them as evenly as possible: a repeated item gets several views.
+    - No class is in a batch twice. The number of batches is the larger of two: enough batches to hold all chunks, P
+      each; or the number of chunks of the largest class.
+    - Batches that lack classes get extra chunks of other classes, freshly shuffled, in proportion to the classes'
+      sizes. So items are seen equally often, as far as possible.
 
-    So every labelled item is seen at least once an epoch, and every epoch has the same number of batches, known before.
-    Which classes meet, and the order of the batches, is random. Items with no label (below 0) are left out. With
-    several labels an item is seen at least once under each of them; a batch may then hold it under two of its labels,
-    and items of different columns may share a label.
+    Every labelled item is seen at least once per epoch, and every epoch has the same, known number of batches. It is
+    random which classes meet and in which order the batches come. Items with no label (below 0) are left out. An item
+    with several labels is seen at least once under each of them; a batch may hold it under two of its labels, and items
+    of different columns may share a label.
 
     Args:
         labels: (N,) integers, or (N, L) padded with −1. Below 0: no label.
@@ -78,10 +79,10 @@ class ClassSampler:
         seed: epoch e depends on (labels, P, K, seed, e) alone.
 
     Raises:
-        LikewiseError: labels that are no (N,) or (N, L) integers, fewer than two classes or than P, or sizes below 1.
+        LikewiseError: labels are not (N,) or (N, L) integers; fewer than two classes, or fewer than P; P or K below 1.
 
     Cost: sorts of M and of B·P numbers per epoch, about 0.5 s for a million items; 8·(3·M + 2·B·P·K) bytes.
-    A class that has more than a P-th of all chunks makes the epoch longer: B·P·K rows instead of about M.
+    A class with more than 1/P of all chunks makes the epoch longer: B·P·K rows instead of about M.
     """
 
     def __init__(self, labels: Ids, classes: int, per_class: int, seed: int) -> None:
@@ -92,7 +93,7 @@ class ClassSampler:
         sizes = self._groups.sizes
         if len(sizes) < classes:
             raise LikewiseError(
-                f"classes={classes} a batch, but the items have only {len(sizes)} labels; lower it to {len(sizes)}."
+                f"classes={classes} per batch, but the items have only {len(sizes)} labels; lower it to {len(sizes)}."
             )
         self._chunks = (sizes + per_class - 1) // per_class  # (C,)
         total = int(self._chunks.sum())
@@ -108,8 +109,8 @@ class ClassSampler:
     def rows(self, step: int) -> Tensor:
         """(P·K,) int64 rows of step ``step``: ``rows.view(K, P)[:, p]`` are the K items of one class.
 
-        Item by item and not class by class, so that any run of P rows, such as a BatchNorm group or a process' share,
-        holds every class: statistics of a part of the batch do not tell which rows are alike.
+        Classes alternate, so any P rows in a row hold every class; so do a BatchNorm group and a process' share. The
+        batch statistics of a part then do not reveal which rows are alike.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
@@ -119,17 +120,17 @@ class ClassSampler:
     def _draw(self, generator: torch.Generator) -> Tensor:
         """(B, K·P) rows of an epoch."""
         groups, batches, k = self._groups, self.steps_per_epoch, self.per_class
-        turns = self._turns.clone()  # (C,) in how many batches each class is
+        turns = self._turns.clone()  # (C,) number of batches that hold each class
         room = (turns < batches).nonzero().squeeze(1)
         left = batches * self.classes - int(turns.sum())
         turns[room[torch.randperm(len(room), generator=generator)[:left]]] += 1
         order = torch.randperm(len(turns), generator=generator)
-        # McNaughton's wrap-around: chunk i to batch i mod B, class by class; no class has more than B chunks.
+        # McNaughton's wrap-around, class by class: chunk i goes to batch i mod B. No class has more than B chunks.
         grid = order.repeat_interleave(turns[order]).view(self.classes, batches).T  # (B, P)
         of = _mixed(grid, generator).flatten()  # (B·P,) the class of each place
         number = torch.empty_like(of)
-        number[of.argsort(stable=True)] = _runs(turns)[1]  # which of its class' chunks
-        further = number >= self._chunks[of]  # a chunk beyond those that cover the class: from a shuffle of its own
+        number[of.argsort(stable=True)] = _runs(turns)[1]  # the number of the chunk in its class
+        further = number >= self._chunks[of]  # an extra chunk, after the class is covered: from a second shuffle
         number = torch.where(further, number - self._chunks[of], number)
         pool = [groups.shuffled(generator)]
         if bool(further.any()):
@@ -143,20 +144,20 @@ class ClassSampler:
 class BalancedSampler:
     """Batches in which every class is drawn equally often, however many items it has.
 
-    An epoch draws as many rows as there are labelled items, in ``ceil(n / batch_size)`` batches of nearly one size.
-    Over an epoch the classes' counts differ by one at most, over a batch by two. The items of a class come in shuffled
-    cycles that go on over epochs: each gets its turn before any has another. So an epoch need not see all items of a
-    large class, and sees those of a small one several times. Items with no label (below 0) are left out; one with
-    several labels is drawn for each of them.
+    An epoch draws as many rows as there are labelled items, in ``ceil(n / batch_size)`` batches of nearly equal size.
+    The counts of the classes differ by at most one over an epoch and by at most two over a batch. The items of a class
+    come in shuffled cycles, which continue over epochs: every item comes once before any comes again. So an epoch may
+    miss items of a large class, and repeats those of a small class. Items with no label (below 0) are left out; an item
+    with several labels is drawn for each of them.
 
     Args:
         labels: (N,) integers, or (N, L) padded with −1. Below 0: no label.
         batch_size: the largest batch, at least 2.
         seed: step s depends on (labels, batch_size, seed, s) alone.
-        smallest: as of :class:`EpochSampler`.
+        smallest: see :class:`EpochSampler`.
 
     Raises:
-        LikewiseError: labels that are no (N,) or (N, L) integers, or fewer than two classes.
+        LikewiseError: labels are not (N,) or (N, L) integers, or there are fewer than two classes.
 
     Cost: a sort of at most N + 2·M numbers per epoch, about 0.5 s for a million items; 8 times 8·(N + 2·M) bytes.
     """
@@ -166,7 +167,7 @@ class BalancedSampler:
         self._groups = _group(labels)
         self.n = len(torch.unique(self._groups.items))
         self.steps_per_epoch = max(1, min(-(-self.n // batch_size), self.n // smallest))
-        # Draw g of all epochs is for class order[g mod C]: any run of draws has equally many for each, within one.
+        # Draw g, counted over all epochs, is for class order[g mod C]: in any range of draws counts differ by one.
         self._order = torch.randperm(len(self._groups.sizes), generator=_generator(seed, "class order", 0))
         self._epoch, self._batches = -1, ()  # type: tuple[int, tuple[Tensor, ...]]
 
@@ -189,14 +190,14 @@ class BalancedSampler:
         count, classes = groups.sizes, len(groups.sizes)
         place = self._order.argsort()  # (C,)
         before, after = ((edge - place + classes - 1) // classes for edge in (start, stop))  # (C,) draws of each class
-        first = before // count  # the first and last cycle of each class in this epoch
+        first = before // count  # first and last: the first and last cycle of each class in this epoch
         last = torch.where(after > before, (after - 1) // count, first)
         cycles = last - first + 1
         of, cycle = _runs(cycles)  # (R,) cycles of classes
         sizes = count[of]
         items = self._cycles(of, first[of] + cycle, sizes)
         draws = torch.arange(start, stop)
-        rounds = (draws - start) // classes  # every class once in each: what keeps a batch balanced
+        rounds = (draws - start) // classes  # every round has every class once, which keeps a batch balanced
         shuffled = torch.randperm(self.n, generator=_generator(self.seed, "balanced", epoch))
         draws = draws[shuffled[rounds[shuffled].argsort(stable=True)]]
         which, turn = self._order[draws % classes], draws // classes
@@ -204,10 +205,10 @@ class BalancedSampler:
         return items[begins + turn % count[which]]
 
     def _cycles(self, of: Tensor, cycle: Tensor, sizes: Tensor) -> Tensor:
-        """The items of class ``of[r]`` in the order of its cycle ``cycle[r]``, for all r in turn: (sizes.sum(),)."""
+        """(sizes.sum(),) for each r in turn, the items of class ``of[r]`` in the order of its cycle ``cycle[r]``."""
         run, within = _runs(sizes)
         key = _scrambled(np.uint64(stable_seed(self.seed, "cycles", 0)), of.numpy(), cycle.numpy())[run.numpy()]
-        bits = 63 - len(of).bit_length()  # as many random bits as fit beside the run's number; ties stay in order
+        bits = 63 - len(of).bit_length()  # the random bits that fit beside the run's number; ties keep their order
         random = (_scrambled(key, within.numpy()) >> np.uint64(64 - bits)).astype(np.int64)
         order = torch.from_numpy((run.numpy() << bits) | random).argsort(stable=True)
         return self._groups.items[self._groups.first[of][run] + within[order]]
@@ -216,25 +217,25 @@ class BalancedSampler:
 class Tuples(NamedTuple):
     """A step's pairs or triplets."""
 
-    rows: Tensor  # (B,) int64, the items needed, each once
+    rows: Tensor  # (B,) int64 rows of the items of these tuples, each once
     local: Tensor  # (m, 2) or (m, 3) int64, the tuples as places in ``rows``
-    which: Tensor  # (m,) int64, which of all tuples they are
+    which: Tensor  # (m,) int64 numbers of these tuples among all
 
 
 class PairSampler:
-    """Explicit pairs or triplets: every one once per epoch, in a fresh order, in batches that differ by one at most.
+    """Explicit pairs or triplets, each once per epoch, in a fresh order, in batches whose sizes differ by at most one.
 
     ``rows, local, which = sampler.tuples(step)``, then ``z = encode(rows)`` and ``objective(*from_triplets(z, local))``
     or ``objective(*from_pairs(z, local, alike[which]))``.
 
     Args:
-        tuples: (M, 2) or (M, 3) int64 rows of the items, as ``read_pairs`` and ``read_triplets`` give: each once, its
-            items different.
-        batch_size: the most tuples of a step; their items are at most two or three times as many.
+        tuples: (M, 2) or (M, 3) int64 rows of the items, as ``read_pairs`` and ``read_triplets`` return them: no tuple
+            twice, and no item twice in a tuple.
+        batch_size: the most tuples of a step; they have at most two or three times as many items.
         seed: step s depends on (tuples, batch_size, seed, s) alone.
 
     Raises:
-        LikewiseError: tuples of another shape or dtype, none at all, rows below 0, or ``batch_size`` below 1.
+        LikewiseError: tuples of another shape or dtype, no tuples, rows below 0, or ``batch_size`` below 1.
 
     Cost: one permutation of M per epoch, a sort of the batch per step.
     """
@@ -244,10 +245,10 @@ class PairSampler:
         if tuples.ndim != 2 or tuples.shape[1] not in (2, 3) or not len(tuples):
             raise LikewiseError(f"tuples {tuple(tuples.shape)} must be (M, 2) or (M, 3) integers, not empty.")
         if int(tuples.min()) < 0:
-            raise LikewiseError(f"rows of items must be 0 or more, and one is {int(tuples.min())}.")
+            raise LikewiseError(f"rows of items must be 0 or more, but the smallest is {int(tuples.min())}.")
         if batch_size < 1:
             what, width = ("pair", 2) if tuples.shape[1] == 2 else ("triplet", 3)
-            raise LikewiseError(f"a batch needs room for a {what} at least, {width} items; raise batch_size.")
+            raise LikewiseError(f"a batch needs room for at least one {what} ({width} items); raise batch_size.")
         self.seed, self._tuples = seed, tuples
         self._sampler = EpochSampler(len(tuples), batch_size, seed, smallest=1)
         self.steps_per_epoch = self._sampler.steps_per_epoch
@@ -257,9 +258,9 @@ class PairSampler:
         return f"PairSampler(tuples={count} × {width}, batch_size={self._sampler.batch_size}, seed={self.seed})"
 
     def tuples(self, step: int) -> Tuples:
-        """The tuples of step ``step`` and the items they need.
+        """The tuples of step ``step`` and their items.
 
-        The items are in random order: neighbours, as in a BatchNorm group, are not the items of one tuple.
+        The items are in random order, so that a BatchNorm group does not hold the items of one tuple together.
         """
         which = self._sampler.rows(step)
         rows, local = torch.unique(self._tuples[which], return_inverse=True)
@@ -267,11 +268,11 @@ class PairSampler:
         return Tuples(rows[order], order.argsort()[local], which)
 
     def rows(self, step: int) -> Tensor:
-        """(B,) int64 rows of the items that step ``step`` needs."""
+        """(B,) int64 rows of the items of step ``step``."""
         return self.tuples(step).rows
 
     def first_below(self, count: int, steps: int) -> tuple[int, int] | None:
-        """The first of ``steps`` steps that needs fewer than ``count`` items, and how many it needs; None where none.
+        """The first of ``steps`` steps with fewer than ``count`` items, and its number of items; None if there is none.
 
         Cost: a look at every step, 0.03 ms for 64 pairs and 0.1 ms for 256: a hundredth of the training step or less.
         """
@@ -286,9 +287,9 @@ class _Groups(NamedTuple):
     """The items of each class; classes are numbered in the order of their labels, without gaps."""
 
     items: Tensor  # (M,) rows, class by class
-    of: Tensor  # (M,) the class of each
-    first: Tensor  # (C,) where a class begins in ``items``
-    sizes: Tensor  # (C,) how many it has, at least 1
+    of: Tensor  # (M,) the class of each item
+    first: Tensor  # (C,) where each class begins in ``items``
+    sizes: Tensor  # (C,) number of items of each class, at least 1
 
     def __repr__(self) -> str:
         return f"{len(self.items)} of {len(self.sizes)} classes"
@@ -307,7 +308,7 @@ def _group(labels: Ids) -> _Groups:
     item, column = (given >= 0).nonzero().unbind(1)
     names, of = torch.unique(given[item, column], return_inverse=True)
     if len(names) < 2:
-        has = "no label" if not len(names) else "one label only"
+        has = "no label" if not len(names) else "only one label"
         raise LikewiseError(f"the {len(given):,} items have {has}; sampling by class needs two labels or more.")
     key = torch.unique(of * len(given) + item)  # sorted by class, then item; a label given twice counts once
     of = key // len(given)
@@ -316,9 +317,9 @@ def _group(labels: Ids) -> _Groups:
 
 
 def _in_proportion(chunks: Tensor, classes: int, batches: int) -> Tensor:
-    """(C,) ``min(batches, floor(a·chunks))`` with the a ≥ 1 for which, but for the floor, it sums to classes·batches.
+    """(C,) ``min(batches, floor(a·chunks))``, with the a ≥ 1 that makes the sum classes·batches without the floor.
 
-    What the floor lost, one each, fits in the classes that are not in every batch. Integers throughout.
+    Classes that are not in every batch have room for what the floor removes, at most one each. All integers.
     """
     largest = chunks.sort(descending=True).values
     rest = largest.flip(0).cumsum(0).flip(0)  # (C,) chunks of a class and all smaller ones
@@ -328,11 +329,11 @@ def _in_proportion(chunks: Tensor, classes: int, batches: int) -> Tensor:
 
 
 def _mixed(grid: Tensor, generator: torch.Generator) -> Tensor:
-    """Batches (B, P) of distinct classes at random, by rounds of trades: every class stays in as many batches.
+    """Randomises batches (B, P) of distinct classes by trades; every class stays in the same number of batches.
 
-    In a round random pairs of batches put their classes together and deal them anew, one each of those that both have
-    (the curveball algorithm of Strona et al. 2014, all pairs at once). Without it a class would meet the same few
-    others all epoch.
+    In each round, batches form random pairs. A pair pools its classes and deals them out again; a class that both have
+    goes to both (the curveball algorithm of Strona et al. 2014, all pairs at once). Without it, a class would meet the
+    same few classes in the whole epoch.
     """
     batches, classes = grid.shape
     half = batches // 2
@@ -342,28 +343,28 @@ def _mixed(grid: Tensor, generator: torch.Generator) -> Tensor:
         both = grid[pairs].view(half, 2 * classes).sort(1).values
         twice = both[:, 1:] == both[:, :-1]
         key = torch.rand(both.shape, generator=generator)
-        key[:, :-1][twice] = -1.0  # one to the left
-        key[:, 1:][twice] = 2.0  # and one to the right
+        key[:, :-1][twice] = -1.0  # one copy to the left batch
+        key[:, 1:][twice] = 2.0  # the other copy to the right batch
         grid[pairs] = both.gather(1, key.argsort(dim=1, stable=True)).view(2 * half, classes)
     return grid
 
 
 def _runs(lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """For runs of these lengths end to end: the run of each place, and its place within the run."""
+    """For runs of these lengths, one after the other: the run of each place, and its place within the run."""
     run = torch.arange(len(lengths)).repeat_interleave(lengths)
     return run, torch.arange(len(run)) - (lengths.cumsum(0) - lengths)[run]
 
 
 def _scrambled(key: np.uint64 | npt.NDArray[np.uint64], *parts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """A hash of ``key`` and the parts, elementwise: steps of SplitMix64 (Steele et al. 2014), wrapping in 64 bits."""
-    found: Any = key
+    mixed: Any = key
     for part in parts:
-        found = found + (part.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        found = found ^ (found >> np.uint64(31))
-    mixed: npt.NDArray[np.uint64] = found
-    return mixed
+        mixed = mixed + (part.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    hashes: npt.NDArray[np.uint64] = mixed
+    return hashes
 
 
 def _generator(seed: int, use: str, number: int) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""All the state of a run in one place: what is here is checkpointed, and nothing else matters."""
+"""The whole state of a run in one place. The checkpoint saves it; a resumed run needs nothing else."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -13,40 +13,40 @@ from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
 from likewise.errors import LikewiseError
 from likewise.objectives.base import Objective
-from likewise.training.supervision import Supervision, refuse_relabelled, said_of_change, supervision_from
+from likewise.training.supervision import Supervision, describe_change, refuse_relabelled, saved_supervision
 
 
 class Roles(NamedTuple):
-    """What the views of an item are for."""
+    """The roles of an item's views in a step."""
 
-    encoded: int  # how many views are encoded with gradient
-    querying: int  # how many of these are queries
-    joint: bool  # whether they share BatchNorm's statistics, and are all keys
-    meet: bool  # whether a query is among the keys itself, or has a view there
+    encoded: int  # number of views encoded with gradient
+    querying: int  # number of these that are queries
+    joint: bool  # whether the views share BatchNorm statistics and all are keys
+    meet: bool  # whether the keys include the query itself, or a view that is also a query
 
 
 @dataclass(kw_only=True)
 class Session:
-    """A run in memory.
+    """The state of a run in memory.
 
     Args:
-        settings: every choice, none left on auto.
-        total: steps of the whole run.
-        embedder: what is trained.
-        key_encoder: who encodes the keys of a queue; None where the encoder itself does.
+        settings: all settings; none is left on auto.
+        total: number of steps of the whole run.
+        embedder: the model that is trained.
+        key_encoder: the momentum encoder of a queue's keys; None where the embedder encodes the keys.
         objective: the loss; its parameters and buffers (log Z) are part of the state.
-        dictionary: where the keys come from.
-        optimizer: over embedder and objective.
-        generator: the first rows of bank, queue or weights, and those of items that came later, on the CPU.
-        noise_generator: NCE's noise and the bank's samples, on the device.
+        dictionary: the source of the keys.
+        optimizer: updates embedder, objective and dictionary.
+        generator: draws the first rows of bank, queue or weights, and the rows of new items; on the CPU.
+        noise_generator: draws NCE's noise and the bank's samples; on the device.
         item_ids: names of the items, in row order.
-        supervision: the labels, pairs or triplets that say which items are alike.
+        supervision: the labels or relations that say which items are alike.
         device: where the training step runs.
-        roles: of the views of an item.
-        rows_add_up: whether the batch's loss is a sum over its queries, so that processes can share them.
-        step: steps done.
+        roles: the roles of an item's views.
+        rows_add_up: whether the batch's loss is a sum over its queries, so that processes can divide them.
+        step: number of steps done.
         best: the best online accuracy so far and its epoch, when labels exist.
-        losses: of the steps since the last logged mean, so that a resumed run logs the same one.
+        losses: losses of the steps since the last logged mean, so that a resumed run logs the same mean.
     """
 
     settings: FitSettings
@@ -73,21 +73,21 @@ class Session:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def train(self) -> None:
-        """Train mode, everywhere."""
+        """Sets every module to train mode."""
         for module in (cast(nn.Module, self.objective), *self.encoders()):
             module.train()
 
     def modules(self) -> dict[str, nn.Module]:
-        """What every process holds alike beside the dictionary, by name."""
+        """Modules, by name, that are equal in all processes; without the dictionary."""
         modules = {"encoder": self.embedder, "objective": cast(nn.Module, self.objective)}
         return modules | ({} if self.key_encoder is None else {"key encoder": self.key_encoder})
 
     def encoders(self) -> list[nn.Module]:
-        """What has BatchNorm statistics of its own."""
+        """The encoders: each has its own BatchNorm statistics."""
         return [self.embedder] + ([self.key_encoder.encoder] if self.key_encoder is not None else [])
 
     def chance(self) -> float | None:
-        """The loss of an embedding that tells nothing apart; None where that is not known."""
+        """The loss of an embedding that can't distinguish items; None where it is not known."""
         if self.settings.alike != "instance" and self.settings.dictionary != "proxies":
             return None  # a query may have several positives, or none
         others = self.roles.querying * (min(self.settings.batch_size, len(self.item_ids)) - 1)
@@ -95,22 +95,22 @@ class Session:
         return None if chance is None else self.settings.loss_weight * chance
 
     def log_values(self) -> dict[str, float | str]:
-        """Numbers of the state worth a curve."""
+        """Values of the state for the log."""
         values: dict[str, float | str] = {}
         if self.key_encoder is not None:
             values["key_momentum"] = self.key_encoder.at(self.step / self.total)
         return values | self.objective.log_values()
 
     def is_finite(self) -> bool:
-        """Whether the weights are numbers: a step can break them though its own loss was fine. Cost: one pass."""
+        """Whether all weights are finite. A step can break them although its loss is finite. Cost: one pass."""
         tensors = [*self.embedder.state_dict().values(), *self.objective.parameters(), *self.dictionary.parameters()]
         broken = not all(bool(tensor.isfinite().all()) for tensor in tensors)
-        return not processes.any_of([broken], self.device)[0]  # a process may be the only one to hold a weight
+        return not processes.any_of([broken], self.device)[0]  # only one process may hold a weight
 
     def shards(self) -> dict[str, Tensor]:
-        """What is spread over the processes, by name: this one's rows. Nothing where every process holds all."""
+        """This process' rows of the sharded state, by name. Empty where nothing is sharded."""
         moments: dict[str, Tensor] = {}
-        for weight in self.dictionary.parameters():  # the optimizer's, of the same rows
+        for weight in self.dictionary.parameters():  # the optimizer's state of the same rows
             moments |= self.optimizer.state.get(weight, {})
         return self.dictionary.shards() | moments
 
@@ -122,10 +122,10 @@ class Session:
             self.optimizer.state[weight] = moments
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs, but for ``shards()``: tensors, numbers and strings only."""
+        """Everything a resumed run needs except ``shards()``: tensors, numbers and strings only."""
         optimizer = self.optimizer.state_dict()
         last = len(optimizer["param_groups"][0]["params"]) - 1
-        for place, _ in enumerate(self.dictionary.parameters()):  # a dictionary's come last, and are shards
+        for place, _ in enumerate(self.dictionary.parameters()):  # the dictionary's come last; they are shards
             optimizer["state"].pop(last - place, None)
         return {
             "step": self.step,
@@ -144,20 +144,20 @@ class Session:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
-        """Restores ``state_dict()``. A data set that changed since finds its bank rows again by name.
+        """Restores ``state_dict()``. If the data changed, bank rows follow their items by name.
 
-        Returns sentences where there are other items, and other labels, pairs or triplets teach, from here on.
+        Returns one sentence for each change of the items or the supervision.
 
-        Raises LikewiseError when no item is known, when items changed but the objective has a weight per item, when
-        so few are left that no step is, when labels changed but proxies or a queue's keys are known by them, and when
-        the state is of another encoder or kind of device.
+        Raises LikewiseError when the checkpoint knows none of the items; when items changed but the objective has a
+        weight per item; when too few items are left for another step; when labels changed but proxies or a queue's keys
+        refer to them; and when the state is of another encoder or kind of device.
         """
         try:
             return self._restore(state)
         except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
             raise LikewiseError(
                 f"the checkpoint does not fit this run ({type(error).__name__}: {str(error).splitlines()[0]}): it was "
-                "made with another encoder, kind of item or device; resume with the same, or start anew."
+                "made with another encoder, kind of item or device; resume with the same, or start a new run."
             ) from error
 
     def _restore(self, state: dict[str, Any]) -> list[str]:
@@ -165,9 +165,9 @@ class Session:
         if self.total <= state["step"] < state.get("total", 0):
             raise LikewiseError(
                 f"the run was at step {state['step']} of {state['total']}, but on these {len(self.item_ids):,} items "
-                f"it has {self.total} steps only, so none would be left; take the run's data, or start anew."
+                f"it has only {self.total} steps, so none is left; use the data of the run, or start a new run."
             )
-        before = supervision_from(state["taught"]) if "taught" in state else None  # None: of an older version
+        before = saved_supervision(state["taught"]) if "taught" in state else None  # older versions saved none
         self._restore_dictionary(state["dictionary"], saved_ids, before)
         if self.key_encoder is not None:
             self.key_encoder.load_state_dict(state["key_encoder"])
@@ -178,27 +178,29 @@ class Session:
         self.noise_generator.set_state(state["noise_generator"])
         self.step, self.best = state["step"], (state["best"][0], state["best"][1])
         self.losses[:] = state["losses"]
-        said = [] if before is None else [said_of_change(before, self.supervision, saved_ids, self.item_ids)]
-        return [sentence for sentence in (self._said_of_items(saved_ids), *said) if sentence]
+        changes = [self._describe_items(saved_ids)]
+        if before is not None:
+            changes.append(describe_change(before, self.supervision, saved_ids, self.item_ids))
+        return [change for change in changes if change]
 
-    def _said_of_items(self, saved_ids: tuple[str, ...]) -> str:
+    def _describe_items(self, saved_ids: tuple[str, ...]) -> str:
         if saved_ids == self.item_ids:
             return ""
         came, went = (len(set(a).difference(b)) for a, b in ((self.item_ids, saved_ids), (saved_ids, self.item_ids)))
         if not came and not went:
             return ""
-        goes_on = f" Training goes on after step {self.step} of {self.total}." * (self.step < self.total)
-        return f"the items changed since the checkpoint: {came:,} came and {went:,} went.{goes_on}"
+        goes_on = f" Training continues after step {self.step} of {self.total}." * (self.step < self.total)
+        return f"the items changed since the checkpoint: {came:,} were added and {went:,} removed.{goes_on}"
 
     def _restore_dictionary(
         self, state: dict[str, Any], saved_ids: tuple[str, ...], before: Supervision | None
     ) -> None:
-        """Its keys follow their items by name, where they can."""
+        """Restores the dictionary. If the items changed, its keys follow them by name."""
         changed = saved_ids != self.item_ids
         if changed and set(saved_ids).isdisjoint(self.item_ids):
             raise LikewiseError(
                 f"none of the {len(self.item_ids):,} items is in the checkpoint, whose first is {saved_ids[0]!r}; "
-                "take the run's data, or start anew."
+                "use the data of the run, or start a new run."
             )
         if self.dictionary.bound:
             refuse_relabelled(before, self.supervision, saved_ids, self.item_ids, self.dictionary.bound)

@@ -1,6 +1,6 @@
-"""The training step of every method: a query looks up its key in a dictionary.
+"""The training step, the same for every method: queries meet the keys of a dictionary.
 
-Dimension legend: B items of the batch over all processes, b of this process, D dimensions.
+Dimension legend: B items of the whole batch, b items of this process, D dimensions of an embedding.
 """
 
 import math
@@ -22,14 +22,19 @@ from likewise.training.session import Session
 
 
 class Seen(NamedTuple):
-    """What a step sees.
+    """The input of one step.
 
-    ``views`` are one or two (b, ...) views of this process' items; ``ids`` (B,) or (B, L) say which of the items of all
-    processes are alike: their rows in the data, or their labels; ``layout`` says which of them are here, and how they
-    are grouped. ``items`` (B,) are their rows in the data. Where pairs or triplets say what is alike, ``tuples`` (m, 2)
-    or (m, 3) are those of this step, as places in the batch, and ``alike`` (m,) whether a pair is. ``seed`` is of the
-    numbers that the encoder draws here (dropout), and ``orders`` (B,) shuffle the keys of each view, where they are
-    shuffled: both depend on the run's seed and the step alone, so that there is no state of them to save.
+    ``seed`` and ``orders`` depend only on the run's seed and the step, so a checkpoint need not save them.
+
+    Args:
+        views: one or two views (b, ...) of this process' items.
+        ids: (B,) or (B, L), which items are alike: their rows in the data, or their labels.
+        layout: which items of the batch this process has, and their BatchNorm groups.
+        items: (B,) rows of the items in the data.
+        tuples: (m, 2) pairs or (m, 3) triplets of this step, as places in the batch; None where there are none.
+        alike: (m,) whether each pair is alike.
+        seed: for the numbers that the encoder draws in this process (dropout).
+        orders: (B,) for each view, the order that shuffles its keys; empty where keys are not shuffled.
     """
 
     views: Sequence[Tensor]
@@ -55,7 +60,7 @@ def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
 
     with precision(s):
         parts = arrange(batch.views[: roles.encoded], layout.own, joint=roles.joint)
-        grouped = groups % choices.micro_batches == 0  # else build_session let no BatchNorm pass
+        grouped = groups % choices.micro_batches == 0  # otherwise the encoder has no BatchNorm: build_session checks it
         cache = GradientCache(s.embedder, parts, grouped=grouped) if choices.micro_batches > 1 else None
         rows = embed_parts(s.embedder, parts) if cache is None else cache.rows  # unit rows, with gradient
         encoded = by_view(rows, roles.encoded, layout.own, joint=roles.joint)  # (b, D) of each view
@@ -66,7 +71,7 @@ def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
     s.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     if cache is not None:
-        with precision(s):  # a block of its own: in the first one autocast has kept weights without gradient
+        with precision(s):  # a new block: autocast of the first one caches weights without gradient
             cache.backward()
     if several:
         processes.add_up(gradients(s))
@@ -80,7 +85,7 @@ def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
 
 
 def new_keys(session: Session, batch: Seen, encoded: Sequence[Tensor]) -> Fresh:
-    """The keys of this step, of all processes in the batch's order, one view after the other."""
+    """The keys of this step from all processes, in the order of the batch, one view after the other."""
     choices, roles, layout = session.settings, session.roles, batch.layout
     if session.key_encoder is not None:
         views = [encode_keys(session, batch, view) for view in ((0, 1) if choices.symmetric else (1,))]
@@ -106,9 +111,10 @@ def encode_keys(session: Session, batch: Seen, view: int) -> Tensor:
 
 
 def look_up(session: Session, batch: Seen, queries: Sequence[Tensor], keys: Keys | None) -> Tensor:
-    """This process' share of the batch's loss: its own queries against the dictionary.
+    """This process' share of the batch's loss: the loss of its own queries against the dictionary.
 
-    An objective whose rows do not add up sees the queries of all processes, and sends back to its own.
+    If the loss is no sum over queries, every process computes it from the queries of all processes, and the gradient
+    goes back to the process that encoded each query.
     """
     ids = batch.ids[batch.layout.rows] if session.rows_add_up else batch.ids
     if not session.rows_add_up:
@@ -116,7 +122,7 @@ def look_up(session: Session, batch: Seen, queries: Sequence[Tensor], keys: Keys
     rows, wanted = torch.cat(list(queries)), torch.cat([ids] * len(queries))
     if batch.tuples is None:
         loss = session.objective.against(rows, wanted, keys)
-    else:  # pairs and triplets say themselves what meets what
+    else:  # pairs and triplets name their anchors, positives and negatives
         places, alike = batch.tuples, batch.alike
         anchors, pairs, others = from_triplets(rows, places) if alike is None else from_pairs(rows, places, alike)
         loss = session.objective.against(anchors, pairs, Keys(others))
@@ -124,17 +130,17 @@ def look_up(session: Session, batch: Seen, queries: Sequence[Tensor], keys: Keys
 
 
 def of_all(rows: Tensor, layout: Layout, gather: Callable[[Tensor, Sequence[int]], Tensor]) -> Tensor:
-    """The rows of all processes; a single one has them."""
+    """The rows of all processes, in the order of the batch."""
     return rows if layout.count == 1 else gather(rows, layout.sizes)
 
 
 def precision(session: Session) -> torch.autocast:
-    """What the encoder runs in: bf16, or as it is."""
+    """The precision of the encoder: bf16 under autocast, or unchanged."""
     return torch.autocast(session.device.type, torch.bfloat16, enabled=session.settings.precision == "bf16")
 
 
 def gradients(session: Session) -> list[Tensor]:
-    """Those that the processes add up, in one order: all but of weights that are spread over them."""
+    """The gradients that the processes sum, in a fixed order: all except those of sharded weights."""
     parameters = [*session.embedder.parameters(), *session.objective.parameters()]
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
@@ -147,7 +153,7 @@ def whole_loss(session: Session, share: Tensor, layout: Layout) -> Tensor:
 
 
 def learning_rate(optim: OptimSettings, step: int, total: int) -> float:
-    """The rate of step ``step`` of ``total``: a pure function, so there is no scheduler state to lose."""
+    """The learning rate of step ``step`` of ``total``. A pure function: there is no scheduler state to save."""
     progress = step / total
     if progress < optim.warmup:
         return optim.lr * (step + 1) / max(1.0, optim.warmup * total)

@@ -1,6 +1,6 @@
-"""What teaches a run which items are alike: labels, pairs or triplets; and whether that changed since a checkpoint.
+"""Supervision: the labels, pairs or triplets that say which items are alike, and how they changed since a checkpoint.
 
-Dimension legend: N items, L labels of an item at most, n items that a checkpoint and the data share.
+Dimension legend: N items, L labels of an item at most, n items that are in both the checkpoint and the data.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from likewise.training.samplers import PairSampler
 
 
 def labelled(items: Items) -> Items:
-    """The items that have a label; the others are then among those skipped.
+    """The items that have a label. The others join the skipped items.
 
-    Raises LikewiseError where none has, or one alone, or all have the same.
+    Raises LikewiseError when fewer than two items have a label, or when all labels are the same.
     """
     n = len(items)
     labels = np.full((n, 1), -1) if items.labels is None else items.labels.reshape(n, -1)
@@ -52,22 +52,22 @@ def labelled(items: Items) -> Items:
 
 
 def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | None:
-    """The pairs or triplets that ``settings.relations`` names, if what is alike is said by such.
+    """Reads the pairs or triplets of the file ``settings.relations``; None where no file is named.
 
-    Raises LikewiseError on a file that can't be read, and on one that would teach nothing.
+    Raises LikewiseError when the file can't be read, and when the objective can't learn from its rows.
     """
     if settings.relations is None:
         return None
     if settings.alike == "triplets":
         if settings.batch_size < 3:
             raise LikewiseError(
-                f"batch_size={settings.batch_size} has no room for a triplet, which is three items; with "
+                f"batch_size={settings.batch_size} has no room for a triplet, which has three items; with "
                 "alike=triplets it must be at least 3."
             )
         return read_triplets(settings.relations, items.ids, skipped=items.skipped)
     pairs = read_pairs(settings.relations, items.ids, skipped=items.skipped)
     if not pairs.alike.any():
-        raise LikewiseError(f"{pairs.source} has no pair that is alike, so nothing would pull; add some.")
+        raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
     kind = settings.objective.kind
     if objective(kind).judges_pairs and not settings.negatives.mines:
         return pairs
@@ -76,29 +76,29 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
         policies = f" with {settings.negatives.title()}" * settings.negatives.mines
         raise LikewiseError(
             f"{pairs.source} has no {some} that is not alike, and objective {kind}{policies} compares an item's "
-            "alike with its unlike: add such pairs, or take contrastive or margin, which judge each pair by itself."
+            "positives with its negatives: add such pairs, or use contrastive or margin, which judge each pair alone."
         )
     return pairs
 
 
-def remarks(relations: Pairs | Triplets | None) -> Iterator[str]:
-    """What there is to say of relations that can be used: a line each."""
+def notes_on(relations: Pairs | Triplets | None) -> Iterator[str]:
+    """Notes about usable relations, one line each: the rows that were left out, and missing negatives."""
     if relations is None:
         return
     lost = relations.skipped
     if lost:
         total = len(relations) + relations.merged + len(lost)
-        such = f"{lost[0].id}: {lost[0].reason}"
-        yield f"left out: {len(lost):,} of the {total:,} rows of {relations.source} ({such})."
+        example = f"{lost[0].id}: {lost[0].reason}"
+        yield f"left out: {len(lost):,} of the {total:,} rows of {relations.source} ({example})."
     if isinstance(relations, Pairs) and relations.alike.all():
         yield (
-            f"warning: {relations.source} has no pair that is not alike, so training only pulls: everything may end in "
-            "one place."
+            f"warning: {relations.source} has no pair that is not alike, so there are no negatives: all items may end "
+            "with the same embedding."
         )
 
 
 def refuse_small_steps(settings: FitSettings, sampler: object, total: int) -> None:
-    """Raises LikewiseError where one of ``total`` steps of pairs or triplets has too few items to be shared out."""
+    """Raises LikewiseError when one of ``total`` steps of pairs or triplets has too few items to be divided."""
     groups, parts, count = settings.encoder.bn_groups, settings.micro_batches, processes.size()
     most = max(2 * groups, parts, count)
     if not isinstance(sampler, PairSampler) or most <= 2:
@@ -110,19 +110,19 @@ def refuse_small_steps(settings: FitSettings, sampler: object, total: int) -> No
     into = into if most > count else f"{count} processes"
     raise LikewiseError(
         f"step {small[0] + 1} would hold the {settings.alike} of only {small[1]} items, too few for {into}: the same "
-        f"items are in many {settings.alike}; raise batch_size={settings.batch_size}, or take fewer."
+        f"items are in many {settings.alike}; raise batch_size={settings.batch_size}, or lower that number."
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Supervision:
-    """The labels, or the pairs or triplets, that say which items are alike; empty where there are none.
+    """The labels of a run, or a hash of its pairs or triplets. Both are empty where a run trains without supervision.
 
     Args:
-        names: of the labels, in the order of their numbers.
-        labels: (N,) or (N, L) int32 numbers of names, −1 for none; None where no label teaches.
-        relations: a hash of the pairs or triplets by their items' ids, in their order, so that neither another order of
-            the items nor more of them changes it; empty where none teach.
+        names: the names of the labels, in the order of their numbers.
+        labels: (N,) or (N, L) int32 label numbers, −1 for none; None where training reads no labels.
+        relations: a hash of the pairs or triplets, in order, by the ids of their items. Reordering or adding items does
+            not change it. Empty where training reads no relations.
     """
 
     names: tuple[str, ...] = ()
@@ -130,12 +130,12 @@ class Supervision:
     relations: str = ""
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: texts and a tensor."""
+        """What the checkpoint saves: strings and a tensor."""
         return {"names": list(self.names), "labels": self.labels, "relations": self.relations}
 
 
 def supervision_of(settings: FitSettings, items: Items, relations: Pairs | Triplets | None) -> Supervision:
-    """The supervision of this run. Cost: 4·N·L bytes of labels; a hash of every id where pairs or triplets teach."""
+    """The supervision of this run. Cost: 4·N·L bytes of labels; a hash of every id and 8 bytes per item of a tuple."""
     if relations is not None:
         return Supervision(relations=_hash(relations, items.ids))
     if settings.alike != "label" or items.labels is None:
@@ -143,50 +143,51 @@ def supervision_of(settings: FitSettings, items: Items, relations: Pairs | Tripl
     return Supervision(names=items.label_names, labels=torch.from_numpy(items.labels.astype(np.int32)))
 
 
-def supervision_from(state: dict[str, Any]) -> Supervision:
-    """The supervision that ``Supervision.state_dict`` describes."""
+def saved_supervision(state: dict[str, Any]) -> Supervision:
+    """Restores a ``Supervision`` from its ``state_dict()``."""
     return Supervision(names=tuple(state["names"]), labels=state["labels"], relations=state["relations"])
 
 
-def said_of_change(before: Supervision, now: Supervision, old_ids: Sequence[str], ids: Sequence[str]) -> str:
-    """A sentence where a run goes on with other labels, pairs or triplets; empty where they are the same."""
+def describe_change(before: Supervision, now: Supervision, old_ids: Sequence[str], ids: Sequence[str]) -> str:
+    """A sentence that says what changed since the checkpoint; empty where the supervision is the same."""
     if before.relations != now.relations:
-        return "the pairs or triplets changed since the checkpoint; from here on the new ones teach."
+        return "the pairs or triplets changed since the checkpoint; training continues with the new ones."
     count = relabelled(before, now, old_ids, ids)
-    said = f"the labels of {count:,} of the {len(ids):,} items changed since the checkpoint"
-    return f"{said}; from here on the new ones teach." if count else ""
+    change = f"the labels of {count:,} of the {len(ids):,} items changed since the checkpoint"
+    return f"{change}; training continues with the new ones." if count else ""
 
 
 def refuse_relabelled(
     before: Supervision | None, now: Supervision, old_ids: Sequence[str], ids: Sequence[str], bound: str
 ) -> None:
-    """Raises LikewiseError if stored keys would now refer to other labels.
+    """Raises LikewiseError if stored keys would now refer to other labels. ``bound`` names these keys in the message.
 
-    ``bound`` names what belongs to labels by their numbers, such as proxies. Items may come and go. ``before`` is None
-    for a checkpoint of an older version, which holds the items but not their labels.
+    Items may be added or removed. ``before`` is None for a checkpoint of an older version, which saved no labels.
     """
     if before is None and list(old_ids) == list(ids):
         return
-    what = "the items changed since the checkpoint, which an older version wrote without their labels"
+    change = "the items changed since the checkpoint, which an older version wrote without their labels"
     if before is not None:
-        what = _difference(before, now, old_ids, ids)
-    if what:
-        raise LikewiseError(f"{what}, and the {bound} belong to the old ones; take the run's labels, or start anew.")
+        change = _difference(before, now, old_ids, ids)
+    if change:
+        raise LikewiseError(
+            f"{change}, and the {bound} belong to the old labels; use the labels of the run, or start a new run."
+        )
 
 
 def _difference(before: Supervision, now: Supervision, old_ids: Sequence[str], ids: Sequence[str]) -> str:
-    """How the labels differ, in words; empty where they do not."""
+    """How the labels differ, in words; empty where they are the same."""
     old, new = set(before.names), set(now.names)
-    others = [f"{name!r} is new" for name in now.names if name not in old]
-    others += [f"{name!r} is gone" for name in before.names if name not in new]
+    changes = [f"{name!r} is new" for name in now.names if name not in old]
+    changes += [f"{name!r} is gone" for name in before.names if name not in new]
     if before.names != now.names:
-        return f"the labels changed since the checkpoint ({others[0] if others else 'they are in another order'})"
+        return f"the labels changed since the checkpoint ({changes[0] if changes else 'they are in another order'})"
     count = relabelled(before, now, old_ids, ids)
     return f"the labels of {count:,} of the {len(ids):,} items changed since the checkpoint" if count else ""
 
 
 def relabelled(before: Supervision, now: Supervision, old_ids: Sequence[str], ids: Sequence[str]) -> int:
-    """How many of the items that are there before and now have other labels, by name. 0 where no label teaches."""
+    """Number of shared items whose labels changed, compared by name. 0 where training reads no labels."""
     if before.labels is None or now.labels is None:
         return 0
     same = before.names == now.names and torch.equal(before.labels, now.labels)
@@ -204,12 +205,12 @@ def relabelled(before: Supervision, now: Supervision, old_ids: Sequence[str], id
 
 
 def _sorted(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(n, L), none first."""
+    """(n, L) labels, each row in ascending order; −1 comes first."""
     return np.sort(labels[:, None] if labels.ndim == 1 else labels, axis=1)
 
 
 def _widened(labels: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
-    """(n, width): more of none."""
+    """(n, width) labels, padded with −1 on the left."""
     return np.pad(labels, ((0, 0), (width - labels.shape[1], 0)), constant_values=-1)
 
 
