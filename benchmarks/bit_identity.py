@@ -39,7 +39,7 @@ VECTORS = {"encoder.name": "mlp"}
 IN_BATCH = {"alike": "label", "dictionary": "batch", "batch.keys": "same"}
 BY_CLASS = {"sampler.kind": "classes", "sampler.per_class": 3}
 CLASSES = {"alike": "label", "dictionary": "proxies"}
-MEASURED = ("items_per_second", "seconds", "time", "versions", "run", "model")  # never the same twice, or paths
+MEASURED = ("items_per_second", "seconds", "time", "versions", "run", "model", "verdict")  # of the machine, or words
 
 
 def cells(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
