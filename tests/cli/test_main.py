@@ -593,7 +593,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("retrieve run --gallery photos --key id", "'id' names a column"),
     ("retrieve run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
     ("retrieve vrun --gallery wider.npy", "no labels"),
-    ("report run --labels colour", "--labels and --key are of --data"),
+    ("report run --labels colour", "--labels and --key need --data"),
     ("evaluate run --train photos --temperature 0", "temperature must be a number above 0"),
     ("evaluate run --train photos --test test --seeds 0", "seeds must be one or more"),
     ("evaluate run --train photos --test test --probe_epochs -1", "epochs and batch_size must be at least 1"),

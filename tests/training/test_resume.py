@@ -363,7 +363,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_loses_nothing(
     assert 0 < step < 480
     assert not (out / "model.safetensors").exists()
 
-    command = shlex.split(last.partition("Go on with: ")[2])
+    command = shlex.split(last.partition("Continue with: ")[2])
     assert command[:2] == ["likewise", "fit"]
     assert main(command[1:]) == 0
     assert main(["fit", data, "--out", str(tmp_path / "whole"), "--config", config]) == 0
