@@ -1,4 +1,4 @@
-"""A bar for anything that may take over two seconds."""
+"""A progress bar for anything that may take more than two seconds."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def track(what: str, total: int, *, enabled: bool = True) -> Iterator[Callable[[int], None]]:
-    """Yields a function to be told how many of ``total`` are done; draws a bar with ETA on a terminal's stderr."""
+    """Draws a bar with ETA on a terminal's stderr. Yields a function: call it with how many of ``total`` are done."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not (enabled and sys.stderr.isatty())) as bar:

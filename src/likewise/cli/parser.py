@@ -153,5 +153,5 @@ def overview(commands: Iterable[Command]) -> str:
             group = command.group
             lines += ["", f"{group}:"]
         lines.append(f"  {command.name:<12}{command.help}")
-    lines += ["", "`likewise COMMAND --help` shows the options of a command; `likewise --version` shows the version."]
+    lines += ["", "`likewise COMMAND --help` shows its options; `likewise --version` shows the version."]
     return "\n".join(lines) + "\n"

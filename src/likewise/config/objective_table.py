@@ -1,6 +1,6 @@
 """The table of objectives and policies of negatives: name, class, parameters, needs. Imports no torch.
 
-A row has the allowed values of each parameter. Its default is only in the constructor, its meaning only in the docstring.
+A row has the allowed values of each parameter. Its default is in the constructor, its meaning in the docstring.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
