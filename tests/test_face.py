@@ -265,7 +265,7 @@ def test_two_float_tensors_get_a_sentence_that_names_from_views(objective: torch
     ids=["one", "shorter", "1-d", "none"],
 )
 def test_what_is_not_views(views: Any) -> None:
-    with pytest.raises(lw.LikewiseError, match=r"must be two or more of one shape, \(N, D\)"):
+    with pytest.raises(lw.LikewiseError, match=r"must be two or more, all of one shape \(N, D\)"):
         objectives.from_views(*views)
 
 

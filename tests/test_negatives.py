@@ -353,7 +353,7 @@ def test_refusals() -> None:
         Mined(Histogram(), negatives=Hard())  # type: ignore[arg-type]
     with pytest.raises(LikewiseError, match="positives='most' must be 'all', 'hard' or 'easy'"):
         Mined(Circle(), negatives=Hard(), positives="most")  # type: ignore[arg-type]
-    with pytest.raises(LikewiseError, match="a curriculum of 2 policies changes 1 times, but at= says 0"):
+    with pytest.raises(LikewiseError, match="a curriculum of 2 policies changes 1 times, but at= has 0"):
         Curriculum((Easy(), Hard()), ())
     with pytest.raises(LikewiseError, match="must not decrease"):
         Curriculum((Easy(), Hard(), MultiSimilarity()), (5, 3))

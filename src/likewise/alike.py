@@ -24,9 +24,9 @@ Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 
 
 def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
-    """Ids, labels or row numbers as an integer tensor: a tensor as it is, an array or a list as int64.
+    """Ids, labels or row numbers as an integer tensor. A tensor stays as it is; arrays and lists become int64.
 
-    No value of a tensor is looked at, so nothing waits for its device.
+    It reads no value of a tensor, so nothing waits for a device.
 
     Args:
         name: the argument's, for messages.
@@ -46,7 +46,7 @@ def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
 
 
 def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:
-    """True or false for each of some things, (N,), as a bool tensor. Raises LikewiseError on other dtypes."""
+    """Flags (N,) as a bool tensor. Raises LikewiseError on other dtypes."""
     found = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
     if found.dtype != torch.bool:
         raise LikewiseError(f"{name} are {found.dtype}; they must be torch.bool, one for each.")
@@ -54,7 +54,7 @@ def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Ten
 
 
 def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
-    """What is no tensor, as one: integers as int64, floats and bools for the caller to refuse."""
+    """Makes a tensor of an array or a list: int64 for integers. The caller refuses floats and bools."""
     try:
         array = np.asarray(ids)
     except ValueError:
@@ -64,7 +64,7 @@ def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
         array = array.astype(np.int64)  # an empty list has no dtype of its own
     if array.dtype.kind not in "biufc":
         raise LikewiseError(
-            f"{name} hold {str(array.flat[0])!r}, which is no integer; number them first, for instance by "
+            f"{name} hold {str(array.flat[0])!r}, which is not an integer; number them first, for example with "
             f"numpy.unique({name}, return_inverse=True)[1]."
         )
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
@@ -86,16 +86,16 @@ class Masks(NamedTuple):
 
 @dataclass(frozen=True)
 class Relation:
-    """Positives and negatives by ids: a pair is positive when the ids agree, and a query never meets itself.
+    """Positives and negatives by ids: a pair is positive if the ids agree. A query is not compared with itself.
 
-    Rows and keys are sorted by id where there is one label a row, so that a tile's positives are neighbours.
+    With one label per row, rows and keys are sorted by id, so that the positives of a tile are neighbours.
 
     Args:
-        ids: (Q,) integer, or (Q, L) for several labels a row: alike when any label agrees. Below 0: no label.
-        key_ids: (K,) or (K, L), likewise.
-        own: (Q,) the key row of each query itself, which it never meets (−1: not among the keys); None: no query is.
-        pulls: (K,) bool, the keys that may be positives; None: all. A key of the same id that may not is neither.
-        pushes: (K,) bool, the keys that may be negatives; None: all.
+        ids: (Q,) integers, or (Q, L) for several labels per row: alike if any label agrees. Below 0: no label.
+        key_ids: (K,) or (K, L), in the same way.
+        own: (Q,) the key row that is the query itself (−1: none); this pair is left out. None: no query is a key.
+        pulls: (K,) bool, keys that may be positives; None: all. Other keys with the query's id are neither.
+        pushes: (K,) bool, keys that may be negatives; None: all.
     """
 
     ids: Tensor
@@ -105,7 +105,7 @@ class Relation:
     pushes: Tensor | None = None
 
     def _named(self) -> tuple[Tensor, Tensor]:
-        """Ids and key ids in which every unlabelled row has a negative id of its own."""
+        """Ids and key ids; unlabelled rows get unique negative ids."""
         ids, key_ids = self.ids, self.key_ids
         if ids.ndim == key_ids.ndim == 1:
             alone = -1 if self.own is None else torch.where(self.own < 0, -1, -2 - self.own)
@@ -147,7 +147,7 @@ class Relation:
 
     @cached_property
     def width(self) -> int:
-        """The most keys of any query's id, where rows are sorted; one number that waits for the device, not many."""
+        """The most keys with one query's id, where rows are sorted. Computed once, since reading it waits for a GPU."""
         first, last = self._classes
         return max(1, int((last - first).max()))
 
@@ -185,7 +185,7 @@ class Relation:
         return tuple(role if role is None or order is None else role[order] for role in (self.pulls, self.pushes))  # type: ignore[return-value]
 
     def transposed(self) -> "Relation":
-        """The keys' view: who are the queries that each key is alike to. Roles of keys are no roles of queries."""
+        """The relation with queries and keys exchanged. The roles of keys (pulls, pushes) are dropped."""
         if self.own is None or self.key_ids is self.ids:
             return Relation(self.key_ids, self.ids, self.own)
         back = self.own.new_full((len(self.key_ids),), -1)
@@ -226,7 +226,7 @@ class Listed:
         return self.masks(0, self.queries)
 
     def transposed(self) -> "Listed":
-        """The keys' view."""
+        """The relation with queries and keys exchanged."""
         return Listed(self.positive.flip(1), self.negative.flip(1), self.keys, self.queries)
 
     def select(self, rows: Tensor) -> "Listed":
@@ -299,13 +299,13 @@ def relate(
     if isinstance(ids, Listed):
         if (ids.queries, ids.keys) != (len(queries), count):
             raise LikewiseError(
-                f"the listed pairs join {ids.queries} queries and {ids.keys} keys, but {len(queries)} and {count} came."
+                f"the listed pairs have {ids.queries} queries and {ids.keys} keys, but got {len(queries)} and {count}."
             )
         return ids
     ids = _one_each("ids", ids, queries, "query")
     if keys is None:
         if any(x is not None for x in (key_ids, own, pulls, pushes)):
-            raise LikewiseError("key_ids, own, pulls and pushes say something about keys: give keys too, or none.")
+            raise LikewiseError("key_ids, own, pulls and pushes describe keys: give keys too, or none of them.")
         return Relation(ids, ids, torch.arange(len(queries), device=queries.device))
     key_ids = torch.arange(count, device=keys.device) if key_ids is None else _one_each("key_ids", key_ids, keys, "key")
     own = None if own is None else _one_each("own", own, queries, "query")
@@ -375,14 +375,14 @@ def from_views(*views: Tensor) -> tuple[Tensor, Tensor]:
     """
     shapes = [tuple(view.shape) for view in views]
     if len(views) < 2 or len(set(shapes)) > 1 or len(shapes[0]) != 2:
-        raise LikewiseError(f"views {shapes} must be two or more of one shape, (N, D).")
+        raise LikewiseError(f"views {shapes} must be two or more, all of one shape (N, D).")
     return torch.cat(views), torch.arange(len(views[0]), device=views[0].device).repeat(len(views))
 
 
 def from_triplets(embeddings: Tensor, triplets: Ids) -> tuple[Tensor, Listed, Tensor]:
     """Queries, relation and keys of explicit triplets, for any objective: ``objective(*from_triplets(z, triplets))``.
 
-    Every triplet is an anchor of its own with one positive and one negative, so exactly the given triplets push.
+    Each triplet is a separate anchor with one positive and one negative, so the loss uses exactly the given triplets.
 
     Args:
         embeddings: (N, D).
@@ -401,7 +401,7 @@ def from_triplets(embeddings: Tensor, triplets: Ids) -> tuple[Tensor, Listed, Te
 def from_pairs(embeddings: Tensor, pairs: Ids, alike: Flags) -> tuple[Tensor, Listed, Tensor]:
     """Queries, relation and keys of explicit pairs, for any objective: ``objective(*from_pairs(z, pairs, alike))``.
 
-    Both ends of a pair are anchors; an anchor's positives and negatives are those it is listed with, no others.
+    Both items of a pair are anchors. An anchor's positives and negatives are only the items it is listed with.
 
     Args:
         embeddings: (N, D).

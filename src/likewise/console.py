@@ -1,4 +1,4 @@
-"""A bar for anything that may take over two seconds."""
+"""A progress bar for anything that may take more than two seconds."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -1,11 +1,11 @@
-"""The two things likewise says to a person: an error that stops, and a warning that does not."""
+"""Errors, which stop the work, and warnings, which do not; and the closest known name for a message."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class LikewiseError(ValueError):
-    """A user's mistake or unusable input, in one sentence: what was wrong, where, and what to do.
+    """A user's mistake or unusable input, in one sentence: what is wrong, where, and what to do.
 
     The command line prints the message alone and exits with code 2; from Python it is a ``ValueError``.
     """
@@ -16,7 +16,7 @@ class Interrupted(Exception):
 
 
 class LikewiseWarning(UserWarning):
-    """Something looks wrong but work goes on; the message says what, where, and what to do."""
+    """Something looks wrong, but the work continues. The message says what, where, and what to do."""
 
 
 def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6, dotted: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""Writing files and folders so that a reader sees the old one or the new one, never half of one."""
+"""Writes files and folders atomically: a reader sees the old one or the new one, never a part."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the name ``path`` only when it is complete and on disk.
+    """A binary file that gets the name ``path`` only when it is complete and on disk.
 
     The bytes go to a temporary in the same folder, are fsynced and then renamed. On any error (a full disk, Ctrl-C)
     the temporary is removed and a file already at ``path`` stays as it was. After ``kill -9`` the temporary stays;

@@ -1,9 +1,10 @@
 """The training of ``fit`` inside a Lightning Trainer: the same steps, bit for bit. Needs the extra ``lightning``.
 
-Lightning loops, logs and saves; batches, step, learning rate and state are those of ``likewise.training``: there is no
-accumulating, clipping or precision of Lightning's, and no kNN on the way. See docs/distributed.md.
+Lightning loops, logs and saves. Batches, step, learning rate and state come from ``likewise.training``: Lightning's
+accumulation, clipping and precision are not used, and there is no online kNN. See docs/distributed.md.
 
-It serves Trainers of the package ``pytorch_lightning``; of ``lightning`` where ``lightning.pytorch`` is imported first.
+It works with Trainers of the package ``pytorch_lightning``, and with those of ``lightning`` if ``lightning.pytorch`` is
+imported first.
 """
 
 import sys
@@ -33,16 +34,16 @@ MALICIOUS = ("2.6.2", "2.6.3")  # releases of April 2026, GHSA-w37p-236h-pfx3
 
 
 def refuse_malicious() -> None:
-    """Raises LikewiseError, before anything of Lightning runs, where a malicious release is installed."""
+    """Raises LikewiseError, before any code of Lightning runs, if a malicious release is installed."""
     for name in ("lightning", "pytorch-lightning"):
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
             continue
-        if found in MALICIOUS:
+        if installed in MALICIOUS:
             raise LikewiseError(
-                f"{name} {found} is a malicious release (GHSA-w37p-236h-pfx3): uninstall it, change the secrets that "
-                "this machine could read, and install a later one."
+                f"{name} {installed} is a malicious release (GHSA-w37p-236h-pfx3): uninstall it, change the secrets "
+                "that this machine could read, and install a later one."
             )
 
 
@@ -59,26 +60,26 @@ except ImportError as error:
 
 
 class SharedSteps(DDPStrategy):  # type: ignore[misc]
-    """``Trainer(strategy=SharedSteps(), devices=2)``: Lightning's DDP, for a step that adds up gradients itself."""
+    """``Trainer(strategy=SharedSteps(), devices=2)``: Lightning's DDP for a step that sums gradients itself."""
 
     def configure_ddp(self) -> None:
-        """Wraps nothing: another DistributedDataParallel would average what has been summed."""
+        """Does nothing: DistributedDataParallel would average gradients that are summed already."""
 
 
 class LikewiseModule(LightningModule):  # type: ignore[misc]
     """A run of ``fit`` as a LightningModule, for one process or, with the strategy SharedSteps, several.
 
     Its state is not in ``state_dict`` but in the checkpoint's entry ``likewise``: encoder, dictionary, optimizer, step
-    and generators, as tensors, numbers, strings. ``ckpt_path`` goes on from there bit for bit, mid-epoch too.
+    and generators, as tensors, numbers, strings. ``ckpt_path`` continues from there bit for bit, also within an epoch.
 
     Args:
         settings: as in ``fit``; the device is the Trainer's.
-        items: what to learn from; see ``likewise.open_items``.
+        items: the training items; see ``likewise.open_items``.
         backbone: as in ``fit``.
 
-    Raises LikewiseError on settings, items, labels or relations that no run could use, and, when training starts, on
-    too few for the processes, bank.sharded, a precision that Lightning was given, a Trainer that would go on after the
-    last epoch, and several processes without SharedSteps.
+    Raises LikewiseError on unusable settings, items, labels or relations. When training starts, it also raises on too
+    few items for the processes, bank.sharded, a precision set in Lightning, a Trainer that would go on after the last
+    epoch, and several processes without SharedSteps.
     """
 
     def __init__(self, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> None:
@@ -98,18 +99,18 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
 
     @property
     def run(self) -> Run:
-        """What Lightning trains. Raises LikewiseError before training starts."""
+        """The run that Lightning trains. Raises LikewiseError before training starts."""
         if self._run is None:
             raise LikewiseError("there is no run yet; Trainer.fit(module) starts one.")
         return self._run
 
     @property
     def session(self) -> Session:
-        """The run in memory. Raises LikewiseError before training starts."""
+        """The state of the run. Raises LikewiseError before training starts."""
         return self.run.session
 
     def setup(self, stage: str) -> None:
-        """Builds the session where Lightning trains, once the processes have met; says the pre-flight's advice."""
+        """Builds the session on Lightning's device, after the processes are joined; prints the pre-flight's advice."""
         if self.settings.bank.sharded:
             raise LikewiseError("bank.sharded is not for Lightning's checkpoints; take likewise fit.")
         if self.trainer.precision != "32-true":
@@ -117,7 +118,7 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, SharedSteps):
             raise LikewiseError("several processes need Trainer(strategy=likewise.lightning.SharedSteps(), ...).")
         epochs, total = self.settings.epochs, self.settings.epochs * self.sampler.steps_per_epoch
-        most = (self.trainer.max_epochs, self.trainer.max_steps)  # -1: without end
+        most = (self.trainer.max_epochs, self.trainer.max_steps)  # -1: no limit
         if stage == "fit" and not (0 <= most[0] <= epochs or 0 <= most[1] <= total):
             raise LikewiseError(
                 f"Trainer(max_epochs={most[0]}, max_steps={most[1]}) would go on after the {epochs} epochs ({total} "
@@ -135,11 +136,11 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         return Epochs(self)
 
     def transfer_batch_to_device(self, batch: Seen, device: torch.device, dataloader_idx: int) -> Seen:
-        """The batch as it is: on its device already."""
+        """The unchanged batch, which is on its device already."""
         return batch
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The session's."""
+        """The optimizer of the session."""
         return self.session.optimizer
 
     def training_step(self, batch: Seen, batch_idx: int) -> None:
@@ -158,18 +159,18 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         checkpoint["likewise"] = self.session.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores it, and says what changed: items, labels, pairs. Raises LikewiseError when it does not fit."""
-        changed = self.session.load_state_dict(checkpoint["likewise"])
-        say([f"warning: {what}" for what in changed], enabled=processes.rank() == 0)
+        """Restores the session and prints changes of the data. Raises LikewiseError when the state does not fit."""
+        changes = self.session.load_state_dict(checkpoint["likewise"])
+        say([f"warning: {change}" for change in changes], enabled=processes.rank() == 0)
 
     def to_model(self) -> Model:
-        """What was trained so far: to embed, index and save."""
+        """The model trained so far, to embed, index and save."""
         self.model.epoch = self.run.epoch
         return self.model
 
 
 class Epochs:
-    """This process' batches: what is left of the epoch that the session is in."""
+    """This process' remaining batches of the current epoch."""
 
     def __init__(self, module: LikewiseModule) -> None:
         self.module = module

@@ -31,17 +31,17 @@ INDEX = "index"
 
 
 class Model:
-    """An embedder with all that its inputs need.
+    """A trained embedder with its settings and the scaling of its inputs.
 
     Args:
-        embedder: backbone, head and normalisation; put in eval mode whenever it embeds.
-        settings: of the run that trained it.
-        kind: what it takes, images or vectors.
+        embedder: backbone, head and normalisation; it embeds in eval mode.
+        settings: the settings of the run that trained it.
+        kind: the kind of its inputs, images or vectors.
         vector_mean: vectors only, (D,): subtracted from inputs.
         vector_std: vectors only, (D,): inputs are divided by it.
-        epoch: epochs trained.
-        own_backbone: whether the backbone was given as a module, so that settings alone can't build it again.
-        run: the folder of the run that it is from, where its index is looked for.
+        epoch: number of epochs trained.
+        own_backbone: whether the backbone was given as a module; the settings alone then can't build it again.
+        run: the run folder of the model, which also holds its index.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Model:
 
     @classmethod
     def untrained(cls, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> "Model":
-        """The model of these settings and this sort of item before its first step; the same every time."""
+        """The model of these settings before its first step. It is the same every time."""
         own = backbone is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -87,7 +87,7 @@ class Model:
         )
 
     def prepare(self, batch: Tensor) -> Tensor:
-        """The plain view of a batch as stored: no randomness, the same scaling as in training."""
+        """The plain view of a stored batch: not random, with the scaling of training."""
         if self.kind == "images":
             return plain_view(batch, self.settings.views.mean, self.settings.views.std)
         return self.standardise(batch)
@@ -100,9 +100,9 @@ class Model:
         return (batch - self.vector_mean.to(batch.device)) / self.vector_std.to(batch.device)
 
     def open(self, source: object, *, labels: str = "auto", key: str | None = None, progress: bool = True) -> Items:
-        """Opens a source as this model was trained to see it (size, cache). Raises LikewiseError on the wrong sort.
+        """Opens a source with the size and cache of the run. Raises LikewiseError on the wrong kind of items.
 
-        ``key`` is the column of ids; None: the run's own, where the source is a table.
+        ``key`` is the column of ids. None: the run's own column, if the source is a table.
         """
         settings = self.settings
         if key is None and _is_table(source):  # only tables have columns
@@ -121,9 +121,9 @@ class Model:
         batch_size: int = 256,
         tick: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """(N, F) float32 unit rows on the CPU, in the items' order; the embedder is in eval mode meanwhile.
+        """(N, F) float32 unit rows on the CPU, in the order of the items, embedded in eval mode.
 
-        The rows do not depend on ``batch_size`` beyond rounding. ``tick`` is told how many items are done.
+        The rows do not depend on ``batch_size``, except for rounding. ``tick`` is called with the number of items done.
         """
         device = next(self.embedder.parameters()).device
         was_training = self.embedder.training
@@ -170,7 +170,7 @@ class Model:
         """The run's index, for searches by file too. Raises LikewiseError when there is no run, or no index in it."""
         if self.run is None:
             raise LikewiseError(
-                "this model is of no run folder, so it has no index of its own: take index = model.index(DATA), and "
+                "this model has no run folder, so it has no index: use index = model.index(DATA) and "
                 "index.search(query)."
             )
         index = Index.load(self.run / INDEX)
@@ -178,7 +178,7 @@ class Model:
         return index
 
     def protocol(self, layer: Layer) -> dict[str, str | int | float]:
-        """What must be said beside any number or row this model gives."""
+        """The facts that belong to every number or row of this model."""
         encoder = self.settings.encoder
         return {
             "method": self.settings.method,
@@ -208,7 +208,7 @@ class Model:
 def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "cpu") -> Model:
     """Loads a run folder (or its model.safetensors). Raises LikewiseError when there is no finished model.
 
-    ``backbone`` must be given when the run was trained with a module of one's own.
+    ``backbone`` is required if the run was trained with your own module.
     """
     path = Path(run)
     if not path.exists():
@@ -231,7 +231,7 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
         raise LikewiseError(f"{path} is damaged or was not written by likewise; train it again.") from None
     if own and backbone is None:
-        raise LikewiseError(f"{path} was trained with a backbone of one's own; load it from Python with backbone=.")
+        raise LikewiseError(f"{path} was trained with the user's own backbone; load it from Python with backbone=.")
     mean, std = tensors.pop("vector.mean", None), tensors.pop("vector.std", None)
     plain = replace(settings, encoder=replace(settings.encoder, weights=None))  # they are in the tensors already
     embedder = _build(plain, None if mean is None else len(mean), backbone)
@@ -256,7 +256,7 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
 
 
 def _is_table(source: object) -> bool:
-    """Whether a source is parquet: a file, or a folder that has some."""
+    """Whether a source is parquet: a file, or a folder with parquet files."""
     if not isinstance(source, str | Path):
         return False
     return Path(source).suffix.lower() == ".parquet" or any(Path(source).rglob("*.parquet"))
@@ -288,12 +288,12 @@ def layer_named(name: str) -> Layer:
 
 
 def _layer_of(index: Index) -> Layer:
-    """The layer that an index's rows are of."""
+    """The layer of an index's rows."""
     return layer_named(str(index.protocol.get("layer", "embedding")))
 
 
 def search_run(run: Path, query: str, k: int) -> list[Hit]:
-    """What ``load(run).search(query, k)`` finds; the model is loaded where the query is a file, not for an id."""
+    """The hits of ``load(run).search(query, k)``. The model is loaded only if the query is a file, not for an id."""
     index = Index.load(run / INDEX)
     index.read = lambda path: load(run).embed_file(path, layer=_layer_of(index))
     return index.search(query, k)

@@ -1,4 +1,4 @@
-"""Which negatives push, and which positives pull: policies over an anchor's row of similarities.
+"""Policies (mining) that choose negatives and positives from an anchor's row of similarities.
 
 Dimension legend: R rows of a tile (anchors), P positives of a row at most, K keys, k negatives drawn for a pair.
 
@@ -22,10 +22,10 @@ from likewise.errors import LikewiseError
 
 Positives = Literal["all", "hard", "easy"]
 POSITIVES = ("all", "hard", "easy")
-GROUP = 16  # columns whose smallest is compared first
-SORTED_FROM = 48  # positives of a row: beyond them a sort of the negatives is quicker than a pass for each
-LEAST = 4e-8  # of 1 − s² in a density's logarithm
-SMALLEST = -80.0  # of a weight's logarithm: an exponential that is no normal number takes ten times as long
+GROUP = 16  # columns per group when the smallest value is searched
+SORTED_FROM = 48  # with more positives per row, a sort of the negatives is faster than a pass for each positive
+LEAST = 4e-8  # lower bound of 1 − s² in the logarithm of the density
+SMALLEST = -80.0  # lower bound of a weight's logarithm: subnormal numbers are ten times slower
 
 
 class Pick(ABC):
@@ -41,7 +41,7 @@ class Pick(ABC):
 
     @abstractmethod
     def pick(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """The columns of the negatives, and whether they are there.
+        """The columns of the chosen negatives, and whether each one exists.
 
         Args:
             s_p: (R, 1) similarity of the positive; of no meaning unless ``of_pair``.
@@ -55,8 +55,8 @@ class Pick(ABC):
 
     def pick_each(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         """``pick`` for each of (R, P) positives, where the choice is ``of_pair``: (R, P, 1) columns, there or not."""
-        found = [self.pick(one, s_n, drawn, dim) for one in torch.split(s_p, 1, 1)]
-        columns, there = (torch.stack(x, 1) for x in zip(*found, strict=True))
+        picks = [self.pick(column, s_n, drawn, dim) for column in torch.split(s_p, 1, 1)]
+        columns, there = (torch.stack(x, 1) for x in zip(*picks, strict=True))
         return columns, there
 
 
@@ -221,7 +221,7 @@ class Random(Pick):
 
 @dataclass(frozen=True)
 class DistanceWeighted(Pick):
-    """Negatives drawn so that all distances are met alike (Wu et al. 2017, eq. 6).
+    """Negatives drawn so that all distances are equally likely (Wu et al. 2017, eq. 6).
 
     ``P(n) ∝ 1 / q(d)`` with ``q(d) ∝ d^(D−2) (1 − d²/4)^((D−3)/2)``, the density of distances d on the unit sphere in D
     dimensions. Distances below ``least`` are taken for it, so that no negative has all the weight; those above ``most``
@@ -328,11 +328,11 @@ class Curriculum:
         wrong = [policy for policy in self.policies if not isinstance(policy, Pick | Filter)]
         if wrong or not self.policies:
             given = repr(wrong[0]) if wrong else "none"
-            raise LikewiseError(f"a policy of negatives is made, such as Hard() or Random(4), but {given} was given.")
+            raise LikewiseError(f"a policy of negatives is an object, such as Hard() or Random(4), but got {given}.")
         if len(self.at) != len(self.policies) - 1:
             raise LikewiseError(
-                f"a curriculum of {len(self.policies)} policies changes {len(self.policies) - 1} times, but at= says "
-                f"{len(self.at)}."
+                f"a curriculum of {len(self.policies)} policies changes {len(self.policies) - 1} times, but at= has "
+                f"{len(self.at)} values."
             )
         if self.by not in ("step", "epoch", "active"):
             raise LikewiseError(f"by={self.by!r} must be 'step', 'epoch' or 'active'.")
@@ -342,7 +342,7 @@ class Curriculum:
             raise LikewiseError(f"at={self.at} must not decrease: the policies come one after the other.")
 
     def stage(self, now: int, *, step: int, epoch: float, active: float) -> int:
-        """Which policy is due, from the stage that it is in ``now``; it never goes back."""
+        """The stage (the number of the policy) that is due, given the current stage ``now``. It never goes back."""
         if self.by == "active":
             return now + (now < len(self.at) and active < self.at[now])
         reached = step if self.by == "step" else epoch

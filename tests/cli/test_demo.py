@@ -22,7 +22,7 @@ def digits() -> tuple[Items, Items]:
 
 @pytest.fixture
 def small(digits: tuple[Items, Items], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One epoch on 200 of the digits, 84 to measure on."""
+    """One epoch on 200 of the digits, 84 for measuring."""
 
     def few() -> tuple[Items, Items]:
         return digits[0].select(range(0, 4000, 20)), digits[1].select(range(0, 1000, 12))

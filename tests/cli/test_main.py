@@ -308,7 +308,7 @@ def test_search_from_python_is_the_commands(capsys: pytest.CaptureFixture[str]) 
     vectors = load("vrun")
     assert vectors.search("one.npy", 1)[0].id == "7"
     model.run = None
-    with pytest.raises(LikewiseError, match="of no run folder, so it has no index of its own"):
+    with pytest.raises(LikewiseError, match="has no run folder, so it has no index"):
         model.search("red/03 é.png")
 
 
@@ -540,7 +540,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("fit photos --out x --config broken.yaml", "broken.yaml can't be read: "),
     ("fit photos --out x --config none.yaml", "can't read none.yaml: No such file"),
     ("fit photos --out x --config query.png", "query.png is not UTF-8 text"),
-    ("fit photos --out x --config word.yaml", "negatives.policies=hard is for an objective that judges an anchor"),
+    ("fit photos --out x --config word.yaml", "negatives.policies=hard needs an objective over an anchor's row"),
     ("search run a --k ten", "--k can't be 'ten'; it must be a whole number."),
     ("methods nipd", "there is no method 'nipd'. Did you mean 'npid'?"),
     ("objectives circel", "there is no objective 'circel'. Did you mean 'circle'?"),
@@ -603,7 +603,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("retrieve run --gallery photos --key id", "'id' names a column"),
     ("retrieve run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
     ("retrieve vrun --gallery wider.npy", "no labels"),
-    ("report run --labels colour", "--labels and --key are of --data"),
+    ("report run --labels colour", "--labels and --key need --data"),
     ("evaluate run --train photos --temperature 0", "temperature must be a number above 0"),
     ("evaluate run --train photos --test test --seeds 0", "seeds must be one or more"),
     ("evaluate run --train photos --test test --probe_epochs -1", "epochs and batch_size must be at least 1"),

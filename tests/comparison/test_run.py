@@ -713,7 +713,7 @@ def test_the_command_line(
     assert main(words) == 130
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == (
-        f"likewise: Stopped. Go on with: likewise compare {photos / 'all'} --methods circle --out "
+        f"likewise: Stopped. Continue with: likewise compare {photos / 'all'} --methods circle --out "
         f"'{tmp_path / 'a folder'}' --seeds 1 --steps 2 --set size=8 encoder.dim=4"
     )
     monkeypatch.setattr("likewise.training.fit.train", real)

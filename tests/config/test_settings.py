@@ -164,13 +164,13 @@ def test_the_method_of_a_file_gives_its_defaults_however_it_is_written(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("seed: 1\nseed: 2", "'seed' is there twice"),
+        ("seed: 1\nseed: 2", "'seed' occurs twice"),
         ("a: &a [x]\n" + "b: [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n" * 12, "more than 100 aliases"),
         ("[1, 2]", "holds no settings"),
         ("null", "holds no settings"),
         ("epochs: [1", "can't be read: expected"),
         ("epochs: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
-        ("1: 2", "1 is no name of a setting"),
+        ("1: 2", "1 is not the name of a setting"),
     ],
 )
 def test_a_file_that_is_no_settings_is_one_sentence(

@@ -404,7 +404,7 @@ def test_damage_that_one_process_finds_stops_all(found: Found, world: int) -> No
 @pytest.mark.parametrize("world", WORLDS)
 def test_misuse_is_refused_by_all_processes(found: Found, world: int) -> None:
     for process in found[world]:
-        assert "ids go up to 10 but there are 10 keys" in process["misuse"]["id"]
+        assert "ids go up to 10, but there are only 10 keys" in process["misuse"]["id"]
         assert "no process has a query" in process["misuse"]["empty"]
         assert "this process' share of 10 rows" in process["misuse"]["share"]
 

@@ -282,7 +282,7 @@ def test_ctrl_c_saves_and_another_number_of_processes_goes_on(place: Path, alone
     ended = end(process)
     assert ended.code != 0
     assert [said for said in sentences(ended) if "Stopped at step 5 of 9; everything is saved." in said]
-    assert "Go on with: the same torchrun command with --resume" in ended.err
+    assert "Continue with: the same torchrun command with --resume" in ended.err
     assert len(sentences(ended)) == 1
     assert learned(folder / "sharded")["step"] == 5
     assert main([*arguments, "--resume"]) == 0

@@ -329,7 +329,7 @@ def test_a_backbone_of_ones_own_has_no_untrained_twin_and_must_be_given(tmp_path
 
     run, items = tmp_path / "run", pictures()
     fit(items, out=run, settings=IMAGES, backbone=Mean(), progress=False)
-    with pytest.raises(LikewiseError, match=r"trained with a backbone of one's own; load it from Python"):
+    with pytest.raises(LikewiseError, match=r"trained with the user's own backbone; load it from Python"):
         load(run)
     with pytest.raises(LikewiseError, match=r"the weights in .* are of another encoder"):
         load(run, backbone=nn.Sequential(nn.Flatten(), nn.Linear(768, 6)))

@@ -127,7 +127,7 @@ def test_a_method_named_in_a_file_or_among_the_settings_gives_its_defaults(tmp_p
         ("simclr", {}, 1, "holds 1 usable item; telling items apart needs at least 2"),
         ("simclr", {"micro_batches": 2}, 60, "micro_batches=2 would change what is learned"),
         ("simclr", {"objective.kind": "nce"}, 60, "needs a row for every item: dictionary=bank with bank.samples=0"),
-        ("simclr", {"symmetric": True}, 60, "symmetric=true is for dictionary=queue"),
+        ("simclr", {"symmetric": True}, 60, "symmetric=true needs dictionary=queue"),
         ("moco", {"objective.kind": "parametric"}, 60, "has its own keys"),
         ("npid", {"bank.sharded": True, "objective.kind": "nce"}, 60, "needs the exact softmax"),
         (
@@ -140,7 +140,7 @@ def test_a_method_named_in_a_file_or_among_the_settings_gives_its_defaults(tmp_p
             "npid",
             {"bank.sharded": True, "objective.kind": "parametric", "optim.name": "lars"},
             60,
-            "needs the length of whole weights",
+            "needs the norm of whole weights",
         ),
         ("moco", {"queue.size": 0}, 60, "'queue.size' is 0"),
         ("moco", {"key_encoder.momentum": 1.5}, 60, "'key_encoder.momentum' is 1.5"),

@@ -409,7 +409,7 @@ def test_dropout_and_batch_norm_decide_what_is_compared(monkeypatch: pytest.Monk
     normalised = verify_run("simclr", VECTORS, TINY)
     assert "yours is 1, BatchNorm over the whole batch" in normalised[2].remark
     sharded = verify_run("npid", VECTORS, {**TINY, "bank.sharded": True, "objective.kind": "nonparametric-softmax"})
-    assert sharded[2].impossible.startswith("micro_batches and bank.sharded do not go together yet")
+    assert sharded[2].impossible.startswith("micro_batches and bank.sharded do not work together yet")
     assert [shared is None for _, shared in trained] == [True, False, False, False]
     groups = [[(name, job.settings.encoder.bn_groups) for name, job in jobs.items()] for jobs, _ in trained]
     assert groups[0] == groups[2] == [("one", 1), ("own", 1), ("parts", 2), ("full", 2)]

@@ -363,7 +363,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_loses_nothing(
     assert 0 < step < 480
     assert not (out / "model.safetensors").exists()
 
-    command = shlex.split(last.partition("Go on with: ")[2])
+    command = shlex.split(last.partition("Continue with: ")[2])
     assert command[:2] == ["likewise", "fit"]
     assert main(command[1:]) == 0
     assert main(["fit", data, "--out", str(tmp_path / "whole"), "--config", config]) == 0
@@ -595,7 +595,7 @@ def test_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (
             "one weight",
             {"objective.kind": "parametric"},
-            "the items changed .* has one weight per item; start a new run",
+            "the items changed .* has a weight per item; start a new run",
             "v0",
         ),
         (
@@ -702,7 +702,7 @@ def test_resuming_nothing_a_finished_run_or_with_other_settings(tmp_path: Path) 
     with pytest.raises(LikewiseError, match="but method was 'npid' and is now 'moco'"):
         fit(vectors(), out=out, method="moco", resume=True, progress=False)
     (out / "checkpoint.pt").unlink()
-    with pytest.raises(LikewiseError, match=r"finished model but no checkpoint.pt to go on from"):
+    with pytest.raises(LikewiseError, match=r"finished model but no checkpoint.pt to continue from"):
         fit(vectors(), out=out, resume=True, progress=False)
     (out / "config.yaml").write_text("")
     (out / "model.safetensors").unlink()

@@ -315,7 +315,7 @@ def test_tuples_that_cannot_be(tuples: torch.Tensor, message: str) -> None:
 def test_a_batch_without_room_for_a_tuple_is_said_in_items() -> None:
     with pytest.raises(LikewiseError, match=r"needs room for at least one triplet \(3 items\); raise batch_size"):
         PairSampler(torch.tensor([[0, 1, 2]]), 0, 0)
-    with pytest.raises(LikewiseError, match="needs room for a pair at least, 2 items"):
+    with pytest.raises(LikewiseError, match=r"needs room for at least one pair \(2 items\)"):
         PairSampler(torch.tensor([[0, 1]]), 0, 0)
 
 

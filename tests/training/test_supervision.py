@@ -230,14 +230,17 @@ def test_every_objective_takes_a_queue_of_several_labels(method: str, tmp_path: 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"alike": "pairs"}, "alike=pairs needs relations=FILE"),
-    ({"relations": "file.csv"}, "lists pairs or triplets; say which"),
+    ({"relations": "file.csv"}, "lists pairs or triplets; set alike=pairs"),
     ({"alike": "label"}, "a memory bank has a row for each item, not for each label"),
     ({"alike": "triplets", "relations": "f.csv"}, "set dictionary=batch and batch.keys=same"),
     ({"objective.kind": "arcface", "dictionary": "proxies"}, "has a proxy for each class: set alike=label"),
-    ({"dictionary": "batch", "batch.keys": "same", "objective.kind": "infonce"}, "leaves an item no other view"),
+    (
+        {"dictionary": "batch", "batch.keys": "same", "objective.kind": "infonce"},
+        "leaves an item without a positive view",
+    ),
     ({"sampler.kind": "classes"}, "composes batches by class: set alike=label"),
-    ({"method": "facenet", "batch_size": 50}, "is not a number of classes, two at least, times sampler.per_class=4"),
-    ({"method": "angular", "negatives.policies": ["hard"]}, "objective angular does not"),
+    ({"method": "facenet", "batch_size": 50}, "must be sampler.per_class=4 times a number of classes"),
+    ({"method": "angular", "negatives.policies": ["hard"]}, "objective angular is not one"),
     ({"method": "npair", "objective.margin": 0.3}, "objective npair has no parameter 'margin'. It has penalty."),
     (
         {"method": "arcface", "objective.mix": 5.0},

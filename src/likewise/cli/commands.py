@@ -1,4 +1,4 @@
-"""The table of commands, in the order in which a user meets them."""
+"""The table of commands, in the order of use."""
 
 from likewise.cli.compare import COMPARE, VERIFY
 from likewise.cli.fit import FIT

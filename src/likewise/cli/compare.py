@@ -19,19 +19,19 @@ def _add_compare(parser: Parser) -> None:
         nargs="+",
         required=True,
         metavar="NAME",
-        help="names with commas or blanks between, as in circle,ms,facenet",
+        help="names separated by commas or spaces, as in circle,ms,facenet",
     )
     parser.add_argument(
-        "--out", type=str, required=True, metavar="FOLDER", help="folder of the runs, the table and the plot"
+        "--out", type=str, required=True, metavar="FOLDER", help="folder for the runs, the table and the plot"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each method")
+    parser.add_argument("--seeds", type=int, default=3, help="number of trainings per method")
     parser.add_argument("--epochs", type=int, default=None, help="passes over the training items; default: 60")
-    parser.add_argument("--steps", type=int, default=None, help="of every training, instead of --epochs")
+    parser.add_argument("--steps", type=int, default=None, help="steps of every training, instead of --epochs")
     parser.add_argument(
         "--trials",
         type=int,
         default=0,
-        help="of each method, to choose hyper-parameters; 0: likewise's learning rate, the paper's margin, γ and τ",
+        help="trials per method to choose hyper-parameters; 0: likewise's learning rate, the paper's margin, γ and τ",
     )
     parser.add_argument(
         "--test",
@@ -63,12 +63,12 @@ def _compare(arguments: Namespace) -> int:
             key=a.key,
         )
     except (Interrupted, KeyboardInterrupt) as stop:
-        said = str(stop) or "Stopped."
-        raise Interrupted(f"{said} Go on with: {shlex.join(['likewise', 'compare', *_given(a)])}") from None
+        sentence = str(stop) or "Stopped."
+        raise Interrupted(f"{sentence} Continue with: {shlex.join(['likewise', 'compare', *_given(a)])}") from None
 
 
 def _given(arguments: Namespace) -> list[str]:
-    """The arguments of a command as they could be given again; what was left out stays out."""
+    """The given arguments of a command, ready to be typed again."""
     options = {
         name: value
         for name, value in arguments.as_dict().items()
@@ -87,7 +87,7 @@ def _add_verify(parser: Parser) -> None:
         type=str,
         metavar="DATA",
         default=None,
-        help="items to train on; default: the run's own, or made-up ones",
+        help="items to train on; default: the run's own, or synthetic ones",
     )
     add_set(parser, "settings of fit, as in --set encoder.bn_groups=4 dictionary=queue")
 
@@ -101,14 +101,14 @@ def _verify(arguments: Namespace) -> int:
 COMPARE = Command(
     name="compare",
     group="measure",
-    help="Train methods alike, and rank them on classes that none of them saw.",
+    help="Train methods under equal conditions, and rank them on unseen classes.",
     add=_add_compare,
     run=_compare,
 )
 VERIFY = Command(
     name="verify",
     group="measure",
-    help="Prove that processes, stops and micro-batches change nothing learned.",
+    help="Prove that processes, stops and micro-batches do not change what is learned.",
     add=_add_verify,
     run=_verify,
 )

@@ -1,4 +1,4 @@
-"""``likewise demo``: real digits, no labels used to train, measured beside raw pixels and the untrained encoder."""
+"""``likewise demo``: trains on digits without labels, and compares with raw pixels and the untrained encoder."""
 
 import shutil
 import sys
@@ -19,12 +19,12 @@ SETTINGS: FitSettings = settings_from(
     {
         "size": 28,
         "epochs": 40,
-        "objective.kind": "nonparametric-softmax",  # n is small: the exact softmax costs little
-        "objective.temperature": 0.3,  # milder than for photos: classes, not single digits, should stay together
+        "objective.kind": "nonparametric-softmax",  # n is small, so the exact softmax is cheap
+        "objective.temperature": 0.3,  # higher than for photos, so that classes stay together
         "knn_epochs": 5,
         "knn_items": 2000,
         "optim": OptimSettings(lr=0.1, weight_decay=5e-4),
-        # digits: no flip (it makes other shapes), no colour; small turns are fine
+        # digits: no flip (it changes the shape), no colour; small rotations are fine
         "views": ViewSettings(crop_scale=(0.6, 1.0), flip=0.0, rotation=15.0, jitter=0.0, grayscale=0.0),
     }
 )
@@ -44,7 +44,7 @@ def digits() -> tuple[Items, Items]:
 
 
 def demo(out: Path) -> None:
-    """Trains, measures, writes report.html, and says what to try next. Replaces an earlier demo in ``out``."""
+    """Trains, measures, writes report.html, and prints the next commands. Replaces an earlier demo in ``out``."""
     if out.exists():
         if not (out / "demo.txt").exists():
             raise LikewiseError(f"{out} exists and was not made by the demo; name another --out.")
@@ -52,13 +52,12 @@ def demo(out: Path) -> None:
     out.mkdir(parents=True)
     (out / "demo.txt").write_text("made by likewise demo; replaced by the next one\n")
     train, test = digits()
-    print("5,000 handwritten digits: 4,000 to train on without their labels, 1,000 to measure on.", file=sys.stderr)
+    print("5,000 handwritten digits: 4,000 for training without labels, 1,000 for measuring.", file=sys.stderr)
     model = fit(train, out=out, settings=SETTINGS)
     protocol = Protocol(fractions=(), svm=False, probe_epochs=0, seeds=10)
     scores = evaluate(model, train=train, test=test, protocol=protocol)
     save_scores(out / "evaluation.json", scores)
-    kept = [score for score in scores if "/svm" not in score.name]
-    print_table(kept)
+    print_table([score for score in scores if "/svm" not in score.name])
     path = write_report(out, model=model, items=test)
     print(f"""
 Look: {path}

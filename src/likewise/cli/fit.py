@@ -1,4 +1,4 @@
-"""``likewise fit``: settings from the method, from files and from options, in this order; and its run."""
+"""``likewise fit``: reads settings from the method, from files and from options, in this order, and trains."""
 
 import os
 import shlex
@@ -19,17 +19,17 @@ from likewise.methods import over_method
 def _add(parser: Parser) -> None:
     what = "folder of images, .npy file, parquet file or folder"
     parser.add_argument("data", nargs="?", type=str, metavar="DATA", help=what)
-    parser.add_argument("--out", type=str, metavar="RUN", help="run folder, made new")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of --out")
+    parser.add_argument("--out", type=str, metavar="RUN", help="new run folder")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of --out")
     parser.add_argument(
         "--config",
         type=str,
         action="append",
         metavar="FILE",
-        help="YAML or JSON file of settings, such as a run's config.yaml; may come again. Options win over files, "
+        help="YAML or JSON file of settings, such as a run's config.yaml; may be repeated. Options win over files, "
         "later files over earlier ones",
     )
-    parser.add_argument("--print_config", action="store_true", help="print all settings as YAML, and train nothing")
+    parser.add_argument("--print_config", action="store_true", help="print all settings as YAML and stop")
     parser.add_class_arguments(FitSettings, skip={"objective", "negatives"})
     parser.add_class_arguments(ObjectiveSettings, "objective", skip={"parameters"})
     parser.add_class_arguments(NegativeSettings, "negatives", skip={"parameters"})
@@ -64,7 +64,7 @@ def _run(arguments: Namespace) -> int:
         command = shlex.join(["likewise", "fit", data, "--out", out, "--resume"])
         if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
             command = "the same torchrun command with --resume"
-        raise Interrupted(f"{stop} Go on with: {command}") from None
+        raise Interrupted(f"{stop} Continue with: {command}") from None
     if is_first():
         steps = (
             f"evaluate {out} --train DATA",
@@ -77,7 +77,7 @@ def _run(arguments: Namespace) -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the one of torchrun's processes that speaks for all."""
+    """Whether this is the first process of torchrun, which prints for all."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -88,5 +88,5 @@ FIT = Command(
     add=_add,
     run=_run,
     usage="likewise fit DATA --out RUN [options]",
-    defaults=False,  # what is not given is the method's, or the run's that is resumed
+    defaults=False,  # defaults come from the method, or from the run that is resumed
 )

@@ -1,4 +1,4 @@
-"""The commands to begin with, which need no run: demo, methods, objectives, figure."""
+"""The commands that need no run: demo, methods, objectives, policies, figure."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from likewise.methods import METHODS, Method, method_named
 
 
 def _add_demo(parser: Parser) -> None:
-    parser.add_argument("--out", type=str, default="runs/demo", help="run folder, made anew")
+    parser.add_argument("--out", type=str, default="runs/demo", help="run folder; an earlier demo is replaced")
 
 
 def _demo(arguments: Namespace) -> int:
@@ -45,7 +45,7 @@ def _methods(arguments: Namespace) -> int:
 
 
 def _about(method: Method) -> Iterator[str]:
-    """Its four choices, its paper, and where it departs from it."""
+    """The four choices of a method, its paper, and its departures from it."""
     yield method.name
     choices = {
         "paper": method.paper,
@@ -59,7 +59,7 @@ def _about(method: Method) -> Iterator[str]:
 
 
 def _settings(method: Method) -> Iterator[str]:
-    """Those that it changes, as options of ``likewise fit``."""
+    """The settings that the method changes, as options of ``likewise fit``."""
     usual = flatten(FitSettings())
     for name, value in flatten(method.settings).items():
         if value != usual.get(name) and name != "method":
@@ -119,7 +119,7 @@ def _figure(arguments: Namespace) -> int:
         print(draw_named(arguments.name, arguments.out, arguments.set, (low, high)))
         return 0
     if arguments.set:
-        raise LikewiseError("--set gives the parameters of one objective; name that one instead of all.")
+        raise LikewiseError("--set gives the parameters of one objective; name that objective instead of all.")
     for drawn in draw_all(Path(arguments.out or "figures"), (low, high)):
         print(drawn, flush=True)
     return 0

@@ -1,4 +1,4 @@
-"""The entry point: arguments are understood, the command runs, and what goes wrong is one sentence."""
+"""The entry point: it parses the arguments and runs the command. A mistake gives one sentence."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         defaults.update(given)
         given = defaults
     try:
-        if empty := [key for key, value in given.items() if value == ""]:  # as from "$RUN" where RUN is not set
+        if empty := [key for key, value in given.items() if value == ""]:  # for example "$RUN" when RUN is not set
             raise LikewiseError(f"{parser.part(command.name).options()[empty[0]]} is empty.")
         code = command.run(given)
         sys.stdout.flush()
@@ -32,10 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     except LikewiseError as error:
         print(f"likewise: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader (`| head`) has seen enough; else Python would complain on its way out
+    except BrokenPipeError:  # the reader (`| head`) closed the pipe; without this Python prints an error at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a path that can't be read or written; a rename's target rather than its source
+    except OSError as error:  # a path that can't be read or written; for a rename, show its target
         where = error.filename2 or error.filename or command.name
         print(f"likewise: {where}: {error.strerror or error}.", file=sys.stderr)
         return 2

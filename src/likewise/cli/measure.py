@@ -14,14 +14,14 @@ OF_PROTOCOL = ("k", "temperature", "probe_lr", "probe_epochs", "few_labels", "se
 def _add_evaluate(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument(
-        "--train", type=str, metavar="DATA", required=True, help="labelled items: neighbours, and what classifiers fit"
+        "--train", type=str, metavar="DATA", required=True, help="labelled items for neighbours and classifiers"
     )
     parser.add_argument(
         "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
     )
     add_columns(parser)
-    parser.add_argument("--k", type=int, default=None, help="neighbours that vote; default: NPID's 200")
-    parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: as trained")
+    parser.add_argument("--k", type=int, default=None, help="number of neighbours that vote; default: NPID's 200")
+    parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: the objective's")
     parser.add_argument("--probe_lr", type=float, default=None, help="of the linear probe; default: MoCo's 30")
     parser.add_argument(
         "--probe_epochs", type=int, default=None, help="of the linear probe; default: MoCo's 100; 0 leaves it out"
@@ -58,14 +58,14 @@ def _add_retrieve(parser: Parser) -> None:
         type=str,
         metavar="DATA",
         required=True,
-        help="labelled items to search among; training need not know their labels",
+        help="labelled items to search; training need not know their labels",
     )
     parser.add_argument(
         "--queries",
         type=str,
         metavar="DATA",
         default=None,
-        help="labelled items to look up; default: the gallery's, each left out",
+        help="labelled queries; default: the gallery's items, each without itself",
     )
     add_columns(parser)
     parser.add_argument("--ks", type=tuple[int, ...], nargs="+", default=None, help="of Recall@k; default: 1 2 4 8")
@@ -75,7 +75,7 @@ def _add_retrieve(parser: Parser) -> None:
         type=str,
         metavar="FILE",
         default=None,
-        help="JSON file of all numbers, with a folder of tables beside it; default: RUN/retrieval.json",
+        help="JSON file of all numbers; a folder of tables goes beside it; default: RUN/retrieval.json",
     )
 
 

@@ -1,4 +1,4 @@
-"""What jsonargparse says about a mistake, said again in one plain sentence with the closest known name."""
+"""Turns jsonargparse's error messages into one plain sentence with the closest known name."""
 
 import re
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ EXPECTED = r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[([^\]]*)\]|tuple w
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Whom the arguments were meant for.
+    """The command that the arguments belong to.
 
     Args:
         command: its name; "likewise" before a command is known.
-        commands: every command's options, by key, as they are written.
-        options: those of ``command``.
+        commands: the options of every command, by key, as a user writes them.
+        options: the options of ``command``.
     """
 
     command: str
@@ -26,39 +26,39 @@ class Asked:
     options: Mapping[str, str]
 
     def within(self, command: str) -> "Asked":
-        """The same of ``command``, where it is one."""
+        """The same for ``command``, if it is a command."""
         options = self.commands.get(command)
         return self if options is None else Asked(command=command, commands=self.commands, options=options)
 
     def written(self, key: str) -> str:
-        """An argument as it is written: ``--epochs``, or ``RUN``."""
+        """An argument as a user writes it: ``--epochs``, or ``RUN``."""
         return self.options.get(key, f"--{key}")
 
 
 def explain(message: str, asked: Asked) -> str:
-    """One sentence for ``message``, and which ``--help`` to see."""
+    """One sentence for ``message``, and the ``--help`` to read."""
     message = re.sub(r"\s+", " ", message).strip()
     owner = re.search(r"Subcommand '(\w+)'|required: (\w+)\.|Parser key \"(\w+)\.", message)
     if owner:
         asked = asked.within(next(filter(None, owner.groups())))
     for form, say in FORMS:
-        found = re.search(form, message)
-        if found:
-            said = say(found, asked)
+        match = re.search(form, message)
+        if match:
+            sentence = say(match, asked)
             break
     else:
-        said = message.replace("Parser key", "setting").rstrip(".:") + "."
+        sentence = message.replace("Parser key", "setting").rstrip(".:") + "."
     name = "likewise" if asked.command == "likewise" else f"likewise {asked.command}"
-    return f"{said} See `{name} --help`."
+    return f"{sentence} See `{name} --help`."
 
 
-def _unknown_command(found: re.Match[str], asked: Asked) -> str:
-    name = found[1]
+def _unknown_command(match: re.Match[str], asked: Asked) -> str:
+    name = match[1]
     return f"there is no command {name!r}.{closest(name, asked.commands)}"
 
 
-def _unknown_option(found: re.Match[str], asked: Asked) -> str:
-    word = found[1].partition(" ")[0].partition("=")[0]
+def _unknown_option(match: re.Match[str], asked: Asked) -> str:
+    word = match[1].partition(" ")[0].partition("=")[0]
     where = "`likewise`" if asked.command == "likewise" else f"`likewise {asked.command}`"
     if not word.startswith("-"):
         return f"{where} has no place for {word!r}."
@@ -68,45 +68,45 @@ def _unknown_option(found: re.Match[str], asked: Asked) -> str:
     return f"{where} has no option {word}{f', but `likewise {takers[0]}` has' if takers else ''}.{hint}"
 
 
-def _unknown_setting(found: re.Match[str], asked: Asked) -> str:
-    name = f"{found[1]}.{found[2]}".removeprefix(f"{asked.command}.")
+def _unknown_setting(match: re.Match[str], asked: Asked) -> str:
+    name = f"{match[1]}.{match[2]}".removeprefix(f"{asked.command}.")
     return f"there is no setting {name!r}.{closest(name, asked.options, dotted=True)}"
 
 
-def _missing(found: re.Match[str], asked: Asked) -> str:
-    keys = [key.removeprefix(f"{asked.command}.") for key in found[1].split(", ")]
+def _missing(match: re.Match[str], asked: Asked) -> str:
+    keys = [key.removeprefix(f"{asked.command}.") for key in match[1].split(", ")]
     *some, last = map(asked.written, keys)
     return f"`likewise {asked.command}` needs {', '.join(some)}{' and ' if some else ''}{last}."
 
 
-def _no_value(found: re.Match[str], asked: Asked) -> str:
-    return f"{_long(found[1])} needs {'a value' if found[2] in ('one', 'at least one') else f'{found[2]} values'}."
+def _no_value(match: re.Match[str], asked: Asked) -> str:
+    return f"{_long(match[1])} needs {'a value' if match[2] in ('one', 'at least one') else f'{match[2]} values'}."
 
 
-def _needless_value(found: re.Match[str], asked: Asked) -> str:
-    return f"{_long(found[1])} takes no value, so {found[2]} must go."
+def _needless_value(match: re.Match[str], asked: Asked) -> str:
+    return f"{_long(match[1])} takes no value, so {match[2]} must go."
 
 
 def _long(options: str) -> str:
     return options.rpartition("/")[2]
 
 
-def _wrong_value(found: re.Match[str], asked: Asked) -> str:
-    key, value = found[1].removeprefix(f"{asked.command}."), found[3]
+def _wrong_value(match: re.Match[str], asked: Asked) -> str:
+    key, value = match[1].removeprefix(f"{asked.command}."), match[3]
     value = ",".join(re.findall(r"'([^']*)'", value)) or {"None": "null"}.get(value, value)
-    wanted, names = wanted_by(found[2])
+    wanted, names = wanted_by(match[2])
     return f"{asked.written(key)} can't be {value!r}; it must be {wanted}.{closest(value, names)}"
 
 
 def wanted_by(reason: str) -> tuple[str, list[str]]:
-    """What a value must be, in words, and the names that it may be."""
+    """The allowed values in words, and the allowed names."""
     words: list[str] = []
     names: list[str] = []
     for kind, literal, length in re.findall(EXPECTED, reason):
         if literal:
             names += re.findall(r"'([^']*)'", literal)
         elif length:
-            words.append(f"{length} values with commas between")
+            words.append(f"{length} values separated by commas")
         else:
             words.append(KINDS.get(kind, SEVERAL))
     words.sort(key=KINDS["NoneType"].__eq__)  # null comes last
@@ -114,22 +114,22 @@ def wanted_by(reason: str) -> tuple[str, list[str]]:
     return " or ".join(dict.fromkeys([*several, *words])), names
 
 
-def _not_a_group(found: re.Match[str], asked: Asked) -> str:
-    parts = [option for key, option in asked.options.items() if key.startswith(f"{found[1]}.")]
-    return f"--{found[1]} is a group of settings, not a value; give its parts, such as {', '.join(parts[:2])}."
+def _not_a_group(match: re.Match[str], asked: Asked) -> str:
+    parts = [option for key, option in asked.options.items() if key.startswith(f"{match[1]}.")]
+    return f"--{match[1]} is a group of settings, not a value; give its parts, such as {', '.join(parts[:2])}."
 
 
-def _no_settings(found: re.Match[str], asked: Asked) -> str:
-    return f"the file of --config must hold settings by name, as a run's config.yaml does, not {found[1]!r}."
+def _no_settings(match: re.Match[str], asked: Asked) -> str:
+    return f"the file of --config must hold settings by name, as a run's config.yaml does, not {match[1]!r}."
 
 
-def _no_yaml(found: re.Match[str], asked: Asked) -> str:
-    where = found[1].replace(' in "<unicode string>"', "").rstrip(".")
+def _no_yaml(match: re.Match[str], asked: Asked) -> str:
+    where = match[1].replace(' in "<unicode string>"', "").rstrip(".")
     return f"the file of --config can't be read as YAML: {where}."
 
 
-def _no_file(found: re.Match[str], asked: Asked) -> str:
-    return f"--config: {found[1][0].lower()}{found[1][1:]}."
+def _no_file(match: re.Match[str], asked: Asked) -> str:
+    return f"--config: {match[1][0].lower()}{match[1][1:]}."
 
 
 FORMS = (

@@ -1,6 +1,6 @@
-"""What ``likewise objectives`` and ``likewise policies`` print: a line each, or all about one. Imports no torch.
+"""The output of ``likewise objectives`` and ``likewise policies``: a line for each, or a page about one.
 
-The text is that of the classes' docstrings, read from their source, so that it stands in one place.
+The text comes from the docstrings of the classes, read from their source. Imports no torch.
 """
 
 import ast
@@ -19,7 +19,7 @@ LEVELS: dict[Level, str] = {
 
 
 def overview() -> Iterator[str]:
-    """Every objective by level: its name, and the first line of its docstring."""
+    """All objectives by level: the name and the first line of the docstring."""
     for level, heading in LEVELS.items():
         yield f"{heading}\n"
         yield from (_line(known) for known in OBJECTIVES if known.level == level)
@@ -28,13 +28,13 @@ def overview() -> Iterator[str]:
 
 
 def policies() -> Iterator[str]:
-    """Every policy of negatives: its name, and the first line of its docstring."""
+    """All policies of negatives: the name and the first line of the docstring."""
     yield from map(_line, POLICIES)
     yield "\n`likewise policies NAME` shows one with its parameters. Set by --negatives NAME, or several in turn."
 
 
 def page(known: Row) -> Iterator[str]:
-    """All about one objective: its docstring, its parameters with their defaults, and the data that it fits."""
+    """The page of one objective: its docstring, its parameters with defaults, and the data that it fits."""
     also = f" (also {', '.join(known.aliases)})" if known.aliases else ""
     yield f"{known.name}{also}, {LEVELS[known.level]}\n"
     yield from _about(known, f"--objective {known.name}", "objective")
@@ -44,7 +44,7 @@ def page(known: Row) -> Iterator[str]:
 
 
 def policy_page(known: PolicyRow) -> Iterator[str]:
-    """All about one policy of negatives: its docstring, and its parameters with their defaults."""
+    """The page of one policy of negatives: its docstring, and its parameters with defaults."""
     yield f"{known.name}, a policy of negatives\n"
     yield from _about(known, f"--negatives {known.name}", "negatives")
 
@@ -69,7 +69,7 @@ def _about(known: Row | PolicyRow, choice: str, group: str) -> Iterator[str]:
 
 
 def _class(known: Row | PolicyRow) -> ast.ClassDef:
-    """The class, as it is written."""
+    """The syntax tree of the class."""
     text = (files("likewise") / known.file).read_text(encoding="utf-8")
     classes = [part for part in ast.parse(text).body if isinstance(part, ast.ClassDef)]
     return next(part for part in classes if part.name == known.class_name)
@@ -80,7 +80,7 @@ def _docstring(known: Row | PolicyRow) -> str:
 
 
 def _defaults(known: Row | PolicyRow) -> dict[str, str | None]:
-    """Each parameter's default as it is written; None where the parameter must be given."""
+    """Each parameter's default as source text; None where the parameter is required."""
     methods = [part for part in _class(known).body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
     if not methods:  # a dataclass
         fields = [part for part in _class(known).body if isinstance(part, ast.AnnAssign)]
@@ -94,5 +94,5 @@ def _defaults(known: Row | PolicyRow) -> dict[str, str | None]:
 
 
 def _plain(text: str) -> str:
-    """Without the docstrings' markup."""
+    """The text without docstring markup."""
     return re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("``", "")

@@ -1,4 +1,4 @@
-"""The parser, and a command as a row. Nothing heavy is imported before the arguments are understood."""
+"""The parser, and the rows of the table of commands. Nothing heavy is imported before the arguments are parsed."""
 
 import sys
 from argparse import HelpFormatter
@@ -16,9 +16,9 @@ ABOUT = "Learns what is alike: fit an embedding, measure it, embed, index, searc
 
 
 class Parser(ArgumentParser):
-    """jsonargparse's parser; a mistake is one sentence, with the closest known name, and exit code 2."""
+    """jsonargparse's parser. A mistake gives one sentence, with the closest known name, and exit code 2."""
 
-    family: tuple["Parser", ...] = ()  # the parsers of all commands, in each of them
+    family: tuple["Parser", ...] = ()  # the parsers of all commands; each parser has them
     overview: str = ""  # the help of the whole command line
 
     @property
@@ -31,14 +31,14 @@ class Parser(ArgumentParser):
         return next(part for part in self.family if part.name == name)
 
     def options(self) -> dict[str, str]:
-        """Every argument's key, and how it is written: ``--epochs``, or ``RUN`` where it has no dashes."""
+        """The key of every argument, and how a user writes it: ``--epochs``, or ``RUN`` for a positional one."""
         return {
             action.dest: next(reversed(action.option_strings), str(action.metavar or action.dest))
             for action in self._actions
         }
 
     def usage_of(self, command: str) -> str:
-        """``likewise fit DATA --out RUN [options]``: what must be given, in order."""
+        """The usage line with the required arguments, in order: ``likewise fit DATA --out RUN [options]``."""
         words = [f"likewise {command}"]
         for action in sorted(self._actions, key=lambda action: bool(action.option_strings)):
             value = str(action.metavar or action.dest.upper())
@@ -49,29 +49,29 @@ class Parser(ArgumentParser):
         return " ".join([*words, "[options]"])
 
     def take_several(self, *options: str) -> None:
-        """These options take one value or several: ``hard``, ``easy,hard`` and ``[easy, hard]``."""
+        """Lets these options take one value or several: ``hard``, ``easy,hard`` or ``[easy, hard]``."""
         for option in options:
             action = self._option_string_actions[option]
             action.type, action.metavar = Several(), "VALUE,..."
 
     def also(self, alias: str, option: str) -> None:
-        """``alias`` is another way to write ``option``, which ``--help`` does not list."""
+        """Makes ``alias`` another name of ``option``. ``--help`` does not list it."""
         self._option_string_actions[alias] = self._option_string_actions[option]
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
-        """What ``--help`` prints."""
+        """The text of ``--help``."""
         return self.overview or super().format_help(formatter)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Prints what is wrong in one sentence and leaves with 2."""
+        """Prints one sentence about the mistake and exits with code 2."""
         commands = {part.name: part.options() for part in self.family}
-        said = explain(message, Asked(command=self.name, commands=commands, options=self.options()))
-        print(f"likewise: {said}", file=sys.stderr)
+        sentence = explain(message, Asked(command=self.name, commands=commands, options=self.options()))
+        print(f"likewise: {sentence}", file=sys.stderr)
         raise SystemExit(2)
 
 
 class Several:
-    """The text of an option that takes several values, as a list of them; the option's own type checks each value."""
+    """Reads the text of an option with several values as a list. The option's own type checks each value."""
 
     def __call__(self, text: str) -> Any:
         """``1,10`` and ``[1, 10]`` as a list of two, ``1`` as a list of one."""
@@ -83,14 +83,14 @@ class Several:
             return text  # the option's own type refuses it
 
     def __str__(self) -> str:
-        return "values with commas between"  # in --help
+        return "values separated by commas"  # in --help
 
 
 class Scalar:
-    """The text of an option as the value that a file would have there; what it may be is checked later."""
+    """Reads the text of an option as a value of YAML. The allowed values are checked later."""
 
     def __call__(self, text: Any) -> Any:
-        """``1e-2`` as a number, ``true`` as a truth, ``null`` as None; a value as it is."""
+        """``1e-2`` becomes a number, ``true`` a bool, ``null`` None; a value stays as it is."""
         try:
             return read_yaml(text, "a value") if isinstance(text, str) and text else text
         except LikewiseError:
@@ -105,13 +105,13 @@ class Command:
     """One command of the command line.
 
     Args:
-        name: as typed after ``likewise``.
-        group: the heading under which ``likewise --help`` lists it.
-        help: what it does, in one line.
+        name: the word after ``likewise``.
+        group: its heading in ``likewise --help``.
+        help: its purpose, in one line.
         add: adds its arguments to its parser.
-        run: does it, and returns the exit code.
-        defaults: whether ``run`` gets the defaults of what is not given too.
-        usage: what must be given, where the parser does not know it.
+        run: runs it and returns the exit code.
+        defaults: whether ``run`` also gets default values of arguments that were not given.
+        usage: the usage line, where the parser does not know what is required.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Command:
 
 
 def build_parser(commands: Iterable[Command]) -> Parser:
-    """The whole command line; ``family`` holds each command's own parser."""
+    """The parser of the whole command line, with one parser for each command in ``family``."""
     from likewise import __version__
 
     commands = tuple(commands)
@@ -145,7 +145,7 @@ def build_parser(commands: Iterable[Command]) -> Parser:
 
 
 def overview(commands: Iterable[Command]) -> str:
-    """What ``likewise --help`` prints: the commands under their headings, in the order of the table."""
+    """The text of ``likewise --help``: the commands under their headings, in the order of the table."""
     lines = ["usage: likewise COMMAND ...", "", ABOUT]
     group = ""
     for command in commands:
@@ -153,5 +153,5 @@ def overview(commands: Iterable[Command]) -> str:
             group = command.group
             lines += ["", f"{group}:"]
         lines.append(f"  {command.name:<12}{command.help}")
-    lines += ["", "`likewise COMMAND --help` shows what a command takes; `likewise --version` shows the version."]
+    lines += ["", "`likewise COMMAND --help` shows its options; `likewise --version` shows the version."]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ from likewise.errors import LikewiseError
 
 def _add_embed(parser: Parser) -> None:
     add_run(parser)
-    parser.add_argument("data", type=str, metavar="DATA", help="what to embed")
+    parser.add_argument("data", type=str, metavar="DATA", help="items to embed")
     parser.add_argument("--out", type=str, required=True, metavar="FILE", help="parquet file: columns id and embedding")
     add_layer(parser)
 
@@ -27,8 +27,8 @@ def _embed(arguments: Namespace) -> int:
 
 
 def _add_index(parser: Parser) -> None:
-    add_run(parser, help="run folder; the index lands in it")
-    parser.add_argument("data", type=str, metavar="DATA", help="what to search among")
+    add_run(parser, help="run folder; the index goes into it")
+    parser.add_argument("data", type=str, metavar="DATA", help="items to index")
     add_layer(parser)
 
 
@@ -45,7 +45,7 @@ def _index(arguments: Namespace) -> int:
 def _add_search(parser: Parser) -> None:
     add_run(parser, help="run folder with an index")
     parser.add_argument("query", type=str, metavar="QUERY", help="an image or .npy file, or the id of an indexed item")
-    parser.add_argument("-k", "--k", type=int, default=10, help="how many hits")
+    parser.add_argument("-k", "--k", type=int, default=10, help="number of hits")
 
 
 def _search(arguments: Namespace) -> int:
@@ -57,9 +57,9 @@ def _search(arguments: Namespace) -> int:
 
 
 def _add_report(parser: Parser) -> None:
-    add_run(parser, help="run folder; report.html lands in it")
+    add_run(parser, help="run folder; report.html goes into it")
     parser.add_argument(
-        "--data", type=str, metavar="DATA", default=None, help="items for the pictures; default: those it was fit on"
+        "--data", type=str, metavar="DATA", default=None, help="items for the pictures; default: the training items"
     )
     add_columns(parser)
 
@@ -68,7 +68,7 @@ def _report(arguments: Namespace) -> int:
     from likewise.reports.html import write_report
 
     if arguments.data is None and (arguments.labels != "auto" or arguments.key is not None):
-        raise LikewiseError("--labels and --key are of --data; the run's own items have those of its training.")
+        raise LikewiseError("--labels and --key need --data; the training items have the columns of the training.")
     print(write_report(Path(arguments.run), data=arguments.data, labels=arguments.labels, key=arguments.key))
     return 0
 

@@ -1,4 +1,4 @@
-"""What no run could use: values out of their range, and choices that make no sense together."""
+"""Checks of settings: values out of range, and choices that do not work together."""
 
 from collections.abc import Iterator
 from math import inf as infinite
@@ -9,7 +9,7 @@ from likewise.errors import LikewiseError
 
 
 def check(settings: FitSettings) -> FitSettings:
-    """Returns the settings, or raises LikewiseError on a value that no run could use."""
+    """Returns the settings. Raises LikewiseError on a value, or a combination of values, that no run can use."""
     s, v, e, o, neg = settings, settings.views, settings.encoder, settings.optim, settings.negatives
     rules = {
         "epochs": (s.epochs >= 1, s.epochs, "at least 1"),
@@ -32,7 +32,7 @@ def check(settings: FitSettings) -> FitSettings:
         "encoder.bn_groups": (
             1 <= e.bn_groups <= s.batch_size // 2,
             e.bn_groups,
-            f"from 1 to {s.batch_size // 2}: two of the batch's {s.batch_size} items a group at least",
+            f"from 1 to {s.batch_size // 2}: each group needs at least two of the batch's {s.batch_size} items",
         ),
         "micro_batches": (1 <= s.micro_batches <= s.batch_size, s.micro_batches, "from 1 to batch_size"),
         "encoder.dim": (e.dim >= 2, e.dim, "at least 2"),
@@ -60,22 +60,22 @@ def check(settings: FitSettings) -> FitSettings:
 
 
 def refusals(settings: FitSettings) -> Iterator[str]:
-    """Why this combination of choices makes no sense: a sentence each; nothing where it does."""
+    """One sentence for each reason why these settings do not work together; none if they do."""
     s, kind = settings, settings.objective.kind
     yield from _refused_relations(s)
     yield from _refused_mining(s)
     if kind != AUTO:
         yield from _refused_dictionary(s, objective(kind))
     if s.symmetric and s.dictionary != "queue":
-        yield "symmetric=true is for dictionary=queue; with dictionary=batch, batch.keys=both has both views query."
+        yield "symmetric=true needs dictionary=queue; with dictionary=batch, batch.keys=both makes both views queries."
     if s.bank.sharded and kind == AUTO:
         yield "bank.sharded=true needs the exact softmax: objective nonparametric-softmax, with bank.samples=0."
     if s.micro_batches > 1 and s.bank.sharded:
-        yield "micro_batches and bank.sharded do not go together yet; leave one out."
+        yield "micro_batches and bank.sharded do not work together yet; leave one out."
 
 
 def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:
-    """What can't be between an objective and where its keys come from."""
+    """Checks the objective against its dictionary."""
     kind, whole_bank = f"objective {row.name}", s.dictionary == "bank" and not s.bank.samples
     if row.keys == "bank" and not whole_bank:
         yield (
@@ -84,10 +84,10 @@ def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:
         )
     if row.keys == "own" and s.dictionary in ("queue", "batch"):
         whose = "a proxy per class" if row.level == "class" else "a weight per item"
-        yield f"{kind} has its own keys, {whose}: leave dictionary at proxies, or with {s.dictionary} use infonce."
+        yield f"{kind} has its own keys, {whose}: set dictionary=proxies, or use infonce with {s.dictionary}."
     if row.keys != "own" and s.dictionary == "proxies":
         owners = ", ".join(each.name for each in OBJECTIVES if each.keys == "own")
-        yield f"dictionary=proxies are the weights of an objective that has some ({owners}), not of {row.name}."
+        yield f"dictionary=proxies needs an objective with its own weights ({owners}); {row.name} has none."
     if row.level == "class" and s.alike != "label":
         also = " (the softmax over a bank of items is nonparametric-softmax)" * (row.name == "softmax")
         yield f"{kind} has a proxy for each class: set alike=label{also}."
@@ -97,34 +97,34 @@ def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:
         spread = " or ".join(each.name for each in OBJECTIVES if each.spreads)
         yield f"bank.sharded=true needs the exact softmax: objective {spread}, with bank.samples=0."
     if s.bank.sharded and row.keys == "own" and s.optim.name == "lars":
-        yield "optim.name=lars needs the length of whole weights, which bank.sharded=true spreads; use sgd."
+        yield "optim.name=lars needs the norm of whole weights, but bank.sharded=true divides them; use sgd."
 
 
 def _refused_relations(s: FitSettings) -> Iterator[str]:
-    """What can't be among alike, relations, sampler and negatives."""
+    """Checks alike, relations, dictionary and sampler against each other."""
     listed = s.alike in ("pairs", "triplets")
     if listed and s.relations is None:
         yield f"alike={s.alike} needs relations=FILE, a CSV or parquet file of {s.alike} by item id."
     if s.relations is not None and not listed:
-        yield f"relations={s.relations} lists pairs or triplets; say which with alike=pairs or alike=triplets."
+        yield f"relations={s.relations} lists pairs or triplets; set alike=pairs or alike=triplets."
     if listed and not s.items_are_keys:
         yield f"alike={s.alike} compares the items of a batch: set dictionary=batch and batch.keys=same."
     if s.alike == "label" and s.dictionary == "bank":
         yield "a memory bank has a row for each item, not for each label: with alike=label use batch, queue or proxies."
     if s.alike == "instance" and s.items_are_keys:
-        yield "batch.keys=same leaves an item no other view that is alike to it: use both or second, or alike=label."
+        yield "batch.keys=same leaves an item without a positive view: use both or second, or alike=label."
     if s.sampler.kind != "instance" and s.alike == "instance":
         yield f"sampler.kind={s.sampler.kind} composes batches by class: set alike=label."
     by_class = s.sampler.kind == "classes" and not listed
     if by_class and (s.batch_size % s.sampler.per_class or s.batch_size < 2 * s.sampler.per_class):
         yield (
-            f"batch_size={s.batch_size} is not a number of classes, two at least, times "
-            f"sampler.per_class={s.sampler.per_class}."
+            f"batch_size={s.batch_size} must be sampler.per_class={s.sampler.per_class} times a number of classes, at "
+            "least two."
         )
 
 
 def _refused_mining(s: FitSettings) -> Iterator[str]:
-    """What can't be among the policies of negatives and the objective that they choose for."""
+    """Checks the policies of negatives against the objective."""
     kind, neg = s.objective.kind, s.negatives
     row = None if kind == AUTO else objective(kind)
     if neg.by == "active" and (row is None or not row.can_be_zero):
@@ -138,6 +138,6 @@ def _refused_mining(s: FitSettings) -> Iterator[str]:
         yield f"negatives.least={neg.number('least', 0.5):g} must be below negatives.most={neg.number('most', 1.4):g}."
     if neg.mines and (row is None or not row.mines):
         yield (
-            f"{neg.title()} is for an objective that judges an anchor by its row of pairs, such as triplet, margin or "
-            f"circle; objective {kind} does not."
+            f"{neg.title()} needs an objective over an anchor's row of pairs, such as triplet, margin or circle; "
+            f"objective {kind} is not one."
         )

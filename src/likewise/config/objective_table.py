@@ -1,6 +1,6 @@
-"""Every objective and policy of negatives by name: its class, its parameters, what it needs. Imports no torch.
+"""The table of objectives and policies of negatives: name, class, parameters, needs. Imports no torch.
 
-A row says what a parameter may be. Its default stands in the constructor, and its meaning in the docstring, alone.
+A row has the allowed values of each parameter. Its default is in the constructor, its meaning in the docstring.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,24 +38,24 @@ DRAW = one_of("shared", "per-example")
 
 @dataclass(frozen=True)
 class Row:
-    """An objective, without importing it.
+    """An objective, described without importing it.
 
     Args:
-        name: the one that settings, files and pages have. Case, - and _ do not matter where it is given.
+        name: its name in settings, files and docs. Case, - and _ do not matter in input.
         class_name: its class in ``likewise.objectives``.
         module: the module of ``likewise.objectives`` that defines it.
-        level: what its similarities are taken with: other items ("pair"), a proxy of each class ("class"), or a row
-            for each item ("instance").
-        parameters: what the constructor takes beyond what a run gives it.
-        aliases: other names in use.
-        given: what a run gives the constructor: sizes and the generator of first rows or noise.
-        keys: which dictionaries go: "any" but proxies, "bank" with a row for every item, or its "own" weights.
-        takes_policies: whether negatives can be chosen for it: a pair-level loss that judges an anchor by its row.
-        can_be_zero: whether a pair or triplet far enough apart has no loss, so that the active ones can be counted.
-        judges_pairs: whether it judges each pair by itself, so that items with one kind of pair count too.
-        spreads: whether its rows can be spread over processes (``bank.sharded``).
-        boundary: what its figure draws as the decision boundary; see :data:`BOUNDARIES`.
-        unless: (parameter, value, boundary): that parameter at that value has another boundary.
+        level: its similarities are with other items ("pair"), with a proxy of each class ("class"), or with a row for
+            each item ("instance").
+        parameters: the constructor's parameters that a user may set.
+        aliases: other names that are accepted.
+        given: the constructor's parameters that the run sets: sizes and generators.
+        keys: its dictionaries: "any" except proxies, "bank" with a row for every item, or its "own" weights.
+        takes_policies: whether it works with policies of negatives: a pair-level loss over an anchor's row.
+        can_be_zero: whether a pair or triplet can have zero loss, so that active ones can be counted.
+        judges_pairs: whether it judges each pair alone, so that items with one kind of pair count too.
+        spreads: whether its rows can be sharded (``bank.sharded``).
+        boundary: the decision boundary of its figure; see :data:`BOUNDARIES`.
+        unless: (parameter, value, boundary): another boundary for this value of the parameter.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Row:
 
     @property
     def mines(self) -> bool:
-        """Whether policies of negatives go with it: it judges an anchor by its row of pairs."""
+        """Whether it works with policies of negatives: it is a loss over an anchor's row of pairs."""
         return self.level == "pair" and self.takes_policies
 
     def load(self) -> "type[nn.Module]":
@@ -232,12 +232,12 @@ OBJECTIVES: tuple[Row, ...] = (
     ),
 )
 AUTO = "auto"
-AUTO_MEANS = ("nonparametric-softmax", "nce", "infonce")  # what auto may become
+AUTO_MEANS = ("nonparametric-softmax", "nce", "infonce")  # the objectives that auto may stand for
 
 
 @dataclass(frozen=True)
 class PolicyRow:
-    """A policy of negatives: its class in ``likewise.negatives``, and what its constructor takes."""
+    """A policy of negatives: its class in ``likewise.negatives`` and the parameters of its constructor."""
 
     name: str
     class_name: str
@@ -272,7 +272,7 @@ POLICIES: tuple[PolicyRow, ...] = (
 
 @dataclass(frozen=True)
 class Known:
-    """A row of the table from what is known about the data to the objectives that fit.
+    """A row of the table that maps knowledge about the data to fitting objectives.
 
     Args:
         data: what is known.
@@ -368,16 +368,16 @@ Named = TypeVar("Named", Row, PolicyRow)
 
 
 def objective(name: str) -> Row:
-    """The objective called ``name``, which may be an alias or the class's name: case, - and _ do not matter.
+    """The objective ``name``: a name, an alias or a class name; case, - and _ do not matter.
 
-    Raises LikewiseError, with the closest name, on others.
+    Raises LikewiseError, with the closest name, on other names.
     """
     named = [(known.name, known.class_name, *known.aliases) for known in OBJECTIVES]
     return _called(name, OBJECTIVES, named, "objective")
 
 
 def policy(name: str) -> PolicyRow:
-    """The policy of negatives called ``name``. Raises LikewiseError, with the closest name, on others."""
+    """The policy of negatives ``name``. Raises LikewiseError, with the closest name, on other names."""
     named = [(known.name, known.class_name, *known.aliases) for known in POLICIES]
     return _called(name, POLICIES, named, "policy of negatives")
 
@@ -394,12 +394,12 @@ def _called(name: str, rows: tuple[Named, ...], named: Iterable[tuple[str, ...]]
 
 
 def of_objectives() -> dict[str, list[str]]:
-    """Every parameter of an objective, and the objectives that have it."""
+    """Every parameter of an objective, with the objectives that have it."""
     return _owners(OBJECTIVES)
 
 
 def of_policies() -> dict[str, list[str]]:
-    """Every parameter of a policy of negatives, and the policies that have it."""
+    """Every parameter of a policy of negatives, with the policies that have it."""
     return _owners(POLICIES)
 
 

@@ -1,4 +1,4 @@
-"""Settings that version 0.1.0 wrote, in the names of today."""
+"""Translates settings of version 0.1.0 to the current names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,16 +8,16 @@ from likewise.config.settings import NegativeSettings, ObjectiveSettings
 from likewise.errors import LikewiseError
 
 OLDER_KINDS = {"softmax": "nonparametric-softmax", "parametric": "parametric-softmax"}
-OLDER = {"noise_draw", "positive_in_noise", "log_z_decay", "mix", "scale", "margin", "gamma"}  # all were always written
-MARGINS = {"contrastive": "negative_margin", "margin": "alpha"}  # else margin
-SCALES = {"l2-softmax": "alpha", "normface": "scale", "am-softmax": "scale", "arcface": "scale"}  # else gamma
+OLDER = {"noise_draw", "positive_in_noise", "log_z_decay", "mix", "scale", "margin", "gamma"}  # an old file has all
+MARGINS = {"contrastive": "negative_margin", "margin": "alpha"}  # others: margin
+SCALES = {"l2-softmax": "alpha", "normface": "scale", "am-softmax": "scale", "arcface": "scale"}  # others: gamma
 POLICY_PARAMETERS = ("count", "margin", "epsilon", "least", "most")
 
 
 def translated(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings, those of an older file in today's names; others as they are.
+    """Translates the nested settings of an old file to the current names. Other settings stay as they are.
 
-    An older file has every one of the older names; ``softmax`` meant the non-parametric one there.
+    An old file has all of the old names. In it ``softmax`` means the non-parametric softmax.
     """
     block = values.get("objective")
     if not isinstance(block, Mapping) or not set(block) >= OLDER:

@@ -1,4 +1,4 @@
-"""Settings from nested dicts, dotted names and texts."""
+"""Makes settings from nested dicts, dotted names and text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
@@ -24,16 +24,16 @@ WORDS: dict[object, tuple[str, str]] = {
 def settings_from(values: Mapping[str, Any], base: FitSettings | None = None) -> FitSettings:
     """``base`` (default: FitSettings()) with ``values`` over it: nested dicts or dotted names, lists for tuples.
 
-    ``settings_from({"epochs": 5, "views.flip": 0.0, "objective": "circle", "objective.gamma": 128})``. An objective or
-    policies other than the base's begin with their own defaults. Raises LikewiseError on an unknown name, with the
-    closest known one, and on a value that is none of its setting's.
+    ``settings_from({"epochs": 5, "views.flip": 0.0, "objective": "circle", "objective.gamma": 128})``. If the objective
+    or the policies differ from the base's, they start with their own defaults. Raises LikewiseError on an unknown name,
+    with the closest known name, and on a value that the setting does not allow.
     """
     settings: FitSettings = _over(base or FitSettings(), translated(_nested(values)), "")
     return settings
 
 
 def flatten(settings: object, prefix: str = "") -> dict[str, Any]:
-    """Every setting by its dotted name, in order; of an objective and of policies the parameters that are set."""
+    """All settings by dotted name, in order, including the parameters that are set for the objective and policies."""
     flat: dict[str, Any] = {}
     for name, value in _values(settings).items():
         flat |= flatten(value, f"{prefix}{name}.") if is_dataclass(value) else {prefix + name: value}
@@ -46,18 +46,18 @@ def as_dict(settings: object) -> dict[str, Any]:
 
 
 def _values(settings: object) -> dict[str, Any]:
-    """Fields, and then parameters, by name."""
+    """The fields and then the parameters, by name."""
     fields = dict(vars(settings))
     parameters: dict[str, Any] = fields.pop("parameters", {})
     return fields | parameters
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted names as dicts within dicts; of two values for one name the later."""
+    """Turns dotted names into nested dicts. If a name comes twice, the later value wins."""
     result: dict[str, Any] = {}
     for name, value in values.items():
         if not isinstance(name, str):
-            raise LikewiseError(f"{name!r} is no name of a setting; see `likewise fit --help`.")
+            raise LikewiseError(f"{name!r} is not the name of a setting; see `likewise fit --help`.")
         first, _, rest = name.partition(".")
         value = {rest: value} if rest else as_dict(value) if is_dataclass(value) else value
         value = _nested(value) if isinstance(value, Mapping) else value
@@ -78,7 +78,7 @@ def _merged(old: Any, new: dict[str, Any]) -> dict[str, Any]:
 
 
 def _over(settings: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """``values`` over ``settings``; ``prefix`` is the dotted name of these, for messages."""
+    """``settings`` with ``values`` over them; ``prefix`` is their dotted name, for messages."""
     fields, kinds, own = vars(settings), get_type_hints(type(settings)), {}
     chosen = isinstance(settings, Chosen)
     if chosen and "" in values and settings.by_name in values:
@@ -103,7 +103,7 @@ def _over(settings: Any, values: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _with_parameters(old: Chosen, new: Chosen, values: Mapping[str, Any], prefix: str) -> Chosen:
-    """``new`` with the parameters among ``values``, and those of ``old`` that are meant for it."""
+    """``new`` with the parameters in ``values``, and with those of ``old`` that apply to it."""
     new = new.canonical()
     has = new.has()
     parameters = {name: value for name, value in old.parameters.items() if name in has} if new.follows(old) else {}
@@ -121,7 +121,7 @@ def _with_parameters(old: Chosen, new: Chosen, values: Mapping[str, Any], prefix
 
 
 def _first(value: Mapping[str, Any], name: str) -> str:
-    """The dotted name of the first of nested values."""
+    """The dotted name of the first nested value."""
     for inner, other in value.items():
         return _first(other, f"{name}.{inner}") if isinstance(other, Mapping) else f"{name}.{inner}"
     return name
@@ -162,7 +162,7 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
 
 
 def _words(kind: Any) -> str:
-    """What an annotation asks for."""
+    """The type of an annotation in words."""
     options = get_args(kind)
     if get_origin(kind) is Literal:
         return " or ".join(map(repr, options))
@@ -174,7 +174,7 @@ def _words(kind: Any) -> str:
 
 
 def assigned(assignments: Sequence[str]) -> dict[str, Any]:
-    """The settings that ``--set NAME=VALUE ...`` says, each value as in config.yaml. Raises LikewiseError on others."""
+    """The settings of ``--set NAME=VALUE ...``, with values as in config.yaml. Raises LikewiseError on other text."""
     values = {}
     for assignment in assignments:
         name, sign, text = assignment.partition("=")

@@ -1,7 +1,7 @@
-"""Every knob of a run: frozen, keyword-only dataclasses, each field with a default and its reason.
+"""All settings of a run: frozen, keyword-only dataclasses. Every field has a default and the reason for it.
 
-This module imports neither torch nor anything heavy, so that ``likewise --help`` is quick. What no run could use is
-refused in ``likewise.config.checks``.
+This module imports neither torch nor anything heavy, so that ``likewise --help`` is fast. ``likewise.config.checks``
+refuses values that no run can use.
 """
 
 from abc import ABC, abstractmethod
@@ -20,20 +20,20 @@ class ViewSettings:
     Args:
         crop_scale: share of the area kept by the random resized crop; NPID's and MoCo's (0.2, 1).
         crop_ratio: aspect ratio of the crop, drawn log-uniformly; torchvision's default.
-        flip: probability of a horizontal flip; set 0 for text, digits and faces' sides.
-        rotation: degrees, drawn from ±rotation; 0 because photos have an upright.
+        flip: probability of a horizontal flip; set 0 for text, digits, and where left and right matter.
+        rotation: degrees, drawn from ±rotation; 0 because photos are upright.
         brightness: factor from 1 ± this; MoCo v2's 0.4.
         contrast: factor from 1 ± this; MoCo v2's 0.4.
         saturation: factor from 1 ± this; MoCo v2's 0.4.
         hue: shift in turns from ± this; MoCo v2's 0.1.
-        jitter: probability that the four colour changes are applied at all; MoCo v2's 0.8.
-        grayscale: probability of losing colour; 0.2 in NPID, MoCo and SimCLR.
-        blur: probability of a Gaussian blur; 0 since it costs time and does not help at 32 px.
+        jitter: probability of the four colour changes; MoCo v2's 0.8.
+        grayscale: probability of a grey view; 0.2 in NPID, MoCo and SimCLR.
+        blur: probability of a Gaussian blur; 0 because it costs time and does not help at 32 px.
         blur_sigma: pixels, drawn uniformly; SimCLR's (0.1, 2).
-        noise: vectors only: standard deviation of added noise, in units of each feature's own.
+        noise: vectors only: standard deviation of added noise, in units of each feature's standard deviation.
         dropout: vectors only: probability that a feature is set to its mean.
-        mean: per channel, subtracted after scaling to [0, 1]; ImageNet's, which public weights expect.
-        std: per channel, divided by; ImageNet's.
+        mean: per channel, subtracted after scaling to [0, 1]; ImageNet's, as public weights expect.
+        std: per channel, the divisor after that; ImageNet's.
     """
 
     crop_scale: tuple[float, float] = (0.2, 1.0)
@@ -56,24 +56,24 @@ class ViewSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSettings:
-    """What turns a view into a row on the unit sphere.
+    """The encoder, which turns a view into a unit row.
 
     Args:
         name: resnet-small (suits 2 CPU cores), resnet18, resnet50, mlp (vectors), timm:NAME, hf:NAME_OR_FOLDER.
         stem: small (3×3, no max-pool, for images up to about 64 px; resnet-small: patches of 4×4) or imagenet (7×7,
             stride 2, max-pool).
-        head: what follows the backbone: none, linear (NPID, MoCo v1), mlp (SimCLR's paper, MoCo v2: Linear-ReLU-Linear)
+        head: layers after the backbone: none, linear (NPID, MoCo v1), mlp (SimCLR's paper, MoCo v2: Linear-ReLU-Linear)
             or mlp-bn (SimCLR's code: three linear layers, a BatchNorm after each).
-        centre: batch-normalise the head's output before its length is made 1. No paper here has it (SimCLR's code has);
-            without it all first embeddings lie in a narrow cone, and a short training hardly leaves it.
-        unit: rows are made unit length in training too. False: objectives see raw rows, as N-pair and A-softmax ask;
-            what is embedded and searched are unit rows all the same.
+        centre: apply BatchNorm to the head's output before the L2 norm. The papers do not have it (SimCLR's code does);
+            without it the first embeddings lie in a narrow cone, and a short training hardly leaves it.
+        unit: normalise rows in training too. False: objectives get raw rows, as N-pair and A-softmax need; embeddings
+            and searches use unit rows in any case.
         dim: length of the embedding; NPID's accuracy stops growing at 128.
         hidden: width of the mlp encoder.
-        head_hidden: width of the mlp heads; 0 is as wide as the backbone's features, as SimCLR's.
-        bn_groups: BatchNorm takes its statistics over so many groups of the batch, each by itself; 1 is the whole
-            batch, over all processes. MoCo's shuffled BN needs several (8 in its papers' runs, one a GPU).
-        weights: a checkpoint or safetensors file to start the backbone from.
+        head_hidden: width of the mlp heads; 0 is the width of the backbone's features, as in SimCLR.
+        bn_groups: number of groups of the batch, each with its own batch statistics; 1 is the whole batch over all
+            processes. MoCo's shuffled BN needs several (8 in its papers, one per GPU).
+        weights: a checkpoint or safetensors file with start weights of the backbone.
         allow: names (shell patterns) that may be missing from ``weights`` or unmatched in it.
     """
 
@@ -92,44 +92,44 @@ class EncoderSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen(ABC):
-    """Something of a table by its name, and what is set of its constructor's parameters. Abstract.
+    """A choice from a table, by name, with parameters of its constructor. Abstract.
 
     Args:
-        parameters: by the constructor's names; what is not there has the constructor's default.
+        parameters: by the constructor's names; the others have the constructor's defaults.
     """
 
-    by_name: ClassVar[str]  # the field that names it, which may be given alone: ``objective: circle``
+    by_name: ClassVar[str]  # the field with the name; it may be given alone: ``objective: circle``
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
 
     @abstractmethod
     def canonical(self) -> Self:
-        """With the table's own names. Raises LikewiseError, with the closest name, on one that is not there."""
+        """With the table's names instead of aliases. Raises LikewiseError, with the closest name, on unknown names."""
 
     @abstractmethod
     def has(self) -> Mapping[str, Value]:
-        """The parameters that there are."""
+        """The parameters of this choice and their allowed values."""
 
     @abstractmethod
     def follows(self, old: Self) -> bool:
-        """Whether the parameters that ``old`` set are meant for this choice too."""
+        """Whether the parameters of ``old`` apply to this choice too."""
 
     @abstractmethod
     def title(self) -> str:
         """The choice in words."""
 
     def number(self, name: str, default: float) -> float:
-        """The parameter ``name`` where it is a number that is set, else ``default``."""
+        """The parameter ``name`` if it is set to a number; otherwise ``default``."""
         value = self.parameters.get(name)
         return float(value) if isinstance(value, int | float) else default
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings(Chosen):
-    """How similarities become a loss. ``likewise objectives`` lists the kinds, and each one's parameters.
+    """The objective. ``likewise objectives`` lists the kinds and their parameters.
 
     Args:
-        kind: a name of ``likewise objectives``, or auto: over a whole bank nonparametric-softmax up to 10,000 items,
-            where it is cheap and noise would mostly be the positive again, and nce beyond; else infonce.
+        kind: a name of ``likewise objectives``, or auto: with a whole bank, nonparametric-softmax up to 10,000 items,
+            where it is cheap, and nce above; otherwise infonce.
         parameters: of the kind, by its constructor's names, as in ``--objective.gamma 128``.
     """
 
@@ -141,12 +141,12 @@ class ObjectiveSettings(Chosen):
         return self if self.kind == AUTO else replace(self, kind=objective(self.kind).name)
 
     def has(self) -> Mapping[str, Value]:
-        """The kind's parameters; for auto those of all that it may become."""
+        """The kind's parameters; for auto those of all kinds that it stands for."""
         kinds = reversed(AUTO_MEANS) if self.kind == AUTO else (self.kind,)
         return {name: value for kind in kinds for name, value in objective(kind).parameters.items()}
 
     def follows(self, old: Self) -> bool:
-        """The same kind, or what auto became."""
+        """True for the same kind, and where ``old`` is auto."""
         return old.kind in (self.kind, AUTO)
 
     def title(self) -> str:
@@ -155,7 +155,7 @@ class ObjectiveSettings(Chosen):
 
     @property
     def vote_temperature(self) -> float:
-        """τ of the votes of weighted kNN: as trained; NPID's 0.07 where the objective has none."""
+        """τ of the votes in weighted kNN: the objective's temperature, or NPID's 0.07 if it has none."""
         return self.number("temperature", 0.07)
 
 
@@ -164,9 +164,10 @@ class BankSettings:
     """The dictionary that keeps one key per item.
 
     Args:
-        momentum: share of the old row kept before renormalising; 0 replaces it (the paper), 0.5 is the released code.
-        samples: K, rows drawn as negatives at each step; 0 takes all rows. nce has its own (objective.noise).
-        sharded: every process keeps its share of the rows instead of all of them; for softmax and parametric.
+        momentum: share of the old row that is kept, before normalising; 0 replaces it (NPID's paper), 0.5 is its code.
+        samples: K, rows drawn as negatives in each step; 0 uses all rows. nce has its own (objective.noise).
+        sharded: each process keeps its share of the rows instead of all; for nonparametric-softmax and
+            parametric-softmax.
     """
 
     momentum: float = 0.5
@@ -179,9 +180,9 @@ class QueueSettings:
     """The dictionary that keeps the newest keys (MoCo §3.2).
 
     Args:
-        size: K; MoCo's 65,536 for a million photos, 4,096 for CIFAR-10. Any number: no batch size need divide it.
+        size: K; MoCo's 65,536 for a million photos, 4,096 for CIFAR-10. The batch size need not divide it.
         start: random unit rows, as in the paper, or empty.
-        own_batch: whether the other new keys of the batch push too. MoCo's negatives are the older keys alone.
+        own_batch: use the other new keys of the batch as negatives too. MoCo's negatives are older keys only.
     """
 
     size: int = 65_536
@@ -195,7 +196,7 @@ class BatchSettings:
 
     Args:
         keys: both (every view of every item is a key, as in SimCLR), second (the items' second views, as in He et
-            al.'s end-to-end comparison) or same (one view of each item, query and key: what is alike are other items).
+            al.'s end-to-end comparison) or same (one view of each item is query and key: positives are other items).
     """
 
     keys: Literal["both", "second", "same"] = "both"
@@ -203,19 +204,19 @@ class BatchSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NegativeSettings(Chosen):
-    """Which negatives push, and which positives pull (mining), for objectives that judge an anchor by its row.
+    """Mining: which negatives and positives an objective over an anchor's row of pairs uses.
 
     Args:
-        policies: one, or a curriculum of them in turn. all; random (``count``); easy (the furthest); semi-hard in both
-            meanings: inside-margin (all further than the positive, but not by ``margin``) and hardest-beyond (the
+        policies: one, or several in turn (a curriculum). all; random (``count``); easy (the furthest); two kinds of
+            semi-hard: inside-margin (all further than the positive, by less than ``margin``) and hardest-beyond (the
             nearest that is further than the positive); hard (the nearest); distance-weighted (``count``, ``least``,
-            ``most``); multi-similarity (``epsilon``; positives too).
-        at: a curriculum's changes, one fewer than policies: steps, epochs, or shares of active triplets.
-        by: what ``at`` counts: step, epoch or active.
+            ``most``); multi-similarity (``epsilon``; chooses positives too).
+        at: when a curriculum changes, one value fewer than policies: steps, epochs, or shares of active triplets.
+        by: the unit of ``at``: step, epoch or active.
         positives: all, or the furthest (hard) or nearest (easy) of each anchor.
-        pairs: over an anchor's picked pairs: active (the mean of those above 0), all (the mean) or sum.
-        parameters: of the policies, by their constructors' names. inside-margin's margin is on squared distances; it
-            is objective.margin of a triplet loss where it is not set.
+        pairs: over an anchor's chosen pairs: active (the mean of those above 0), all (the mean) or sum.
+        parameters: of the policies, by their constructors' names. inside-margin's margin is on squared distances; its
+            default is objective.margin of a triplet loss.
     """
 
     by_name = "policies"
@@ -227,7 +228,7 @@ class NegativeSettings(Chosen):
 
     @property
     def mines(self) -> bool:
-        """Whether anything is chosen at all."""
+        """Whether a policy leaves out any pair."""
         return self.policies != ("all",) or self.positives != "all"
 
     def canonical(self) -> Self:
@@ -235,11 +236,11 @@ class NegativeSettings(Chosen):
         return replace(self, policies=tuple(policy(name).name for name in self.policies))
 
     def has(self) -> Mapping[str, Value]:
-        """The parameters of all its policies."""
+        """The parameters of all policies."""
         return {name: value for kind in self.policies for name, value in policy(kind).parameters.items()}
 
     def follows(self, old: Self) -> bool:
-        """The same policies."""
+        """True for the same policies."""
         return old.policies == self.policies
 
     def title(self) -> str:
@@ -249,12 +250,12 @@ class NegativeSettings(Chosen):
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSettings:
-    """Which items make a batch.
+    """The items of a batch.
 
     Args:
-        kind: instance (every item once an epoch), classes (batch_size / ``per_class`` classes × ``per_class`` items of
+        kind: instance (every item once per epoch), classes (batch_size / ``per_class`` classes × ``per_class`` items of
             each) or balanced (every class equally often).
-        per_class: K items of each class; 4, a compromise of 2 (N-pair) and 40 (FaceNet).
+        per_class: K items of each class; 4, between 2 (N-pair) and 40 (FaceNet).
     """
 
     kind: Literal["instance", "classes", "balanced"] = "instance"
@@ -263,14 +264,14 @@ class SamplerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class KeyEncoderSettings:
-    """Who encodes the keys that a queue keeps.
+    """The momentum encoder, which encodes the keys of a queue.
 
     Args:
         momentum: m of the average of the encoder's past weights (MoCo eq. 2); MoCo's 0.999, 0.99 in short trainings. 0
-            is the encoder itself, which the paper found to fail.
+            is the encoder itself, which fails in the paper.
         schedule: constant, or cosine from m to 1 (MoCo v3).
-        buffers: BatchNorm's running statistics: own (from the keys it sees, as MoCo) or averaged like the weights.
-        shuffle: whether the keys' batch is shuffled between the groups that share BatchNorm statistics (MoCo §3.3).
+        buffers: BatchNorm's running statistics: own (from the keys, as in MoCo) or averaged like the weights.
+        shuffle: shuffle the keys of a batch between the BatchNorm groups (MoCo §3.3).
     """
 
     momentum: float = 0.999
@@ -284,15 +285,15 @@ class OptimSettings:
     """Stochastic gradient descent with momentum.
 
     Args:
-        name: sgd, or lars (You et al. 2017: each layer's step is as long as its weights ask for), as SimCLR for large
-            batches.
-        lr: learning rate at ``batch_size`` 128; NPID's 0.03. It is not rescaled behind your back.
+        name: sgd, or lars (You et al. 2017: each layer's step is in proportion to the norm of its weights), as SimCLR
+            uses for large batches.
+        lr: learning rate; NPID's 0.03, for ``batch_size`` 128. It is never rescaled automatically.
         momentum: the papers' 0.9.
         weight_decay: NPID's 5e-4 for CIFAR (1e-4 for ImageNet).
-        schedule: cosine to zero (best at short budgets), steps (×0.1 at ``milestones``) or constant.
-        milestones: shares of the training at which ``steps`` drops; NPID's 120 and 160 of 200 epochs.
-        warmup: share of the training spent raising the rate linearly from 0; 0 as in NPID.
-        nesterov: look-ahead momentum; off as in the papers.
+        schedule: cosine to zero (best for short trainings), steps (×0.1 at ``milestones``) or constant.
+        milestones: shares of the training at which ``steps`` lowers the rate; NPID's 120 and 160 of 200 epochs.
+        warmup: share of the training in which the rate rises linearly from 0; 0 as in NPID.
+        nesterov: Nesterov momentum; off as in the papers.
     """
 
     name: Literal["sgd", "lars"] = "sgd"
@@ -307,35 +308,35 @@ class OptimSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """All that decides a training run, saved as ``config.yaml`` in the run folder.
+    """All settings of a run, saved as ``config.yaml`` in the run folder.
 
     Args:
-        method: the named row of the design that gives the defaults; see ``likewise methods``.
-        size: side in pixels at which images are cached and trained.
-        labels: auto, none, or a parquet column (a folder's labels are the names of its folders). With alike=instance
-            they are only ever used to measure.
-        key: parquet column that names the items; default: the image's own path.
+        method: the method that gives the defaults; see ``likewise methods``.
+        size: side in pixels of the images in cache and training.
+        labels: auto, none, or a parquet column (in a folder of images, labels are the folder names). With
+            alike=instance they are used only to measure.
+        key: parquet column with the names of the items; default: the image's path.
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
-        alike: which items are alike: instance (views of one item), label (items of one label, or of any common one),
-            pairs or triplets (those that the file ``relations`` lists, by item id).
+        alike: which items are alike: instance (views of one item), label (items with a common label), pairs or triplets
+            (those in the file ``relations``, by item id).
         relations: CSV or parquet file of pairs (a, b, alike) or triplets (anchor, positive, negative).
-        loss_weight: multiplies the loss; 2 adds the losses of the two views, as SimCLR's code and MoCo's CIFAR recipe,
-            instead of taking their mean.
-        dictionary: where the keys come from: bank (a row per item), queue (the newest keys), batch (end-to-end) or
-            proxies (weights of the objective: parametric, and the class-level ones).
-        symmetric: with a queue: each of the two views is a query once, against the key of the other; twice the work.
+        loss_weight: factor of the loss; 2 gives the sum of the losses of the two views, as in SimCLR's code and MoCo's
+            CIFAR recipe, instead of their mean.
+        dictionary: the source of the keys: bank (a row per item), queue (the newest keys), batch (end-to-end) or
+            proxies (weights of the objective: parametric-softmax and the class-level objectives).
+        symmetric: with a queue: each of the two views is a query, and the other view its key; twice the work.
         epochs: passes over the items.
         batch_size: items per step, over all processes; batches of an epoch differ in size by one at most.
-        micro_batches: the encoder sees the batch in so many parts, with the gradient of the whole (gradient caching): a
-            large batch in little memory, for a second forward pass. Needs an encoder without BatchNorm, or
-            encoder.bn_groups a multiple of it.
-        seed: of weights, order, views, bank and noise.
-        device: auto (the accelerator when there is one), cpu, cuda, cuda:1 ...
+        micro_batches: number of parts in which the encoder sees the batch, with the gradient of the whole batch
+            (gradient caching): a large batch in little memory, for a second forward pass. Needs an encoder without
+            BatchNorm, or an encoder.bn_groups that is a multiple of it.
+        seed: for weights, order, views, bank and noise.
+        device: auto (the accelerator if there is one), cpu, cuda, cuda:1 ...
         precision: fp32, or bf16 (autocast of the encoder; similarities stay in fp32).
-        checkpoint_seconds: a checkpoint is written when this long has passed, and at the end.
-        knn_epochs: measure weighted kNN every this many epochs when labels exist; 0 never.
-        knn_items: how many items at most that measure uses, so that it stays cheap.
-        keep_best: also keep the weights of the best measured epoch (selects by labels; off).
+        checkpoint_seconds: seconds between checkpoints; one is always written at the end.
+        knn_epochs: measure weighted kNN every so many epochs, if labels exist; 0: never.
+        knn_items: the most items that kNN uses, so that it stays cheap.
+        keep_best: also save the weights of the best measured epoch (selects by labels; off).
         tensorboard: also log to TensorBoard, in RUN/tensorboard; needs the extra ``tb``.
     """
 
@@ -373,25 +374,25 @@ class FitSettings:
 
     @property
     def items_are_keys(self) -> bool:
-        """Whether the batch's items, one view of each, are each other's keys."""
+        """Whether the items of the batch, one view of each, are also the keys."""
         return self.dictionary == "batch" and self.batch.keys == "same"
 
     @property
     def views_per_item(self) -> int:
-        """How many views of each item a step sees: the bank's and the proxies' key is not a view of now."""
+        """Number of views of each item in a step. With bank and proxies, the key is not a view of this step."""
         return 2 if self.dictionary in ("queue", "batch") and not self.items_are_keys else 1
 
     @property
     def views_encoded(self) -> int:
-        """How many of them are encoded with gradient."""
+        """Number of these views that are encoded with gradient."""
         return 2 if self.symmetric or (self.dictionary == "batch" and not self.items_are_keys) else 1
 
     @property
     def joint(self) -> bool:
-        """Whether the views of an item share BatchNorm's statistics, as in SimCLR's one pass over 2B views."""
+        """Whether the views of an item share batch statistics, as in SimCLR's one pass over 2B views."""
         return self.dictionary == "batch" and self.batch.keys == "both"
 
     @property
     def views_querying(self) -> int:
-        """How many of them are queries; two queries of an item never meet their own view."""
+        """Number of these views that are queries. A query never meets its own view as a key."""
         return 2 if self.symmetric or self.joint else 1

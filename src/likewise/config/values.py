@@ -1,4 +1,4 @@
-"""What a parameter of an objective or of a policy may be. Imports no torch."""
+"""The allowed values of parameters of objectives and policies. Imports no torch."""
 
 from dataclasses import dataclass
 from math import inf
@@ -20,16 +20,16 @@ def plain(value: object) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """What a parameter may be.
+    """The allowed values of a parameter.
 
     Args:
-        kind: float (an integer will do), int or bool; str where there are ``choices``.
-        above: numbers must be above this, or ``least`` and more.
-        least: see ``above``.
+        kind: float (integers are accepted), int or bool; str where there are ``choices``.
+        above: numbers must be above this.
+        least: numbers must be this or more.
         below: numbers must be below this.
-        choices: the only values.
-        optional: whether None is a value: without it, ``null`` leaves the default.
-        tuned: whether ``likewise compare --trials`` searches for it, and around the default in which way.
+        choices: the only allowed values.
+        optional: whether None is allowed. If not, ``null`` stands for the default.
+        tuned: how ``likewise compare --trials`` searches around the default; empty: it does not search.
     """
 
     kind: type = float
@@ -41,7 +41,7 @@ class Value:
     tuned: Tuned = ""
 
     def read(self, name: str, value: object) -> Scalar:
-        """``value`` as the constructor takes it. Raises LikewiseError, with what it must be, on others."""
+        """``value`` as the constructor needs it. Raises LikewiseError, with the allowed values, on others."""
         if value is None and self.optional:
             return None
         value = plain(value)
@@ -64,7 +64,7 @@ class Value:
         )
 
     def words(self) -> str:
-        """What it must be."""
+        """The allowed values in words."""
         if self.choices:
             wanted = " or ".join(map(str, self.choices))
         elif self.kind is bool:
@@ -85,5 +85,5 @@ SCALE, TEMPERATURE = Value(above=0, tuned="scale"), Value(above=0, tuned="temper
 
 
 def one_of(*choices: str) -> Value:
-    """A parameter of some words."""
+    """A parameter that is one of these words."""
     return Value(kind=str, choices=choices)

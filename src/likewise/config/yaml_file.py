@@ -1,4 +1,4 @@
-"""The one reader of YAML: settings in files and in ``--set`` are one dialect."""
+"""Reads and writes YAML. Files of settings and ``--set`` use the same dialect."""
 
 import re
 from pathlib import Path
@@ -8,13 +8,13 @@ import yaml
 
 from likewise.errors import LikewiseError
 
-CONFIG = "config.yaml"  # of a run folder
-LARGEST = 1 << 20  # bytes of a file of settings
-ALIASES = 100  # of a file: some, as people use them; no bomb
+CONFIG = "config.yaml"  # in a run folder
+LARGEST = 1 << 20  # most bytes of a settings file
+ALIASES = 100  # most aliases of a file: enough for people, too few for an attack
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers (1e-2 is one, 010 is ten, not eight); a key that comes twice is refused."""
+    """Reads numbers as YAML 1.2 does (1e-2 is a number, and 010 is ten, not eight). A repeated key is an error."""
 
     aliases = 0
 
@@ -22,7 +22,7 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} occurs twice", key.start_mark)
             seen.add(str(key.value))
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
@@ -36,7 +36,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what :class:`_Loader` reads back as it was; no aliases."""
+    """Writes values so that :class:`_Loader` reads the same values back; no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -55,7 +55,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.v
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """What ``text`` says. Raises LikewiseError, which names ``where``, on text that is no YAML, or says a key twice."""
+    """The value of ``text``. Raises LikewiseError, with the name ``where``, if it is not YAML or a key occurs twice."""
     try:
         loader = _Loader(text)
         try:
@@ -70,19 +70,19 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def as_yaml(values: Any) -> str:
-    """``values`` (dicts, lists, tuples, numbers, texts) as text that :func:`read_yaml` reads."""
+    """``values`` (dicts, lists, tuples, numbers, strings) as text that :func:`read_yaml` reads."""
     text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
-    """The settings that a YAML or JSON file names. Raises LikewiseError when it holds anything else."""
+    """The settings in a YAML or JSON file. Raises LikewiseError when it holds anything else."""
     try:
         content = path.read_bytes()[: LARGEST + 1]
     except OSError as error:
         raise LikewiseError(f"can't read {path}: {error.strerror}.") from None
     if len(content) > LARGEST:
-        raise LikewiseError(f"{path} is no file of settings: it is larger than 1 MiB.")
+        raise LikewiseError(f"{path} is not a settings file: it is larger than 1 MiB.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -61,5 +61,5 @@ class Proxies(Dictionary):
         """Weights of classes stay as they are. Raises LikewiseError where there is one weight per item."""
         if not self.bound:
             raise LikewiseError(
-                "the items changed since the checkpoint, but the objective has one weight per item; start a new run."
+                "the items changed since the checkpoint, but the objective has a weight per item; start a new run."
             )

@@ -1,4 +1,4 @@
-"""Several processes share every batch; only the modules here exchange anything between them.
+"""Distributed training: the processes divide every batch. Only the modules here communicate between processes.
 
 Public names: ``processes.gather_rows``, ``layout.Layout``, ``shard_files.save_sharded``, ``shard_files.load_sharded``.
 """

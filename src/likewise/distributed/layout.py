@@ -1,4 +1,4 @@
-"""How a batch is shared out over processes and their BatchNorm groups."""
+"""How a batch is divided among processes and their BatchNorm groups."""
 
 from dataclasses import dataclass, field
 
@@ -8,17 +8,17 @@ from likewise.errors import LikewiseError
 
 @dataclass
 class Layout:
-    """Who has which rows of a batch, and in which groups.
+    """The rows and groups of each process in a batch.
 
     Args:
-        groups: rows of each group, over all processes; each process has the same number of groups, in rank order.
-        count: of processes.
-        rank: which one this is.
+        groups: number of rows of each group, over all processes in rank order; each process has equally many groups.
+        count: number of processes.
+        rank: the number of this process.
 
     Attributes:
-        own: this process' groups.
-        sizes: rows of each process.
-        rows: this process' rows among the batch's.
+        own: number of rows of each of this process' groups.
+        sizes: number of rows of each process.
+        rows: the slice of the batch that this process has.
     """
 
     groups: tuple[int, ...]
@@ -37,11 +37,11 @@ class Layout:
 
 
 def lay_out(total: int, groups: int) -> Layout:
-    """``total`` rows in ``groups`` of nearly one size, over this run's processes; 1 group is all rows together.
+    """Divides ``total`` rows into ``groups`` of nearly equal size, over the processes of the run.
 
-    With one group each process encodes its own rows, and synchronised BatchNorm makes them one.
+    With one group each process encodes its own rows, and synchronised BatchNorm joins their statistics.
 
-    Raises LikewiseError when the groups can't be shared out evenly, or there are fewer rows than processes.
+    Raises LikewiseError if the processes can't have equally many groups, or there are fewer rows than processes.
     """
     count = processes.size()
     if groups > 1 and groups % count:

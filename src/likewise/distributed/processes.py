@@ -1,7 +1,7 @@
-"""The processes of a run: who this one is, and what they tell each other. In a single process all of it is free.
+"""The processes of a run and their communication. With a single process everything here is free.
 
-torchrun starts the processes and torch.distributed carries the bytes; this is the one place that calls its collectives.
-The rows of a batch are shared out in rank order, so what is gathered in rank order is the batch as one process has it.
+torchrun starts the processes, and torch.distributed sends the data. Only this module calls its collectives. The rows of
+a batch are divided in rank order, so rows gathered in rank order are in the order of the batch.
 """
 
 import os
@@ -17,18 +17,16 @@ from torch import distributed as dist
 
 from likewise.errors import LikewiseError
 
-PATIENCE = timedelta(
-    days=1
-)  # a process may decode millions of photos while others wait; of one that dies torchrun tells
+PATIENCE = timedelta(days=1)  # others may wait while a process decodes millions of photos; torchrun reports a dead one
 
 
 def size() -> int:
-    """How many processes there are."""
+    """Number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if size() > 1 else 0
 
 
@@ -41,8 +39,8 @@ def restarted() -> bool:
 def joined(device: str = "auto") -> Iterator[None]:
     """Joins the processes that torchrun started (gloo on the CPU, NCCL on CUDA devices); leaves when the block ends.
 
-    Does nothing where there is one process, or where someone else has joined them already.
-    Raises LikewiseError when torchrun's variables are there but the processes can't meet.
+    Does nothing with one process, or if the processes are joined already.
+    Raises LikewiseError when torchrun's variables are set but the processes can't connect.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
@@ -87,12 +85,12 @@ def starts(sizes: Sequence[int]) -> list[int]:
 def gather_rows(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
     """The rows of all processes, in rank order: (B_r, ...) on each → (Σ B_r, ...) on all, with gradient.
 
-    The gradient of a process' rows is the sum of what all processes ask of them, as if the batch were in one process.
-    Shares may differ in length, and be empty. Cost: (Σ B_r) rows sent and kept; backwards the same, summed.
+    The gradient of a process' rows is the sum of the gradients from all processes, as if the batch were in one process.
+    Shares may differ in length and may be empty. Cost: Σ B_r rows sent and kept; in the backward pass the same, summed.
 
     Args:
-        x: this process' rows; all shapes but the first, and the dtype, are the same everywhere.
-        sizes: B_r of all processes, where they are known; otherwise they are asked for, one more small message.
+        x: this process' rows; the dtype and all dimensions except the first are the same in all processes.
+        sizes: B_r of all processes, if known; otherwise one more small message asks for them.
     """
     if size() == 1:
         return x
@@ -101,15 +99,15 @@ def gather_rows(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
 
 
 def gather_constant(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
-    """The same without gradient."""
+    """Like :func:`gather_rows`, without gradient."""
     with torch.no_grad():
         return gather_rows(x.detach(), sizes)
 
 
 def among_others(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The rows of all processes, where this process' own have their gradient and the others are constants.
+    """Gathers all rows; gradient only through this process' own.
 
-    Gathers all rows; the gradient flows only through this process' own rows.
+    For a loss that every process computes from the whole batch.
     """
     if size() == 1:
         return x
@@ -119,7 +117,7 @@ def among_others(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def sum_over(x: Tensor) -> Tensor:
-    """The sum over the processes, without gradient; ``x`` itself stays as it is."""
+    """The sum over the processes, without gradient. ``x`` does not change."""
     if size() == 1:
         return x
     total = x.detach().clone()
@@ -128,7 +126,7 @@ def sum_over(x: Tensor) -> Tensor:
 
 
 def largest_over(x: Tensor) -> Tensor:
-    """The largest over the processes, elementwise, without gradient; ``x`` itself stays as it is."""
+    """The elementwise maximum over the processes, without gradient. ``x`` does not change."""
     if size() == 1:
         return x
     largest = x.detach().clone()
@@ -138,7 +136,7 @@ def largest_over(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def from_first(tensors: Iterable[Tensor]) -> None:
-    """Replaces tensors by those of process 0."""
+    """Copies the tensors of process 0 to all processes."""
     if size() > 1:
         for tensor in tensors:
             sent = tensor.contiguous()
@@ -163,7 +161,7 @@ def add_up(tensors: Iterable[Tensor], *, mean: bool = False) -> None:
 
 
 def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
-    """Each flag: whether any process raised it. All processes then do the same."""
+    """For each flag, whether it is set in any process. The result is the same in all processes."""
     if size() == 1:
         return list(flags)
     raised = torch.tensor(flags, dtype=torch.int32, device=device)
@@ -172,16 +170,16 @@ def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Waits until all processes are here."""
     if size() > 1:
         dist.barrier()
 
 
 @contextmanager
 def first_first() -> Iterator[None]:
-    """Process 0 does the block, then the others: the first one may fill a cache that the others only read.
+    """Process 0 runs the block first, then the others: it may fill a cache that the others only read.
 
-    Where it fails in the first one the others still have their turn, so that each can say what is wrong.
+    If it fails in process 0, the others still run it, so that each process reports the error.
     """
     if rank() > 0:
         wait()
@@ -196,11 +194,11 @@ def _sizes(x: Tensor) -> list[int]:
     own = torch.tensor([len(x)], device=x.device)
     all_sizes = [torch.empty_like(own) for _ in range(size())]
     dist.all_gather(all_sizes, own)
-    return [int(one) for one in all_sizes]
+    return [int(length) for length in all_sizes]
 
 
 class _Gather(torch.autograd.Function):
-    """All-gather whose backward sums, for shares of different lengths: they travel padded to the longest."""
+    """All-gather for shares of different lengths, sent with padding. Its backward pass sums the gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: list[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Saving what is spread over the processes, for any number of processes to load."""
+"""Saves sharded rows, so that any number of processes can load them."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from likewise.errors import LikewiseError
 from likewise.files import remove_abandoned, replace_folder, temporary_name
 
 FORMAT, CONTENTS = 1, "shards.json"
-PIECE_BYTES = 1 << 30  # of a file: what saving holds beyond the rows themselves
+PIECE_BYTES = 1 << 30  # largest file; saving needs this much memory beyond the rows
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
@@ -25,7 +25,7 @@ DTYPES = {
 
 
 def save_sharded(folder: Path, tensors: dict[str, Tensor], n: int) -> None:
-    """Saves rows that are spread over the processes, for any number of processes to load: all of it or nothing.
+    """Saves sharded rows, completely or not at all, so that any number of processes can load them.
 
     ``folder`` then holds safetensors files, each with some consecutive rows of all tensors (at most 1 GiB), and
     ``shards.json``, which says which rows those are. Until every process has written its own, the folder has another
@@ -167,7 +167,7 @@ def _read_piece(path: Path, a: int, first: int, last: int, start: int, found: di
 
 
 def _all_or_none(step: Callable[[], None], what: str, device: torch.device) -> None:
-    """Does the step; where it failed in any process it fails in all, so that none waits for another."""
+    """Runs the step. If it fails in one process it fails in all, so that no process waits for another."""
     problem: LikewiseError | None = None
     try:
         step()
@@ -191,7 +191,7 @@ def _as_the_first_says(text: str, device: torch.device) -> str:
 
 
 def _pieces(start: int, count: int, row_bytes: int) -> list[tuple[int, int]]:
-    """A share cut into the rows of each file."""
+    """Divides a share into files: the first row and the end row of each."""
     step = max(1, PIECE_BYTES // max(1, row_bytes))
     return [(a, min(a + step, start + count)) for a in range(start, start + count, step)]
 

@@ -1,4 +1,4 @@
-"""Which rows of something that is spread over the processes are this one's."""
+"""This process' share of sharded rows."""
 
 from likewise.distributed.processes import rank, shares, size, starts
 

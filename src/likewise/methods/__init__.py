@@ -1,4 +1,4 @@
-"""The methods, as data: each names its paper, its four choices and the defaults that it gives to a run."""
+"""The methods as data: each has its paper, its four choices and its default settings."""
 
 from likewise.methods.classes import CLASSES
 from likewise.methods.mechanisms import BANK, END_TO_END

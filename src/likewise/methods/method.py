@@ -7,14 +7,14 @@ from likewise.config.settings import FitSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A named row.
+    """A method by name.
 
     Args:
-        name: as given to ``--method``.
-        paper: where it comes from.
+        name: the value of ``--method``.
+        paper: the paper that describes it.
         alike: which pairs are positives.
-        dictionary: where the keys come from.
-        negatives: which keys push.
+        dictionary: the source of the keys.
+        negatives: which keys are negatives.
         objective: how similarities become a loss, with equation numbers.
         departures: where the defaults differ from the paper or its code, and why.
         settings: the defaults.

@@ -22,17 +22,17 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """The method called ``name``. Raises LikewiseError, with the closest name, on others."""
+    """The method ``name``. Raises LikewiseError, with the closest name, on other names."""
     if name not in METHODS:
         raise LikewiseError(f"there is no method {name!r}.{closest(name, METHODS)} Known: {', '.join(METHODS)}.")
     return METHODS[name]
 
 
 def over_method(*parts: Mapping[str, Any], saved: FitSettings | None = None) -> FitSettings:
-    """The settings of files and options, each over those before it, and all over the defaults of their method.
+    """Merges the settings of files and options over the defaults of their method. A later part wins.
 
-    The last part that names a method says it, else it is npid. Where a run goes on, its ``saved`` settings stand for
-    the defaults of its method. Raises LikewiseError on settings that there are not.
+    The method is the last one named, or npid. For a resumed run, its ``saved`` settings replace the defaults of its
+    method. Raises LikewiseError on unknown settings.
     """
     named = [part["method"] for part in parts if "method" in part]
     method = method_named(str(named[-1]) if named else "npid" if saved is None else saved.method)

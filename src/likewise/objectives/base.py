@@ -1,4 +1,4 @@
-"""What training asks of an objective, and what those of a level share: the call, its checks, the mean over rows."""
+"""The interface of objectives, and the base classes of each level: the call, its checks, the mean over rows."""
 
 import math
 import warnings
@@ -37,8 +37,8 @@ class Reduction:
     gradient. "mean" divides the sum by the number of rows that counted (0 when none did), whatever their loss is;
     "none" returns one loss per row. When fewer than half of the rows count, a warning says so, once.
 
-    Where several processes share the rows of a batch (``across``), the mean is over the rows of all of them: the values
-    of the processes add up to the batch's loss, and their gradients to its gradient.
+    If several processes divide the rows of a batch (``across``), the mean is over the rows of all: the losses of the
+    processes sum to the loss of the batch, and the gradients to its gradient.
 
     Args:
         how: "mean", "sum" or "none".
@@ -59,7 +59,7 @@ class Reduction:
     def __call__(self, losses: Tensor, counted: Tensor, able: Tensor | None = None) -> Tensor:
         """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses.
 
-        ``able`` (Q,) are the rows that were eligible before mining; only these trigger the warning.
+        ``able`` (Q,) are the rows eligible before mining; only these trigger the warning.
         """
         if not torch.compiler.is_compiling():
             self._watch(counted if able is None else able)
@@ -69,7 +69,7 @@ class Reduction:
         return losses.sum() / number.clamp(min=1)
 
     def _watch(self, counted: Tensor) -> None:
-        """Looks at every call on the CPU; elsewhere, where looking waits for the device, at calls 1, 2, 4, 8, ..."""
+        """Checks every call on the CPU. On other devices a check waits, so it checks calls 1, 2, 4, 8, ..."""
         self.calls += 1
         if self.warned or (counted.device.type != "cpu" and self.calls & (self.calls - 1)):
             return
@@ -85,13 +85,13 @@ class Reduction:
 
 
 class Objective(Protocol):
-    """What training asks of an objective, which is a module; every level answers, and has the same answers below.
+    """The interface that training needs of an objective. An objective is a module.
 
     Attributes:
-        joins_rows: whether the loss of a batch is no sum over its queries, or draws numbers for all of them: each
-            process then works it out as a whole.
-        can_be_zero: whether a row that is as it should be has no loss: a hinge.
-        of_pairs: whether a row needs a positive and a negative among the keys, so that it is worth counting which do.
+        joins_rows: whether the loss is no sum over queries, or draws numbers for all of them. Each process then
+            computes the loss of the whole batch.
+        can_be_zero: whether a row can have zero loss, as with a hinge.
+        of_pairs: whether a row needs a positive and a negative among the keys.
     """
 
     joins_rows: bool
@@ -99,22 +99,22 @@ class Objective(Protocol):
     of_pairs: bool
 
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
-        """The loss against what a dictionary gives: the call of a training step, whatever the dictionary is."""
+        """The loss of queries against the keys of any dictionary, as the training step calls it."""
 
     def chance(self, n: int) -> float | None:
-        """The loss among ``n`` keys of an embedding that tells nothing apart; None where that is not known."""
+        """The loss, with ``n`` keys, of an embedding that can't distinguish items; None where it is not known."""
 
     def triplet_margin(self) -> tuple[float, Distance] | None:
-        """The margin of a triplet loss and its distance: the loss where all items are the same; None for others."""
+        """The margin and distance of a triplet loss; None for other losses."""
 
     def log_values(self) -> dict[str, float | str]:
-        """Numbers of the state that are worth a curve."""
+        """Values of the state for the log."""
 
     def advance(self, step: int, epoch: float) -> None:
-        """What changes with time moves to ``step``; ``epoch`` may be a fraction."""
+        """Updates what depends on time to ``step``; ``epoch`` may be a fraction."""
 
     def share_rows(self) -> None:
-        """From here on processes share the rows of a batch: a mean is over the rows of all of them."""
+        """Call it if processes divide the rows of a batch: a mean is then over the rows of all processes."""
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """The module's."""
@@ -129,7 +129,7 @@ class Objective(Protocol):
         """The module's."""
 
 
-# What most objectives answer; a class that knows better defines its own.
+# Default answers of most objectives; a class may define its own.
 
 
 def unknown_chance(self: object, n: int) -> float | None:

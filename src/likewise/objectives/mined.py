@@ -92,8 +92,8 @@ class Mined(PairObjective):
     ) -> None:
         if not isinstance(objective, PairObjective) or type(objective).losses is not PairObjective.losses:
             raise LikewiseError(
-                f"{type(objective).__name__} does not judge an anchor by its row alone, so negatives can't be chosen "
-                "for it; mine for another objective, such as Triplet, Margin or Circle."
+                f"{type(objective).__name__} is not a loss over an anchor's row of pairs, so negatives can't be chosen "
+                "for it; use another objective, such as Triplet, Margin or Circle."
             )
         super().__init__(reduction, "a positive and a negative to choose from", unit_rows=objective.unit_rows)
         self.objective, self.positives, self.pairs = objective, check_positives(positives), check_pairs(pairs)
