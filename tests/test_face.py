@@ -377,9 +377,12 @@ def test_arrays_and_lists_give_what_tensors_give(call: Callable[[Turn], Any]) ->
     [
         ([0.0, 1.0], "ids are torch.float64; they must be integers, such as torch.int64."),
         (np.array([True, False]), "ids are torch.bool; they must be integers, such as torch.int64."),
-        (["cat", "dog"], "ids hold 'cat', which is no integer; number them first, for instance by numpy.unique(ids, "),
+        (
+            ["cat", "dog"],
+            "ids hold 'cat', which is not an integer; number them first, for example with numpy.unique(ids, ",
+        ),
         ([[0, 1], [0]], "ids are rows of different lengths; pad the shorter ones with −1, which is no label."),
-        ([0, None], "ids hold '0', which is no integer; number them first"),
+        ([0, None], "ids hold '0', which is not an integer; number them first"),
         (np.array([2**64 - 1, 0], np.uint64), "ids go up to 18446744073709551615, beyond 64 bits with a sign"),
         ([], "ids (0,) must be (2,), one per query, or (2, L)."),
         (3, "ids () must be (2,), one per query, or (2, L)."),

@@ -347,9 +347,9 @@ def test_parameters_of_the_objective_are_trained() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(LikewiseError, match="Angular does not judge an anchor by its row alone"):
+    with pytest.raises(LikewiseError, match="Angular is not a loss over an anchor's row of pairs"):
         Mined(Angular(), negatives=Hard())
-    with pytest.raises(LikewiseError, match="Histogram does not judge an anchor by its row alone"):
+    with pytest.raises(LikewiseError, match="Histogram is not a loss over an anchor's row of pairs"):
         Mined(Histogram(), negatives=Hard())  # type: ignore[arg-type]
     with pytest.raises(LikewiseError, match="positives='most' must be 'all', 'hard' or 'easy'"):
         Mined(Circle(), negatives=Hard(), positives="most")  # type: ignore[arg-type]
@@ -518,7 +518,7 @@ def test_policies_say_what_they_refuse() -> None:
         (lambda: DistanceWeighted(most=2.5), "most=2.5"),
         (lambda: InsideMargin(-1.0), "margin=-1.0"),
         (lambda: MultiSimilarity(math.nan), "epsilon=nan"),
-        (lambda: Mined(Triplet(), negatives="hard"), "'hard' was given"),  # type: ignore[arg-type]
+        (lambda: Mined(Triplet(), negatives="hard"), "but got 'hard'"),  # type: ignore[arg-type]
         (lambda: Mined(Triplet(), negatives=Hard), "such as Hard()"),  # type: ignore[arg-type]
         (lambda: Curriculum((Easy(), Hard()), (500,), by="active"), "shares of active triplets"),
         (lambda: Mined(Circle(), negatives=Curriculum((Easy(), Hard()), (0.5,), by="active")), "Circle is never 0"),

@@ -1,4 +1,4 @@
-"""The command line. Importing this package loads nothing, so that ``likewise --help`` is fast.
+"""The command line; importing this package loads nothing, so that ``likewise --help`` is fast.
 
 Public names: ``main.main``.
 """

@@ -1,4 +1,4 @@
-"""All settings of a run, with their defaults and checks. No module here imports torch.
+"""All settings of a run, with their defaults and checks; no module here imports torch.
 
 Public names: ``settings.FitSettings``, ``overrides.settings_from``, ``checks.check``.
 """

@@ -1,4 +1,4 @@
-"""Distributed training: the processes divide every batch. Only the modules here communicate between processes.
+"""Distributed training: the processes divide every batch, and only the modules here communicate between processes.
 
 Public names: ``processes.gather_rows``, ``layout.Layout``, ``shard_files.save_sharded``, ``shard_files.load_sharded``.
 """

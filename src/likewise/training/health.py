@@ -111,8 +111,8 @@ def verdict(health: Health) -> Verdict | None:
     if health.loss > 1.05 * health.chance:
         return Verdict(
             "worse than chance",
-            f"loss {health.loss:.3f} is above chance ({health.chance:.3f}), worse than a random guess; this is normal "
-            "in the first epochs, later lower optim.lr.",
+            f"loss {health.loss:.3f} is above chance ({health.chance:.3f}): worse than knowing nothing; normal in the "
+            "first epochs, later lower optim.lr.",
         )
     if health.loss > 0.98 * health.chance:
         return Verdict("chance", f"loss {health.loss:.3f} = chance level ({health.chance:.3f}): nothing learned yet.")
