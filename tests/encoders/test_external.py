@@ -94,7 +94,7 @@ def test_hf_model_that_refuses_the_size(put: Put) -> None:
     put("transformers", _auto_model(_Vision(tokens=True), _CLEAN))
     with pytest.raises(LikewiseError, match=r"hf:m fails on a batch of shape \(2, 3, 2, 2\): .*Kernel size"):
         build_embedder(EncoderSettings(name="hf:m"), example=torch.zeros(2, 3, 2, 2))
-    with pytest.raises(LikewiseError, match=r"hf:m takes .*example="):
+    with pytest.raises(LikewiseError, match=r"hf:m is not known; pass example="):
         build_embedder(EncoderSettings(name="hf:m"))
 
 
