@@ -205,5 +205,6 @@ def _own_rows(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:
 
 
 def refuse_beyond(ids: Tensor, n: int) -> None:
+    """Raises LikewiseError where an id is no row of ``n`` keys; on the CPU alone, where looking does not wait."""
     if ids.device.type == "cpu" and bool((ids >= n).any()):
         raise LikewiseError(f"ids go up to {int(ids.max())}, but there are only {n} keys; a key's id is its row.")

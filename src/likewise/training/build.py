@@ -19,9 +19,7 @@ from likewise.encoders.momentum import Momentum
 from likewise.encoders.synced_batchnorm import refuse_synchronised, synchronise
 from likewise.errors import LikewiseError
 from likewise.model import Model
-from likewise.negatives import (
-    Curriculum,
-)
+from likewise.negatives import Curriculum
 from likewise.objectives import Mined
 from likewise.objectives.base import Objective, PairObjective
 from likewise.objectives.sharded import ShardedSoftmax
