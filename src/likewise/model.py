@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -20,9 +21,10 @@ from likewise.console import track
 from likewise.data import Items, open_items, read_image
 from likewise.encoders import Embedder, build_embedder
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import atomic_write, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
+from likewise.text import readable, utf8
 from likewise.views.render import plain_view
 
 Layer = Literal["embedding", "backbone"]
@@ -143,7 +145,7 @@ class Model:
     def embed(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Embedding:
         """Embeds a folder, parquet, array, Dataset or opened Items: names and (N, D) float32 unit rows."""
         items = self.open(source, labels="none", progress=progress)
-        about = {**self.protocol(layer), "data": items.source, "ids_hash": items.ids_hash}
+        about = {**self.protocol(layer), "data": readable(items.source), "ids_hash": items.ids_hash}
         with track("embedding", len(items), enabled=progress) as tick:
             return Embedding(self.features(items, layer=layer, tick=tick), items.ids, about)
 
@@ -212,12 +214,13 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
     """
     path = Path(run)
     if not path.exists():
-        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {run}.")
+        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {quote(str(run))}.")
     path = path / NAME if path.is_dir() else path
     if not path.exists():
         unfinished = (path.parent / "checkpoint.pt").exists()
         hint = "its training has not finished; add --resume to the fit command" if unfinished else "train one first"
         raise LikewiseError(f"{path.parent} holds no trained model ({path.name} is missing): {hint}.")
+    utf8_path(path)  # safetensors opens no other
     try:
         with safe_open(path, "pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})["likewise"])
@@ -296,4 +299,5 @@ def search_run(run: Path, query: str, k: int) -> list[Hit]:
     """The hits of ``load(run).search(query, k)``. The model is loaded only if the query is a file, not for an id."""
     index = Index.load(run / INDEX)
     index.read = lambda path: load(run).embed_file(path, layer=_layer_of(index))
-    return index.search(query, k)
+    name = utf8(query).decode()  # as ids are written, whatever the encoding of the command line
+    return index.search(name if name in index else query, k)

@@ -546,10 +546,10 @@ MISTAKES: list[tuple[str, str]] = [
     ("objectives circel", "there is no objective 'circel'. Did you mean 'circle'?"),
     # settings
     ("fit photos --out x --method nipd", "no method 'nipd'. Did you mean 'npid'?"),
-    ("fit photos --out x --epochs -1", "'epochs' is -1; it must be at least 1"),
+    ("fit photos --out x --epochs -1", "'epochs' is -1; it must be a whole number from 1 to 1,000,000,000."),
     ("fit photos --out x --objective.temperature 0", "'objective.temperature' is 0; it must be a number above 0"),
-    ("fit photos --out x --seed -1", "'seed' is -1; it must be from 0"),
-    ("fit photos --out x --optim.weight_decay -1", "'optim.weight_decay' is -1.0; it must be 0 or more"),
+    ("fit photos --out x --seed -1", "'seed' is -1; it must be a whole number from 0 to 4,294,967,295"),
+    ("fit photos --out x --optim.weight_decay -1", "'optim.weight_decay' is -1.0; it must be a number from 0"),
     ("fit photos --out x --device cuda:99", "device 'cuda:99' can't be used here|try auto"),
     ("fit photos --out x --device quantum", "device 'quantum' can't be used here"),
     ("fit photos --out x --device meta", "device 'meta' can't be used here"),

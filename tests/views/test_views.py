@@ -519,7 +519,7 @@ def test_wrong_images_are_refused(images: torch.Tensor, match: str) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"flip": 1.5}, "flip is 1.5, but must be a probability"),
+        ({"flip": 1.5}, r"'views.flip' is 1.5; it must be a number from 0 to 1\."),
         ({"grayscale": -0.1}, "grayscale"),
         ({"hue": 0.6}, "hue is 0.6"),
         ({"contrast": -1.0}, "contrast"),

@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_run
 from likewise.cli.parser import Command, Parser
+from likewise.text import readable
 
 OF_PROTOCOL = ("k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")
 
@@ -46,8 +47,8 @@ def _evaluate(arguments: Namespace) -> int:
     save_scores(path, scores)
     print_table(scores)
     if said := said_of_copies(scores):
-        print(said)
-    print(f"Every number with its protocol: {path}")
+        print(readable(said))
+    print(readable(f"Every number with its protocol: {path}"))
     return 0
 
 
@@ -99,8 +100,9 @@ def _retrieve(arguments: Namespace) -> int:
     save_scores(path, scores)
     print_retrieval_table(scores)
     if said := said_of_copies(scores):
-        print(said)
-    print(f"Every number with its protocol: {path}; classes, the pairs it gets most wrong and the ROC: {detail}")
+        print(readable(said))
+    files = f"{path}; classes, the pairs it gets most wrong and the ROC: {detail}"
+    print(readable(f"Every number with its protocol: {files}"))
     return 0
 
 

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from likewise.cli.mistakes import Asked, explain
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError
+from likewise.text import readable
 
 ABOUT = "Learns what is alike: fit an embedding, measure it, embed, index, search, look."
 
@@ -66,7 +67,7 @@ class Parser(ArgumentParser):
         """Prints one sentence about the mistake and exits with code 2."""
         commands = {part.name: part.options() for part in self.family}
         sentence = explain(message, Asked(command=self.name, commands=commands, options=self.options()))
-        print(f"likewise: {sentence}", file=sys.stderr)
+        print(f"likewise: {readable(sentence)}", file=sys.stderr)
         raise SystemExit(2)
 
 

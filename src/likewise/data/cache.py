@@ -107,7 +107,7 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
         return None  # only a pass over the source shows its content, and building makes one
     note = _note(job, folder, signature)
     if note.is_file():
-        stored = _load(folder / note.read_text().strip(), job.size)
+        stored = _load(folder / note.read_text(encoding="utf-8").strip(), job.size)
         if stored is not None:
             return stored
     if not any(folder.glob(f"{job.prefix}*")):

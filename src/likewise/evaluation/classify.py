@@ -16,6 +16,7 @@ from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
 from likewise.metrics.neighbours import knn_accuracy
 from likewise.metrics.score import Score
 from likewise.model import Model
+from likewise.text import readable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +101,10 @@ def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
     """The three representations, one after the other, so that memory holds one set of features at a time."""
     ids = shared_ids(train, train if test is None else test)
     about: dict[str, str | int | float] = {
-        "train": train.source,
+        "train": readable(train.source),
         "train_items": len(train),
         "train_ids_hash": train.ids_hash,
-        "test": "train, each left out" if test is None else test.source,
+        "test": "train, each left out" if test is None else readable(test.source),
         "test_items": len(train if test is None else test),
         "test_ids_hash": (train if test is None else test).ids_hash,
         "copies": 0 if test is None else copies(train, test, ids[1]),

@@ -27,6 +27,7 @@ from likewise.metrics.score import Score
 from likewise.metrics.verification import Roc, fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
 from likewise.model import Model
+from likewise.text import readable, utf8
 
 FILE = "retrieval.json"  # of a run, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
@@ -89,10 +90,10 @@ def retrieve(
         others = labelled(model.open(queries, labels=labels, key=key, progress=progress), least=1)
     ids = shared_ids(items, items if others is None else others)
     about: Stamp = {
-        "gallery": items.source,
+        "gallery": readable(items.source),
         "gallery_items": len(items),
         "gallery_ids_hash": items.ids_hash,
-        "queries": "gallery, each left out" if others is None else others.source,
+        "queries": "gallery, each left out" if others is None else readable(others.source),
         "query_items": len(items if others is None else others),
         "query_ids_hash": (items if others is None else others).ids_hash,
         "copies": 0 if others is None else copies(items, others, ids[1]),
@@ -156,7 +157,7 @@ class Detail:
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\n").writerows([header, *rows])
             with atomic_write(folder / name) as file:
-                file.write(text.getvalue().encode())
+                file.write(utf8(text.getvalue()))
 
 
 def _representations(

@@ -113,7 +113,7 @@ def _forked(asked: dict[str, Any], streams: list[int], servers: list[socket.sock
     for place, stream in enumerate(streams):
         os.dup2(stream, place)
         os.close(stream)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 (multiprocessing has made it another)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (multiprocessing has made it another)
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
