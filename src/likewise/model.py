@@ -78,12 +78,19 @@ class Model:
                 return cls(_build(settings, None, backbone), settings, kind="images", own_backbone=own)
             embedder = _build(settings, items.values.shape[1], backbone)
         rows = items.batch(torch.arange(0, len(items), max(1, len(items) // 100_000)))  # a sample is enough
-        std = rows.std(0, correction=0)
+        mean, std = rows.mean(0), rows.std(0, correction=0)
+        too_large = ~(mean.isfinite() & std.isfinite() & (rows.amax(0) - rows.amin(0)).isfinite())
+        if bool(too_large.any()):
+            feature = int(too_large.nonzero()[0])
+            raise LikewiseError(
+                f"feature {feature} of {items.source} goes up to {float(rows[:, feature].abs().max()):.2g}, which is too "
+                "large to compute with in float32; divide the data by a constant."
+            )
         return cls(
             embedder,
             settings,
             kind="vectors",
-            vector_mean=rows.mean(0),
+            vector_mean=mean,
             vector_std=torch.where(std > 0, std, 1.0),
             own_backbone=own,
         )

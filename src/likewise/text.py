@@ -1,4 +1,4 @@
-"""Names of files, items and labels as text that people can read and every stream and file can hold."""
+"""Names of files, items and labels as text that people can read and every stream and file can hold; sizes in words."""
 
 import re
 
@@ -22,3 +22,12 @@ def _valid(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
+
+
+def in_bytes(number: float) -> str:
+    """A number of bytes with its unit: ``"12 kB"``, ``"3.4 GB"``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} TB"

@@ -11,6 +11,7 @@ from likewise.cli.parser import Command, Parser
 from likewise.config.objective_table import fitting, objective, policy
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
+from likewise.config.values import Value
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS, Method, method_named
 from likewise.text import readable
@@ -160,4 +161,5 @@ FIGURE = Command(
     help="Draw an objective: loss, gradients, decision boundary, where descent ends.",
     add=_add_figure,
     run=_figure,
+    numbers={"range": Value(least=-1, most=1)},
 )

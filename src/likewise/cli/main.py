@@ -42,8 +42,7 @@ def _run(arguments: list[str]) -> int:
         defaults = parser.part(command.name).get_defaults()
         defaults.update(given)
         given = defaults
-    if empty := [key for key, value in given.items() if value == ""]:  # for example "$RUN" when RUN is not set
-        raise LikewiseError(f"{parser.part(command.name).options()[empty[0]]} is empty.")
+    command.check(given, parser.part(command.name).options())
     code = command.run(given)
     sys.stdout.flush()
     return code

@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_layer, add_run
 from likewise.cli.parser import Command, Parser
+from likewise.config.ranges import whole
 from likewise.errors import LikewiseError
 from likewise.text import readable
 
@@ -97,6 +98,7 @@ SEARCH = Command(
     help="Print the ids and scores of the items most alike to QUERY.",
     add=_add_search,
     run=_search,
+    numbers={"k": whole(1)},
 )
 REPORT = Command(
     name="report",

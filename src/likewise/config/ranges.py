@@ -14,6 +14,8 @@ COLOUR = Value(least=0, most=100)
 PIXELS = Value(above=0, most=4096)
 MANY = 10**9  # more than any run has of anything
 
+MOST_SEEDS = 10_000  # trainings or draws that are repeated
+
 
 def whole(least: int, most: int = MANY) -> Value:
     """A whole number from ``least`` to ``most``."""
