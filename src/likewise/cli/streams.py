@@ -50,9 +50,9 @@ def _safe(stream: TextIO | None, handle: int, name: str) -> TextIO:
     """The same stream, with no character that it can't encode, and with writes as in :class:`_Stream`."""
     encoding, each_line, at_once = "utf-8", not name, False
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
         encoding, each_line, at_once = stream.encoding, stream.line_buffering, stream.write_through
         if sys.platform == "win32":  # a console there takes no bytes
+            stream.reconfigure(errors="backslashreplace")
             return stream
     raw = io.BufferedWriter(_Stream(handle, name))
     return io.TextIOWrapper(

@@ -119,7 +119,7 @@ def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
     )
     text += f", {np.median(speed):,.0f} items/s" if speed else ""
     verdicts = [str(line["verdict"]) for line in metrics if "verdict" in line]
-    warning = f'<p class="note">Last warning: {html.escape(verdicts[-1])}</p>' if verdicts else ""
+    warning = f'<p class="note">Last warning: {html.escape(readable(verdicts[-1]))}</p>' if verdicts else ""
     return f"<p>{text}.</p>{warning}{_online(metrics)}"
 
 
@@ -224,9 +224,9 @@ def _scores(path: Path) -> list[Score]:
 
 
 def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, scores: Sequence[Score]) -> str:
-    text = "<table><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in header) + "</tr>"
+    text = "<table><tr>" + "".join(f"<th>{_named(cell)}</th>" for cell in header) + "</tr>"
     for row in rows:
-        text += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        text += "<tr>" + "".join(f"<td>{_named(cell)}</td>" for cell in row) + "</tr>"
     protocols = "\n".join(f"{score.name}: {json.dumps(dict(score.protocol), ensure_ascii=False)}" for score in scores)
     return (
         f"{text}</table><p class='note'>{note}</p><details><summary>Protocol of every number</summary>"
