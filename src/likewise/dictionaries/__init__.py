@@ -1,4 +1,4 @@
-"""Dictionaries: the sources of keys; their state is in buffers, which one line of the training step updates."""
+"""Dictionaries: the sources of keys. Their state is in buffers; one line of the training step updates it."""
 
 from likewise.dictionaries.bank import MemoryBank
 from likewise.dictionaries.batch import Batch, Proxies

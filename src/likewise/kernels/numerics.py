@@ -168,7 +168,7 @@ def row_lengths(x: Tensor) -> Tensor:
 
 
 class _GatheredSimilarities(torch.autograd.Function):
-    """q_i · k_{r_ij}; gathers the keys of a few queries at a time. The gradient of a query is a weighted sum of keys."""
+    """q_i · k_{r_ij}, for a few queries at a time. The gradient of a query is a weighted sum of its keys."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
@@ -289,7 +289,7 @@ class _OwnSimilarity(torch.autograd.Function):
 
 
 def own_similarities(queries: Tensor, keys: Tensor, place: Tensor) -> Tensor:
-    """(Q,) ``q_i · k_{place_i}``, with gradients of queries and keys. Cost: O(Q·D) time; 4,096 gathered keys at once."""
+    """(Q,) ``q_i · k_{place_i}``, with gradients of queries and keys. Cost: O(Q·D) time; 4,096 keys in memory."""
     result: Tensor = _OwnSimilarity.apply(queries, keys, place)  # type: ignore[no-untyped-call]
     return result
 

@@ -2,11 +2,11 @@
 
 Dimension legend: B queries, n keys (one per item), D dimensions, m noise samples.
 
-All objectives here and in :mod:`likewise.objectives.sampled` have the call ``objective(queries, ids, keys, key_ids)``.
-``ids`` (B,) int64 name the one positive of each query, ``key_ids`` (n,) int64 name the keys. Without ``key_ids`` a key's
-id is its row, as in a memory bank. A query whose id is below 0 has no positive and does not count.
-In NCE and NonParametricSoftmax only the queries have a gradient, as in the paper; the keys, rows of a bank, are
-constants.
+All objectives here and in :mod:`likewise.objectives.sampled` have the call
+``objective(queries, ids, keys, key_ids)``. ``ids`` (B,) int64 name the one positive of each query, ``key_ids`` (n,)
+int64 name the keys. Without ``key_ids`` a key's id is its row, as in a memory bank. A query whose id is below 0 has no
+positive and does not count. In NCE and NonParametricSoftmax only the queries have a gradient, as in the paper; the
+keys, rows of a bank, are constants.
 """
 
 import math

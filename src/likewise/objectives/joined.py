@@ -128,9 +128,9 @@ class LiftedStructure(PairObjective):
     """Lifted structured loss (Oh Song et al. 2016, eq. 4), and its generalised form (Hermans et al. 2017).
 
     Original form: ``J_ij = log[Σ_{k ∈ N(i)} e^{α − D_ik} + Σ_{l ∈ N(j)} e^{α − D_jl}] + D_ij`` for a positive pair,
-    with the negatives N(i) and N(j) of both rows. The loss of an anchor is the mean of ``½ [J_ij]₊²`` over its positives.
-    Generalised form: ``[log Σ_p e^{D_p} + log Σ_n e^{m − D_n}]₊`` for each anchor. D is the Euclidean distance of unit
-    rows.
+    with the negatives N(i) and N(j) of both rows. The loss of an anchor is the mean of ``½ [J_ij]₊²`` over its
+    positives. Generalised form: ``[log Σ_p e^{D_p} + log Σ_n e^{m − D_n}]₊`` for each anchor. D is the Euclidean
+    distance of unit rows.
 
     Relations: the generalised form is UnifiedPairSimilarity with distances in place of similarities, and with a hinge
     in place of softplus.

@@ -24,9 +24,10 @@ from likewise.objectives.instance_level import TEMPERATURE_ADVICE, proximal_pena
 class ShardedSoftmax(nn.Module):
     """The exact softmax over n sharded keys (NPID eq. 2; with ``keys_learn`` eq. 1).
 
-    ``−log P(i|v) = log Σ_j exp(v_j·v/τ) − v_i·v/τ`` over all n keys, plus ``λ ‖v − v_i‖²`` (eq. 9). The loss is the mean
-    over the queries of the whole batch that count. Each process gathers the queries of all processes and sums over its
-    own keys: ``log Σ_j = log Σ_r exp(log Σ_{j on r})``. It also has the logits of the positives among its own keys.
+    ``−log P(i|v) = log Σ_j exp(v_j·v/τ) − v_i·v/τ`` over all n keys, plus ``λ ‖v − v_i‖²`` (eq. 9). The loss is the
+    mean over the queries of the whole batch that count. Each process gathers the queries of all processes and sums
+    over its own keys: ``log Σ_j = log Σ_r exp(log Σ_{j on r})``. It also has the logits of the positives among its own
+    keys.
 
     A process returns the share of its own queries; the shares of all processes add up to the loss of the batch.
     ``backward`` gives each process the whole gradient of its own queries and of its own keys. So the gradients of the
@@ -42,7 +43,7 @@ class ShardedSoftmax(nn.Module):
     beyond the keys; with trained keys, for a moment, also twice the size of the keys, for their gradient in two parts.
     Of W processes, each sends f·B·(4D + 8) bytes of queries and ids and f·B·24 bytes of sums in the forward pass, and
     f·B·8D bytes in the backward pass, with f = (W − 1)/W, for float32 and ring reductions. No tensor of size n or W·B
-    is sent or kept. docs/scaling.md has measured figures.
+    is sent or kept. docs/scaling.md gives measured numbers of bytes and seconds.
     Paper: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, eqs. 1, 2, 9;
     the sharding is that of An et al., Partial FC, ICCV workshops 2021, with all classes.
 
