@@ -40,8 +40,7 @@ def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
     if integers.is_floating_point() or integers.is_complex() or integers.dtype == torch.bool:
         message = f"{name} are {integers.dtype}; they must be integers, such as torch.int64"
         if name == "ids" and integers.ndim == 2:
-            message += ". Two views z0, z1 of the same items go in as objective(*likewise.objectives.from_views(z0,
-            z1))"
+            message += ". Give two views z0, z1 of the same items as objective(*likewise.objectives.from_views(z0, z1))"
         raise LikewiseError(f"{message}.")
     return integers
 

@@ -167,7 +167,7 @@ class HardestBeyond(Pick):
         return column, (gap > 0) & (gap < torch.inf)
 
     def pick_each(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """With many positives, one sort of the negatives. Among equal similarities the choice may differ from ``pick``."""
+        """With many positives, by one sort. Among equal similarities the choice may differ from that of ``pick``."""
         if s_p.shape[1] <= SORTED_FROM:
             return super().pick_each(s_p, s_n, drawn, dim)
         ordered, order = s_n.sort(dim=1, stable=True)

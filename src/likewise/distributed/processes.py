@@ -74,7 +74,7 @@ def joined(device: str = "auto") -> Iterator[None]:
 
 
 def shares(total: int, parts: int) -> list[int]:
-    """The sizes of ``parts`` shares of ``total`` rows, as in torch.tensor_split: at most one apart, larger ones first."""
+    """The sizes of ``parts`` shares of ``total`` rows, as of torch.tensor_split: they differ by at most one."""
     return [total // parts + (part < total % parts) for part in range(parts)]
 
 

@@ -134,7 +134,7 @@ class PairObjective(nn.Module):
         if furthest > 0.05:
             warnings.warn(
                 f"{type(self).__name__}: the queries are not unit rows (a length is off by {float(furthest):.3g}). "
-                "Pass torch.nn.functional.normalize(queries); the loss takes q·k for the cosine. (Said once.)",
+                "Pass torch.nn.functional.normalize(queries); the loss uses q·k as the cosine. (Said once.)",
                 LikewiseWarning,
                 stacklevel=3,
             )

@@ -72,7 +72,7 @@ def measure(
     )
 
 
-STUCK = 0.8  # a larger share of active triplets means equal distances (all would be active, but for rounding)
+STUCK = 0.8  # a larger share of active triplets means equal distances; rounding makes some triplets inactive
 
 
 class Verdict(NamedTuple):
