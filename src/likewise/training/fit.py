@@ -92,8 +92,7 @@ def _fit(
             data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
         )
     if len(items) < 2:
-        raise LikewiseError(f"{items.source} holds {len(items)} usable item; to learn to distinguish items, training
-        needs at least 2.")
+        raise LikewiseError(f"{items.source} holds {len(items)} usable item; training needs at least 2.")
     settings, items, relations, sampler, notes = prepare(settings, items)
     total = settings.epochs * sampler.steps_per_epoch
     model = Model.untrained(settings, items, backbone=backbone)
