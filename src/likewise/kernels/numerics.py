@@ -80,7 +80,7 @@ Distance = Literal["euclidean", "squared"]
 SQUARE_FLOOR = 1e-8  # lower bound of D² under the root: no gradient below D = 1e-4, and no infinite gradient
 
 
-def found(*logsumexps: Tensor) -> Tensor:
+def nonempty(*logsumexps: Tensor) -> Tensor:
     """(R,) bool: the anchors whose log-sum-exps are all of non-empty sums. It is cheaper than reducing the masks."""
     return torch.stack([x != -torch.inf for x in logsumexps]).all(0)
 

@@ -175,9 +175,9 @@ class Margin(PairObjective):
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
         """The loss of an anchor with one positive and one negative, elementwise, with the first β."""
-        one = torch.ones(s_p.numel(), 1, dtype=torch.bool)
+        present = torch.ones(s_p.numel(), 1, dtype=torch.bool)
         beta = self.beta[0].detach().expand(s_p.numel(), 1)
-        return self.rows(s_p.reshape(-1, 1), one, s_n.reshape(-1, 1), one, beta)[0].reshape(s_p.shape)
+        return self.rows(s_p.reshape(-1, 1), present, s_n.reshape(-1, 1), present, beta)[0].reshape(s_p.shape)
 
 
 class Triplet(PairObjective):

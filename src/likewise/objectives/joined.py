@@ -12,7 +12,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, restored, tile_rows_for
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import at_least_float32, distance, found, masked_logsumexp, mean_over, softplus
+from likewise.kernels.numerics import at_least_float32, distance, masked_logsumexp, mean_over, nonempty, softplus
 from likewise.kernels.row_losses import row_losses
 from likewise.objectives.base import How
 from likewise.objectives.pair_objective import PairObjective
@@ -117,7 +117,7 @@ class Angular(PairObjective):
     ) -> tuple[Tensor, Tensor]:
         """Eq. 8 for a pair: ``s_n`` is (x_a + x_p)·x_n, ``s_ap`` is x_a·x_p."""
         push = masked_logsumexp(s_n, negative, 4 * self.tan2)
-        return weight * softplus(push - 2 * (1 + self.tan2) * s_ap), found(push)
+        return weight * softplus(push - 2 * (1 + self.tan2) * s_ap), nonempty(push)
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
         """The loss of one positive and one negative that is equally far from anchor and positive, elementwise."""
@@ -181,7 +181,7 @@ class LiftedStructure(PairObjective):
         """The generalised form."""
         pull = masked_logsumexp(distance(s_p), positive)
         push = masked_logsumexp(distance(s_n), negative, -1.0) + self.margin
-        return (pull + push).clamp(min=0), found(pull, push)
+        return (pull + push).clamp(min=0), nonempty(pull, push)
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
         """The loss of one positive and one negative that is equally far from anchor and positive, elementwise."""
@@ -207,7 +207,7 @@ class LiftedStructure(PairObjective):
 
     def _push_rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         push = masked_logsumexp(distance(s_n), negative, -1.0) + self.margin
-        return push, found(push)
+        return push, nonempty(push)
 
 
 class Histogram(PairObjective):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from likewise.alike import Listed
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import at_least_float32, found, masked_logsumexp, mean_over, softplus
+from likewise.kernels.numerics import at_least_float32, masked_logsumexp, mean_over, nonempty, softplus
 from likewise.objectives.base import How
 from likewise.objectives.checks import above_zero
 from likewise.objectives.pair_objective import PairObjective
@@ -56,7 +56,7 @@ class UnifiedPairSimilarity(PairObjective):
         """Eq. 1."""
         pull = masked_logsumexp(s_p, positive, -self.gamma)
         push = masked_logsumexp(s_n, negative, self.gamma) + self.gamma * self.margin
-        return softplus(pull + push), found(pull, push)
+        return softplus(pull + push), nonempty(pull, push)
 
 
 class Circle(PairObjective):
@@ -93,7 +93,7 @@ class Circle(PairObjective):
         alpha_p, alpha_n = (1 + m - s_p.detach()).clamp_(min=0), (s_n.detach() + m).clamp_(min=0)
         pull = masked_logsumexp(alpha_p * (s_p - (1 - m)), positive, -self.gamma)
         push = masked_logsumexp(alpha_n * (s_n - m), negative, self.gamma)
-        return softplus(pull + push), found(pull, push)
+        return softplus(pull + push), nonempty(pull, push)
 
 
 class InfoNCE(PairObjective):
@@ -138,7 +138,7 @@ class InfoNCE(PairObjective):
             losses = softplus(push - masked_logsumexp(pull, positive))
         else:
             losses = mean_over(softplus(push[:, None] - pull), positive)
-        return losses, positive.any(1) & found(push)
+        return losses, positive.any(1) & nonempty(push)
 
     def chance(self, n: int) -> float:
         """The loss of an embedding that can't distinguish items, with one positive among n keys: log n."""
@@ -217,7 +217,7 @@ class NPair(PairObjective):
     ) -> tuple[Tensor, Tensor]:
         """Eq. 8, plus the penalty."""
         push = masked_logsumexp(s_n, negative)
-        return mean_over(softplus(push[:, None] - s_p), positive) + penalty, positive.any(1) & found(push)
+        return mean_over(softplus(push[:, None] - s_p), positive) + penalty, positive.any(1) & nonempty(push)
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
         """log(1 + exp(s_n − s_p)), elementwise, without the penalty."""

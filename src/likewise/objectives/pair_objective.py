@@ -125,8 +125,8 @@ class PairObjective(nn.Module):
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
         """The loss of an anchor with one positive and one negative, elementwise. ``likewise figure`` draws it."""
-        one = torch.ones(s_p.numel(), 1, dtype=torch.bool)
-        return self.rows(s_p.reshape(-1, 1), one, s_n.reshape(-1, 1), one)[0].reshape(s_p.shape)
+        present = torch.ones(s_p.numel(), 1, dtype=torch.bool)
+        return self.rows(s_p.reshape(-1, 1), present, s_n.reshape(-1, 1), present)[0].reshape(s_p.shape)
 
     def _check_unit_rows(self, queries: Tensor) -> None:
         self.unit_rows = False  # once
