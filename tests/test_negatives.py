@@ -41,8 +41,8 @@ from likewise.objectives import (
     hinge,
     triplet_shares,
 )
+from likewise.objectives.base import PairObjective
 from likewise.objectives.mined import choose
-from likewise.objectives.pair_objective import PairObjective
 
 
 def unit(count: int, dim: int = 4, seed: int = 0) -> Tensor:

@@ -25,11 +25,10 @@ from torch import Tensor, nn
 
 from likewise.negatives import All, Easy, Hard, HardestBeyond, InsideMargin, Policy, Positives
 from likewise.negatives import MultiSimilarity as HardPairs
-from likewise.objectives.base import How
+from likewise.objectives.base import How, PairObjective
 from likewise.objectives.hinge import Triplet
 from likewise.objectives.mined import Mined
 from likewise.objectives.pair_level import Circle, InfoNCE, NPair, UnifiedPairSimilarity
-from likewise.objectives.pair_objective import PairObjective
 
 Choose = Callable[[Tensor, Tensor, Vectors], list[Tensor]]  # anchor, positive, negatives → the negatives that push
 

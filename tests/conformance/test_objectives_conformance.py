@@ -32,7 +32,7 @@ from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import logsumexp, numerics
 from likewise.kernels.row_losses import naive_row_losses, row_losses
 from likewise.objectives import Histogram
-from likewise.objectives.pair_objective import PairObjective
+from likewise.objectives.base import PairObjective
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
 CASES = [

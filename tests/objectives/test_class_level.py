@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from likewise.errors import LikewiseError
 from likewise.kernels.logsumexp import naive_row_logsumexp, row_logsumexp
+from likewise.objectives.base import ClassObjective
 from likewise.objectives.class_level import (
     AMSoftmax,
     ArcFace,
@@ -23,7 +24,6 @@ from likewise.objectives.class_level import (
     Softmax,
     SphereFace,
 )
-from likewise.objectives.class_objective import ClassObjective
 from likewise.objectives.pair_level import Circle, UnifiedPairSimilarity
 
 K, DIM, BATCH = 11, 5, 7

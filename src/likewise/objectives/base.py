@@ -1,19 +1,33 @@
-"""The interface of every objective, its default answers, and the reduction of the row losses."""
+"""The base classes of the objectives of each level: their calls, their checks, and the reduction of the row losses."""
 
+import math
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Protocol, Self
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from likewise.alike import Listed
+from likewise.alike import Flags, Ids, Listed, Relation, as_ids, relate
 from likewise.dictionaries.keys import Keys
 from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.kernels.numerics import Distance
+from likewise.kernels.logsumexp import row_logsumexp
+from likewise.kernels.numerics import (
+    SHORTEST,
+    Distance,
+    at_least_float32,
+    own_similarities,
+    row_lengths,
+    softplus,
+    unit,
+)
+from likewise.kernels.row_losses import row_losses
+from likewise.objectives.checks import check_keys, check_proxies, proxy_rows, rows_of
 
 How = Literal["mean", "sum", "none"]
+BOTH = "a positive and a negative: put several items of several classes in each batch"
 
 
 class Reduction:
@@ -73,51 +87,6 @@ class Reduction:
             )
 
 
-class Objective(Protocol):
-    """What training needs of an objective. Every objective is a ``torch.nn.Module``.
-
-    Attributes:
-        joins_rows: True if the loss is not a sum over queries, or if its random numbers are drawn for the whole batch.
-            Each process then computes the loss of the whole batch.
-        can_be_zero: whether a row that counts can have loss 0, as with a hinge.
-        of_pairs: whether a row needs a positive and a negative among the keys.
-    """
-
-    joins_rows: bool
-    can_be_zero: bool
-    of_pairs: bool
-
-    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
-        """The loss of queries against the keys of a dictionary. The training step calls it."""
-
-    def chance(self, n: int) -> float | None:
-        """The loss of an embedding that can't distinguish items, with ``n`` keys; None where it is not known."""
-
-    def triplet_margin(self) -> tuple[float, Distance] | None:
-        """The margin and distance of a triplet loss; None for other losses."""
-
-    def log_values(self) -> dict[str, float | str]:
-        """Values of the objective's state that the log keeps."""
-
-    def advance(self, step: int, epoch: float) -> None:
-        """Sets what changes during training to its value at ``step``; ``epoch`` may be a fraction."""
-
-    def share_rows(self) -> None:
-        """Call it before training if processes divide the rows of a batch: a mean is then over all processes' rows."""
-
-    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
-        """As ``nn.Module.parameters``."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """As ``nn.Module.state_dict``."""
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
-        """As ``nn.Module.load_state_dict``."""
-
-    def to(self, device: torch.device) -> Self:
-        """As ``nn.Module.to``."""
-
-
 # The answers of most objectives. A class that answers otherwise defines its own method.
 
 
@@ -138,3 +107,337 @@ def no_values(self: object) -> dict[str, float | str]:
 
 def changes_nothing(self: object, step: int, epoch: float) -> None:
     """Does nothing: this objective does not change during training, except by gradients."""
+
+
+class PairObjective(nn.Module):
+    """The base class of the pair-level objectives. Abstract: subclasses are final and define :meth:`rows`.
+
+    A subclass' constructor raises LikewiseError when a parameter is outside the range that its ``Args`` names.
+
+    Args:
+        reduction: see :class:`likewise.objectives.Reduction`.
+        need: what an anchor needs to count, in words.
+        unit_rows: whether the first call gives a warning when the queries do not have unit length.
+    """
+
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = True
+    chance = unknown_chance
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
+
+    def __init__(self, reduction: How, need: str = BOTH, *, unit_rows: bool = True) -> None:
+        super().__init__()
+        self.reduce = Reduction(reduction, type(self).__name__, need)
+        self.unit_rows = unit_rows
+
+    def forward(
+        self,
+        queries: Tensor,
+        ids: Ids | Listed,
+        keys: Tensor | None = None,
+        key_ids: Ids | None = None,
+        *,
+        own: Ids | None = None,
+        pulls: Flags | None = None,
+        pushes: Flags | None = None,
+    ) -> Tensor:
+        """The loss of queries (Q, D) among themselves, or against keys (K, D).
+
+        Args:
+            queries: (Q, D) unit rows, any floating dtype; similarities and sums are in float32 at least.
+            ids: (Q,) integers, as a tensor, an array or a list; rows with equal ids are alike, and an id below 0 means
+                no label. Or (Q, L) for several labels in each row; rows with a label in common are alike. Or a relation
+                from ``from_triplets`` or ``from_pairs``. For two views z0, z1 of the same items, ``from_views`` gives
+                queries and ids.
+            keys: (K, D) unit rows of a bank, a queue, a gathered batch or another modality.
+            key_ids: (K,) or (K, L) integers; by default the row numbers, as in a memory bank.
+            own: (Q,) the key row that is the query itself, −1 where there is none; this pair is left out. Needed where
+                the keys are a gathered batch.
+            pulls: (K,) bool, the keys that may be positives. Other keys with the query's id, such as a queue's older
+                keys of the same item, are neither positives nor negatives.
+            pushes: (K,) bool, the keys that may be negatives.
+
+        Returns:
+            A float32 scalar, float64 for float64 queries; (Q,) with reduction "none".
+
+        Raises:
+            LikewiseError: shapes or dtypes do not fit together.
+        """
+        ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device)
+        relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
+        if self.unit_rows and not torch.compiler.is_compiling():
+            self._check_unit_rows(queries)
+        losses, *counted = self.losses(queries, ids, keys, relation)
+        zero_or_nan = (queries.detach() * 0).sum()  # a comparison with NaN is false, so that a mask could hide a NaN
+        return self.reduce(losses + zero_or_nan.to(losses.dtype), *counted)
+
+    def share_rows(self) -> None:
+        """See :class:`likewise.objectives.interface.Objective`."""
+        self.reduce.across = True
+
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """The loss against ``keys`` with their roles; without keys, the loss of the queries among themselves."""
+        if keys is None:
+            loss: Tensor = self(queries, ids)
+        else:
+            loss = self(queries, ids, keys.rows, keys.ids, own=keys.own, pulls=keys.pulls, pushes=keys.pushes)
+        return loss
+
+    def losses(
+        self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
+    ) -> tuple[Tensor, Tensor]:
+        """(Q,) losses, and (Q,) bool which of them count. Classes whose loss joins several rows override it."""
+        ahead = self.reduce.how != "none"
+        return row_losses(self.rows, queries, keys, relation, self.row_inputs(queries, ids), ahead=ahead)
+
+    def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
+        """Tensors of Q rows that :meth:`rows` gets besides similarities and masks; none by default."""
+        return ()
+
+    @abstractmethod
+    def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula: (R,) losses of the anchors, and (R,) bool which of them count.
+
+        Args:
+            s_p: (R, P) similarities; those of positives where ``positive``.
+            positive: (R, P) bool.
+            s_n: (R, K) similarities; those of negatives where ``negative``.
+            negative: (R, K) bool.
+        """
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """The loss of an anchor with one positive and one negative, elementwise. ``likewise figure`` draws it."""
+        present = torch.ones(s_p.numel(), 1, dtype=torch.bool)
+        return self.rows(s_p.reshape(-1, 1), present, s_n.reshape(-1, 1), present)[0].reshape(s_p.shape)
+
+    def _check_unit_rows(self, queries: Tensor) -> None:
+        self.unit_rows = False  # once
+        furthest = (at_least_float32(queries.detach()).norm(dim=1) - 1).abs().max()
+        if furthest > 0.05:
+            warnings.warn(
+                f"{type(self).__name__}: the queries are not unit rows (a length is off by {float(furthest):.3g}). "
+                "Pass torch.nn.functional.normalize(queries); the loss uses q·k as the cosine. (Said once.)",
+                LikewiseWarning,
+                stacklevel=3,
+            )
+
+
+FEW_KEYS = 4  # up to this many keys per query, one scaled copy of all keys is faster than scaling in tiles
+
+
+class ClassObjective(nn.Module):
+    """The base class of the class-level objectives, with one proxy for each class. Abstract: subclasses are final.
+
+    The loss of a row of class y is ``softplus(log Σ_{j≠y} exp(other(s_j)) − target(s_y))``. A subclass defines
+    :meth:`target` and, where the scale of the logits is not 1, :meth:`logit_scale`. Its constructor raises
+    LikewiseError when a parameter is outside the range that its ``Args`` names.
+
+    Args:
+        classes: K, at least 2.
+        dim: D, at least 1.
+        generator: draws the first proxies, normal numbers with variance 1/D, so that their length is about 1.
+        reduction: "mean", "sum" or "none" over the rows with a label.
+
+    Attributes:
+        proxies: (K, D) float32, the trained weights.
+        unit_queries: whether queries are scaled to unit length.
+        unit_proxies: whether proxies are scaled to unit length.
+        times_lengths: whether ``target`` takes a cosine, and its result is multiplied by the vectors' lengths.
+    """
+
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
+    unit_queries: ClassVar[bool] = False
+    unit_proxies: ClassVar[bool] = False
+    times_lengths: ClassVar[bool] = False
+    proxies: nn.Parameter
+
+    def __init__(self, classes: int, dim: int, generator: torch.Generator | None, reduction: How) -> None:
+        super().__init__()
+        if classes < 2 or dim < 1:
+            raise LikewiseError(f"classes={classes}, dim={dim}: give at least 2 classes and 1 dimension.")
+        self.reduce = Reduction(reduction, type(self).__name__, "a label")
+        self.proxies = nn.Parameter(torch.randn(classes, dim, generator=generator) / math.sqrt(dim))
+        self.circle: float | None = None  # m where the logits of the other classes have Circle's weights
+
+    def sizes(self) -> str:
+        """K and D as text, for ``repr``."""
+        return f"classes={len(self.proxies)}, dim={self.proxies.shape[1]}"
+
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor | None = None, key_ids: Ids | None = None) -> Tensor:
+        """The loss of queries (Q, D) against the proxies, or against keys in their place.
+
+        Args:
+            queries: (Q, D) rows of any length, any floating dtype; products and sums are in float32 at least.
+            ids: (Q,) integers, the class of each row; a row with an id below 0 has no label and does not count. Or
+                (Q, L) for several labels in each row, padded with −1: the loss of a row is then the mean over its
+                labels, and the classes of its other labels are not among the negatives.
+            keys: (K, D) in place of ``self.proxies``: proxies of some of the classes, or a bank of one row per class.
+            key_ids: (K,) integers, the class of each key, all different; by default the row numbers.
+
+        Returns:
+            A float32 scalar, float64 for float64 queries; (Q,) with reduction "none".
+
+        Raises:
+            LikewiseError: shapes, dtypes or ids do not fit together.
+        """
+        keys = self.proxies if keys is None else keys
+        ids, key_ids = check_proxies(queries, ids, keys, key_ids)
+        rows = proxy_rows(ids, len(keys), key_ids)  # (Q,) or (Q, L), −1: none
+        queries = at_least_float32(queries)
+        with torch.autocast(queries.device.type, enabled=False):
+            queries, keys = self.vectors(unit(queries) if self.unit_queries else queries, keys, key_ids)
+            unit_keys = self.unit_proxies
+            if unit_keys and len(keys) <= FEW_KEYS * len(queries):
+                keys, unit_keys = unit(keys.to(queries.dtype)), False
+            target = self._targets(queries, keys, rows, unit_keys)  # like rows
+            scale = self.logit_scale()
+            if isinstance(scale, Tensor):
+                queries, scale = queries * scale, 1.0
+            push = row_logsumexp(queries, keys, scale, skip=rows, circle=self.circle, unit_keys=unit_keys)  # (Q,)
+            labelled = rows >= 0
+            if rows.ndim == 1:
+                return self.reduce(torch.where(labelled, softplus(push - target), 0.0), labelled)
+            losses = torch.where(labelled, softplus(push.unsqueeze(1) - target), 0.0).sum(1)
+            count = labelled.sum(1)
+            return self.reduce(losses / count.clamp(min=1), count > 0)
+
+    def share_rows(self) -> None:
+        """See :class:`likewise.objectives.interface.Objective`."""
+        self.reduce.across = True
+
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """The loss against ``keys``; without keys, against the proxies."""
+        loss: Tensor = self(queries, ids) if keys is None else self(queries, ids, keys.rows, keys.ids)
+        return loss
+
+    def vectors(self, queries: Tensor, keys: Tensor, key_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries and keys before their inner product. They stay as they are, unless a class adds dimensions."""
+        return queries, keys
+
+    def logit_scale(self) -> Tensor | float:
+        """The factor that turns a similarity into a logit: a number, or a learned scalar."""
+        return 1.0
+
+    @abstractmethod
+    def target(self, similarity: Tensor) -> Tensor:
+        """The logit of the row's own class, from its similarity to the proxy (the cosine where ``times_lengths``)."""
+
+    def other(self, similarity: Tensor) -> Tensor:
+        """The logit of another class, from its similarity to the proxy."""
+        return self.logit_scale() * similarity
+
+    def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
+        """The loss of a unit row with two unit proxies: ``s_p`` is the cosine to its own, ``s_n`` to the other."""
+        return softplus(self.other(s_n) - self.target(s_p))
+
+    @torch.no_grad()
+    def chance(self, n: int) -> float:
+        """The loss with n classes of an embedding that is orthogonal to every proxy."""
+        zero = torch.zeros((), dtype=torch.float64)
+        return float(softplus(self.other(zero) + math.log(n - 1) - self.target(zero)))
+
+    def _targets(self, queries: Tensor, keys: Tensor, rows: Tensor, unit_keys: bool) -> Tensor:
+        """The logit of each row's own class, or classes: (Q,) or (Q, L), like ``rows``."""
+        place = rows.clamp(min=0)
+        if rows.ndim == 1 and not unit_keys and (self.unit_proxies or not self.times_lengths):
+            similarity = own_similarities(queries, keys, place)
+            return self._target(similarity, row_lengths(queries) if self.times_lengths else None)
+        own = keys.index_select(0, place.reshape(-1)).to(queries.dtype)
+        own = (unit(own) if unit_keys else own).reshape(*rows.shape, -1)  # (Q, [L,] D)
+        queries = queries if rows.ndim == 1 else queries.unsqueeze(1)
+        similarity = (queries * own).sum(-1)
+        if not self.times_lengths:
+            return self.target(similarity)
+        return self._target(
+            similarity, row_lengths(queries) if self.unit_proxies else row_lengths(queries) * row_lengths(own)
+        )
+
+    def _target(self, similarity: Tensor, length: Tensor | None) -> Tensor:
+        """``target`` of an inner product; with ``length``, of its cosine, multiplied by this product of lengths."""
+        if length is None:
+            return self.target(similarity)
+        return length * self.target(similarity / length.masked_fill(length < SHORTEST, 1.0))
+
+
+class Match(NamedTuple):
+    """Where each query's positive is among the keys.
+
+    Without ``key_ids`` an id is a row number. A query that does not count has some valid row.
+    """
+
+    rows: Tensor  # (B,) int64, the row of the positive
+    counted: Tensor  # (B,) bool, whether the query has a positive
+    ids: Tensor  # (B,) integers
+    key_ids: Tensor | None  # (n,) integers
+
+    def hits(self, rows: Tensor) -> Tensor:
+        """(m,) or (B, m) rows of keys → (B, m) bool: whether the key has the query's id."""
+        names = rows if self.key_ids is None else self.key_ids[rows]
+        return names == self.ids.unsqueeze(1)
+
+
+class InstanceObjective(nn.Module):
+    """The base class of the objectives with one positive for each query. Abstract: subclasses are final.
+
+    A subclass' constructor raises LikewiseError when a parameter is outside the range that its ``Args`` names.
+
+    Args:
+        reduction: "mean", "sum" or "none" over the queries that count.
+    """
+
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
+
+    def __init__(self, reduction: How) -> None:
+        super().__init__()
+        self.reduce = Reduction(reduction, type(self).__name__, "a positive (their ids are below 0)")
+
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None = None) -> Tensor:
+        """The loss of queries (B, D) whose positives are the keys (n, D) that ``ids`` (B,) name.
+
+        Args:
+            queries: (B, D), any floating dtype; similarities and sums are in float32 at least.
+            ids: (B,) integers; a query with an id below 0 has no positive and does not count.
+            keys: (n, D), any floating dtype.
+            key_ids: (n,) integers; by default the row numbers, as in a memory bank.
+
+        Returns:
+            A float32 scalar, float64 for float64 queries; (B,) with reduction "none".
+
+        Raises:
+            LikewiseError: shapes or dtypes do not fit together, or no key has a query's id.
+        """
+        return self.reduced_loss(queries, ids, keys, key_ids)
+
+    def share_rows(self) -> None:
+        """See :class:`likewise.objectives.interface.Objective`."""
+        self.reduce.across = True
+
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """The loss against ``keys``, one row for each item; without keys, against the objective's own weights."""
+        loss: Tensor = self(queries, ids) if keys is None else self(queries, ids, keys.rows, keys.ids)
+        return loss
+
+    def reduced_loss(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> Tensor:
+        """Checks the arguments, finds the positives, and reduces :meth:`row_losses` over the queries that count."""
+        ids, key_ids = check_keys(queries, ids, keys, key_ids)
+        match = Match(rows_of(ids, key_ids, len(keys)), ids >= 0, ids, key_ids)
+        with torch.autocast(queries.device.type, enabled=False):
+            losses = self.row_losses(at_least_float32(queries), keys, match)
+            return self.reduce(torch.where(match.counted, losses, 0.0), match.counted)
+
+    @abstractmethod
+    def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
+        """The formula: (B,) losses. ``queries`` are float32 or float64."""

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from likewise.errors import LikewiseError
-from likewise.objectives.base import How
+from likewise.objectives.base import ClassObjective, How
 from likewise.objectives.checks import above_zero
-from likewise.objectives.class_objective import ClassObjective
 
 __all__ = [
     "AMSoftmax",

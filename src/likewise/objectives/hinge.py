@@ -17,8 +17,7 @@ from likewise.alike import Listed
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import Distance, distance
 from likewise.negatives import SORTED_FROM
-from likewise.objectives.base import How
-from likewise.objectives.pair_objective import PairObjective
+from likewise.objectives.base import How, PairObjective
 
 __all__ = ["Contrastive", "Margin", "Triplet"]
 

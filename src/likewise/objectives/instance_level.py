@@ -20,9 +20,8 @@ from likewise.alike import Ids
 from likewise.errors import LikewiseError
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import at_least_float32, gathered_similarities
-from likewise.objectives.base import How
+from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
-from likewise.objectives.instance_objective import InstanceObjective, Match
 
 __all__ = ["NCE", "NonParametricSoftmax", "ParametricSoftmax", "proximal_penalty"]
 

@@ -14,8 +14,7 @@ from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, r
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import at_least_float32, distance, masked_logsumexp, mean_over, nonempty, softplus
 from likewise.kernels.row_losses import row_losses
-from likewise.objectives.base import How
-from likewise.objectives.pair_objective import PairObjective
+from likewise.objectives.base import How, PairObjective
 
 __all__ = ["Angular", "Histogram", "LiftedStructure"]
 

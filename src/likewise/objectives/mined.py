@@ -25,9 +25,8 @@ from likewise.negatives import (
     check_positives,
     choose_positives,
 )
-from likewise.objectives.base import How
+from likewise.objectives.base import How, PairObjective
 from likewise.objectives.hinge import ABSENT, Pairs, Triplet, check_pairs, inside_violations
-from likewise.objectives.pair_objective import PairObjective
 
 SMOOTH = 0.9  # of the moving average of the share of active pairs
 

@@ -18,9 +18,8 @@ from torch import Tensor
 from likewise.alike import Listed
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import at_least_float32, masked_logsumexp, mean_over, nonempty, softplus
-from likewise.objectives.base import How
+from likewise.objectives.base import How, PairObjective
 from likewise.objectives.checks import above_zero
-from likewise.objectives.pair_objective import PairObjective
 
 __all__ = ["Circle", "InfoNCE", "MultiSimilarity", "NPair", "NTXent", "SupCon", "UnifiedPairSimilarity"]
 

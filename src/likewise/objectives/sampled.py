@@ -15,10 +15,9 @@ from torch.nn import functional
 
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import softplus
-from likewise.objectives.base import How
+from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
 from likewise.objectives.instance_level import DRAWS, TEMPERATURE_ADVICE, NoiseDraw, noise_contrastive
-from likewise.objectives.instance_objective import InstanceObjective, Match
 
 __all__ = ["NegativeSampling", "SampledSoftmax"]
 

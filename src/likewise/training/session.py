@@ -12,7 +12,7 @@ from likewise.distributed import processes
 from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
 from likewise.errors import LikewiseError
-from likewise.objectives.base import Objective
+from likewise.objectives.interface import Objective
 from likewise.training.supervision import Supervision, describe_change, refuse_relabelled, saved_supervision
 
 
