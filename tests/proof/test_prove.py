@@ -362,7 +362,7 @@ def test_the_table_and_the_exit_code(
 
 def test_the_table_names_magnified_rounding(capsys: pytest.CaptureFixture[str]) -> None:
     print_table([result(differences={"loss": 1e-8}, tolerance=1e-7)])
-    assert "up to 1e-07 is rounding, as this encoder magnifies it" in capsys.readouterr().out
+    assert "up to 1e-07 is rounding, because this encoder magnifies it" in capsys.readouterr().out
 
 
 # For real, in fresh processes
