@@ -477,7 +477,7 @@ def test_evaluate_within_one_folder_is_knn_alone(capsys: pytest.CaptureFixture[s
     scores = json.loads(Path("within.json").read_text())
     assert [score["name"] for score in scores] == ["raw/knn", "untrained/knn", "learned/knn"]
     assert {score["protocol"]["test"] for score in scores} == {"train, each left out"}
-    assert {(score["protocol"]["k"], score["protocol"]["temperature"]) for score in scores} == {(39, 0.2)}
+    assert {(score["protocol"]["k"], score["protocol"]["temperature"]) for score in scores} == {(20, 0.2)}
 
 
 def test_names_with_markup_are_shown_as_text(place: Path, tmp_path: Path) -> None:
@@ -599,7 +599,10 @@ MISTAKES: list[tuple[str, str]] = [
     ("retrieve run", "`likewise retrieve` needs --gallery."),
     ("retrieve run --gallery photos --test test", "has no option --test, but `likewise evaluate` has."),
     ("retrieve run --gallery photos --ks 1,0", "--ks is 0; it must be a whole number from 1 to 1,000,000,000."),
-    ("retrieve run --gallery photos --ks 1 100000000000000000000", "--ks is 100000000000000000000; it must be a whole number from 1 to 1,000,000,000."),
+    (
+        "retrieve run --gallery photos --ks 1 100000000000000000000",
+        "--ks is 100000000000000000000; it must be a whole number from 1 to 1,000,000,000.",
+    ),
     ("retrieve run --gallery photos --ks 1 x", "--ks can't be 'x'; it must be a whole number."),
     ("retrieve run --gallery photos --key id", "'id' names a column"),
     ("retrieve run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
@@ -607,7 +610,10 @@ MISTAKES: list[tuple[str, str]] = [
     ("report run --labels colour", "--labels and --key need --data"),
     ("evaluate run --train photos --temperature 0", "--temperature is 0.0; it must be a number above 0."),
     ("evaluate run --train photos --test test --seeds 0", "--seeds is 0; it must be a whole number from 1 to 10,000."),
-    ("evaluate run --train photos --test test --probe_epochs -1", "--probe_epochs is -1; it must be a whole number from 0"),
+    (
+        "evaluate run --train photos --test test --probe_epochs -1",
+        "--probe_epochs is -1; it must be a whole number from 0",
+    ),
     ("evaluate run --train photos --out a_file/e.json", "can't write a_file/e.json: Not a directory"),
     # embedding and search
     ("embed run photos --out no/such/z.parquet", "no/such: No such file or directory"),
