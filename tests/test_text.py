@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from likewise.text import in_bytes, readable, utf8
+from likewise.text import in_words, readable, utf8
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,7 @@ def test_every_byte_of_a_name_is_told_from_the_others() -> None:
     assert all(readable(name).isprintable() for name in names)
 
 
-def test_sizes() -> None:
-    numbers = (0, 12, 999, 999.6, 12_288, 2_500_000, 8e9, 4e15)
-    assert [in_bytes(number) for number in numbers] == [
-        *("0 bytes", "12 bytes", "999 bytes", "1 kB", "12.3 kB", "2.5 MB", "8 GB", "4e+03 TB"),
+def test_sizes_in_words() -> None:
+    assert [in_words(size) for size in (12, 3_400_000, 1_500_000_000, 25 * 10**12, 4 * 10**15)] == [
+        *("12 bytes", "3.4 MB", "1.5 GB", "25 TB", "4.0 PB")
     ]

@@ -83,8 +83,8 @@ class Model:
         if bool(too_large.any()):
             feature = int(too_large.nonzero()[0])
             raise LikewiseError(
-                f"feature {feature} of {items.source} goes up to {float(rows[:, feature].abs().max()):.2g}, too much to "
-                "compute with in float32; divide the data by a constant."
+                f"feature {feature} of {items.source} goes up to {float(rows[:, feature].abs().max()):.2g}, which float32 "
+                "can't compute with; divide the data by a constant."
             )
         return cls(
             embedder,

@@ -24,10 +24,9 @@ def _valid(text: str) -> str:
         return text.encode("utf-8", "backslashreplace").decode()
 
 
-def in_bytes(number: float) -> str:
-    """A number of bytes with its unit: ``"12 kB"``, ``"3.4 GB"``."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 999.5:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:,.3g} TB"
+def in_words(size: int) -> str:
+    """``1.5 GB``: bytes with a unit."""
+    for unit, name in ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB")):
+        if size >= unit:
+            return f"{size / unit:,.1f} {name}" if size < 10 * unit else f"{size / unit:,.0f} {name}"
+    return f"{size:,} bytes"

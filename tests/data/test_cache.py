@@ -250,7 +250,7 @@ def test_a_full_disk_says_so_and_leaves_nothing(photos: Path, store: Path, monke
         patch.setattr(os, "fsync", full)
         with pytest.raises(
             LikewiseError,
-            match=r"the disk is full, and .*photos needs 7.68 kB at 8 px; make room, or name .*LIKEWISE_CACHE",
+            match=r"the disk is full, and .*photos needs 7,680 bytes at 8 px; make room, or name .*LIKEWISE_CACHE",
         ):
             opened(photos, store)
     assert caches(store) == []

@@ -30,7 +30,7 @@ from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_
 from likewise.data.source import Entry, Source, sign
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, replace_folder, temporary_folder
-from likewise.text import in_bytes
+from likewise.text import in_words
 
 FORMAT = "likewise images 1"  # change it whenever decoding or this layout changes: old caches are then not found
 _CHUNK = 16  # entries per task: enough to hide a task's cost, few enough to bound memory
@@ -54,7 +54,7 @@ def cached_items(source: Source, size: int, *, cache: str | Path | None, workers
     except OSError as error:  # of the cache; an item's own error has become its reason
         why = error.strerror or str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            need = in_bytes(source.total * size * size * 3)
+            need = in_words(source.total * size * size * 3)
             why = f"the disk is full, and {source.name} needs {need} at {size} px; make room, or"
         else:
             why += ";"
