@@ -82,9 +82,10 @@ class Model:
         too_large = ~(mean.isfinite() & std.isfinite() & (rows.amax(0) - rows.amin(0)).isfinite())
         if bool(too_large.any()):
             feature = int(too_large.nonzero()[0])
+            largest = float(rows[:, feature].abs().max())
             raise LikewiseError(
-                f"feature {feature} of {items.source} goes up to {float(rows[:, feature].abs().max()):.2g}, which float32 "
-                "can't compute with; divide the data by a constant."
+                f"feature {feature} of {items.source} goes up to {largest:.2g}, and float32 can't compute with such "
+                "numbers; divide the data by a constant."
             )
         return cls(
             embedder,

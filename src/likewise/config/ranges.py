@@ -12,7 +12,7 @@ from likewise.errors import LikewiseError
 SHARE = Value(least=0, most=1)
 COLOUR = Value(least=0, most=100)
 PIXELS = Value(above=0, most=4096)
-MANY = 10**9  # more than any run has of anything
+MANY = 10**12  # more than any run has of anything
 
 MOST_SEEDS = 10_000  # trainings or draws that are repeated
 
@@ -41,13 +41,13 @@ RANGES: Mapping[str, Value] = {
     "views.dropout": SHARE,
     "views.mean": Value(least=-1e6, most=1e6),
     "views.std": Value(least=1e-6, most=1e6),
-    "encoder.dim": whole(2, 10**6),
-    "encoder.hidden": whole(1, 10**6),
-    "encoder.head_hidden": whole(0, 10**6),
+    "encoder.dim": whole(2),
+    "encoder.hidden": whole(1),
+    "encoder.head_hidden": whole(0),
     "encoder.bn_groups": whole(1),
     "loss_weight": Value(above=0, most=1e9),
     "bank.momentum": Value(least=0, below=1),
-    "bank.samples": whole(0),
+    "bank.samples": whole(0, 10**7),
     "queue.size": whole(1),
     "negatives.at": NOT_NEGATIVE,
     "sampler.per_class": whole(1),

@@ -76,8 +76,8 @@ class Value:
             wanted = "a whole number" if self.kind is int else "a number"
             wanted += f" above {self.above:g}" if self.above > -inf else ""
             wanted += f" from {self.least:g}" if self.least > -inf else ""
-            wanted += f" to {self.most:,.12g}" if -inf < self.least and self.most < inf else ""
-            wanted += f" and at most {self.most:,.12g}" if self.least == -inf and self.most < inf else ""
+            wanted += f" to {self.most:,.15g}" if -inf < self.least and self.most < inf else ""
+            wanted += f" and at most {self.most:,.15g}" if self.least == -inf and self.most < inf else ""
             wanted += f" and below {self.below:g}" if self.below < inf else ""
         return wanted + " or null" * self.optional
 
