@@ -129,10 +129,10 @@ def test_what_is_said_of_states() -> None:
     assert said_of_states({"circle-seed-0": [now], "ms-seed-0": [now]}, now, Path("cells.jsonl")) == ""
     made = {"circle-seed-0": [before], "ms-seed-0": [now], "ms-seed-1": [before], "raw-seed-0": [before, now]}
     assert said_of_states(made, now, Path("out/cells.jsonl")) == (
-        "3 of 4 cells are of an older or another state of likewise, torch or the device than the present one "
-        "(likewise 2, device cpu), and may differ for that alone: circle-seed-0, ms-seed-1 (likewise 1, device cpu); "
-        "raw-seed-0 (likewise 1, device cpu, then likewise 2, device cpu). To make all anew, delete out/cells.jsonl, "
-        "or name a new --out."
+        "3 of 4 cells were made with another state of likewise, torch or the device than the present one "
+        "(likewise 2, device cpu), and may differ for this reason alone: circle-seed-0, ms-seed-1 (likewise 1, device "
+        "cpu); raw-seed-0 (likewise 1, device cpu, then likewise 2, device cpu). To make all cells again, delete "
+        "out/cells.jsonl, or name a new --out."
     )
 
 

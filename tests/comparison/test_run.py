@@ -58,7 +58,7 @@ def small(out: Path, **more: Any) -> Comparison:
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The folders that are trained in, in turn."""
+    """The folders that trainings begin in, in order."""
     real, seen = work.trained, list[str]()
 
     def trained(settings: Any, items: Items, steps: int, folder: Path, *more: Any) -> Any:
@@ -387,11 +387,11 @@ def test_answers_of_another_state_are_kept_and_named(
     found = small(out, methods=["circle"], seeds=3)
     assert count == ["circle-seed-2"]  # no answer is thrown away
     note = next(note for note in found.notes() if "another state" in note)
-    assert note.startswith("5 of 7 cells are of an older or another state")
+    assert note.startswith("5 of 7 cells were made with another state")
     assert f"{next(iter(change))} {next(iter(change.values()))}" in note
     assert note.count("circle-seed-0") == note.count("circle-seed-1") == note.count("raw-seed-0") == 1
     assert "circle-seed-2" not in note
-    assert f"To make all anew, delete {out / 'cells.jsonl'}, or name a new --out." in note
+    assert f"To make all cells again, delete {out / 'cells.jsonl'}, or name a new --out." in note
     assert note in (out / "compare.md").read_text()
     (out / "cells.jsonl").unlink()
     count.clear()
@@ -410,7 +410,7 @@ def test_answers_from_before_states_were_kept(done: tuple[Path, Comparison], tmp
     assert count == []
     assert found.rows == done[1].rows
     assert "5 of 5 cells" in found.made
-    assert "(from before this was kept)" in found.made
+    assert "(state not recorded)" in found.made
 
 
 def test_a_training_that_two_states_worked_on_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -581,7 +581,7 @@ def test_the_sign_flip_test_of_many_units() -> None:
 
 
 def outcomes(method: str, seeds: dict[int, np.ndarray | None], baseline: bool = False) -> list[Outcome]:
-    """Of each seed's figure of every item, or none."""
+    """The outcomes of a method, one for each seed, from the values of every item; None: no values."""
     found = []
     for seed, each in seeds.items():
         one = Outcome(method=method, seed=seed, baseline=baseline, failed="no luck." if each is None else "")

@@ -412,7 +412,7 @@ BAD = ROWS.index_fill(0, torch.tensor([2]), math.nan)
         ({"gallery_labels": LABELS.float()}, "gallery_labels are torch.float32; they must be integers"),
         ({"gallery_labels": None}, "gallery_labels are missing"),
         ({"gallery_labels": LABELS + 5}, "none of the 4 queries has another item of its label"),
-        ({"gallery": None}, "say something about a gallery: give it too"),
+        ({"gallery": None}, "need a gallery: give it too"),
         ({"query_ids": torch.arange(4)}, "give query_ids and gallery_ids together"),
         ({"query_ids": torch.arange(4), "gallery_ids": torch.arange(5)}, "gallery_ids must be 4 integers"),
         ({"gallery": ROWS, "queries": ROWS}, "the same rows, so every item would find itself first"),

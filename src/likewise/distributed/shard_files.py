@@ -28,21 +28,21 @@ def save_sharded(folder: Path, tensors: dict[str, Tensor], n: int) -> None:
     """Saves sharded rows, completely or not at all, so that any number of processes can load them.
 
     ``folder`` then holds safetensors files, each with some consecutive rows of all tensors (at most 1 GiB), and
-    ``shards.json``, which says which rows those are. Until every process has written its own, the folder has another
-    name; one that was there before stays till then. All processes call it together, on a file system they share.
+    ``shards.json``, which says which rows each file has. The folder gets its name when every process has written its
+    rows; until then an earlier folder of that name stays. All processes call this together, on a shared file system.
 
-    Departure: torch.distributed.checkpoint is not used, as loading what it saves can run code: its ``.metadata`` is a
-    pickle, read without restriction (torch 2.13; its writer of safetensors is not in torch 2.6, which we support).
+    Departure: torch.distributed.checkpoint is not used, because loading what it saves can run code. Its ``.metadata``
+    is a pickle that is read without restriction (torch 2.13; torch 2.6, also supported, cannot write safetensors).
 
     Args:
-        folder: its parent exists.
-        tensors: name → (n_r, ...), this process' rows; names, dtypes and further shapes are the same everywhere.
-        n: rows in all.
+        folder: where the files go; its parent must exist.
+        tensors: name → (n_r, ...), the rows of this process. All processes have the same names, dtypes and other axes.
+        n: number of rows over all processes.
 
     Raises:
-        LikewiseError: in all processes, when one of them can't write; tensors that are not this process' share.
+        LikewiseError: in all processes, when one of them can't write; or when a tensor is not this process' share.
 
-    Cost: each process writes its rows once; up to 1 GiB in memory beyond them.
+    Cost: each process writes its rows once, and needs up to 1 GiB of memory beyond them.
     """
     start, count = own_share(n)
     for name, tensor in tensors.items():
@@ -87,28 +87,28 @@ def save_sharded(folder: Path, tensors: dict[str, Tensor], n: int) -> None:
 def load_sharded(
     folder: Path, names: Sequence[str], n: int, *, device: torch.device | str = "cpu"
 ) -> dict[str, Tensor]:
-    """This process' rows of what :func:`save_sharded` saved, by however many processes. Runs no code of the files.
+    """This process' rows of what any number of processes saved with :func:`save_sharded`. Runs no code of the files.
 
-    All processes call it together.
+    All processes call this together.
 
     Args:
-        folder: what was saved.
-        names: of the tensors wanted.
-        n: rows in all.
+        folder: the folder that was saved.
+        names: names of the tensors to load.
+        n: number of rows over all processes.
         device: where the tensors go; with NCCL, a CUDA device.
 
     Returns:
         name → (n_r, ...).
 
     Raises:
-        LikewiseError: in all processes, when one of them finds the folder missing, damaged, of another n or without a
-            name.
+        LikewiseError: in all processes, when for one of them the folder is missing, damaged, of another n, or lacks one
+            of the names.
 
-    Cost: reads this process' rows alone.
+    Cost: each process reads only its own rows.
     """
-    found: dict[str, Tensor] = {}
-    _all_or_none(lambda: found.update(_read(folder, names, n)), f"could not load {folder}", torch.device(device))
-    return {name: rows.to(device) for name, rows in found.items()}
+    loaded: dict[str, Tensor] = {}
+    _all_or_none(lambda: loaded.update(_read(folder, names, n)), f"could not load {folder}", torch.device(device))
+    return {name: rows.to(device) for name, rows in loaded.items()}
 
 
 def saved_names(folder: Path) -> list[str]:
@@ -125,7 +125,7 @@ def _read(folder: Path, names: Sequence[str], n: int) -> dict[str, Tensor]:
     try:
         contents = json.loads((folder / CONTENTS).read_bytes())
         if contents["format"] != FORMAT:
-            raise LikewiseError(f"{folder} was written by another version of likewise; save it anew.")
+            raise LikewiseError(f"{folder} was written by another version of likewise; save it again.")
         pieces = [(int(a), int(b)) for a, b in contents["pieces"]]
         saved = {
             name: (DTYPES[rows["dtype"]], tuple(int(length) for length in rows["shape"]))
@@ -137,12 +137,12 @@ def _read(folder: Path, names: Sequence[str], n: int) -> dict[str, Tensor]:
         if missing:
             raise LikewiseError(f"{folder} has no {missing[0]!r}; it has {', '.join(saved)}.")
         start, count = own_share(n)
-        found = {name: torch.empty(count, *saved[name][1], dtype=saved[name][0]) for name in names}
+        own = {name: torch.empty(count, *saved[name][1], dtype=saved[name][0]) for name in names}
         filled = 0
         for a, b in pieces:
             first, last = max(a, start), min(b, start + count)
             if first < last:
-                _read_piece(folder / _piece_name(a, b), a, first, last, start, found)
+                _read_piece(folder / _piece_name(a, b), a, first, last, start, own)
                 filled += last - first
     except FileNotFoundError as error:
         raise LikewiseError(f"{error.filename} is missing; give a folder that save_sharded wrote.") from None
@@ -152,13 +152,13 @@ def _read(folder: Path, names: Sequence[str], n: int) -> dict[str, Tensor]:
         raise LikewiseError(
             f"{folder} is damaged (rows {start} to {start + count} are not all there); use another copy."
         )
-    return found
+    return own
 
 
-def _read_piece(path: Path, a: int, first: int, last: int, start: int, found: dict[str, Tensor]) -> None:
-    """Rows [first, last) of all n from the file that begins with row a into ``found``, which begins with ``start``."""
+def _read_piece(path: Path, a: int, first: int, last: int, start: int, own: dict[str, Tensor]) -> None:
+    """Copies rows [first, last) of all n from a file with first row a into ``own`` with first row ``start``."""
     with safe_open(path, framework="pt") as file:
-        for name, rows in found.items():
+        for name, rows in own.items():
             piece = file.get_slice(name)[first - a : last - a]
             into = rows[first - start : last - start]
             if piece.shape != into.shape or piece.dtype != into.dtype:
@@ -175,23 +175,23 @@ def _all_or_none(step: Callable[[], None], what: str, device: torch.device) -> N
         problem = error
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        problem = LikewiseError(f"{what} ({reason}); see that the disk is there, writable and not full.")
+        problem = LikewiseError(f"{what} ({reason}); check that the disk is there, writable and not full.")
         problem.__cause__ = error
     failed = any_of([problem is not None], device)[0]
     if problem is not None:
         raise problem
     if failed:
-        raise LikewiseError(f"{what}: another process could not; its message says why.")
+        raise LikewiseError(f"{what}: another process failed, and its message says why.")
 
 
 def _as_the_first_says(text: str, device: torch.device) -> str:
-    """The text of process 0, in all."""
+    """The text of process 0, returned in all processes."""
     letters = torch.tensor(list(text.encode()) if rank() == 0 else [], dtype=torch.uint8, device=device)
     return bytes(gather_rows(letters).tolist()).decode()
 
 
 def _pieces(start: int, count: int, row_bytes: int) -> list[tuple[int, int]]:
-    """Divides a share into files: the first row and the end row of each."""
+    """Divides a share into files: the first row of each, and the row after its last."""
     step = max(1, PIECE_BYTES // max(1, row_bytes))
     return [(a, min(a + step, start + count)) for a in range(start, start + count, step)]
 
