@@ -1,4 +1,4 @@
-"""What a comparison keeps: no line is lost to a kill, a full disk or another process, and damage is said by line."""
+"""The answers of a comparison: a kill, a full disk or another process loses no line; an error names a damaged line."""
 
 import json
 import resource
@@ -22,7 +22,7 @@ def answer(value: float) -> dict[str, Any]:
 
 
 def values(path: Path) -> dict[int, float]:
-    """By seed, as read anew."""
+    """The answers by seed, read from the file again."""
     return {known["question"]["seed"]: known["found"]["map@r"] for known in Answers(path).known.values()}
 
 

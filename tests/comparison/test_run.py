@@ -534,7 +534,7 @@ def test_proposals_are_a_pure_function_and_stay_in_range() -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 9, 30])
 def test_the_t_test_is_the_area_of_both_tails(n: int) -> None:
-    """By the trapezoidal rule on x = √ν tan φ, where the density of t is that of cos^(ν−1) φ."""
+    """By the trapezoidal rule over φ with x = √ν tan φ: then the density of t is proportional to cos^(ν−1) φ."""
     angles = np.linspace(-np.pi / 2, np.pi / 2, 200_001)
     density = np.cos(angles) ** (n - 2)
     random = np.random.default_rng(n)

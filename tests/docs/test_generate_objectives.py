@@ -76,7 +76,7 @@ def test_every_objective_fits_some_data() -> None:
 
 
 def namespace() -> dict[str, Callable[..., Any] | Any]:
-    """What the calls of the table speak of."""
+    """The names that the calls of the table use."""
     generator = torch.Generator().manual_seed(0)
     rows = functional.normalize(torch.randn(100, 4, generator=generator), dim=1)
     z = functional.normalize(torch.randn(12, 4, generator=generator), dim=1).requires_grad_()

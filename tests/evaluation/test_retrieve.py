@@ -1,4 +1,4 @@
-"""``retrieve``: classes that training never saw, labels matched by name, numbers with their protocol."""
+"""``retrieve``: classes that training never saw, labels matched by name, scores with their protocol."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""``Metric``: rows in batches are measured as they would be at once. Processes: dictionaries/test_sharded.py."""
+"""``Metric``: rows in batches give the result of all rows at once. dictionaries/test_sharded.py tests processes."""
 
 from typing import Any
 
