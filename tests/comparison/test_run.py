@@ -602,7 +602,7 @@ def test_a_method_that_lacks_seeds_is_not_ranked_first() -> None:
     assert [row.method for row in found.rows] == ["steady", "weak", "lucky"]
     assert found.rows[2].difference == pytest.approx(0.4)
     assert [cells[-1] for cells in found.table()[1]] == ["3", "3", "1 of 3"]
-    assert "some are missing: lucky (1 of 3 seeds)." in "\n".join(found.notes())
+    assert "without failed seeds: lucky (1 of 3 seeds)." in "\n".join(found.notes())
     assert not any("missing" in note for note in summarise(steady, test_labels=labels, protocol="").notes())
 
 
@@ -659,7 +659,7 @@ MISTAKES = [
     ("flat --methods circle", "flat has no labels, which the split by classes needs: put images in a folder per class"),
     ("all --methods circle --seeds 0", "seeds must be at least 1"),
     ("all --methods circle --steps 0", "epochs or steps must be at least 1"),
-    ("all --methods circle --steps 3 --epochs 2", "--epochs and --steps both say"),
+    ("all --methods circle --steps 3 --epochs 2", "--epochs and --steps both set"),
     ("all --methods circle --set views.flipp=1", "no setting 'views.flipp'. Did you mean 'views.flip'?"),
     ("all --methods circle --set seed=1", "compare sets seed of every training itself"),
     ("all --methods circle,npair --set objective.margin=0.3", "objective npair has no parameter 'margin'"),

@@ -27,20 +27,22 @@ DTYPES = {
 def save_sharded(folder: Path, tensors: dict[str, Tensor], n: int) -> None:
     """Saves sharded rows, completely or not at all, so that any number of processes can load them.
 
-    ``folder`` then holds safetensors files, each with some consecutive rows of all tensors (at most 1 GiB), and
-    ``shards.json``, which says which rows each file has. The folder gets its name when every process has written its
-    rows; until then an earlier folder of that name stays. All processes call this together, on a shared file system.
+    Afterwards ``folder`` holds safetensors files, each with consecutive rows of all tensors (at most 1 GiB), and
+    ``shards.json``, which lists the rows of each file. The files are written to a temporary folder; when every process
+    has written its files, this folder is renamed and replaces an older one. All processes call it together, on a file
+    system that they share.
 
-    Departure: torch.distributed.checkpoint is not used, because loading what it saves can run code. Its ``.metadata``
-    is a pickle that is read without restriction (torch 2.13; torch 2.6, also supported, cannot write safetensors).
+    It does not use torch.distributed.checkpoint, because loading a checkpoint of that module can run code: its
+    ``.metadata`` is a pickle, which torch 2.13 reads without restriction. The module's safetensors writer is not in
+    torch 2.6, which likewise supports.
 
     Args:
-        folder: where the files go; its parent must exist.
-        tensors: name → (n_r, ...), the rows of this process. All processes have the same names, dtypes and other axes.
-        n: number of rows over all processes.
+        folder: its parent must exist.
+        tensors: name → (n_r, ...), this process' rows. Names, dtypes and other dimensions are equal in all processes.
+        n: the number of rows of all processes.
 
     Raises:
-        LikewiseError: in all processes, when one of them can't write; or when a tensor is not this process' share.
+        LikewiseError: in all processes, when one of them can't write; or when the tensors are not this process' share.
 
     Cost: each process writes its rows once, and needs up to 1 GiB of memory beyond them.
     """
@@ -87,22 +89,22 @@ def save_sharded(folder: Path, tensors: dict[str, Tensor], n: int) -> None:
 def load_sharded(
     folder: Path, names: Sequence[str], n: int, *, device: torch.device | str = "cpu"
 ) -> dict[str, Tensor]:
-    """This process' rows of what any number of processes saved with :func:`save_sharded`. Runs no code of the files.
+    """Loads this process' rows of a folder that :func:`save_sharded` wrote with any number of processes.
 
-    All processes call this together.
+    It runs no code of the files. All processes call it together.
 
     Args:
-        folder: the folder that was saved.
-        names: names of the tensors to load.
-        n: number of rows over all processes.
-        device: where the tensors go; with NCCL, a CUDA device.
+        folder: the saved folder.
+        names: the names of the tensors to load.
+        n: the number of rows of all processes.
+        device: the device of the loaded tensors; with NCCL, a CUDA device.
 
     Returns:
         name → (n_r, ...).
 
     Raises:
-        LikewiseError: in all processes, when for one of them the folder is missing, damaged, of another n, or lacks one
-            of the names.
+        LikewiseError: in all processes, when in one of them the folder is missing, damaged, has another n, or lacks a
+            tensor of ``names``.
 
     Cost: each process reads only its own rows.
     """
@@ -125,7 +127,7 @@ def _read(folder: Path, names: Sequence[str], n: int) -> dict[str, Tensor]:
     try:
         contents = json.loads((folder / CONTENTS).read_bytes())
         if contents["format"] != FORMAT:
-            raise LikewiseError(f"{folder} was written by another version of likewise; save it again.")
+            raise LikewiseError(f"{folder} was written by another version of likewise; save it anew.")
         pieces = [(int(a), int(b)) for a, b in contents["pieces"]]
         saved = {
             name: (DTYPES[rows["dtype"]], tuple(int(length) for length in rows["shape"]))
@@ -137,12 +139,12 @@ def _read(folder: Path, names: Sequence[str], n: int) -> dict[str, Tensor]:
         if missing:
             raise LikewiseError(f"{folder} has no {missing[0]!r}; it has {', '.join(saved)}.")
         start, count = own_share(n)
-        own = {name: torch.empty(count, *saved[name][1], dtype=saved[name][0]) for name in names}
+        tensors = {name: torch.empty(count, *saved[name][1], dtype=saved[name][0]) for name in names}
         filled = 0
         for a, b in pieces:
             first, last = max(a, start), min(b, start + count)
             if first < last:
-                _read_piece(folder / _piece_name(a, b), a, first, last, start, own)
+                _read_piece(folder / _piece_name(a, b), a, first, last, start, tensors)
                 filled += last - first
     except FileNotFoundError as error:
         raise LikewiseError(f"{error.filename} is missing; give a folder that save_sharded wrote.") from None
@@ -152,13 +154,13 @@ def _read(folder: Path, names: Sequence[str], n: int) -> dict[str, Tensor]:
         raise LikewiseError(
             f"{folder} is damaged (rows {start} to {start + count} are not all there); use another copy."
         )
-    return own
+    return tensors
 
 
-def _read_piece(path: Path, a: int, first: int, last: int, start: int, own: dict[str, Tensor]) -> None:
-    """Copies rows [first, last) of all n from a file with first row a into ``own`` with first row ``start``."""
+def _read_piece(path: Path, a: int, first: int, last: int, start: int, tensors: dict[str, Tensor]) -> None:
+    """Copies rows ``first`` to ``last`` of all n. The file begins with row ``a``, the tensors with row ``start``."""
     with safe_open(path, framework="pt") as file:
-        for name, rows in own.items():
+        for name, rows in tensors.items():
             piece = file.get_slice(name)[first - a : last - a]
             into = rows[first - start : last - start]
             if piece.shape != into.shape or piece.dtype != into.dtype:
@@ -181,17 +183,17 @@ def _all_or_none(step: Callable[[], None], what: str, device: torch.device) -> N
     if problem is not None:
         raise problem
     if failed:
-        raise LikewiseError(f"{what}: another process failed, and its message says why.")
+        raise LikewiseError(f"{what}: another process could not; its message says why.")
 
 
 def _as_the_first_says(text: str, device: torch.device) -> str:
-    """The text of process 0, returned in all processes."""
+    """The text of process 0, in all processes."""
     letters = torch.tensor(list(text.encode()) if rank() == 0 else [], dtype=torch.uint8, device=device)
     return bytes(gather_rows(letters).tolist()).decode()
 
 
 def _pieces(start: int, count: int, row_bytes: int) -> list[tuple[int, int]]:
-    """Divides a share into files: the first row of each, and the row after its last."""
+    """Divides a share into files: the first row and the end row of each."""
     step = max(1, PIECE_BYTES // max(1, row_bytes))
     return [(a, min(a + step, start + count)) for a in range(start, start + count, step)]
 
