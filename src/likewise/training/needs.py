@@ -102,7 +102,7 @@ def _meminfo() -> int | None:
 
 def _cgroup(folder: Path, most: str, used: str) -> int | None:
     try:
-        return max(0, int((folder / most).read_text()) - int((folder / used).read_text()))
+        return max(0, int((folder / most).read_text(encoding="utf-8")) - int((folder / used).read_text(encoding="utf-8")))
     except (OSError, ValueError):  # no limit reads "max"
         return None
 
