@@ -193,7 +193,9 @@ def test_objectives_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) 
         assert "Cost:" in page
         for name, part in inspect.signature(known.load()).parameters.items():
             shown = name if part.default is inspect.Parameter.empty else f"{name}={part.default!r}"
-            assert re.search(rf"^  {re.escape(shown)} +\S", page, re.MULTILINE), shown
+            (line,) = re.findall(rf"^  {re.escape(shown)} +\S.*", page, re.MULTILINE)
+            by_run, python = line.endswith(" (given by the run)"), line.endswith(" (Python only)")
+            assert (by_run, python) == (name in known.given, name not in (*known.given, *known.parameters)), line
 
 
 @pytest.mark.usefixtures("built_once")

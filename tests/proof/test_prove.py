@@ -230,6 +230,15 @@ def test_what_was_refused_is_impossible_and_what_failed_is_broken(learned: Learn
 # What it is given
 
 
+def test_a_method_has_its_aliases_and_a_sampled_objective_few_samples() -> None:
+    plan = prepare("AMSoftmax", settings={"encoder.name": "mlp"})
+    assert plan.settings.method == "cosface"
+    for kind, name in (("nce", "noise"), ("sampled-softmax", "samples")):
+        plan = prepare("npid", settings={"encoder.name": "mlp", "objective": kind})
+        assert plan.settings.objective.parameters[name] == 24
+        assert f"objective.{name} 4096 → 24" in plan.notes[1]
+
+
 def test_a_method_is_made_small_and_keeps_its_choices() -> None:
     for name, method in METHODS.items():
         plan = prepare(name, settings={"encoder.name": "mlp", "encoder.hidden": 16})
@@ -299,7 +308,7 @@ def test_data_of_a_run_is_its_own_where_it_is_still_there(place: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["mocov2"], "there is no run folder and no method 'mocov2'. Did you mean 'moco-v2'?"),
+        (["moco-v3"], "there is no run folder and no method 'moco-v3'. Did you mean 'moco-v2'?"),
         (["empty"], "empty holds no run (config.yaml is missing); give a run folder, or a method's name."),
         (["own"], "own was trained with a backbone of one's own; verify it from Python with backbone=."),
         (["moco", "--set", "queue_size=8"], "there is no setting 'queue_size'. Did you mean 'queue.size'?"),

@@ -55,11 +55,12 @@ from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation.baselines import raw_rows
 from likewise.files import atomic_write
+from likewise.methods import method_named
 from likewise.model import Model
 from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
-from likewise.training.fit import chosen, complete
+from likewise.training.fit import complete
 from likewise.training.run import begin as begin_run
 from likewise.training.run_folder import make_folder
 
@@ -127,7 +128,7 @@ def compare(
 
     Cost: methods × (seeds + trials) trainings, and for each an exact retrieval among the test items.
     """
-    overrides = dict(settings or {})
+    overrides, methods = dict(settings or {}), [method_named(name).name for name in methods]
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
     device = pick_device(of_data(overrides).device)  # raises if the device is missing
     held_out = validation_share if trials else 0.0
@@ -201,8 +202,6 @@ def _check_plan(
 ) -> None:
     if not methods:
         raise LikewiseError("no method is named; give some, such as --methods circle,ms,facenet.")
-    for method in methods:
-        chosen(method, None)  # raises for an unknown name
     if ours := [name for name in OURS if name in overrides]:
         raise LikewiseError(f"compare sets {ours[0]} of every training itself; leave it out of --set.")
     twice = [name for name in dict.fromkeys(methods) if list(methods).count(name) > 1]

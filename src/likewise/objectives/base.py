@@ -92,11 +92,13 @@ class Objective(Protocol):
             computes the loss of the whole batch.
         can_be_zero: whether a row can have zero loss, as with a hinge.
         of_pairs: whether a row needs a positive and a negative among the keys.
+        takes_policies: whether it is a loss over an anchor's row of pairs, so that policies of negatives apply.
     """
 
     joins_rows: bool
     can_be_zero: bool
     of_pairs: bool
+    takes_policies: bool
 
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
         """The loss of queries against the keys of any dictionary, as the training step calls it."""
@@ -163,6 +165,7 @@ class PairObjective(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = True
+    takes_policies: bool = True
     chance = unknown_chance
     triplet_margin = no_triplet_margin
     log_values = no_values
@@ -231,6 +234,10 @@ class PairObjective(nn.Module):
         ahead = self.reduce.how != "none"
         return row_losses(self.rows, queries, keys, relation, self.row_inputs(queries, ids), ahead=ahead)
 
+    def active_hinge(self) -> tuple[float, Distance] | None:
+        """Margin and distance of a triplet's hinge that is averaged over the active triplets; None for other losses."""
+        return None
+
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
         """What :meth:`rows` needs of each row beyond similarities; nothing unless a class says so."""
         return ()
@@ -275,6 +282,7 @@ class ClassObjective(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = False
+    takes_policies: bool = False
     triplet_margin = no_triplet_margin
     log_values = no_values
     advance = changes_nothing
@@ -416,6 +424,7 @@ class InstanceObjective(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = False
+    takes_policies: bool = False
     triplet_margin = no_triplet_margin
     log_values = no_values
     advance = changes_nothing

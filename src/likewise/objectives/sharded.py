@@ -54,6 +54,7 @@ class ShardedSoftmax(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = False
+    takes_policies: bool = False
     triplet_margin = no_triplet_margin
     log_values = no_values
     advance = changes_nothing
