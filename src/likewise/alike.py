@@ -23,7 +23,7 @@ Ids = Tensor | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[
 Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 
 
-def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
+def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: str = "") -> Tensor:
     """Ids, labels or row numbers as an integer tensor. A tensor stays as it is; arrays and lists become int64.
 
     It reads no value of a tensor, so nothing waits for a device.
@@ -32,25 +32,31 @@ def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
         name: the argument's, for messages.
         ids: integers of any shape.
         device: where an array or a list goes; None: the CPU.
+        of_rows: advice for the message if ``ids`` are rows of floats.
 
     Raises:
         LikewiseError: floats, bools, text, or rows of different lengths.
     """
-    found = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
-    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-        said = f"{name} are {found.dtype}; they must be integers, such as torch.int64"
-        if name == "ids" and found.ndim == 2:
-            said += ". Two views z0, z1 of the same items go in as objective(*likewise.objectives.from_views(z0, z1))"
-        raise LikewiseError(f"{said}.")
-    return found
+    integers = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
+    if integers.is_floating_point() or integers.is_complex() or integers.dtype == torch.bool:
+        advice = f" {of_rows}" if integers.ndim == 2 and of_rows else ""
+        raise LikewiseError(f"{name} are {integers.dtype}; they must be integers, such as torch.int64.{advice}")
+    return integers
+
+
+def check_tensor(name: str, rows: object) -> None:
+    """Raises LikewiseError if ``rows`` is no tensor: a gradient needs one."""
+    if not isinstance(rows, Tensor):
+        kind = "a list" if isinstance(rows, list) else f"of type {type(rows).__name__}"
+        raise LikewiseError(f"{name} must be a tensor, but is {kind}; pass torch.as_tensor({name}).")
 
 
 def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:
     """Flags (N,) as a bool tensor. Raises LikewiseError on other dtypes."""
-    found = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
-    if found.dtype != torch.bool:
-        raise LikewiseError(f"{name} are {found.dtype}; they must be torch.bool, one for each.")
-    return found
+    bools = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
+    if bools.dtype != torch.bool:
+        raise LikewiseError(f"{name} are {bools.dtype}; they must be torch.bool, one for each.")
+    return bools
 
 
 def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
@@ -290,6 +296,9 @@ def relate(
 
     Without keys the queries are the keys and each is its own. Raises LikewiseError on shapes and dtypes that cannot be.
     """
+    check_tensor("queries", queries)
+    if keys is not None:
+        check_tensor("keys", keys)
     count = len(queries) if keys is None else len(keys)
     if queries.ndim != 2 or (keys is not None and (keys.ndim != 2 or keys.shape[1] != queries.shape[1])):
         shapes = f"queries {tuple(queries.shape)}" + ("" if keys is None else f" and keys {tuple(keys.shape)}")
@@ -314,20 +323,20 @@ def relate(
 
 def _one_each(name: str, ids: Ids, rows: Tensor, what: str) -> Tensor:
     """Ids of all rows, (N,) or (N, L)."""
-    found = as_ids(name, ids, rows.device)
-    if found.ndim not in (1, 2) or len(found) != len(rows):
-        raise LikewiseError(f"{name} {tuple(found.shape)} must be ({len(rows)},), one per {what}, or ({len(rows)}, L).")
-    return found
+    given = as_ids(name, ids, rows.device)
+    if given.ndim not in (1, 2) or len(given) != len(rows):
+        raise LikewiseError(f"{name} {tuple(given.shape)} must be ({len(rows)},), one per {what}, or ({len(rows)}, L).")
+    return given
 
 
 def _role(name: str, role: Flags | None, keys: Tensor) -> Tensor | None:
     """Which keys may pull or push, (K,) bool; None: all."""
     if role is None:
         return None
-    found = as_flags(name, role, keys.device)
-    if found.shape != (len(keys),):
-        raise LikewiseError(f"{name} must be ({len(keys)},) bool, one per key, not {tuple(found.shape)}.")
-    return found
+    bools = as_flags(name, role, keys.device)
+    if bools.shape != (len(keys),):
+        raise LikewiseError(f"{name} must be ({len(keys)},) bool, one per key, not {tuple(bools.shape)}.")
+    return bools
 
 
 def tile_rows_for(keys: int) -> int:
@@ -347,12 +356,12 @@ def restored(x: Tensor, order: Tensor | None) -> Tensor:
 
 def positive_pairs(relation: "Relation | Listed", queries: int, tile_rows: int) -> Tensor:
     """All positive pairs, (M, 2) int64 of (query, key), in the given order of rows."""
-    found = []
+    parts = []
     for start in range(0, queries, tile_rows):
         columns, positive, _ = relation.masks(start, min(start + tile_rows, queries))
         row, place = positive.nonzero(as_tuple=True)
-        found.append(torch.stack([row + start, place if columns is None else columns[row, place]], 1))
-    pairs = torch.cat(found)
+        parts.append(torch.stack([row + start, place if columns is None else columns[row, place]], 1))
+    pairs = torch.cat(parts)
     if relation.query_order is not None and relation.key_order is not None:
         pairs = torch.stack([relation.query_order[pairs[:, 0]], relation.key_order[pairs[:, 1]]], 1)
     return pairs
@@ -373,6 +382,8 @@ def from_views(*views: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         LikewiseError: fewer than two views, or views of different shapes.
     """
+    for number, view in enumerate(views):
+        check_tensor(f"views[{number}]", view)
     shapes = [tuple(view.shape) for view in views]
     if len(views) < 2 or len(set(shapes)) > 1 or len(shapes[0]) != 2:
         raise LikewiseError(f"views {shapes} must be two or more, all of one shape (N, D).")
@@ -425,13 +436,14 @@ def from_pairs(embeddings: Tensor, pairs: Ids, alike: Flags) -> tuple[Tensor, Li
 
 def _places(name: str, places: Ids, width: int, embeddings: Tensor) -> Tensor:
     """(M, width) int64 rows of the embeddings."""
-    found = as_ids(name, places, embeddings.device).long()
-    if found.ndim != 2 or found.shape[1] != width or not len(found):
-        raise LikewiseError(f"{name} {tuple(found.shape)} must be (·, {width}) integers, not empty.")
-    wrong = ((found < 0) | (found >= len(embeddings))).any(1).nonzero()
+    check_tensor("embeddings", embeddings)
+    rows = as_ids(name, places, embeddings.device).long()
+    if rows.ndim != 2 or rows.shape[1] != width or not len(rows):
+        raise LikewiseError(f"{name} {tuple(rows.shape)} must be (·, {width}) integers, not empty.")
+    wrong = ((rows < 0) | (rows >= len(embeddings))).any(1).nonzero()
     if len(wrong):
         place = int(wrong[0])
         raise LikewiseError(
-            f"{name}[{place}] is {found[place].tolist()}, but there are only {len(embeddings)} embeddings."
+            f"{name}[{place}] is {rows[place].tolist()}, but there are only {len(embeddings)} embeddings."
         )
-    return found
+    return rows

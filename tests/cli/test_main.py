@@ -129,7 +129,7 @@ def parser() -> Parser:
 @pytest.fixture
 def built_once(parser: Parser, monkeypatch: pytest.MonkeyPatch) -> None:
     """``main`` without the tenth of a second that it takes to build the parser."""
-    monkeypatch.setattr("likewise.cli.main.build_parser", lambda commands: parser)
+    monkeypatch.setattr("likewise.cli.main.build_parser", lambda commands, words: parser)
 
 
 def test_help_is_quick_and_free_of_torch() -> None:
@@ -557,6 +557,13 @@ MISTAKES: list[tuple[str, str]] = [
     ("fit photos --out x --device meta", "device 'meta' can't be used here"),
     ("fit photos --out x --encoder.name resnet19", "no encoder 'resnet19'. Did you mean 'resnet18'?"),
     ("fit photos --out x --encoder.weights no.pt", "no.pt: there is no such weights file"),
+    (
+        "fit photos --out x --objective circle --objective.gama 3",
+        "objective circle has no parameter 'gama'. Did you mean 'gamma'? It has gamma, margin.",
+    ),
+    ("fit photos --out x --method cosface --objective.marginn=3", "Did you mean 'margin'? It has scale, margin."),
+    ("fit photos --out x --negatives.polices hard", "no parameter 'polices'. Did you mean 'policies'?"),
+    ("fit photos --out x --negatives random --negatives.cont 3", "no parameter 'cont'. Did you mean 'count'?"),
     ("fit photos --out x --views.rotation -3", "rotation is -3.0"),
     # data
     ("fit nowhere --out x", "nowhere does not exist"),

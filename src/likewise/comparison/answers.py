@@ -127,7 +127,7 @@ def per_query_in(folder: Path, question: Question, items: int) -> NDArray[np.flo
     return figures if fits else None
 
 
-def begin(folder: Path, question: Question, state: State) -> None:
+def claim_folder(folder: Path, question: Question, state: State) -> None:
     """Makes a folder for a question. It is empty unless a training of the same question was stopped in it.
 
     Raises LikewiseError if compare did not make the folder, or if it can't be written.

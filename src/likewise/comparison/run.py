@@ -28,13 +28,13 @@ from likewise.comparison.answers import (
     Question,
     State,
     asked_in,
-    begin,
+    claim_folder,
     fingerprint,
     per_query_in,
     said_of_states,
     state_now,
 )
-from likewise.comparison.equal import equalised, items_per_step, prepared
+from likewise.comparison.equal import equalised, items_per_step, resolved
 from likewise.comparison.split import Split, of_data, split_classes
 from likewise.comparison.statistics import scipy_stats
 from likewise.comparison.table import (
@@ -61,7 +61,7 @@ from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
 from likewise.training.fit import complete
-from likewise.training.run import begin as begin_run
+from likewise.training.run import begin
 from likewise.training.run_folder import make_folder
 
 CELLS = "cells.jsonl"
@@ -137,7 +137,7 @@ def compare(
     plans = {method: equalised(method, overrides, smallest) for method in methods}
     length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
     for plan in plans.values():
-        prepared(plan, smallest, length)  # raises now what would fail in every cell
+        resolved(plan, smallest, length)  # raises now what would fail in every cell
     make_folder(Path(out))
     work = _Work(Path(out), length, len(methods) * seeds, progress, state_now(device))
     outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
@@ -266,7 +266,7 @@ class _Work:
         outcome = Outcome(method=what, seed=settings.seed, baseline=not trains)
         try:
             if trains:
-                settings = prepared(settings, split.train, self.steps)
+                settings = resolved(settings, split.train, self.steps)
             asked = self.question(what, settings, split.train, split.test)
             known, per_query = self.answers.find(asked), per_query_in(folder, asked, len(split.test))
             if known is None or "found" not in known or per_query is None:
@@ -289,7 +289,7 @@ class _Work:
         if trains:
             model = trained(settings, split.train, self.steps, folder, asked, self.state, self.bars)
         else:
-            begin(folder, asked, self.state)
+            claim_folder(folder, asked, self.state)
             model = Model.untrained(settings, split.train)
         rows = raw_rows(model, split.train, split.test)[1] if what == RAW else model.features(split.test)
         measures, per_query = measured(rows, split.test)
@@ -321,7 +321,7 @@ class _Work:
         folder, name = self.folder / f"{method}-trial-{number}", f"{method}, trial {number + 1}"
         asked: Question = {"what": f"{method} trial {number}", "seed": TUNING_SEED, "steps": self.steps}
         try:
-            settings = prepared(replace(settings, seed=TUNING_SEED), fit, self.steps)
+            settings = resolved(replace(settings, seed=TUNING_SEED), fit, self.steps)
             asked = self.question(f"{method} trial {number}", settings, fit, validation)
             known = self.answers.find(asked)
             if known is None or "found" not in known:  # what failed may have been a full disk
@@ -362,9 +362,9 @@ def trained(
     settings: FitSettings, items: Items, steps: int, folder: Path, question: Question, state: State, bars: bool
 ) -> Model:
     """Trains for exactly ``steps`` steps; goes on if a training of the same question was stopped."""
-    begin(folder, question, state)
+    claim_folder(folder, question, state)
     model = Model.untrained(settings, items)
-    complete(begin_run(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
+    complete(begin(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
     return model
 
 

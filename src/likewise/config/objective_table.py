@@ -319,19 +319,10 @@ def policy(name: str) -> PolicyRow:
     return called(name, POLICIES, "policy of negatives")
 
 
-def of_objectives() -> dict[str, list[str]]:
-    """Every parameter of an objective, with the objectives that have it."""
-    return _owners(OBJECTIVES)
-
-
-def of_policies() -> dict[str, list[str]]:
-    """Every parameter of a policy of negatives, with the policies that have it."""
-    return _owners(POLICIES)
-
-
-def _owners(rows: Iterable[Row | PolicyRow]) -> dict[str, list[str]]:
-    owners: dict[str, list[str]] = {}
+def parameters_of(rows: Iterable[Row | PolicyRow]) -> dict[str, dict[str, list[str]]]:
+    """Every parameter of the rows: its allowed values in words, and the names of the rows that allow these."""
+    parameters: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        for name in row.parameters:
-            owners.setdefault(name, []).append(row.name)
-    return owners
+        for name, value in row.parameters.items():
+            parameters.setdefault(name, {}).setdefault(value.words(), []).append(row.name)
+    return parameters

@@ -1,6 +1,6 @@
 """The allowed values of parameters of objectives and policies. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from numbers import Integral, Real
@@ -85,11 +85,14 @@ FOLDS = Value(kind=int, choices=(1, 2, 3, 4), tuned="margin")  # a margin that m
 SCALE, TEMPERATURE = Value(above=0, tuned="scale"), Value(above=0, tuned="temperature")
 
 
-def parameter(owner: str, name: str, parameters: Mapping[str, Value]) -> Value:
-    """The allowed values of the parameter ``name``. Raises LikewiseError, with the owner's parameters, on others."""
+def parameter(owner: str, name: str, parameters: Mapping[str, Value], *, besides: Iterable[str] = ()) -> Value:
+    """The allowed values of the parameter ``name``.
+
+    Raises LikewiseError on others, with the owner's parameters and the closest name, of these or of those ``besides``.
+    """
     if name not in parameters:
         its = f"It has {', '.join(parameters)}." if parameters else "It has none."
-        raise LikewiseError(f"{owner} has no parameter {name!r}.{closest(name, parameters)} {its}")
+        raise LikewiseError(f"{owner} has no parameter {name!r}.{closest(name, [*parameters, *besides])} {its}")
     return parameters[name]
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from likewise.alike import Flags, Ids, Listed, Relation, as_ids, relate
+from likewise.alike import Flags, Ids, Listed, Relation, as_ids, check_tensor, relate
 from likewise.dictionaries.keys import Keys
 from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning
@@ -28,6 +28,7 @@ from likewise.objectives.checks import check_keys, check_proxies, proxy_rows, ro
 
 How = Literal["mean", "sum", "none"]
 BOTH = "a positive and a negative: put several items of several classes in each batch"
+TWO_VIEWS = "Two views z0, z1 of the same items go in as objective(*likewise.objectives.from_views(z0, z1))."
 
 
 class Reduction:
@@ -207,7 +208,8 @@ class PairObjective(nn.Module):
         Raises:
             LikewiseError: shapes or dtypes that do not fit together.
         """
-        ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device)
+        check_tensor("queries", queries)
+        ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device, of_rows=TWO_VIEWS)
         relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
         if self.unit_rows and not torch.compiler.is_compiling():
             self._check_unit_rows(queries)

@@ -193,7 +193,7 @@ class Mined(PairObjective):
     def rows(
         self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, *inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The objective over what a filter keeps; by itself for each positive where the policy looks at it."""
+        """The objective over the pairs that a filter keeps; for each positive separately if the filter is ``of_pair``."""
         policy, rule = self.policy, self.objective.rows
         assert isinstance(policy, Filter)
         if self.positives != "all":
@@ -247,7 +247,7 @@ def _inside_hinge(
 def _without_empty(
     policy: Filter, s_p: Tensor, there: Tensor, s_n: Tensor, negative: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The positive's mask, the negatives and theirs. A positive that the policy leaves no negative is not there."""
+    """The positive's mask, and the negatives with their mask. A positive without a kept negative is left out."""
     kept_p, kept_n = policy.keep(s_p, there, s_n, negative)
     return kept_p & (kept_n.sum(1, keepdim=True) > 0), s_n, kept_n & kept_p
 
@@ -295,11 +295,11 @@ def choose(
     if policy.draws:
         drawn = torch.rand(count, width * policy.draws, generator=generator, device=queries.device)
         drawn = reordered(drawn, order)
-    # What is kept is allocated before the tiles: in between it would pin the pages that they give back.
+    # The results are allocated before the tiles. Allocated between tiles, they would hold memory that tiles free.
     columns = torch.zeros(count, width, dtype=torch.int64, device=queries.device)
     negatives = columns.unsqueeze(2).repeat(1, 1, max(1, policy.draws))
     there, valid = torch.zeros_like(negatives, dtype=torch.bool), torch.zeros_like(columns[:, 0], dtype=torch.bool)
-    space = queries.new_empty(min(step, count), len(keys))  # of every tile: fresh memory would be zeroed page by page
+    space = queries.new_empty(min(step, count), len(keys))  # all tiles share it: new memory costs time to zero
     for start in range(0, count, step):
         tile = slice(start, min(start + step, count))
         with torch.autocast(queries.device.type, enabled=False):

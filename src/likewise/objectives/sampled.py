@@ -1,4 +1,4 @@
-"""Objectives that meet a few sampled keys for all: sampled softmax, and word2vec's negative sampling.
+"""Objectives over a few sampled keys in place of all keys: sampled softmax, and word2vec's negative sampling.
 
 Dimension legend: B queries, n keys, D dimensions, m samples (k in word2vec).
 
@@ -49,12 +49,12 @@ class Noise(nn.Module):
         cumulative = log_density = None
         if counts is not None:
             _check_counts(counts)
-            raised = counts.detach().double().cpu()  # a parallel scan need not be monotone
+            raised = counts.detach().double().cpu()  # on a GPU, a parallel sum may not be monotone
             raised = raised / raised.max()
             raised = torch.where(raised > 0, raised**power, 0.0)
             sums = raised.cumsum(0)
             cumulative, log_density = sums / sums[-1], raised.log() - sums[-1].log()
-        # as their bits: .half(), .float() and .bfloat16() of the module leave integers alone
+        # as integer bits, which .half(), .float() and .bfloat16() of the module do not change
         self.register_buffer("_cumulative", _to_bits(cumulative, counts), persistent=False)
         self.register_buffer("_log_density", _to_bits(log_density, counts), persistent=False)
 

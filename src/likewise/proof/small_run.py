@@ -61,7 +61,7 @@ class Plan:
     asked: FitSettings
 
 
-def prepare(
+def make_plan(
     run_or_method: str | Path,
     data: object = None,
     settings: Mapping[str, Any] | None = None,

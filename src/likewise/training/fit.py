@@ -40,7 +40,7 @@ from likewise.training.run_folder import (
     write_config,
     write_data,
 )
-from likewise.training.supervision import labelled, notes_on, read_relations, refuse_small_steps
+from likewise.training.supervision import keep_labelled, notes_on, read_relations, refuse_small_steps
 
 
 def fit(
@@ -139,7 +139,7 @@ def prepare(settings: FitSettings, items: Items) -> Prepared:
     """The inputs of a run with checked ``settings``. Raises LikewiseError when the items or relations are unusable."""
     notes = []
     if settings.alike == "label":
-        total, items = len(items), labelled(items)
+        total, items = len(items), keep_labelled(items)
         if len(items) < total:
             notes.append(f"left out, with no label: {total - len(items):,} of the {total:,} items (skipped.csv).")
     refuse_few(settings, len(items))
