@@ -193,7 +193,7 @@ class Mined(PairObjective):
     def rows(
         self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, *inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The objective over the pairs that a filter keeps; for each positive separately if the filter is ``of_pair``."""
+        """The objective over what a filter keeps; for each positive separately if the filter is ``of_pair``."""
         policy, rule = self.policy, self.objective.rows
         assert isinstance(policy, Filter)
         if self.positives != "all":
