@@ -562,6 +562,7 @@ MISTAKES: list[tuple[str, str]] = [
         "objective circle has no parameter 'gama'. Did you mean 'gamma'? It has gamma, margin.",
     ),
     ("fit photos --out x --method cosface --objective.marginn=3", "Did you mean 'margin'? It has scale, margin."),
+    ("compare photos --methods ms --out x --objective.gama 3", "`likewise compare` has no option --objective.gama."),
     ("fit photos --out x --negatives.polices hard", "no parameter 'polices'. Did you mean 'policies'?"),
     ("fit photos --out x --negatives random --negatives.cont 3", "no parameter 'cont'. Did you mean 'count'?"),
     ("fit photos --out x --views.rotation -3", "rotation is -3.0"),

@@ -52,7 +52,8 @@ def _add_parameters(parser: Parser, setting: str, rows: Sequence[Row | PolicyRow
         for name, values in parameters_of(rows).items()
     }
     known = {*parser.options().values(), *options}
-    given = [word.partition("=")[0] for word in parser.words if word.startswith(f"--{setting}.")]
+    own = parser.words if FIT.name in parser.words[:1] else ()  # the words of another command are not for this parser
+    given = [word.partition("=")[0] for word in own if word.startswith(f"--{setting}.")]
     for option in dict.fromkeys([*options, *(option for option in given if option not in known)]):
         about = options.get(option, argparse.SUPPRESS)
         group.add_argument(option, type=YamlValue(), metavar="VALUE", default=argparse.SUPPRESS, help=about)
