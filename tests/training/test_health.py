@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     "objective.noise": 32,
     "epochs": 3,
     "batch_size": 16,
-    "checkpoint_seconds": -1.0,
+    "checkpoint_seconds": 0.0,
     "knn_epochs": 0,
 }
 

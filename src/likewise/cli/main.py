@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    parser = build_parser(COMMANDS)
+    parser = build_parser(COMMANDS, arguments)
     namespace = parser.parse_args(arguments, defaults=False)
     if "command" not in namespace:
         parser.print_help()

@@ -102,7 +102,8 @@ def _meminfo() -> int | None:
 
 def _cgroup(folder: Path, most: str, used: str) -> int | None:
     try:
-        return max(0, int((folder / most).read_text(encoding="utf-8")) - int((folder / used).read_text(encoding="utf-8")))
+        limit, taken = (int((folder / name).read_text(encoding="utf-8")) for name in (most, used))
+        return max(0, limit - taken)
     except (OSError, ValueError):  # no limit reads "max"
         return None
 
