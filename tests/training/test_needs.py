@@ -78,8 +78,8 @@ def test_a_run_that_no_memory_holds_is_refused_before_the_data_are_read(
 def test_the_bank_and_a_users_backbone_count_once_the_items_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "memory_at_hand", lambda device: 2_000)
     settings = check(settings_from(SMALL))
-    drawn = needs(settings_from({**SMALL, "objective": "nce", "objective.noise": 10**9}), 24, vector_dim=6)
-    assert drawn[0] == ("the drawn negatives of a step", 96 * 10**9, "objective.noise or batch_size")
+    drawn = needs(settings_from({**SMALL, "objective": "nce", "objective.noise": 5_000_000}), 24, vector_dim=6)
+    assert drawn[0] == ("the drawn negatives of a step", 480_000_000, "objective.noise or batch_size")
     with pytest.raises(LikewiseError, match="needs at least 12,960 bytes of memory, but 2,000 bytes are free"):
         check_memory(settings, vectors())
     with pytest.raises(LikewiseError, match=r"the memory bank: 3,200 bytes; lower encoder\.dim, or set bank\.sharded"):
