@@ -507,7 +507,7 @@ def test_every_number_has_a_range_and_every_range_a_number() -> None:
     assert set(RANGES) == {name for name, types in kinds.items() if types <= {int, float} and types}
     assert all(RANGES[name].kind is next(iter(kinds[name])) for name in RANGES)
     assert set(RISING) <= set(RANGES)
-    check_numbers(FitSettings())
+    check_numbers(flatten(FitSettings()))
 
 
 @pytest.mark.parametrize(

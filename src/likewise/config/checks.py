@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from likewise.config.objective_table import AUTO, OBJECTIVES, Row, objective
+from likewise.config.overrides import flatten
 from likewise.config.ranges import check_numbers
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
@@ -10,7 +11,7 @@ from likewise.errors import LikewiseError
 
 def check(settings: FitSettings) -> FitSettings:
     """Returns the settings. Raises LikewiseError on a value, or a combination of values, that no run can use."""
-    check_numbers(settings)
+    check_numbers(flatten(settings))
     s, neg, groups, nesterov = settings, settings.negatives, settings.encoder.bn_groups, settings.optim.nesterov
     rules = {
         "negatives.policies": (len(neg.policies) > 0, neg.policies, "at least one"),

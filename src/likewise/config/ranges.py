@@ -4,8 +4,8 @@ A range ends where no run makes sense, not where a run is unwise: the pre-flight
 """
 
 from collections.abc import Mapping
+from typing import Any
 
-from likewise.config.overrides import flatten
 from likewise.config.values import NOT_NEGATIVE, Value
 from likewise.errors import LikewiseError
 
@@ -69,12 +69,9 @@ RANGES: Mapping[str, Value] = {
 RISING = ("views.crop_scale", "views.crop_ratio", "views.blur_sigma", "optim.milestones")  # each value ≥ the one before
 
 
-def check_numbers(settings: object, prefix: str = "") -> None:
-    """Raises LikewiseError, with the range, on the first number of ``settings`` that is out of its range.
-
-    ``prefix`` is the dotted name of a group of settings, such as ``"views."``.
-    """
-    for name, value in flatten(settings, prefix).items():
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """Raises LikewiseError, with the range, on the first number, by dotted name, that is out of its range."""
+    for name, value in settings.items():
         allowed, several = RANGES.get(name), value if isinstance(value, tuple) else (value,)
         if allowed is not None and not all(map(allowed.holds, several)):
             each = ", each" if isinstance(value, tuple) else ""

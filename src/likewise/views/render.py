@@ -190,7 +190,7 @@ class Views:
     """
 
     def __init__(self, settings: ViewSettings, size: int | tuple[int, int] | None = None) -> None:
-        check_numbers(settings, "views.")
+        check_numbers({f"views.{name}": value for name, value in vars(settings).items()})
         self.settings = settings
         self.size = (size, size) if isinstance(size, int) else size
         if self.size is not None and min(self.size) < 1:
