@@ -340,16 +340,47 @@ def test_atomic_write_killed_in_the_middle(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
 
 
-def test_temporaries_of_running_processes_stay(tmp_path: Path) -> None:
-    mine = files.temporary_name("t-")
-    machine, process, _ = mine.removeprefix("t-").split("-")
-    assert int(process) == os.getpid()
-    dead = f"t-{machine}-4194305-00"  # above the largest process id
-    elsewhere = "t-00000000-4194305-00"
-    for name in (mine, dead, elsewhere, "t-other"):
-        (tmp_path / name).mkdir()
+def test_temporaries_that_somebody_writes_stay_whoever_it_is(tmp_path: Path) -> None:
+    """Not by process id: here a lock of this very process, and names as another container gives them."""
+    (tmp_path / "t-left").write_bytes(b"")
+    (tmp_path / "t-old").mkdir()
+    (tmp_path / "t-old" / "values.bin").write_bytes(b"x")
+    (tmp_path / "other").mkdir()
+    with files.held_folder(tmp_path / "t-live"):
+        files.remove_abandoned(tmp_path, "t-")
+        assert {path.name for path in tmp_path.iterdir()} == {"t-live", "other"}
     files.remove_abandoned(tmp_path, "t-")
-    assert {path.name for path in tmp_path.iterdir()} == {mine, elsewhere, "t-other"}
+    assert {path.name for path in tmp_path.iterdir()} == {"other"}
+
+
+def test_two_threads_write_one_file(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "a") as first:
+        first.write(b"first")
+        with atomic_write(tmp_path / "a") as second:  # takes the first one's temporary for no abandoned one
+            second.write(b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_without_locks_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_lock", lambda handle: None)
+    for name in ("t-new", "t-old"):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / "t-old", (1, 1))
+    files.remove_abandoned(tmp_path, "t-")
+    assert [path.name for path in tmp_path.iterdir()] == ["t-new"]
+
+
+@pytest.mark.parametrize("name", ["folder", "pipe", "link"])
+def test_only_a_regular_file_is_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    with pytest.raises(LikewiseError, match=f"{name} is a .*, so it is not replaced"), atomic_write(tmp_path / name):
+        raise AssertionError
+    with pytest.raises(LikewiseError, match=f"{name} is a .*, so it is not replaced"):
+        files.place_for(tmp_path / name)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
 
 
 def test_replace_folder(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """``likewise demo``: trains on digits without labels, and compares with raw pixels and the untrained encoder."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from likewise.evaluation.classify import Protocol, evaluate
 from likewise.evaluation.scores import print_table, save_scores
 from likewise.reports.html import write_report
 from likewise.training.fit import fit
+from likewise.training.run_folder import make_folder
+from likewise.training.run_lock import clear, written_by_one
 
 SETTINGS: FitSettings = settings_from(
     {
@@ -48,8 +49,9 @@ def demo(out: Path) -> None:
     if out.exists():
         if not (out / "demo.txt").exists():
             raise LikewiseError(f"{out} exists and was not made by the demo; name another --out.")
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+        with written_by_one(out):
+            clear(out)
+    make_folder(out)
     (out / "demo.txt").write_text("made by likewise demo; replaced by the next one\n")
     train, test = digits()
     print("5,000 handwritten digits: 4,000 for training without labels, 1,000 for measuring.", file=sys.stderr)

@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -26,6 +25,7 @@ from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.run_folder import make_folder
+from likewise.training.run_lock import FILES, clear
 
 QUESTION, PER_QUERY = "question.json", "per_query.npy"
 Question = dict[str, Any]
@@ -132,12 +132,13 @@ def begin(folder: Path, question: Question, state: State) -> None:
 
     Raises LikewiseError if compare did not make the folder, or if it can't be written.
     """
-    if folder.exists() and any(not entry.name.startswith(f".{QUESTION}.tmp-") for entry in folder.iterdir()):
+    make_folder(folder)
+    holds = [entry for entry in folder.iterdir() if entry.name not in FILES]
+    if any(not entry.name.startswith(f".{QUESTION}.tmp-") for entry in holds):
         if not (folder / QUESTION).exists():
             raise LikewiseError(f"{folder} was not made by compare, so it is left alone; name another --out.")
         if asked_in(folder)[0] != question:
-            shutil.rmtree(folder)
-    make_folder(folder)
+            clear(folder)
     before = [earlier for earlier in asked_in(folder)[1] if earlier != state] if (folder / CHECKPOINT).exists() else []
     with atomic_write(folder / QUESTION) as file:
         file.write(json.dumps({**question, "made": [*before, state]}).encode())

@@ -54,7 +54,7 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation.baselines import raw_rows
-from likewise.files import atomic_write
+from likewise.files import as_path, atomic_write
 from likewise.model import Model
 from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT
@@ -62,6 +62,7 @@ from likewise.training.decide import decide
 from likewise.training.fit import chosen, complete
 from likewise.training.run import begin as begin_run
 from likewise.training.run_folder import make_folder
+from likewise.training.run_lock import written_by_one
 
 CELLS = "cells.jsonl"
 TUNING_SEED = 10_000  # of every trial; the final trainings use other seeds
@@ -122,7 +123,7 @@ def compare(
 
     Raises:
         LikewiseError: unknown methods, settings that some method refuses, a missing device, too few classes, no labels,
-            training items in ``test``, or a damaged cells.jsonl.
+            training items in ``test``, a damaged cells.jsonl, or another process that writes ``out``.
         Interrupted: Ctrl-C; finished answers are kept.
 
     Cost: methods × (seeds + trials) trainings, and for each an exact retrieval among the test items.
@@ -130,31 +131,33 @@ def compare(
     overrides = dict(settings or {})
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
     device = pick_device(of_data(overrides).device)  # raises if the device is missing
-    held_out = validation_share if trials else 0.0
-    split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
-    smallest = split.train if split.fit is None else split.fit
-    plans = {method: equalised(method, overrides, smallest) for method in methods}
-    length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
-    for plan in plans.values():
-        prepared(plan, smallest, length)  # raises now what would fail in every cell
-    make_folder(Path(out))
-    work = _Work(Path(out), length, len(methods) * seeds, progress, state_now(device))
-    outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
-    tuned, broken = _tuned(work, plans, trials, split)
-    for seed in range(seeds):
-        for method in methods:
-            if method in broken:
-                outcomes.append(Outcome(method=method, seed=seed, failed=broken[method]))
-            else:
-                outcomes.append(work.cell(method, seed, tuned[method], split))
-    said = _protocol(split, plans, length, seeds, trials)
-    made = said_of_states(work.made, work.state, work.answers.path)
-    comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made)
-    try:
-        write_comparison(comparison, Path(out))
-    except OSError as error:  # such as a full disk; the result is shown all the same
-        comparison = replace(comparison, failed=comparison.failed | {TABLE: _reason(error)})
-    return comparison
+    folder = as_path(out, "--out")
+    make_folder(folder)
+    with written_by_one(folder):
+        held_out = validation_share if trials else 0.0
+        split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
+        smallest = split.train if split.fit is None else split.fit
+        plans = {method: equalised(method, overrides, smallest) for method in methods}
+        length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
+        for plan in plans.values():
+            prepared(plan, smallest, length)  # raises now what would fail in every cell
+        work = _Work(folder, length, len(methods) * seeds, progress, state_now(device))
+        outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
+        tuned, broken = _tuned(work, plans, trials, split)
+        for seed in range(seeds):
+            for method in methods:
+                if method in broken:
+                    outcomes.append(Outcome(method=method, seed=seed, failed=broken[method]))
+                else:
+                    outcomes.append(work.cell(method, seed, tuned[method], split))
+        said = _protocol(split, plans, length, seeds, trials)
+        made = said_of_states(work.made, work.state, work.answers.path)
+        comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made)
+        try:
+            write_comparison(comparison, folder)
+        except OSError as error:  # such as a full disk; the result is shown all the same
+            comparison = replace(comparison, failed=comparison.failed | {TABLE: _reason(error)})
+        return comparison
 
 
 def main(
@@ -363,9 +366,11 @@ def trained(
     settings: FitSettings, items: Items, steps: int, folder: Path, question: Question, state: State, bars: bool
 ) -> Model:
     """Trains for exactly ``steps`` steps; goes on if a training of the same question was stopped."""
-    begin(folder, question, state)
-    model = Model.untrained(settings, items)
-    complete(begin_run(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
+    make_folder(folder)
+    with written_by_one(folder):
+        begin(folder, question, state)
+        model = Model.untrained(settings, items)
+        complete(begin_run(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
     return model
 
 

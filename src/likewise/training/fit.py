@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
 from likewise.encoders.gradient_cache import normalises_batches
 from likewise.errors import LikewiseError
+from likewise.files import as_path
 from likewise.methods import over_method
 from likewise.model import NAME as MODEL
 from likewise.model import Model
@@ -39,7 +41,10 @@ from likewise.training.run_folder import (
     write_config,
     write_data,
 )
+from likewise.training.run_lock import written_by_one
 from likewise.training.supervision import labelled, notes_on, read_relations, refuse_small_steps
+
+PATIENCE = 60.0  # seconds in which a killed process of a restarted run gives the lock back
 
 
 def fit(
@@ -68,25 +73,33 @@ def fit(
 
     Raises LikewiseError for unusable data or settings, and Interrupted on Ctrl-C (the state is saved).
     """
-    folder = Path(out)
+    folder = as_path(out, "--out")
     goes_on = resume or (processes.restarted() and began_here(folder))
     settings = chosen(method, settings, goes_on=folder if goes_on else None)
     with processes.joined(settings.device):  # a resumed run's own device decides how the processes communicate
         restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe on another node
         resume = resume or (restarted and began_here(folder))
         settings = resolve(folder, settings, resume)
-        return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
+        with _lock(folder):
+            settings = resolve(folder, settings, resume)  # another run may have ended here meanwhile
+            return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
+
+
+def _lock(folder: Path) -> AbstractContextManager[None]:
+    """Makes the run folder and holds its lock, in the first process. Raises LikewiseError when another run has it."""
+    if processes.rank() > 0:
+        return nullcontext()
+    make_folder(folder)
+    return written_by_one(folder, patience=PATIENCE if processes.restarted() else 0.0)
 
 
 def _fit(
     data: object, folder: Path, settings: FitSettings, resume: bool, backbone: nn.Module | None, progress: bool
 ) -> Model:
-    device, first = pick_device(settings.device), processes.rank() == 0
+    device = pick_device(settings.device)
     lay_out(
         settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches)
     )  # raises before the data are read
-    if first:
-        make_folder(folder)
     with processes.first_first():  # the first process decodes the items into the cache; the others read them there
         items = open_items(
             data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress

@@ -5,7 +5,6 @@ import os
 import platform
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import torch
 
@@ -16,7 +15,7 @@ from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import as_path, atomic_write, make_writable
 from likewise.model import NAME as MODEL
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
@@ -35,7 +34,7 @@ def began_here(folder: Path) -> bool:
 def placed(settings: FitSettings) -> FitSettings:
     """Makes the path of ``relations`` absolute, so that a run can be resumed from any folder."""
     path = settings.relations
-    return settings if path is None else replace(settings, relations=str(Path(path).absolute()))
+    return settings if path is None else replace(settings, relations=str(as_path(path, "relations").absolute()))
 
 
 def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
@@ -45,7 +44,7 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
     settings differ from the saved ones.
     """
     if folder.exists() and not folder.is_dir():
-        raise LikewiseError(f"{folder} is a file; --out must name a folder.")
+        raise LikewiseError(f"{folder} is not a folder; --out must name a folder.")
     holds_run = (folder / CHECKPOINT).exists() or (folder / MODEL).exists()
     if not resume:
         if holds_run:
@@ -73,12 +72,7 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
 
 def make_folder(folder: Path) -> None:
     """Makes the run folder. Raises LikewiseError when no file can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise LikewiseError(f"can't write the run folder {folder}: {error.strerror}; choose another --out.") from error
+    make_writable(folder, f"can't write the run folder {folder}")
 
 
 def write_config(folder: Path, settings: FitSettings) -> None:
