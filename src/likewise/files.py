@@ -1,5 +1,6 @@
 """Paths as users write them; files and folders written atomically: a reader sees the old or the new, never a part."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -57,7 +58,8 @@ def make_writable(folder: Path, failed: str, what: str = "--out") -> None:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise LikewiseError(f"{failed}: {error.strerror}; choose another {what}.") from error
+        reason = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
+        raise LikewiseError(f"{failed}: {reason}; choose another {what}.") from error
 
 
 @contextmanager

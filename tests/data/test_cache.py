@@ -19,7 +19,7 @@ from PIL import Image
 
 from likewise import files
 from likewise.data import Items, cache, open_items
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.files import atomic_write, replace_folder
 from likewise.proof.fork_server import python
 
@@ -188,6 +188,89 @@ def test_a_damaged_cache_is_built_again(damage: str, photos: Path, store: Path) 
     assert np.array_equal(again.values, expected)
     assert again.ids == first.ids
     assert len(caches(store)) == 1
+
+
+def test_values_overwritten_with_noise_of_equal_size_are_noticed_once_per_process(
+    photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_PART_BYTES", 5 * 8 * 8 * 3)  # several parts, the last one shorter
+    expected = np.array(opened(photos, store).values)
+    values = store / caches(store)[0] / "values.bin"
+    noise = bytearray(values.read_bytes())
+    noise[1000] ^= 1  # one bit
+    values.write_bytes(noise)
+    with pytest.warns(LikewiseWarning, match="does not match its checksum: .* It is built again"):
+        again = opened(photos, store)
+    assert np.array_equal(again.values, expected)
+    cache._CHECKED.clear()
+    assert np.array_equal(opened(photos, store).values, expected)
+    forbid(monkeypatch, "_checksum", "decode")
+    opened(photos, store)
+
+
+def test_a_cache_of_an_older_version_has_no_checksum_and_is_used(
+    photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(photos, store)
+    listing = store / caches(store)[0] / "items.json"
+    older = json.loads(listing.read_bytes())
+    del older["checksum"]
+    listing.write_text(json.dumps(older))
+    forbid(monkeypatch, "decode")
+    assert same(first, opened(photos, store))
+
+
+@pytest.mark.parametrize("kind", ["cache", "npy"])
+def test_a_file_cut_short_while_it_is_mapped_is_a_sentence(kind: str, photos: Path, store: Path) -> None:
+    """Reading the map there would end the process with SIGBUS."""
+    if kind == "cache":
+        items = opened(photos, store)
+        path = store / caches(store)[0] / "values.bin"
+    else:
+        path = photos / "vectors.npy"
+        np.save(path, np.zeros((3000, 8), np.float32))
+        items = opened(path, store)
+    part = items.select([0, 1, 2])
+    os.truncate(path, 4096)
+    for read in (lambda: items.batch([len(items) - 1]), lambda: items.select([5, 3]), lambda: part.batch([0])):
+        with pytest.raises(LikewiseError, match=f"{path.name} was cut short while .* was read from it"):
+            read()
+
+
+def test_a_cache_that_can_only_be_read_is_used_after_the_data_moved(
+    photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(photos, store)
+    moved = photos.rename(photos.parent / "moved")
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("atomic_write", "temporary_folder"):
+        monkeypatch.setattr(cache, name, read_only)
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    forbid(monkeypatch, "decode")
+    assert same(first, opened(moved, store))
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LIKEWISE_CACHE", "~/x")
+    assert cache.cache_folder(None) == tmp_path / "x"
+    assert cache.cache_folder("~/y") == tmp_path / "y"
+    with pytest.raises(LikewiseError, match="the cache is empty"):
+        cache.cache_folder("")
+    monkeypatch.delenv("LIKEWISE_CACHE")
+    assert cache.cache_folder(None) == tmp_path / ".cache" / "likewise"
+
+    def nobody(*_: object) -> str:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)  # no HOME, and a user id without a passwd entry
+    with pytest.raises(LikewiseError, match=r"no home folder of this user is known, .* LIKEWISE_CACHE"):
+        cache.cache_folder(None)
+    with pytest.raises(LikewiseError, match="the cache is ~/y, but no home folder of this user is known"):
+        cache.cache_folder("~/y")
 
 
 BUILD = """
@@ -415,7 +498,7 @@ def test_losing_the_race_to_publish_uses_the_winners_cache(
     first = opened(photos, store)
     load, calls = cache._load, [0]
 
-    def late(folder: Path, size: int) -> Any:
+    def late(folder: Path, size: int, progress: bool = False) -> Any:
         calls[0] += 1
         return None if calls[0] <= 2 else load(folder, size)  # not there yet when looked for
 

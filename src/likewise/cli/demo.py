@@ -10,7 +10,7 @@ from likewise.config.settings import FitSettings, OptimSettings, ViewSettings
 from likewise.data import Items, open_items
 from likewise.errors import LikewiseError
 from likewise.evaluation.classify import Protocol, evaluate
-from likewise.evaluation.scores import print_table, save_scores
+from likewise.evaluation.scores import EVALUATION, print_table, save_scores
 from likewise.reports.html import write_report
 from likewise.training.fit import fit
 from likewise.training.run_folder import make_folder
@@ -58,7 +58,7 @@ def demo(out: Path) -> None:
     model = fit(train, out=out, settings=SETTINGS)
     protocol = Protocol(fractions=(), svm=False, probe_epochs=0, seeds=10)
     scores = evaluate(model, train=train, test=test, protocol=protocol)
-    save_scores(out / "evaluation.json", scores)
+    save_scores(out / EVALUATION, scores)
     print_table([score for score in scores if "/svm" not in score.name])
     path = write_report(out, model=model, items=test)
     print(f"""

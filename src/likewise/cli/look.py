@@ -12,6 +12,7 @@ from likewise.config.objective_table import fitting, objective, policy
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
+from likewise.files import as_path
 from likewise.methods import METHODS, Method, method_named
 
 
@@ -22,7 +23,7 @@ def _add_demo(parser: Parser) -> None:
 def _demo(arguments: Namespace) -> int:
     from likewise.cli.demo import demo
 
-    demo(Path(arguments.out))
+    demo(as_path(arguments.out, "--out"))
     return 0
 
 

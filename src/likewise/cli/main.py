@@ -24,8 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
         defaults.update(given)
         given = defaults
     try:
-        if empty := [key for key, value in given.items() if value == ""]:  # for example "$RUN" when RUN is not set
-            raise LikewiseError(f"{parser.part(command.name).options()[empty[0]]} is empty.")
+        lists = {key: value if isinstance(value, list) else [value] for key, value in given.items()}
+        blank = [key for key, some in lists.items() if any(isinstance(each, str) and not each.strip() for each in some)]
+        if blank:  # for example "$RUN" when RUN is not set
+            raise LikewiseError(f"{parser.part(command.name).options()[blank[0]]} is empty.")
         code = command.run(given)
         sys.stdout.flush()
         return code

@@ -1,18 +1,23 @@
 """The commands that use a run: embed, index, search, report."""
 
-from pathlib import Path
-
 from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_layer, add_run
 from likewise.cli.parser import Command, Parser
 from likewise.errors import LikewiseError
+from likewise.files import as_path, place_for
 
 
 def _add_embed(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument("data", type=str, metavar="DATA", help="items to embed")
-    parser.add_argument("--out", type=str, required=True, metavar="FILE", help="parquet file: columns id and embedding")
+    parser.add_argument(
+        "--out",
+        type=str,
+        required=True,
+        metavar="FILE",
+        help="parquet file: columns id and embedding; or .npy file: the rows, and the ids in NAME.ids.json",
+    )
     add_layer(parser)
 
 
@@ -20,7 +25,9 @@ def _embed(arguments: Namespace) -> int:
     from likewise.index.embedding_file import write_embedding
     from likewise.model import layer_named, load
 
-    embedding = load(arguments.run).embed(arguments.data, layer=layer_named(arguments.layer))
+    model, layer = load(arguments.run), layer_named(arguments.layer)
+    place_for(arguments.out)
+    embedding = model.embed(arguments.data, layer=layer)
     write_embedding(arguments.out, *embedding)
     print(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}")
     return 0
@@ -35,8 +42,9 @@ def _add_index(parser: Parser) -> None:
 def _index(arguments: Namespace) -> int:
     from likewise.model import INDEX, layer_named, load
 
-    index = load(arguments.run).index(arguments.data, layer=layer_named(arguments.layer))
-    folder = Path(arguments.run) / INDEX
+    model, layer = load(arguments.run), layer_named(arguments.layer)
+    folder = place_for(as_path(arguments.run, "RUN") / INDEX / "index.parquet").parent
+    index = model.index(arguments.data, layer=layer)
     index.save(folder)
     print(f"{folder}: {len(index.ids):,} items. Next: likewise search {arguments.run} QUERY -k 10")
     return 0
@@ -51,7 +59,7 @@ def _add_search(parser: Parser) -> None:
 def _search(arguments: Namespace) -> int:
     from likewise.model import search_run
 
-    for hit in search_run(Path(arguments.run), arguments.query, arguments.k):
+    for hit in search_run(as_path(arguments.run, "RUN"), arguments.query, arguments.k):
         print(f"{hit.score:.4f}\t{hit.id}")
     return 0
 
@@ -69,14 +77,14 @@ def _report(arguments: Namespace) -> int:
 
     if arguments.data is None and (arguments.labels != "auto" or arguments.key is not None):
         raise LikewiseError("--labels and --key need --data; the training items have the columns of the training.")
-    print(write_report(Path(arguments.run), data=arguments.data, labels=arguments.labels, key=arguments.key))
+    print(write_report(as_path(arguments.run, "RUN"), data=arguments.data, labels=arguments.labels, key=arguments.key))
     return 0
 
 
 EMBED = Command(
     name="embed",
     group="use",
-    help="Write the embedding of DATA as parquet.",
+    help="Write the embedding of DATA as parquet or .npy.",
     add=_add_embed,
     run=_embed,
 )

@@ -101,6 +101,7 @@ def fingerprint(items: Items) -> str:
         add_text(digest, name)
     digest.update(np.ascontiguousarray(items.labels).tobytes())
     for start in range(0, len(items), 4096):
+        items.refuse_cut()
         digest.update(np.ascontiguousarray(items.values[start : start + 4096]).tobytes())
     return digest.hexdigest()
 

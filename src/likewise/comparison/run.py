@@ -152,7 +152,8 @@ def compare(
                     outcomes.append(work.cell(method, seed, tuned[method], split))
         said = _protocol(split, plans, length, seeds, trials)
         made = said_of_states(work.made, work.state, work.answers.path)
-        comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made)
+        data = split.train.stamp("train") | split.test.stamp("test")
+        comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made, data=data)
         try:
             write_comparison(comparison, folder)
         except OSError as error:  # such as a full disk; the result is shown all the same
@@ -302,7 +303,7 @@ class _Work:
         if trains:
             measures["items_per_step"] = items_per_step(settings, split.train)
             measures["seconds"] = time.perf_counter() - start
-        known = {"found": measures, "made": asked_in(folder)[1]}
+        known = {"found": measures, "made": asked_in(folder)[1], "model": model.weights_hash}
         self.answers.add(asked, known)
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return known, per_query
@@ -332,6 +333,7 @@ class _Work:
                 model = trained(settings, fit, self.steps, folder, asked, self.state, self.bars)
                 measures = measured(model.features(validation), validation)[0]
                 known = {"found": measures, "knobs": knob_values(settings), "made": asked_in(folder)[1]}
+                known["model"] = model.weights_hash
                 self.answers.add(asked, known)
                 self.say(f"{name}: MAP@R {100 * measures['map@r']:.1f} on validation classes")
         except Interrupted:

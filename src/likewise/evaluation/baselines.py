@@ -62,6 +62,8 @@ def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Te
 
     Rows are pixels centred by train's mean, or standardised vectors.
     """
+    for items in (train, *(() if test is None else (test,))):
+        items.refuse_cut()
     if train.kind == "images":
         rows, mean = raw_pixels(train.values)
         return rows, rows if test is None else raw_pixels(test.values, mean)[0], "pixels, centred"

@@ -1,7 +1,9 @@
 """``likewise evaluate``: kNN and classifiers of a run, raw pixels and the untrained encoder, with their protocols."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,12 +12,15 @@ from torch import Tensor
 from likewise.console import track
 from likewise.data import Items
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import copies, labelled, one_label, same_classes, shared_ids
+from likewise.evaluation.labelled_items import LEFT_OUT, copies, itself, labelled, one_label, same_classes, shared_ids
 from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
 from likewise.metrics.neighbours import knn_accuracy
 from likewise.metrics.score import Score
 from likewise.model import Model
+from likewise.stamp import source_in
+
+OPTIONS = ("labels", "key", "k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")  # of the command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +104,9 @@ def evaluate(
 def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
     """The three representations, one after the other, so that memory holds one set of features at a time."""
     ids = shared_ids(train, train if test is None else test)
-    about: dict[str, str | int | float] = {
-        "train": train.source,
-        "train_items": len(train),
-        "train_ids_hash": train.ids_hash,
-        "test": "train, each left out" if test is None else test.source,
-        "test_items": len(train if test is None else test),
-        "test_ids_hash": (train if test is None else test).ids_hash,
+    about = {
+        **train.stamp("train"),
+        **(itself(train, "train", "test") if test is None else test.stamp("test")),
         "copies": 0 if test is None else copies(train, test, ids[1]),
     }
     rows, other, layer = raw_rows(model, train, test)
@@ -133,7 +134,8 @@ def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, te
     accuracy = knn_accuracy(
         z_test, test_labels, z, train_labels, k=k, temperature=temperature, query_ids=test_ids, key_ids=train_ids
     )
-    about = {**task.about, "layer": task.layers[0]}
+    options = options_of(protocol)
+    about = {**task.about, "layer": task.layers[0]} | ({"options": options} if options else {})
     scores = [Score(name="knn", value=accuracy, protocol={**about, "k": k, "temperature": temperature})]
     fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # no classifier is tested on items that it was fit on
     if test is not None and len(fresh):
@@ -156,6 +158,20 @@ def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, te
         Score(name=f"{task.name}/{score.name}", value=score.value, std=score.std, protocol=score.protocol)
         for score in scores
     ]
+
+
+def options_of(protocol: Protocol) -> str:
+    """The options of ``likewise evaluate`` that make this protocol, of those that are not the default."""
+    usual = asdict(Protocol())
+    given = {name: value for name, value in asdict(protocol).items() if name in OPTIONS and value != usual[name]}
+    return shlex.join(word for name, value in given.items() for word in (f"--{name}", str(value)))
+
+
+def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
+    """The command that measures again what a score's protocol says."""
+    test = [] if protocol.get("test") == LEFT_OUT.format("train") else ["--test", source_in(protocol, "test")]
+    options = shlex.split(str(protocol.get("options", "")))
+    return ["likewise", "evaluate", str(run), "--train", source_in(protocol, "train"), *test, *options]
 
 
 def _linear(

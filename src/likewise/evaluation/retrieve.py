@@ -5,7 +5,9 @@ Zero-shot: training need not have seen any class of the gallery or the queries (
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from likewise.console import track
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import copies, labelled, shared_ids
+from likewise.evaluation.labelled_items import LEFT_OUT, copies, itself, labelled, shared_ids
 from likewise.evaluation.scores import lay_out, percent, print_rows
 from likewise.files import atomic_write
 from likewise.metrics.clustering import clustering
@@ -27,14 +29,15 @@ from likewise.metrics.score import Score
 from likewise.metrics.verification import Roc, fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
 from likewise.model import Model
+from likewise.stamp import Stamp, source_in
 
 FILE = "retrieval.json"  # of a run, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
+STAMP = "stamp.json"  # in that folder: whose figures these are
 FOLDS = 10
 KS = (1, 2, 4, 8)  # of Recall@k
 WRONG = 100  # pairs of each kind in wrong.csv
 FARS = (1e-1, 1e-2, 1e-3)
-Stamp = dict[str, str | int | float]
 
 
 def retrieve(
@@ -88,17 +91,15 @@ def retrieve(
     if queries is not None:
         others = labelled(model.open(queries, labels=labels, key=key, progress=progress), least=1)
     ids = shared_ids(items, items if others is None else others)
+    options = _options(labels, key, ks)
     about: Stamp = {
-        "gallery": items.source,
-        "gallery_items": len(items),
-        "gallery_ids_hash": items.ids_hash,
-        "queries": "gallery, each left out" if others is None else others.source,
-        "query_items": len(items if others is None else others),
-        "query_ids_hash": (items if others is None else others).ids_hash,
+        **items.stamp("gallery"),
+        **(itself(items, "gallery", "queries", "query") if others is None else others.stamp("queries", "query")),
         "copies": 0 if others is None else copies(items, others, ids[1]),
+        **({"options": options} if options else {}),
     }
     scores: list[Score] = []
-    tables = Detail()
+    tables, stamp = Detail(), about
     with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
         one_label = items.labels is not None and items.labels.ndim == 1
         for name, rows, query_rows, stamp in _representations(model, items, others, about):
@@ -114,7 +115,7 @@ def retrieve(
             ]
             tick(REPRESENTATIONS.index(name) + 1)
     if detail is not None:
-        tables.write(detail)
+        tables.write(detail, stamp)
     return scores
 
 
@@ -144,8 +145,8 @@ class Detail:
         points = zip(*(x[some].tolist() for x in (curve.fpr, curve.tpr, curve.thresholds)), strict=True)
         self.curve += [(self.of, *point) for point in points]
 
-    def write(self, folder: Path) -> None:
-        """Writes the three files, each whole or not at all."""
+    def write(self, folder: Path, stamp: Stamp) -> None:
+        """Writes the three files, each whole or not at all, and last the stamp that they have in common."""
         folder.mkdir(parents=True, exist_ok=True)
         figures = ("queries", "precision@1", "r-precision", "map@r", "map")
         for name, header, rows in (
@@ -157,6 +158,23 @@ class Detail:
             csv.writer(text, lineterminator="\n").writerows([header, *rows])
             with atomic_write(folder / name) as file:
                 file.write(text.getvalue().encode())
+        with atomic_write(folder / STAMP) as file:
+            file.write(json.dumps(stamp, indent=1, ensure_ascii=False).encode())
+
+
+def _options(labels: str, key: str | None, ks: Sequence[int]) -> str:
+    """The options of ``likewise retrieve`` beside the sources, of those that are not the default."""
+    words = [*(["--labels", labels] if labels != "auto" else []), *(["--key", key] if key is not None else [])]
+    return shlex.join([*words, *(["--ks", ",".join(map(str, ks))] if tuple(ks) != KS else [])])
+
+
+def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
+    """The command that measures again what a score's protocol says."""
+    others = (
+        [] if protocol.get("queries") == LEFT_OUT.format("gallery") else ["--queries", source_in(protocol, "queries")]
+    )
+    options = shlex.split(str(protocol.get("options", "")))
+    return ["likewise", "retrieve", str(run), "--gallery", source_in(protocol, "gallery"), *others, *options]
 
 
 def _representations(
