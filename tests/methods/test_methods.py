@@ -93,12 +93,13 @@ def test_a_methods_row_says_what_its_settings_do(name: str) -> None:
     ],
 )
 def test_chance_is_the_log_of_one_and_the_negatives(method: str, values: dict[str, Any], negatives: int) -> None:
-    chance = session_of(method, **values).chance()
+    session = session_of(method, **values)
+    chance = session.chance(min(session.settings.batch_size, 60))
     assert chance == pytest.approx(math.log1p(negatives))
 
 
 def test_chance_is_not_claimed_where_it_is_not_known() -> None:
-    assert session_of("simclr", **{"objective.kind": "circle"}).chance() is None
+    assert session_of("simclr", **{"objective.kind": "circle"}).chance(20) is None
 
 
 def test_a_run_is_resumed_by_the_command_that_it_prints(tmp_path: Path) -> None:

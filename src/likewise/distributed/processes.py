@@ -25,6 +25,11 @@ def size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def here() -> int:
+    """Number of processes on this machine; 1 without torch.distributed."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", size())) if size() > 1 else 1
+
+
 def rank() -> int:
     """Number of this process, from 0."""
     return dist.get_rank() if size() > 1 else 0

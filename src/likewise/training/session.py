@@ -86,11 +86,15 @@ class Session:
         """The encoders: each has its own BatchNorm statistics."""
         return [self.embedder] + ([self.key_encoder.encoder] if self.key_encoder is not None else [])
 
-    def chance(self) -> float | None:
-        """The loss of an embedding that can't distinguish items; None where it is not known."""
+    def chance(self, items: int) -> float | None:
+        """The loss of an embedding that can't distinguish the items of a batch; None where it is not known.
+
+        Args:
+            items: of the batch, in all processes.
+        """
         if self.settings.alike != "instance" and self.settings.dictionary != "proxies":
             return None  # a query may have several positives, or none
-        others = self.roles.querying * (min(self.settings.batch_size, len(self.item_ids)) - 1)
+        others = self.roles.querying * (items - 1)
         chance = self.objective.chance(self.dictionary.choices(others))
         return None if chance is None else self.settings.loss_weight * chance
 
