@@ -626,7 +626,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("embed run photos --out /dev/null", "/dev/null is a device, pipe or socket, not a file, so it is not replaced"),
     ("evaluate run --train photos --out /dev/null", "/dev/null is a device"),
     ("retrieve run --gallery photos --out /dev/null", "/dev/null is a device"),
-    ("retrieve run --gallery photos --out found", "--out found has no ending"),
+    ("retrieve run --gallery photos --out numbers", "--out numbers has no ending"),
     ("fit photos --out x --config vectors.npy", "vectors.npy is not UTF-8 text"),
     ("fit photos --out /dev/null", "/dev/null is no folder; --out must name a folder"),
     ("figure circle --out a_file/x", "can't write a_file/x.png: Not a directory"),
