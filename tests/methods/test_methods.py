@@ -125,7 +125,7 @@ def test_a_method_named_in_a_file_or_among_the_settings_gives_its_defaults(tmp_p
     [
         ("moco", {"encoder.bn_groups": 8}, 10, "10 items do not fill encoder.bn_groups=8 groups of two"),
         ("simclr", {"micro_batches": 6}, 5, "5 items do not fill micro_batches=6 parts; set it to 5 or less"),
-        ("simclr", {}, 1, "holds 1 usable item; telling items apart needs at least 2"),
+        ("simclr", {}, 1, "holds 1 usable item; training needs at least 2"),
         ("simclr", {"micro_batches": 2}, 60, "micro_batches=2 would change what is learned"),
         ("simclr", {"objective.kind": "nce"}, 60, "needs a row for every item: dictionary=bank with bank.samples=0"),
         ("simclr", {"symmetric": True}, 60, "symmetric=true needs dictionary=queue"),

@@ -77,7 +77,7 @@ def fit(
     folder = as_path(out, "--out")
     goes_on = resume or (processes.restarted() and began_here(folder))
     settings = chosen(method, settings, goes_on=folder if goes_on else None)
-    with processes.joined(settings.device):  # a resumed run's own device decides how the processes communicate
+    with processes.joined(settings.device):  # a resumed run's saved device decides how the processes communicate
         restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe on another node
         resume = resume or (restarted and began_here(folder))
         settings = resolve(folder, settings, resume)
@@ -108,7 +108,7 @@ def _fit(
             data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
         )
     if len(items) < 2:
-        raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
+        raise LikewiseError(f"{items.source} holds {len(items)} usable item; training needs at least 2.")
     settings, items, relations, sampler, notes = prepare(settings, items, backbone)
     total = settings.epochs * sampler.steps_per_epoch
     model = Model.untrained(settings, items, backbone=backbone)

@@ -1,4 +1,4 @@
-"""The training loop: train, watch, log, measure and save, in plain lines that fit on one screen."""
+"""The training loop: trains, watches the loss, logs, measures and saves."""
 
 import signal
 import threading
@@ -31,8 +31,8 @@ from likewise.training.step import Seen, train_step
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Ctrl-C, a closed terminal, a scheduler before it kills
 CHECK_STEPS = 10  # steps between reads of the losses; reading every loss would stall an accelerator
-LOG_STEPS = 200  # most steps between two lines of the log
-KEYS_SEEN = 4096  # most keys of a queue that the health check uses
+LOG_STEPS = 200  # at most this many steps between two lines of the log
+KEYS_SEEN = 4096  # the health check uses at most this many keys of a queue
 
 
 def train(run: Run, folder: Path, *, progress: bool = True) -> None:

@@ -12,7 +12,7 @@ from likewise.distributed import processes
 from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
 from likewise.errors import LikewiseError
-from likewise.objectives.base import Objective
+from likewise.objectives.interface import Objective
 from likewise.training.supervision import Supervision, describe_change, refuse_relabelled, saved_supervision
 
 
@@ -106,10 +106,13 @@ class Session:
         return values | self.objective.log_values()
 
     def is_finite(self) -> bool:
-        """Whether all weights are finite. A step can break them although its loss is finite. Cost: one pass."""
+        """Whether all weights are finite. A step can make a weight infinite although its loss is finite.
+
+        Cost: one pass over the weights.
+        """
         tensors = [*self.embedder.state_dict().values(), *self.objective.parameters(), *self.dictionary.parameters()]
         broken = not all(bool(tensor.isfinite().all()) for tensor in tensors)
-        return not processes.any_of([broken], self.device)[0]  # only one process may hold a weight
+        return not processes.any_of([broken], self.device)[0]  # a sharded weight is in one process only
 
     def shards(self) -> dict[str, Tensor]:
         """This process' rows of the sharded state, by name. Empty where nothing is sharded."""
@@ -129,7 +132,7 @@ class Session:
         """Everything a resumed run needs except ``shards()``: tensors, numbers and strings only."""
         optimizer = self.optimizer.state_dict()
         last = len(optimizer["param_groups"][0]["params"]) - 1
-        for place, _ in enumerate(self.dictionary.parameters()):  # the dictionary's come last; they are shards
+        for place, _ in enumerate(self.dictionary.parameters()):  # the last ones; they are shards
             optimizer["state"].pop(last - place, None)
         return {
             "step": self.step,
