@@ -81,6 +81,9 @@ def fit(
         restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe on another node
         resume = resume or (restarted and began_here(folder))
         settings = resolve(folder, settings, resume)
+        lay_out(settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches))  # before a file is made
+        if backbone is None:
+            check_memory_unseen(settings)
         with _lock(folder):
             settings = resolve(folder, settings, resume)  # another run may have ended here meanwhile
             return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
@@ -98,11 +101,6 @@ def _fit(
     data: object, folder: Path, settings: FitSettings, resume: bool, backbone: nn.Module | None, progress: bool
 ) -> Model:
     device = pick_device(settings.device)
-    lay_out(
-        settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches)
-    )  # raises before the data are read
-    if backbone is None:
-        check_memory_unseen(settings)
     with processes.first_first():  # the first process decodes the items into the cache; the others read them there
         items = open_items(
             data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
