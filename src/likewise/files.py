@@ -106,9 +106,9 @@ def refuse_special(path: Path) -> None:
 
 @contextmanager
 def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder in ``parent``, removed at the end unless it was moved away (see :func:`replace_folder`).
+    """A new folder in ``parent``. It is removed at the end unless :func:`replace_folder` has moved it.
 
-    Folders with the same prefix left behind by processes that were killed are removed first.
+    First removes folders with the same prefix that killed processes have left.
     """
     remove_abandoned(parent, prefix)
     folder = parent / temporary_name(prefix)
@@ -131,10 +131,10 @@ def held_folder(folder: Path) -> Iterator[None]:
 
 
 def replace_folder(temporary: Path, final: Path) -> None:
-    """Give a finished folder its final name, in place of whatever folder has that name.
+    """Give a finished folder its final name, and remove the folder that had this name before.
 
-    The caller has fsynced the files within. A folder cannot be swapped in one step on every system: when ``final``
-    exists it is first moved aside, so for an instant there may be no folder of that name.
+    The caller has fsynced the files in it. Not every system can exchange two folders in one step. An existing ``final``
+    is therefore first renamed, so for a moment there is no folder of that name.
 
     Raises:
         OSError: when another process keeps taking the name, or from the file system.
@@ -177,7 +177,7 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in ``folder`` survive a power cut, where the system has a way to ask for that."""
+    """Make renames in ``folder`` survive a power cut, if the system can do that."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
