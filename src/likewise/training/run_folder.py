@@ -20,7 +20,7 @@ from likewise.files import as_path, atomic_write, make_writable
 from likewise.model import NAME as MODEL
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
-from likewise.training.supervision import labelled
+from likewise.training.supervision import keep_labelled
 
 DATA = "data.json"
 
@@ -153,7 +153,7 @@ def training_items(folder: Path, settings: FitSettings) -> Items:
     source = about.get("path") or about["source"]
     try:
         items = open_items(source, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache)
-        items = labelled(items) if settings.alike == "label" else items
+        items = keep_labelled(items) if settings.alike == "label" else items
     except LikewiseError as error:
         raise LikewiseError(
             f"the items that {folder} was trained on can't be opened ({error}) Name them with --data."
