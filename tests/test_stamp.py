@@ -18,7 +18,7 @@ from likewise.data import open_items
 from likewise.errors import LikewiseError
 from likewise.index.embedding_file import write_embedding
 from likewise.model import load
-from likewise.proof.small_run import prepare
+from likewise.proof.small_run import make_plan
 from likewise.reports.html import write_report
 from likewise.training.fit import fit
 from likewise.training.metrics_log import read_metrics
@@ -155,7 +155,7 @@ def test_items_that_are_others_now_are_refused(made: Path, place: Path) -> None:
         assert "holds other items than run was trained on; name the items that you mean with --data" in refused(
             lambda: write_report(Path("run"))
         )
-        assert "Items: made-up images, since the run's own can't be opened." in prepare("run").notes
+        assert "Items: made-up images, since the run's own can't be opened." in make_plan("run").notes
 
 
 @pytest.mark.parametrize("text", [b"null", b"3", b"[1,2]", b"{", b"\xff\xfe", b'{"source": 3}'])
