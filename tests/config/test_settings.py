@@ -609,6 +609,11 @@ ACTIVE = {"negatives.policies": ["easy", "hard"], "negatives.at": [0.5], "negati
             {"negatives.policies": ["easy", "random", "hard"], "negatives.at": [5.0, 3.0]},
             "must not decrease",
         ),
+        (
+            "facenet",
+            {"negatives": "random", "negatives.count": 10**6, "batch_size": 128},
+            "negatives.count=1e+06 must be at most 256, the keys that a query meets.",
+        ),
     ],
 )
 def test_choices_that_cannot_be_meant(method: str, values: dict[str, Any], said: str) -> None:

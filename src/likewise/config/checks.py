@@ -136,6 +136,9 @@ def _refused_mining(s: FitSettings) -> Iterator[str]:
         yield f"negatives.at={neg.at} must not decrease: the policies come one after the other."
     if neg.number("least", 0.5) >= neg.number("most", 1.4):
         yield f"negatives.least={neg.number('least', 0.5):g} must be below negatives.most={neg.number('most', 1.4):g}."
+    keys = {"batch": 2 * s.batch_size, "queue": s.queue.size + 2 * s.batch_size}.get(s.source_of_keys)
+    if keys is not None and neg.number("count", 1) > keys:
+        yield f"negatives.count={neg.number('count', 1):g} must be at most {keys:,}, the keys that a query meets."
     if neg.mines and (row is None or not row.mines):
         yield (
             f"{neg.title()} needs an objective over an anchor's row of pairs, such as triplet, margin or circle; "
