@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("parts", ("dictionaries", "kernels", "methods", "metrics", "views")),
     ("ground", ("alike", "config", "data", "distributed", "negatives", "plots")),
     ("base", ("console", "files", "stamp")),
-    ("errors", ("__init__", "errors")),
+    ("errors", ("__init__", "errors", "text")),
 )
 
 # Modules that load others by name, so that no import statement shows it, each with its reason. What ``likewise``

@@ -91,6 +91,11 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             if sys.platform == "win32":  # an open file can't be renamed there
                 file.close()
             os.replace(temporary, path)  # while its lock is held, so that nobody takes it for abandoned
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # nobody knows the temporary's name
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -174,6 +179,16 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
         if entry.name.startswith(prefix):
             with suppress(OSError):  # removed meanwhile, or another user's
                 _remove_if_abandoned(Path(entry.path), entry.is_dir(follow_symlinks=False))
+
+
+def utf8_path(path: str | os.PathLike[str]) -> str:
+    """``path`` for a library that takes UTF-8 only. Raises LikewiseError when the name is anything else."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise LikewiseError(
+            f"the name {path} is not UTF-8, so not every library can open it; rename it, or its folder."
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:

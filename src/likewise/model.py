@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -22,10 +23,11 @@ from likewise.console import track
 from likewise.data import Items, open_items, read_image
 from likewise.encoders import Embedder, build_embedder
 from likewise.errors import LikewiseError
-from likewise.files import as_path, atomic_write
+from likewise.files import as_path, atomic_write, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
 from likewise.stamp import Stamp, hash_of, refuse_other_model, source_in
+from likewise.text import utf8
 from likewise.views.render import plain_view
 
 Layer = Literal["embedding", "backbone"]
@@ -84,12 +86,20 @@ class Model:
                 return cls(_build(settings, None, backbone), settings, kind="images", own_backbone=own)
             embedder = _build(settings, items.values.shape[1], backbone)
         rows = items.batch(torch.arange(0, len(items), max(1, len(items) // 100_000)))  # a sample is enough
-        std = rows.std(0, correction=0)
+        mean, std = rows.mean(0), rows.std(0, correction=0)
+        too_large = ~(mean.isfinite() & std.isfinite() & (rows.amax(0) - rows.amin(0)).isfinite())
+        if bool(too_large.any()):
+            feature = int(too_large.nonzero()[0])
+            largest = float(rows[:, feature].abs().max())
+            raise LikewiseError(
+                f"feature {feature} of {items.source} goes up to {largest:.2g}, and float32 can't compute with such "
+                "numbers; divide the data by a constant."
+            )
         return cls(
             embedder,
             settings,
             kind="vectors",
-            vector_mean=rows.mean(0),
+            vector_mean=mean,
             vector_std=torch.where(std > 0, std, 1.0),
             own_backbone=own,
         )
@@ -251,6 +261,7 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
     model, it is damaged, or its weights do not fit the backbone.
     """
     path = model_file(run)
+    utf8_path(path)  # safetensors opens no other
     try:
         with safe_open(path, "pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})["likewise"])
@@ -294,7 +305,7 @@ def model_file(run: str | Path) -> Path:
     """The file of a run's trained model. Raises LikewiseError when there is none."""
     path = as_path(run, "RUN")
     if not path.exists():
-        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {run}.")
+        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {quote(str(run))}.")
     path = path / NAME if path.is_dir() else path
     if not path.exists():
         unfinished = (path.parent / "checkpoint.pt").exists()
@@ -356,4 +367,5 @@ def search_run(run: Path, query: str, k: int) -> list[Hit]:
     """
     index = _own_index(run, hash_of(model_file(run)))
     index.read = lambda path: load(run).embed_file(path, layer=_layer_of(index))
-    return index.search(query, k)
+    name = utf8(query).decode()  # as ids are written, whatever the encoding of the command line
+    return index.search(name if name in index else query, k)

@@ -17,6 +17,7 @@ import torch
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.stamp import Stamp
+from likewise.text import readable, utf8
 
 Pixels = npt.NDArray[np.uint8]
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
@@ -123,9 +124,9 @@ class Items:
 
         ``one`` begins the names of the last two entries, where ``name`` is a plural.
         """
-        path: Stamp = {} if self.path is None else {f"{name}_path": self.path}
+        path: Stamp = {} if self.path is None else {f"{name}_path": readable(self.path)}
         of = one or name
-        return {name: self.source, **path, f"{of}_items": len(self), f"{of}_ids_hash": self.ids_hash}
+        return {name: readable(self.source), **path, f"{of}_items": len(self), f"{of}_ids_hash": self.ids_hash}
 
 
 def refuse_cut(values: npt.NDArray[Any], source: str) -> None:
@@ -204,7 +205,7 @@ def write_skipped(items: Items, path: str | Path) -> None:
     writer.writerow(["id", "reason"])
     writer.writerows([item.id, item.reason] for item in items.skipped)
     with atomic_write(path) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+        file.write(utf8(text.getvalue()))
 
 
 def describe(items: Items) -> str:

@@ -30,6 +30,7 @@ from likewise.metrics.verification import Roc, fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
 from likewise.model import Model
 from likewise.stamp import Stamp, source_in
+from likewise.text import utf8
 
 FILE = "retrieval.json"  # in the run folder, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
@@ -158,9 +159,9 @@ class Detail:
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\n").writerows([header, *rows])
             with atomic_write(folder / name) as file:
-                file.write(text.getvalue().encode())
+                file.write(utf8(text.getvalue()))
         with atomic_write(folder / STAMP) as file:
-            file.write(json.dumps(stamp, indent=1, ensure_ascii=False).encode())
+            file.write(utf8(json.dumps(stamp, indent=1, ensure_ascii=False)))
 
 
 def _options(labels: str, key: str | None, ks: Sequence[int]) -> str:

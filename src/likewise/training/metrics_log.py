@@ -27,7 +27,7 @@ class MetricsLog:
 
     def write(self, step: int, values: Mapping[str, float | str]) -> None:
         """Appends ``{"step": step, ...values}``."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self._board is not None:
             for name, value in values.items():
