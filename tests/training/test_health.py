@@ -399,3 +399,20 @@ def test_a_loss_at_the_margin_by_chance_is_not_stuck() -> None:
     said = verdict(replace(health, triplets=all_of_them))
     assert said is not None
     assert said.kind == "margin"
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        ("infonce", "lower optim.lr or raise objective.temperature and start again."),
+        ("circle", "lower optim.lr or lower objective.gamma and start again."),
+        ("contrastive", "lower optim.lr and start again."),
+    ],
+)
+def test_the_advice_after_nan_names_settings_that_the_objective_has(kind: str, advice: str, tmp_path: Path) -> None:
+    parameters = settings_from({"objective": kind}).objective.has()
+    watch = Watch(["a", "b"], tmp_path, [], parameters=parameters)
+    watch.see(1, torch.tensor(math.nan), torch.arange(2))
+    with pytest.raises(LikewiseError) as caught:
+        watch.flush()
+    assert str(caught.value).endswith(advice)

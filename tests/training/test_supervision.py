@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from toy import clusters
 
 from likewise.config.checks import check
@@ -40,6 +40,18 @@ SMALL: dict[str, Any] = {
     "views.dropout": 0.0,
 }
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
+
+
+class Fails(nn.Linear):
+    """A backbone that refuses its batches in training."""
+
+    def __init__(self) -> None:
+        super().__init__(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            raise LikewiseError("the first step is refused")
+        return super().forward(x)
 
 
 def right(rows: Tensor, labels: np.ndarray) -> float:
@@ -273,6 +285,43 @@ def test_bad_data_for_labels(tmp_path: Path) -> None:
     with pytest.raises(LikewiseError, match="nobody"):
         fit(x, out=tmp_path / "d", method="npid", settings=listed("pairs", tmp_path / "bad.csv"), progress=False)
     assert not (tmp_path / "a" / "config.yaml").exists()
+
+
+FEW = {"method": "margin", **SMALL}
+LATE = [  # settings, backbone, message
+    (FEW | {"objective.classes": 2}, None, "objective.classes=2 is fewer than the 12 labels of .*; set it to 12."),
+    (FEW | {"encoder.name": "resnet-small"}, None, "encoder 'resnet-small' does not fit the items"),
+    (FEW, nn.Linear(3, 8), "the backbone Linear fails on a batch of shape"),
+    (FEW, Fails(), "the first step is refused"),
+]
+
+
+@pytest.mark.parametrize(("values", "backbone", "message"), LATE)
+def test_what_is_refused_late_leaves_no_folder(
+    values: dict[str, Any], backbone: nn.Module | None, message: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "run"
+    with pytest.raises(LikewiseError, match=message):
+        fit(clusters(), out=out, settings=values, backbone=backbone, progress=False)
+    assert not out.parent.exists()
+    out.mkdir(parents=True)  # a folder of the user stays, with what is in it
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(LikewiseError, match=message):
+        fit(clusters(), out=out, settings=values, backbone=backbone, progress=False)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_classes_of_the_objective_need_one_label_each(tmp_path: Path) -> None:
+    x, labels = clusters()
+    both = np.stack([labels, labels], 1)
+    values = FEW | {"objective.classes": 12}
+    with pytest.raises(
+        LikewiseError, match="needs one label for each item, not several labels of an item; leave it out"
+    ):
+        fit((x, both), out=tmp_path / "run", settings=values, progress=False)
+    pairs = values | {"alike": "pairs", "relations": str(tmp_path / "pairs.csv")}
+    with pytest.raises(LikewiseError, match="needs one label for each item, not alike=pairs; leave it out"):
+        fit(x, out=tmp_path / "run", settings=pairs, progress=False)
 
 
 def test_what_a_triplet_loss_has_to_learn_from_is_logged(tmp_path: Path) -> None:
