@@ -171,6 +171,8 @@ def test_the_method_of_a_file_gives_its_defaults_however_it_is_written(
         ("epochs: [1", "can't be read: expected"),
         ("epochs: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("1: 2", "1 is not the name of a setting"),
+        ("# " + "x" * (1 << 20), "is not a settings file: it is larger than 1 MiB"),
+        ("nothing: {}", "there is no setting 'nothing'"),
     ],
 )
 def test_a_file_that_is_no_settings_is_one_sentence(

@@ -21,7 +21,7 @@ from likewise.methods.pairs import PAIRS
 from likewise.model import Model
 from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.decide import decide
-from likewise.training.fit import fit
+from likewise.training.fit import fit, prepare
 from likewise.training.health import Health, verdict
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_config
@@ -242,6 +242,7 @@ def test_every_objective_takes_a_queue_of_several_labels(method: str, tmp_path: 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"alike": "pairs"}, "alike=pairs needs relations=FILE"),
+    ({"bank.sharded": True}, "bank.sharded=true needs the exact softmax: objective nonparametric-softmax"),
     ({"relations": "file.csv"}, "lists pairs or triplets; set alike=pairs"),
     ({"alike": "label"}, "a memory bank has a row for each item, not for each label"),
     ({"alike": "triplets", "relations": "f.csv"}, "set dictionary=batch and batch.keys=same"),
@@ -609,3 +610,9 @@ def test_checkpoints_of_older_versions_still_load(method: str, values: dict[str,
         with pytest.raises(LikewiseError, match=r"the items changed .*, which an older version wrote without their"):
             fit(fewer, out=out, method=method, resume=True, progress=False)
         fit(items, out=out, method=method, resume=True, progress=False)
+
+
+def test_parameters_that_auto_leaves_out_are_said() -> None:
+    items = Items(ids=tuple("abcdefgh"), values=np.eye(8, dtype=np.float32), kind="vectors", source="eight")
+    settings = settings_from({**SMALL, "objective.noise": 32, "batch_size": 4})
+    assert "warning: objective.noise is not used: for 8 items auto is" in "".join(prepare(check(settings), items).notes)
