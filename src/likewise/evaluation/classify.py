@@ -1,4 +1,4 @@
-"""``likewise evaluate``: kNN and classifiers of a run, raw pixels and the untrained encoder, with their protocols."""
+"""``likewise evaluate``: kNN and linear classifiers on a run, raw pixels and the untrained encoder."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +10,15 @@ from torch import Tensor
 from likewise.console import track
 from likewise.data import Items
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import copies, labelled, one_label, same_classes, shared_ids
+from likewise.evaluation.labelled_items import Stamp, data_stamp, labelled, one_label, same_classes, shared_ids
+from likewise.evaluation.scores import AS_TRAINED
 from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
-from likewise.metrics.neighbours import knn_accuracy
+from likewise.metrics.neighbours import fair_k, knn_accuracy
 from likewise.metrics.score import Score
 from likewise.model import Model
+
+TEMPERATURE = 0.07  # of NPID's votes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,20 +28,21 @@ class Protocol:
     Args:
         labels: auto, or the parquet column of the label.
         key: the parquet column of the ids; None: as the run was trained.
-        k: neighbours that vote; NPID's 200.
-        temperature: of the votes; None: the temperature of training, as in NPID.
+        k: number of neighbours that vote; None: the mean number of labels of a class, at most NPID's 200.
+        temperature: temperature of the votes, the same for every representation; None: NPID's 0.07, and one more score,
+            ``knn/as-trained``, with the temperature of training if that is another, as in NPID.
         svm: whether to fit the linear SVM on all labels.
-        probe_lr: learning rate of the linear probe; MoCo's 30. It suits unit rows, so features are normalised first.
-        probe_epochs: epochs of the linear probe; MoCo's 100; 0 leaves the probe out.
+        probe_lr: learning rate of the linear probe; MoCo has 30. It suits rows of length 1, so features are normalised.
+        probe_epochs: epochs of the linear probe; MoCo has 100; 0: no probe.
         few_labels: whether to measure with few labels too.
-        per_class: numbers of labels per class.
-        fractions: shares of the labels.
+        per_class: numbers of labels kept per class.
+        fractions: shares of the labels kept.
         seeds: number of draws of the few labels.
     """
 
     labels: str = "auto"
     key: str | None = None
-    k: int = 200
+    k: int | None = None
     temperature: float | None = None
     svm: bool = True
     probe_lr: float = 30.0
@@ -51,14 +55,14 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Labelled train and test rows of one representation. Without a test set, train is measured against itself."""
+    """Train and test rows of one representation. Without a test set, the train rows are also the test rows."""
 
     name: str
-    embedding: tuple[Tensor, Tensor]  # neighbours are sought among these
-    backbone: tuple[Tensor, Tensor]  # linear classifiers are fit on these
-    layers: tuple[str, str]
-    ids: tuple[Tensor, Tensor]  # equal for the same item only
-    about: dict[str, str | int | float]
+    embedding: tuple[Tensor, Tensor]  # (N, D) and (M, D) rows, for kNN
+    backbone: tuple[Tensor, Tensor]  # (N, F) and (M, F) rows, for linear classifiers
+    layers: tuple[str, str]  # names of these two layers
+    ids: tuple[Tensor, Tensor]  # (N,) and (M,), equal only for the same item
+    about: Stamp
 
 
 def evaluate(
@@ -71,15 +75,29 @@ def evaluate(
 ) -> list[Score]:
     """Measures ``model``, raw pixels (or vectors) and the untrained encoder on the same items.
 
-    Weighted kNN (NPID §3.4) and few labels use the embedding. The linear SVM and MoCo's linear probe use the backbone's
-    features. An item in both train and test is never its own neighbour, and no classifier is tested on it. Without
-    ``test`` there is only kNN, and each item is left out of its own neighbours. A user's own backbone can't be built
-    again, so such a model has no untrained encoder beside it.
+    Weighted kNN (NPID §3.4) and few labels use the embedding. The linear SVM and MoCo's linear probe use the features
+    of the backbone. An item that is in train and in test is never its own neighbour, and no classifier is tested on it.
+    For test classes that train does not have, use ``retrieve.retrieve``.
 
-    Raises LikewiseError if labels are missing, fewer than two, or several per item, or if train lacks a label of test.
-    For test classes that training never saw, use ``retrieve.retrieve``.
-    Departures: the probe has no augmentation (features are computed once) and normalises features; NPID fine-tunes on
-    few labels, here the encoder stays frozen.
+    Args:
+        model: the model to measure. If its backbone is the user's own module, there is no untrained encoder, since the
+            settings alone can't build it.
+        train: source of the labelled items that neighbours and classifiers learn from, one label each.
+        test: source of the labelled items that are classified. None: only kNN, of each train item among the others.
+        protocol: how to measure; None: the defaults.
+        progress: show a bar.
+
+    Returns:
+        Scores named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ..., accuracies in [0, 1].
+
+    Raises:
+        LikewiseError: labels are missing, fewer than two, or several per item; or train lacks a label of test.
+
+    Departures: the probe has no augmentation (features are computed once) and normalises features. NPID fine-tunes on
+    few labels; here the encoder stays frozen.
+
+    Cost: each encoder embeds the items twice, once per layer; then see ``knn_accuracy``, ``linear_svm``,
+    ``linear_probe`` and ``few_labels``.
     """
     protocol = protocol or Protocol()
     labels, key = protocol.labels, protocol.key
@@ -91,23 +109,15 @@ def evaluate(
     scores: list[Score] = []
     with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
         for number, task in enumerate(tasks(model, train_items, test_items)):
-            scores += measure(task, train_items, test_items, protocol, _temperature(model, protocol))
+            scores += measure(task, train_items, test_items, protocol, temperatures(model, protocol))
             tick(number + 1)
     return scores
 
 
 def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
-    """The three representations, one after the other, so that memory holds one set of features at a time."""
+    """The three representations, one after the other, so that only one set of features is in memory at a time."""
     ids = shared_ids(train, train if test is None else test)
-    about: dict[str, str | int | float] = {
-        "train": train.source,
-        "train_items": len(train),
-        "train_ids_hash": train.ids_hash,
-        "test": "train, each left out" if test is None else test.source,
-        "test_items": len(train if test is None else test),
-        "test_ids_hash": (train if test is None else test).ids_hash,
-        "copies": 0 if test is None else copies(train, test, ids[1]),
-    }
+    about = data_stamp("train", "test", train, test, ids[1])
     rows, other, layer = raw_rows(model, train, test)
     stamp = about | ({"size": model.settings.size} if train.kind == "images" else {})
     yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(layer, layer), ids=ids, about=stamp)
@@ -123,19 +133,31 @@ def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
         yield Task(name=name, embedding=(z, z_test), backbone=(h, h_test), layers=layers, ids=ids, about=stamp)
 
 
-def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, temperature: float) -> list[Score]:
-    """All scores of one representation, named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ..."""
+def measure(
+    task: Task, train: Items, test: Items | None, protocol: Protocol, temperatures: dict[str, float]
+) -> list[Score]:
+    """All scores of one representation, named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ...
+
+    Args:
+        task: the rows of the representation.
+        train: labelled items.
+        test: labelled items, or None to leave each item of ``train`` out of its own vote.
+        protocol: how to measure.
+        temperatures: of the votes of each kNN score, by the score's name.
+    """
     train_ids, test_ids = task.ids
     train_labels = torch.from_numpy(np.asarray(train.labels))
     test_labels = train_labels if test is None else torch.from_numpy(np.asarray(test.labels))
-    k = min(protocol.k, len(train) - 1)
+    k = min(fair_k(train_labels) if protocol.k is None else protocol.k, len(train) - 1)
     z, z_test = task.embedding
-    accuracy = knn_accuracy(
-        z_test, test_labels, z, train_labels, k=k, temperature=temperature, query_ids=test_ids, key_ids=train_ids
-    )
     about = {**task.about, "layer": task.layers[0]}
-    scores = [Score(name="knn", value=accuracy, protocol={**about, "k": k, "temperature": temperature})]
-    fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # no classifier is tested on items that it was fit on
+    scores = []
+    for name, tau in temperatures.items():
+        accuracy = knn_accuracy(
+            z_test, test_labels, z, train_labels, k=k, temperature=tau, query_ids=test_ids, key_ids=train_ids
+        )
+        scores.append(Score(name=name, value=accuracy, protocol={**about, "k": k, "temperature": tau}))
+    fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # classifiers are tested only on items that are not in train
     if test is not None and len(fresh):
         about["test_items"] = len(fresh)
         h, h_test = task.backbone
@@ -148,7 +170,7 @@ def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, te
                 fractions=protocol.fractions,
                 seeds=tuple(range(protocol.seeds)),
                 k=protocol.k,
-                temperature=temperature,
+                temperature=temperatures["knn"],
             )
             measured = few_labels(z, train_labels, train.ids, z_test[fresh], test_labels[fresh], few)
             scores += [score.stamped(about) for score in measured]
@@ -164,8 +186,9 @@ def _linear(
     h_test: Tensor,
     test_labels: Tensor,
     protocol: Protocol,
-    about: dict[str, str | int | float],
+    about: Stamp,
 ) -> list[Score]:
+    """The scores of the linear SVM and the linear probe."""
     scores = []
     if protocol.svm:
         svm = linear_svm(h, labels, h_test, test_labels)
@@ -173,7 +196,7 @@ def _linear(
     if protocol.probe_epochs:
         settings = ProbeSettings(lr=protocol.probe_lr, epochs=protocol.probe_epochs, milestones=milestones(protocol))
         probe = linear_probe(h, labels, h_test, test_labels, settings)
-        stamp: dict[str, str | int | float] = {
+        stamp: Stamp = {
             **about,
             "lr": settings.lr,
             "weight_decay": settings.weight_decay,
@@ -187,9 +210,13 @@ def _linear(
 
 
 def milestones(protocol: Protocol) -> tuple[int, ...]:
-    """The epochs at which the rate drops: MoCo's 60 and 80 of 100, in proportion."""
+    """The epochs after which the learning rate drops, in proportion to MoCo's 60 and 80 of 100."""
     return tuple(sorted({max(1, round(protocol.probe_epochs * share)) for share in (0.6, 0.8)}))
 
 
-def _temperature(model: Model, protocol: Protocol) -> float:
-    return model.settings.objective.vote_temperature if protocol.temperature is None else protocol.temperature
+def temperatures(model: Model, protocol: Protocol) -> dict[str, float]:
+    """τ of the votes of each kNN score: one for all models and, where none is given, that of training beside it."""
+    if protocol.temperature is not None:
+        return {"knn": protocol.temperature}
+    trained = model.settings.objective.number("temperature", TEMPERATURE)
+    return {"knn": TEMPERATURE} | ({f"knn/{AS_TRAINED}": trained} if trained != TEMPERATURE else {})

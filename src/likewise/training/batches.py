@@ -40,6 +40,16 @@ def refuse_few(settings: FitSettings, n: int) -> None:
     lay_out(n // build_sampler(settings, n).steps_per_epoch, max(groups, parts))
 
 
+def _advice(s: FitSettings, known: int) -> str:
+    """What to set if batches have more than the ``known`` classes: the largest size, or what no size fits."""
+    size = known * s.sampler.per_class
+    parts = {"encoder.bn_groups": 2 * s.encoder.bn_groups, "micro_batches": s.micro_batches}
+    for name, least in parts.items():
+        if size < least:
+            return f"no batch_size fits both this and {name}, which needs {least} items or more: lower {name}"
+    return f"set batch_size to {size}"
+
+
 def choose_sampler(settings: FitSettings, items: Items, relations: Pairs | Triplets | None = None) -> Sampler:
     """The sampler that ``settings.sampler`` names, over ``items``; a PairSampler where there are ``relations``.
 
@@ -57,7 +67,7 @@ def choose_sampler(settings: FitSettings, items: Items, relations: Pairs | Tripl
         if classes > known:
             raise LikewiseError(
                 f"batch_size={s.batch_size} is {classes} classes of sampler.per_class={s.sampler.per_class} items, but "
-                f"{items.source} has only {known} labels; set batch_size to {known * s.sampler.per_class}."
+                f"{items.source} has only {known} labels; {_advice(s, known)}."
             )
         return ClassSampler(items.labels, classes, s.sampler.per_class, s.seed)
     smallest = max(2 * s.encoder.bn_groups, s.micro_batches)
@@ -71,11 +81,11 @@ def batches(
     session: Session,
     relations: Pairs | Triplets | None = None,
 ) -> Iterator[Seen]:
-    """This process' part of every remaining step. With an accelerator, a thread prepares the next step ahead.
+    """This process' part of every remaining step. With an accelerator, a thread prepares the next step in advance.
 
-    On a CPU this thread would compete with the step for cores; without it training is about a tenth faster.
-    The views of a step depend on (seed, step) alone, so a step prepared ahead needs no saved state. Every process draws
-    the random numbers of the whole batch, so an item's views are the same in any process.
+    On a CPU this thread would compete with the training step for cores: training without it is about a tenth faster.
+    The views of a step depend on (seed, step) alone, so a step prepared in advance needs no saved state. Every process
+    draws the random numbers of the whole batch, so an item's views are the same in any process.
     """
     device, settings = session.device, session.settings
     groups = max(settings.encoder.bn_groups, settings.micro_batches)
