@@ -405,7 +405,7 @@ def test_a_folder_that_cannot_be_renamed_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "tried", "said"),
     [
-        (errno.ENOTEMPTY, 4, "keeps vanishing while it is opened; try again"),
+        (errno.ENOTEMPTY, 4, "disappears again and again while it is opened; try"),
         (errno.EACCES, 1, "cannot be written: Perm"),
     ],
 )

@@ -434,5 +434,5 @@ def test_misuse_is_one_sentence(call: Callable[[], object], message: str) -> Non
 
 
 def test_keys_that_are_spread_are_needed() -> None:
-    with pytest.raises(LikewiseError, match="needs them: take a sharded dictionary"):
+    with pytest.raises(LikewiseError, match="needs keys: use a sharded dictionary"):
         ShardedSoftmax(4).against(torch.eye(2), torch.arange(2), None)
