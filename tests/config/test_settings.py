@@ -17,6 +17,7 @@ from likewise.config.checks import check
 from likewise.config.names import letters
 from likewise.config.objective_table import OBJECTIVES, POLICIES, PolicyRow, Row
 from likewise.config.overrides import as_dict, flatten, settings_from
+from likewise.config.ranges import RANGES, RISING, check_numbers
 from likewise.config.settings import (
     BankSettings,
     EncoderSettings,
@@ -477,7 +478,7 @@ NAN = float("nan")
     ("name", "bad", "good"),
     [
         ("epochs", (0, -1), (1,)),
-        ("batch_size", (1, 0, -8), (2,)),
+        ("batch_size", (1, 0, -8, 10**23), (2,)),
         ("size", (7, 0, 5000), (8, 4096)),
         ("seed", (-1, 2**32), (0, 2**32 - 1)),
         ("knn_items", (9,), (10,)),
@@ -504,6 +505,16 @@ NAN = float("nan")
         ("views.grayscale", (-0.1, 1.1), (0.0, 1.0)),
         ("views.blur", (-0.1, 1.1), (0.0, 1.0)),
         ("views.dropout", (-0.1, 1.1), (0.0, 1.0)),
+        ("views.rotation", (-1.0, 1e300, NAN), (0.0, 180.0)),
+        ("views.brightness", (-1.0, 1e10, NAN), (0.0, 2.0)),
+        ("views.noise", (-0.1, 1e38), (0.0, 1.0)),
+        ("views.mean", ((1e300, 0.0, 0.0), (NAN, 0.0, 0.0)), ((0.0, 0.0, 0.0),)),
+        ("views.std", ((1e-300, 1.0, 1.0),), ((0.5, 0.5, 0.5),)),
+        ("optim.milestones", ((2.0, 1.0), (0.8, 0.6), (NAN,), (-0.1,)), ((), (0.5,), (0.0, 1.0))),
+        ("knn_epochs", (-1, 10**23), (0, 1)),
+        ("checkpoint_seconds", (-1.0, NAN, float("inf")), (0.0, 1e9)),
+        ("bank.samples", (-1, 10**20), (0, 64)),
+        ("queue.size", (0, 10**23), (1,)),
     ],
 )
 def test_ranges(name: str, bad: tuple[Any, ...], good: tuple[Any, ...]) -> None:
@@ -513,6 +524,17 @@ def test_ranges(name: str, bad: tuple[Any, ...], good: tuple[Any, ...]) -> None:
     for value in good:
         settings = settings_from({name: value})
         assert check(settings) is settings
+
+
+def test_every_number_has_a_range_and_every_range_a_number() -> None:
+    kinds = {
+        name: {type(one) for one in (value if isinstance(value, tuple) else (value,))}
+        for name, value in flatten(settings_from({"negatives.at": [1.0]})).items()
+    }
+    assert set(RANGES) == {name for name, types in kinds.items() if types <= {int, float} and types}
+    assert all(RANGES[name].kind is next(iter(kinds[name])) for name in RANGES)
+    assert set(RISING) <= set(RANGES)
+    check_numbers(FitSettings())
 
 
 @pytest.mark.parametrize(
@@ -635,6 +657,11 @@ ACTIVE = {"negatives.policies": ["easy", "hard"], "negatives.at": [0.5], "negati
             "facenet",
             {"negatives.policies": ["easy", "random", "hard"], "negatives.at": [5.0, 3.0]},
             "must not decrease",
+        ),
+        (
+            "facenet",
+            {"negatives": "random", "negatives.count": 10**6, "batch_size": 128},
+            "negatives.count=1e+06 must be at most 256, the keys that a query meets.",
         ),
     ],
 )

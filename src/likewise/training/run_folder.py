@@ -18,7 +18,7 @@ from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import atomic_write, utf8_path
 from likewise.model import NAME as MODEL
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
@@ -77,8 +77,9 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
 def make_folder(folder: Path) -> list[Path]:
     """Makes the run folder; returns the folders that were missing, the innermost first.
 
-    Raises LikewiseError when no file can be written there.
+    Raises LikewiseError when no file can be written there, or its name is not UTF-8.
     """
+    utf8_path(folder)
     try:
         missing = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
