@@ -508,3 +508,34 @@ def test_losing_the_race_to_publish_uses_the_winners_cache(
     monkeypatch.setattr(cache, "_load", late)
     assert same(first, opened(photos, store))
     assert len(caches(store)) == 1
+
+
+def test_a_folder_that_cannot_be_renamed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "new", tmp_path / "none" / "old")
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "gone", tmp_path / "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("number", "tried", "said"),
+    [
+        (errno.ENOTEMPTY, 4, "disappears again and again while it is opened; try"),
+        (errno.EACCES, 1, "cannot be written: Perm"),
+    ],
+)
+def test_a_cache_whose_name_others_keep_taking(
+    number: int, tried: int, said: str, photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def taken(source: Path, target: Path) -> None:
+        tries.append(target)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cache, "replace_folder", taken)
+    with pytest.raises(LikewiseError, match=said):
+        opened(photos, store)
+    assert len(tries) == tried

@@ -64,7 +64,7 @@ from likewise.training.decide import decide
 from likewise.training.fit import complete
 from likewise.training.needs import check_memory
 from likewise.training.run import begin
-from likewise.training.run_folder import make_folder
+from likewise.training.run_folder import make_folder, removed_if_refused
 from likewise.training.run_lock import written_by_one
 
 CELLS = "cells.jsonl"
@@ -139,8 +139,8 @@ def compare(
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
     device = pick_device(of_data(overrides).device)  # raises if the device is missing
     folder = as_path(out, "--out")
-    make_folder(folder)
-    with written_by_one(folder):
+    made_folders = make_folder(folder)
+    with written_by_one(folder), removed_if_refused(made_folders):
         held_out = validation_share if trials else 0.0
         split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
         smallest = split.train if split.fit is None else split.fit

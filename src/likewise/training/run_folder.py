@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,11 @@ from likewise.files import as_path, atomic_write, make_writable, utf8_path
 from likewise.model import NAME as MODEL
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
+from likewise.training.metrics_log import METRICS
+from likewise.training.run_lock import FILES as LOCK_FILES
 from likewise.training.supervision import keep_labelled
 
-DATA = "data.json"
+DATA, SKIPPED = "data.json", "skipped.csv"
 
 
 def began_here(folder: Path) -> bool:
@@ -81,10 +85,34 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
     return saved
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the run folder. Raises LikewiseError when no file can be written there, or its name is not UTF-8."""
+def make_folder(folder: Path) -> list[Path]:
+    """Makes the run folder; returns the folders that were missing, the innermost first.
+
+    Raises LikewiseError when no file can be written there, or its name is not UTF-8.
+    """
     utf8_path(folder)
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     make_writable(folder, f"can't write the run folder {folder}")
+    return missing
+
+
+def remove_folder(made: Sequence[Path]) -> None:
+    """Removes the folders that ``make_folder`` made, where they hold only the files of a run before its first step."""
+    with suppress(OSError):  # one holds something else
+        for folder in made:
+            for name in (CONFIG, DATA, SKIPPED, METRICS, *LOCK_FILES) if folder == made[0] else ():
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+@contextmanager
+def removed_if_refused(made: Sequence[Path]) -> Iterator[None]:
+    """On a LikewiseError removes the folders that ``make_folder`` made, unless they hold something."""
+    try:
+        yield
+    except LikewiseError:
+        remove_folder(made)
+        raise
 
 
 def write_config(folder: Path, settings: FitSettings) -> None:
@@ -125,7 +153,7 @@ def write_data(folder: Path, items: Items) -> None:
     }
     with atomic_write(folder / DATA) as file:
         file.write(json.dumps(about, indent=1).encode())
-    write_skipped(items, folder / "skipped.csv")
+    write_skipped(items, folder / SKIPPED)
 
 
 def read_data(folder: Path) -> dict[str, Any] | None:
