@@ -26,7 +26,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "kernels", "methods", "metrics", "views")),
     ("ground", ("alike", "config", "data", "distributed", "negatives", "plots")),
-    ("base", ("__init__", "console", "errors", "files")),
+    ("base", ("console", "files", "ids")),
+    ("derivatives", ("derivatives",)),
+    ("errors", ("__init__", "errors")),
 )
 
 # Modules that load others by name, so that no import statement shows it, each with its reason. What ``likewise``

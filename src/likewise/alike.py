@@ -4,72 +4,18 @@ Dimension legend: Q queries, K keys, L labels per row, R rows of a tile, P posit
 Nothing of size Q×K exists here: a relation is asked for the masks of a few rows.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from likewise.errors import LikewiseError
+from likewise.ids import Flags, Ids, as_flags, as_ids, check_rows
 
 TILE_FLOATS = 1 << 20  # 4 MiB of similarities: who works on a tile holds about ten such at once
 LEAST_ROWS = 16
-
-Ids = Tensor | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[int]]
-Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
-
-
-def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
-    """Ids, labels or row numbers as an integer tensor. A tensor stays as it is; arrays and lists become int64.
-
-    It reads no value of a tensor, so nothing waits for a device.
-
-    Args:
-        name: the argument's, for messages.
-        ids: integers of any shape.
-        device: where an array or a list goes; None: the CPU.
-
-    Raises:
-        LikewiseError: floats, bools, text, or rows of different lengths.
-    """
-    found = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
-    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-        said = f"{name} are {found.dtype}; they must be integers, such as torch.int64"
-        if name == "ids" and found.ndim == 2:
-            said += ". Two views z0, z1 of the same items go in as objective(*likewise.objectives.from_views(z0, z1))"
-        raise LikewiseError(f"{said}.")
-    return found
-
-
-def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:
-    """Flags (N,) as a bool tensor. Raises LikewiseError on other dtypes."""
-    found = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
-    if found.dtype != torch.bool:
-        raise LikewiseError(f"{name} are {found.dtype}; they must be torch.bool, one for each.")
-    return found
-
-
-def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
-    """Makes a tensor of an array or a list: int64 for integers. The caller refuses floats and bools."""
-    try:
-        array = np.asarray(ids)
-    except ValueError:
-        said = f"{name} are rows of different lengths; pad the shorter ones with −1, which is no label."
-        raise LikewiseError(said) from None
-    if array.size == 0:
-        array = array.astype(np.int64)  # an empty list has no dtype of its own
-    if array.dtype.kind not in "biufc":
-        raise LikewiseError(
-            f"{name} hold {str(array.flat[0])!r}, which is not an integer; number them first, for example with "
-            f"numpy.unique({name}, return_inverse=True)[1]."
-        )
-    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
-        raise LikewiseError(f"{name} go up to {array.max()}, beyond 64 bits with a sign; number them from 0.")
-    return torch.from_numpy(array.astype(np.int64 if array.dtype.kind in "iu" else array.dtype)).to(device)
 
 
 class Masks(NamedTuple):
@@ -167,7 +113,12 @@ class Relation:
         pulls, pushes = self._sorted_roles
         same = same if pulls is None else same & pulls[columns]
         negative = negative if pushes is None else negative.logical_and_(pushes)
-        return Masks(columns, same if own is None else same & (columns != own[:, None]), negative)
+        if own is None:
+            return Masks(columns, same, negative)
+        if self.ids is not self.key_ids:  # the own key may have another id
+            place = own.clamp(min=0)[:, None]
+            negative.scatter_(1, place, negative.gather(1, place) & (own < 0)[:, None])
+        return Masks(columns, same & (columns != own[:, None]), negative)
 
     def whole(self) -> Masks:
         """The masks of all rows at once, in the given order: (Q, K) both. The naive twin of the tiles."""
@@ -192,6 +143,12 @@ class Relation:
         present = self.own >= 0
         back[self.own[present]] = present.nonzero().squeeze(1)
         return Relation(self.key_ids, self.ids, back)
+
+    def used(self, some: slice) -> Tensor | None:
+        """Which of some keys may pull or push, (·,) bool; None: all."""
+        if self.pulls is None or self.pushes is None:
+            return None
+        return self.pulls[some] | self.pushes[some]
 
     def select(self, rows: Tensor) -> "Relation":
         """The same relation for some of the queries, repeated at will."""
@@ -228,6 +185,9 @@ class Listed:
     def transposed(self) -> "Listed":
         """The relation with queries and keys exchanged."""
         return Listed(self.positive.flip(1), self.negative.flip(1), self.keys, self.queries)
+
+    def used(self, some: slice) -> None:
+        """None: all keys are in a list."""
 
     def select(self, rows: Tensor) -> "Listed":
         """The same relation for some of the queries, repeated at will."""
@@ -297,6 +257,8 @@ def relate(
     if len(queries) == 0 or count == 0:
         raise LikewiseError(f"{len(queries)} queries and {count} keys: an objective needs at least one of each.")
     if isinstance(ids, Listed):
+        if any(x is not None for x in (key_ids, own, pulls, pushes)):
+            raise LikewiseError("listed pairs say all about the keys: leave key_ids, own, pulls and pushes out.")
         if (ids.queries, ids.keys) != (len(queries), count):
             raise LikewiseError(
                 f"the listed pairs have {ids.queries} queries and {ids.keys} keys, but got {len(queries)} and {count}."
@@ -309,6 +271,10 @@ def relate(
         return Relation(ids, ids, torch.arange(len(queries), device=queries.device))
     key_ids = torch.arange(count, device=keys.device) if key_ids is None else _one_each("key_ids", key_ids, keys, "key")
     own = None if own is None else _one_each("own", own, queries, "query")
+    if own is not None:
+        if own.ndim != 1:
+            raise LikewiseError(f"own {tuple(own.shape)} must be ({len(queries)},), one key row per query.")
+        check_rows("own", own, count, "keys", none=True)
     return Relation(ids, key_ids, own, _role("pulls", pulls, keys), _role("pushes", pushes, keys))
 
 
@@ -425,7 +391,7 @@ def from_pairs(embeddings: Tensor, pairs: Ids, alike: Flags) -> tuple[Tensor, Li
 
 def _places(name: str, places: Ids, width: int, embeddings: Tensor) -> Tensor:
     """(M, width) int64 rows of the embeddings."""
-    found = as_ids(name, places, embeddings.device).long()
+    found = as_ids(name, places, embeddings.device)
     if found.ndim != 2 or found.shape[1] != width or not len(found):
         raise LikewiseError(f"{name} {tuple(found.shape)} must be (·, {width}) integers, not empty.")
     wrong = ((found < 0) | (found >= len(embeddings))).any(1).nonzero()

@@ -404,7 +404,7 @@ def test_damage_that_one_process_finds_stops_all(found: Found, world: int) -> No
 @pytest.mark.parametrize("world", WORLDS)
 def test_misuse_is_refused_by_all_processes(found: Found, world: int) -> None:
     for process in found[world]:
-        assert "ids go up to 10, but there are only 10 keys" in process["misuse"]["id"]
+        assert "ids[0] is 10, but there are 10 keys in all" in process["misuse"]["id"]
         assert "no process has a query" in process["misuse"]["empty"]
         assert "this process' share of 10 rows" in process["misuse"]["share"]
 
@@ -461,7 +461,7 @@ def test_unusable_files_are_one_sentence(tmp_path: Path, what: str, said: str) -
     ("make", "said"),
     [
         (lambda: ShardedMemoryBank(3, 2, momentum=1.0), "momentum=1.0"),
-        (lambda: ShardedMemoryBank(3, 2).update(torch.ones(1, 2), torch.tensor([3])), "ids go up to 3"),
+        (lambda: ShardedMemoryBank(3, 2).update(torch.ones(1, 2), torch.tensor([3])), r"ids\[0\] is 3, but there are 3 rows"),
         (lambda: ShardedSoftmax(0), "n=0"),
         (lambda: ShardedSoftmax(3, temperature=0), "temperature"),
         (lambda: ShardedSoftmax(3, proximal=1.0, keys_learn=True), "proximal"),

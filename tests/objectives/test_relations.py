@@ -113,7 +113,7 @@ def test_pairs_reach_both_ends_and_no_others() -> None:
         (lambda z: Triplet(pairs="mean"), "pairs='mean'"),  # type: ignore[arg-type]
         (lambda z: Histogram(reduction="sum"), "whole batch"),
         (lambda z: Histogram(bins=0), "bins=0"),
-        (lambda z: Margin(classes=3)(z, torch.tensor([0, 0, 1, 3])), "id 3 is beyond the 3 classes"),
+        (lambda z: Margin(classes=3)(z, torch.tensor([0, 0, 1, 3])), "ids[3] is 3, but there are 3 classes that Margin"),
         (lambda z: Margin(classes=3)(*from_triplets(z, torch.tensor([[0, 1, 2]]))), "one class id per row"),
     ],
 )

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from likewise.alike import Ids, as_ids
-from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
-from likewise.errors import LikewiseError
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, bank_update, check_bank, random_unit_rows
+from likewise.errors import LikewiseError, at_least_one
+from likewise.ids import Ids, as_ids, check_rows
 
 
 class MemoryBank(Dictionary):
@@ -49,10 +49,9 @@ class MemoryBank(Dictionary):
         noise: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= momentum < 1:
-            raise LikewiseError(
-                f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, and NPID's released code uses 0.5."
-            )
+        check_bank(n, dim, momentum)
+        if samples:
+            at_least_one("samples", samples, "0 makes all rows keys")
         if item_ids is not None and (len(item_ids) != n or len(set(item_ids)) != n):
             raise LikewiseError(f"a bank of {n} rows needs {n} unique item ids, got {len(set(item_ids))} unique ids.")
         self.momentum, self.samples = momentum, samples
@@ -71,15 +70,22 @@ class MemoryBank(Dictionary):
         if not self.samples:
             return Keys(self.rows)
         ids = as_ids("ids", ids, self.rows.device)
+        if ids.ndim != 1:
+            raise LikewiseError(f"ids {tuple(ids.shape)} must be (B,): a row of the memory bank is one item.")
+        check_rows("ids", ids, len(self.rows), "rows in the memory bank", none=True)
         drawn = torch.randint(len(self.rows), (self.samples,), generator=self.noise, device=self.rows.device)
         names = torch.cat([ids, drawn])
         pushes = torch.arange(len(names), device=ids.device) >= len(ids)
-        return Keys(self.rows[names], names, pulls=~pushes, pushes=pushes)
+        return Keys(self.rows[names.clamp(min=0)], names, pulls=~pushes, pushes=pushes)
 
     @torch.no_grad()
     def update(self, rows: Tensor, ids: Ids) -> None:
-        """Moves the bank's rows ``ids`` (B,) towards ``rows`` (B, D). All ids must differ, and none may be −1."""
-        ids, fresh = as_ids("ids", ids, self.rows.device), rows.detach().to(self.rows.dtype)
+        """Moves the bank's rows ``ids`` (B,), from 0 to n − 1, towards ``rows`` (B, D).
+
+        Of several rows with one id the mean counts. Raises LikewiseError on shapes that don't fit and, on the CPU,
+        where looking does not wait, on an id that is no row.
+        """
+        ids, fresh = bank_update(self.rows, len(self.rows), rows, ids)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
 
     def choices(self, others: int) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from likewise.derivatives import first_order_only
 from likewise.errors import LikewiseError
 
 PATIENCE = timedelta(days=1)  # others may wait while a process decodes millions of photos; torchrun reports a dead one
@@ -211,6 +212,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        first_order_only("gather_rows of several processes", grad, "take second derivatives in one process")
         total = grad.contiguous().clone()
         dist.all_reduce(total)
         return torch.split(total, ctx.sizes)[rank()], None

@@ -8,9 +8,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
-from likewise.kernels.numerics import SHORTEST, at_least_float32, keep_pages
+from likewise.derivatives import differentiated_again, ordinary, twin_gradients
+from likewise.kernels.numerics import SHORTEST, at_least_float32, keep_pages, unit
 
 TILE_KEYS = 2048  # Q=128 fp32 similarities of a tile take 1 MiB: they stay in a core's L2 cache
 LEAST_TILE_KEYS, TILE_FLOATS = 32, 1 << 19  # with many queries the tiles narrow: 2 MiB
@@ -68,13 +69,22 @@ class _RowLogSumExp(torch.autograd.Function):
         return logsumexp.squeeze(1) - shift
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None, None, None, None, None]:
         queries, keys, logsumexp, skip, mean_key, weights = ctx.saved_tensors  # type: ignore[attr-defined]
         scale, tile, circle, unit_keys = ctx.settings  # type: ignore[attr-defined]
         needs_queries, needs_keys = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            settings = {"scale": scale, "skip": skip, "circle": circle, "unit_keys": unit_keys}
+            if circle is not None:
+                settings |= {"scale": scale * scale, "circle": circle / scale}
+
+            def twin(queries: Tensor, keys: Tensor) -> Tensor:
+                return naive_row_logsumexp(queries, keys, **settings)
+
+            grad_queries, grad_keys = twin_gradients(twin, [queries, keys], grad)
+            return grad_queries, grad_keys, None, None, None, None, None, None
         pull = (grad.unsqueeze(1) * scale).masked_fill_(logsumexp == -torch.inf, 0.0)
         grad_queries = grad_keys = None
         with torch.autocast(queries.device.type, enabled=False):
@@ -164,14 +174,14 @@ def row_logsumexp(
         tile: keys per tile; by default what makes tiles of 2 MiB, from 32 to 2048 keys.
 
     Returns:
-        (Q,) in the queries' (raised) dtype. Gradients reach queries and keys; first order only.
+        (Q,) in the queries' (raised) dtype. Gradients reach queries and keys; those of higher order are the twin's.
 
     Cost: 2·Q·K·D flops, 4·Q·K·D with the queries' gradient, 8·Q·K·D when keys need theirs too, and memory of
     Q·(2·tile + 2D) floats, whatever K is (Circle: 3·tile). Up to 2²² logits are one tile where keys need a gradient,
     and kept for it: 6·Q·K·D.
     """
     queries = at_least_float32(queries)
-    if torch.compiler.is_compiling():
+    if ordinary():
         return naive_row_logsumexp(queries, keys, scale, skip=skip, circle=circle, unit_keys=unit_keys)
     if circle is not None:
         scale, circle = math.sqrt(scale), math.sqrt(scale) * circle
@@ -199,9 +209,7 @@ def naive_row_logsumexp(
     queries = at_least_float32(queries)
     with torch.autocast(queries.device.type, enabled=False):
         keys = keys.to(queries.dtype)
-        if unit_keys:
-            length = torch.linalg.vector_norm(keys, dim=1, keepdim=True)
-            keys = keys / length.masked_fill(length < SHORTEST, 1.0)
+        keys = unit(keys) if unit_keys else keys
         logits = queries @ keys.T  # (Q, K)
     logits = scale * logits if circle is None else scale * (logits + circle).detach().relu() * (logits - circle)
     if skip is None:

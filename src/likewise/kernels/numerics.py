@@ -10,8 +10,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
+
+from likewise.derivatives import differentiated_again, first_order_only, ordinary, twin_gradients
 
 Rule = Callable[..., tuple[Tensor, Tensor]]  # see likewise.kernels.row_losses
 GATHER_FLOATS = 1 << 22  # 16 MiB of gathered keys at a time
@@ -48,8 +50,8 @@ class _MaskedLogSumExp(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
+        first_order_only("masked_logsumexp by itself", grad, "take the second order of the objective's loss")
         weights, ctx.weights = ctx.weights, None  # type: ignore[attr-defined]
         if weights is None:
             raise RuntimeError("masked_logsumexp keeps no second copy of its weights: backward runs once.")
@@ -61,12 +63,40 @@ def masked_logsumexp(x: Tensor, mask: Tensor, scale: float = 1.0) -> Tensor:
     """``log Σ_{j: mask} exp(scale · x_j)`` of each row, −inf where the mask is empty: (R, C), (R, C) bool → (R,).
 
     Equals ``(scale * x).masked_fill(~mask, -inf).logsumexp(1)``, its naive twin, with a third of its passes and
-    memory, and no not-a-number gradient on empty rows. Its backward runs once.
+    memory, and no not-a-number gradient on empty rows. Its backward runs once, and has no second order by itself: where
+    a loss is differentiated twice, the twin runs.
     """
-    if torch.compiler.is_compiling():
+    if ordinary():
         kept = torch.where(mask, x * scale, torch.finfo(x.dtype).min).logsumexp(1)
         return torch.where(mask.any(1), kept, -torch.inf)
     result: Tensor = _MaskedLogSumExp.apply(x, mask, scale)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _LogAddExp(torch.autograd.Function):
+    """torch's, to the bit; but its second order is not-a-number where the two are far apart."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return torch.logaddexp(a, b)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            grad_a, grad_b = twin_gradients(logaddexp, [a, b], grad)
+            return grad_a, grad_b
+        return grad / (1 + (b - a).exp()), grad / (1 + (a - b).exp())
+
+
+def logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    """``log(exp a + exp b)`` of tensors of one shape; −inf where both are."""
+    if ordinary():
+        top = torch.maximum(a, b).detach().clamp(min=torch.finfo(a.dtype).min)
+        total = (a - top).exp() + (b - top).exp()
+        return torch.where(total > 0, total.clamp(min=torch.finfo(a.dtype).tiny).log() + top, -torch.inf)
+    result: Tensor = _LogAddExp.apply(a, b)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -99,21 +129,20 @@ class _Distance(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         result: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
+        # ordinary torch on the grad and on an output: it can be differentiated again
         slope = torch.addcdiv(grad.new_zeros(()), grad, result, value=-1)
         least = math.sqrt(SQUARE_FLOOR)
-        if (
-            result.device.type == "cpu" and result.numel() and bool(result.amin() > least)
-        ):  # asking is cheaper than filling
+        ask = result.device.type == "cpu" and result.numel() and not differentiated_again(grad)
+        if ask and bool(result.amin() > least):  # asking is cheaper than filling
             return slope
         return slope.masked_fill_(result <= least, 0.0)
 
 
 def distance(similarities: Tensor, kind: Distance = "euclidean") -> Tensor:
     """Distance of unit rows: ``D² = 2 − 2s``, or its root with D² at least 1e-8, where the gradient stops."""
-    if kind == "squared" or torch.compiler.is_compiling():
+    if kind == "squared" or ordinary():
         squared = 2 - 2 * similarities
         return squared if kind == "squared" else squared.clamp(min=SQUARE_FLOOR).sqrt()
     result: Tensor = _Distance.apply(similarities)  # type: ignore[no-untyped-call]
@@ -126,13 +155,14 @@ class _Unit(torch.autograd.Function):
         length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse = length.masked_fill(length < SHORTEST, 1.0).reciprocal()
         result = x * inverse
-        ctx.save_for_backward(result, inverse)
+        ctx.save_for_backward(x, result, inverse)
         return result
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        result, inverse = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor | None:
+        x, result, inverse = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            return twin_gradients(unit, [x], grad)[0]
         along = (grad * result).sum(-1, keepdim=True)
         projected: Tensor = torch.addcmul(grad, result, along, value=-1) * inverse
         return projected
@@ -140,8 +170,18 @@ class _Unit(torch.autograd.Function):
 
 def unit(x: Tensor) -> Tensor:
     """Rows at unit length; rows shorter than 1e-12 stay as they are, so that their gradient is finite and small."""
+    if ordinary():
+        length, short = _lengths(x)
+        return x / length.masked_fill(short, 1.0)
     result: Tensor = _Unit.apply(x)  # type: ignore[no-untyped-call]
     return result
+
+
+def _lengths(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(·, 1) lengths, and which are below SHORTEST: those are constant, so that no order of gradient is infinite."""
+    fixed: Tensor = torch.linalg.vector_norm(x.detach(), dim=-1, keepdim=True)
+    short = fixed < SHORTEST
+    return torch.where(short, fixed, torch.linalg.vector_norm(torch.where(short, 1.0, x), dim=-1, keepdim=True)), short
 
 
 class _Length(torch.autograd.Function):
@@ -152,9 +192,10 @@ class _Length(torch.autograd.Function):
         return length
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor | None:
         x, length = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            return twin_gradients(row_lengths, [x], grad)[0]
         share: Tensor = (grad / length).masked_fill(length < SHORTEST, 0.0)
         result: Tensor = x * share.unsqueeze(-1)
         return result
@@ -162,6 +203,8 @@ class _Length(torch.autograd.Function):
 
 def row_lengths(x: Tensor) -> Tensor:
     """The length of each row; rows shorter than 1e-12 have no gradient."""
+    if ordinary():
+        return _lengths(x)[0].squeeze(-1)
     result: Tensor = _Length.apply(x)  # type: ignore[no-untyped-call]
     return result
 
@@ -171,7 +214,7 @@ class _GatheredSimilarities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
-        ctx.save_for_backward(keys, rows)
+        ctx.save_for_backward(queries, keys, rows)
         chunk = max(1, GATHER_FLOATS // (rows.shape[1] * keys.shape[1]))
         parts = [
             torch.bmm(keys[r].to(q.dtype), q.unsqueeze(2)).squeeze(2)
@@ -180,9 +223,10 @@ class _GatheredSimilarities(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
-        keys, rows = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, None, None]:
+        queries, keys, rows = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            return twin_gradients(gathered_similarities, [queries, keys, rows], grad)[0], None, None
         weights = grad.to(keys.dtype).contiguous()
         bag = functional.embedding_bag(rows, keys, per_sample_weights=weights, mode="sum")
         return bag.to(grad.dtype), None, None
@@ -201,7 +245,7 @@ def gathered_similarities(queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor
     Returns:
         (Q, M). Cost: Q·M·D multiply-adds, bound by the random reads; 16 MiB beyond the result.
     """
-    if torch.compiler.is_compiling():
+    if ordinary():
         queries = at_least_float32(queries)
         return torch.bmm(keys.detach()[rows].to(queries.dtype), queries.unsqueeze(2)).squeeze(2)
     result: Tensor = _GatheredSimilarities.apply(at_least_float32(queries), keys.detach(), rows)  # type: ignore[no-untyped-call]
@@ -219,9 +263,11 @@ class _PairedSimilarities(torch.autograd.Function):
         return torch.cat([(queries[a] * keys[b]).sum(1) for a, b in parts])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         queries, keys, rows, columns = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            grad_queries, grad_keys, *_ = twin_gradients(paired_similarities, [queries, keys, rows, columns], grad)
+            return grad_queries, grad_keys, None, None
         needs_queries, needs_keys = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
         grad_queries = torch.zeros_like(queries) if needs_queries else None
         grad_keys = torch.zeros_like(keys) if needs_keys else None
@@ -246,10 +292,10 @@ def paired_similarities(queries: Tensor, keys: Tensor, rows: Tensor, columns: Te
         columns: (M,) int64, rows of ``keys``.
 
     Returns:
-        (M,). Gradients reach queries and keys; first order only. Cost: M·D multiply-adds, three times that with both
-        gradients; 32 MiB beyond the result and the gradients.
+        (M,). Gradients reach queries and keys. Cost: M·D multiply-adds, three times that with both gradients; 32 MiB
+        beyond the result and the gradients. Gradients of higher order are the twin's.
     """
-    if torch.compiler.is_compiling() or not len(rows):
+    if ordinary() or not len(rows):
         return (queries[rows] * keys[columns]).sum(1)
     result: Tensor = _PairedSimilarities.apply(queries, keys, rows, columns)  # type: ignore[no-untyped-call]
     return result
@@ -268,9 +314,11 @@ class _OwnSimilarity(torch.autograd.Function):
         return torch.cat([(q * keys.index_select(0, p).to(q.dtype)).sum(1) for q, p in parts])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         queries, keys, place = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            grad_queries, grad_keys, _ = twin_gradients(own_similarities, [queries, keys, place], grad)
+            return grad_queries, grad_keys, None
         needs_queries, needs_keys = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
         grad_queries = torch.empty_like(queries) if needs_queries else None
         grad_keys = torch.zeros_like(keys) if needs_keys else None
@@ -286,6 +334,8 @@ class _OwnSimilarity(torch.autograd.Function):
 
 def own_similarities(queries: Tensor, keys: Tensor, place: Tensor) -> Tensor:
     """``q_i · k_{place_i}`` of each row, (Q,), with gradients of both: O(Q·D) time, no copy of all gathered keys."""
+    if ordinary():
+        return (queries * keys.index_select(0, place).to(queries.dtype)).sum(1)
     result: Tensor = _OwnSimilarity.apply(queries, keys, place)  # type: ignore[no-untyped-call]
     return result
 
@@ -311,14 +361,22 @@ class _Ruled(torch.autograd.Function):
             if sought and losses.requires_grad:
                 slopes = list(torch.autograd.grad(losses.sum(), sought, allow_unused=True))
         found = iter(slopes)
-        ctx.save_for_backward(*(next(found, None) if need else None for need in wanted))  # type: ignore[arg-type]
+        ctx.slopes = [next(found, None) if need else None for need in wanted]  # type: ignore[attr-defined]
+        ctx.rule = rule  # type: ignore[attr-defined]
+        ctx.save_for_backward(positive, negative, *similarities_and_inputs)
         ctx.mark_non_differentiable(counted)
         return losses.detach(), counted
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = ctx.saved_tensors  # type: ignore[attr-defined]
+        positive, negative, *given = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(upstream):
+
+            def twin(s_p: Tensor, s_n: Tensor, *inputs: Tensor) -> Tensor:
+                return zero_uncounted(*ctx.rule(s_p, positive, s_n, negative, *inputs))[0]  # type: ignore[attr-defined]
+
+            return None, None, None, *twin_gradients(twin, given, upstream)
+        slopes = ctx.slopes  # type: ignore[attr-defined]
         return (
             None,
             None,
@@ -332,7 +390,7 @@ def ruled_losses(
 ) -> tuple[Tensor, Tensor]:
     """A rule on the similarities of R rows that are at hand: the losses, with their gradient, and whether they count.
 
-    Equals the rule itself, its naive twin, whose backward runs once.
+    Equals the rule itself, its naive twin, which gives gradients of higher order.
 
     Args:
         rule: see :mod:`likewise.kernels.row_losses`.
@@ -345,5 +403,7 @@ def ruled_losses(
     Returns:
         (R,) and (R,) bool; a row that does not count has loss 0.
     """
+    if ordinary():
+        return zero_uncounted(*rule(s_p, positive, s_n, negative, *row_inputs))
     losses, counted = _Ruled.apply(rule, positive, negative, s_p, s_n, *row_inputs)  # type: ignore[no-untyped-call]
     return losses, counted

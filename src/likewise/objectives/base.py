@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from likewise.alike import Flags, Ids, Listed, Relation, as_ids, relate
+from likewise.alike import Listed, Relation, relate
 from likewise.dictionaries.keys import Keys
 from likewise.distributed import processes
-from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
+from likewise.ids import Flags, Ids, as_ids, check_labels
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import (
     SHORTEST,
@@ -24,7 +25,7 @@ from likewise.kernels.numerics import (
     unit,
 )
 from likewise.kernels.row_losses import row_losses
-from likewise.objectives.checks import check_keys, check_proxies, proxy_rows, rows_of
+from likewise.objectives.checks import SEEN_KEYS, Watch, check_keys, check_proxies, proxy_rows, rows_of
 
 How = Literal["mean", "sum", "none"]
 BOTH = "a positive and a negative: put several items of several classes in each batch"
@@ -51,7 +52,7 @@ class Reduction:
             raise LikewiseError(f"reduction={how!r} must be 'mean', 'sum' or 'none'.")
         self.how, self.owner, self.need = how, owner, need
         self.across = False
-        self.calls, self.warned = 0, False
+        self.watch, self.warned = Watch(owner), False
 
     def __repr__(self) -> str:
         return f"Reduction(how={self.how!r}, owner={self.owner!r}, need={self.need!r})"
@@ -61,18 +62,14 @@ class Reduction:
 
         ``able`` (Q,) are the rows eligible before mining; only these trigger the warning.
         """
-        if not torch.compiler.is_compiling():
-            self._watch(counted if able is None else able)
+        if not self.warned and self.watch.due(counted.device):
+            self._count(counted if able is None else able)
         if self.how != "mean":
             return losses if self.how == "none" else losses.sum()
         number = processes.sum_over(counted.sum()) if self.across else counted.sum()
         return losses.sum() / number.clamp(min=1)
 
-    def _watch(self, counted: Tensor) -> None:
-        """Checks every call on the CPU. On other devices a check waits, so it checks calls 1, 2, 4, 8, ..."""
-        self.calls += 1
-        if self.warned or (counted.device.type != "cpu" and self.calls & (self.calls - 1)):
-            return
+    def _count(self, counted: Tensor) -> None:
         number = int(counted.sum())
         if 2 * number < len(counted):
             self.warned = True
@@ -157,7 +154,7 @@ class PairObjective(nn.Module):
     Args:
         reduction: see :class:`likewise.objectives.Reduction`.
         need: what an anchor needs to count, in words.
-        unit_rows: warn, once, when the queries are not of unit length.
+        unit_rows: warn, once, when queries or keys are not of unit length. See :class:`Watch` for when it looks.
     """
 
     joins_rows: bool = False
@@ -171,7 +168,7 @@ class PairObjective(nn.Module):
     def __init__(self, reduction: How, need: str = BOTH, *, unit_rows: bool = True) -> None:
         super().__init__()
         self.reduce = Reduction(reduction, type(self).__name__, need)
-        self.unit_rows = unit_rows
+        self.unit_rows, self.watch = unit_rows, Watch(type(self).__name__)
 
     def forward(
         self,
@@ -206,8 +203,8 @@ class PairObjective(nn.Module):
         """
         ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device)
         relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
-        if self.unit_rows and not torch.compiler.is_compiling():
-            self._check_unit_rows(queries)
+        if self.watch.due(queries.device):
+            self._look_at(queries, relation, keys)
         losses, *counted = self.losses(queries, ids, keys, relation)
         nothing = (queries.detach() * 0).sum()  # NaN where a row is: comparisons with NaN are false, and would hide it
         return self.reduce(losses + nothing.to(losses.dtype), *counted)
@@ -244,16 +241,21 @@ class PairObjective(nn.Module):
         one = torch.ones(s_p.numel(), 1, dtype=torch.bool)
         return self.rows(s_p.reshape(-1, 1), one, s_n.reshape(-1, 1), one)[0].reshape(s_p.shape)
 
-    def _check_unit_rows(self, queries: Tensor) -> None:
-        self.unit_rows = False  # once
-        furthest = (at_least_float32(queries.detach()).norm(dim=1) - 1).abs().max()
-        if furthest > 0.05:
-            warnings.warn(
-                f"{type(self).__name__}: the queries are not unit rows (a length is off by {float(furthest):.3g}). "
-                "Pass torch.nn.functional.normalize(queries); the loss takes q·k for the cosine. (Said once.)",
-                LikewiseWarning,
-                stacklevel=3,
-            )
+    def _look_at(self, queries: Tensor, relation: Relation | Listed, keys: Tensor | None) -> None:
+        """Checks and warnings that read values."""
+        if self.unit_rows:
+            self.watch.unit_rows("queries", queries)
+        if isinstance(relation, Relation):
+            check_labels("ids", relation.ids)
+        if keys is None:
+            return
+        if isinstance(relation, Relation):
+            check_labels("key_ids", relation.key_ids)
+            if relation.own is None:
+                self.watch.own_keys(queries, keys)
+        if self.unit_rows:
+            some = slice(SEEN_KEYS * len(queries))
+            self.watch.unit_rows("keys", keys[some], relation.used(some))
 
 
 FEW_KEYS = 4  # a batch of queries may copy as many times its own number of keys
@@ -285,9 +287,9 @@ class ClassObjective(nn.Module):
 
     def __init__(self, classes: int, dim: int, generator: torch.Generator | None, reduction: How) -> None:
         super().__init__()
-        if classes < 2 or dim < 1:
+        if at_least_one("classes", classes, "a classifier tells two or more apart") < 2 or dim < 1:
             raise LikewiseError(f"classes={classes}, dim={dim}: give at least 2 classes and 1 dimension.")
-        self.reduce = Reduction(reduction, type(self).__name__, "a label")
+        self.reduce, self.watch = Reduction(reduction, type(self).__name__, "a label"), Watch(type(self).__name__)
         self.proxies = nn.Parameter(torch.randn(classes, dim, generator=generator) / math.sqrt(dim))
         self.circle: float | None = None  # margin of the negatives' Circle form
 
@@ -314,6 +316,8 @@ class ClassObjective(nn.Module):
         """
         keys = self.proxies if keys is None else keys
         ids, key_ids = check_proxies(queries, ids, keys, key_ids)
+        if ids.ndim == 2 and self.watch.due(queries.device):
+            check_labels("ids", ids)
         rows = proxy_rows(ids, len(keys), key_ids)  # (Q,) or (Q, L), −1: none
         queries = at_least_float32(queries)
         with torch.autocast(queries.device.type, enabled=False):
@@ -411,6 +415,7 @@ class InstanceObjective(nn.Module):
 
     Args:
         reduction: "mean", "sum" or "none" over the queries that count.
+        unit_rows: warn, once, when queries, or keys without gradient, are not of unit length.
     """
 
     joins_rows: bool = False
@@ -420,9 +425,10 @@ class InstanceObjective(nn.Module):
     log_values = no_values
     advance = changes_nothing
 
-    def __init__(self, reduction: How) -> None:
+    def __init__(self, reduction: How, *, unit_rows: bool = False) -> None:
         super().__init__()
         self.reduce = Reduction(reduction, type(self).__name__, "a positive (their ids are below 0)")
+        self.unit_rows, self.watch = unit_rows, Watch(type(self).__name__)
 
     def forward(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None = None) -> Tensor:
         """The loss of queries (B, D) whose positives are the keys (n, D) that ``ids`` (B,) name.
@@ -453,6 +459,10 @@ class InstanceObjective(nn.Module):
     def reduced_loss(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> Tensor:
         """Checks, finds the positives, and reduces :meth:`row_losses` over the queries that count."""
         ids, key_ids = check_keys(queries, ids, keys, key_ids)
+        if self.unit_rows and self.watch.due(queries.device):
+            self.watch.unit_rows("queries", queries)
+            if not keys.requires_grad:
+                self.watch.unit_rows("keys", keys[: SEEN_KEYS * len(queries)])
         match = Match(rows_of(ids, key_ids, len(keys)), ids >= 0, ids, key_ids)
         with torch.autocast(queries.device.type, enabled=False):
             losses = self.row_losses(at_least_float32(queries), keys, match)

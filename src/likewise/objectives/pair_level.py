@@ -16,7 +16,7 @@ from torch import Tensor
 
 from likewise.alike import Listed
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import at_least_float32, found, masked_logsumexp, mean_over, softplus
+from likewise.kernels.numerics import at_least_float32, found, logaddexp, masked_logsumexp, mean_over, softplus
 from likewise.objectives.base import How, PairObjective
 from likewise.objectives.checks import above_zero
 
@@ -64,8 +64,8 @@ class Circle(PairObjective):
     The decision boundary is the circle ``s_n² + (1 − s_p)² = 2m²``; trained pairs are expected at s_p > 1 − m, s_n < m.
 
     Relations: UnifiedPairSimilarity with per-similarity weights; CircleClassifier is its class-level form.
-    Departures: none. α carries no gradient, as eqs. 9–10 need; with it, gradients would be 1.4 to 1.5 times larger.
-    Per anchor; TinyZeaMays' code pools all pairs of the batch in one log-sum-exp.
+    Departures: none. α carries no gradient of any order, as eqs. 9–10 need; with it, gradients would be 1.4 to 1.5
+    times larger. Per anchor; TinyZeaMays' code pools all pairs of the batch in one log-sum-exp.
     Cost: one row reduction: 6·Q·K·D flops, a tile of memory.
     Paper: Sun et al., Circle Loss, CVPR 2020, eq. 6.
 
@@ -169,9 +169,7 @@ class SupCon(PairObjective):
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 2."""
         pull = s_p / self.temperature
-        everything = torch.logaddexp(
-            masked_logsumexp(pull, positive), masked_logsumexp(s_n, negative, 1 / self.temperature)
-        )
+        everything = logaddexp(masked_logsumexp(pull, positive), masked_logsumexp(s_n, negative, 1 / self.temperature))
         return everything - mean_over(pull, positive), positive.any(1)
 
 
@@ -182,8 +180,10 @@ class NPair(PairObjective):
     raw: not normalised.
 
     Relations: InfoNCE "each" at τ = 1 on inner products, plus the penalty.
-    Departures: the paper takes one pair per class; any number of positives does here. pytorch-metric-learning's N-pair
-    normalises the rows by default, which is InfoNCE at τ = 1.
+    Departures: in the paper, which has one pair per class, an anchor's negatives are the positives of the N − 1 other
+    pairs. Here a batch of N pairs has both rows of each other pair as negatives, 2(N − 1), and both rows as anchors;
+    ``objective(anchors, ids, positives, ids)`` is the paper's. Any number of positives does. pytorch-metric-learning's
+    N-pair normalises the rows by default, which is InfoNCE at τ = 1.
     Cost: one row reduction: 6·Q·K·D flops, a tile of memory.
     Paper: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NIPS 2016, eq. 8 and §3.2.3.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one
 from likewise.kernels.numerics import softplus
 from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
@@ -91,12 +91,6 @@ def _to_bits(values: Tensor | None, weights: Tensor | None) -> Tensor | None:
     return None if values is None or weights is None else values.view(torch.int64).to(weights.device)
 
 
-def _at_least_one(samples: int, advice: str) -> int:
-    if samples < 1:
-        raise LikewiseError(f"samples={samples} must be at least 1; {advice}.")
-    return samples
-
-
 class SampledSoftmax(InstanceObjective):
     """Sampled softmax (Jean et al. 2015, §3): cross-entropy against m sampled keys, corrected for how often they come.
 
@@ -117,7 +111,7 @@ class SampledSoftmax(InstanceObjective):
 
     Args:
         samples: m, drawn with replacement.
-        temperature: τ; 1 for plain inner products, as in the paper.
+        temperature: τ; 1 for plain inner products, as in the paper. With others the queries are unit rows.
         noise: (n,) weights of Q, such as counts, by the rows of the keys; None: uniform.
         generator: where samples are drawn from; on the keys' device. Default: torch's own, which a full compiled graph
             needs.
@@ -135,8 +129,8 @@ class SampledSoftmax(InstanceObjective):
         generator: torch.Generator | None = None,
         reduction: How = "mean",
     ) -> None:
-        super().__init__(reduction)
-        self.samples = _at_least_one(samples, "thousands are usual")
+        super().__init__(reduction, unit_rows=temperature != 1)
+        self.samples = at_least_one("samples", samples, "thousands are usual")
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
         self.noise = Noise(noise, generator=generator)
 
@@ -202,7 +196,7 @@ class NegativeSampling(InstanceObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(reduction)
-        self.samples = _at_least_one(samples, "word2vec uses 2 to 20")
+        self.samples = at_least_one("samples", samples, "word2vec uses 2 to 20")
         self.draw = one_of("draw", draw, DRAWS)
         self.noise = Noise(noise, power=power, generator=generator)
 

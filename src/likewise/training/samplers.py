@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
+from likewise.ids import Ids, as_ids
 
 ROUNDS = 8  # rounds of mixing; each halves the influence of the first layout on which classes meet
 
