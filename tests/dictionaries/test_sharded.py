@@ -348,6 +348,13 @@ def test_in_one_process_the_bank_is_a_memory_bank_bit_for_bit() -> None:
     assert torch.equal(other.rows, bank.rows)
 
 
+def test_second_derivatives_of_a_sharded_softmax_are_refused() -> None:
+    queries = functional.normalize(torch.randn(3, 4), dim=1).requires_grad_()
+    loss = ShardedSoftmax(5)(queries, torch.arange(3), torch.randn(5, 4))
+    with pytest.raises(LikewiseError, match="ShardedSoftmax has first-order gradients only"):
+        torch.autograd.grad(loss, queries, create_graph=True)
+
+
 @pytest.mark.parametrize("learn", [False, True])
 def test_in_one_process_the_loss_is_the_formula(learn: bool) -> None:
     queries, ids, keys = Case(23).draw(torch.float64)
@@ -461,7 +468,10 @@ def test_unusable_files_are_one_sentence(tmp_path: Path, what: str, said: str) -
     ("make", "said"),
     [
         (lambda: ShardedMemoryBank(3, 2, momentum=1.0), "momentum=1.0"),
-        (lambda: ShardedMemoryBank(3, 2).update(torch.ones(1, 2), torch.tensor([3])), r"ids\[0\] is 3, but there are 3 rows"),
+        (
+            lambda: ShardedMemoryBank(3, 2).update(torch.ones(1, 2), torch.tensor([3])),
+            r"ids\[0\] is 3, but there are 3 rows",
+        ),
         (lambda: ShardedSoftmax(0), "n=0"),
         (lambda: ShardedSoftmax(3, temperature=0), "temperature"),
         (lambda: ShardedSoftmax(3, proximal=1.0, keys_learn=True), "proximal"),

@@ -235,6 +235,19 @@ def test_log_z_ema_follows_a_moving_bank_within_5_percent() -> None:
     assert abs(math.expm1(float(frozen.log_z - exact))) > 0.5, "the one-time constant is what goes wrong"
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_log_z_keeps_its_precision_in_a_module_of_halves(dtype: torch.dtype) -> None:
+    """In bfloat16 the small steps of its moving average are lost."""
+    nce, plain = (NCE(temperature=TAU, noise=N, log_z_decay=0.99) for _ in range(2))
+    for made in (nce.to(dtype), plain):
+        made.log_z.fill_(20.0)
+        torch.manual_seed(0)
+        for _ in range(50):
+            made(unit(BATCH, 1), torch.arange(BATCH), unit(N, 2))
+    assert nce.log_z.dtype == torch.float64
+    assert float(nce.log_z) == float(plain.log_z) < 20
+
+
 def test_evaluation_mode_moves_no_state(case: tuple[Tensor, Tensor, Tensor]) -> None:
     queries, ids, keys = case
     nce = NCE(temperature=TAU, noise=8)
@@ -420,7 +433,10 @@ ONES = torch.ones(2, 3) / math.sqrt(3)
         (lambda: NCE()(ONES, torch.arange(2), ONES, torch.arange(2.0)), "key_ids are torch.float32"),
         (lambda: NCE()(ONES, torch.zeros(2), ONES), "ids are torch.float32"),
         (lambda: NCE()(ONES, torch.zeros(2, 2).long(), ONES), "one positive for each query"),
-        (lambda: NonParametricSoftmax()(ONES, torch.tensor([0, 2]), ONES), "ids[1] is 2, but there are 2 keys, whose ids are their rows"),
+        (
+            lambda: NonParametricSoftmax()(ONES, torch.tensor([0, 2]), ONES),
+            "ids[1] is 2, but there are 2 keys, whose ids are their rows",
+        ),
         (lambda: NonParametricSoftmax()(ONES[:0], torch.arange(0), ONES), "0 queries and 2 keys"),
         (lambda: ParametricSoftmax(2, 3)(ONES, torch.tensor([0, 2])), "ids[1] is 2, but"),
         (lambda: NCE(draw="each"), "draw='each' must be one of"),  # type: ignore[arg-type]

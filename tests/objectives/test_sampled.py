@@ -420,7 +420,10 @@ ONES = torch.ones(2, 3) / math.sqrt(3)
         (lambda: SampledSoftmax(reduction="max"), "reduction='max'"),  # type: ignore[arg-type]
         (lambda: SampledSoftmax(noise=torch.ones(4))(ONES, torch.arange(2), ONES), "4 weights but there are 2 keys"),
         (lambda: NegativeSampling(noise=torch.ones(4))(ONES, torch.arange(2), ONES), "4 weights but there are 2 keys"),
-        (lambda: SampledSoftmax()(ONES, torch.tensor([0, 2]), ONES), r"ids\[1\] is 2, but there are 2 keys, whose ids are their rows"),
+        (
+            lambda: SampledSoftmax()(ONES, torch.tensor([0, 2]), ONES),
+            r"ids\[1\] is 2, but there are 2 keys, whose ids are their rows",
+        ),
         (lambda: SampledSoftmax()(ONES, torch.zeros(2, 2).long(), ONES), "one positive for each query"),
         (lambda: NegativeSampling()(ONES, torch.zeros(2), ONES), "ids are torch.float32; they must be integers"),
         (lambda: NegativeSampling()(ONES, torch.zeros(3).long(), ONES), "one id per query"),

@@ -35,6 +35,29 @@ def keep_pages() -> None:
     torch.empty(31 << 20, dtype=torch.uint8)
 
 
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return a @ b
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors  # type: ignore[attr-defined]
+        needs_a, needs_b = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
+        with torch.autocast(grad.device.type, enabled=False):  # ordinary torch: it can be differentiated again
+            return grad @ b.mT if needs_a else None, a.mT @ grad if needs_b else None
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` of two matrices, or of two batches of them; no autocast, forwards or backwards."""
+    if ordinary():
+        return a @ b
+    with torch.autocast(a.device.type, enabled=False):
+        result: Tensor = _Product.apply(a, b)  # type: ignore[no-untyped-call]
+    return result
+
+
 class _MaskedLogSumExp(torch.autograd.Function):
     """One matrix of its own: the scaled logits become the weights, and the weights the gradient, in place."""
 

@@ -21,7 +21,7 @@ from likewise.derivatives import traced
 from likewise.errors import LikewiseError, at_least_one
 from likewise.ids import Ids
 from likewise.kernels.logsumexp import row_logsumexp
-from likewise.kernels.numerics import at_least_float32, gathered_similarities
+from likewise.kernels.numerics import at_least_float32, gathered_similarities, product
 from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
 
@@ -233,7 +233,7 @@ class NCE(InstanceObjective):
 
     def _similarities(self, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
         if rows.ndim == 1:
-            return queries @ keys[rows].to(queries.dtype).T
+            return product(queries, keys[rows].to(queries.dtype).T)
         return gathered_similarities(queries, keys, rows)
 
     @torch.no_grad()

@@ -29,6 +29,7 @@ from likewise.objectives.base import How, PairObjective
 
 __all__ = ["Angular", "Histogram", "LiftedStructure"]
 
+ROUNDED_ONE = 1 + 1e-5  # similarities of unit rows are at most this
 NOTHING = -1e30  # a log-sum-exp over nothing, with a gradient of 0 rather than not-a-number
 
 
@@ -345,8 +346,10 @@ class _Histograms(torch.autograd.Function):
 
 def _slopes_at(similarities: Tensor, slopes: Tensor, mask: Tensor) -> Tensor:
     """The slope of the interval that each masked similarity is in; 0 beyond [−1, 1], where similarities are clamped."""
-    inside = mask & (similarities.abs() <= 1)
-    return torch.where(inside, slopes[_bin(similarities, len(slopes))[0]], 0.0)
+    low, high = similarities.aminmax()
+    if similarities.device.type != "cpu" or bool(torch.maximum(high, -low) > ROUNDED_ONE):
+        mask = mask & (similarities.abs() <= ROUNDED_ONE)
+    return torch.where(mask, slopes[_bin(similarities, len(slopes))[0]], 0.0)
 
 
 def _histogram_gradients(

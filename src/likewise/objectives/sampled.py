@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise.errors import LikewiseError, at_least_one
-from likewise.kernels.numerics import softplus
+from likewise.kernels.numerics import product, softplus
 from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
 from likewise.objectives.instance_level import DRAWS, TEMPERATURE_ADVICE, NoiseDraw, noise_contrastive
@@ -145,7 +145,8 @@ class SampledSoftmax(InstanceObjective):
         expected = self.noise.log_density(rows, n) + math.log(self.samples)  # log(m Q)
         scaled = queries / self.temperature
         positive = (scaled * functional.embedding(match.rows, keys).to(queries.dtype)).sum(1)  # (B,)
-        logits = scaled @ functional.embedding(rows, keys).to(queries.dtype).T - expected.to(queries.dtype)  # (B, m)
+        sampled = functional.embedding(rows, keys).to(queries.dtype)  # (m, D)
+        logits = product(scaled, sampled.T) - expected.to(queries.dtype)  # (B, m)
         logits = logits.masked_fill(match.hits(rows), torch.finfo(logits.dtype).min)  # finite: no row of NaN gradients
         return softplus(logits.logsumexp(1) - positive)
 
@@ -210,7 +211,7 @@ class NegativeSampling(InstanceObjective):
         rows = self.noise.draw(shape, len(keys), keys.device)
         sampled = functional.embedding(rows, keys).to(queries.dtype)  # (k, D) or (B, k, D)
         positive = (queries * functional.embedding(match.rows, keys).to(queries.dtype)).sum(1)  # (B,)
-        noise = queries @ sampled.T if rows.ndim == 1 else torch.bmm(sampled, queries.unsqueeze(2)).squeeze(2)
+        noise = product(queries, sampled.T) if rows.ndim == 1 else product(sampled, queries.unsqueeze(2)).squeeze(2)
         return noise_contrastive(positive, noise)
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
