@@ -10,13 +10,15 @@ from likewise.errors import LikewiseError
 
 CONFIG = "config.yaml"  # in a run folder
 LARGEST = 1 << 20  # most bytes of a settings file
-ALIASES = 100  # most aliases of a file: enough for people, too few for an attack
+VALUES = 100_000  # most values of a file, where what an alias stands for counts each time
 
 
 class _Loader(yaml.SafeLoader):
     """Reads numbers as YAML 1.2 does (1e-2 is a number, and 010 is ten, not eight). A repeated key is an error."""
 
-    aliases = 0
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.sizes: dict[yaml.Node, int] = {}  # the number of values in a node, with those of its aliases
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -28,11 +30,21 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            self.aliases += 1
-            if self.aliases > ALIASES:
-                raise yaml.constructor.ConstructorError(None, None, f"it has more than {ALIASES} aliases", None)
-        return super().compose_node(parent, index)
+        is_alias = self.check_event(yaml.AliasEvent)
+        node: Any = super().compose_node(parent, index)
+        if is_alias and node not in self.sizes:
+            raise yaml.constructor.ConstructorError(None, None, "a value holds itself", node.start_mark)
+        if not is_alias:
+            self.sizes[node] = 1 + sum(self.sizes[child] for child in _children(node))
+        if self.sizes[node] > VALUES:
+            raise yaml.constructor.ConstructorError(None, None, f"it holds more than {VALUES:,} values", None)
+        return node
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 class _Dumper(yaml.SafeDumper):
