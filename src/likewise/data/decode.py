@@ -37,25 +37,25 @@ _UPRIGHT = {
 
 
 class BadItem(Exception):
-    """One item cannot be used; the text is the reason. The item is skipped and nothing else stops."""
+    """One item cannot be used; the text is the reason. Only this item is skipped."""
 
 
 def decode(data: bytes, size: int) -> Pixels:
     """Decode an image file's bytes to uint8 (size, size, 3) RGB, upright.
 
-    The central square is resized with antialiasing (bilinear). That is "shorter side to ``size``, then centre crop"
-    without rounding in between. An image of exactly size × size keeps its decoded pixels bit for bit. libjpeg decodes a
-    JPEG at a fraction of its size if it has more than twice the pixels needed per side; this changes pixels by one or
-    two grey levels. Alpha is composited over white; an animation gives its first frame; 16-bit grey is scaled, not
-    clipped; CMYK is converted as Pillow does.
+    The central square is resized with antialiasing (bilinear). This equals "resize the shorter side to ``size``, then
+    crop the centre" without rounding between. An image of exactly size × size keeps its decoded pixels bit for bit. If
+    a JPEG has more than twice the pixels needed per side, libjpeg decodes it at a fraction of its size; this changes
+    pixels by one or two grey levels. Alpha is put over white; of an animation the first frame is used; 16-bit grey is
+    scaled, not clipped; CMYK is converted by Pillow.
 
     Args:
         data: the whole file.
         size: side of the result in pixels, ≥ 1.
 
     Raises:
-        BadItem: zero bytes, truncated, not an image, or more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``
-            (read from the header, before anything is decoded).
+        BadItem: zero bytes, truncated, not an image, or more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (the header
+            tells, before any pixel is decoded).
     """
     if not data:
         raise BadItem("empty file (zero bytes)")
@@ -72,13 +72,13 @@ def decode_array(array: npt.NDArray[Any], size: int) -> Pixels:
     """Turn one image given as an array into uint8 (size, size, 3) RGB, as :func:`decode` does with files.
 
     Args:
-        array: (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4 (RGBA); the last axis is tried first.
-            uint8, bool, uint16 (scaled by 1/257), or float in [0, 1].
+        array: (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4 (RGBA); if both fit, the last axis is C. uint8, bool,
+            uint16 (divided by 257), or float in [0, 1].
         size: side of the result in pixels, ≥ 1.
 
     Raises:
         BadItem: not finite, of another shape, or without pixels.
-        LikewiseError: another dtype, or floats outside [0, 1], which mean that the whole source has a wrong scale.
+        LikewiseError: another dtype, or floats outside [0, 1]: the scale of the whole source is then wrong.
     """
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = array.transpose(1, 2, 0)
@@ -90,7 +90,7 @@ def decode_array(array: npt.NDArray[Any], size: int) -> Pixels:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow image to mode RGB: scale deep grey to 8 bits, resolve palettes, put alpha over white.
+    """Convert any Pillow image to RGB: scale 16-bit grey to 8 bits, look up palettes, put alpha over white.
 
     Raises:
         BadItem: 32-bit pixels outside 0..65535, or float pixels outside [0, 1], whose scale is unknown.
@@ -118,7 +118,7 @@ def looks_like_image(head: bytes) -> bool:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Hide Pillow's warnings about single files; a real problem becomes the item's reason."""
+    """Hide Pillow's warnings about single files; a real problem becomes the reason to skip the item."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -126,7 +126,7 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def _decode_jpeg(data: bytes, size: int) -> Image.Image | None:
-    """Decode a plain JPEG with simplejpeg; None for other files, as Pillow accepts more and explains better."""
+    """Decode a plain JPEG with simplejpeg; None for other files: Pillow reads more of them and has clearer errors."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         _refuse_bomb(width, height)
@@ -153,7 +153,7 @@ def _upright(image: Image.Image, header: Image.Image) -> Image.Image:
     """Rotate ``image`` as the EXIF of ``header`` says; unreadable EXIF rotates nothing."""
     try:
         turn = _UPRIGHT.get(header.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged metadata, of whatever kind, is no reason to lose a good picture
+    except Exception:  # damaged metadata of any kind is no reason to skip a good picture
         turn = None
     return image if turn is None else image.transpose(turn)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from likewise.data.decode import IMAGE_SUFFIXES, BadItem, looks_like_image
 from likewise.data.source import Entry, read_bytes, sign, stat_line
 
-# Files that often lie beside images, one per image; they are not opened to see whether they are images.
+# Suffixes of files that are often beside images. Such files are not opened to see whether they are images.
 _OTHER_SUFFIXES = {
     *(".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".ini", ".yaml", ".yml", ".toml", ".xml", ".html", ".log"),
     *(".py", ".ipynb", ".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".parquet", ".arrow", ".db", ".lock"),
@@ -18,7 +18,7 @@ _OTHER_SUFFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file that should be an image; ``problem`` is the reason it cannot be used, if that is known already."""
+    """A file that should be an image. If it is already known that it cannot be used, ``problem`` is the reason."""
 
     id: str
     path: str
@@ -26,7 +26,7 @@ class ImageFile:
     problem: str = ""
 
     def load(self) -> bytes:
-        """The bytes, or BadItem."""
+        """The bytes. Raises BadItem if the file cannot be read."""
         if self.problem:
             raise BadItem(self.problem)
         return read_bytes(self.path)
@@ -34,7 +34,7 @@ class ImageFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A folder of images; an image's label is the name of its parent folder, below this one."""
+    """A folder of images. The label of an image is the name of its parent folder, if that is below this folder."""
 
     name: str
     files: tuple[ImageFile, ...]
@@ -46,7 +46,7 @@ class Folder:
         return len(self.files)
 
     def signature(self) -> str:
-        """Over every path, size and time."""
+        """A hash over every path, size and time."""
         parts = [os.path.abspath(self.name)]
         for file in self.files:
             parts += [file.id, file.stat, file.problem]
@@ -58,7 +58,7 @@ class Folder:
             yield Entry(file.id, file.load)
 
     def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
-        """The parent folders' names, if at least two differ; None for an image beside these folders."""
+        """The names of the parent folders, if at least two differ; None for an image that is beside these folders."""
         if not self.with_labels:
             return None
         above = [self.files[row].id.rpartition("/")[0] for row in rows]
@@ -67,7 +67,7 @@ class Folder:
 
 
 def list_images(root: Path) -> tuple[list[ImageFile], list[Path]]:
-    """(images sorted by id, other files) below ``root``. Follows links but no loops; ignores hidden names."""
+    """(images sorted by id, other files) below ``root``. Follows links, except in a loop; ignores hidden names."""
     images: list[ImageFile] = []
     others: list[Path] = []
     _list(root, "", (os.path.realpath(root),), images, others)

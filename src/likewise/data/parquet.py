@@ -24,7 +24,7 @@ class Parquet:
     label_column: str | None
 
     def signature(self) -> str:
-        """Over every file's path, size and times, and the columns."""
+        """A hash over the path, size and times of every file, and the columns."""
         parts = [self.image_column, self.key_column or ""]
         for path in self.files:
             parts += [os.path.abspath(path), stat_line(path)]
@@ -75,7 +75,7 @@ class Parquet:
 
 
 def open_parquet(name: str, files: list[Path], *, labels: str, key: str | None) -> Parquet:
-    """Look at the files' schemas, choose the columns, count the rows.
+    """Read the schemas of the files, choose the columns, count the rows.
 
     Raises:
         LikewiseError: a damaged file, no image column, a missing column, a label column without labels, or no rows.

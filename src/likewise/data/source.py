@@ -28,7 +28,7 @@ class Entry:
 
 
 class Source(Protocol):
-    """What the cache needs to know of a source of images."""
+    """A source of images, as the cache uses it."""
 
     @property
     def name(self) -> str:
@@ -39,20 +39,20 @@ class Source(Protocol):
         """Number of entries, good or bad."""
 
     def signature(self) -> str | None:
-        """A text that changes whenever the content may have changed; it reads no content. None: not known."""
+        """A text that changes if the content may have changed, computed without reading it. None: not known."""
 
     def entries(self) -> Iterator[Entry]:
         """All entries, always in the same order."""
 
     def labels(self, rows: Sequence[int]) -> Sequence[object] | None:
-        """Labels of these entries; None without labels. Call it after ``entries`` is exhausted or cached.
+        """Labels of these entries; None without labels. Call it after ``entries`` was read to the end, or cached.
 
-        A label is hashable; a list, set or array is several labels.
+        A hashable value is one label; a list, set or array is several labels.
         """
 
 
 def refuse_columns(name: str, kind: str, labels: str, key: str | None) -> None:
-    """Raise LikewiseError when column names were given for a source without columns."""
+    """Raise LikewiseError if column names were given for a source without columns."""
     if labels not in ("auto", "none"):
         raise LikewiseError(f"labels={labels!r} names a column, but {name} is {kind}: use 'auto' or 'none'.")
     if key is not None:
@@ -76,13 +76,13 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def stat_line(path: str | Path) -> str:
-    """Size and times of a file: equal while nothing is written. The change time also notices a restored mtime."""
+    """Size and times of a file: equal as long as nothing is written, even if somebody resets the mtime."""
     stat = os.stat(path)
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def sign(parts: Sequence[str]) -> str:
-    """blake2b over texts, hex."""
+    """A blake2b hash over texts, hex."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         add_text(digest, part)
