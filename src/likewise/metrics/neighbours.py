@@ -107,8 +107,8 @@ def knn_classify(
         key_labels: (K,) integers ≥ 0.
         k: number of keys that vote, ≥ 1.
         temperature: τ > 0.
-        query_ids: (Q,) integers, given with ``key_ids``: a key with the query's id does not vote. Without them a warning
-            says when the keys are the queries, to the bit.
+        query_ids: (Q,) integers, given with ``key_ids``: a key with the query's id does not vote. Without them a
+            warning says when the keys are the queries, to the bit.
         key_ids: (K,) integers.
 
     Returns:
