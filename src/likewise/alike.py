@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from likewise.errors import LikewiseError
-from likewise.ids import Flags, Ids, as_flags, as_ids, check_rows
+from likewise.ids import Flags, Ids, as_flags, as_ids, check_rows, check_tensor
 
 TILE_FLOATS = 1 << 20  # 4 MiB of similarities; work on a tile needs memory for about ten tiles
 LEAST_ROWS = 16
@@ -253,6 +253,9 @@ def relate(
 
     Without keys the queries are also the keys. Raises LikewiseError when shapes or dtypes do not fit together.
     """
+    check_tensor("queries", queries)
+    if keys is not None:
+        check_tensor("keys", keys)
     count = len(queries) if keys is None else len(keys)
     if queries.ndim != 2 or (keys is not None and (keys.ndim != 2 or keys.shape[1] != queries.shape[1])):
         shapes = f"queries {tuple(queries.shape)}" + ("" if keys is None else f" and keys {tuple(keys.shape)}")

@@ -18,7 +18,7 @@ Ids = Tensor | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[
 Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 
 
-def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
+def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: str = "") -> Tensor:
     """Ids, labels or row numbers as int64. An int64 tensor stays as it is; other integers are converted.
 
     It reads no value of a tensor, so nothing waits for a device; of uint64 alone it does.
@@ -27,20 +27,26 @@ def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
         name: the argument's, for messages.
         ids: integers of any shape, signed or not.
         device: where an array or a list goes; None: the CPU.
+        of_rows: advice for the message if ``ids`` are rows of floats.
 
     Raises:
         LikewiseError: floats, bools, text, numbers beyond 63 bits, or rows of different lengths.
     """
     found = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-        said = f"{name} are {found.dtype}; they must be integers, such as torch.int64"
-        if name == "ids" and found.ndim == 2:
-            said += ". Two views z0, z1 of the same items go in as objective(*likewise.objectives.from_views(z0, z1))"
-        raise LikewiseError(f"{said}.")
+        advice = f" {of_rows}" if found.ndim == 2 and of_rows else ""
+        raise LikewiseError(f"{name} are {found.dtype}; they must be integers, such as torch.int64.{advice}")
     numbers = found.long()
     if found.dtype == torch.uint64 and not traced() and bool((numbers < 0).any()):
         raise LikewiseError(f"{name} go beyond 64 bits with a sign; number them from 0.")
     return numbers
+
+
+def check_tensor(name: str, rows: object) -> None:
+    """Raises LikewiseError if ``rows`` is no tensor: a gradient needs one."""
+    if not isinstance(rows, Tensor):
+        kind = "a list" if isinstance(rows, list) else f"of type {type(rows).__name__}"
+        raise LikewiseError(f"{name} must be a tensor, but is {kind}; pass torch.as_tensor({name}).")
 
 
 def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:

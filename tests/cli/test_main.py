@@ -129,7 +129,7 @@ def parser() -> Parser:
 @pytest.fixture
 def built_once(parser: Parser, monkeypatch: pytest.MonkeyPatch) -> None:
     """``main`` without the tenth of a second that it takes to build the parser."""
-    monkeypatch.setattr("likewise.cli.main.build_parser", lambda commands: parser)
+    monkeypatch.setattr("likewise.cli.main.build_parser", lambda commands, words: parser)
 
 
 def test_help_is_quick_and_free_of_torch() -> None:
@@ -193,7 +193,9 @@ def test_objectives_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) 
         assert "Cost:" in page
         for name, part in inspect.signature(known.load()).parameters.items():
             shown = name if part.default is inspect.Parameter.empty else f"{name}={part.default!r}"
-            assert re.search(rf"^  {re.escape(shown)} +\S", page, re.MULTILINE), shown
+            (line,) = re.findall(rf"^  {re.escape(shown)} +\S.*", page, re.MULTILINE)
+            by_run, python = line.endswith(" (given by the run)"), line.endswith(" (Python only)")
+            assert (by_run, python) == (name in known.given, name not in (*known.given, *known.parameters)), line
 
 
 @pytest.mark.usefixtures("built_once")
@@ -555,6 +557,14 @@ MISTAKES: list[tuple[str, str]] = [
     ("fit photos --out x --device meta", "device 'meta' can't be used here"),
     ("fit photos --out x --encoder.name resnet19", "no encoder 'resnet19'. Did you mean 'resnet18'?"),
     ("fit photos --out x --encoder.weights no.pt", "no.pt: there is no such weights file"),
+    (
+        "fit photos --out x --objective circle --objective.gama 3",
+        "objective circle has no parameter 'gama'. Did you mean 'gamma'? It has gamma, margin.",
+    ),
+    ("fit photos --out x --method cosface --objective.marginn=3", "Did you mean 'margin'? It has scale, margin."),
+    ("compare photos --methods ms --out x --objective.gama 3", "`likewise compare` has no option --objective.gama."),
+    ("fit photos --out x --negatives.polices hard", "no parameter 'polices'. Did you mean 'policies'?"),
+    ("fit photos --out x --negatives random --negatives.cont 3", "no parameter 'cont'. Did you mean 'count'?"),
     ("fit photos --out x --views.rotation -3", "rotation is -3.0"),
     # data
     ("fit nowhere --out x", "nowhere does not exist"),

@@ -14,6 +14,7 @@ from toy import another
 
 from likewise.cli.main import main
 from likewise.config.checks import check
+from likewise.config.names import letters
 from likewise.config.objective_table import OBJECTIVES, POLICIES, PolicyRow, Row
 from likewise.config.overrides import as_dict, flatten, settings_from
 from likewise.config.settings import (
@@ -204,16 +205,21 @@ SIZES = {"classes": 3, "dim": 2, "n": 4}
 def test_a_row_is_its_constructors(row: Row) -> None:
     """Names, and defaults that the row's own check lets pass; what a run gives; nothing else but the reduction."""
     parameters = signature(row.load()).parameters
-    given = {name.removeprefix("noise_") for name in row.given}
-    weights = {"noise"} if row.module == "sampled" else set()  # counts, which a run of items has none of
-    assert set(parameters) == {*row.parameters, *given, *weights, "reduction"}
+    counts = {"counts"} if row.module == "sampled" else set()  # a run has none: every item comes once per epoch
+    assert set(parameters) == {*row.parameters, *row.given, *counts, "reduction"}
+    assert row.draws in ("", *row.parameters)
     assert list(row.parameters) == [name for name in parameters if name in row.parameters]
     for name, value in row.parameters.items():
         default = parameters[name].default
         assert value.read(name, default) == default
         assert type(default) in (value.kind, type(None)), (row.name, name)
     made = row.load()(**{size: SIZES[size] for size in row.given if size in SIZES})
-    assert made.can_be_zero == row.can_be_zero
+    assert (made.can_be_zero, made.takes_policies) == (row.can_be_zero({}), row.mines)
+    for name, value in (row.zero_if or {}).items():
+        assert parameters[name].default == value
+        other = another(row.parameters[name], value)
+        assert not row.can_be_zero({name: other})
+        assert not row.load()(**{name: other}).can_be_zero
 
 
 @pytest.mark.parametrize("row", POLICIES, ids=lambda row: row.name)
@@ -256,14 +262,25 @@ def test_a_parameter_that_the_kind_lacks_is_refused_with_its_own_and_the_closest
 
 
 def test_every_name_and_alias_means_one_objective() -> None:
-    names = [re.sub("[-_]", "", name).lower() for row in OBJECTIVES for name in {row.name, row.class_name}]
-    aliases = [re.sub("[-_]", "", name) for row in OBJECTIVES for name in row.aliases]
-    assert len({*names, *aliases}) == len(set(names)) + len(aliases)
+    for table in (OBJECTIVES, POLICIES):
+        assert all(letters(row.class_name) == letters(row.name) for row in table)
+        names = [letters(name) for row in table for name in (row.name, *row.aliases)]
+        assert len(names) == len(set(names))
     for row in OBJECTIVES:
         for name in (row.name, row.class_name, *row.aliases, row.name.upper(), row.name.replace("-", "_")):
             assert settings_from({"objective": name}).objective.kind == row.name
     for policy in POLICIES:
-        assert settings_from({"negatives": policy.class_name}).negatives.policies == (policy.name,)
+        for name in (policy.class_name, *policy.aliases):
+            assert settings_from({"negatives": name}).negatives.policies == (policy.name,)
+
+
+@pytest.mark.parametrize("name", ["semi-hard", "SemiHard", "semihard"])
+def test_both_meanings_of_semi_hard_are_named(name: str) -> None:
+    said = rf"'{name}' is not one policy .*: semi-hard negatives are inside-margin \(.*\) or hardest-beyond \("
+    with pytest.raises(LikewiseError, match=said):
+        settings_from({"negatives": name})
+    with pytest.raises(LikewiseError, match=r"negatives\.policies=hard with negatives\.positives=hard"):
+        settings_from({"negatives": "batch-hard"})
 
 
 def test_an_objective_given_alone_goes_with_its_parameters_in_any_order() -> None:
@@ -561,6 +578,9 @@ def test_auto_is_exact_for_few_items_and_nce_for_many() -> None:
     assert decide(asked, 10) == asked
 
 
+ACTIVE = {"negatives.policies": ["easy", "hard"], "negatives.at": [0.5], "negatives.by": "active"}
+
+
 @pytest.mark.parametrize(
     ("method", "values", "said"),
     [
@@ -569,6 +589,16 @@ def test_auto_is_exact_for_few_items_and_nce_for_many() -> None:
         ("npid", {"objective": "softmax", "dictionary": "proxies"}, "over a bank of items is nonparametric-softmax"),
         ("npid", {"objective": "sampled-softmax", "dictionary": "queue"}, "needs a row for every item"),
         ("circle", {"negatives.by": "active"}, "negatives.by=active needs a loss that can be 0"),
+        ("npid", {"objective": "circle", "alike": "label"}, "a memory bank has a row for each item"),
+        ("npid", {"objective": "parametric-softmax", "alike": "label"}, "has a weight for each item"),
+        *(
+            (
+                method,
+                {**ACTIVE, **never_zero},
+                "a loss that can be 0: contrastive, triplet (soft=false), margin (nu=0.0); objective",
+            )
+            for method, never_zero in (("facenet", {"objective.soft": True}), ("margin", {"objective.nu": 0.1}))
+        ),
         (
             "facenet",
             {"negatives.policies": ["easy", "hard"], "negatives.at": [500.0], "negatives.by": "active"},
@@ -579,11 +609,22 @@ def test_auto_is_exact_for_few_items_and_nce_for_many() -> None:
             {"negatives.policies": ["easy", "random", "hard"], "negatives.at": [5.0, 3.0]},
             "must not decrease",
         ),
+        (
+            "facenet",
+            {"negatives": "random", "negatives.count": 10**6, "batch_size": 128},
+            "negatives.count=1e+06 must be at most 256, the keys that a query meets.",
+        ),
     ],
 )
 def test_choices_that_cannot_be_meant(method: str, values: dict[str, Any], said: str) -> None:
     with pytest.raises(LikewiseError, match=re.escape(said)):
         check(settings_from(values, METHODS[method].settings))
+
+
+@pytest.mark.parametrize("row", [row for row in OBJECTIVES if row.level == "class"], ids=lambda row: row.name)
+def test_proxies_take_the_place_of_the_default_bank(row: Row) -> None:
+    settings = check(over_method({"objective": row.name, "alike": "label"}))
+    assert (settings.dictionary, decide(settings, 100).dictionary) == ("bank", "proxies")
 
 
 def test_pairs_and_triplets_bring_their_own_batches_and_negatives() -> None:

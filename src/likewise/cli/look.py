@@ -8,7 +8,8 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_set
 from likewise.cli.parser import Command, Parser
-from likewise.config.objective_table import fitting, objective, policy
+from likewise.config.guide import fitting
+from likewise.config.objective_table import objective, policy
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
@@ -49,6 +50,7 @@ def _about(method: Method) -> Iterator[str]:
     yield method.name
     choices = {
         "paper": method.paper,
+        **({"also": ", ".join(method.aliases)} if method.aliases else {}),
         "alike": method.alike,
         "dictionary": method.dictionary,
         "negatives": method.negatives,

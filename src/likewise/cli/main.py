@@ -12,7 +12,7 @@ from likewise.errors import Interrupted, LikewiseError
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns 0; 2 after a user's mistake (one sentence on stderr); 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = build_parser(COMMANDS)
+    parser = build_parser(COMMANDS, arguments)
     namespace = parser.parse_args(arguments, defaults=False)
     if "command" not in namespace:
         parser.print_help()

@@ -20,6 +20,7 @@ class Parser(ArgumentParser):
 
     family: tuple["Parser", ...] = ()  # the parsers of all commands; each parser has them
     overview: str = ""  # the help of the whole command line
+    words: tuple[str, ...] = ()  # the words of the command line, for options that the parser learns from them
 
     @property
     def name(self) -> str:
@@ -86,7 +87,7 @@ class Several:
         return "values separated by commas"  # in --help
 
 
-class Scalar:
+class YamlValue:
     """Reads the text of an option as a value of YAML. The allowed values are checked later."""
 
     def __call__(self, text: Any) -> Any:
@@ -97,7 +98,7 @@ class Scalar:
             return text  # the table refuses it
 
     def __str__(self) -> str:
-        return "number or word"  # in --help
+        return "value"  # in --help
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +124,16 @@ class Command:
     usage: str = ""
 
 
-def build_parser(commands: Iterable[Command]) -> Parser:
-    """The parser of the whole command line, with one parser for each command in ``family``."""
+def build_parser(commands: Iterable[Command], words: Iterable[str] = ()) -> Parser:
+    """The parser of the whole command line, with one parser for each command in ``family``.
+
+    Args:
+        commands: the table of commands.
+        words: the words that will be parsed.
+    """
     from likewise import __version__
 
-    commands = tuple(commands)
+    commands, words = tuple(commands), tuple(words)
     parser = Parser(prog="likewise", allow_abbrev=False)
     parser.overview = overview(commands)
     parser.add_argument("--version", action="version", version=f"likewise {__version__}")
@@ -135,6 +141,7 @@ def build_parser(commands: Iterable[Command]) -> Parser:
     parts = []
     for command in commands:
         part = Parser(description=command.help, print_config=None)
+        part.words = words
         command.add(part)
         choice.add_subcommand(command.name, part)
         part.prog, part.usage = f"likewise {command.name}", command.usage or part.usage_of(command.name)

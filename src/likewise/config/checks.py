@@ -109,7 +109,7 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
         yield f"relations={s.relations} lists pairs or triplets; set alike=pairs or alike=triplets."
     if listed and not s.items_are_keys:
         yield f"alike={s.alike} compares the items of a batch: set dictionary=batch and batch.keys=same."
-    if s.alike == "label" and s.dictionary == "bank":
+    if s.alike == "label" and s.source_of_keys == "bank":
         yield "a memory bank has a row for each item, not for each label: with alike=label use batch, queue or proxies."
     if s.alike == "instance" and s.items_are_keys:
         yield "batch.keys=same leaves an item without a positive view: use both or second, or alike=label."
@@ -127,17 +127,26 @@ def _refused_mining(s: FitSettings) -> Iterator[str]:
     """Checks the policies of negatives against the objective."""
     kind, neg = s.objective.kind, s.negatives
     row = None if kind == AUTO else objective(kind)
-    if neg.by == "active" and (row is None or not row.can_be_zero):
-        able = ", ".join(each.name for each in OBJECTIVES if each.can_be_zero)
-        yield f"negatives.by=active needs a loss that can be 0: {able}, not {kind}."
+    if neg.by == "active" and (row is None or not row.can_be_zero(s.objective.parameters)):
+        able = ", ".join(_when_zero(each) for each in OBJECTIVES if each.zero_if is not None)
+        yield f"negatives.by=active needs a loss that can be 0: {able}; objective {kind} is not one."
     if neg.by == "active" and not all(0 < share < 1 for share in neg.at):
         yield f"negatives.at={neg.at} must be shares of active triplets, above 0 and below 1."
     if neg.by != "active" and list(neg.at) != sorted(neg.at):
         yield f"negatives.at={neg.at} must not decrease: the policies come one after the other."
     if neg.number("least", 0.5) >= neg.number("most", 1.4):
         yield f"negatives.least={neg.number('least', 0.5):g} must be below negatives.most={neg.number('most', 1.4):g}."
+    keys = {"batch": 2 * s.batch_size, "queue": s.queue.size + 2 * s.batch_size}.get(s.source_of_keys)
+    if keys is not None and neg.number("count", 1) > keys:
+        yield f"negatives.count={neg.number('count', 1):g} must be at most {keys:,}, the keys that a query meets."
     if neg.mines and (row is None or not row.mines):
         yield (
             f"{neg.title()} needs an objective over an anchor's row of pairs, such as triplet, margin or circle; "
             f"objective {kind} is not one."
         )
+
+
+def _when_zero(row: Row) -> str:
+    """The objective, and the values of parameters with which its loss can be 0: ``triplet (soft=false)``."""
+    values = ", ".join(f"{name}={str(value).lower()}" for name, value in (row.zero_if or {}).items())
+    return row.name + f" ({values})" * bool(values)

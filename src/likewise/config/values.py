@@ -1,11 +1,12 @@
 """The allowed values of parameters of objectives and policies. Imports no torch."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from numbers import Integral, Real
 from typing import Literal
 
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, closest
 
 Scalar = float | int | bool | str | None
 Tuned = Literal["", "margin", "scale", "temperature"]
@@ -82,6 +83,17 @@ COUNT, FLAG = Value(kind=int, least=1, below=1e7), Value(kind=bool)
 MARGIN = Value(least=0, tuned="margin")
 FOLDS = Value(kind=int, choices=(1, 2, 3, 4), tuned="margin")  # a margin that multiplies an angle
 SCALE, TEMPERATURE = Value(above=0, tuned="scale"), Value(above=0, tuned="temperature")
+
+
+def parameter(owner: str, name: str, parameters: Mapping[str, Value], *, besides: Iterable[str] = ()) -> Value:
+    """The allowed values of the parameter ``name``.
+
+    Raises LikewiseError on others, with the owner's parameters and the closest name, of these or of those ``besides``.
+    """
+    if name not in parameters:
+        its = f"It has {', '.join(parameters)}." if parameters else "It has none."
+        raise LikewiseError(f"{owner} has no parameter {name!r}.{closest(name, [*parameters, *besides])} {its}")
+    return parameters[name]
 
 
 def one_of(*choices: str) -> Value:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import Ids, as_ids, check_rows
+from likewise.ids import Ids, as_ids, check_rows, check_tensor
 
 
 class Fresh(NamedTuple):
@@ -84,14 +84,15 @@ def random_unit_rows(n: int, dim: int, generator: torch.Generator | None = None)
     return functional.normalize(torch.randn(n, dim, generator=generator), dim=1)
 
 
-def check_bank(n: int, dim: int, momentum: float) -> None:
-    """Raises LikewiseError on what no memory bank can have."""
+def check_bank(n: int, dim: int, momentum: float) -> float:
+    """The momentum, in [0, 1). Raises LikewiseError on sizes and shares that no memory bank can have."""
     at_least_one("n", n, "a memory bank has a row for each item")
     at_least_one("dim", dim, "a row has numbers, 128 in the paper")
     if not 0 <= momentum < 1:
         raise LikewiseError(
             f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, and NPID's released code uses 0.5."
         )
+    return momentum
 
 
 def bank_update(bank: Tensor, n: int, rows: Tensor, ids: Ids) -> tuple[Tensor, Tensor]:
@@ -102,6 +103,7 @@ def bank_update(bank: Tensor, n: int, rows: Tensor, ids: Ids) -> tuple[Tensor, T
 
     Raises LikewiseError on shapes that don't fit, and on an id that is no row of the bank.
     """
+    check_tensor("rows", rows)
     ids = as_ids("ids", ids, bank.device)
     if rows.ndim != 2 or rows.shape[1] != bank.shape[1] or ids.shape != rows.shape[:1]:
         raise LikewiseError(

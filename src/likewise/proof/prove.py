@@ -23,7 +23,7 @@ from likewise.encoders.gradient_cache import normalises_batches
 from likewise.errors import LikewiseError
 from likewise.model import Model
 from likewise.proof.jobs import STEPS, Job, Learned, Results, Unlearned, started
-from likewise.proof.small_run import Plan, draws_random_numbers, in_parts, prepare, remark_on_parts
+from likewise.proof.small_run import Plan, draws_random_numbers, in_parts, make_plan, remark_on_parts
 from likewise.training.batches import choose_sampler
 from likewise.training.checkpoint import CHECKPOINT
 
@@ -98,7 +98,7 @@ def verify(
 
     Cost: about 10 s for a small encoder.
     """
-    return prove(prepare(run_or_method, data, settings, backbone=backbone))
+    return prove(make_plan(run_or_method, data, settings, backbone=backbone))
 
 
 def prove(plan: Plan) -> list[Comparison]:
@@ -176,7 +176,7 @@ def _not_killed(ended: Learned | Unlearned, checkpoint: Path) -> Unlearned | Non
 
 def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> int:
     """``likewise verify``: prints the table. Returns 0 if all results are equal, 1 if one differs or a run broke."""
-    plan = prepare(run_or_method, data, assigned(assignments))
+    plan = make_plan(run_or_method, data, assigned(assignments))
     print(
         *plan.notes,
         f"Training {STEPS} steps in 5 fresh processes; this takes about ten seconds ...",

@@ -60,13 +60,16 @@ def _needs(
     weights, dim = _encoder(s, vector_dim, backbone)
     knobs = "encoder.name, encoder.dim, encoder.hidden or encoder.head_hidden"
     yield Need("the encoder's weights, gradients and momentum", 3 * FLOAT * weights, knobs)
-    if s.dictionary == "queue":
+    if s.source_of_keys == "queue":
         yield Need("the key encoder", FLOAT * weights, knobs)
         yield Need("the queue", (FLOAT * dim + 8) * s.queue.size, "queue.size or encoder.dim")
     share = parts if s.bank.sharded else 1
-    if s.dictionary == "bank":
+    if s.source_of_keys == "bank":
         yield Need("the memory bank", FLOAT * dim * -(-n // share), "encoder.dim, or set bank.sharded")
     row = None if s.objective.kind == AUTO else objective(s.objective.kind)
+    if row is not None and row.draws:
+        drawn = s.batch_size * int(s.objective.number(row.draws, 0))
+        yield Need("the drawn negatives of a step", 3 * FLOAT * drawn, f"objective.{row.draws} or batch_size")
     if row is not None and row.keys == "own":
         rows = classes if row.level == "class" else -(-n // share)
         yield Need("the proxies, with gradients and momentum", 3 * FLOAT * dim * rows, "encoder.dim")
