@@ -6,9 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids, check_tensor
 from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import Ids, as_ids, check_tensor
 
 NOBODY = -1  # the id of a random row, which is no query's positive
 

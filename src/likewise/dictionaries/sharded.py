@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.dictionaries.keys import Dictionary, Fresh, Keys, bank_update, check_bank, random_unit_rows
+from likewise.alike import Ids
+from likewise.dictionaries.bank import bank_update, check_bank
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import Ids
 
 DRAWN_FLOATS = 1 << 22  # the first rows are drawn in blocks of this many numbers: 16 MiB
 CANNOT_FOLLOW = (

@@ -6,9 +6,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.ids import Ids, as_ids
 from likewise.metrics.checks import Rows, as_rows
 
 T = TypeVar("T")

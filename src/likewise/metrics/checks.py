@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
-from likewise.ids import Ids, as_ids
 
 Rows = Tensor | npt.NDArray[np.floating[Any]] | Sequence[Sequence[float]]
 _TILE = 8192  # rows copied at once

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
-from likewise.ids import Ids, as_ids
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite, peaks
 from likewise.metrics.neighbours import power_of_two
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
-from likewise.ids import Ids, as_ids
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_classes, check_ids, check_positive, check_same_width
 from likewise.metrics.linear import linear_svm
 from likewise.metrics.neighbours import fair_k, knn_accuracy

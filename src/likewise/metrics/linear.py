@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.ids import Ids
 from likewise.metrics.checks import (
     Rows,
     as_labels,

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.ids import Ids, as_ids
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width, peaks
 
 _QUERY_TILE = 512  # rows; with 8,192 keys a float64 block is 32 MiB

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.ids import Ids, as_ids
 from likewise.metrics.checks import Rows, as_rows, check_peaks, peaks
 from likewise.metrics.neighbours import checked_search, unpack
 from likewise.metrics.ranks import Ranks, Relevance, columns, ranks

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.alike import Flags, Ids, as_flags, as_ids
 from likewise.errors import LikewiseError
-from likewise.ids import Flags, Ids, as_flags, as_ids
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite
 from likewise.metrics.neighbours import snap
 

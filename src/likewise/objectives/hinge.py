@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-from likewise.alike import Listed
+from likewise.alike import Listed, check_rows
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import check_rows
 from likewise.kernels.numerics import Distance, distance
 from likewise.negatives import SORTED_FROM
 from likewise.objectives.base import How, PairObjective

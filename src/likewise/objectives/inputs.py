@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from likewise.alike import Listed
+from likewise.alike import Flags, Ids, Listed, as_flags, as_ids, check_tensor
 from likewise.errors import LikewiseError
-from likewise.ids import Flags, Ids, as_flags, as_ids, check_tensor
 
 
 def from_views(*views: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, restored, tile_rows_for
-from likewise.derivatives import differentiated_again, ordinary, traced, twin_gradients
+from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, restored, tile_rows_for, traced
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import (
     at_least_float32,
+    differentiated_again,
     distance,
     logaddexp,
     masked_logsumexp,
     mean_over,
     nonempty,
+    ordinary,
     softplus,
+    twin_gradients,
 )
 from likewise.kernels.row_losses import row_losses
 from likewise.objectives.base import How, PairObjective

@@ -10,11 +10,17 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from likewise.alike import Listed, Masks, Relation, reordered, restored, tile_rows_for
-from likewise.derivatives import refuse_tracing, traced
+from likewise.alike import Listed, Masks, Relation, reordered, restored, tile_rows_for, traced
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import Distance, at_least_float32, distance, paired_similarities, ruled_losses
+from likewise.kernels.numerics import (
+    Distance,
+    at_least_float32,
+    distance,
+    paired_similarities,
+    refuse_tracing,
+    ruled_losses,
+)
 from likewise.kernels.row_losses import row_losses
 from likewise.negatives import (
     Curriculum,

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
-from likewise.ids import Ids, as_ids
 
 ROUNDS = 8  # each round of mixing halves the effect of the first layout on which classes are in one batch
 
