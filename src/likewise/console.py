@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from likewise.text import readable
+
 
 @contextmanager
 def track(what: str, total: int, *, enabled: bool = True) -> Iterator[Callable[[int], None]]:
@@ -15,5 +17,5 @@ def track(what: str, total: int, *, enabled: bool = True) -> Iterator[Callable[[
     columns = (named, BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not (enabled and sys.stderr.isatty())) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(readable(what), total=total)
         yield lambda done: bar.update(task, completed=done)

@@ -17,6 +17,7 @@ from likewise.config.checks import check
 from likewise.config.names import letters
 from likewise.config.objective_table import OBJECTIVES, POLICIES, PolicyRow, Row
 from likewise.config.overrides import as_dict, flatten, settings_from
+from likewise.config.ranges import RANGES, RISING, check_numbers
 from likewise.config.settings import (
     BankSettings,
     EncoderSettings,
@@ -27,7 +28,7 @@ from likewise.config.settings import (
     SamplerSettings,
     ViewSettings,
 )
-from likewise.config.yaml_file import CONFIG, read_yaml
+from likewise.config.yaml_file import CONFIG, read_settings_file, read_yaml
 from likewise.errors import LikewiseError, closest
 from likewise.evaluation.classify import Protocol
 from likewise.methods import METHODS, over_method
@@ -174,6 +175,8 @@ def test_the_method_of_a_file_gives_its_defaults_however_it_is_written(
         ("epochs: [1", "can't be read: expected"),
         ("epochs: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("1: 2", "1 is not the name of a setting"),
+        ("# " + "x" * (1 << 20), "is not a settings file: it is larger than 1 MiB"),
+        ("nothing: {}", "there is no setting 'nothing'"),
     ],
 )
 def test_a_file_that_is_no_settings_is_one_sentence(
@@ -192,6 +195,31 @@ def test_utf_16_and_what_is_not_there_are_one_sentence(tmp_path: Path, capsys: p
     for name, said in (("wide.yaml", "is not UTF-8 text; save it as UTF-8"), ("none.yaml", "No such file")):
         assert main(["fit", "data", "--out", "run", "--config", str(tmp_path / name)]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_json_file_is_read_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tabs, an escaped slash and a surrogate pair are JSON, and no YAML."""
+    named = {"method": "moco", "optim": {"lr": 1e-3}, "key": "é\U0001f600", "relations": "a/b"}
+    text = json.dumps(named, indent="\t").replace("/", "\\/")
+    (tmp_path / "a.json").write_text(text)
+    expected = settings_from({"optim.lr": 1e-3, "key": "é\U0001f600", "relations": "a/b"}, METHODS["moco"].settings)
+    assert settings_from(read_settings_file(tmp_path / "a.json"), METHODS["moco"].settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"seed": 1,\n"seed": 2}', "'seed' occurs twice"),
+        ('{\n\t"seed": 1,}', "a.json can't be read: .*line 2 column"),
+        ("[" * 100_000, "recursion"),
+        (f'{{"seed": {"1" * 5000}}}', "a.json can't be read: Exceeds the limit"),
+        ("[1]", "holds no settings"),
+    ],
+)
+def test_a_json_file_that_is_no_settings_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(LikewiseError, match=said):
+        read_settings_file(tmp_path / "a.json")
 
 
 # Objectives and policies
@@ -450,7 +478,7 @@ NAN = float("nan")
     ("name", "bad", "good"),
     [
         ("epochs", (0, -1), (1,)),
-        ("batch_size", (1, 0, -8), (2,)),
+        ("batch_size", (1, 0, -8, 10**23), (2,)),
         ("size", (7, 0, 5000), (8, 4096)),
         ("seed", (-1, 2**32), (0, 2**32 - 1)),
         ("knn_items", (9,), (10,)),
@@ -477,6 +505,16 @@ NAN = float("nan")
         ("views.grayscale", (-0.1, 1.1), (0.0, 1.0)),
         ("views.blur", (-0.1, 1.1), (0.0, 1.0)),
         ("views.dropout", (-0.1, 1.1), (0.0, 1.0)),
+        ("views.rotation", (-1.0, 1e300, NAN), (0.0, 180.0)),
+        ("views.brightness", (-1.0, 1e10, NAN), (0.0, 2.0)),
+        ("views.noise", (-0.1, 1e38), (0.0, 1.0)),
+        ("views.mean", ((1e300, 0.0, 0.0), (NAN, 0.0, 0.0)), ((0.0, 0.0, 0.0),)),
+        ("views.std", ((1e-300, 1.0, 1.0),), ((0.5, 0.5, 0.5),)),
+        ("optim.milestones", ((2.0, 1.0), (0.8, 0.6), (NAN,), (-0.1,)), ((), (0.5,), (0.0, 1.0))),
+        ("knn_epochs", (-1, 10**23), (0, 1)),
+        ("checkpoint_seconds", (-1.0, NAN, float("inf")), (0.0, 1e9)),
+        ("bank.samples", (-1, 10**20), (0, 64)),
+        ("queue.size", (0, 10**23), (1,)),
     ],
 )
 def test_ranges(name: str, bad: tuple[Any, ...], good: tuple[Any, ...]) -> None:
@@ -486,6 +524,17 @@ def test_ranges(name: str, bad: tuple[Any, ...], good: tuple[Any, ...]) -> None:
     for value in good:
         settings = settings_from({name: value})
         assert check(settings) is settings
+
+
+def test_every_number_has_a_range_and_every_range_a_number() -> None:
+    kinds = {
+        name: {type(one) for one in (value if isinstance(value, tuple) else (value,))}
+        for name, value in flatten(settings_from({"negatives.at": [1.0]})).items()
+    }
+    assert set(RANGES) == {name for name, types in kinds.items() if types <= {int, float} and types}
+    assert all(RANGES[name].kind is next(iter(kinds[name])) for name in RANGES)
+    assert set(RISING) <= set(RANGES)
+    check_numbers(FitSettings())
 
 
 @pytest.mark.parametrize(

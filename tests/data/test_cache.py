@@ -248,7 +248,10 @@ def test_a_full_disk_says_so_and_leaves_nothing(photos: Path, store: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(LikewiseError, match=r"the disk is full; .*photos needs 0 MB at 8 px.*LIKEWISE_CACHE"):
+        with pytest.raises(
+            LikewiseError,
+            match=r"the disk is full, and .*photos needs 7,680 bytes at 8 px; make room, or name .*LIKEWISE_CACHE",
+        ):
             opened(photos, store)
     assert caches(store) == []
     assert len(opened(photos, store)) == 39
@@ -391,3 +394,34 @@ def test_losing_the_race_to_publish_uses_the_winners_cache(
     monkeypatch.setattr(cache, "_load", late)
     assert same(first, opened(photos, store))
     assert len(caches(store)) == 1
+
+
+def test_a_folder_that_cannot_be_renamed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "new", tmp_path / "none" / "old")
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "gone", tmp_path / "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("number", "tried", "said"),
+    [
+        (errno.ENOTEMPTY, 4, "disappears again and again while it is opened; try"),
+        (errno.EACCES, 1, "cannot be written: Perm"),
+    ],
+)
+def test_a_cache_whose_name_others_keep_taking(
+    number: int, tried: int, said: str, photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def taken(source: Path, target: Path) -> None:
+        tries.append(target)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cache, "replace_folder", taken)
+    with pytest.raises(LikewiseError, match=said):
+        opened(photos, store)
+    assert len(tries) == tried

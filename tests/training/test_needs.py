@@ -15,7 +15,7 @@ from likewise.errors import LikewiseError
 from likewise.model import Model
 from likewise.training import needs as module
 from likewise.training.fit import prepare
-from likewise.training.needs import check_memory, in_words, memory_at_hand, needs
+from likewise.training.needs import check_memory, memory_at_hand, needs
 from likewise.training.run import begin
 
 SMALL = {"encoder": {"name": "mlp", "hidden": 24, "dim": 8}, "epochs": 1, "batch_size": 8}
@@ -102,9 +102,3 @@ def test_the_memory_at_hand_is_that_of_the_machine_or_its_container(tmp_path: Pa
     assert module._cgroup(tmp_path, "most", "used") == 3800
     (tmp_path / "most").write_text("max\n")
     assert module._cgroup(tmp_path, "most", "used") is None
-
-
-def test_sizes_in_words() -> None:
-    assert [in_words(size) for size in (12, 3_400_000, 1_500_000_000, 25 * 10**12, 4 * 10**15)] == [
-        *("12 bytes", "3.4 MB", "1.5 GB", "25 TB", "4.0 PB")
-    ]

@@ -16,6 +16,7 @@ from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSet
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.errors import Interrupted, LikewiseError
 from likewise.methods import over_method
+from likewise.text import readable
 
 
 def _add(parser: Parser) -> None:
@@ -83,13 +84,9 @@ def _run(arguments: Namespace) -> int:
             command = "the same torchrun command with --resume"
         raise Interrupted(f"{stop} Continue with: {command}") from None
     if is_first():
-        steps = (
-            f"evaluate {out} --train DATA",
-            f"retrieve {out} --gallery DATA",
-            f"index {out} DATA",
-            f"report {out}",
-        )
-        print(f"Saved {out}. Next: {'; '.join(f'likewise {step}' for step in steps)}")
+        run = shlex.quote(out)
+        steps = (f"evaluate {run} --train DATA", f"retrieve {run} --gallery DATA", f"index {run} DATA", f"report {run}")
+        print(readable(f"Saved {out}. Next: {'; '.join(f'likewise {step}' for step in steps)}"))
     return 0
 
 

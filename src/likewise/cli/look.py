@@ -12,8 +12,10 @@ from likewise.config.guide import fitting
 from likewise.config.objective_table import objective, policy
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
+from likewise.config.values import Value
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS, Method, method_named
+from likewise.text import readable
 
 
 def _add_demo(parser: Parser) -> None:
@@ -118,12 +120,12 @@ def _figure(arguments: Namespace) -> int:
 
     low, high = arguments.range
     if arguments.name.lower() != "all":
-        print(draw_named(arguments.name, arguments.out, arguments.set, (low, high)))
+        print(readable(str(draw_named(arguments.name, arguments.out, arguments.set, (low, high)))))
         return 0
     if arguments.set:
         raise LikewiseError("--set gives the parameters of one objective; name that objective instead of all.")
     for drawn in draw_all(Path(arguments.out or "figures"), (low, high)):
-        print(drawn, flush=True)
+        print(readable(str(drawn)), flush=True)
     return 0
 
 
@@ -161,4 +163,5 @@ FIGURE = Command(
     help="Draw an objective: loss, gradients, decision boundary, where descent ends.",
     add=_add_figure,
     run=_figure,
+    numbers={"range": Value(least=-1, most=1)},
 )

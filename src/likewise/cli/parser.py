@@ -2,15 +2,17 @@
 
 import sys
 from argparse import HelpFormatter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from likewise.cli.mistakes import Asked, explain
+from likewise.config.values import Value
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError
+from likewise.text import readable
 
 ABOUT = "Learns what is alike: fit an embedding, measure it, embed, index, search, look."
 
@@ -67,7 +69,7 @@ class Parser(ArgumentParser):
         """Prints one sentence about the mistake and exits with code 2."""
         commands = {part.name: part.options() for part in self.family}
         sentence = explain(message, Asked(command=self.name, commands=commands, options=self.options()))
-        print(f"likewise: {sentence}", file=sys.stderr)
+        print(f"likewise: {readable(sentence)}", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -113,6 +115,7 @@ class Command:
         run: runs it and returns the exit code.
         defaults: whether ``run`` also gets default values of arguments that were not given.
         usage: the usage line, where the parser does not know what is required.
+        numbers: the range of each option that is a number.
     """
 
     name: str
@@ -122,6 +125,26 @@ class Command:
     run: Callable[[Namespace], int]
     defaults: bool = True
     usage: str = ""
+    numbers: Mapping[str, Value] = field(default_factory=dict)
+
+    def check(self, given: Namespace, options: Mapping[str, str]) -> None:
+        """Raises LikewiseError when an option is empty or a number out of its range; ``options`` has their names."""
+        for key, value in given.items():
+            if value == "":  # for example "$RUN" when RUN is not set
+                raise LikewiseError(f"{options[key]} is empty.")
+        for key, allowed in self.numbers.items():
+            for number in _each(given.get(key)):
+                if not allowed.holds(number):
+                    raise LikewiseError(f"{options[key]} is {number}; it must be {allowed.words()}.")
+
+
+def _each(value: Any) -> Iterator[Any]:
+    """The numbers of an option with one value, several or none."""
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _each(part)
+    elif value is not None:
+        yield value
 
 
 def build_parser(commands: Iterable[Command], words: Iterable[str] = ()) -> Parser:

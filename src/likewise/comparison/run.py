@@ -57,6 +57,7 @@ from likewise.evaluation.baselines import raw_rows
 from likewise.files import atomic_write
 from likewise.methods import method_named
 from likewise.model import Model
+from likewise.text import readable
 from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
@@ -238,7 +239,7 @@ class _Work:
         self._known = dict[int, str]()
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(readable(text), highlight=False, markup=False, soft_wrap=True)
 
     def question(self, what: str, settings: FitSettings, train_on: Items, test_on: Items) -> Question:
         """Everything that the answer depends on, except the state, as values of JSON."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from likewise.data.decode import IMAGE_SUFFIXES, BadItem, looks_like_image
 from likewise.data.source import Entry, read_bytes, sign, stat_line
+from likewise.text import utf8
 
 # Suffixes of files that are often beside images. Such files are not opened to see whether they are images.
 _OTHER_SUFFIXES = {
@@ -85,7 +86,7 @@ def _list(folder: Path, prefix: str, above: tuple[str, ...], images: list[ImageF
         if entry.name.startswith("."):
             continue
         # Names that are not UTF-8 become readable text, so that ids can be printed and stored anywhere.
-        id = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+        id = prefix + utf8(entry.name).decode()
         if entry.is_dir():
             real = os.path.realpath(entry.path)
             if real not in above:

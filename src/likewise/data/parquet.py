@@ -10,6 +10,7 @@ from typing import Any
 from likewise.data.decode import BadItem
 from likewise.data.source import KINDS, Entry, sign, stat_line
 from likewise.errors import LikewiseError, closest
+from likewise.files import utf8_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Parquet:
         from pyarrow import parquet
 
         try:
-            with parquet.ParquetFile(path, memory_map=True) as file:
+            with parquet.ParquetFile(utf8_path(path), memory_map=True) as file:
                 yield from file.iter_batches(batch_size=size, columns=columns)
         except (pyarrow.ArrowException, OSError) as error:
             raise LikewiseError(f"{path} cannot be read as parquet ({_line(error)}); replace or remove it.") from error
@@ -86,7 +87,7 @@ def open_parquet(name: str, files: list[Path], *, labels: str, key: str | None) 
     total, columns, image, label = 0, list[str](), None, None
     for path in files:
         try:
-            with parquet.ParquetFile(path) as file:
+            with parquet.ParquetFile(utf8_path(path)) as file:
                 schema, rows = file.schema_arrow, file.metadata.num_rows
         except (pyarrow.ArrowException, OSError) as error:
             raise LikewiseError(f"{path} cannot be read as parquet ({_line(error)}); replace or remove it.") from error

@@ -139,7 +139,7 @@ def _has_own_backbone(run: Path) -> bool:
 def _about(run: Path) -> dict[str, Any]:
     """A run's data.json; empty if it can't be read."""
     try:
-        about = json.loads((run / "data.json").read_text())
+        about = json.loads((run / "data.json").read_bytes())
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}

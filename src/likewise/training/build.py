@@ -227,9 +227,13 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda", torch.cuda.current_device())  # each process has its own GPU
     if name == "auto":
         return torch.device("cpu")
+    seen = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    seen += ["mps"] if torch.backends.mps.is_available() else []
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise LikewiseError(f"device {name!r} can't be used here ({str(error).splitlines()[0]}); try auto.") from None
+    except (RuntimeError, AssertionError, ImportError) as error:
+        known = name in seen or (name == "cuda" and len(seen) > 1)
+        reason = str(error).splitlines()[0] if known else f"torch sees {', '.join(seen)} only"
+        raise LikewiseError(f"device {name!r} can't be used here ({reason}); try auto.") from None
     return device

@@ -15,6 +15,7 @@ from likewise.data import Items
 from likewise.distributed import processes
 from likewise.encoders import build_embedder
 from likewise.errors import LikewiseError
+from likewise.text import in_words
 from likewise.training.build import pick_device
 
 FLOAT = 4  # bytes
@@ -104,7 +105,8 @@ def _meminfo() -> int | None:
 
 def _cgroup(folder: Path, most: str, used: str) -> int | None:
     try:
-        return max(0, int((folder / most).read_text()) - int((folder / used).read_text()))
+        limit, taken = (int((folder / name).read_text(encoding="utf-8")) for name in (most, used))
+        return max(0, limit - taken)
     except (OSError, ValueError):  # no limit reads "max"
         return None
 
@@ -147,11 +149,3 @@ def refuse_too_large(parts: Sequence[Need], device: torch.device) -> None:
         f"this run needs at least {in_words(total)} of memory{several}, but {in_words(free)} are free. The largest "
         f"part is {most.what}: {in_words(sharing * most.size)}; lower {most.settings}."
     )
-
-
-def in_words(size: int) -> str:
-    """``1.5 GB``: bytes with a unit."""
-    for unit, name in ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB")):
-        if size >= unit:
-            return f"{size / unit:,.1f} {name}" if size < 10 * unit else f"{size / unit:,.0f} {name}"
-    return f"{size:,} bytes"
