@@ -12,6 +12,7 @@ from torch.nn import functional
 from likewise.errors import LikewiseError
 from likewise.objectives.instance_level import NCE, NonParametricSoftmax, noise_contrastive
 from likewise.objectives.sampled import NegativeSampling, Noise, SampledSoftmax
+from likewise.objectives.sharded import ShardedSoftmax
 
 N, DIM, BATCH, TAU = 31, 6, 5, 0.2
 IDS = torch.tensor([3, 0, 30, 11, 20])
@@ -391,6 +392,7 @@ def test_pair_losses_are_their_formulas() -> None:
     torch.testing.assert_close(negative, -torch.sigmoid(s_p).log() - torch.sigmoid(-s_n).log())
 
 
+@pytest.mark.filterwarnings("ignore:.*not unit rows")
 def test_chance_is_the_loss_of_an_embedding_that_tells_nothing_apart() -> None:
     queries, keys = torch.zeros(BATCH, DIM), torch.zeros(N, DIM)
     softmax, negative = SampledSoftmax(samples=20_000, generator=generator(0)), NegativeSampling()
@@ -398,7 +400,7 @@ def test_chance_is_the_loss_of_an_embedding_that_tells_nothing_apart() -> None:
     assert float(negative(queries, IDS, keys)) == pytest.approx(negative.chance(N), rel=1e-6)
 
 
-ONES = torch.ones(2, 3)
+ONES = torch.ones(2, 3) / math.sqrt(3)
 
 
 @pytest.mark.parametrize(
@@ -419,7 +421,7 @@ ONES = torch.ones(2, 3)
         (lambda: SampledSoftmax(reduction="max"), "reduction='max'"),  # type: ignore[arg-type]
         (lambda: SampledSoftmax(counts=torch.ones(4))(ONES, torch.arange(2), ONES), "there are 4 counts but 2 keys"),
         (lambda: NegativeSampling(counts=torch.ones(4))(ONES, torch.arange(2), ONES), "there are 4 counts but 2 keys"),
-        (lambda: SampledSoftmax()(ONES, torch.tensor([0, 2]), ONES), "ids go up to 2 but there are 2 keys"),
+        (lambda: SampledSoftmax()(ONES, torch.tensor([0, 2]), ONES), r"ids\[1\] is 2, but there are 2 keys"),
         (lambda: SampledSoftmax()(ONES, torch.zeros(2, 2).long(), ONES), "one positive for each query"),
         (lambda: NegativeSampling()(ONES, torch.zeros(2), ONES), "ids are torch.float32; they must be integers"),
         (lambda: NegativeSampling()(ONES, torch.zeros(3).long(), ONES), "one id per query"),
@@ -430,3 +432,8 @@ ONES = torch.ones(2, 3)
 def test_misuse_is_one_sentence(call: Callable[[], object], message: str) -> None:
     with pytest.raises(LikewiseError, match=message):
         call()
+
+
+def test_keys_that_are_spread_are_needed() -> None:
+    with pytest.raises(LikewiseError, match="needs keys: use a sharded dictionary"):
+        ShardedSoftmax(4).against(torch.eye(2), torch.arange(2), None)

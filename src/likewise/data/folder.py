@@ -82,6 +82,8 @@ def _list(folder: Path, prefix: str, above: tuple[str, ...], images: list[ImageF
         reason = "permission denied" if isinstance(error, PermissionError) else f"cannot be read ({error.strerror})"
         images.append(ImageFile(prefix or ".", str(folder), "", f"folder: {reason}"))
         return
+    if any(entry.name == "cells.jsonl" for entry in entries):  # of ``likewise compare``, which also drew a plot here
+        entries = [entry for entry in entries if entry.name != "compare.png"]
     for entry in entries:
         if entry.name.startswith("."):
             continue

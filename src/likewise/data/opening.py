@@ -1,9 +1,12 @@
 """Opens sources of items, and reads a single image. Pillow, simplejpeg and pyarrow are imported when they are used."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from likewise.data.items import Items, Pixels
 from likewise.errors import LikewiseError
+from likewise.stamp import full_path
 
 
 def open_items(
@@ -63,8 +66,11 @@ def open_items(
 
     opened = find_source(source, labels=labels, key=key)
     if isinstance(opened, Vectors):
-        return opened.items()
-    return exact_images(opened, size) or cached_items(opened, size, cache=cache, workers=workers, progress=progress)
+        items = opened.items()
+    else:
+        exact = exact_images(opened, size)
+        items = exact or cached_items(opened, size, cache=cache, workers=workers, progress=progress)
+    return replace(items, path=full_path(os.fspath(source))) if isinstance(source, str | os.PathLike) else items
 
 
 def read_image(path: str | Path, size: int) -> Pixels:

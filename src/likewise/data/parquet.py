@@ -75,6 +75,18 @@ class Parquet:
             raise LikewiseError(f"{path} cannot be read as parquet ({_line(error)}); replace or remove it.") from error
 
 
+def is_own(path: Path) -> bool:
+    """Whether likewise wrote the file, such as an index in a run folder among the data. Reads the footer only."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with open(path, "rb") as file:
+            return b"likewise" in (parquet.read_schema(file).metadata or {})
+    except (pyarrow.ArrowException, OSError):
+        return False  # open_parquet says what is wrong with it
+
+
 def open_parquet(name: str, files: list[Path], *, labels: str, key: str | None) -> Parquet:
     """Read the schemas of the files, choose the columns, count the rows.
 
