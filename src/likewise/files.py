@@ -75,13 +75,16 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
     Raises:
         LikewiseError: ``path`` is a folder, a device or another thing that is no regular file.
-        OSError: from the file system, such as no space left, unchanged.
+        OSError: from the file system, such as no space left; it names ``path``, not the temporary.
     """
     path = Path(path)
     refuse_special(path)
     prefix = f".{path.name}.tmp-"
     remove_abandoned(path.parent, prefix)
-    file = _temporary_file(path.parent, prefix)
+    try:
+        file = _temporary_file(path.parent, prefix)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     temporary = Path(file.name)
     try:
         with file:

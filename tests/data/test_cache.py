@@ -410,6 +410,13 @@ def test_atomic_write_survives_a_full_disk(tmp_path: Path, monkeypatch: pytest.M
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that not even root can write")
+def test_an_error_of_atomic_write_names_the_file_and_not_its_temporary() -> None:
+    with pytest.raises(FileNotFoundError) as error, atomic_write("/proc/nothing.bin"):
+        pass
+    assert error.value.filename == "/proc/nothing.bin"
+
+
 def test_atomic_write_killed_in_the_middle(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
