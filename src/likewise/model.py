@@ -1,7 +1,7 @@
 """A trained embedding: load it, embed with it, index and search."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.console import track
-from likewise.data import Items, open_items, read_image
+from likewise.data import Items, is_table, open_items, read_image
 from likewise.encoders import Embedder, build_embedder
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
@@ -28,6 +28,7 @@ from likewise.views.render import plain_view
 Layer = Literal["embedding", "backbone"]
 NAME = "model.safetensors"
 INDEX = "index"
+FAR = 1e9  # standard deviations of a vector's number; squares of it overflow nowhere
 
 
 class Model:
@@ -99,15 +100,23 @@ class Model:
             raise LikewiseError(f"this model takes {want}, not rows of shape {tuple(batch.shape[1:])}.")
         return (batch - self.vector_mean.to(batch.device)) / self.vector_std.to(batch.device)
 
-    def open(self, source: object, *, labels: str = "auto", key: str | None = None, progress: bool = True) -> Items:
+    def open(
+        self,
+        source: object,
+        *,
+        labels: str = "auto",
+        key: str | None = None,
+        image: str | None = None,
+        split: str | None = None,
+        progress: bool = True,
+    ) -> Items:
         """Opens a source with the size and cache of the run. Raises LikewiseError on the wrong kind of items.
 
-        ``key`` is the column of ids. None: the run's own column, if the source is a table.
+        ``key`` and ``image`` are the columns of ids and images. None: the run's own, if the source is a table.
         """
-        settings = self.settings
-        if key is None and _is_table(source):  # only tables have columns
-            key = settings.key
-        items = open_items(source, size=settings.size, labels=labels, key=key, cache=settings.cache, progress=progress)
+        own = self.settings if is_table(source) else replace(self.settings, key=None, image=None)
+        settings = replace(own, labels=labels, key=key or own.key, image=image or own.image, split=split)
+        items = open_by(settings, source, progress=progress)
         if items.kind != self.kind:
             raise LikewiseError(f"{items.source} holds {items.kind}, but this model was trained on {self.kind}.")
         return items
@@ -133,12 +142,22 @@ class Model:
             for start in range(0, len(items), batch_size):
                 stop = min(start + batch_size, len(items))
                 batch = self.prepare(items.batch(torch.arange(start, stop)).to(device))
+                self._refuse_far(batch, items.ids[start:stop])
                 rows[start:stop] = nn.functional.normalize(self.embedder.embed(batch, layer), dim=1).cpu()
                 if tick is not None:
                     tick(stop)
         finally:
             self.embedder.train(was_training)
         return rows
+
+    def _refuse_far(self, batch: Tensor, ids: Sequence[str]) -> None:
+        """Raises LikewiseError on a standardised vector that would overflow in the encoder."""
+        if self.kind == "vectors" and bool((far := batch.abs().amax(1) > FAR).any()):
+            item = ids[int(far.nonzero()[0])]
+            raise LikewiseError(
+                f"the vector of item {item!r} is more than {FAR:g} standard deviations from those of the "
+                "training; give it in their scale."
+            )
 
     def embed(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Embedding:
         """Embeds a folder, parquet, array, Dataset or opened Items: names and (N, D) float32 unit rows."""
@@ -156,7 +175,12 @@ class Model:
 
         Raises LikewiseError when the file holds anything else.
         """
-        source: object = _read_vector(path) if self.kind == "vectors" else read_image(path, self.settings.size)[None]
+        settings = self.settings
+        source: object
+        if self.kind == "vectors":
+            source = _read_vector(path)
+        else:
+            source = read_image(path, settings.size, max_megapixels=settings.max_megapixels)[None]
         return self.features(self.open(source, labels="none", progress=False), layer=layer)[0]
 
     def search(self, query: Query, k: int = 10) -> list[Hit]:
@@ -203,6 +227,21 @@ class Model:
                 file.write(to_safetensors(tensors, {"likewise": json.dumps(about)}))
         except OSError as error:
             raise LikewiseError(f"could not write {path} ({error.strerror}); free some space, then resume.") from error
+
+
+def open_by(settings: FitSettings, source: object, *, progress: bool = True) -> Items:
+    """Opens a source as the settings say."""
+    return open_items(
+        source,
+        size=settings.size,
+        labels=settings.labels,
+        key=settings.key,
+        image=settings.image,
+        split=settings.split,
+        max_megapixels=settings.max_megapixels,
+        cache=settings.cache,
+        progress=progress,
+    )
 
 
 def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "cpu") -> Model:
@@ -255,13 +294,6 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
     return model
 
 
-def _is_table(source: object) -> bool:
-    """Whether a source is parquet: a file, or a folder with parquet files."""
-    if not isinstance(source, str | Path):
-        return False
-    return Path(source).suffix.lower() == ".parquet" or any(Path(source).rglob("*.parquet"))
-
-
 def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | None) -> Embedder:
     example = torch.zeros(2, vector_dim) if vector_dim else torch.zeros(2, 3, settings.size, settings.size)
     return build_embedder(settings.encoder, vector_dim=vector_dim, backbone=backbone, example=example)
@@ -270,11 +302,14 @@ def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | 
 def _read_vector(path: str | Path) -> NDArray[np.float32]:
     """A .npy file of one vector, as (1, D). Raises LikewiseError when it holds anything else."""
     try:
-        vector = np.asarray(np.load(path, allow_pickle=False), np.float32)
-        return vector.reshape(1, max(vector.shape))
-    except (ValueError, TypeError, EOFError, OSError):
+        vector = np.asarray(np.load(path, allow_pickle=False))
+        if vector.dtype.kind not in "buif":
+            raise TypeError(vector.dtype)
+        with np.errstate(over="ignore"):  # what overflows float32 is found when it is opened
+            return vector.astype(np.float32).reshape(1, max(vector.shape))
+    except (ValueError, TypeError, AttributeError, EOFError, OSError):
         raise LikewiseError(
-            f"{path} is not a .npy file of one vector, which a run of vectors is searched with."
+            f"{path} is not a .npy file of one vector of real numbers, which a run of vectors is searched with."
         ) from None
 
 

@@ -40,7 +40,7 @@ def _evaluate(arguments: Namespace) -> int:
     from likewise.model import load
 
     given = {name: arguments[name] for name in OF_PROTOCOL if arguments[name] is not None}
-    protocol = replace(Protocol(labels=arguments.labels, key=arguments.key), **given)
+    protocol = replace(Protocol(labels=arguments.labels, key=arguments.key, image=arguments.image), **given)
     scores = evaluate(load(arguments.run), train=arguments.train, test=arguments.test, protocol=protocol)
     path = Path(arguments.out or Path(arguments.run) / "evaluation.json")
     save_scores(path, scores)
@@ -93,6 +93,7 @@ def _retrieve(arguments: Namespace) -> int:
         queries=arguments.queries,
         labels=arguments.labels,
         key=arguments.key,
+        image=arguments.image,
         ks=[k for several in arguments.ks or [KS] for k in several],
         detail=detail,
     )

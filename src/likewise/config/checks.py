@@ -15,6 +15,7 @@ def check(settings: FitSettings) -> FitSettings:
         "epochs": (s.epochs >= 1, s.epochs, "at least 1"),
         "batch_size": (s.batch_size >= 2, s.batch_size, "at least 2"),
         "size": (8 <= s.size <= 4096, s.size, "from 8 to 4096 pixels"),
+        "max_megapixels": (0 < s.max_megapixels < infinite, s.max_megapixels, "above 0"),
         "seed": (0 <= s.seed < 2**32, s.seed, "from 0 to 2³² − 1"),
         "knn_items": (s.knn_items >= 10, s.knn_items, "at least 10"),
         "loss_weight": (0 < s.loss_weight < infinite, s.loss_weight, "above 0"),

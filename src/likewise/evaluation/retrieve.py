@@ -44,6 +44,7 @@ def retrieve(
     queries: object | None = None,
     labels: str = "auto",
     key: str | None = None,
+    image: str | None = None,
     ks: Sequence[int] = KS,
     clusters: bool = True,
     verification: bool = True,
@@ -69,6 +70,7 @@ def retrieve(
             not count; the protocol says how many there are.
         labels: auto, or the parquet column of the label.
         key: the parquet column of the ids; None: as the run was trained.
+        image: the parquet column of the images; None: as the run was trained.
         ks: of Recall@k.
         clusters: whether to measure clusters; left out if items have several labels.
         verification: whether to measure verification; left out if items have several labels, or if fewer than 40 pairs
@@ -84,9 +86,9 @@ def retrieve(
 
     Cost: see ``retrieval`` and ``clustering``; the rows of one representation are in memory at a time.
     """
-    items, others = labelled(model.open(gallery, labels=labels, key=key, progress=progress)), None
+    items, others = labelled(model.open(gallery, labels=labels, key=key, image=image, progress=progress)), None
     if queries is not None:
-        others = labelled(model.open(queries, labels=labels, key=key, progress=progress), least=1)
+        others = labelled(model.open(queries, labels=labels, key=key, image=image, progress=progress), least=1)
     ids = shared_ids(items, items if others is None else others)
     about: Stamp = {
         "gallery": items.source,

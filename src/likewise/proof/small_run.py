@@ -17,12 +17,12 @@ from likewise.config.checks import check
 from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
-from likewise.data import Items, open_items
+from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.errors import LikewiseError, closest
 from likewise.methods import METHODS
 from likewise.model import NAME as MODEL
-from likewise.model import Model
+from likewise.model import Model, open_by
 from likewise.proof.jobs import STEPS
 from likewise.training.batches import choose_sampler
 from likewise.training.decide import EXACT_ITEMS, decide
@@ -93,8 +93,9 @@ def prepare(
 
 def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, str]:
     """All items, and a sentence on where they are from."""
+    asked = replace(asked, labels="none")
     if data is not None:
-        items = open_items(data, size=asked.size, labels="none", key=asked.key, cache=asked.cache)
+        items = open_by(asked, data)
         return items, f"Items: the first of {items.source}."
     kind, why = "vectors" if asked.encoder.name == "mlp" else "images", "no --data is given"
     if run is not None:
@@ -102,9 +103,7 @@ def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, s
         kind, source, why = about.get("kind", kind), about.get("source"), "the run's own can't be opened"
         try:
             if isinstance(source, str) and Path(source).exists():
-                items = open_items(
-                    source, size=asked.size, labels="none", key=asked.key, cache=asked.cache, progress=False
-                )
+                items = open_by(asked, source, progress=False)
                 if items.kind == kind:
                     return items, f"Items: the first of the run's own, {source}."
         except LikewiseError:

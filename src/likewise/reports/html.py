@@ -6,6 +6,7 @@ import html
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def write_report(
     data: object | None = None,
     labels: str = "auto",
     key: str | None = None,
+    image: str | None = None,
     model: Model | None = None,
     items: Items | None = None,
 ) -> Path:
@@ -62,6 +64,7 @@ def write_report(
         data: source of the items for pictures and map; default: the data that the run was fit on.
         labels: auto, or the label column of ``data``.
         key: the id column of ``data``.
+        image: the image column of ``data``.
         model: the run's model, if it is in memory already.
         items: opened items, instead of ``data``.
 
@@ -72,7 +75,8 @@ def write_report(
     if items is None:
         source = data if data is not None else about["source"]
         try:
-            items = model.open(source, labels=model.settings.labels if data is None else labels, key=key)
+            own = model.settings if data is None else replace(model.settings, labels=labels, split=None)
+            items = model.open(source, labels=own.labels, key=key, image=image, split=own.split)
         except LikewiseError as error:
             raise LikewiseError(f"the report needs the items ({error}) Name them with --data.") from error
     rows = model.features(items)

@@ -13,7 +13,7 @@ from likewise.config.checks import check
 from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
-from likewise.data import Items, describe, open_items
+from likewise.data import Items, describe
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
@@ -21,7 +21,7 @@ from likewise.encoders.gradient_cache import normalises_batches
 from likewise.errors import LikewiseError
 from likewise.methods import over_method
 from likewise.model import NAME as MODEL
-from likewise.model import Model
+from likewise.model import Model, open_by
 from likewise.training.batches import Sampler, choose_sampler, refuse_few
 from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT, load_run
@@ -88,9 +88,7 @@ def _fit(
     if first:
         make_folder(folder)
     with processes.first_first():  # the first process decodes the items into the cache; the others read them there
-        items = open_items(
-            data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
-        )
+        items = open_by(settings, data, progress=progress)
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
     settings, items, relations, sampler, notes = prepare(settings, items)
