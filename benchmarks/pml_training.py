@@ -42,7 +42,7 @@ from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.model import Model
-from likewise.objectives.base import Objective
+from likewise.objectives.interface import Objective
 from likewise.training.loop import train
 from likewise.training.run import Run
 from likewise.training.run import begin as begin_run

@@ -118,6 +118,12 @@ def page() -> str:
         "`z` are the encoder's rows (B, D), of unit length unless the objective says otherwise; the names are in "
         "`likewise.objectives`.\nThe same table: `likewise methods`.",
         table(),
+        "## Shapes and errors",
+        "`queries` are (Q, D) and `keys` (K, D), in any floating dtype; similarities and sums are in float32 or more.\n"
+        "`ids` are (Q,) integers; at pair and class level also (Q, L), for several labels of a row. The loss is a\n"
+        'float32 scalar (float64 for float64 queries), or (Q,) with `reduction="none"`. `LikewiseError` says which\n'
+        "parameter is out of its range, and which shapes, dtypes or ids do not fit together. In the costs, Q or B is\n"
+        "the number of queries, K or n that of keys or proxies, and D the length of a row.",
     ]
     for level, (title, about) in LEVELS.items():
         blocks += [f"## {title}", f"Here {about}."]

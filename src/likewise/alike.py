@@ -1,7 +1,7 @@
-"""Which pairs are alike: positives and negatives of a query, decided by ids, one tile of rows at a time.
+"""Which pairs are alike: the positives and negatives of each query, from ids, for one tile of rows at a time.
 
 Dimension legend: Q queries, K keys, L labels per row, R rows of a tile, P positives of a row at most.
-Nothing of size Q×K exists here: a relation is asked for the masks of a few rows.
+A relation gives the masks of R rows at a time, so that no Q×K matrix exists.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from likewise.errors import LikewiseError
 
-TILE_FLOATS = 1 << 20  # 4 MiB of similarities: who works on a tile holds about ten such at once
+TILE_FLOATS = 1 << 20  # 4 MiB of similarities; work on a tile needs memory for about ten tiles
 LEAST_ROWS = 16
 
 Ids = Tensor | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[int]]
@@ -26,42 +26,42 @@ Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
     """Ids, labels or row numbers as an integer tensor. A tensor stays as it is; arrays and lists become int64.
 
-    It reads no value of a tensor, so nothing waits for a device.
+    It does not read the values of a tensor, so it does not wait for the device.
 
     Args:
-        name: the argument's, for messages.
+        name: the name of the argument, for messages.
         ids: integers of any shape.
         device: where an array or a list goes; None: the CPU.
 
     Raises:
         LikewiseError: floats, bools, text, or rows of different lengths.
     """
-    found = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
-    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-        said = f"{name} are {found.dtype}; they must be integers, such as torch.int64"
-        if name == "ids" and found.ndim == 2:
-            said += ". Two views z0, z1 of the same items go in as objective(*likewise.objectives.from_views(z0, z1))"
-        raise LikewiseError(f"{said}.")
-    return found
+    integers = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
+    if integers.is_floating_point() or integers.is_complex() or integers.dtype == torch.bool:
+        message = f"{name} are {integers.dtype}; they must be integers, such as torch.int64"
+        if name == "ids" and integers.ndim == 2:
+            message += ". Give two views z0, z1 of the same items as objective(*likewise.objectives.from_views(z0, z1))"
+        raise LikewiseError(f"{message}.")
+    return integers
 
 
 def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:
     """Flags (N,) as a bool tensor. Raises LikewiseError on other dtypes."""
-    found = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
-    if found.dtype != torch.bool:
-        raise LikewiseError(f"{name} are {found.dtype}; they must be torch.bool, one for each.")
-    return found
+    booleans = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
+    if booleans.dtype != torch.bool:
+        raise LikewiseError(f"{name} are {booleans.dtype}; they must be torch.bool, one for each.")
+    return booleans
 
 
 def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
-    """Makes a tensor of an array or a list: int64 for integers. The caller refuses floats and bools."""
+    """An array or a list as a tensor; integers become int64. The caller refuses floats and bools."""
     try:
         array = np.asarray(ids)
     except ValueError:
-        said = f"{name} are rows of different lengths; pad the shorter ones with −1, which is no label."
-        raise LikewiseError(said) from None
+        message = f"{name} are rows of different lengths; pad the shorter ones with −1, which is no label."
+        raise LikewiseError(message) from None
     if array.size == 0:
-        array = array.astype(np.int64)  # an empty list has no dtype of its own
+        array = array.astype(np.int64)  # NumPy makes an empty list float64
     if array.dtype.kind not in "biufc":
         raise LikewiseError(
             f"{name} hold {str(array.flat[0])!r}, which is not an integer; number them first, for example with "
@@ -75,8 +75,8 @@ def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
 class Masks(NamedTuple):
     """Positives and negatives of R rows among K keys.
 
-    Where every row has one label, its positives are few and come as columns: ``positive`` marks those of ``columns``
-    that are. Otherwise ``columns`` is None and ``positive`` marks the keys themselves.
+    Where every row has one label, ``columns`` lists the keys that may be its positives, and ``positive`` says which of
+    them are. Otherwise ``columns`` is None and ``positive`` is a mask of all keys.
     """
 
     columns: Tensor | None  # (R, P) int64
@@ -86,16 +86,19 @@ class Masks(NamedTuple):
 
 @dataclass(frozen=True)
 class Relation:
-    """Positives and negatives by ids: a pair is positive if the ids agree. A query is not compared with itself.
+    """Positives and negatives by ids: a pair with equal ids is positive. A query is not compared with itself.
 
-    With one label per row, rows and keys are sorted by id, so that the positives of a tile are neighbours.
+    With one label per row, rows and keys are sorted by id, so that the positives of a tile are in adjacent columns.
 
     Args:
-        ids: (Q,) integers, or (Q, L) for several labels per row: alike if any label agrees. Below 0: no label.
+        ids: (Q,) integers, or (Q, L) for several labels per row: a pair with a label in common is positive. An id below
+            0 means no label.
         key_ids: (K,) or (K, L), in the same way.
-        own: (Q,) the key row that is the query itself (−1: none); this pair is left out. None: no query is a key.
-        pulls: (K,) bool, keys that may be positives; None: all. Other keys with the query's id are neither.
-        pushes: (K,) bool, keys that may be negatives; None: all.
+        own: (Q,) the key row that is the query itself, −1 where there is none; this pair is left out. None: no query is
+            a key.
+        pulls: (K,) bool, the keys that may be positives; None: all. Other keys with the query's id are neither positive
+            nor negative.
+        pushes: (K,) bool, the keys that may be negatives; None: all.
     """
 
     ids: Tensor
@@ -105,7 +108,7 @@ class Relation:
     pushes: Tensor | None = None
 
     def _named(self) -> tuple[Tensor, Tensor]:
-        """Ids and key ids; unlabelled rows get unique negative ids."""
+        """Ids and key ids, with different negative ids for rows without label, so that these rows are not alike."""
         ids, key_ids = self.ids, self.key_ids
         if ids.ndim == key_ids.ndim == 1:
             alone = -1 if self.own is None else torch.where(self.own < 0, -1, -2 - self.own)
@@ -115,20 +118,20 @@ class Relation:
 
     @cached_property
     def query_order(self) -> Tensor | None:
-        """The permutation that sorts the queries by id; None where rows stay as they are."""
+        """The permutation that sorts the queries by id; None with several labels per row, where rows are not sorted."""
         ids, key_ids = self._named()
         return ids.argsort(stable=True) if ids.ndim == key_ids.ndim == 1 else None
 
     @cached_property
     def key_order(self) -> Tensor | None:
-        """The permutation that sorts the keys by id; the queries' own where they are the keys."""
+        """The permutation that sorts the keys by id; ``query_order`` where the queries are the keys."""
         if self.query_order is None or self.ids is self.key_ids:
             return self.query_order
         return self._named()[1].argsort(stable=True)
 
     @cached_property
     def _sorted(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Ids, key ids and own columns in sorted order."""
+        """Ids, key ids and ``own`` in sorted order."""
         (ids, key_ids), own = self._named(), self.own
         if self.query_order is None or self.key_order is None:
             return ids, key_ids, own
@@ -147,7 +150,7 @@ class Relation:
 
     @cached_property
     def width(self) -> int:
-        """The most keys with one query's id, where rows are sorted. Computed once, since reading it waits for a GPU."""
+        """The largest number of keys with one query's id. It is computed once, because reading it waits for a GPU."""
         first, last = self._classes
         return max(1, int((last - first).max()))
 
@@ -170,7 +173,7 @@ class Relation:
         return Masks(columns, same if own is None else same & (columns != own[:, None]), negative)
 
     def whole(self) -> Masks:
-        """The masks of all rows at once, in the given order: (Q, K) both. The naive twin of the tiles."""
+        """The masks of all rows at once, both (Q, K), in the given order. It is the naive twin of ``masks``."""
         return Masks(None, *self._roles(*_masks(*self._named(), self.own)))
 
     def _roles(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,18 +197,18 @@ class Relation:
         return Relation(self.key_ids, self.ids, back)
 
     def select(self, rows: Tensor) -> "Relation":
-        """The same relation for some of the queries, repeated at will."""
+        """The relation of the queries ``rows`` (M,), which may name a query several times."""
         own = None if self.own is None else self.own[rows]
         return Relation(self.ids[rows], self.key_ids, own, self.pulls, self.pushes)
 
 
 @dataclass(frozen=True)
 class Listed:
-    """Positives and negatives by explicit lists; every other pair is neither. See ``objectives.from_triplets``.
+    """Positives and negatives by lists; every other pair is neither. ``objectives.from_triplets`` makes one.
 
     Args:
-        positive: (P, 2) int64, rows of (query, key).
-        negative: (M, 2) int64, likewise.
+        positive: (P, 2) int64, the rows (query, key) of the positive pairs.
+        negative: (M, 2) int64, the rows (query, key) of the negative pairs.
         queries: Q.
         keys: K.
     """
@@ -222,7 +225,7 @@ class Listed:
         return Masks(None, *(self._mask(pairs, start, stop) for pairs in self._sorted))
 
     def whole(self) -> Masks:
-        """The masks of all rows at once: (Q, K) both."""
+        """The masks of all rows at once, both (Q, K)."""
         return self.masks(0, self.queries)
 
     def transposed(self) -> "Listed":
@@ -230,13 +233,13 @@ class Listed:
         return Listed(self.positive.flip(1), self.negative.flip(1), self.keys, self.queries)
 
     def select(self, rows: Tensor) -> "Listed":
-        """The same relation for some of the queries, repeated at will."""
+        """The relation of the queries ``rows`` (M,), which may name a query several times."""
         positive, negative = (_repeat(pairs, rows) for pairs in self._sorted)
         return Listed(positive, negative, len(rows), self.keys)
 
     @cached_property
     def _sorted(self) -> tuple[Tensor, Tensor]:
-        """Both lists, by query."""
+        """Both lists, sorted by query."""
         return tuple(pairs[pairs[:, 0].argsort(stable=True)] for pairs in (self.positive, self.negative))  # type: ignore[return-value]
 
     def _mask(self, pairs: Tensor, start: int, stop: int) -> Tensor:
@@ -248,7 +251,7 @@ class Listed:
 
 
 def _repeat(pairs: Tensor, rows: Tensor) -> Tensor:
-    """Pairs of the chosen rows, under their new row numbers; ``pairs`` are in order of their rows."""
+    """The pairs of the chosen ``rows``, with their new row numbers. ``pairs`` are sorted by row."""
     rows = rows.contiguous()
     first = torch.searchsorted(pairs[:, 0].contiguous(), rows)
     count = torch.searchsorted(pairs[:, 0].contiguous(), rows, right=True) - first
@@ -258,7 +261,7 @@ def _repeat(pairs: Tensor, rows: Tensor) -> Tensor:
 
 
 def _masks(ids: Tensor, key_ids: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Positives and negatives, (R, C) both; ``own`` (R,) are columns."""
+    """The masks of positives and negatives, both (R, C); ``own`` (R,) are column numbers."""
     same = _same(ids, key_ids)
     if own is None:
         return same, ~same
@@ -267,7 +270,7 @@ def _masks(ids: Tensor, key_ids: Tensor, own: Tensor | None) -> tuple[Tensor, Te
 
 
 def _same(ids: Tensor, key_ids: Tensor) -> Tensor:
-    """(R,) or (R, L) against (C,) or (C, L): (R, C) bool, true where any label agrees. L² passes over the tile."""
+    """(R,) or (R, L) with (C,) or (C, L) → (R, C) bool: whether a label is in both. Cost: L² passes over the tile."""
     if ids.ndim == 1 and key_ids.ndim == 1:
         return ids[:, None] == key_ids
     mask = torch.zeros(len(ids), len(key_ids), dtype=torch.bool, device=ids.device)
@@ -286,9 +289,9 @@ def relate(
     pulls: Flags | None = None,
     pushes: Flags | None = None,
 ) -> "Relation | Listed":
-    """The relation behind ``objective(queries, ids, keys, key_ids, own=..., pulls=..., pushes=...)``.
+    """The relation of ``objective(queries, ids, keys, key_ids, own=..., pulls=..., pushes=...)``.
 
-    Without keys the queries are the keys and each is its own. Raises LikewiseError on shapes and dtypes that cannot be.
+    Without keys the queries are also the keys. Raises LikewiseError when shapes or dtypes do not fit together.
     """
     count = len(queries) if keys is None else len(keys)
     if queries.ndim != 2 or (keys is not None and (keys.ndim != 2 or keys.shape[1] != queries.shape[1])):
@@ -313,125 +316,46 @@ def relate(
 
 
 def _one_each(name: str, ids: Ids, rows: Tensor, what: str) -> Tensor:
-    """Ids of all rows, (N,) or (N, L)."""
-    found = as_ids(name, ids, rows.device)
-    if found.ndim not in (1, 2) or len(found) != len(rows):
-        raise LikewiseError(f"{name} {tuple(found.shape)} must be ({len(rows)},), one per {what}, or ({len(rows)}, L).")
-    return found
+    """Ids of all rows as a tensor, (N,) or (N, L). Raises LikewiseError on other shapes."""
+    integers, count = as_ids(name, ids, rows.device), len(rows)
+    if integers.ndim not in (1, 2) or len(integers) != count:
+        raise LikewiseError(f"{name} {tuple(integers.shape)} must be ({count},), one per {what}, or ({count}, L).")
+    return integers
 
 
 def _role(name: str, role: Flags | None, keys: Tensor) -> Tensor | None:
-    """Which keys may pull or push, (K,) bool; None: all."""
+    """The keys that may pull or push, (K,) bool; None: all. Raises LikewiseError on other shapes."""
     if role is None:
         return None
-    found = as_flags(name, role, keys.device)
-    if found.shape != (len(keys),):
-        raise LikewiseError(f"{name} must be ({len(keys)},) bool, one per key, not {tuple(found.shape)}.")
-    return found
+    flags = as_flags(name, role, keys.device)
+    if flags.shape != (len(keys),):
+        raise LikewiseError(f"{name} must be ({len(keys)},) bool, one per key, not {tuple(flags.shape)}.")
+    return flags
 
 
 def tile_rows_for(keys: int) -> int:
-    """Rows of a tile of similarities with so many keys."""
+    """The number of rows in a tile of similarities with ``keys`` columns."""
     return max(LEAST_ROWS, TILE_FLOATS // keys)
 
 
 def reordered(x: Tensor, order: Tensor | None) -> Tensor:
-    """Rows in the order of a permutation."""
+    """The rows in the order of a permutation; unchanged for None."""
     return x if order is None else x.index_select(0, order)
 
 
 def restored(x: Tensor, order: Tensor | None) -> Tensor:
-    """Rows back in their own order."""
+    """The rows in the order before ``reordered``."""
     return x if order is None else torch.empty_like(x).index_copy_(0, order, x)
 
 
 def positive_pairs(relation: "Relation | Listed", queries: int, tile_rows: int) -> Tensor:
     """All positive pairs, (M, 2) int64 of (query, key), in the given order of rows."""
-    found = []
+    tiles = []
     for start in range(0, queries, tile_rows):
         columns, positive, _ = relation.masks(start, min(start + tile_rows, queries))
         row, place = positive.nonzero(as_tuple=True)
-        found.append(torch.stack([row + start, place if columns is None else columns[row, place]], 1))
-    pairs = torch.cat(found)
+        tiles.append(torch.stack([row + start, place if columns is None else columns[row, place]], 1))
+    pairs = torch.cat(tiles)
     if relation.query_order is not None and relation.key_order is not None:
         pairs = torch.stack([relation.query_order[pairs[:, 0]], relation.key_order[pairs[:, 1]]], 1)
     return pairs
-
-
-def from_views(*views: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries and ids of several views of the same items: ``objective(*from_views(z0, z1))``.
-
-    Row i of every view is item i: each row's positives are the item's other views, and all rows of other items push.
-    ``InfoNCE()(*from_views(z0, z1))`` is SimCLR's NT-Xent over 2N rows, which lightly's ``NTXentLoss()(z0, z1)`` is.
-
-    Args:
-        views: two or more of (N, D), unit rows.
-
-    Returns:
-        (V·N, D) rows, view by view, and (V·N,) int64 ids.
-
-    Raises:
-        LikewiseError: fewer than two views, or views of different shapes.
-    """
-    shapes = [tuple(view.shape) for view in views]
-    if len(views) < 2 or len(set(shapes)) > 1 or len(shapes[0]) != 2:
-        raise LikewiseError(f"views {shapes} must be two or more, all of one shape (N, D).")
-    return torch.cat(views), torch.arange(len(views[0]), device=views[0].device).repeat(len(views))
-
-
-def from_triplets(embeddings: Tensor, triplets: Ids) -> tuple[Tensor, Listed, Tensor]:
-    """Queries, relation and keys of explicit triplets, for any objective: ``objective(*from_triplets(z, triplets))``.
-
-    Each triplet is a separate anchor with one positive and one negative, so the loss uses exactly the given triplets.
-
-    Args:
-        embeddings: (N, D).
-        triplets: (T, 3) integers, rows of ``embeddings``: anchor, positive, negative.
-
-    Raises:
-        LikewiseError: a shape that is not (T, 3), or a row beyond the embeddings.
-    """
-    triplets = _places("triplets", triplets, 3, embeddings)
-    used, place = torch.unique(triplets[:, 1:], return_inverse=True)
-    rows = torch.arange(len(triplets), device=triplets.device)
-    positive, negative = torch.stack([rows, place[:, 0]], 1), torch.stack([rows, place[:, 1]], 1)
-    return embeddings[triplets[:, 0]], Listed(positive, negative, len(triplets), len(used)), embeddings[used]
-
-
-def from_pairs(embeddings: Tensor, pairs: Ids, alike: Flags) -> tuple[Tensor, Listed, Tensor]:
-    """Queries, relation and keys of explicit pairs, for any objective: ``objective(*from_pairs(z, pairs, alike))``.
-
-    Both items of a pair are anchors. An anchor's positives and negatives are only the items it is listed with.
-
-    Args:
-        embeddings: (N, D).
-        pairs: (P, 2) integers, rows of ``embeddings``.
-        alike: (P,) bool: whether each pair is alike.
-
-    Raises:
-        LikewiseError: shapes that do not fit, a row beyond the embeddings, or a row paired with itself.
-    """
-    pairs, alike = _places("pairs", pairs, 2, embeddings), as_flags("alike", alike, embeddings.device)
-    if alike.shape != pairs.shape[:1]:
-        raise LikewiseError(f"alike {tuple(alike.shape)} must be ({len(pairs)},), one per pair.")
-    selves = (pairs[:, 0] == pairs[:, 1]).nonzero()
-    if len(selves):
-        raise LikewiseError(f"pair {int(selves[0])} joins row {int(pairs[selves[0, 0], 0])} with itself; leave it out.")
-    used, place = torch.unique(pairs, return_inverse=True)
-    both = torch.cat([place, place.flip(1)])
-    alike = torch.cat([alike, alike])
-    return embeddings[used], Listed(both[alike], both[~alike], len(used), len(used)), embeddings[used]
-
-
-def _places(name: str, places: Ids, width: int, embeddings: Tensor) -> Tensor:
-    """(M, width) int64 rows of the embeddings."""
-    found = as_ids(name, places, embeddings.device).long()
-    if found.ndim != 2 or found.shape[1] != width or not len(found):
-        raise LikewiseError(f"{name} {tuple(found.shape)} must be (·, {width}) integers, not empty.")
-    wrong = ((found < 0) | (found >= len(embeddings))).any(1).nonzero()
-    if len(wrong):
-        place = int(wrong[0])
-        raise LikewiseError(
-            f"{name}[{place}] is {found[place].tolist()}, but there are only {len(embeddings)} embeddings."
-        )
-    return found

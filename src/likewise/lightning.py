@@ -92,7 +92,7 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
             )
             warnings.warn(said, LikewiseWarning, stacklevel=2)
         self.automatic_optimization = False
-        prepared = prepare(check(settings), items)
+        prepared = prepare(check(settings), items, backbone)
         self.settings, self.items, self.relations, self.sampler, self.notes = prepared
         self.model = Model.untrained(self.settings, self.items, backbone=backbone)
         self._run: Run | None = None

@@ -1,13 +1,15 @@
-"""Policies (mining) that choose negatives and positives from an anchor's row of similarities.
+"""Policies of mining: they choose negatives and positives from an anchor's row of similarities.
 
-Dimension legend: R rows of a tile (anchors), P positives of a row at most, K keys, k negatives drawn for a pair.
+Dimension legend: Q anchors, D dimensions, R anchors of a tile, P positives of a row at most, K keys, k negatives drawn
+for a pair.
 
-A policy never lists triplets. A :class:`Pick` takes, for each anchor and positive, k single negatives out of the row:
-the work is Q·K·D for the similarities, which need no gradient, and the gradient is that of the chosen pairs alone. A
-:class:`Filter` leaves some of the row's pairs out, and the objective sees all that is left. Either goes with any
-pair-level objective that judges an anchor's row, through :class:`likewise.objectives.Mined`.
+A policy does not list triplets. A :class:`Pick` chooses k single negatives for each anchor and positive. It computes
+Q·K similarities without gradient, and then the gradient of the chosen pairs alone. A :class:`Filter` leaves out some
+pairs of the row; the objective gets all others. :class:`likewise.objectives.Mined` combines a policy with any
+pair-level objective whose loss is a function of one anchor's row.
 
-Similarities are those of unit rows, so near is large: D² = 2 − 2s. Of equal similarities any one is taken.
+Similarities are those of unit rows, D² = 2 − 2s: a near key has a large similarity. Among equal similarities a policy
+chooses any.
 """
 
 import math
@@ -23,17 +25,17 @@ from likewise.errors import LikewiseError
 Positives = Literal["all", "hard", "easy"]
 POSITIVES = ("all", "hard", "easy")
 GROUP = 16  # columns per group when the smallest value is searched
-SORTED_FROM = 48  # with more positives per row, a sort of the negatives is faster than a pass for each positive
-LEAST = 4e-8  # lower bound of 1 − s² in the logarithm of the density
-SMALLEST = -80.0  # lower bound of a weight's logarithm: subnormal numbers are ten times slower
+SORTED_FROM = 48  # with more positives per row, one sort of the negatives is faster than one pass for each positive
+LEAST = 4e-8  # lower bound of 1 − s² under the logarithm
+SMALLEST = -80.0  # lower bound of the logarithm of a weight; smaller weights are subnormal numbers, ten times slower
 
 
 class Pick(ABC):
-    """k single negatives for each anchor and positive. Abstract: subclasses are final.
+    """A policy that chooses k single negatives for each anchor and positive. Abstract: subclasses are final.
 
     Attributes:
-        draws: random numbers for each pair; 0 where nothing is drawn.
-        of_pair: whether the choice depends on the positive; otherwise it is made once for an anchor.
+        draws: the number of random numbers for each pair; 0 where the choice is not random.
+        of_pair: whether the choice depends on the positive. Otherwise all positives of an anchor have the same choice.
     """
 
     draws: int = 0
@@ -44,35 +46,36 @@ class Pick(ABC):
         """The columns of the chosen negatives, and whether each one exists.
 
         Args:
-            s_p: (R, 1) similarity of the positive; of no meaning unless ``of_pair``.
-            s_n: (R, K) of the negatives, −inf for the other keys. May be overwritten, unless ``of_pair``.
-            drawn: (R, n) uniform numbers in [0, 1), n negatives to draw; (R, 0) where nothing is drawn.
+            s_p: (R, 1) similarities of the positives; used only if ``of_pair``.
+            s_n: (R, K) similarities of the negatives, −inf for other keys. Overwritten in some policies, but never if
+                ``of_pair``.
+            drawn: (R, n) uniform random numbers in [0, 1), one for each negative to draw; (R, 0) where none is drawn.
             dim: D.
 
         Returns:
-            (R, n) int64 columns and (R, n) bool; n = 1 where nothing is drawn.
+            (R, n) int64 columns, and (R, n) bool whether such a negative exists; n = 1 where none is drawn.
         """
 
     def pick_each(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """``pick`` for each of (R, P) positives, where the choice is ``of_pair``: (R, P, 1) columns, there or not."""
+        """``pick`` for each of (R, P) positives, if ``of_pair``: (R, P, 1) columns, and whether each one exists."""
         picks = [self.pick(column, s_n, drawn, dim) for column in torch.split(s_p, 1, 1)]
         columns, there = (torch.stack(x, 1) for x in zip(*picks, strict=True))
         return columns, there
 
 
 class Filter(ABC):
-    """Some of an anchor's pairs are left out. Abstract: subclasses are final.
+    """A policy that leaves out some pairs of an anchor. Abstract: subclasses are final.
 
     Attributes:
-        of_pair: whether what is kept depends on the positive; each positive is then judged by itself, in as many passes
-            over the row as it has positives.
+        of_pair: whether the choice depends on the positive. ``keep`` is then called for one positive at a time, with
+            one pass over the row for each.
     """
 
     of_pair: ClassVar[bool] = False
 
     @abstractmethod
     def keep(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, P) and (R, K) similarities with their masks → the masks of what is kept. No gradient."""
+        """(R, P) and (R, K) similarities with their bool masks → the masks of the pairs to keep. No gradient."""
 
 
 Policy = Pick | Filter
@@ -80,16 +83,16 @@ Policy = Pick | Filter
 
 @dataclass(frozen=True)
 class All(Filter):
-    """Every negative pushes: batch-all."""
+    """Keeps every positive and negative: batch-all (Hermans et al. 2017)."""
 
     def keep(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """All of them."""
+        """The masks unchanged."""
         return positive, negative
 
 
 @dataclass(frozen=True)
 class MultiSimilarity(Filter):
-    """Pairs that are hard relative to the anchor's others (Wang et al. 2019, eqs. 11–12).
+    """Keeps pairs that are hard compared with other pairs of the anchor (Wang et al. 2019, eqs. 11–12).
 
     A negative is kept when ``s_n > min_P s_p − ε``, a positive when ``s_p < max_N s_n + ε``.
     Paper: Wang et al., Multi-Similarity Loss with General Pair Weighting, CVPR 2019; ε = 0.1.
@@ -113,14 +116,14 @@ class MultiSimilarity(Filter):
 
 @dataclass(frozen=True)
 class InsideMargin(Filter):
-    """Semi-hard, first meaning: every negative inside the margin, ``D_p < D_n < D_p + α`` (FaceNet §3.2).
+    """Semi-hard, first meaning: keeps every negative inside the margin, ``D_p < D_n < D_p + α`` (FaceNet §3.2).
 
-    It is further than the positive, but not by the margin. D is the squared distance, as in FaceNet, or the Euclidean
-    one. pytorch-metric-learning's ``TripletMarginMiner("semihard")`` is this.
+    Such a negative is further than the positive, but by less than the margin. D is the squared distance, as in FaceNet,
+    or the Euclidean distance. pytorch-metric-learning's ``TripletMarginMiner("semihard")`` does the same.
 
     Args:
-        margin: α.
-        squared: D is squared.
+        margin: α, 0 or more.
+        squared: whether D is the squared distance.
     """
 
     margin: float = 0.2
@@ -131,7 +134,7 @@ class InsideMargin(Filter):
         _check(0 <= self.margin < math.inf, "margin", self.margin, "0 or more")
 
     def keep(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """Of one positive, (R, 1)."""
+        """The negatives inside the margin of one positive, (R, 1)."""
         s_p, s_n = s_p.detach(), s_n.detach()
         furthest = s_p - self.margin / 2 if self.squared else 1 - (distance(s_p) + self.margin).square() / 2
         return positive, negative & (s_n < s_p) & (s_n > furthest)
@@ -141,33 +144,34 @@ class InsideMargin(Filter):
 class HardestBeyond(Pick):
     """Semi-hard, second meaning: the nearest negative that is further than the positive (FaceNet eq. 4).
 
-    ``argmin D_n over D_n > D_p``; a pair that has none is left out. With a hinge of margin α the pairs further than
-    D_p + α have no loss, so that what pushes is the hardest negative inside the margin. It is one negative for each
-    anchor and positive, as in CDML and in TensorFlow's semi-hard loss, which takes the furthest negative where there is
-    none.
+    ``argmin D_n over D_n > D_p``. A pair without such a negative is left out. With a hinge of margin α, a negative
+    further than D_p + α has loss 0, so only negatives inside the margin push. CDML also has one negative for each
+    anchor and positive. So has TensorFlow's semi-hard loss; where no negative is further than the positive, it takes
+    the furthest one.
     """
 
     of_pair: ClassVar[bool] = True
 
     def pick(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """The smallest positive ``s_p − s_n``.
+        """The column with the smallest ``s_p − s_n`` above 0.
 
-        As whole numbers the bits of positive floats have their order. Adding the largest whole number brings them to
-        the front: two quick passes where a comparison and a choice would take ten times as long on a CPU.
+        The bits of positive floats, read as integers, have the order of the floats. Adding the largest integer wraps
+        them around to the smallest integers. The bits of 0 and of negative floats come after them. These two passes are
+        ten times faster on a CPU than a comparison and a choice.
         """
         gaps = s_p - s_n
         codes = gaps.view(torch.int32 if gaps.dtype == torch.float32 else torch.int64)
-        codes += torch.iinfo(codes.dtype).max  # 0 and less, and so their bits, wrap around to the end
+        codes += torch.iinfo(codes.dtype).max  # wraps around
         column = _smallest(codes)
         gap = s_p - s_n.gather(1, column)
         return column, (gap > 0) & (gap < torch.inf)
 
     def pick_each(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """Of many positives by one sort of the negatives; of equal ones it may then be another."""
+        """With many positives, by one sort. Among equal similarities the choice may differ from that of ``pick``."""
         if s_p.shape[1] <= SORTED_FROM:
             return super().pick_each(s_p, s_n, drawn, dim)
         ordered, order = s_n.sort(dim=1, stable=True)
-        place = torch.searchsorted(ordered, s_p.contiguous()) - 1  # the last one below; absent ones come first
+        place = torch.searchsorted(ordered, s_p.contiguous()) - 1  # the largest s_n below s_p; −inf comes first
         column = place.clamp(min=0)
         there = (place >= 0) & (ordered.gather(1, column) > -torch.inf)
         return order.gather(1, column).unsqueeze(2), there.unsqueeze(2)
@@ -175,9 +179,10 @@ class HardestBeyond(Pick):
 
 @dataclass(frozen=True)
 class Hard(Pick):
-    """The nearest negative: batch-hard (Hermans et al. 2017) with positives="hard".
+    """The nearest negative. With positives="hard" it is batch-hard (Hermans et al. 2017).
 
-    Early in training it may collapse the embedding (FaceNet §3.2): all distances 0, and the loss stuck at the margin.
+    Early in training it may collapse the embedding (FaceNet §3.2): all distances become 0, and the loss stays at the
+    margin.
     """
 
     def pick(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -188,7 +193,7 @@ class Hard(Pick):
 
 @dataclass(frozen=True)
 class Easy(Pick):
-    """The furthest negative: what a curriculum may begin with."""
+    """The furthest negative. A curriculum may begin with this policy."""
 
     def pick(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         """The smallest similarity."""
@@ -201,7 +206,7 @@ class Random(Pick):
     """k negatives, drawn uniformly with replacement for each anchor and positive.
 
     Args:
-        count: k.
+        count: k, at least 1.
     """
 
     count: int = 1
@@ -215,7 +220,7 @@ class Random(Pick):
         return self.count
 
     def pick(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """Each negative has the same share."""
+        """Each negative has the same probability."""
         return _draw(s_n > -torch.inf, drawn)
 
 
@@ -224,18 +229,19 @@ class DistanceWeighted(Pick):
     """Negatives drawn so that all distances are equally likely (Wu et al. 2017, eq. 6).
 
     ``P(n) ∝ 1 / q(d)`` with ``q(d) ∝ d^(D−2) (1 − d²/4)^((D−3)/2)``, the density of distances d on the unit sphere in D
-    dimensions. Distances below ``least`` are taken for it, so that no negative has all the weight; those above ``most``
-    are not drawn, since the margin loss leaves them alone: an anchor without a nearer negative is left out.
+    dimensions. A distance below ``least`` counts as ``least``, so that no single negative has all the weight. Negatives
+    beyond ``most`` are not drawn, since their margin loss is 0. An anchor with no negative within ``most`` is left out.
 
-    Advice: the weights grow like d^−D. Beyond some 64 dimensions nearly always the nearest few are drawn
-    (pytorch-metric-learning says so too): take a smaller embedding, or another policy.
-    Departures: none from the paper; a later code of others found the upper cut-off slightly harmful (``most=2``).
-    Paper: Wu, Manmatha, Smola, Krähenbühl, Sampling Matters in Deep Embedding Learning, ICCV 2017.
+    Advice: the weights grow like d^−D. With more than about 64 dimensions almost only the nearest negatives are drawn
+    (pytorch-metric-learning's documentation says the same). Use a smaller embedding, or another policy.
+    Departures: none from the paper. The authors of multi-similarity found the upper cut-off slightly harmful and do not
+    use it in their code; ``most=2`` does the same.
+    Paper: Wu, Manmatha, Smola, Krähenbühl, Sampling Matters in Deep Embedding Learning, ICCV 2017, eq. 6.
 
     Args:
-        count: k.
-        least: the lower cut-off; the paper's 0.5.
-        most: the upper one; 1.4 in its code: β + α of its margin loss.
+        count: k, at least 1.
+        least: the lower cut-off, a distance above 0; the paper uses 0.5.
+        most: the upper cut-off, a distance up to 2; the default 1.4 is β + α of the paper's margin loss.
     """
 
     count: int = 1
@@ -253,9 +259,9 @@ class DistanceWeighted(Pick):
         return self.count
 
     def pick(self, s_p: Tensor, s_n: Tensor, drawn: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """Drawn by eq. 6; with d² = 2 − 2s it is 1 / q ∝ (1 − s²)^((3−D)/2) / √(1 − s), one logarithm."""
-        kept = (s_n >= 1 - self.most**2 / 2).to(s_n.dtype)  # products with 0 and 1: a choice of each would be slower
-        near = s_n.clamp_(-1, 1 - self.least**2 / 2).mul_(kept)  # what is not kept as s = 0: no weight is less than its
+        """Draws by eq. 6. With d² = 2 − 2s, 1 / q ∝ (1 − s²)^((3−D)/2) / √(1 − s), which needs one logarithm."""
+        kept = (s_n >= 1 - self.most**2 / 2).to(s_n.dtype)  # 0 or 1: a product is faster than torch.where
+        near = s_n.clamp_(-1, 1 - self.least**2 / 2).mul_(kept)  # 0 where not kept: this has the smallest weight
         weights = near.square().neg_().add_(1).clamp_(min=LEAST).log_().mul_((3 - dim) / 2)
         weights.sub_(weights.amax(1, keepdim=True)).clamp_(min=SMALLEST).exp_()
         weights.mul_(near.neg_().add_(1).rsqrt_())
@@ -263,7 +269,10 @@ class DistanceWeighted(Pick):
 
 
 def choose_positives(how: Positives, s_p: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns (R, P) of ``s_p`` and whether they are there: all positives, or the furthest, or the nearest one."""
+    """All positives, the furthest ("hard") or the nearest ("easy"): columns of ``s_p``, and whether a positive exists.
+
+    (R, P) and (R, P) bool → (R, P) int64 and (R, P) bool, with P = 1 unless ``how`` is "all".
+    """
     if how == "all":
         return torch.arange(s_p.shape[1], device=s_p.device).expand_as(s_p), positive
     best, column = torch.where(positive, -s_p if how == "hard" else s_p, -torch.inf).max(1, keepdim=True)
@@ -271,14 +280,14 @@ def choose_positives(how: Positives, s_p: Tensor, positive: Tensor) -> tuple[Ten
 
 
 def check_positives(how: Positives) -> Positives:
-    """The value, or a LikewiseError that names it."""
+    """Returns the value. Raises LikewiseError when it is not "all", "hard" or "easy"."""
     if how not in POSITIVES:
         raise LikewiseError(f"positives={how!r} must be 'all', 'hard' or 'easy'.")
     return how
 
 
 def distance(similarities: Tensor) -> Tensor:
-    """Of unit rows: √(2 − 2s). No gradient is meant to pass."""
+    """The Euclidean distance of unit rows, √(2 − 2s). It is for values without gradient."""
     return (2 - 2 * similarities).clamp(min=0).sqrt()
 
 
@@ -288,9 +297,9 @@ def _check(fine: bool, name: str, value: float, wanted: str) -> None:
 
 
 def _smallest(values: Tensor) -> Tensor:
-    """(R, 1) columns of a smallest value of each row: (R, K).
+    """(R, K) → (R, 1) the column of the smallest value of each row.
 
-    Which of K is smallest is asked of K/16 minima, since minima alone are ten times as quick as minima with places.
+    ``amin`` is ten times faster than ``argmin``, so ``amin`` first makes K/16 minima, and ``argmin`` searches these.
     """
     width, groups = values.shape[1], math.gcd(values.shape[1], GROUP)
     if groups == 1 or width < GROUP * GROUP:
@@ -302,7 +311,10 @@ def _smallest(values: Tensor) -> Tensor:
 
 
 def _draw(weights: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns by weight, with replacement: (R, K) weights ≥ 0 and (R, n) uniform numbers → (R, n), there or not."""
+    """Draws columns by weight, with replacement: (R, K) weights ≥ 0 and (R, n) uniform numbers → (R, n) columns.
+
+    Also (R, n) bool: whether the row has a weight above 0.
+    """
     ends = weights.double().cumsum_(1)
     whole = ends[:, -1:]
     columns = torch.searchsorted(ends, drawn.double() * whole, right=True).clamp_(max=weights.shape[1] - 1)
@@ -311,13 +323,18 @@ def _draw(weights: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Policies in turn (FaceNet's easy to hard): the next one from a step, an epoch, or when few triplets are active.
+    """Policies one after the other, for example from easy to hard as in FaceNet.
+
+    The next policy begins at a step, at an epoch, or when few triplets are active.
 
     Args:
         policies: at least one.
-        at: for each change, one fewer than policies: the step, the epoch (a fraction will do), or, with by="active",
-            the share of active triplets below which the next policy comes.
-        by: what ``at`` counts.
+        at: one value for each change, so one fewer than policies: the step, the epoch (also a fraction), or, with
+            by="active", the share of active triplets below which the next policy begins.
+        by: "step", "epoch" or "active": the meaning of ``at``.
+
+    Raises:
+        LikewiseError: no policies or other objects, a wrong number of ``at``, or ``at`` out of order or out of range.
     """
 
     policies: tuple[Policy, ...]
@@ -342,7 +359,7 @@ class Curriculum:
             raise LikewiseError(f"at={self.at} must not decrease: the policies come one after the other.")
 
     def stage(self, now: int, *, step: int, epoch: float, active: float) -> int:
-        """The stage (the number of the policy) that is due, given the current stage ``now``. It never goes back."""
+        """The number of the policy to use, given the current number ``now``. It never becomes smaller."""
         if self.by == "active":
             return now + (now < len(self.at) and active < self.at[now])
         reached = step if self.by == "step" else epoch

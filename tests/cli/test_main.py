@@ -479,7 +479,7 @@ def test_evaluate_within_one_folder_is_knn_alone(capsys: pytest.CaptureFixture[s
     scores = json.loads(Path("within.json").read_text())
     assert [score["name"] for score in scores] == ["raw/knn", "untrained/knn", "learned/knn"]
     assert {score["protocol"]["test"] for score in scores} == {"train, each left out"}
-    assert {(score["protocol"]["k"], score["protocol"]["temperature"]) for score in scores} == {(39, 0.2)}
+    assert {(score["protocol"]["k"], score["protocol"]["temperature"]) for score in scores} == {(20, 0.2)}
 
 
 def test_names_with_markup_are_shown_as_text(place: Path, tmp_path: Path) -> None:

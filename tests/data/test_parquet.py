@@ -200,6 +200,12 @@ def test_splits_are_told_and_chosen(tmp_path: Path, opened: Any) -> None:
         opened(str(tmp_path / "d" / "data" / "*"))
 
 
+def test_ids_of_a_split_are_those_of_the_whole(tmp_path: Path, opened: Any) -> None:
+    write(tmp_path / "d" / "train.parquet", [0, 1], [None, None])
+    write(tmp_path / "d" / "test.parquet", [2], [None])
+    assert opened(tmp_path / "d", split="train").ids == ("train.parquet row 0", "train.parquet row 1")
+
+
 def test_names_below_a_pattern(tmp_path: Path, opened: Any) -> None:
     """Ids and hive folders are read from below the part that is no pattern, as below a folder."""
     for label in "ab":

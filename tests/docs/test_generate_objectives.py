@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 import likewise as lw
-from likewise.alike import from_pairs, from_triplets
 from likewise.cli.main import main
 from likewise.config.objective_table import KNOWN, OBJECTIVES, Known, Row, objective
 from likewise.errors import LikewiseError
+from likewise.objectives.inputs import from_pairs, from_triplets
 
 DOCS = Path(__file__).parents[2] / "docs"
 EACH = pytest.mark.parametrize("known", OBJECTIVES, ids=lambda known: known.name)

@@ -232,7 +232,7 @@ def test_a_replay_that_drew_anew_would_be_seen() -> None:
 def test_a_cache_of_its_own_refuses_batchnorm_in_train_mode() -> None:
     """Each part's statistics would not be the whole batch's; in eval mode, or as groups of their own, they need not."""
     parts = list(rows(12).split(4))
-    said = "3 parts would change what is learned: the batch statistics of the whole batch.* say grouped=True"
+    said = "3 parts would change what is learned: the batch statistics of the whole batch.* set grouped=True"
     with pytest.raises(LikewiseError, match=said):
         likewise.GradientCache(encoder(), parts)
     for stays in (encoder().eval(), encoder(normalised=False)):

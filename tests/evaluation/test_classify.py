@@ -273,12 +273,18 @@ def test_the_untrained_encoder_encodes_both_sides() -> None:
     assert (changed["learned/knn"], changed["learned/svm"]) != (nothing["learned/knn"], nothing["learned/svm"])
 
 
-def test_k_and_temperature_default_to_npids_and_to_training() -> None:
-    model = plain_model(blobs(9))
-    model.settings = settings_from({"objective.temperature": 0.123}, model.settings)
-    scores = evaluate(model, train=blobs(9), protocol=QUICK, progress=False)
-    assert {(score.protocol["k"], score.protocol["temperature"]) for score in scores} == {(8, 0.123)}
-    assert Protocol().k == 200
+def test_every_representation_votes_alike_and_training_changes_no_baseline() -> None:
+    """k is the number of labels of a class; τ is 0.07, and that of training stands beside it."""
+    train, test = blobs(60, noise=2.0), blobs(60, seed=1, noise=2.0, first=100)
+    model = plain_model(train)
+    plain = evaluate(model, train=train, test=test, protocol=QUICK, progress=False)
+    assert {(s.protocol["k"], s.protocol["temperature"]) for s in plain if "knn" in s.name} == {(20, 0.07)}
+    model.settings = settings_from({"objective.temperature": 0.5}, model.settings)
+    scores = evaluate(model, train=train, test=test, protocol=QUICK, progress=False)
+    trained = {s.name: s.protocol["temperature"] for s in scores if "as-trained" in s.name}
+    assert trained == {f"{name}/knn/as-trained": 0.5 for name in ("raw", "learned")}
+    assert by_name(plain).items() <= by_name(scores).items()
+    assert [row[0] for row in table(scores)[1] if "trained" in row[0]] == ["weighted kNN, all labels, τ as trained"]
 
 
 # The models that are measured

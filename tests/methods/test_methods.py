@@ -93,12 +93,13 @@ def test_a_methods_row_says_what_its_settings_do(name: str) -> None:
     ],
 )
 def test_chance_is_the_log_of_one_and_the_negatives(method: str, values: dict[str, Any], negatives: int) -> None:
-    chance = session_of(method, **values).chance()
+    session = session_of(method, **values)
+    chance = session.chance(min(session.settings.batch_size, 60))
     assert chance == pytest.approx(math.log1p(negatives))
 
 
 def test_chance_is_not_claimed_where_it_is_not_known() -> None:
-    assert session_of("simclr", **{"objective.kind": "circle"}).chance() is None
+    assert session_of("simclr", **{"objective.kind": "circle"}).chance(20) is None
 
 
 def test_a_run_is_resumed_by_the_command_that_it_prints(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_a_method_named_in_a_file_or_among_the_settings_gives_its_defaults(tmp_p
     [
         ("moco", {"encoder.bn_groups": 8}, 10, "10 items do not fill encoder.bn_groups=8 groups of two"),
         ("simclr", {"micro_batches": 6}, 5, "5 items do not fill micro_batches=6 parts; set it to 5 or less"),
-        ("simclr", {}, 1, "holds 1 usable item; telling items apart needs at least 2"),
+        ("simclr", {}, 1, "holds 1 usable item; training needs at least 2"),
         ("simclr", {"micro_batches": 2}, 60, "micro_batches=2 would change what is learned"),
         ("simclr", {"objective.kind": "nce"}, 60, "needs a row for every item: dictionary=bank with bank.samples=0"),
         ("simclr", {"symmetric": True}, 60, "symmetric=true needs dictionary=queue"),

@@ -121,7 +121,7 @@ def test_lloyds_steps_equal_the_loop(seed: int) -> None:
     whole, unit = MODULE._whole(rows, False)
     assert torch.equal(whole.double() * unit, rows.double())
     start = MODULE._start(whole, 5, torch.Generator().manual_seed(seed)) * unit
-    found = kmeans(rows, 5, seed=seed)
+    found = kmeans(rows, 5, seed=seed, starts=1)
     labels, centres, inertia = by_loops(rows.double().numpy(), start.numpy(), 100)
     assert found.labels.tolist() == labels.tolist()
     np.testing.assert_allclose(found.centres.numpy(), centres, atol=1e-12)
@@ -207,6 +207,19 @@ def test_separate_groups_are_found_and_scale_does_not_matter() -> None:
     two = kmeans(rows.double() * 2.0**-130, 6, seed=0)
     assert torch.equal(one.labels, two.labels)
     assert two.inertia == pytest.approx(one.inertia * 2.0**-260, rel=1e-12)
+
+
+def test_the_best_of_ten_starts_finds_six_easy_groups_for_every_seed() -> None:
+    """A single start joins two of them for some seeds; each start comes after the one before it."""
+    rows, labels = blobs(300, 6, 16, 0.02, 2)
+    single = [kmeans(rows, 6, seed=seed, starts=1) for seed in range(20)]
+    assert min(normalized_mutual_information(labels, run.labels) for run in single) < 0.99
+    assert clustering(rows, labels, seeds=range(5)).nmi == pytest.approx(1.0)
+    runs = [kmeans(rows, 6, seed=0, starts=starts) for starts in (1, 2, 5)]
+    assert [run.inertia for run in runs] == sorted((run.inertia for run in runs), reverse=True)
+    assert torch.equal(runs[0].labels, single[0].labels)
+    with pytest.raises(LikewiseError, match="starts must be at least 1, but is 0"):
+        kmeans(rows, 6, seed=0, starts=0)
 
 
 def test_spherical_clusters_do_not_see_length() -> None:

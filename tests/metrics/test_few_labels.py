@@ -94,12 +94,14 @@ def test_shuffling_the_data_changes_no_number():
     )
 
 
-def test_more_labels_do_better_and_k_never_exceeds_the_labels():
+def test_more_labels_do_better_and_k_follows_the_labels():
     (x, y), (test_x, test_y) = data(0), data(1)
     settings = FewLabelsSettings(seeds=(0, 1))
     scores = {score.name: score for score in few_labels(x, y, IDS, test_x, test_y, settings)}
     assert len(scores) == 16
-    assert scores["knn/1-per-class"].protocol["k"] == 4
+    assert [scores[f"knn/{few}-per-class"].protocol["k"] for few in (1, 5, 10)] == [1, 5, 10]
+    fixed = few_labels(x, y, IDS, test_x, test_y, FewLabelsSettings(seeds=(0,), k=30, fractions=()))
+    assert [score.protocol["k"] for score in fixed if "knn" in score.name] == [4, 20, 30]
     assert scores["knn/1-per-class"].value < scores["knn/20%"].value
     assert scores["svm/1-per-class"].value < scores["svm/20%"].value
     one_seed = few_labels(x, y, IDS, test_x, test_y, FewLabelsSettings(seeds=(0,), fractions=()))

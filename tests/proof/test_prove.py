@@ -301,7 +301,7 @@ def test_data_of_a_run_is_its_own_where_it_is_still_there(place: Path, tmp_path:
     [
         (["mocov2"], "there is no run folder and no method 'mocov2'. Did you mean 'moco-v2'?"),
         (["empty"], "empty holds no run (config.yaml is missing); give a run folder, or a method's name."),
-        (["own"], "own was trained with a backbone of one's own; verify it from Python with backbone=."),
+        (["own"], "own was trained with the user's own backbone; verify it from Python with backbone=."),
         (["moco", "--set", "queue_size=8"], "there is no setting 'queue_size'. Did you mean 'queue.size'?"),
         (["moco", "--set", "queue.size"], "--set takes NAME=VALUE, such as encoder.bn_groups=4, not 'queue.size'."),
         (["moco", "--set", "size=[1"], "--set size can't be read: expected ',' or ']'"),
@@ -309,7 +309,7 @@ def test_data_of_a_run_is_its_own_where_it_is_still_there(place: Path, tmp_path:
         (["npid", "--set", "objective.kind=nce", "dictionary=batch"], "objective nce needs a row for every item"),
         (["npid", "--data", "vectors.npy"], "encoder 'resnet-small' does not fit the items"),
         (["npid", "--data", "nothing"], "nothing does not exist"),
-        (["npid", "--data", "few.npy"], f"few.npy holds 5 usable items; to verify takes at least {LEAST}."),
+        (["npid", "--data", "few.npy"], f"few.npy holds 5 usable items; verify needs at least {LEAST}."),
     ],
 )
 def test_a_mistake_is_one_sentence_and_code_2(
@@ -339,7 +339,7 @@ def result(**more: Any) -> Comparison:
     ("comparison", "code", "said"),
     [
         (result(differences={"loss": 0.0, "weights": 3e-12}, hashes_equal=True), 0, ("3e-12", "0", "–", "equal")),
-        (result(differences={"loss": 3e-3}, hashes_equal=True), 1, ("3e-03", "DIFFERENT", "no mistake of yours")),
+        (result(differences={"loss": 3e-3}, hashes_equal=True), 1, ("3e-03", "DIFFERENT", "not your mistake")),
         (result(differences={"loss": 0.0}, hashes_equal=False), 1, ("differ", "DIFFERENT")),
         (result(differences={"weights": math.inf}), 1, ("inf", "DIFFERENT")),
         (result(broken="no end within 300 s"), 1, ("BROKEN", "2 processes ≡ 1: no end within 300 s")),
@@ -362,7 +362,7 @@ def test_the_table_and_the_exit_code(
 
 def test_the_table_names_magnified_rounding(capsys: pytest.CaptureFixture[str]) -> None:
     print_table([result(differences={"loss": 1e-8}, tolerance=1e-7)])
-    assert "up to 1e-07 is rounding, as this encoder magnifies it" in capsys.readouterr().out
+    assert "up to 1e-07 is rounding, because this encoder magnifies it" in capsys.readouterr().out
 
 
 # For real, in fresh processes
@@ -437,7 +437,7 @@ def test_processes_that_wait_or_die_do_not_hang_it(tmp_path: Path) -> None:
 def test_a_process_that_never_starts_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("likewise.proof.jobs.python", lambda: ("/bin/false",))
     with started(tmp_path / "jobs", {"one": job()}, limit=10.0) as wait:
-        assert wait()["one"] == [Unlearned("a process ended early: it said nothing", False)]
+        assert wait()["one"] == [Unlearned("a process ended early: it printed nothing", False)]
 
 
 def test_the_error_of_an_encoder_is_said(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ def _add_evaluate(parser: Parser) -> None:
         "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
     )
     add_columns(parser)
-    parser.add_argument("--k", type=int, default=None, help="number of neighbours that vote; default: NPID's 200")
-    parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: the objective's")
+    parser.add_argument("--k", type=int, default=None, help="how many vote; default: labels per class, at most 200")
+    parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: 0.07, also as trained")
     parser.add_argument("--probe_lr", type=float, default=None, help="of the linear probe; default: MoCo's 30")
     parser.add_argument(
         "--probe_epochs", type=int, default=None, help="of the linear probe; default: MoCo's 100; 0 leaves it out"

@@ -60,6 +60,7 @@ from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
 from likewise.training.fit import chosen, complete
+from likewise.training.needs import check_memory
 from likewise.training.run import begin as begin_run
 from likewise.training.run_folder import make_folder
 
@@ -365,6 +366,7 @@ def trained(
     settings: FitSettings, items: Items, steps: int, folder: Path, question: Question, state: State, bars: bool
 ) -> Model:
     """Trains for exactly ``steps`` steps; goes on if a training of the same question was stopped."""
+    check_memory(settings, items)
     begin(folder, question, state)
     model = Model.untrained(settings, items)
     complete(begin_run(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)

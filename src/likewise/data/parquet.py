@@ -120,6 +120,7 @@ def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes:
         LikewiseError: a damaged file, no image column, a missing or unfit column, labels of different types, a key
             that repeats, no such split, or no rows.
     """
+    alone = len(paths) == 1  # before a split is chosen, so that ids are those of the whole
     paths, said = of_split(name, paths, wanted.split)
     notes = [*notes, *said]
     looks = [_look(path) for path in paths]
@@ -131,7 +132,6 @@ def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes:
     notes += said
     if wanted.key is not None:
         _check_key(wanted.key, looks)
-    alone = len(looks) == 1
     files = [_with_images(look, image, name="" if alone else look.name) for look in looks]
     repeated, said = _repeated(name, files, wanted.key)
     return Parquet(

@@ -1,4 +1,4 @@
-"""Dictionaries: the sources of keys; their state is in buffers, which one line of the training step updates."""
+"""Dictionaries: the sources of keys, whose state is in buffers that one line of the training step updates."""
 
 from likewise.dictionaries.bank import MemoryBank
 from likewise.dictionaries.batch import Batch, Proxies

@@ -1,4 +1,4 @@
-"""The memory bank: a key for every item."""
+"""The memory bank: one key for each item."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,8 +21,9 @@ class MemoryBank(Dictionary):
     With ``item_ids`` the bank also saves the names of the items. If the data set is shuffled or grows, ``rebind`` moves
     every row to the new place of its item.
 
-    Departure: the released code updates inside the backward pass; here ``update`` is a line of the training step.
-    Cost: n·dim·4 bytes (1,281,167 × 128: 626 MiB); an update touches B rows.
+    Departures: the released code updates inside the backward pass; here ``update`` is a line of the training step.
+    Cost: n·dim·4 bytes (1,281,167 × 128: 626 MiB). An update reads and writes B rows.
+    Paper: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, §3.2.
 
     Args:
         n: number of items.
@@ -33,6 +34,9 @@ class MemoryBank(Dictionary):
         item_ids: n unique names, in row order.
         generator: draws the initial rows, on the CPU.
         noise: draws the samples, on the device of the rows. Default: torch's global generator.
+
+    Raises:
+        LikewiseError: ``momentum`` outside [0, 1), or item ids that are not n unique names.
     """
 
     rows: Tensor
@@ -78,12 +82,12 @@ class MemoryBank(Dictionary):
 
     @torch.no_grad()
     def update(self, rows: Tensor, ids: Ids) -> None:
-        """Moves the bank's rows ``ids`` (B,) towards ``rows`` (B, D). All ids must differ, and none may be −1."""
+        """Moves the bank's rows ``ids`` (B,) towards ``rows`` (B, D). All ids must differ, and none may be below 0."""
         ids, fresh = as_ids("ids", ids, self.rows.device), rows.detach().to(self.rows.dtype)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
 
     def choices(self, others: int) -> int:
-        """With ``samples``, the query's own row and the drawn rows; otherwise all rows."""
+        """With ``samples``, the number of drawn rows and the query's own; otherwise the number of all rows."""
         return self.samples + 1 if self.samples else len(self.rows)
 
     def restore(self, state: Mapping[str, Any]) -> None:

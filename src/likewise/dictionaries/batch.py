@@ -16,6 +16,9 @@ class Batch(Dictionary):
     A key with the query's id is a positive; all others are negatives. The keys come from all processes, and the
     gradient goes back to the process that encoded them (``likewise.gather_rows``). So n processes have the same
     negatives, and learn the same, as one process with the whole batch.
+    Cost: no state. With several processes, each one receives the keys of all: F·D numbers forwards, and as many
+    gradients backwards.
+    Paper: He et al., MoCo, CVPR 2020, Fig. 2a; Chen et al., SimCLR, ICML 2020.
     """
 
     def keys(self, ids: Ids, fresh: Fresh) -> Keys:
@@ -26,7 +29,7 @@ class Batch(Dictionary):
         """Does nothing: no key is kept."""
 
     def choices(self, others: int) -> int:
-        """The query's own key and the others."""
+        """The number of new keys: the query's own and the others."""
         return others + 1
 
 
@@ -54,7 +57,7 @@ class Proxies(Dictionary):
         """Does nothing: the optimizer updates the weights."""
 
     def choices(self, others: int) -> int:
-        """All weights."""
+        """The number of weights."""
         return self.count
 
     def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:

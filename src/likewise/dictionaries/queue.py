@@ -17,23 +17,28 @@ class Queue(Dictionary):
     """The newest ``size`` keys and their ids (MoCo §3.2, "dictionary as a queue").
 
     The new keys of a step are the positives, and the queue's keys are the negatives. An older key of the query's own
-    item has the same id, so it is neither; MoCo's code treats it as a negative.
+    item has the same id, so it is neither.
 
-    Any number of keys may come at once: they overwrite the oldest and wrap around. Of more than ``size`` keys the last
-    ones stay. MoCo requires that the batch size divides the queue size, and other code drops keys beyond the end; here
-    no key is lost. Rows, ids, the pointer and the number of filled rows are buffers, saved and restored.
+    Any number of keys may come at once: they overwrite the oldest keys and wrap around. If more than ``size`` keys come
+    at once, the last ``size`` stay. Rows, ids, the pointer and the number of filled rows are buffers, so checkpoints
+    save them.
+    Departures: MoCo's code treats an older key of the query's item as a negative. It also requires that the batch size
+    divides the queue size.
     Cost: size·(dim·4 + 8·L) bytes; an update writes the new rows. ``keys`` copies the queue beside the new keys.
     Paper: He, Fan, Wu, Xie, Girshick, CVPR 2020, §3.2 and Algorithm 1.
 
     Args:
-        size: K.
-        dim: length of a key.
+        size: K, the number of keys; at least 1.
+        dim: D, the length of a key.
         start: "random": unit rows that are no query's positives, as in the paper. "empty": the queue fills with new
             keys; while it is empty, the new keys of other items are negatives.
         own_batch: whether the new keys of other items are always negatives. In MoCo only the queue's keys are.
         older_pull: whether older keys with the query's id are positives, as in cross-batch memory (ids are labels).
         ids_each: L, where a key has several ids (labels, padded with −1); ids are then (·, L). None: one id each, (·,).
-        generator: draws the random rows.
+        generator: draws the random rows, on the CPU.
+
+    Raises:
+        LikewiseError: a ``size`` below 1, or an unknown ``start``.
     """
 
     rows: Tensor
@@ -93,7 +98,7 @@ class Queue(Dictionary):
         )
 
     def choices(self, others: int) -> int:
-        """The query's own new key, the queue's keys, and the batch's new keys where they are negatives."""
+        """The number of the queue's keys, the query's new key, and the other new keys where they are negatives."""
         return len(self.rows) + others * self.own_batch + 1
 
     def kept(self, most: int) -> tuple[Tensor, Tensor]:
@@ -111,7 +116,7 @@ class Queue(Dictionary):
         super().restore(state)
 
     def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
-        """Remaps ids that are item rows. Labels stay."""
+        """Remaps the ids if they are item rows. Ids that are labels stay."""
         if not self.older_pull:
             self.rename(old, new)
 

@@ -1,7 +1,7 @@
 """Sharded dictionaries: the rows of a memory bank, or of trained weights, are divided among the processes.
 
-Process r of W owns n_r of the n rows, in order, as ``processes.shares(n, W)`` says. A run is the same for any W: the
-same first rows, the same loss, the same gradients, up to the rounding of sums.
+Process r of W owns n_r consecutive rows of all n, as ``processes.shares(n, W)`` divides them. A run is the same for any
+W: the same first rows, the same loss, and the same gradients, up to the rounding of sums.
 
 Dimension legend: W processes, n keys in all, n_r on process r, B queries in all, B_r on process r, D dimensions.
 """
@@ -24,7 +24,7 @@ CANNOT_FOLLOW = (
     "the items changed since the checkpoint, but sharded rows (bank.sharded) can't follow them; use the data of the "
     "run, or start a new run."
 )
-DRAW_STEP = 16  # torch draws normal numbers in blocks of 16; cut between blocks, the parts equal one whole draw
+DRAW_STEP = 16  # torch draws normal numbers in blocks of 16; parts of whole blocks equal one whole draw
 
 
 def sharded_weight(n: int, dim: int, *, generator: torch.Generator | None = None) -> nn.Parameter:
@@ -36,7 +36,7 @@ def sharded_weight(n: int, dim: int, *, generator: torch.Generator | None = None
     Args:
         n: rows in all.
         dim: D.
-        generator: on the CPU and in the same state in all processes. Every process advances it by the whole draw.
+        generator: on the CPU, in the same state in all processes. Every process advances it as if it drew all n rows.
     """
 
     def uniform(count: int) -> Tensor:
@@ -73,7 +73,7 @@ class ShardedProxies(Dictionary):
         """Does nothing: the optimizer updates the rows."""
 
     def choices(self, others: int) -> int:
-        """All rows."""
+        """The number of all rows."""
         return self.n
 
     def state(self) -> dict[str, Any]:
@@ -101,20 +101,24 @@ class ShardedMemoryBank(Dictionary):
     """:class:`~likewise.dictionaries.MemoryBank` with its rows divided among the processes.
 
     ``v_i ← norm(momentum · v_i + (1 − momentum) · f_i)`` for the rows that this process owns. In one process it equals
-    MemoryBank bit for bit. In several, so do the concatenated ``rows`` of the processes, from the first draw on.
-
-    Departure: there is no ``rebind``; to use a bank with changed data, load it in one process.
-    Cost: n_r·D·4 bytes. Every process draws all n·D numbers of the first rows, 16 MiB at a time: about 100 million per
-    second, 1 to 2 s for a million rows of 128. An update touches the rows of the batch that this process owns.
+    MemoryBank bit for bit, from the first draw on. In several processes the concatenated ``rows`` do.
 
     Its ``state_dict`` holds only this process' rows. ``likewise.distributed.shard_files`` saves them for any number of
     processes.
+
+    Departures: there is no ``rebind``. To use a bank with changed data, load it in one process.
+    Cost: n_r·D·4 bytes. Every process draws all n·D numbers of the first rows, 16 MiB at a time: about 100 million
+    numbers per second, 1 to 2 s for a million rows of 128. An update reads and writes the rows of the batch that this
+    process owns.
 
     Args:
         n: rows in all.
         dim: D.
         momentum: share of the old row that is kept, in [0, 1).
         generator: draws the first rows; on the CPU, in the same state in all processes.
+
+    Raises:
+        LikewiseError: ``momentum`` outside [0, 1).
     """
 
     rows: Tensor
@@ -161,7 +165,7 @@ class ShardedMemoryBank(Dictionary):
         self.rows[places] = functional.normalize(torch.lerp(fresh, self.rows[places], self.momentum), dim=1)
 
     def choices(self, others: int) -> int:
-        """All rows."""
+        """The number of all rows."""
         return self.n
 
     def state(self) -> dict[str, Any]:
@@ -205,6 +209,6 @@ def _own_rows(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:
 
 
 def refuse_beyond(ids: Tensor, n: int) -> None:
-    """Raises LikewiseError where an id is no row of ``n`` keys; on the CPU alone, where looking does not wait."""
+    """Raises LikewiseError when an id is ``n`` or above. It checks on the CPU only, where a check does not wait."""
     if ids.device.type == "cpu" and bool((ids >= n).any()):
         raise LikewiseError(f"ids go up to {int(ids.max())}, but there are only {n} keys; a key's id is its row.")

@@ -1,4 +1,4 @@
-"""How a batch is divided among processes and their BatchNorm groups."""
+"""Divides a batch among the processes and their BatchNorm groups."""
 
 from dataclasses import dataclass, field
 

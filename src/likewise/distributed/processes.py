@@ -1,7 +1,8 @@
-"""The processes of a run and their communication. With a single process everything here is free.
+"""The processes of a run and their communication. With a single process, functions here do nothing and cost nothing.
 
-torchrun starts the processes, and torch.distributed sends the data. Only this module calls its collectives. The rows of
-a batch are divided in rank order, so rows gathered in rank order are in the order of the batch.
+torchrun starts the processes, and torch.distributed sends the data. Only this module calls the collectives of
+torch.distributed. The rows of a batch are divided in rank order, so rows gathered in rank order have the order of the
+batch.
 """
 
 import os
@@ -17,12 +18,17 @@ from torch import distributed as dist
 
 from likewise.errors import LikewiseError
 
-PATIENCE = timedelta(days=1)  # others may wait while a process decodes millions of photos; torchrun reports a dead one
+PATIENCE = timedelta(days=1)  # one process may decode millions of photos while the others wait
 
 
 def size() -> int:
     """Number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def here() -> int:
+    """Number of processes on this machine; 1 without torch.distributed."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", size())) if size() > 1 else 1
 
 
 def rank() -> int:
@@ -58,7 +64,7 @@ def joined(device: str = "auto") -> Iterator[None]:
 
     try:
         store, own, count = next(rendezvous("env://", timeout=PATIENCE))
-        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # torchrun's store still says where processes that died were
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # torchrun's store still has the addresses of dead processes
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT")
             store = dist.PrefixStore(f"start {attempt}", store)  # type: ignore[attr-defined]
         dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=own, world_size=count, timeout=PATIENCE)
@@ -73,12 +79,12 @@ def joined(device: str = "auto") -> Iterator[None]:
 
 
 def shares(total: int, parts: int) -> list[int]:
-    """``total`` rows in ``parts`` shares whose sizes differ by one at most, the larger first (torch.tensor_split's)."""
+    """The sizes of ``parts`` shares of ``total`` rows, as of torch.tensor_split: they differ by at most one."""
     return [total // parts + (part < total % parts) for part in range(parts)]
 
 
 def starts(sizes: Sequence[int]) -> list[int]:
-    """Where each share begins."""
+    """The first row of each share."""
     return [0, *accumulate(sizes)][:-1]
 
 
@@ -86,7 +92,8 @@ def gather_rows(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
     """The rows of all processes, in rank order: (B_r, ...) on each → (Σ B_r, ...) on all, with gradient.
 
     The gradient of a process' rows is the sum of the gradients from all processes, as if the batch were in one process.
-    Shares may differ in length and may be empty. Cost: Σ B_r rows sent and kept; in the backward pass the same, summed.
+    Shares may differ in length and may be empty. Cost: each process receives and keeps Σ B_r rows; the backward pass
+    sums as many rows of gradients over the processes.
 
     Args:
         x: this process' rows; the dtype and all dimensions except the first are the same in all processes.
@@ -105,9 +112,9 @@ def gather_constant(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
 
 
 def among_others(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Gathers all rows; gradient only through this process' own.
+    """Gathers the rows of all processes; only this process' own rows have a gradient.
 
-    For a loss that every process computes from the whole batch.
+    It is for a loss that every process computes from the whole batch.
     """
     if size() == 1:
         return x
@@ -170,16 +177,16 @@ def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
 
 
 def wait() -> None:
-    """Waits until all processes are here."""
+    """Waits until all processes have called it."""
     if size() > 1:
         dist.barrier()
 
 
 @contextmanager
 def first_first() -> Iterator[None]:
-    """Process 0 runs the block first, then the others: it may fill a cache that the others only read.
+    """Process 0 runs the block first, then the others run it. So process 0 can fill a cache that the others read.
 
-    If it fails in process 0, the others still run it, so that each process reports the error.
+    If the block fails in process 0, the others still run it, so that each process reports the error.
     """
     if rank() > 0:
         wait()

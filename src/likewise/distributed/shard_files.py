@@ -27,22 +27,24 @@ DTYPES = {
 def save_sharded(folder: Path, tensors: dict[str, Tensor], n: int) -> None:
     """Saves sharded rows, completely or not at all, so that any number of processes can load them.
 
-    ``folder`` then holds safetensors files, each with some consecutive rows of all tensors (at most 1 GiB), and
-    ``shards.json``, which says which rows those are. Until every process has written its own, the folder has another
-    name; one that was there before stays till then. All processes call it together, on a file system they share.
+    Afterwards ``folder`` holds safetensors files, each with consecutive rows of all tensors (at most 1 GiB), and
+    ``shards.json``, which lists the rows of each file. The files are written to a temporary folder; when every process
+    has written its files, this folder is renamed and replaces an older one. All processes call it together, on a file
+    system that they share.
 
-    Departure: torch.distributed.checkpoint is not used, as loading what it saves can run code: its ``.metadata`` is a
-    pickle, read without restriction (torch 2.13; its writer of safetensors is not in torch 2.6, which we support).
+    It does not use torch.distributed.checkpoint, because loading a checkpoint of that module can run code: its
+    ``.metadata`` is a pickle, which torch 2.13 reads without restriction. The module's safetensors writer is not in
+    torch 2.6, which likewise supports.
 
     Args:
-        folder: its parent exists.
-        tensors: name → (n_r, ...), this process' rows; names, dtypes and further shapes are the same everywhere.
-        n: rows in all.
+        folder: its parent must exist.
+        tensors: name → (n_r, ...), this process' rows. Names, dtypes and other dimensions are equal in all processes.
+        n: the number of rows of all processes.
 
     Raises:
-        LikewiseError: in all processes, when one of them can't write; tensors that are not this process' share.
+        LikewiseError: in all processes, when one of them can't write; or when the tensors are not this process' share.
 
-    Cost: each process writes its rows once; up to 1 GiB in memory beyond them.
+    Cost: each process writes its rows once, and needs up to 1 GiB of memory beyond them.
     """
     start, count = own_share(n)
     for name, tensor in tensors.items():
@@ -87,28 +89,28 @@ def save_sharded(folder: Path, tensors: dict[str, Tensor], n: int) -> None:
 def load_sharded(
     folder: Path, names: Sequence[str], n: int, *, device: torch.device | str = "cpu"
 ) -> dict[str, Tensor]:
-    """This process' rows of what :func:`save_sharded` saved, by however many processes. Runs no code of the files.
+    """Loads this process' rows of a folder that :func:`save_sharded` wrote with any number of processes.
 
-    All processes call it together.
+    It runs no code of the files. All processes call it together.
 
     Args:
-        folder: what was saved.
-        names: of the tensors wanted.
-        n: rows in all.
-        device: where the tensors go; with NCCL, a CUDA device.
+        folder: the saved folder.
+        names: the names of the tensors to load.
+        n: the number of rows of all processes.
+        device: the device of the loaded tensors; with NCCL, a CUDA device.
 
     Returns:
         name → (n_r, ...).
 
     Raises:
-        LikewiseError: in all processes, when one of them finds the folder missing, damaged, of another n or without a
-            name.
+        LikewiseError: in all processes, when in one of them the folder is missing, damaged, has another n, or lacks a
+            tensor of ``names``.
 
-    Cost: reads this process' rows alone.
+    Cost: each process reads only its own rows.
     """
-    found: dict[str, Tensor] = {}
-    _all_or_none(lambda: found.update(_read(folder, names, n)), f"could not load {folder}", torch.device(device))
-    return {name: rows.to(device) for name, rows in found.items()}
+    loaded: dict[str, Tensor] = {}
+    _all_or_none(lambda: loaded.update(_read(folder, names, n)), f"could not load {folder}", torch.device(device))
+    return {name: rows.to(device) for name, rows in loaded.items()}
 
 
 def saved_names(folder: Path) -> list[str]:
@@ -137,12 +139,12 @@ def _read(folder: Path, names: Sequence[str], n: int) -> dict[str, Tensor]:
         if missing:
             raise LikewiseError(f"{folder} has no {missing[0]!r}; it has {', '.join(saved)}.")
         start, count = own_share(n)
-        found = {name: torch.empty(count, *saved[name][1], dtype=saved[name][0]) for name in names}
+        tensors = {name: torch.empty(count, *saved[name][1], dtype=saved[name][0]) for name in names}
         filled = 0
         for a, b in pieces:
             first, last = max(a, start), min(b, start + count)
             if first < last:
-                _read_piece(folder / _piece_name(a, b), a, first, last, start, found)
+                _read_piece(folder / _piece_name(a, b), a, first, last, start, tensors)
                 filled += last - first
     except FileNotFoundError as error:
         raise LikewiseError(f"{error.filename} is missing; give a folder that save_sharded wrote.") from None
@@ -152,13 +154,13 @@ def _read(folder: Path, names: Sequence[str], n: int) -> dict[str, Tensor]:
         raise LikewiseError(
             f"{folder} is damaged (rows {start} to {start + count} are not all there); use another copy."
         )
-    return found
+    return tensors
 
 
-def _read_piece(path: Path, a: int, first: int, last: int, start: int, found: dict[str, Tensor]) -> None:
-    """Rows [first, last) of all n from the file that begins with row a into ``found``, which begins with ``start``."""
+def _read_piece(path: Path, a: int, first: int, last: int, start: int, tensors: dict[str, Tensor]) -> None:
+    """Copies rows ``first`` to ``last`` of all n. The file begins with row ``a``, the tensors with row ``start``."""
     with safe_open(path, framework="pt") as file:
-        for name, rows in found.items():
+        for name, rows in tensors.items():
             piece = file.get_slice(name)[first - a : last - a]
             into = rows[first - start : last - start]
             if piece.shape != into.shape or piece.dtype != into.dtype:
@@ -175,7 +177,7 @@ def _all_or_none(step: Callable[[], None], what: str, device: torch.device) -> N
         problem = error
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        problem = LikewiseError(f"{what} ({reason}); see that the disk is there, writable and not full.")
+        problem = LikewiseError(f"{what} ({reason}); check that the disk is there, writable and not full.")
         problem.__cause__ = error
     failed = any_of([problem is not None], device)[0]
     if problem is not None:
@@ -185,7 +187,7 @@ def _all_or_none(step: Callable[[], None], what: str, device: torch.device) -> N
 
 
 def _as_the_first_says(text: str, device: torch.device) -> str:
-    """The text of process 0, in all."""
+    """The text of process 0, in all processes."""
     letters = torch.tensor(list(text.encode()) if rank() == 0 else [], dtype=torch.uint8, device=device)
     return bytes(gather_rows(letters).tolist()).decode()
 

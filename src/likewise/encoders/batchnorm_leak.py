@@ -16,9 +16,9 @@ from likewise.distributed.layout import Layout
 from likewise.encoders.momentum import embed_shuffled
 from likewise.errors import LikewiseError
 
-PROBES = 8  # probe items per group; more are sharper (1 finds 0.29 of a noisy leak, 4 0.75, 8 0.84) but dilute the leak
-ROUNDING = 1e-4  # a signature shorter than this share of the embedding is rounding; float32 leaves about 1e-6
-TELLING = 0.25  # the verdict is a leak above this share of the way from chance to certainty
+PROBES = 8  # items per group: 1 finds 0.29 of a noisy leak, 4 find 0.75, 8 find 0.84; too many would weaken the leak
+ROUNDING = 1e-4  # a signature shorter than this share of the embedding is rounding; that of float32 is about 1e-6
+TELLING = 0.25  # the verdict is "leak" above this share of the way from chance (0) to certainty (1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,10 @@ def bn_leak(
     is the group of keys (t', h') whose signature has the largest cosine with z_tg; it is right if the query's own key
     was encoded there. Ties share the guess: an encoder without BatchNorm has no signatures and gets exactly chance.
 
-    Shuffling hides the group but not the batch: a group of shuffled keys still has 1/G of a query's group in it (the
-    cosine is 1/G instead of 1). With good signatures ``of_batch`` then stays high, and ``accuracy`` is near 1/G at
-    worst, not at chance. With one group, shuffling changes nothing and the leak stays. It does harm only if negatives
-    come from other batches (a queue, a bank): all keys of one group have the same signature.
+    Shuffling hides the group but not the batch: a group of shuffled keys still holds 1/G of the rows of a query's group
+    (the cosine is 1/G instead of 1). With clear signatures ``of_batch`` then stays high, and ``accuracy`` is at worst
+    near 1/G, above chance. With one group, shuffling changes nothing and the leak stays. Such a leak does harm only if
+    negatives come from other batches (a queue, a bank), because all keys of one group have the same signature.
 
     It uses copies of the encoders, so running statistics and modes do not change. Torch's random state does not change
     either; only ``generator`` advances. Encoders need float32 or more. A synchronised BatchNorm communicates with the
@@ -78,7 +78,7 @@ def bn_leak(
 
     Args:
         query_encoder: (B, ...) -> (B, D).
-        key_encoder: the same, or its momentum copy.
+        key_encoder: (B, ...) -> (B, D); the same module, or its momentum copy.
         first: T batches of views, (B_t, ...), encoded as queries in groups of consecutive rows.
         second: other views of the same items in the same order, encoded as keys.
         groups: G; the sizes of the groups are ``processes.shares(B_t, G)``.

@@ -24,11 +24,11 @@ def build_embedder(
     """Builds the encoder that the settings describe. Random weights come from torch's global generator.
 
     Args:
-        settings: of the encoder. ``weights`` are loaded into the backbone; the head always starts at random.
+        settings: the encoder's settings. ``weights`` are loaded into the backbone; the head always starts at random.
         vector_dim: D where the items are vectors; None for images.
         backbone: any module to use instead of ``settings.name``; it maps a batch to (B, F).
-        example: a small batch, as the backbone will get it. Needed to find F of a backbone from outside this library:
-            it runs once in eval mode, and no state, gradient or random number changes.
+        example: a small batch, as the backbone will get it. It is needed to find F of a backbone from outside this
+            library: the backbone runs once in eval mode, and no state, gradient or random state changes.
 
     Raises:
         LikewiseError: the name is unknown, or encoder, weights or backbone do not fit.
@@ -81,7 +81,7 @@ def _head(settings: EncoderSettings, feature_dim: int) -> tuple[nn.Module, int]:
 
 
 def _feature_dim(backbone: nn.Module, settings: EncoderSettings, example: Tensor | None) -> int:
-    """F: our backbones declare it; for others a probe finds it."""
+    """F: this library's backbones declare it; ``probe`` finds it for others."""
     if isinstance(backbone, ResNet | MLP):
         return backbone.feature_dim
     name = type(backbone).__name__ if ":" not in settings.name else settings.name

@@ -99,7 +99,8 @@ class Embedder(nn.Module):
 def embed_parts(embedder: nn.Module, parts: Sequence[Tensor], *, keep: bool = True) -> Tensor:
     """Embeds each part with its own batch statistics and concatenates the rows: several (b, ...) → (Σ b, D).
 
-    Each part alone would move the running statistics; they get the mean of these results. Without ``keep`` they stay.
+    With ``keep`` the running statistics become the mean of the values that each part alone would give them. Without
+    ``keep`` they do not change.
     """
     if len(parts) == 1 and keep:
         rows: Tensor = embedder(parts[0])
@@ -307,16 +308,16 @@ def resnet50(stem: Stem = "small") -> ResNet:
 def resnet_small(stem: Stem = "small") -> ResNet:
     """A small ResNet for few CPU cores: F = 256, 1.2 M parameters, 12 MMAC an image at 32 px.
 
-    Patches of 4×4 pixels, then three stages of one block (64, 128, 256 channels). Few pixels with many channels are
-    fast on a CPU: of the shapes tried, this one is the fastest, and the most accurate in equal time.
+    It has patches of 4×4 pixels, then three stages of one block (64, 128, 256 channels). Few pixels with many channels
+    are fast on a CPU. Of the shapes that were tried, this one is the fastest, and the most accurate in equal time.
     """
     return ResNet(BasicBlock, (1, 1, 1), widths=(64, 128, 256), strides=(1, 2, 2), stem=stem, patch=4)
 
 
 class MLP(nn.Module):
-    """Linear, BatchNorm, ReLU, twice: (B, D) -> (B, H), non-negative.
+    """Two layers, each of Linear, BatchNorm and ReLU: (B, D) -> (B, H), 0 or more.
 
-    BatchNorm (Ioffe & Szegedy 2015) in the first layer makes the scale of the inputs irrelevant after one step. The
+    BatchNorm (Ioffe & Szegedy 2015) removes the scale of the first layer's outputs, and so that of the inputs. The
     linear layers have no bias, because BatchNorm has a shift. Training needs B >= 2.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Gradient caching: the gradient of a large batch from its parts, in little memory; and checks of the encoder."""
+"""Gradient caching: the gradient of a large batch, part by part in little memory; and checks of the encoder for it."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -14,9 +14,11 @@ class GradientCache:
     """Encodes parts one at a time, and gives the gradient of the whole batch (Gao et al. 2021, "GradCache").
 
     First it encodes all rows without a graph. The loss then gives the gradient of each row. Last it encodes every part
-    again, with the same random numbers (dropout), and runs its backward pass. It needs the memory of one part, and the
-    time of one more forward pass. The gradient equals that of the full batch if the parts are independent. BatchNorm
-    over the whole batch would join them.
+    again, with the same random numbers (dropout), and runs the backward pass of the part. The gradient equals that of
+    the full batch if the rows of different parts do not interact in the encoder, as they do in BatchNorm over the whole
+    batch.
+    Cost: the memory of one part, and the time of one more forward pass.
+    Paper: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, 2021.
 
     Args:
         embedder: the encoder; its parameters have gradient.
@@ -33,7 +35,7 @@ class GradientCache:
 
     def __init__(self, embedder: nn.Module, parts: Sequence[Tensor], *, grouped: bool = False) -> None:
         if len(parts) > 1 and not grouped and normalises_batches(embedder, as_it_is=True):
-            raise in_parts_refused(f"{len(parts)} parts", "say grouped=True where each is to have its own")
+            raise in_parts_refused(f"{len(parts)} parts", "set grouped=True if each part has its own statistics")
         self.embedder, self.parts, self.grouped = embedder, parts, grouped
         self.random = _random_state(parts[0].device)
         with torch.no_grad():
@@ -67,7 +69,7 @@ def in_parts_refused(what: str, advice: str) -> LikewiseError:
 def normalises_batches(module: nn.Module, *, as_it_is: bool = False) -> bool:
     """Whether ``module`` has BatchNorm layers that use batch statistics, so that rows depend on each other.
 
-    With ``as_it_is`` in the current mode of each layer, otherwise in train mode.
+    With ``as_it_is`` each layer is judged in its current mode, otherwise in train mode.
     """
     return any(
         isinstance(part, nn.modules.batchnorm._BatchNorm)
@@ -80,9 +82,9 @@ def normalises_batches(module: nn.Module, *, as_it_is: bool = False) -> bool:
 def joins_rows_unseen(embedder: nn.Module, rows: Tensor) -> bool:
     """True if rows interact, in train mode, other than through a known BatchNorm or dropout layer.
 
-    For example through BatchNorm as a function or in TorchScript. The test embeds all ``rows`` (b, ...), then half of
-    them, with a copy whose dropout and BatchNorm layers are in eval mode, and compares. False if the outputs differ
-    between two equal calls: then the test can't decide.
+    An example is BatchNorm as a function or in TorchScript. The test copies the encoder, sets its dropout and BatchNorm
+    layers to eval mode, embeds all ``rows`` (b, ...), then half of them, and compares. It returns False if two equal
+    calls give different outputs, because it can't decide then.
     """
     copy = deepcopy(embedder).train()
     for part in copy.modules():

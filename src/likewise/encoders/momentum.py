@@ -18,8 +18,9 @@ class Momentum(nn.Module):
 
     The weights have no gradient. The training step calls ``update`` before it encodes the keys, as in MoCo's
     Algorithm 1. With ``buffers="own"`` BatchNorm's running statistics come from the keys that the copy encodes, as in
-    MoCo's code. With ``buffers="averaged"`` they follow the encoder's statistics as the weights do; then encode the
-    keys without updating them, as ``fit`` does. Weights and buffers are state, saved and restored.
+    MoCo's code. With ``buffers="averaged"`` they follow the encoder's statistics as the weights do; the keys must then
+    be encoded without updating the statistics, as ``fit`` does. Checkpoints save the weights and buffers.
+    Departures: none with the defaults; MoCo has neither ``schedule="cosine"`` nor ``buffers="averaged"``.
     Cost: memory for a second encoder; an update is one pass over the weights.
     Paper: He, Fan, Wu, Xie, Girshick, CVPR 2020, eq. 2; the cosine schedule: Chen, Xie, He, ICCV 2021 (MoCo v3).
 
@@ -29,7 +30,8 @@ class Momentum(nn.Module):
         schedule: "constant", or "cosine": from m to 1 over the training.
         buffers: "own" or "averaged".
 
-    Raises LikewiseError on other values, and on weights with fewer bits than float32.
+    Raises:
+        LikewiseError: a value outside its range, or weights with fewer bits than float32.
     """
 
     encoder: nn.Module
@@ -87,10 +89,11 @@ class Momentum(nn.Module):
 def embed_shuffled(
     embedder: nn.Module, x: Tensor, layout: Layout, order: Tensor | None, *, keep: bool = True
 ) -> Tensor:
-    """Shuffled BatchNorm (MoCo §3.3): keys are encoded in other groups than their queries.
+    """Shuffled BatchNorm (MoCo §3.3): encodes keys in other BatchNorm groups than their queries.
 
-    The rows of all processes are shuffled by ``order``, embedded in the groups of the layout, and put back in order. So
-    a key's batch statistics do not reveal its query. Without ``order`` no row moves. No gradient.
+    It shuffles the rows of all processes by ``order``, embeds them in the groups of the layout, and restores their
+    order. So the batch statistics of a key do not reveal its query. Without ``order`` it does not shuffle. The keys
+    have no gradient.
 
     Args:
         embedder: the key encoder, in train mode.

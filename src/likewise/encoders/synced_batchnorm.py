@@ -123,13 +123,13 @@ def _channelwise(x: Tensor) -> list[int]:
 
 @torch.no_grad()
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean (C,), variance (C,) and N over all processes, merged from W triples as in Chan et al. 1979."""
+    """Mean (C,), variance (C,) and N over all processes: one triple of each process, merged as in Chan et al. 1979."""
     channels = x.shape[1]
     own = at_least_float32(x.new_zeros(1, 1 + 2 * channels))
     if x.numel():
         wide = at_least_float32(x)
         mean = wide.mean(_inner(x))
-        var = (wide - mean.view(_channelwise(x))).square_().mean(_inner(x))  # torch.var is ten times slower here
+        var = (wide - mean.view(_channelwise(x))).square_().mean(_inner(x))  # torch.var is ten times slower on a CPU
         own = torch.cat([own.new_full((1,), x.numel() // channels), mean, var]).unsqueeze(0)
     triples = processes.gather_rows(own, [1] * processes.size())  # (W, 1 + 2C)
     counts, means, variances = torch.split(triples, [1, channels, channels], 1)
@@ -145,7 +145,10 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
 
 
 class _Normalise(torch.autograd.Function):
-    """Normalises own rows by the statistics of all: dx = w/σ · (dy − Σdy/N − x̂·Σ(dy·x̂)/N), x̂ = (x − μ)/σ."""
+    """Normalises this process' rows by the statistics of all processes.
+
+    The gradient is dx = w/σ · (dy − Σdy/N − x̂·Σ(dy·x̂)/N) with x̂ = (x − μ)/σ.
+    """
 
     @staticmethod
     def forward(

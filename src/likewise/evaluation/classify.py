@@ -11,11 +11,14 @@ from likewise.console import track
 from likewise.data import Items
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
 from likewise.evaluation.labelled_items import copies, labelled, one_label, same_classes, shared_ids
+from likewise.evaluation.scores import AS_TRAINED
 from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
-from likewise.metrics.neighbours import knn_accuracy
+from likewise.metrics.neighbours import fair_k, knn_accuracy
 from likewise.metrics.score import Score
 from likewise.model import Model
+
+TEMPERATURE = 0.07  # of NPID's votes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +29,9 @@ class Protocol:
         labels: auto, or the parquet column of the label.
         key: the parquet column of the ids; None: as the run was trained.
         image: the parquet column of the images; None: as the run was trained.
-        k: neighbours that vote; NPID's 200.
-        temperature: of the votes; None: the temperature of training, as in NPID.
+        k: neighbours that vote; None: as many as a class has labels on average, at most NPID's 200.
+        temperature: of the votes, the same for every representation; None: NPID's 0.07, and one more score,
+            ``knn/as-trained``, with the temperature of training where it is another, as in NPID.
         svm: whether to fit the linear SVM on all labels.
         probe_lr: learning rate of the linear probe; MoCo's 30. It suits unit rows, so features are normalised first.
         probe_epochs: epochs of the linear probe; MoCo's 100; 0 leaves the probe out.
@@ -40,7 +44,7 @@ class Protocol:
     labels: str = "auto"
     key: str | None = None
     image: str | None = None
-    k: int = 200
+    k: int | None = None
     temperature: float | None = None
     svm: bool = True
     probe_lr: float = 30.0
@@ -96,7 +100,7 @@ def evaluate(
     scores: list[Score] = []
     with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
         for number, task in enumerate(tasks(model, train_items, test_items)):
-            scores += measure(task, train_items, test_items, protocol, _temperature(model, protocol))
+            scores += measure(task, train_items, test_items, protocol, temperatures(model, protocol))
             tick(number + 1)
     return scores
 
@@ -128,18 +132,30 @@ def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
         yield Task(name=name, embedding=(z, z_test), backbone=(h, h_test), layers=layers, ids=ids, about=stamp)
 
 
-def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, temperature: float) -> list[Score]:
-    """All scores of one representation, named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ..."""
+def measure(
+    task: Task, train: Items, test: Items | None, protocol: Protocol, temperatures: dict[str, float]
+) -> list[Score]:
+    """All scores of one representation, named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ...
+
+    Args:
+        task: the rows of the representation.
+        train: labelled items.
+        test: labelled items, or None to leave each item of ``train`` out of its own vote.
+        protocol: how to measure.
+        temperatures: of the votes of each kNN score, by the score's name.
+    """
     train_ids, test_ids = task.ids
     train_labels = torch.from_numpy(np.asarray(train.labels))
     test_labels = train_labels if test is None else torch.from_numpy(np.asarray(test.labels))
-    k = min(protocol.k, len(train) - 1)
+    k = min(fair_k(train_labels) if protocol.k is None else protocol.k, len(train) - 1)
     z, z_test = task.embedding
-    accuracy = knn_accuracy(
-        z_test, test_labels, z, train_labels, k=k, temperature=temperature, query_ids=test_ids, key_ids=train_ids
-    )
     about = {**task.about, "layer": task.layers[0]}
-    scores = [Score(name="knn", value=accuracy, protocol={**about, "k": k, "temperature": temperature})]
+    scores = []
+    for name, tau in temperatures.items():
+        accuracy = knn_accuracy(
+            z_test, test_labels, z, train_labels, k=k, temperature=tau, query_ids=test_ids, key_ids=train_ids
+        )
+        scores.append(Score(name=name, value=accuracy, protocol={**about, "k": k, "temperature": tau}))
     fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # no classifier is tested on items that it was fit on
     if test is not None and len(fresh):
         about["test_items"] = len(fresh)
@@ -153,7 +169,7 @@ def measure(task: Task, train: Items, test: Items | None, protocol: Protocol, te
                 fractions=protocol.fractions,
                 seeds=tuple(range(protocol.seeds)),
                 k=protocol.k,
-                temperature=temperature,
+                temperature=temperatures["knn"],
             )
             measured = few_labels(z, train_labels, train.ids, z_test[fresh], test_labels[fresh], few)
             scores += [score.stamped(about) for score in measured]
@@ -196,5 +212,9 @@ def milestones(protocol: Protocol) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(protocol.probe_epochs * share)) for share in (0.6, 0.8)}))
 
 
-def _temperature(model: Model, protocol: Protocol) -> float:
-    return model.settings.objective.vote_temperature if protocol.temperature is None else protocol.temperature
+def temperatures(model: Model, protocol: Protocol) -> dict[str, float]:
+    """τ of the votes of each kNN score: one for all models and, where none is given, that of training beside it."""
+    if protocol.temperature is not None:
+        return {"knn": protocol.temperature}
+    trained = model.settings.objective.number("temperature", TEMPERATURE)
+    return {"knn": TEMPERATURE} | ({f"knn/{AS_TRAINED}": trained} if trained != TEMPERATURE else {})

@@ -9,6 +9,8 @@ from likewise.evaluation.baselines import REPRESENTATIONS
 from likewise.files import atomic_write
 from likewise.metrics.score import Score
 
+AS_TRAINED = "as-trained"  # in the name of a score: votes with the temperature of training
+
 
 def save_scores(path: Path, scores: Sequence[Score]) -> None:
     """Writes all scores with their protocols as JSON, atomically. Raises LikewiseError when it can't."""
@@ -49,7 +51,8 @@ def describe_measure(name: str) -> str:
     """``knn/5-per-class`` in words."""
     kind, _, subset = name.partition("/")
     words = {"knn": "weighted kNN", "svm": "linear SVM", "probe": "linear probe"}[kind]
-    return f"{words}, {subset.replace('-per-class', ' per class') if subset else 'all labels'}"
+    few = {"": "all labels", AS_TRAINED: "all labels, τ as trained"}
+    return f"{words}, {few.get(subset, subset.replace('-per-class', ' per class'))}"
 
 
 def percent(score: Score) -> str:

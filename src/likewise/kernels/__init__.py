@@ -1,4 +1,4 @@
-"""The fast numerics of the objectives: row reductions of similarities in tiles, with their gradients.
+"""Fast numerics of the objectives: reductions of rows of similarities, tile by tile, with their gradients.
 
 Public names: ``row_losses.row_losses``, ``logsumexp.row_logsumexp``, ``numerics.gathered_similarities``.
 """

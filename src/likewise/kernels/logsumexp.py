@@ -1,7 +1,7 @@
-"""The one primitive of the family: row reductions of similarities, tile by tile.
+"""The log-sum-exp of each row of similarities, tile by tile, with its gradient.
 
-Dimension legend: Q queries, K keys, D dimensions, T keys in a tile, M sampled keys per query.
-Nothing of size Q×K exists beyond one tile, forwards or backwards.
+Dimension legend: Q queries, K keys, D dimensions, T keys in a tile, L rows that a query leaves out.
+Neither the forward nor the backward pass keeps more than one tile of the Q×K matrix.
 """
 
 import math
@@ -12,16 +12,17 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from likewise.kernels.numerics import SHORTEST, at_least_float32, keep_pages
 
-TILE_KEYS = 2048  # Q=128 fp32 similarities of a tile take 1 MiB: they stay in a core's L2 cache
-LEAST_TILE_KEYS, TILE_FLOATS = 32, 1 << 19  # with many queries the tiles narrow: 2 MiB
-KEPT_FLOATS = 1 << 22  # 16 MiB: all logits up to this are one tile, kept for the gradient of the keys
+TILE_KEYS = 2048  # at Q = 128, float32 similarities of a tile take 1 MiB, which fits a core's L2 cache
+LEAST_TILE_KEYS, TILE_FLOATS = 32, 1 << 19  # with many queries a tile has fewer keys: 2 MiB in all
+KEPT_FLOATS = 1 << 22  # 16 MiB: up to this many logits are one tile, kept for the gradient of the keys
 
 
 class _RowLogSumExp(torch.autograd.Function):
-    """Online log-sum-exp. The weighted mean key is gathered on the way, so the gradient of the queries is free.
+    """Online log-sum-exp. The forward pass also sums the weighted mean key, which is the gradient of the queries.
 
-    Circle's logits ``γ [s + m]₊ (s − m)`` are ``c² − γm²`` with ``c = max(√γ s, −√γ m)``, and their slope
-    is ``c + √γ m``. Here ``scale`` and ``circle`` are √γ and √γ m, and the constant is taken off once, at the end.
+    Circle's logits ``γ [s + m]₊ (s − m)`` equal ``c² − γm²`` with ``c = max(√γ s, −√γ m)``. Their gradient by s, with
+    ``[s + m]₊`` constant, is ``√γ (c + √γ m)``. With Circle, ``scale`` is √γ and ``circle`` is √γ m; the constant γm²
+    is subtracted at the end.
     """
 
     @staticmethod
@@ -48,7 +49,7 @@ class _RowLogSumExp(torch.autograd.Function):
             top = logits.amax(1, keepdim=True)
             weights = torch.softmax(logits, 1)
             del logits
-            # the heaviest weight is exp(0) / Σ exp(logit − top)
+            # the largest weight is exp(0) / Σ exp(logit − top)
             part = (top - weights.amax(1, keepdim=True).log_()).masked_fill_(top == floor, -torch.inf)
             if pace is not None and circle is not None and (keep or mean_key is not None):
                 weights = pace.add_(circle).mul_(weights)
@@ -102,7 +103,7 @@ class _RowLogSumExp(torch.autograd.Function):
 
 
 def _block(keys: Tensor, start: int, tile: int, dtype: torch.dtype, unit: bool) -> tuple[Tensor, Tensor | None]:
-    """(T, D) keys of a tile, scaled to unit length where asked, and then 1/length too, (T, 1)."""
+    """(T, D) keys of a tile; with ``unit``, keys scaled to unit length, and (T, 1) 1/length."""
     block = keys[start : start + tile].to(dtype)
     if not unit:
         return block, None
@@ -112,7 +113,7 @@ def _block(keys: Tensor, start: int, tile: int, dtype: torch.dtype, unit: bool) 
 
 
 def _past_unit(grad: Tensor, block: Tensor, inverse: Tensor | None) -> Tensor:
-    """The gradient of the keys from that of the unit keys ``block``."""
+    """The gradient of the keys, from the gradient of the unit keys ``block``."""
     if inverse is None:
         return grad
     return grad.addcmul_(block, (grad * block).sum(1, keepdim=True), value=-1).mul_(inverse)
@@ -121,7 +122,7 @@ def _past_unit(grad: Tensor, block: Tensor, inverse: Tensor | None) -> Tensor:
 def _tile_logits(
     scaled: Tensor, block: Tensor, less: Tensor | None, skip: Tensor | None, start: int, circle: float | None
 ) -> tuple[Tensor, Tensor | None]:
-    """(Q, T) logits of a tile, plus ``less`` (Q, 1), the finite minimum where skipped; and Circle's clamped c."""
+    """(Q, T) logits of a tile plus ``less`` (Q, 1), the smallest finite number where skipped; and Circle's (Q, T) c."""
     pace = None
     if circle is not None:
         pace = (scaled @ block.T).clamp_(min=-circle)
@@ -146,29 +147,29 @@ def row_logsumexp(
     unit_keys: bool = False,
     tile: int | None = None,
 ) -> Tensor:
-    """``log Σ_{j not skipped} exp(scale · q·k_j)`` for each query, exact, in tiles; −inf where nothing is left.
+    """``log Σ_{j not skipped} exp(scale · q·k_j)`` for each query, exact, in tiles; −inf where all keys are skipped.
 
-    With ``circle`` = m the sum is over ``exp(scale · [s_j + m]₊ · (s_j − m))`` with ``s_j = q·k_j``, where the factor
-    ``[s_j + m]₊`` is a constant to the gradient: the negatives of Circle loss.
+    With ``circle`` = m it sums ``exp(scale · [s_j + m]₊ · (s_j − m))`` with ``s_j = q·k_j``, as the negatives of Circle
+    loss need. The factor ``[s_j + m]₊`` is a constant for the gradient.
 
-    Equals :func:`naive_row_logsumexp`, its naive twin, which needs Q·K numbers at once. Under ``torch.compile`` and
-    ``torch.export`` the twin itself is traced, for the compiler to fuse.
+    It equals :func:`naive_row_logsumexp`, the naive twin, which needs Q·K numbers at once. ``torch.compile`` and
+    ``torch.export`` trace the twin, so that the compiler can fuse it.
 
     Args:
-        queries: (Q, D), float32 or float64 (half precisions are raised to float32). Autocast is off inside.
-        keys: (K, D), any floating dtype; raised tile by tile.
+        queries: (Q, D), any floating dtype; half precisions become float32, and autocast is off inside.
+        keys: (K, D), any floating dtype; each tile is converted to the queries' dtype.
         scale: 1/τ, above 0.
-        skip: (Q,) or (Q, L) int64, key rows that a query leaves out; −1: none.
-        circle: m of the Circle form.
-        unit_keys: scale keys to unit length on the way (but for those shorter than 1e-12), with no copy of them all.
-        tile: keys per tile; by default what makes tiles of 2 MiB, from 32 to 2048 keys.
+        skip: (Q,) or (Q, L) int64, key rows that a query leaves out; −1 leaves none out.
+        circle: m of the Circle form; None: the plain form.
+        unit_keys: whether to scale the keys of each tile to unit length. Keys shorter than 1e-12 stay as they are.
+        tile: keys per tile; by default as many as make 2 MiB of logits, from 32 to 2048.
 
     Returns:
-        (Q,) in the queries' (raised) dtype. Gradients reach queries and keys; first order only.
+        (Q,) float32, or float64 for float64 queries. Queries and keys get first-order gradients.
 
-    Cost: 2·Q·K·D flops, 4·Q·K·D with the queries' gradient, 8·Q·K·D when keys need theirs too, and memory of
-    Q·(2·tile + 2D) floats, whatever K is (Circle: 3·tile). Up to 2²² logits are one tile where keys need a gradient,
-    and kept for it: 6·Q·K·D.
+    Cost: 2·Q·K·D flops without gradient, 4·Q·K·D with the queries' gradient, 8·Q·K·D with the keys' gradient too.
+    Memory for Q·(2·tile + 2D) floats (with Circle 3·tile), for any K. If keys need a gradient and Q·K is at most 2²²,
+    all logits are one tile, which is kept; the cost is then 6·Q·K·D flops.
     """
     queries = at_least_float32(queries)
     if torch.compiler.is_compiling():
@@ -195,7 +196,7 @@ def naive_row_logsumexp(
     circle: float | None = None,
     unit_keys: bool = False,
 ) -> Tensor:
-    """What :func:`row_logsumexp` computes, on the whole matrix at once: O(Q·K) memory."""
+    """The naive twin of :func:`row_logsumexp`: the whole matrix at once, with O(Q·K) memory."""
     queries = at_least_float32(queries)
     with torch.autocast(queries.device.type, enabled=False):
         keys = keys.to(queries.dtype)
@@ -209,5 +210,5 @@ def naive_row_logsumexp(
     skip = skip.reshape(len(queries), -1)
     left_out = logits.new_zeros(len(queries), len(keys) + 1, dtype=torch.bool)
     left_out = left_out.scatter(1, torch.where(skip < 0, len(keys), skip), True)[:, :-1]
-    found = logits.masked_fill(left_out, torch.finfo(logits.dtype).min).logsumexp(1)
-    return torch.where(left_out.all(1), -torch.inf, found)
+    sums = logits.masked_fill(left_out, torch.finfo(logits.dtype).min).logsumexp(1)
+    return torch.where(left_out.all(1), -torch.inf, sums)

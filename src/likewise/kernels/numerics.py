@@ -1,4 +1,4 @@
-"""Small numerics that objectives share: precision, log-sum-exp under a mask, lengths, distances, listed pairs.
+"""Small numerics of the objectives: precision, masked log-sum-exp, lengths, distances, similarities of some pairs.
 
 Dimension legend: Q queries, K keys, D dimensions, M keys of a query or listed pairs, R rows, P positives of a row.
 """
@@ -19,22 +19,23 @@ SHORTEST = 1e-12  # vectors below this length are left as they are, not scaled t
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precisions go to float32, where every similarity and reduction is made; wider ones stay."""
+    """Converts float16 and bfloat16 to float32; other dtypes stay. Similarities and sums need float32."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 @cache
 def keep_pages() -> None:
-    """Free one large block, once: glibc then keeps up to twice its size, and tiles are not paged in anew at each step.
+    """Allocates and frees one large block, so that glibc keeps the pages of freed tiles for the next step.
 
-    By default it hands back what is freed beyond twice the largest block it has met, and a step of ten small tiles pays
-    for thousands of page faults: half of a step's time at N=1024. The block is never touched, so it takes no memory.
+    glibc returns freed memory to the system beyond twice the largest block that it has seen freed. Without this call, a
+    step of ten small tiles has thousands of page faults, half of its time at N = 1024. The block is never written to,
+    so it takes no memory.
     """
     torch.empty(31 << 20, dtype=torch.uint8)
 
 
 class _MaskedLogSumExp(torch.autograd.Function):
-    """One matrix of its own: the scaled logits become the weights, and the weights the gradient, in place."""
+    """Allocates one matrix: it holds first the scaled logits, then the weights, then the gradient."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, mask: Tensor, scale: float) -> Tensor:
@@ -60,8 +61,8 @@ class _MaskedLogSumExp(torch.autograd.Function):
 def masked_logsumexp(x: Tensor, mask: Tensor, scale: float = 1.0) -> Tensor:
     """``log Σ_{j: mask} exp(scale · x_j)`` of each row, −inf where the mask is empty: (R, C), (R, C) bool → (R,).
 
-    Equals ``(scale * x).masked_fill(~mask, -inf).logsumexp(1)``, its naive twin, with a third of its passes and
-    memory, and no not-a-number gradient on empty rows. Its backward runs once.
+    It equals ``(scale * x).masked_fill(~mask, -inf).logsumexp(1)``, the naive twin, with a third of the passes and of
+    the memory. The gradient of an empty row is 0, not NaN. The backward pass can run only once.
     """
     if torch.compiler.is_compiling():
         kept = torch.where(mask, x * scale, torch.finfo(x.dtype).min).logsumexp(1)
@@ -71,16 +72,16 @@ def masked_logsumexp(x: Tensor, mask: Tensor, scale: float = 1.0) -> Tensor:
 
 
 def softplus(x: Tensor) -> Tensor:
-    """``log(1 + exp x)`` to full precision, −inf and +inf included."""
+    """``log(1 + exp x)`` to full precision, also for −inf and +inf."""
     return -functional.logsigmoid(-x)
 
 
 Distance = Literal["euclidean", "squared"]
-SQUARE_FLOOR = 1e-8  # of a squared distance under a root: distances below 1e-4 have no gradient, and none is infinite
+SQUARE_FLOOR = 1e-8  # lower bound of D² under the root: no gradient below D = 1e-4, and no infinite gradient
 
 
-def found(*logsumexps: Tensor) -> Tensor:
-    """(R,) bool: the anchors whose log-sum-exps all had something to sum; cheaper than asking their masks."""
+def nonempty(*logsumexps: Tensor) -> Tensor:
+    """(R,) bool: the anchors whose log-sum-exps are all of non-empty sums. It is cheaper than reducing the masks."""
     return torch.stack([x != -torch.inf for x in logsumexps]).all(0)
 
 
@@ -90,7 +91,7 @@ def mean_over(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class _Distance(torch.autograd.Function):
-    """√(2 − 2s) with one matrix of its own, which the gradient needs and nothing else."""
+    """√(2 − 2s). It allocates one matrix, the result, which is all that the gradient needs."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, similarities: Tensor) -> Tensor:
@@ -106,13 +107,13 @@ class _Distance(torch.autograd.Function):
         least = math.sqrt(SQUARE_FLOOR)
         if (
             result.device.type == "cpu" and result.numel() and bool(result.amin() > least)
-        ):  # asking is cheaper than filling
+        ):  # this check is faster than masked_fill_
             return slope
         return slope.masked_fill_(result <= least, 0.0)
 
 
 def distance(similarities: Tensor, kind: Distance = "euclidean") -> Tensor:
-    """Distance of unit rows: ``D² = 2 − 2s``, or its root with D² at least 1e-8, where the gradient stops."""
+    """The distance of unit rows: ``D² = 2 − 2s``, or D. For D the square is at least 1e-8; below it has no gradient."""
     if kind == "squared" or torch.compiler.is_compiling():
         squared = 2 - 2 * similarities
         return squared if kind == "squared" else squared.clamp(min=SQUARE_FLOOR).sqrt()
@@ -167,7 +168,7 @@ def row_lengths(x: Tensor) -> Tensor:
 
 
 class _GatheredSimilarities(torch.autograd.Function):
-    """q_i · k_{r_ij}, gathering a few queries' keys at a time; the backward is a weighted bag of keys."""
+    """q_i · k_{r_ij}, for a few queries at a time. The gradient of a query is a weighted sum of its keys."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
@@ -189,17 +190,19 @@ class _GatheredSimilarities(torch.autograd.Function):
 
 
 def gathered_similarities(queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
-    """Similarities of each query with keys of its own: ``s_ij = q_i · k_{rows_ij}``.
+    """Similarities of each query with M keys, different ones for each query: ``s_ij = q_i · k_{rows_ij}``.
 
-    Equals ``(keys[rows] * queries[:, None]).sum(-1)``, its naive twin, which needs Q·M·D numbers at once.
+    It equals ``(keys[rows] * queries[:, None]).sum(-1)``, the naive twin, which needs Q·M·D numbers at once.
 
     Args:
-        queries: (Q, D); raised to float32 at least.
-        keys: (K, D), a constant: no gradient reaches it.
+        queries: (Q, D), any floating dtype; half precisions become float32.
+        keys: (K, D), constants; they get no gradient.
         rows: (Q, M) int64, rows of ``keys``.
 
     Returns:
-        (Q, M). Cost: Q·M·D multiply-adds, bound by the random reads; 16 MiB beyond the result.
+        (Q, M) float32, or float64 for float64 queries.
+
+    Cost: Q·M·D multiply-adds; random reads take most of the time. 16 MiB beyond the result.
     """
     if torch.compiler.is_compiling():
         queries = at_least_float32(queries)
@@ -237,7 +240,7 @@ class _PairedSimilarities(torch.autograd.Function):
 def paired_similarities(queries: Tensor, keys: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Similarities of listed pairs: ``s_m = q_{rows_m} · k_{columns_m}``.
 
-    Equals ``(queries[rows] * keys[columns]).sum(1)``, its naive twin, which keeps 2·M·D numbers for the gradient.
+    It equals ``(queries[rows] * keys[columns]).sum(1)``, the naive twin, which keeps 2·M·D numbers for the gradient.
 
     Args:
         queries: (Q, D), float32 or float64.
@@ -246,8 +249,9 @@ def paired_similarities(queries: Tensor, keys: Tensor, rows: Tensor, columns: Te
         columns: (M,) int64, rows of ``keys``.
 
     Returns:
-        (M,). Gradients reach queries and keys; first order only. Cost: M·D multiply-adds, three times that with both
-        gradients; 32 MiB beyond the result and the gradients.
+        (M,). Queries and keys get first-order gradients.
+
+    Cost: M·D multiply-adds, three times as many with both gradients; 32 MiB beyond the result and the gradients.
     """
     if torch.compiler.is_compiling() or not len(rows):
         return (queries[rows] * keys[columns]).sum(1)
@@ -255,11 +259,11 @@ def paired_similarities(queries: Tensor, keys: Tensor, rows: Tensor, columns: Te
     return result
 
 
-OWN_ROWS = 4096  # of queries whose own proxies are gathered at a time
+OWN_ROWS = 4096  # the number of queries whose keys are gathered at a time
 
 
 class _OwnSimilarity(torch.autograd.Function):
-    """``q_i · k_{place_i}``, some rows at a time, keeping no copy of the gathered keys."""
+    """``q_i · k_{place_i}``, some rows at a time. It keeps no copy of the gathered keys."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, place: Tensor) -> Tensor:
@@ -285,18 +289,21 @@ class _OwnSimilarity(torch.autograd.Function):
 
 
 def own_similarities(queries: Tensor, keys: Tensor, place: Tensor) -> Tensor:
-    """``q_i · k_{place_i}`` of each row, (Q,), with gradients of both: O(Q·D) time, no copy of all gathered keys."""
+    """(Q,) ``q_i · k_{place_i}``, with gradients of queries and keys. Cost: O(Q·D) time; 4,096 keys in memory."""
     result: Tensor = _OwnSimilarity.apply(queries, keys, place)  # type: ignore[no-untyped-call]
     return result
 
 
 def zero_uncounted(losses: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    """What a rule says, with loss 0 and no gradient where a row does not count."""
+    """The result of a rule, with loss 0 and no gradient where a row does not count."""
     return torch.where(counted, losses, 0.0), counted
 
 
 class _Ruled(torch.autograd.Function):
-    """A rule on similarities at hand. Rows do not mix, so that the derivatives taken ahead serve any upstream."""
+    """A rule on given similarities. The forward pass computes the derivatives; the backward pass multiplies them.
+
+    This works for any upstream gradient, because the loss of a row depends on its own similarities only.
+    """
 
     @staticmethod
     def forward(
@@ -310,8 +317,8 @@ class _Ruled(torch.autograd.Function):
             slopes = list[Tensor | None]()
             if sought and losses.requires_grad:
                 slopes = list(torch.autograd.grad(losses.sum(), sought, allow_unused=True))
-        found = iter(slopes)
-        ctx.save_for_backward(*(next(found, None) if need else None for need in wanted))  # type: ignore[arg-type]
+        computed = iter(slopes)
+        ctx.save_for_backward(*(next(computed, None) if need else None for need in wanted))  # type: ignore[arg-type]
         ctx.mark_non_differentiable(counted)
         return losses.detach(), counted
 
@@ -330,9 +337,9 @@ class _Ruled(torch.autograd.Function):
 def ruled_losses(
     rule: Rule, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, row_inputs: Sequence[Tensor] = ()
 ) -> tuple[Tensor, Tensor]:
-    """A rule on the similarities of R rows that are at hand: the losses, with their gradient, and whether they count.
+    """Applies a rule to the given similarities of R rows: the losses, with their gradient, and whether the rows count.
 
-    Equals the rule itself, its naive twin, whose backward runs once.
+    It equals the rule itself, the naive twin, whose backward pass can run only once.
 
     Args:
         rule: see :mod:`likewise.kernels.row_losses`.

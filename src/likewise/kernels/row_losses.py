@@ -1,11 +1,11 @@
-"""The one evaluator: a loss of each query's row of similarities, tile by tile of rows, forwards and backwards.
+"""Evaluates the loss of each query from its row of similarities, tile by tile, with the gradient.
 
 Dimension legend: Q queries, K keys, D dimensions, R rows of a tile, P positives of a row at most.
 
-A *rule* states an objective once, as ordinary differentiable torch over a tile:
+A *rule* states an objective once, in ordinary differentiable torch, for a tile of rows:
 ``rule(s_p, positive, s_n, negative, *row_inputs) → (losses, counted)`` with similarities ``s_p`` (R, P) and ``s_n``
-(R, K), their masks, and (R,) or (R, ·) inputs of the rows. On the whole matrix, s_p = s_n, the rule is its own naive
-twin: that is :func:`naive_row_losses`.
+(R, K), their bool masks, and further inputs of the rows, (R,) or (R, ·). :func:`naive_row_losses`, the naive twin,
+applies the rule to the whole matrix at once, where s_p = s_n.
 """
 
 from collections.abc import Sequence
@@ -33,25 +33,25 @@ def row_losses(
 ) -> tuple[Tensor, Tensor]:
     """The loss of each query, and whether it counted.
 
-    Equals :func:`naive_row_losses`, its naive twin, which holds the Q×K matrices; under ``torch.compile`` and
-    ``torch.export`` the twin itself is traced, for the compiler to fuse.
+    It equals :func:`naive_row_losses`, the naive twin, which needs the Q×K matrices. ``torch.compile`` and
+    ``torch.export`` trace the twin, so that the compiler can fuse it.
 
     Args:
         rule: see the module. A row that does not count has loss 0 and no gradient.
-        queries: (Q, D); half precisions are raised to float32, and autocast is off inside.
+        queries: (Q, D), any floating dtype; half precisions become float32, and autocast is off inside.
         keys: (K, D), or None when the queries are the keys.
         relation: which pairs are positive, negative, or neither.
-        row_inputs: tensors of Q rows each, given to the rule with their gradient.
-        ahead: take the gradient in the forward pass, when each tile is at hand, as for upstream gradients that are the
-            same for all rows (a mean or a sum): three matrix products in all. Other upstream gradients, and
-            ``ahead=False``, recompute the tiles in the backward pass: four.
-        tile_rows: rows of a tile; by default 4 MiB of similarities.
+        row_inputs: tensors of Q rows each, which the rule gets; they can have a gradient.
+        ahead: whether the forward pass computes the gradient of each tile, for an upstream gradient that is the same
+            for all rows, as of a mean or a sum. This needs three matrix products. With another upstream gradient, or
+            with ``ahead=False``, the backward pass computes the tiles again; this needs four.
+        tile_rows: rows of a tile; by default as many as make 4 MiB of similarities.
 
     Returns:
-        (Q,) losses and (Q,) bool. First-order gradients reach queries, keys and row inputs.
+        (Q,) losses and (Q,) bool. Queries, keys and row inputs get first-order gradients.
 
-    Cost: 6·Q·K·D flops with gradients, and about ten tiles of memory beyond the inputs and their gradients. On CUDA,
-    where Triton is at hand, a tile's rule is compiled to fused kernels.
+    Cost: 6·Q·K·D flops with gradients, and memory for about ten tiles beyond the inputs and their gradients. On CUDA
+    with Triton, the rule is compiled to fused kernels.
     """
     queries = at_least_float32(queries)
     keys = None if keys is None else at_least_float32(keys).to(queries.dtype)
@@ -65,7 +65,7 @@ def row_losses(
 def naive_row_losses(
     rule: Rule, queries: Tensor, keys: Tensor | None, relation: Relation | Listed, row_inputs: Sequence[Tensor] = ()
 ) -> tuple[Tensor, Tensor]:
-    """What :func:`row_losses` computes, on the whole matrix at once: O(Q·K) memory."""
+    """The naive twin of :func:`row_losses`: the whole matrix at once, with O(Q·K) memory."""
     queries = at_least_float32(queries)
     with torch.autocast(queries.device.type, enabled=False):
         similarities = queries @ (queries if keys is None else at_least_float32(keys).to(queries.dtype)).T  # (Q, K)
@@ -175,16 +175,16 @@ class _Sweep:
                 return loss, counts, [None] * (1 + len(inputs))
             sought = [s_n, s_p, *(x for x in inputs if x.requires_grad)]
             weights = torch.ones_like(loss) if upstream is None else upstream[rows]
-            grad_n, grad_p, *found = torch.autograd.grad(loss, sought, weights, allow_unused=True)
+            grad_n, grad_p, *grad_inputs = torch.autograd.grad(loss, sought, weights, allow_unused=True)
         if columns is not None and grad_p is not None:
             grad_n = (torch.zeros_like(s_n) if grad_n is None else grad_n).scatter_add_(1, columns, grad_p)
-        rest = iter(found)
+        rest = iter(grad_inputs)
         return loss.detach(), counts, [grad_n, *(next(rest) if x.requires_grad else None for x in inputs)]
 
 
 @cache
 def can_fuse(device: torch.device) -> bool:
-    """Whether rules are compiled to fused kernels there: a device that Triton is at hand for."""
+    """Whether rules are compiled to fused kernels on ``device``: if it is no CPU and Triton is installed."""
     from torch.utils._triton import has_triton
 
     return device.type != "cpu" and bool(has_triton())

@@ -12,7 +12,7 @@ from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_classes, check_ids, check_positive, check_same_width
 from likewise.metrics.linear import linear_svm
-from likewise.metrics.neighbours import knn_accuracy
+from likewise.metrics.neighbours import fair_k, knn_accuracy
 from likewise.metrics.score import Score
 
 
@@ -24,15 +24,16 @@ class FewLabelsSettings:
         per_class: labels kept of each class; a smaller class keeps all its labels.
         fractions: share of each class's labels kept, rounded to the nearest whole number, at least one.
         seeds: one subset is drawn for each; mean and standard deviation are over them.
-        k: neighbours that vote, at most the number of labels kept.
-        temperature: τ of the votes; the one of training in NPID's protocol.
+        k: neighbours that vote, at most the number of labels kept. None: as many as a class has labels on average, at
+            most NPID's 200, so that a vote is never of all labels.
+        temperature: τ of the votes.
         C: of the linear SVM.
     """
 
     per_class: tuple[int, ...] = (1, 5, 10)
     fractions: tuple[float, ...] = (0.01, 0.02, 0.04, 0.1, 0.2)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    k: int = 200
+    k: int | None = None
     temperature: float = 0.07
     C: float = 1.0
 
@@ -40,7 +41,7 @@ class FewLabelsSettings:
         """Refuse what cannot be drawn or measured."""
         check_positive("temperature", self.temperature)
         check_positive("C", self.C)
-        if self.k < 1:
+        if self.k is not None and self.k < 1:
             raise LikewiseError(f"k must be at least 1 neighbour, but is {self.k}.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise LikewiseError(f"seeds must be one or more different numbers, but are {self.seeds}.")
@@ -134,24 +135,27 @@ def few_labels(
     check_ids(train_features, train_ids)
     plans: list[int | float] = [*map(int, settings.per_class), *map(float, settings.fractions)]
     found: dict[tuple[int, str], list[float]] = {}
-    kept: dict[int, int] = {}
+    kept: dict[int, tuple[int, int]] = {}  # the number of labels, and k
     for seed in settings.seeds:
         order = draw_order(train_ids, seed)
         for number, keep in enumerate(plans):
             rows = labelled_rows(train_labels, order, keep).to(train_features.device)
-            kept[number] = rows.numel()
             task = train_features[rows], train_labels.to(rows.device)[rows]
-            knn = knn_accuracy(test_features, test_labels, *task, k=settings.k, temperature=settings.temperature)
+            k = min(rows.numel(), fair_k(task[1]) if settings.k is None else settings.k)
+            kept[number] = rows.numel(), k
+            knn = knn_accuracy(test_features, test_labels, *task, k=k, temperature=settings.temperature)
             svm = linear_svm(*task, test_features, test_labels, C=settings.C).accuracy
             found.setdefault((number, "knn"), []).append(knn)
             found.setdefault((number, "svm"), []).append(svm)
     return [
-        _score(classifier, plans[number], kept[number], values, settings)
+        _score(classifier, plans[number], *kept[number], values, settings)
         for (number, classifier), values in found.items()
     ]
 
 
-def _score(classifier: str, keep: int | float, kept: int, values: list[float], settings: FewLabelsSettings) -> Score:
+def _score(
+    classifier: str, keep: int | float, kept: int, k: int, values: list[float], settings: FewLabelsSettings
+) -> Score:
     """Mean and spread over the seeds, with the protocol of the subset and the classifier."""
     protocol: dict[str, str | int | float] = {
         "labels_kept": f"{keep} per class" if isinstance(keep, int) else f"{keep * 100:g} % of each class, at least 1",
@@ -159,7 +163,7 @@ def _score(classifier: str, keep: int | float, kept: int, values: list[float], s
         "seeds": ",".join(map(str, settings.seeds)),
     }
     if classifier == "knn":
-        protocol |= {"k": min(settings.k, kept), "temperature": settings.temperature}
+        protocol |= {"k": k, "temperature": settings.temperature}
     else:
         protocol |= {"C": settings.C}
     accuracies = torch.tensor(values, dtype=torch.float64)

@@ -15,6 +15,7 @@ The price: a score differs a little from that of the unrounded rows (random unit
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
@@ -82,6 +83,7 @@ def top_k(
     return unpack(best)
 
 
+@torch.no_grad()
 def knn_classify(
     queries: Rows,
     keys: Rows,
@@ -91,9 +93,8 @@ def knn_classify(
     temperature: float = 0.07,
     query_ids: Ids | None = None,
     key_ids: Ids | None = None,
-    num_classes: int | None = None,
-) -> Tensor:
-    """Votes of the k nearest keys for each class, w_c = Σ_{i in N_k} exp(s_i / τ) 1(c_i = c) (NPID, section 3.4).
+) -> tuple[Tensor, Tensor]:
+    """The classes that the k nearest keys vote for, w_c = Σ_{i in N_k} exp(s_i / τ) 1(c_i = c) (NPID, section 3.4).
 
     Each row is divided by exp(s_max / τ), its nearest key's weight, so that τ = 0.005 does not overflow; this
     changes no ranking. With fewer than k keys all of them vote. NPID's released code uses the same rule, with
@@ -107,29 +108,27 @@ def knn_classify(
         temperature: τ > 0.
         query_ids: (Q,) integers, with ``key_ids``: a key with the query's id does not vote.
         key_ids: (K,) integers.
-        num_classes: C; the largest key label + 1 when not given.
 
     Returns:
-        float32 (Q, C) votes; the nearest key's class has at least 1. A query left without any key has zeros.
+        classes: int64 (Q, min(k, K)), the largest vote first; of equal votes the smaller class. ``classes[:, 0]`` is
+            the prediction. Where the neighbours have fewer classes, the rest of the row is −1.
+        votes: float32, same shape. The nearest key's class has at least 1; where the class is −1 the vote is 0.
 
     Raises:
-        LikewiseError: wrong shapes or lengths, k < 1, τ ≤ 0, NaN, a label ≥ ``num_classes``.
+        LikewiseError: wrong shapes or lengths, k < 1, τ ≤ 0, NaN.
 
-    Cost: that of ``top_k``, plus O(Q·(k + C)).
+    Cost: that of ``top_k``, plus O(Q·k log k) time and O(Q·k) memory for any number of classes.
     """
     check_positive("temperature", temperature)
     queries, keys = as_rows("queries", queries), as_rows("keys", keys)
     key_labels = as_labels("key_labels", key_labels, keys)
-    classes = int(key_labels.max()) + 1
-    if num_classes is not None and num_classes < classes:
-        raise LikewiseError(f"num_classes is {num_classes}, but key_labels go up to {classes - 1}.")
     scores, rows = top_k(queries, keys, k, query_ids=query_ids, key_ids=key_ids)
-    votes = torch.zeros(queries.shape[0], num_classes or classes, device=scores.device)
     labels = key_labels.to(device=scores.device, dtype=torch.int64)
+    classes, votes = torch.empty_like(rows), torch.empty_like(scores)
     for first in range(0, scores.shape[0], 8192):
         part = slice(first, first + 8192)
-        votes[part] = _vote(scores[part], labels[rows[part].clamp_min(0)], temperature, votes.shape[1])
-    return votes
+        classes[part], votes[part] = _vote(scores[part], labels[rows[part].clamp_min(0)], temperature)
+    return classes, votes
 
 
 def knn_accuracy(
@@ -158,22 +157,36 @@ def knn_accuracy(
         key_ids = query_ids
     if key_labels is None:
         raise LikewiseError("key_labels are missing; give one label per key.")
-    votes = knn_classify(queries, keys, key_labels, k=k, temperature=temperature, query_ids=query_ids, key_ids=key_ids)
-    # Not argmax: which of two equal maxima it returns is unspecified.
-    classes = torch.arange(votes.shape[1], device=votes.device)
-    best = votes.amax(1, keepdim=True)
-    winner = torch.where((votes == best) & (best > 0), classes, votes.shape[1]).amin(1)
-    right = (winner == query_labels.to(winner.device)) & (best[:, 0] > 0)
-    return float(right.double().mean())
+    classes, _ = knn_classify(
+        queries, keys, key_labels, k=k, temperature=temperature, query_ids=query_ids, key_ids=key_ids
+    )
+    return float((classes[:, 0] == query_labels.to(classes.device)).double().mean())
 
 
-def _vote(scores: Tensor, labels: Tensor, temperature: float, classes: int) -> Tensor:
-    """(B, k) scores and labels of neighbours, nearest first -> (B, C) votes relative to the nearest's."""
+def fair_k(labels: Ids) -> int:
+    """The number of neighbours for a vote among these labels: as many as a class has on average, at most NPID's 200.
+
+    With a fixed k of 200, all of a few labels would vote. O(N log N).
+    """
+    labels = as_ids("labels", labels)
+    return min(200, int(len(labels) / len(torch.unique(labels)) + 0.5))
+
+
+def _vote(scores: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(B, k) scores and labels of neighbours, nearest first -> (B, k) classes and votes, the largest vote first.
+
+    Equal labels are put side by side; each run of them is added up in one slot. Slots are in the order of the labels,
+    and the sort by votes is stable, so of equal votes the smaller class comes first.
+    """
     exact = scores.double()
     nearest = exact[:, :1].clamp_min(torch.finfo(torch.float64).min)  # a query without keys: −inf − finite
     weights = torch.exp((exact - nearest) / temperature)
-    votes = torch.zeros(scores.shape[0], classes, dtype=torch.float64, device=scores.device)
-    return votes.scatter_add_(1, labels, weights).float()
+    labels, order = labels.sort(dim=1, stable=True)
+    slots = functional.pad((labels[:, 1:] != labels[:, :-1]).cumsum(1), (1, 0))
+    votes = torch.zeros_like(exact).scatter_add_(1, slots, weights.gather(1, order)).float()
+    classes = torch.full_like(labels, -1).scatter_(1, slots, labels)
+    votes, order = votes.sort(dim=1, descending=True, stable=True)
+    return classes.gather(1, order).masked_fill_(votes == 0, -1), votes
 
 
 def checked_search(

@@ -4,11 +4,11 @@ All are called alike, ``objective(queries, ids)`` in a batch or ``objective(quer
 bank, a queue, a gathered batch or another modality, and are ordinary modules: parameters are trained and saved.
 """
 
-from likewise.alike import from_pairs, from_triplets, from_views
 from likewise.objectives import class_level, hinge, instance_level, joined, pair_level, sampled
 from likewise.objectives.base import Reduction
 from likewise.objectives.class_level import *  # noqa: F403
 from likewise.objectives.hinge import *  # noqa: F403
+from likewise.objectives.inputs import from_pairs, from_triplets, from_views
 from likewise.objectives.instance_level import *  # noqa: F403
 from likewise.objectives.joined import *  # noqa: F403
 from likewise.objectives.mined import Mined

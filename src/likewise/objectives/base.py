@@ -1,10 +1,10 @@
-"""The interface of objectives, and the base classes of each level: the call, its checks, the mean over rows."""
+"""The base classes of the objectives of each level: their calls, their checks, and the reduction of the row losses."""
 
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,19 +31,22 @@ BOTH = "a positive and a negative: put several items of several classes in each 
 
 
 class Reduction:
-    """Mean, sum or none over the rows that counted.
+    """The mean or the sum of the row losses, or the row losses themselves ("none").
 
-    A row counts when it has what its loss needs (say a positive and a negative); the others have loss 0 and no
-    gradient. "mean" divides the sum by the number of rows that counted (0 when none did), whatever their loss is;
-    "none" returns one loss per row. When fewer than half of the rows count, a warning says so, once.
+    A row counts when it has what its loss needs, for example a positive and a negative. Other rows have loss 0 and no
+    gradient. "mean" divides the sum by the number of rows that count, also when some of them have loss 0; it is 0 when
+    no row counts. When fewer than half of the rows count, the first such batch gives a LikewiseWarning.
 
-    If several processes divide the rows of a batch (``across``), the mean is over the rows of all: the losses of the
-    processes sum to the loss of the batch, and the gradients to its gradient.
+    If several processes divide the rows of a batch (``across``), "mean" divides by the number of rows that count in all
+    processes. The losses of the processes then add up to the loss of the batch, and the gradients to its gradient.
 
     Args:
         how: "mean", "sum" or "none".
         owner: the objective's name, for the warning.
         need: what a row needs to count, and what to do, for the warning.
+
+    Raises:
+        LikewiseError: any other ``how``.
     """
 
     def __init__(self, how: How, owner: str, need: str) -> None:
@@ -57,9 +60,9 @@ class Reduction:
         return f"Reduction(how={self.how!r}, owner={self.owner!r}, need={self.need!r})"
 
     def __call__(self, losses: Tensor, counted: Tensor, able: Tensor | None = None) -> Tensor:
-        """(Q,) losses and (Q,) bool → a scalar, or the (Q,) losses.
+        """(Q,) float losses and (Q,) bool → a scalar, or the (Q,) losses with "none".
 
-        ``able`` (Q,) are the rows eligible before mining; only these trigger the warning.
+        ``able`` (Q,) bool marks the rows that could count before mining; if given, the warning is about these rows.
         """
         if not torch.compiler.is_compiling():
             self._watch(counted if able is None else able)
@@ -69,7 +72,7 @@ class Reduction:
         return losses.sum() / number.clamp(min=1)
 
     def _watch(self, counted: Tensor) -> None:
-        """Checks every call on the CPU. On other devices a check waits, so it checks calls 1, 2, 4, 8, ..."""
+        """Warns once. A check waits for the device, so off the CPU only calls 1, 2, 4, 8 ... check."""
         self.calls += 1
         if self.warned or (counted.device.type != "cpu" and self.calls & (self.calls - 1)):
             return
@@ -84,80 +87,37 @@ class Reduction:
             )
 
 
-class Objective(Protocol):
-    """The interface that training needs of an objective. An objective is a module.
-
-    Attributes:
-        joins_rows: whether the loss is no sum over queries, or draws numbers for all of them. Each process then
-            computes the loss of the whole batch.
-        can_be_zero: whether a row can have zero loss, as with a hinge.
-        of_pairs: whether a row needs a positive and a negative among the keys.
-    """
-
-    joins_rows: bool
-    can_be_zero: bool
-    of_pairs: bool
-
-    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
-        """The loss of queries against the keys of any dictionary, as the training step calls it."""
-
-    def chance(self, n: int) -> float | None:
-        """The loss, with ``n`` keys, of an embedding that can't distinguish items; None where it is not known."""
-
-    def triplet_margin(self) -> tuple[float, Distance] | None:
-        """The margin and distance of a triplet loss; None for other losses."""
-
-    def log_values(self) -> dict[str, float | str]:
-        """Values of the state for the log."""
-
-    def advance(self, step: int, epoch: float) -> None:
-        """Updates what depends on time to ``step``; ``epoch`` may be a fraction."""
-
-    def share_rows(self) -> None:
-        """Call it if processes divide the rows of a batch: a mean is then over the rows of all processes."""
-
-    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
-        """The module's."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The module's."""
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
-        """The module's."""
-
-    def to(self, device: torch.device) -> Self:
-        """The module's."""
-
-
-# Default answers of most objectives; a class may define its own.
+# The answers of most objectives. A class that answers otherwise defines its own method.
 
 
 def unknown_chance(self: object, n: int) -> float | None:
-    """None: not known."""
+    """None: the loss at chance level is not known."""
     return None
 
 
 def no_triplet_margin(self: object) -> tuple[float, Distance] | None:
-    """None: no triplet loss."""
+    """None: this is not a triplet loss."""
     return None
 
 
 def no_values(self: object) -> dict[str, float | str]:
-    """Nothing of the state is worth a curve."""
+    """Empty: this objective has no state to log."""
     return {}
 
 
 def changes_nothing(self: object, step: int, epoch: float) -> None:
-    """Nothing changes with time."""
+    """Does nothing: this objective does not change during training, except by gradients."""
 
 
 class PairObjective(nn.Module):
-    """What the pair-level objectives share: the call. Abstract: subclasses are final and define :meth:`rows`.
+    """The base class of the pair-level objectives. Abstract: subclasses are final and define :meth:`rows`.
+
+    A subclass' constructor raises LikewiseError when a parameter is outside the range that its ``Args`` names.
 
     Args:
         reduction: see :class:`likewise.objectives.Reduction`.
         need: what an anchor needs to count, in words.
-        unit_rows: warn, once, when the queries are not of unit length.
+        unit_rows: whether the first call gives a warning when the queries do not have unit length.
     """
 
     joins_rows: bool = False
@@ -187,37 +147,39 @@ class PairObjective(nn.Module):
         """The loss of queries (Q, D) among themselves, or against keys (K, D).
 
         Args:
-            queries: (Q, D) unit rows, any floating dtype; similarities and sums are made in float32 at least.
-            ids: (Q,) integers, or (Q, L) for several labels a row (alike when any agrees; below 0: no label), as a
-                tensor, an array or a list; or a relation from ``from_triplets`` or ``from_pairs``. Of two views z0, z1
-                of the same items ``from_views`` gives queries and ids.
+            queries: (Q, D) unit rows, any floating dtype; similarities and sums are in float32 at least.
+            ids: (Q,) integers, as a tensor, an array or a list; rows with equal ids are alike, and an id below 0 means
+                no label. Or (Q, L) for several labels in each row; rows with a label in common are alike. Or a relation
+                from ``from_triplets`` or ``from_pairs``. For two views z0, z1 of the same items, ``from_views`` gives
+                queries and ids.
             keys: (K, D) unit rows of a bank, a queue, a gathered batch or another modality.
-            key_ids: (K,) or (K, L); by default the row numbers, as in a memory bank.
-            own: (Q,) the key row of each query itself, which it never meets, −1 for none: for a gathered batch.
-            pulls: (K,) bool, the keys that may be positives: a queue's older keys of the same item are then neither
-                positive nor negative.
+            key_ids: (K,) or (K, L) integers; by default the row numbers, as in a memory bank.
+            own: (Q,) the key row that is the query itself, −1 where there is none; this pair is left out. Needed where
+                the keys are a gathered batch.
+            pulls: (K,) bool, the keys that may be positives. Other keys with the query's id, such as a queue's older
+                keys of the same item, are neither positives nor negatives.
             pushes: (K,) bool, the keys that may be negatives.
 
         Returns:
-            A float32 (or float64) scalar; (Q,) with reduction "none".
+            A float32 scalar, float64 for float64 queries; (Q,) with reduction "none".
 
         Raises:
-            LikewiseError: shapes or dtypes that do not fit together.
+            LikewiseError: shapes or dtypes do not fit together.
         """
         ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device)
         relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
         if self.unit_rows and not torch.compiler.is_compiling():
             self._check_unit_rows(queries)
         losses, *counted = self.losses(queries, ids, keys, relation)
-        nothing = (queries.detach() * 0).sum()  # NaN where a row is: comparisons with NaN are false, and would hide it
-        return self.reduce(losses + nothing.to(losses.dtype), *counted)
+        zero_or_nan = (queries.detach() * 0).sum()  # a comparison with NaN is false, so that a mask could hide a NaN
+        return self.reduce(losses + zero_or_nan.to(losses.dtype), *counted)
 
     def share_rows(self) -> None:
-        """See :class:`Objective`."""
+        """See :class:`likewise.objectives.interface.Objective`."""
         self.reduce.across = True
 
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
-        """Every key in its role; without keys the queries among themselves."""
+        """The loss against ``keys`` with their roles; without keys, the loss of the queries among themselves."""
         if keys is None:
             loss: Tensor = self(queries, ids)
         else:
@@ -227,22 +189,29 @@ class PairObjective(nn.Module):
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
     ) -> tuple[Tensor, Tensor]:
-        """(Q,) losses and which count. Classes whose loss joins several rows say their own."""
+        """(Q,) losses, and (Q,) bool which of them count. Classes whose loss joins several rows override it."""
         ahead = self.reduce.how != "none"
         return row_losses(self.rows, queries, keys, relation, self.row_inputs(queries, ids), ahead=ahead)
 
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
-        """What :meth:`rows` needs of each row beyond similarities; nothing unless a class says so."""
+        """Tensors of Q rows that :meth:`rows` gets besides similarities and masks; none by default."""
         return ()
 
     @abstractmethod
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """The formula: (R,) losses of the anchors, and which of them count."""
+        """The formula: (R,) losses of the anchors, and (R,) bool which of them count.
+
+        Args:
+            s_p: (R, P) similarities; those of positives where ``positive``.
+            positive: (R, P) bool.
+            s_n: (R, K) similarities; those of negatives where ``negative``.
+            negative: (R, K) bool.
+        """
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
-        """The loss of an anchor with one positive and one negative, elementwise: what ``likewise figure`` draws."""
-        one = torch.ones(s_p.numel(), 1, dtype=torch.bool)
-        return self.rows(s_p.reshape(-1, 1), one, s_n.reshape(-1, 1), one)[0].reshape(s_p.shape)
+        """The loss of an anchor with one positive and one negative, elementwise. ``likewise figure`` draws it."""
+        present = torch.ones(s_p.numel(), 1, dtype=torch.bool)
+        return self.rows(s_p.reshape(-1, 1), present, s_n.reshape(-1, 1), present)[0].reshape(s_p.shape)
 
     def _check_unit_rows(self, queries: Tensor) -> None:
         self.unit_rows = False  # once
@@ -250,26 +219,33 @@ class PairObjective(nn.Module):
         if furthest > 0.05:
             warnings.warn(
                 f"{type(self).__name__}: the queries are not unit rows (a length is off by {float(furthest):.3g}). "
-                "Pass torch.nn.functional.normalize(queries); the loss takes q·k for the cosine. (Said once.)",
+                "Pass torch.nn.functional.normalize(queries); the loss uses q·k as the cosine. (Said once.)",
                 LikewiseWarning,
                 stacklevel=3,
             )
 
 
-FEW_KEYS = 4  # a batch of queries may copy as many times its own number of keys
+FEW_KEYS = 4  # up to this many keys per query, one scaled copy of all keys is faster than scaling in tiles
 
 
 class ClassObjective(nn.Module):
-    """What the class-level objectives share: proxies and the call. Abstract: subclasses are final.
+    """The base class of the class-level objectives, with one proxy for each class. Abstract: subclasses are final.
 
-    A subclass defines :meth:`target` and, where it is not 1, :meth:`logit_scale`; class attributes say which vectors
-    are scaled to unit length and whether the target is an angle's function, multiplied by the vectors' lengths.
+    The loss of a row of class y is ``softplus(log Σ_{j≠y} exp(other(s_j)) − target(s_y))``. A subclass defines
+    :meth:`target` and, where the scale of the logits is not 1, :meth:`logit_scale`. Its constructor raises
+    LikewiseError when a parameter is outside the range that its ``Args`` names.
 
     Args:
-        classes: K.
-        dim: D.
-        generator: for the initial proxies, normal with variance 1/D: about unit length.
+        classes: K, at least 2.
+        dim: D, at least 1.
+        generator: draws the first proxies, normal numbers with variance 1/D, so that their length is about 1.
         reduction: "mean", "sum" or "none" over the rows with a label.
+
+    Attributes:
+        proxies: (K, D) float32, the trained weights.
+        unit_queries: whether queries are scaled to unit length.
+        unit_proxies: whether proxies are scaled to unit length.
+        times_lengths: whether ``target`` takes a cosine, and its result is multiplied by the vectors' lengths.
     """
 
     joins_rows: bool = False
@@ -289,7 +265,7 @@ class ClassObjective(nn.Module):
             raise LikewiseError(f"classes={classes}, dim={dim}: give at least 2 classes and 1 dimension.")
         self.reduce = Reduction(reduction, type(self).__name__, "a label")
         self.proxies = nn.Parameter(torch.randn(classes, dim, generator=generator) / math.sqrt(dim))
-        self.circle: float | None = None  # margin of the negatives' Circle form
+        self.circle: float | None = None  # m where the logits of the other classes have Circle's weights
 
     def sizes(self) -> str:
         """K and D as text, for ``repr``."""
@@ -299,18 +275,18 @@ class ClassObjective(nn.Module):
         """The loss of queries (Q, D) against the proxies, or against keys in their place.
 
         Args:
-            queries: (Q, D), any length and floating dtype; products and sums are made in float32 at least.
-            ids: (Q,) integers, the class of each row; below 0: no label, and the row does not count. Or (Q, L) for
-                several labels a row, padded with −1: the mean over the row's labels of the loss of each among the
-                classes that are none of the row's.
-            keys: (K, D), instead of ``self.proxies``: a part of the classes, or a bank of one vector per class.
-            key_ids: (K,) the class of each key, all different; by default the row numbers.
+            queries: (Q, D) rows of any length, any floating dtype; products and sums are in float32 at least.
+            ids: (Q,) integers, the class of each row; a row with an id below 0 has no label and does not count. Or
+                (Q, L) for several labels in each row, padded with −1: the loss of a row is then the mean over its
+                labels, and the classes of its other labels are not among the negatives.
+            keys: (K, D) in place of ``self.proxies``: proxies of some of the classes, or a bank of one row per class.
+            key_ids: (K,) integers, the class of each key, all different; by default the row numbers.
 
         Returns:
-            A float32 (or float64) scalar; (Q,) with reduction "none".
+            A float32 scalar, float64 for float64 queries; (Q,) with reduction "none".
 
         Raises:
-            LikewiseError: shapes, dtypes or ids that do not fit together.
+            LikewiseError: shapes, dtypes or ids do not fit together.
         """
         keys = self.proxies if keys is None else keys
         ids, key_ids = check_proxies(queries, ids, keys, key_ids)
@@ -319,7 +295,7 @@ class ClassObjective(nn.Module):
         with torch.autocast(queries.device.type, enabled=False):
             queries, keys = self.vectors(unit(queries) if self.unit_queries else queries, keys, key_ids)
             unit_keys = self.unit_proxies
-            if unit_keys and len(keys) <= FEW_KEYS * len(queries):  # one scaled copy is the cheaper way
+            if unit_keys and len(keys) <= FEW_KEYS * len(queries):
                 keys, unit_keys = unit(keys.to(queries.dtype)), False
             target = self._targets(queries, keys, rows, unit_keys)  # like rows
             scale = self.logit_scale()
@@ -334,41 +310,42 @@ class ClassObjective(nn.Module):
             return self.reduce(losses / count.clamp(min=1), count > 0)
 
     def share_rows(self) -> None:
-        """See :class:`Objective`."""
+        """See :class:`likewise.objectives.interface.Objective`."""
         self.reduce.across = True
 
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
-        """The proxies where a dictionary has no keys."""
+        """The loss against ``keys``; without keys, against the proxies."""
         loss: Tensor = self(queries, ids) if keys is None else self(queries, ids, keys.rows, keys.ids)
         return loss
 
     def vectors(self, queries: Tensor, keys: Tensor, key_ids: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Queries and keys as they enter the product, lengths aside: as they are, unless a class adds to them."""
+        """Queries and keys before their inner product. They stay as they are, unless a class adds dimensions."""
         return queries, keys
 
     def logit_scale(self) -> Tensor | float:
-        """What multiplies a similarity to make a logit: a number, or a learned scalar."""
+        """The factor that turns a similarity into a logit: a number, or a learned scalar."""
         return 1.0
 
     @abstractmethod
     def target(self, similarity: Tensor) -> Tensor:
-        """The target logit from the similarity with the own proxy (their cosine where ``times_lengths``)."""
+        """The logit of the row's own class, from its similarity to the proxy (the cosine where ``times_lengths``)."""
 
     def other(self, similarity: Tensor) -> Tensor:
-        """The logit of another class: what the log-sum-exp sums."""
+        """The logit of another class, from its similarity to the proxy."""
         return self.logit_scale() * similarity
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
-        """The loss of a unit row with cosine ``s_p`` to its own of two unit proxies and ``s_n`` to the other."""
+        """The loss of a unit row with two unit proxies: ``s_p`` is the cosine to its own, ``s_n`` to the other."""
         return softplus(self.other(s_n) - self.target(s_p))
 
     @torch.no_grad()
     def chance(self, n: int) -> float:
-        """The loss among n classes of an embedding that tells nothing apart, orthogonal to every proxy."""
-        nothing = torch.zeros((), dtype=torch.float64)
-        return float(softplus(self.other(nothing) + math.log(n - 1) - self.target(nothing)))
+        """The loss with n classes of an embedding that is orthogonal to every proxy."""
+        zero = torch.zeros((), dtype=torch.float64)
+        return float(softplus(self.other(zero) + math.log(n - 1) - self.target(zero)))
 
     def _targets(self, queries: Tensor, keys: Tensor, rows: Tensor, unit_keys: bool) -> Tensor:
+        """The logit of each row's own class, or classes: (Q,) or (Q, L), like ``rows``."""
         place = rows.clamp(min=0)
         if rows.ndim == 1 and not unit_keys and (self.unit_proxies or not self.times_lengths):
             similarity = own_similarities(queries, keys, place)
@@ -384,6 +361,7 @@ class ClassObjective(nn.Module):
         )
 
     def _target(self, similarity: Tensor, length: Tensor | None) -> Tensor:
+        """``target`` of an inner product; with ``length``, of its cosine, multiplied by this product of lengths."""
         if length is None:
             return self.target(similarity)
         return length * self.target(similarity / length.masked_fill(length < SHORTEST, 1.0))
@@ -392,22 +370,24 @@ class ClassObjective(nn.Module):
 class Match(NamedTuple):
     """Where each query's positive is among the keys.
 
-    Without ``key_ids`` an id is a row. Rows of queries that do not count point somewhere valid.
+    Without ``key_ids`` an id is a row number. A query that does not count has some valid row.
     """
 
-    rows: Tensor  # (B,) int64, the positive's row
-    counted: Tensor  # (B,) bool, whether there is one
-    ids: Tensor  # (B,)
-    key_ids: Tensor | None  # (n,)
+    rows: Tensor  # (B,) int64, the row of the positive
+    counted: Tensor  # (B,) bool, whether the query has a positive
+    ids: Tensor  # (B,) integers
+    key_ids: Tensor | None  # (n,) integers
 
     def hits(self, rows: Tensor) -> Tensor:
-        """(m,) or (B, m) rows of keys → (B, m) bool: whether the key has the query's own id."""
+        """(m,) or (B, m) rows of keys → (B, m) bool: whether the key has the query's id."""
         names = rows if self.key_ids is None else self.key_ids[rows]
         return names == self.ids.unsqueeze(1)
 
 
 class InstanceObjective(nn.Module):
-    """What the objectives of one positive per query share: the call. Abstract: subclasses are final.
+    """The base class of the objectives with one positive for each query. Abstract: subclasses are final.
+
+    A subclass' constructor raises LikewiseError when a parameter is outside the range that its ``Args`` names.
 
     Args:
         reduction: "mean", "sum" or "none" over the queries that count.
@@ -428,30 +408,30 @@ class InstanceObjective(nn.Module):
         """The loss of queries (B, D) whose positives are the keys (n, D) that ``ids`` (B,) name.
 
         Args:
-            queries: (B, D), any floating dtype; similarities and sums are made in float32 at least.
-            ids: (B,) integers; below 0: the query has no positive and does not count.
-            keys: (n, D).
+            queries: (B, D), any floating dtype; similarities and sums are in float32 at least.
+            ids: (B,) integers; a query with an id below 0 has no positive and does not count.
+            keys: (n, D), any floating dtype.
             key_ids: (n,) integers; by default the row numbers, as in a memory bank.
 
         Returns:
-            A float32 (or float64) scalar; (B,) with reduction "none".
+            A float32 scalar, float64 for float64 queries; (B,) with reduction "none".
 
         Raises:
-            LikewiseError: shapes or dtypes that do not fit together, and an id that no key has.
+            LikewiseError: shapes or dtypes do not fit together, or no key has a query's id.
         """
         return self.reduced_loss(queries, ids, keys, key_ids)
 
     def share_rows(self) -> None:
-        """See :class:`Objective`."""
+        """See :class:`likewise.objectives.interface.Objective`."""
         self.reduce.across = True
 
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
-        """A row for every item: the dictionary's, or where it has none the objective's own."""
+        """The loss against ``keys``, one row for each item; without keys, against the objective's own weights."""
         loss: Tensor = self(queries, ids) if keys is None else self(queries, ids, keys.rows, keys.ids)
         return loss
 
     def reduced_loss(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> Tensor:
-        """Checks, finds the positives, and reduces :meth:`row_losses` over the queries that count."""
+        """Checks the arguments, finds the positives, and reduces :meth:`row_losses` over the queries that count."""
         ids, key_ids = check_keys(queries, ids, keys, key_ids)
         match = Match(rows_of(ids, key_ids, len(keys)), ids >= 0, ids, key_ids)
         with torch.autocast(queries.device.type, enabled=False):
@@ -460,4 +440,4 @@ class InstanceObjective(nn.Module):
 
     @abstractmethod
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
-        """The formula: (B,) losses of queries that are float32 at least."""
+        """The formula: (B,) losses. ``queries`` are float32 or float64."""

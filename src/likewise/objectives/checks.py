@@ -11,21 +11,21 @@ from likewise.errors import LikewiseError
 
 
 def above_zero(name: str, value: float, advice: str) -> float:
-    """The value as a float, or a LikewiseError that names it."""
+    """Returns the value as a float. Raises LikewiseError when it is 0, negative, NaN or infinite."""
     if not value > 0 or math.isinf(value):
         raise LikewiseError(f"{name}={value} must be above 0; {advice}.")
     return float(value)
 
 
 def one_of(name: str, value: str, known: Sequence[str]) -> str:
-    """The value, or a LikewiseError that lists the known ones."""
+    """Returns the value. Raises LikewiseError, with all known values, when it is none of them."""
     if value not in known:
         raise LikewiseError(f"{name}={value!r} must be one of {', '.join(map(repr, known))}.")
     return value
 
 
 def check_proxies(queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> tuple[Tensor, Tensor | None]:
-    """Ids and key ids as tensors. Raises LikewiseError on what does not fit together: queries against proxies."""
+    """For queries against proxies: ids and key ids as tensors. Raises LikewiseError when shapes do not fit together."""
     ids = as_ids("ids", ids, queries.device)
     key_ids = None if key_ids is None else as_ids("key_ids", key_ids, keys.device)
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1] or len(keys) == 0:
@@ -44,7 +44,11 @@ def check_proxies(queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) 
 
 
 def proxy_rows(ids: Tensor, classes: int, key_ids: Tensor | None) -> Tensor:
-    """The key row of each id, −1 where there is no label: int64 like ``ids``."""
+    """The row of the key that has each id, −1 for ids below 0: int64, in the shape of ``ids``.
+
+    Raises LikewiseError when no key has an id, and when two keys have the same id. In a compiled graph it does not
+    check.
+    """
     ids = ids.long()
     if key_ids is None:
         if not torch.compiler.is_compiling() and ids.numel() and (highest := int(ids.max())) >= classes:
@@ -60,16 +64,16 @@ def proxy_rows(ids: Tensor, classes: int, key_ids: Tensor | None) -> Tensor:
         if len(twice):
             raise LikewiseError(
                 f"key_ids {twice[:5].tolist()} come more than once: a class has one proxy; for several keys per class "
-                "take a pair-level objective, such as UnifiedPairSimilarity."
+                "use a pair-level objective, such as UnifiedPairSimilarity."
             )
     return torch.where(ids < 0, -1, rows)
 
 
 def rows_of(ids: Tensor, key_ids: Tensor | None, count: int) -> Tensor:
-    """The key row that carries each id, of ``count`` keys (the first of several): (B,) int64. Any row for ids below 0.
+    """The row, among ``count`` keys, of the first key that has each id: (B,) int64. For ids below 0 it is some row.
 
-    Raises LikewiseError for an id that no key has: without ``key_ids`` on the CPU alone, where looking does not wait
-    for the device; never in a compiled graph.
+    Raises LikewiseError when no key has an id. Without ``key_ids`` it checks on the CPU only, where a check does not
+    wait for the device. In a compiled graph it does not check.
     """
     if key_ids is None:
         if not torch.compiler.is_compiling() and ids.device.type == "cpu" and bool((ids >= count).any()):
@@ -90,7 +94,7 @@ def rows_of(ids: Tensor, key_ids: Tensor | None, count: int) -> Tensor:
 
 
 def check_keys(queries: Tensor, ids: Ids | Listed, keys: Tensor, key_ids: Ids | None) -> tuple[Tensor, Tensor | None]:
-    """Ids and key ids as tensors. Raises LikewiseError on what does not fit: queries against a key of each item."""
+    """For queries against one key of each item: ids and key ids as tensors. Raises LikewiseError on wrong shapes."""
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1]:
         raise LikewiseError(
             f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must be (B, D) and (n, D) with the same D."

@@ -2,10 +2,12 @@
 
 Dimension legend: Q queries, D dimensions, K proxies (one per class) or keys in their place, L labels per row.
 
-Every class here says two things: how queries and proxies are scaled before their product, and the *target*, the logit
-of the row's own class as a function of their similarity. The loss of a row is
-``softplus(log Σ_{j not own} exp(logit_j) − target)``, which is −log softmax with that target. The sum over the other
-classes comes from :func:`likewise.kernels.logsumexp.row_logsumexp`: nothing of size Q×K exists.
+Every class here defines how queries and proxies are scaled before their inner product, and the *target*: the logit of
+the row's own class y as a function of its similarity. The loss of a row is ``softplus(log Σ_{j≠y} exp(logit_j) −
+target)``, which equals −log softmax with this target. :func:`likewise.kernels.logsumexp.row_logsumexp` sums over the
+other classes in tiles, so no Q×K matrix exists.
+
+In the equations w_j is the proxy of class j, x a query, θ_j the angle between them, and y the class of the query.
 """
 
 import math
@@ -32,7 +34,7 @@ __all__ = [
 ]
 
 Gradient = Literal["true", "insightface"]
-SQUARE_FLOOR = 1e-8  # of sin² θ under a root: angles below 1e-4 have no slope, and none is infinite
+SQUARE_FLOOR = 1e-8  # lower bound of sin² θ under the root: no slope below θ = 1e-4, and no infinite slope
 
 
 def _learnable(value: float, learn: bool) -> nn.Parameter | float:
@@ -40,21 +42,21 @@ def _learnable(value: float, learn: bool) -> nn.Parameter | float:
 
 
 class Softmax(ClassObjective):
-    """Softmax cross-entropy over the classes: the classifier that the others of this level modify.
+    """Softmax cross-entropy over the classes. The other class-level objectives modify it.
 
-    ``L = −log[exp(w_y·x + b_y) / Σ_j exp(w_j·x + b_j)]``, with free lengths of x and w.
+    ``L = −log[exp(w_y·x + b_y) / Σ_j exp(w_j·x + b_j)]``, with x and w of any length.
 
-    Relations: UnifiedPairSimilarity (Circle paper, eq. 1) on inner products with γ = 1, m = 0; NormFace with x and w of
-    unit length and a scale; ParametricSoftmax with items for classes. Chance level is log K.
-    Departures: no bias by default, as in the softmaxes that its descendants start from.
-    Cost: 6 to 8·Q·K·D flops; memory of a tile, whatever K is.
+    Relations: UnifiedPairSimilarity (Circle paper, eq. 1) on inner products with γ = 1 and m = 0. NormFace is this with
+    unit length and a scale. ParametricSoftmax is this with one class for each item. The chance level is log K.
+    Departures: no bias by default, as in the other class-level objectives.
+    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
     Paper: the classifier of Sun et al., Circle Loss, CVPR 2020, sec. 3; Wu et al., NPID, CVPR 2018, eq. 1.
 
     Args:
-        classes: K.
-        dim: D.
-        bias: learn b, from zero.
-        generator: for the initial proxies.
+        classes: K, the number of classes; at least 2.
+        dim: D, the length of a row.
+        bias: whether to learn b, which starts at 0.
+        generator: draws the first proxies; on the CPU. None: torch's global generator.
         reduction: "mean", "sum" or "none" over the rows with a label.
     """
 
@@ -75,7 +77,7 @@ class Softmax(ClassObjective):
         return f"{self.sizes()}, bias={self.bias is not None}, reduction={self.reduce.how!r}"
 
     def vectors(self, queries: Tensor, keys: Tensor, key_ids: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As they are, or with 1 and b as a last dimension."""
+        """Without bias unchanged; with a bias, queries get a last dimension 1 and keys a last dimension b."""
         if self.bias is None:
             return queries, keys
         if not torch.compiler.is_compiling():
@@ -92,21 +94,21 @@ class Softmax(ClassObjective):
 
 
 class L2Softmax(ClassObjective):
-    """L2-constrained softmax (Ranjan, Castillo and Chellappa 2017): features on a sphere of radius α, free proxies.
+    """L2-constrained softmax (Ranjan, Castillo and Chellappa 2017): queries of length α, proxies of any length.
 
     ``L = −log[exp(w_y·f) / Σ_j exp(w_j·f)]`` with ``f = α x/‖x‖``.
 
-    Relations: Softmax on features of one length; NormFace where the proxies' lengths are fixed too.
-    Departures: no bias. The default α = 16 is fixed; ``learn=True`` starts from it.
-    Cost: 6 to 8·Q·K·D flops; memory of a tile, whatever K is.
+    Relations: Softmax on queries of one length. With unit proxies as well it is NormFace.
+    Departures: there is no bias. α is fixed at 16 by default; with ``learn=True`` it starts there.
+    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
     Paper: Ranjan et al., L2-constrained Softmax Loss for Discriminative Face Verification, 2017.
 
     Args:
-        classes: K.
-        dim: D.
-        alpha: α, the radius.
-        learn: learn α, a parameter ``alpha``, with the rest.
-        generator: for the initial proxies.
+        classes: K, the number of classes; at least 2.
+        dim: D, the length of a row.
+        alpha: α, the length of the queries; above 0.
+        learn: whether to learn α, then the parameter ``alpha``.
+        generator: draws the first proxies; on the CPU. None: torch's global generator.
         reduction: "mean", "sum" or "none" over the rows with a label.
     """
 
@@ -140,9 +142,10 @@ class L2Softmax(ClassObjective):
 
 
 def _folded_cosine(cosine: Tensor, margin: int) -> Tensor:
-    """``ψ(θ) = (−1)^k cos(mθ) − 2k`` on ``θ ∈ [kπ/m, (k+1)π/m]``, from cos θ: falls from 1 to 1 − 2m.
+    """``ψ(θ) = (−1)^k cos(mθ) − 2k`` for ``θ ∈ [kπ/m, (k+1)π/m]``, from cos θ. It falls from 1 to 1 − 2m.
 
-    cos(mθ) is the Chebyshev polynomial T_m of cos θ: no arccosine, hence a finite slope at cos θ = ±1 too.
+    cos(mθ) is computed as the Chebyshev polynomial T_m of cos θ. Without an arccosine the slope is finite at
+    cos θ = ±1 too.
     """
     before, multiple = torch.ones_like(cosine), cosine
     for _ in range(margin - 1):
@@ -167,23 +170,23 @@ def _check_folds(margin: int, mix: float) -> None:
 
 
 class LargeMarginSoftmax(ClassObjective):
-    """Large-margin softmax, L-softmax (Liu et al. 2016): the angle to the own class counts m-fold.
+    """Large-margin softmax, L-softmax (Liu et al. 2016): multiplies the angle to the row's own proxy by m.
 
     ``L = −log[e^t / (e^t + Σ_{j≠y} exp(w_j·x))]`` with ``t = ‖w_y‖‖x‖ (λ cos θ_y + ψ(θ_y)) / (1 + λ)`` and
     ``ψ(θ) = (−1)^k cos(mθ) − 2k`` for ``θ ∈ [kπ/m, (k+1)π/m]``.
 
-    Relations: m = 1, or λ → ∞, is Softmax; ASoftmax fixes ‖w‖ = 1.
-    Departures: λ is ``mix``, 0 by default and constant: a training loop that anneals it, from large to small, sets
-    ``objective.mix`` between steps. No bias.
-    Cost: 6 to 8·Q·K·D flops; memory of a tile, whatever K is.
+    Relations: with m = 1, or as λ → ∞, it is Softmax. ASoftmax is this with ‖w‖ = 1.
+    Departures: λ is ``mix``, 0 by default and constant. To anneal λ from large to small, a training loop sets
+    ``objective.mix`` between steps. There is no bias.
+    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
     Paper: Liu et al., Large-Margin Softmax Loss for Convolutional Neural Networks, ICML 2016.
 
     Args:
-        classes: K.
-        dim: D.
-        margin: m, an integer from 1.
-        mix: λ, the weight of the plain target.
-        generator: for the initial proxies.
+        classes: K, the number of classes; at least 2.
+        dim: D, the length of a row.
+        margin: m, an integer, at least 1.
+        mix: λ, the weight of the target without margin; 0 or more.
+        generator: draws the first proxies; on the CPU. None: torch's global generator.
         reduction: "mean", "sum" or "none" over the rows with a label.
     """
 
@@ -208,29 +211,29 @@ class LargeMarginSoftmax(ClassObjective):
         return f"{self.sizes()}, margin={self.margin}, mix={self.mix}, reduction={self.reduce.how!r}"
 
     def target(self, similarity: Tensor) -> Tensor:
-        """(λ cos θ + ψ(θ)) / (1 + λ), to be multiplied by ‖w‖‖x‖."""
+        """(λ cos θ + ψ(θ)) / (1 + λ); the base class multiplies it by ‖w‖‖x‖."""
         return _annealed(similarity, self.margin, self.mix)
 
 
 class ASoftmax(ClassObjective):
-    """A-softmax, SphereFace (Liu et al. 2017): L-softmax with unit proxies, so that only angles decide.
+    """A-softmax, SphereFace (Liu et al. 2017): L-softmax with unit proxies.
 
     ``L = −log[e^t / (e^t + Σ_{j≠y} exp(‖x‖ cos θ_j))]`` with ``t = ‖x‖ (λ cos θ_y + ψ(θ_y)) / (1 + λ)`` and
     ``ψ(θ) = (−1)^k cos(mθ) − 2k`` for ``θ ∈ [kπ/m, (k+1)π/m]``.
 
-    Relations: LargeMarginSoftmax with ‖w‖ = 1; with m = 1 a softmax over unit proxies. AMSoftmax and ArcFace put an
-    additive margin on cos θ and θ in place of the multiplicative one, and fix ‖x‖ too.
-    Departures: λ is ``mix``, 0 by default and constant: a training loop that anneals it, from large to small, sets
-    ``objective.mix`` between steps. No bias.
-    Cost: 6 to 8·Q·K·D flops; memory of a tile, whatever K is.
+    Relations: LargeMarginSoftmax with ‖w‖ = 1. With m = 1 it is a softmax over unit proxies. AMSoftmax subtracts a
+    margin from cos θ, ArcFace adds one to θ; both scale x to unit length as well.
+    Departures: λ is ``mix``, 0 by default and constant. To anneal λ from large to small, a training loop sets
+    ``objective.mix`` between steps. There is no bias.
+    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
     Paper: Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, CVPR 2017.
 
     Args:
-        classes: K.
-        dim: D.
-        margin: m, an integer from 1.
-        mix: λ, the weight of the plain target.
-        generator: for the initial proxies.
+        classes: K, the number of classes; at least 2.
+        dim: D, the length of a row.
+        margin: m, an integer, at least 1.
+        mix: λ, the weight of the target without margin; 0 or more.
+        generator: draws the first proxies; on the CPU. None: torch's global generator.
         reduction: "mean", "sum" or "none" over the rows with a label.
     """
 
@@ -256,7 +259,7 @@ class ASoftmax(ClassObjective):
         return f"{self.sizes()}, margin={self.margin}, mix={self.mix}, reduction={self.reduce.how!r}"
 
     def target(self, similarity: Tensor) -> Tensor:
-        """(λ cos θ + ψ(θ)) / (1 + λ), to be multiplied by ‖x‖."""
+        """(λ cos θ + ψ(θ)) / (1 + λ); the base class multiplies it by ‖x‖."""
         return _annealed(similarity, self.margin, self.mix)
 
 
@@ -266,20 +269,20 @@ SphereFace = ASoftmax
 class NormFace(ClassObjective):
     """NormFace (Wang et al. 2017): softmax over scaled cosines.
 
-    ``L = −log[exp(s cos θ_y) / Σ_j exp(s cos θ_j)]``, features and proxies at unit length.
+    ``L = −log[exp(s cos θ_y) / Σ_j exp(s cos θ_j)]``, with queries and proxies scaled to unit length.
 
     Relations: AMSoftmax and ArcFace with margin 0; UnifiedPairSimilarity (eq. 1) with the unit proxies as keys, γ = s
     and m = 0; the normalised softmax of Zhai and Wu with temperature 1/s.
-    Departures: s is fixed at 20 by default; ``learn=True`` starts from it.
-    Cost: 6 to 8·Q·K·D flops; memory of a tile, whatever K is.
+    Departures: s is fixed at 20 by default; with ``learn=True`` it starts there.
+    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
     Paper: Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, ACM MM 2017.
 
     Args:
-        classes: K.
-        dim: D.
-        scale: s.
-        learn: learn s, a parameter ``scale``, with the rest.
-        generator: for the initial proxies.
+        classes: K, the number of classes; at least 2.
+        dim: D, the length of a row.
+        scale: s, above 0.
+        learn: whether to learn s, then the parameter ``scale``.
+        generator: draws the first proxies; on the CPU. None: torch's global generator.
         reduction: "mean", "sum" or "none" over the rows with a label.
     """
 
@@ -314,21 +317,23 @@ class NormFace(ClassObjective):
 
 
 class AMSoftmax(ClassObjective):
-    """Additive-margin softmax, CosFace (Wang et al. 2018, twice): the own cosine must win by a margin.
+    """Additive-margin softmax, CosFace (both 2018): subtracts a margin from the cosine with the row's own proxy.
 
     ``L = −log[e^t / (e^t + Σ_{j≠y} exp(s cos θ_j))]`` with ``t = s (cos θ_y − m)``.
 
-    Relations: UnifiedPairSimilarity (Circle paper, eq. 1) with the unit proxies as keys and γ = s; m = 0 is NormFace.
-    Departures: none. The defaults are in common use for AM-softmax; CosFace has s = 64, m = 0.35, insightface m = 0.4.
-    Cost: 6 to 8·Q·K·D flops; memory of a tile, whatever K is.
+    Relations: UnifiedPairSimilarity (Circle paper, eq. 1) with the unit proxies as keys and γ = s. With m = 0 it is
+    NormFace.
+    Departures: none. The defaults are in common use for AM-softmax. CosFace uses s = 64 and m = 0.35; insightface uses
+    m = 0.4.
+    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
     Paper: Wang et al., Additive Margin Softmax for Face Verification, 2018; Wang et al., CosFace, CVPR 2018.
 
     Args:
-        classes: K.
-        dim: D.
-        scale: s.
-        margin: m, of the cosine.
-        generator: for the initial proxies.
+        classes: K, the number of classes; at least 2.
+        dim: D, the length of a row.
+        scale: s, above 0.
+        margin: m, subtracted from a cosine; from 0 to 2.
+        generator: draws the first proxies; on the CPU. None: torch's global generator.
         reduction: "mean", "sum" or "none" over the rows with a label.
     """
 
@@ -368,25 +373,26 @@ CosFace = AMSoftmax
 
 
 class ArcFace(ClassObjective):
-    """ArcFace (Deng et al. 2019): an additive margin on the angle to the own proxy.
+    """ArcFace (Deng et al. 2019): adds a margin to the angle to the row's own proxy.
 
     ``L = −log[e^t / (e^t + Σ_{j≠y} exp(s cos θ_j))]`` with ``t = s cos(θ_y + m)``.
 
-    Relations: m = 0 is NormFace; AMSoftmax has its margin on the cosine instead.
-    Departures: none in the value: cos(θ + m) as in the paper for every θ. Beyond θ = π − m (151° at m = 0.5) it rises
-    again and pushes away from the proxy; features hardly get there, and pytorch-metric-learning continues with
-    cos θ − m sin m instead. The slope is the true ``s sin(θ + m) / sin θ`` by default, with sin θ at least 1e-4;
-    ``gradient="insightface"`` has dt/dcos θ = s, as in insightface's code, which computes the margin outside autograd.
-    Cost: 6 to 8·Q·K·D flops; memory of a tile, whatever K is.
+    Relations: with m = 0 it is NormFace. AMSoftmax has the margin on the cosine.
+    Departures: none in the value: it is cos(θ + m), as in the paper, for every θ. Beyond θ = π − m (151° at m = 0.5)
+    the target rises again with θ, so that it pushes away from the proxy. Queries are rarely there. For these angles
+    pytorch-metric-learning uses cos θ − m sin m. The gradient dt/dcos θ is the exact ``s sin(θ + m) / sin θ`` by
+    default, with sin θ at least 1e-4. With ``gradient="insightface"`` it is s, as in insightface's code, which computes
+    the margin outside autograd.
+    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
     Paper: Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019, eq. 3.
 
     Args:
-        classes: K.
-        dim: D.
-        scale: s.
-        margin: m, in radians, below π.
-        gradient: "true" or "insightface"; the loss is the same.
-        generator: for the initial proxies.
+        classes: K, the number of classes; at least 2.
+        dim: D, the length of a row.
+        scale: s, above 0.
+        margin: m, in radians, from 0 to below π.
+        gradient: "true" or "insightface"; the value of the loss is the same.
+        generator: draws the first proxies; on the CPU. None: torch's global generator.
         reduction: "mean", "sum" or "none" over the rows with a label.
     """
 
@@ -435,19 +441,21 @@ class CircleClassifier(ClassObjective):
     """Circle loss against class proxies (Sun et al. 2020, eq. 6 at the class level, sec. 3).
 
     ``L = log[1 + Σ_{j≠y} exp(γ α_n^j (s_j − m)) exp(−γ α_p (s_y − (1 − m)))]`` with cosines s, and
-    ``α_p = [1 + m − s_y]₊``, ``α_n^j = [s_j + m]₊`` taken as constants.
+    ``α_p = [1 + m − s_y]₊``, ``α_n^j = [s_j + m]₊`` constants for the gradient.
 
-    Relations: Circle with the unit proxies as keys and one positive a row. AMSoftmax is eq. 1 where this is eq. 6.
-    Departures: none. α carries no gradient, as eqs. 9–10 need.
-    Cost: 6 to 8·Q·K·D flops and two more passes over a tile; memory of a tile, whatever K is.
-    Paper: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020.
+    Relations: Circle with the unit proxies as keys and one positive for each row. AMSoftmax is the class-level form of
+    eq. 1.
+    Departures: none. No gradient passes through α, as in the paper's eqs. 9–10.
+    Cost: 6 to 8·Q·K·D flops with the gradients, and two more passes over a tile; memory for a few tiles beyond the
+    proxies, never for Q×K.
+    Paper: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020, eq. 6.
 
     Args:
-        classes: K.
-        dim: D.
-        gamma: γ; the paper's 256 for faces, 128 for re-identification.
-        margin: m, the relaxation; the paper's 0.25.
-        generator: for the initial proxies.
+        classes: K, the number of classes; at least 2.
+        dim: D, the length of a row.
+        gamma: γ, above 0; the paper uses 256 for faces and 128 for re-identification.
+        margin: m, of a cosine, between −1 and 1; the paper uses 0.25.
+        generator: draws the first proxies; on the CPU. None: torch's global generator.
         reduction: "mean", "sum" or "none" over the rows with a label.
     """
 

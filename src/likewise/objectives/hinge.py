@@ -1,7 +1,8 @@
-"""Pair-level objectives that add up hinges over an anchor's pairs or triplets: contrastive, margin, triplet.
+"""Pair-level objectives that sum hinges over an anchor's pairs or triplets: contrastive, margin, triplet.
 
 Dimension legend: R rows of a tile, P positives of a row at most, K keys. See :mod:`likewise.objectives.pair_level`.
-Below the objectives: sums of hinges over all pairs of two lists, by sorting.
+The functions below the objectives sum the hinges of all pairs of two lists: in one pass for each positive, or by
+sorting.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,11 @@ from likewise.objectives.base import How, PairObjective
 __all__ = ["Contrastive", "Margin", "Triplet"]
 
 Pairs = Literal["active", "all", "sum"]
-ABSENT = 1e4  # a distance beyond all others
+ABSENT = 1e4  # stands for the distance of an absent pair; larger than every real distance
 
 
 def combine(values: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
-    """(R,) of an anchor's masked terms: their sum, their mean, or the mean of those above 0 ("active")."""
+    """(R,) of each anchor's masked terms: the sum, the mean ("all"), or the mean of those above 0 ("active")."""
     kept = torch.where(mask, values, 0.0)
     if pairs == "sum":
         return kept.sum(1)
@@ -34,31 +35,31 @@ def combine(values: Tensor, mask: Tensor, pairs: Pairs) -> Tensor:
 
 
 def check_pairs(pairs: Pairs) -> Pairs:
-    """The value, or a LikewiseError that names it."""
+    """Returns the value. Raises LikewiseError when it is no choice of ``pairs``."""
     if pairs not in ("active", "all", "sum"):
         raise LikewiseError(f"pairs={pairs!r} must be 'active', 'all' or 'sum'.")
     return pairs
 
 
 class Contrastive(PairObjective):
-    """Contrastive loss (Hadsell, Chopra, LeCun 2006, eq. 4): pull positives together, push negatives beyond a margin.
+    """Contrastive loss (Hadsell, Chopra, LeCun 2006, eq. 4): negatives are pushed beyond a margin.
 
-    ``½ [D_p − m_p]₊² over the positives + ½ [m_n − D_n]₊² over the negatives``; with ``squared=False`` the hinges
-    themselves, ``[D_p − m_p]₊ + [m_n − D_n]₊``. D is the Euclidean distance of unit rows.
+    ``½ [D_p − m_p]₊² over the positives + ½ [m_n − D_n]₊² over the negatives``. With ``squared=False``:
+    ``[D_p − m_p]₊ + [m_n − D_n]₊``. D is the Euclidean distance of unit rows.
 
-    Relations: Margin puts one boundary β where this one has two margins.
-    Departures: the paper adds up given pairs, with Y = 0 for similar ones; here an anchor's positives and negatives are
-    averaged each by itself, else the many negatives drown the few positives, and only those within the margin count
-    (``pairs="active"``), else the negatives that are far away already dilute the few that still push.
-    Cost: 6·Q·K·D flops, a tile of memory.
+    Relations: Margin has one boundary β in place of the two margins.
+    Departures: the paper sums over given pairs, with Y = 0 for alike ones. Here the positives of an anchor have one
+    mean and its negatives another, so that many negatives do not outweigh few positives. With ``pairs="active"`` the
+    mean is over the pairs with a loss above 0, so that far negatives do not make the push of near ones small.
+    Cost: 6·Q·K·D flops with the gradient; memory for about ten tiles, never for Q×K.
     Paper: Hadsell, Chopra, LeCun, Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006, eqs. 1–4.
 
     Args:
-        positive_margin: m_p; positives nearer than this are left alone.
-        negative_margin: m_n; negatives further than this are left alone. Distances are at most 2.
-        squared: the paper's ½D²; False for plain hinges.
-        pairs: over an anchor's positives, and over its negatives: "active" the mean of those above 0, "all" the mean,
-            "sum" the paper's sum.
+        positive_margin: m_p, a distance; positives nearer than this have loss 0.
+        negative_margin: m_n, a distance; negatives further than this have loss 0. Distances are at most 2.
+        squared: True for ½ of the squared hinges, as in the paper; False for the hinges.
+        pairs: over an anchor's positives, and over its negatives: "active" is the mean of the losses above 0, "all" the
+            mean, "sum" the sum, as in the paper.
         reduction: "mean", "sum" or "none" over the anchors with a positive or a negative.
     """
 
@@ -95,25 +96,26 @@ class Contrastive(PairObjective):
 
 
 class Margin(PairObjective):
-    """Margin loss (Wu et al. 2017, eq. 8): one boundary β between positives and negatives, α to each side of it.
+    """Margin loss (Wu et al. 2017, eq. 8): a boundary β between positives and negatives, with a gap α on each side.
 
     ``[α + D_p − β]₊ over the positives, [α − D_n + β]₊ over the negatives, + ν β``. D is the Euclidean distance of unit
     rows. β is fixed, learned, or learned for each class of anchors.
 
-    Relations: Contrastive with m_p = β − α and m_n = β + α, unsquared; distance-weighted negatives are meant for it.
-    Departures: the paper divides by the number of active pairs in the batch; here each anchor's active pairs are
-    averaged (``pairs``), and then the anchors. The paper learns β as β₀ + β_class + β_item; here it is one of these at
-    a time.
-    Cost: 6·Q·K·D flops, a tile of memory.
+    Relations: Contrastive with ``squared=False``, m_p = β − α and m_n = β + α. The paper uses this loss with
+    ``negatives.DistanceWeighted``.
+    Departures: the paper divides by the number of active pairs in the batch. Here ``pairs`` says how the pairs of an
+    anchor are reduced, and ``reduction`` how the anchors are. The paper's β is the sum β₀ + β_class + β_item; here it
+    is one β, or one β for each class.
+    Cost: 6·Q·K·D flops with the gradient; memory for about ten tiles, never for Q×K.
     Paper: Wu, Manmatha, Smola, Krähenbühl, Sampling Matters in Deep Embedding Learning, ICCV 2017, eq. 8.
 
     Args:
-        alpha: α, half the width of the gap; the paper's 0.2.
-        beta: β at first; the paper's 1.2.
-        learn: β is a parameter (trained, saved).
-        classes: as many βs, one for each class of anchors; ids are then in [0, classes).
-        nu: ν, what a large β costs.
-        pairs: over an anchor's pairs: "active" the mean of those above 0, "all" the mean, "sum" the sum.
+        alpha: α, half the width of the gap, a distance; the paper uses 0.2.
+        beta: the first value of β, a distance; the paper uses 1.2.
+        learn: whether β is trained. It is saved in either case.
+        classes: the number of classes, for one β for each class of anchors; ids are then below it. None: one β for all.
+        nu: ν, the weight of β in the loss.
+        pairs: over an anchor's pairs: "active" is the mean of the losses above 0, "all" the mean, "sum" the sum.
         reduction: "mean", "sum" or "none" over the anchors with a positive or a negative.
     """
 
@@ -139,7 +141,7 @@ class Margin(PairObjective):
             self.register_buffer("beta", start)
 
     def extra_repr(self) -> str:
-        """The parameters; of several βs the mean."""
+        """The parameters; with several βs, their mean."""
         beta, learn = self.beta.mean().item(), isinstance(self.beta, nn.Parameter)
         return (
             f"alpha={self.alpha}, beta={beta:.6g}, learn={learn}, classes={self.classes}, nu={self.nu}, "
@@ -171,31 +173,31 @@ class Margin(PairObjective):
         return losses + self.nu * beta.squeeze(1), positive.any(1) | negative.any(1)
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
-        """The loss of an anchor with one positive and one negative, elementwise, at the (first) β."""
-        one = torch.ones(s_p.numel(), 1, dtype=torch.bool)
+        """The loss of an anchor with one positive and one negative, elementwise, with the first β."""
+        present = torch.ones(s_p.numel(), 1, dtype=torch.bool)
         beta = self.beta[0].detach().expand(s_p.numel(), 1)
-        return self.rows(s_p.reshape(-1, 1), one, s_n.reshape(-1, 1), one, beta)[0].reshape(s_p.shape)
+        return self.rows(s_p.reshape(-1, 1), present, s_n.reshape(-1, 1), present, beta)[0].reshape(s_p.shape)
 
 
 class Triplet(PairObjective):
     """Triplet loss (Schroff et al. 2015, eq. 3) over all valid triplets of each anchor.
 
-    ``[D²(a, p) − D²(a, n) + α]₊`` for every positive p and negative n of the anchor; with ``distance="euclidean"``
-    plain distances, with ``soft=True`` the soft margin ``log(1 + exp(D_ap − D_an + α))``.
+    ``[D²(a, p) − D²(a, n) + α]₊`` for every positive p and negative n of the anchor. With ``distance="euclidean"`` D
+    replaces D². With ``soft=True`` the soft margin ``log(1 + exp(D²(a, p) − D²(a, n) + α))`` replaces the hinge.
 
-    Relations: on unit rows D² = 2 − 2s, so the squared form is ``2[s_n − s_p + α/2]₊``; its hardest triplet alone is
-    the γ → ∞ limit of UnifiedPairSimilarity/γ.
-    Departures: FaceNet mines semi-hard negatives; choosing which negatives push is a policy of its own, here all do. An
-    anchor's triplets are averaged over the active ones (Hermans et al.'s batch-all, "≠ 0"), where FaceNet adds up.
-    Cost: 6·Q·K·D flops plus P passes over the similarities, P the positives of a row; a tile of memory, never a list of
-    triplets.
+    Relations: for unit rows D² = 2 − 2s, so the squared form is ``2[s_n − s_p + α/2]₊``. With the hardest positive and
+    negative alone it is twice the limit of UnifiedPairSimilarity/γ with m = α/2, as γ → ∞.
+    Departures: FaceNet mines semi-hard negatives; here all negatives push, and ``Mined`` adds a policy of mining. By
+    default the loss of an anchor is the mean over its active triplets (Hermans et al.: batch-all, "≠ 0"); FaceNet sums.
+    Cost: 6·Q·K·D flops with the gradient, and one pass over a tile for each positive of a row, or one sort beyond 48
+    positives; memory for about ten tiles, never for Q×K and never for a list of triplets.
     Paper: Schroff, Kalenichenko, Philbin, FaceNet, CVPR 2015, eqs. 1–3; Hermans, Beyer, Leibe 2017.
 
     Args:
-        margin: α; FaceNet's 0.2 on squared distances.
+        margin: α, a squared distance, or a distance with "euclidean"; FaceNet uses 0.2 with "squared".
         distance: "squared" or "euclidean".
-        soft: log(1 + exp(·)) in place of the hinge.
-        pairs: over an anchor's triplets: "active" the mean of those above 0, "all" the mean, "sum" the sum.
+        soft: whether log(1 + exp(·)) replaces the hinge.
+        pairs: over an anchor's triplets: "active" is the mean of the losses above 0, "all" the mean, "sum" the sum.
         reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
     """
 
@@ -215,7 +217,7 @@ class Triplet(PairObjective):
         self.can_be_zero = not soft
 
     def triplet_margin(self) -> tuple[float, Distance] | None:
-        """α, where it is a hinge's."""
+        """α and the distance; None for the soft margin."""
         return None if self.soft else (self.margin, self.distance)
 
     def extra_repr(self) -> str:
@@ -226,10 +228,10 @@ class Triplet(PairObjective):
         )
 
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """Eq. 3, summed over the anchor's triplets."""
+        """Eq. 3, summed or averaged over the anchor's triplets."""
         near = distance(s_p, self.distance) + self.margin
         far = distance(s_n, self.distance)
-        near = torch.where(positive, near, -torch.inf)  # nothing is further than an absent positive
+        near = torch.where(positive, near, -torch.inf)  # then no term of an absent pair is above 0
         far = torch.where(negative, far, torch.inf)
         total, active = violations(near, far, self.soft)
         positives, negatives = positive.sum(1), negative.sum(1)
@@ -242,8 +244,9 @@ class Triplet(PairObjective):
 def violations(near: Tensor, far: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
     """``Σ_p Σ_n [near_p − far_n]₊`` (soft: ``log(1 + exp(·))``) of each row, and how many terms are above 0.
 
-    (R, P) and (R, K), −inf and +inf where absent → (R,) and (R,). As many passes over (R, K) as a row has positives, at
-    most SORTED_FROM: more (and not soft) cost one sort. Nothing larger is kept; its naive twin holds (R, P, K) numbers.
+    (R, P) with −inf for absent positives and (R, K) with +inf for absent negatives → (R,) and (R,).
+    Cost: one pass over (R, K) for each positive of a row. With more than SORTED_FROM positives, and not soft, one sort.
+    Memory for a few (R, K) matrices; the naive twin needs (R, P, K) numbers.
     """
     total, share_near, _ = _violations(near, far, soft)
     return total, share_near.sum(1)
@@ -251,14 +254,14 @@ def violations(near: Tensor, far: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
 
 @torch.library.custom_op("likewise::violations", mutates_args=())
 def _violations(near: Tensor, far: Tensor, soft: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The sums, and their derivatives, gathered on the way: how much each positive and each negative takes part."""
+    """(R,) sums, and their derivatives: (R, P) by ``near``, and (R, K) by ``far`` with the sign changed."""
     width = int((near > -torch.inf).sum(1).max())
     if width > SORTED_FROM and not soft:
         return _sorted_violations(near, far)
     total = near.new_zeros(len(near))
     share_near, share_far = torch.zeros_like(near), torch.zeros_like(far)
     gap, share = torch.empty_like(far), torch.empty_like(far)
-    hardest, places = near.topk(width, 1)  # absent positives last
+    hardest, places = near.topk(width, 1)  # absent positives come last
     for p in range(width):
         torch.sub(hardest[:, p : p + 1], far, out=gap)
         if soft:
@@ -273,19 +276,19 @@ def _violations(near: Tensor, far: Tensor, soft: bool) -> tuple[Tensor, Tensor, 
 
 
 def _sorted_violations(near: Tensor, far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for any number of positives: the negatives in order, a positive's sum is a difference of prefix sums."""
+    """As ``_violations`` for many positives: sorts the negatives, then each sum is a difference of prefix sums."""
     ordered, order, before = _in_order(far)
-    places = torch.searchsorted(ordered, near.contiguous())  # how many are nearer: none than an absent positive's −inf
-    there = near > -torch.inf
-    terms = torch.where(there, near, 0.0) * places - before.gather(1, places)
-    ends = torch.zeros_like(before).scatter_add_(1, places, there.to(before.dtype))
-    taken = there.sum(1, keepdim=True) - ends.cumsum(1)[:, :-1]
+    places = torch.searchsorted(ordered, near.contiguous())  # the number of nearer negatives; 0 for −inf
+    present = near > -torch.inf
+    terms = torch.where(present, near, 0.0) * places - before.gather(1, places)
+    ends = torch.zeros_like(before).scatter_add_(1, places, present.to(before.dtype))
+    taken = present.sum(1, keepdim=True) - ends.cumsum(1)[:, :-1]
     share_far = torch.zeros_like(far).scatter_(1, order, taken.to(far.dtype))
     return terms.sum(1).to(near.dtype), places.to(near.dtype), share_far
 
 
 def _in_order(far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(R, K) ascending, the columns they come from, and (R, K + 1) float64 sums of the first 0, 1 ... K."""
+    """(R, K) sorted distances, their columns, and (R, K + 1) float64: the sums of the first 0, 1 ... K distances."""
     ordered, order = far.sort(dim=1, stable=True)
     before = functional.pad(ordered.double().cumsum(1), (1, 0))
     return ordered, order, before
@@ -306,11 +309,13 @@ def _violations_backward(ctx: FunctionCtx, grad: Tensor, *_: Tensor) -> tuple[Te
 
 
 def inside_violations(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """Of each row the mean over its positives of the mean of ``D_p + α − D_n`` where ``D_p < D_n < D_p + α``.
+    """For each positive the mean of ``D_p + α − D_n`` over the negatives with ``D_p < D_n < D_p + α``; then their mean.
 
-    (R, P) and (R, K) distances, −``ABSENT`` and ``ABSENT`` where there is none → (R,) losses and (R,) bool: whether
-    there was any. As many passes over (R, K) as a row has positives, at most SORTED_FROM: more cost one sort. Its naive
-    twin holds (R, P, K) numbers.
+    Positives without such a negative are left out of the mean over a row's positives.
+    (R, P) distances with −``ABSENT`` for absent positives and (R, K) with ``ABSENT`` for absent negatives → (R,) losses
+    and (R,) bool: whether the row has such a negative.
+    Cost: one pass over (R, K) for each positive of a row; with more than SORTED_FROM positives one sort. The naive twin
+    needs (R, P, K) numbers.
     """
     losses, share_near, _ = _inside_violations(near, far, margin)
     return losses, share_near.any(1)
@@ -318,14 +323,14 @@ def inside_violations(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor,
 
 @torch.library.custom_op("likewise::inside_violations", mutates_args=())
 def _inside_violations(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The losses and their derivatives: every positive counts alike, and each of its negatives alike."""
+    """(R,) losses, and their derivatives: (R, P) by ``near``, and (R, K) by ``far`` with the sign changed."""
     width = int((near > -ABSENT).sum(1).max())
     if width > SORTED_FROM:
         return _sorted_inside(near, far, margin)
     losses = near.new_zeros(len(near))
     share_near, share_far = torch.zeros_like(near), torch.zeros_like(far)
     gap = torch.empty_like(far)
-    furthest, places = near.topk(width, 1)  # absent positives last
+    furthest, places = near.topk(width, 1)  # absent positives come last
     for p in range(width):
         of_pair = furthest[:, p : p + 1]
         torch.sub(of_pair + margin, far, out=gap)
@@ -340,7 +345,7 @@ def _inside_violations(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor
 
 
 def _sorted_inside(near: Tensor, far: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for any number of positives: with the negatives in order, those of a positive are a run."""
+    """As ``_inside_violations`` for many positives: in sorted order, the negatives inside the margin are one run."""
     ordered, order, before = _in_order(far)
     near = near.contiguous()
     first, last = torch.searchsorted(ordered, near, right=True), torch.searchsorted(ordered, near + margin)

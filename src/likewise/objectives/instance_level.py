@@ -2,11 +2,11 @@
 
 Dimension legend: B queries, n keys (one per item), D dimensions, m noise samples.
 
-All objectives here and in :mod:`likewise.objectives.sampled` are called alike, ``objective(queries, ids, keys,
-key_ids)``: ``ids`` (B,) int64 name each query's one positive, ``key_ids`` (n,) int64 name the keys. Without ``key_ids``
-a key's id is its row, as in a memory bank. A query whose id is below 0 has no positive and does not count.
-The keys are a constant to the bank objectives, NCE and NonParametricSoftmax: as in the paper, the gradient reaches the
-queries alone.
+All objectives here and in :mod:`likewise.objectives.sampled` have the call
+``objective(queries, ids, keys, key_ids)``. ``ids`` (B,) int64 name the one positive of each query, ``key_ids`` (n,)
+int64 name the keys. Without ``key_ids`` a key's id is its row, as in a memory bank. A query whose id is below 0 has no
+positive and does not count. In NCE and NonParametricSoftmax only the queries have a gradient, as in the paper; the
+keys, rows of a bank, are constants.
 """
 
 import math
@@ -32,24 +32,31 @@ TEMPERATURE_ADVICE = "NPID uses 0.07"
 
 
 def proximal_penalty(queries: Tensor, previous: Tensor) -> Tensor:
-    """``‖v_i^(t) − v_i^(t−1)‖²`` (NPID eq. 9) per row: (B, D), (B, D) → (B,). Equals 2 − 2s on the unit sphere."""
+    """``‖v_i^(t) − v_i^(t−1)‖²`` (NPID eq. 9) of each row: (B, D), (B, D) → (B,) in float32 at least.
+
+    For unit rows it equals 2 − 2s. Only ``queries`` have a gradient.
+
+    Args:
+        queries: (B, D), v_i^(t).
+        previous: (B, D), v_i^(t−1), the keys of the same items.
+    """
     return (at_least_float32(queries) - at_least_float32(previous).detach()).square().sum(1)
 
 
 def noise_contrastive(
     positive: Tensor, noise: Tensor, shift: Tensor | float = 0.0, weights: Tensor | None = None
 ) -> Tensor:
-    """The binary loss of data against noise, of each row: ``−log h(positive) − Σ_j log(1 − h(noise_j))``.
+    """The binary loss of data against noise, for each row: ``−log h(positive) − Σ_j log(1 − h(noise_j))``.
 
-    ``h(s) = P/(P + m P_n) = σ(s − shift)`` with ``P = e^s / Z`` and ``shift = log Z + log(m P_n)``, so the loss is
-    ``softplus(shift − positive) + Σ_j softplus(noise_j − shift)``. Noise-contrastive estimation (Gutmann and Hyvärinen
-    2010; NPID eq. 5–7) is this; word2vec's negative sampling is this with shift = 0, that is ``Z m P_n = 1``.
+    ``h(s) = P/(P + m P_n) = σ(s − shift)`` with ``P = e^s / Z`` and ``shift = log Z + log(m P_n)``. So the loss is
+    ``softplus(shift − positive) + Σ_j softplus(noise_j − shift)``. This is noise-contrastive estimation (Gutmann and
+    Hyvärinen 2010; NPID eqs. 5–7). With shift = 0, that is ``Z m P_n = 1``, it is word2vec's negative sampling.
 
     Args:
         positive: (B,) logits of the positives, s/τ.
         noise: (B, m) logits of the noise samples.
-        shift: a number or a tensor that broadcasts with both: uniform noise.
-        weights: (B, m) how often each sample counts; None: once.
+        shift: a number, or a tensor that broadcasts with both. It is the same for all samples, as for uniform noise.
+        weights: (B, m), how often each sample counts; None: once.
 
     Returns:
         (B,).
@@ -61,17 +68,17 @@ def noise_contrastive(
 class NonParametricSoftmax(InstanceObjective):
     """Non-parametric softmax over all n items (NPID eq. 2), exact.
 
-    ``−log P(i|v) = log Σ_j exp(v_j·v/τ) − v_i·v/τ``, plus ``λ ‖v − v_i‖²`` (eq. 9) where asked.
+    ``−log P(i|v) = log Σ_j exp(v_j·v/τ) − v_i·v/τ``, plus ``λ ‖v − v_i‖²`` (eq. 9).
 
-    Relations: InfoNCE against the whole bank; what NCE (eq. 7) estimates as m → n, and SampledSoftmax as its draws
-    grow. Chance level is log n.
-    Departures: none; the paper trains it on CIFAR-10 only (n = 50,000) because of its cost.
-    Cost: 4·B·n·D flops forwards with the gradient, B·(2048 + 2D) floats beyond the bank, whatever n is.
+    Relations: InfoNCE against the whole bank. NCE (eq. 7) estimates it, and so does SampledSoftmax, the better the more
+    samples they draw. The chance level is log n.
+    Departures: none. The paper trains it on CIFAR-10 only (n = 50,000) because of its cost.
+    Cost: 4·B·n·D flops with the gradient; memory for B·(2048 + 2D) floats beyond the bank, for any n.
     Paper: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, eq. 2.
 
     Args:
-        temperature: τ.
-        proximal: λ of the proximal term.
+        temperature: τ, above 0.
+        proximal: λ, the weight of the proximal term.
         reduction: "mean", "sum" or "none" over the queries with a positive.
     """
 
@@ -85,7 +92,7 @@ class NonParametricSoftmax(InstanceObjective):
         return f"temperature={self.temperature}, proximal={self.proximal}, reduction={self.reduce.how!r}"
 
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
-        """Eq. 2; the keys are constant."""
+        """Eq. 2, with constant keys."""
         keys = keys.detach()
         positives = keys[match.rows].to(queries.dtype)  # (B, D)
         log_partition = row_logsumexp(queries, keys, 1 / self.temperature)  # (B,)
@@ -95,11 +102,11 @@ class NonParametricSoftmax(InstanceObjective):
         return loss
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
-        """The loss with two items, the positive's and one other, elementwise; unit rows."""
+        """The loss with two items, the positive's and one other, elementwise, for unit rows."""
         return functional.softplus((s_n - s_p) / self.temperature) + self.proximal * (2 - 2 * s_p)
 
     def chance(self, n: int) -> float:
-        """The loss of an embedding that tells nothing apart: log n."""
+        """The loss of an embedding that can't distinguish items: log n."""
         return math.log(n)
 
 
@@ -110,34 +117,37 @@ class NCE(InstanceObjective):
     ``h(i, v) = P(i|v) / (P(i|v) + m P_n(i)) = σ(v_i·v/τ − log Z − log(m P_n))`` and per query
     ``J = −log h(i, v) − Σ_{j ~ noise} log(1 − h(j, v)) + λ ‖v − v_i‖²``.
 
-    Relations: the binary loss is :func:`noise_contrastive`, which NegativeSampling uses with Z m P_n ≡ 1; tends to the
-    softmax's gradient as m grows.
-    Departures: Z is estimated as ``exp(s_i/τ) + (n−1)·mean_{j≠i} exp(s_j/τ)``, with the positive's term exact: once the
-    embedding is trained that term dominates Z and the plain ``n/m Σ exp`` of the paper (and the released code's, which
-    counts the positive as one of m + 1 samples) misses or overweights it. A one-time Z is wrong as soon as the bank
-    stops being noise, so "ema" is the default. The released code adds 1e-7 to denominators; log-sigmoids need none.
-    Cost: shared 2·B·m·D flops each way and B·m floats; per-example the same flops over B·m random rows. With "exact"
-    add NonParametricSoftmax's forward.
+    Relations: the binary loss is :func:`noise_contrastive`, which NegativeSampling uses with Z m P_n ≡ 1. As m grows,
+    the gradient tends to that of NonParametricSoftmax.
+    Departures: Z is estimated as ``exp(s_i/τ) + (n−1)·mean_{j≠i} exp(s_j/τ)``, with the exact term of the positive. In
+    a trained embedding this term is most of Z. The paper's ``n/m Σ exp`` misses it, and the released code, which counts
+    the positive as one of m + 1 samples, gives it too much weight. A Z of the first batch alone is wrong as soon as the
+    bank is trained, so "ema" is the default; the released code uses "first". The released code also adds 1e-7 to
+    denominators, which log-sigmoids do not need.
+    Cost: with "shared" draws 2·B·m·D flops in the forward and in the backward pass, and memory for B·m floats. With
+    "per-example" draws the same flops, over B·m random rows. "exact" adds the forward pass of NonParametricSoftmax.
     Paper: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, eqs. 5–10;
     Gutmann and Hyvärinen, Noise-Contrastive Estimation, AISTATS 2010.
 
     Args:
-        temperature: τ.
-        noise: m, samples per step; the paper's 4096.
-        draw: "shared" takes one set of m rows for the whole batch (one matrix product); "per-example" draws m for each
-            query as in the paper. Both estimate the same loss without bias; shared draws correlate within a batch.
-        positive_in_noise: draw from all n rows, so that the positive can recur as in the paper and its code, or from
-            the n − 1 others (then P_n = 1/(n − 1)).
-        log_z: how the constant Z is kept, as log Z in the buffer ``log_z`` (saved, restored): "first" is the estimate
-            of the first batch, then frozen, as released; "ema" follows it; "exact" sums over all keys at each step.
-        log_z_decay: of the moving average of Z.
-        proximal: λ.
-        generator: where noise is drawn from; on the keys' device. Default: torch's own, which a full compiled graph
-            needs.
+        temperature: τ, above 0.
+        noise: m, the number of noise samples; the paper uses 4096.
+        draw: "shared" draws m rows for the whole batch, which needs one matrix product; "per-example" draws m rows for
+            each query, as in the paper. Both estimate the same loss without bias. With "shared" the errors of the
+            queries of a batch are correlated.
+        positive_in_noise: True draws from all n rows, so that the positive can be among the noise, as in the paper and
+            its code. False draws from the n − 1 other rows, and P_n = 1/(n − 1).
+        log_z: how Z is found. The buffer ``log_z``, which checkpoints save, holds log Z. "first" keeps the estimate of
+            the first batch, as the released code; "ema" is a moving average over the batches; "exact" sums over all
+            keys at each step.
+        log_z_decay: the decay of the moving average of Z, in [0, 1).
+        proximal: λ, the weight of the proximal term.
+        generator: draws the noise, on the keys' device. None: torch's global generator, the only one that works in a
+            compiled graph without breaks.
         reduction: "mean", "sum" or "none" over the queries with a positive.
     """
 
-    joins_rows = True  # log Z is the whole batch's
+    joins_rows = True  # log Z is estimated from the whole batch
     log_z: Tensor
 
     def __init__(
@@ -174,7 +184,7 @@ class NCE(InstanceObjective):
         )
 
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
-        """Eqs. 7 and 10; the keys are constant. In training mode also moves ``log_z``.
+        """Eqs. 7 and 10, with constant keys. In training mode it also updates ``log_z``.
 
         Raises LikewiseError when there are fewer than two keys.
         """
@@ -191,7 +201,7 @@ class NCE(InstanceObjective):
             self._update_log_z(queries, keys, positive.detach(), noise.detach(), other, match.counted)
 
         weights = None
-        if not self.positive_in_noise:  # what hits the positive is dropped; the others are uniform: m of them again
+        if not self.positive_in_noise:  # drops samples of the positive; the weights of the others add up to m
             weights = other * (self.noise / other.sum(1, keepdim=True).clamp(min=1).to(queries.dtype))
         shift = self.log_z.to(queries.dtype) + self._log_noise_density(n)
         loss = noise_contrastive(positive, noise, shift, weights)
@@ -200,16 +210,16 @@ class NCE(InstanceObjective):
         return loss
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
-        """The loss with one of the m noise samples shown, elementwise; unit rows.
+        """The loss of the positive and of one of the m noise samples, elementwise, for unit rows.
 
-        Assumes Z = n, as for an embedding whose logits are 0 on average, whatever n is: the shift is then log m.
+        It assumes Z = n, so that the shift is log m for any n.
         """
         positive, noise = s_p.reshape(-1) / self.temperature, s_n.reshape(-1, 1) / self.temperature
         loss = noise_contrastive(positive, noise, math.log(self.noise))
         return loss.reshape(s_p.shape) + self.proximal * (2 - 2 * s_p)
 
     def chance(self, n: int) -> float:
-        """The loss where P(i|v) = 1/n, so h = 1/(m+1): log(m + 1) + m log(1 + 1/m)."""
+        """The loss with P(i|v) = 1/n, so that h = 1/(m+1): log(m + 1) + m log(1 + 1/m)."""
         return math.log1p(self.noise) + self.noise * math.log1p(1 / self.noise)
 
     def log_values(self) -> dict[str, float | str]:
@@ -232,7 +242,7 @@ class NCE(InstanceObjective):
     def _update_log_z(
         self, queries: Tensor, keys: Tensor, positive: Tensor, noise: Tensor, other: Tensor, counted: Tensor
     ) -> None:
-        """One step of ``log_z`` by the queries that count; without branches on data when compiled."""
+        """Updates ``log_z`` from the queries that count. A compiled graph has no branch on data."""
         if self.log_z_rule == "first" and not torch.compiler.is_compiling() and not self.log_z.isnan():
             return
         if self.log_z_rule == "exact":
@@ -254,23 +264,23 @@ class NCE(InstanceObjective):
 
 
 class ParametricSoftmax(InstanceObjective):
-    """Softmax with a weight vector per item (NPID eq. 1): the baseline that the non-parametric one replaces.
+    """Softmax with a trained weight vector for each item (NPID eq. 1): the paper's baseline for NonParametricSoftmax.
 
     ``−log P(i|v) = log Σ_j exp(w_j·v) − w_i·v``.
 
-    ``keys`` are this module's own ``weight`` (n, D), an ordinary parameter: train it, save it, decay it.
+    By default the keys are ``weight`` (n, D), a parameter of this module.
 
-    Relations: NonParametricSoftmax has the items' own features for w; Softmax of the class level is this over classes.
-    Chance level is log n.
-    Departures: eq. 1 has no temperature; since our v has unit length, ``scale`` (default 1) may stand for one.
-    Cost: 6·B·n·D flops forwards and backwards, and n·D floats of dense gradient.
+    Relations: NonParametricSoftmax has the items' embeddings in place of w. Softmax is this with classes in place of
+    items. The chance level is log n.
+    Departures: eq. 1 has no temperature. Since v has unit length here, ``scale`` (default 1) can play the role of 1/τ.
+    Cost: 6·B·n·D flops with the gradients; memory for n·D floats of weights and as many of their gradient.
     Paper: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, eq. 1.
 
     Args:
-        n: how many items.
-        dim: D.
-        scale: multiplies w_j·v.
-        generator: for the initial weights, uniform in ±1/√D.
+        n: the number of items.
+        dim: D, the length of a row.
+        scale: the factor of w_j·v.
+        generator: draws the first weights, uniform in ±1/√D; on the CPU. None: torch's global generator.
         reduction: "mean", "sum" or "none" over the queries with a positive.
     """
 
@@ -293,7 +303,7 @@ class ParametricSoftmax(InstanceObjective):
         return f"n={n}, dim={dim}, scale={self.scale}, reduction={self.reduce.how!r}"
 
     def forward(self, queries: Tensor, ids: Ids, keys: Tensor | None = None, key_ids: Ids | None = None) -> Tensor:
-        """As of every instance objective; ``keys`` default to ``self.weight``, and have a gradient."""
+        """As :meth:`InstanceObjective.forward`. By default the keys are ``self.weight``; keys have a gradient."""
         return self.reduced_loss(queries, ids, self.weight if keys is None else keys, key_ids)
 
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
@@ -302,9 +312,9 @@ class ParametricSoftmax(InstanceObjective):
         return row_logsumexp(queries, keys, self.scale) - self.scale * (queries * own).sum(1)
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
-        """The loss with two items, the positive's and one other, elementwise; unit features and weights."""
+        """The loss with two items, the positive's and one other, elementwise, for unit queries and weights."""
         return functional.softplus(self.scale * (s_n - s_p))
 
     def chance(self, n: int) -> float:
-        """The loss of an embedding that tells nothing apart: log n."""
+        """The loss of an embedding that can't distinguish items: log n."""
         return math.log(n)

@@ -1,7 +1,6 @@
 """Objectives that join several rows: angular and lifted structure over positive pairs, histogram over all pairs.
 
-Also how explicit pairs and triplets reach every objective. Dimension legend: Q queries, K keys, D dimensions, M
-positive pairs, R bins, T triplets.
+Dimension legend: Q queries, K keys, D dimensions, M positive pairs, R nodes of a histogram or rows of a tile.
 """
 
 import math
@@ -13,21 +12,21 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, restored, tile_rows_for
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import at_least_float32, distance, found, masked_logsumexp, mean_over, softplus
+from likewise.kernels.numerics import at_least_float32, distance, masked_logsumexp, mean_over, nonempty, softplus
 from likewise.kernels.row_losses import row_losses
 from likewise.objectives.base import How, PairObjective
 
 __all__ = ["Angular", "Histogram", "LiftedStructure"]
 
-NOTHING = -1e30  # a log-sum-exp over nothing, with a gradient of 0 rather than not-a-number
+NOTHING = -1e30  # the log-sum-exp of an empty sum; with −inf the gradient would be NaN
 
 
 class _Pairs(NamedTuple):
-    """Positive pairs. ``joined``: a batch's (i, j) and (j, i), whose losses are equal, are one pair of both weights."""
+    """Positive pairs. If ``joined``, (i, j) stands for (j, i) too, which has the same loss, and has both weights."""
 
     i: Tensor  # (M,) query rows
     j: Tensor  # (M,) key rows
-    weight: Tensor  # (M,), averages the pairs of each anchor
+    weight: Tensor  # (M,), with which a sum over the pairs of an anchor is their mean
     joined: bool
 
     def counted(self, pairs: Tensor, queries: int) -> Tensor:
@@ -40,6 +39,7 @@ class _Pairs(NamedTuple):
 
 
 def _pairs(queries: Tensor, keys: Tensor | None, relation: Relation | Listed, join: bool) -> _Pairs:
+    """All positive pairs. Without keys, ``join`` keeps one of (i, j) and (j, i)."""
     count = len(queries) if keys is None else len(keys)
     pairs = positive_pairs(relation, len(queries), tile_rows_for(count))
     i, j = pairs.unbind(1)
@@ -51,19 +51,21 @@ def _pairs(queries: Tensor, keys: Tensor | None, relation: Relation | Listed, jo
 
 
 class Angular(PairObjective):
-    """Angular loss (Wang et al. 2017, eq. 8): bounds the angle at the negative of the triangle (a, p, n).
+    """Angular loss (Wang et al. 2017, eq. 8): keeps the angle at the negative of the triangle (a, p, n) below α.
 
-    ``mean over p of log[1 + Σ_n exp f]``, ``f = 4 tan²α (x_a + x_p)·x_n − 2(1 + tan²α) x_a·x_p``, n among the negatives
-    of a.
+    ``mean over p of log[1 + Σ_n exp f]`` with ``f = 4 tan²α (x_a + x_p)·x_n − 2(1 + tan²α) x_a·x_p``, where n are the
+    negatives of a.
 
-    Relations: N-pair with (x_a + x_p) as the query; invariant to the triangle's scale, unlike a distance margin.
-    Departures: the paper has one pair per class in a batch; all positive pairs take part here, averaged by anchor.
-    Cost: 6·M·K·D flops, M the positive pairs (each pair of a batch once): with c per class (c−1)/2 times an ordinary
-    objective; M·D floats and a tile of memory.
+    Relations: NPair with (x_a + x_p) as the query. The angle does not depend on the scale of the triangle; a margin of
+    distances does.
+    Departures: the paper has one pair for each class in a batch. Here all positive pairs count, with a mean over the
+    pairs of each anchor.
+    Cost: 6·M·K·D flops with the gradient for M positive pairs, each pair of a batch once. With c items of each class
+    in a batch this is (c − 1)/2 times the cost of InfoNCE. Memory for M·D floats and about ten tiles.
     Paper: Wang, Zhou, Wen, Liu, Lin, Deep Metric Learning with Angular Loss, ICCV 2017, eqs. 6–8.
 
     Args:
-        degrees: α; the paper's range is 36 to 55.
+        degrees: α, an angle in degrees between 0 and 90; the paper uses 36 to 55.
         reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
     """
 
@@ -81,7 +83,7 @@ class Angular(PairObjective):
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
     ) -> tuple[Tensor, Tensor]:
-        """A row reduction whose queries are the positive pairs' sums."""
+        """Row losses with the sums x_a + x_p of the positive pairs as queries."""
         ahead = self.reduce.how != "none"
         queries = at_least_float32(queries)
         if torch.compiler.is_compiling():
@@ -96,7 +98,7 @@ class Angular(PairObjective):
         return total, pairs.counted(some, len(queries))
 
     def _whole(self, queries: Tensor, keys: Tensor, relation: Relation | Listed) -> tuple[Tensor, Tensor]:
-        """All pairs of query and key at once, for a compiler to trace: Σ_n e^{f_an} e^{f_pn} is a matrix product."""
+        """All pairs of query and key at once, which a compiler can trace: Σ_n e^{f_an} e^{f_pn} is a matrix product."""
         with torch.autocast(queries.device.type, enabled=False):
             _, positive, negative = relation.whole()
             s, scale = queries @ keys.T, 4 * self.tan2  # (Q, K)
@@ -112,39 +114,43 @@ class Angular(PairObjective):
     def rows(  # type: ignore[override]
         self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, s_ap: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Eq. 8 of a pair: ``s_n`` is (x_a + x_p)·x_n."""
+        """Eq. 8 for a pair: ``s_n`` is (x_a + x_p)·x_n, ``s_ap`` is x_a·x_p."""
         push = masked_logsumexp(s_n, negative, 4 * self.tan2)
-        return weight * softplus(push - 2 * (1 + self.tan2) * s_ap), found(push)
+        return weight * softplus(push - 2 * (1 + self.tan2) * s_ap), nonempty(push)
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
-        """One positive and one negative, as far from the positive as from the anchor."""
+        """The loss of one positive and one negative that is equally far from anchor and positive, elementwise."""
         return softplus(8 * self.tan2 * s_n - 2 * (1 + self.tan2) * s_p)
 
 
 class LiftedStructure(PairObjective):
-    """Lifted structured loss (Oh Song et al. 2016, eq. 4), and its generalisation to anchors (Hermans et al. 2017).
+    """Lifted structured loss (Oh Song et al. 2016, eq. 4), and its generalised form (Hermans et al. 2017).
 
-    Original: for a positive pair ``J_ij = log[Σ_{k ∈ N(i)} e^{α − D_ik} + Σ_{l ∈ N(j)} e^{α − D_jl}] + D_ij`` and the
-    loss ``½ [J_ij]₊²``, averaged over the anchor's positives. Generalised: ``[log Σ_p e^{D_p} + log Σ_n e^{m − D_n}]₊``
-    of each anchor. D is the Euclidean distance of unit rows.
+    Original form: ``J_ij = log[Σ_{k ∈ N(i)} e^{α − D_ik} + Σ_{l ∈ N(j)} e^{α − D_jl}] + D_ij`` for a positive pair,
+    with the negatives N(i) and N(j) of both rows. The loss of an anchor is the mean of ``½ [J_ij]₊²`` over its
+    positives. Generalised form: ``[log Σ_p e^{D_p} + log Σ_n e^{m − D_n}]₊`` for each anchor. D is the Euclidean
+    distance of unit rows.
 
-    Relations: the generalised form is UnifiedPairSimilarity on distances, with a hinge in place of softplus.
-    Departures: the paper's mean is over the batch's pairs (1/2|P|), here over each anchor's, then over anchors: the
-    same when classes are of equal size. Against keys, N(j) are the queries that the key j is not alike to.
-    Cost: original 8·Q·K·D flops and M·D floats for M positive pairs; generalised 6·Q·K·D; a tile of memory.
+    Relations: the generalised form is UnifiedPairSimilarity with distances in place of similarities, and with a hinge
+    in place of softplus.
+    Departures: the paper's mean is over all pairs of the batch (1/2|P|). Here the mean is over the pairs of each anchor
+    and then over the anchors, which is the same for classes of equal size. Against keys, N(j) are the queries that are
+    not alike to key j.
+    Cost: with the gradient, 8·Q·K·D flops and M·D floats for M positive pairs (original form), or 6·Q·K·D flops
+    (generalised form); memory for about ten tiles, never for Q×K.
     Paper: Oh Song, Xiang, Jegelka, Savarese, CVPR 2016, eq. 4; Hermans, Beyer, Leibe, In Defense of the Triplet Loss,
     2017.
 
     Args:
-        margin: α (m of the generalised form).
-        generalised: Hermans et al.'s form.
+        margin: α, or m of the generalised form; a distance.
+        generalised: whether to use the generalised form.
         reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
     """
 
     def __init__(self, *, margin: float = 1.0, generalised: bool = False, reduction: How = "mean") -> None:
         super().__init__(reduction)
         self.margin, self.generalised = margin, generalised
-        self.joins_rows = not generalised  # N(j) are queries too
+        self.joins_rows = not generalised  # N(j) are other queries of the batch
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -153,7 +159,7 @@ class LiftedStructure(PairObjective):
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
     ) -> tuple[Tensor, Tensor]:
-        """The generalised form by rows; the original joins the negatives of both ends of each positive pair."""
+        """Row losses of the generalised form; the original form joins the negatives of both rows of a pair."""
         ahead = self.reduce.how != "none"
         if self.generalised:
             return row_losses(self.rows, queries, keys, relation, ahead=ahead)
@@ -174,10 +180,10 @@ class LiftedStructure(PairObjective):
         """The generalised form."""
         pull = masked_logsumexp(distance(s_p), positive)
         push = masked_logsumexp(distance(s_n), negative, -1.0) + self.margin
-        return (pull + push).clamp(min=0), found(pull, push)
+        return (pull + push).clamp(min=0), nonempty(pull, push)
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
-        """One positive and one negative, as far from the positive as from the anchor."""
+        """The loss of one positive and one negative that is equally far from anchor and positive, elementwise."""
         if self.generalised:
             return (distance(s_p) + self.margin - distance(s_n)).clamp(min=0)
         return (math.log(2) + self.margin - distance(s_n) + distance(s_p)).clamp(min=0).square() / 2
@@ -185,7 +191,7 @@ class LiftedStructure(PairObjective):
     def _whole(
         self, queries: Tensor, keys: Tensor, relation: Relation | Listed, push: Tensor, push_keys: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """All pairs of query and key at once, for a compiler to trace."""
+        """All pairs of query and key at once, which a compiler can trace."""
         positive = relation.whole().positive
         with torch.autocast(queries.device.type, enabled=False):
             distances = distance(queries @ keys.to(queries.dtype).T)  # (Q, K)
@@ -194,29 +200,30 @@ class LiftedStructure(PairObjective):
         return losses, (positive & (both > NOTHING / 2)).any(1)
 
     def _push(self, queries: Tensor, keys: Tensor | None, relation: Relation | Listed) -> Tensor:
-        """log Σ exp(α − D) over each row's negatives; NOTHING without any."""
+        """(Q,) ``log Σ exp(α − D)`` over the negatives of each row; NOTHING where a row has none."""
         push, some = row_losses(self._push_rows, queries, keys, relation, ahead=False)
         return torch.where(some, push, NOTHING)
 
     def _push_rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         push = masked_logsumexp(distance(s_n), negative, -1.0) + self.margin
-        return push, found(push)
+        return push, nonempty(push)
 
 
 class Histogram(PairObjective):
-    """Histogram loss (Ustinova and Lempitsky 2016, eqs. 1–4): the chance that a negative is more alike than a positive.
+    """Histogram loss (Ustinova and Lempitsky 2016, eqs. 1–4): the probability that s_n is larger than s_p.
 
-    ``L = Σ_r h⁻_r Σ_{q ≤ r} h⁺_q`` with h⁺ and h⁻ the histograms of all positive and all negative similarities of the
-    batch, each similarity shared linearly between its two neighbouring nodes on [−1, 1].
+    ``L = Σ_r h⁻_r Σ_{q ≤ r} h⁺_q`` with the histograms h⁺ and h⁻ of all positive and all negative similarities of the
+    batch. Each similarity adds to its two neighbouring nodes on [−1, 1], by linear interpolation.
 
-    Relations: no margin and no scale; a smooth version of 1 − AUC over the batch's pairs.
-    Departures: in a batch every pair is met from both ends, which changes nothing. The loss is one number of the whole
-    batch: there is no loss of a row, so reductions "sum" and "none" are refused.
-    Cost: 8·Q·K·D flops and two passes that count; a tile of memory.
+    Relations: a smooth version of 1 − AUC over the pairs of the batch. It has neither a margin nor a scale.
+    Departures: in a batch every pair counts twice, as (i, j) and as (j, i); this does not change the histograms. The
+    loss is one number for the whole batch, not a sum over rows, so reductions "sum" and "none" are refused.
+    Cost: 8·Q·K·D flops with the gradient, and two passes over a tile that count; memory for a few tiles, never for
+    Q×K.
     Paper: Ustinova, Lempitsky, Learning Deep Embeddings with Histogram Loss, NIPS 2016, eqs. 1–5.
 
     Args:
-        bins: intervals on [−1, 1]; nodes are one more.
+        bins: the number of intervals on [−1, 1], at least 1; there is one node more.
         reduction: "mean" only.
     """
 
@@ -237,7 +244,7 @@ class Histogram(PairObjective):
     def losses(
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
     ) -> tuple[Tensor, Tensor]:
-        """The batch's number, for each row that counts."""
+        """The loss of the batch, for each row that counts."""
         queries = at_least_float32(queries)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
         with torch.autocast(queries.device.type, enabled=False):
@@ -246,7 +253,7 @@ class Histogram(PairObjective):
         return torch.where(counted, loss, 0.0), counted
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
-        """One positive and one negative: the chance that the negative's bin is not below the positive's."""
+        """The loss of one positive and one negative, elementwise."""
         low_p, share_p = _bin(s_p.flatten(), self.bins)
         low_n, share_n = _bin(s_n.flatten(), self.bins)
         loss = torch.zeros_like(share_p)
@@ -257,14 +264,14 @@ class Histogram(PairObjective):
 
 
 def _bin(similarities: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """The node below each similarity, int64, and the share that goes to the node above."""
+    """For each similarity, the node below it, int64, and the share of its weight that goes to the node above."""
     place = ((similarities + 1) * (bins / 2)).clamp(0, bins)
     low = place.detach().nan_to_num().floor().clamp(max=bins - 1)
     return low.long(), place - low
 
 
 def _histograms(queries: Tensor, keys: Tensor, relation: Relation | Listed, bins: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Soft histograms of positives and negatives, (R,) float64 each with sum 1, and which rows take part."""
+    """Soft histograms of positives and of negatives, (R,) float64 with sum 1, and (Q,) bool which rows count."""
     if torch.compiler.is_compiling():
         _, positive, negative = relation.whole()
         low, share = _bin(queries @ keys.T, bins)
@@ -274,12 +281,12 @@ def _histograms(queries: Tensor, keys: Tensor, relation: Relation | Listed, bins
             nodes = queries.new_zeros(bins + 1).scatter_add(0, low.flatten(), ((1 - share) * weight).flatten())
             parts.append(nodes.scatter_add(0, low.flatten() + 1, (share * weight).flatten()))
         return parts[0], parts[1], positive.any(1) & negative.any(1)
-    found: tuple[Tensor, Tensor, Tensor] = _Histograms.apply(queries, keys, relation, bins)  # type: ignore[no-untyped-call]
-    return found
+    sums: tuple[Tensor, Tensor, Tensor] = _Histograms.apply(queries, keys, relation, bins)  # type: ignore[no-untyped-call]
+    return sums
 
 
 class _Histograms(torch.autograd.Function):
-    """Counts tile by tile; the gradient of a similarity is the slope between its two nodes, looked up again."""
+    """Counts tile by tile. The gradient of a similarity is the slope of the loss between its two nodes."""
 
     @staticmethod
     def forward(
@@ -294,7 +301,7 @@ class _Histograms(torch.autograd.Function):
                 _both(q[rows] @ k.T, relation.masks(start, len(q[: rows.stop])))
             ):
                 low, share = _bin(similarities, bins)
-                low = torch.where(mask, low, bins).flatten()  # what is masked falls into a bin of its own
+                low = torch.where(mask, low, bins).flatten()  # masked pairs go to an extra bin, which is dropped
                 above = torch.bincount(low, share.flatten(), minlength=bins + 1)[:-1]
                 nodes[which, :-1] += torch.bincount(low, minlength=bins + 1)[:-1] - above
                 nodes[which, 1:] += above
@@ -329,7 +336,7 @@ class _Histograms(torch.autograd.Function):
 
 
 def _both(similarities: Tensor, masks: Masks) -> tuple[tuple[Tensor, Tensor, Tensor | None], ...]:
-    """(similarities, mask, columns) of a tile's positives, and of its negatives."""
+    """(similarities, mask, columns) of the positives of a tile, and of its negatives; columns as in ``Masks``."""
     columns, positive, negative = masks
     s_p = similarities if columns is None else similarities.gather(1, columns)
     return (s_p, positive, columns), (similarities, negative, None)

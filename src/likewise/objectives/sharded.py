@@ -1,4 +1,4 @@
-"""The exact softmax over rows that are spread over the processes."""
+"""The exact softmax over sharded keys: each process holds its share of the rows."""
 
 import math
 from collections.abc import Sequence
@@ -22,33 +22,40 @@ from likewise.objectives.instance_level import TEMPERATURE_ADVICE, proximal_pena
 
 
 class ShardedSoftmax(nn.Module):
-    """The exact softmax over n keys that are spread over the processes (NPID eq. 2; eq. 1 with ``keys_learn``).
+    """The exact softmax over n sharded keys (NPID eq. 2; with ``keys_learn`` eq. 1).
 
-    ``−log P(i|v) = log Σ_j exp(v_j·v/τ) − v_i·v/τ`` over all n keys, plus ``λ ‖v − v_i‖²`` (eq. 9) where asked; the
-    mean over the queries of the whole batch that count. Each process takes the queries of all, sums over its own keys
-    (``log Σ_j = log Σ_r exp(log Σ_{j on r})``) and has the positives' logits that are here.
+    ``−log P(i|v) = log Σ_j exp(v_j·v/τ) − v_i·v/τ`` over all n keys, plus ``λ ‖v − v_i‖²`` (eq. 9). The loss is the
+    mean over the queries of the whole batch that count. Each process gathers the queries of all processes and sums
+    over its own keys: ``log Σ_j = log Σ_r exp(log Σ_{j on r})``. It also has the logits of the positives among its own
+    keys.
 
-    Shares sum: a process returns the share of its own queries, Σ_r share_r is the loss of the batch. ``backward`` gives
-    each process the gradient of its own queries in full, and of its own keys in full. So the encoder's gradients are
-    summed over the processes (``add_up``), those of the keys are not.
+    A process returns the share of its own queries; the shares of all processes add up to the loss of the batch.
+    ``backward`` gives each process the whole gradient of its own queries and of its own keys. So the gradients of the
+    encoder are summed over the processes (``add_up``), but not those of the keys.
 
-    All processes call it together, and all call ``backward`` or none does, from the same factor (as ``loss.backward()``
-    and a loss scaler do); queries need a gradient in all of them or in none, those of an empty share too.
+    All processes call it together. Then either all call ``backward``, with the same upstream gradient (as
+    ``loss.backward()`` or a loss scaler has), or none does. Queries need a gradient in all processes or in none, also
+    in a process without queries.
 
-    Relations: NonParametricSoftmax and ParametricSoftmax (scale = 1/τ) in one process, which it equals up to rounding.
+    Relations: in one process it equals NonParametricSoftmax, or ParametricSoftmax with scale = 1/τ, up to rounding.
     Departures: none.
-    Cost: 4·B·n_r·D flops with constant keys, up to 8·B·n_r·D where they learn, and about B·(2048 + 6D) floats beyond
-    the keys (where they learn, twice their size for a moment: their gradient in two parts). A process sends, with
-    f = (W − 1)/W, float32 and sums in a ring: forwards f·B·(4D + 8) bytes of queries and ids and f·B·24 of sums,
-    backwards f·B·8D. Nothing of size n or W·B travels or is kept. docs/scaling.md has what that comes to.
+    Cost: 4·B·n_r·D flops with constant keys, up to 8·B·n_r·D with trained keys. Memory for about B·(2048 + 6D) floats
+    beyond the keys; with trained keys, for a moment, also twice the size of the keys, for their gradient in two parts.
+    Of W processes, each sends f·B·(4D + 8) bytes of queries and ids and f·B·24 bytes of sums in the forward pass, and
+    f·B·8D bytes in the backward pass, with f = (W − 1)/W, for float32 and ring reductions. No tensor of size n or W·B
+    is sent or kept. docs/scaling.md gives measured numbers of bytes and seconds.
     Paper: Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018, eqs. 1, 2, 9;
     the sharding is that of An et al., Partial FC, ICCV workshops 2021, with all classes.
 
     Args:
-        n: keys in all.
-        temperature: τ.
-        proximal: λ of the proximal term, for constant keys.
-        keys_learn: whether the keys have a gradient (weights) or are a constant (a memory bank).
+        n: the number of keys of all processes.
+        temperature: τ, above 0.
+        proximal: λ, the weight of the proximal term; for constant keys.
+        keys_learn: True if the keys are trained weights, which have a gradient; False if they are constants, as in a
+            memory bank.
+
+    Raises:
+        LikewiseError: a parameter out of its range, or ``proximal`` with trained keys.
     """
 
     joins_rows: bool = False
@@ -75,17 +82,17 @@ class ShardedSoftmax(nn.Module):
         """This process' share of the mean loss of the whole batch.
 
         Args:
-            queries: (B_r, D), any floating dtype; raised to float32 at least, and sent as such. B_r may be 0.
-            ids: (B_r,) int64, rows of all n; below 0: the query does not count.
+            queries: (B_r, D), any floating dtype; they are sent as float32 at least. B_r may be 0.
+            ids: (B_r,) int64, row numbers among all n keys; a query with an id below 0 does not count.
             keys: (n_r, D), this process' rows.
-            sizes: B_r of all processes, where known; otherwise they are asked for, one more small message.
+            sizes: B_r of all processes, if known; otherwise one more small message asks for them.
 
         Returns:
-            A float32 (or float64) scalar.
+            A float32 scalar, float64 for float64 queries.
 
         Raises:
-            LikewiseError: shapes that do not fit, no queries in any process, and an id of n or above (on the CPU;
-                elsewhere, where looking waits for the device, the loss is NaN).
+            LikewiseError: shapes do not fit, no process has a query, or an id is n or above. The last is checked on the
+                CPU only; on other devices a check waits for the device, and the loss is NaN instead.
         """
         start, count = own_share(self.n)
         ids = as_ids("ids", ids, queries.device)
@@ -110,17 +117,17 @@ class ShardedSoftmax(nn.Module):
         return share
 
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
-        """The rows that are here, and how many queries each process has."""
+        """The share of the loss against this process' rows of a sharded dictionary."""
         if keys is None:
-            raise LikewiseError("a softmax over keys that are spread needs them: take a sharded dictionary.")
+            raise LikewiseError("a softmax over sharded keys needs keys: use a sharded dictionary.")
         share: Tensor = self(queries, ids, keys.rows, keys.sizes)
         return share
 
     def share_rows(self) -> None:
-        """Nothing: its shares sum by themselves."""
+        """Does nothing: the shares add up without it."""
 
     def _over_own_keys(self, queries: Tensor, rows: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) log-sum-exps over the keys here, and (B,) what else the loss has, 0 where the positive is elsewhere."""
+        """(B,) log-sum-exps over this process' keys, and (B,) the other terms, 0 where another has the positive."""
         learn = self.keys_learn and len(keys) > 0
         keys = keys if learn else keys.detach()
         log_sums = row_logsumexp(queries, keys, 1 / self.temperature)  # −inf where a process has no keys
@@ -133,15 +140,15 @@ class ShardedSoftmax(nn.Module):
         return log_sums, torch.where((rows >= 0) & (rows < len(keys)), own, 0.0)
 
     def chance(self, n: int) -> float:
-        """The loss of an embedding that tells nothing apart: log n."""
+        """The loss of an embedding that can't distinguish items: log n."""
         return math.log(n)
 
 
 class _Share(torch.autograd.Function):
-    """This process' share of the mean loss; backwards, the whole loss' gradient by what this process put in.
+    """This process' share of the mean loss. Backward: the gradient of the whole loss by this process' terms.
 
-    ∂loss/∂(log Σ here) is the share of the softmax that lies here, ``exp(log Σ here − log Σ)``: once log Σ of every
-    query is known to all, the backward pass needs no message.
+    ∂loss/∂(log Σ over own keys) is the part of the softmax on these keys, ``exp(log Σ over own keys − log Σ)``. The
+    forward pass has sent log Σ of every query to all processes, so the backward pass needs no message.
     """
 
     @staticmethod

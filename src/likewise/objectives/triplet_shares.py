@@ -1,4 +1,4 @@
-"""How much a batch has to teach a triplet loss: a monitor, no loss."""
+"""A monitor of triplets: which share of a batch's anchors and triplets a triplet loss learns from."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from likewise.objectives.hinge import violations
 
 
 class TripletShares(NamedTuple):
-    """What a batch has for a triplet loss: see :func:`triplet_shares`."""
+    """The result of :func:`triplet_shares`."""
 
     valid: float
     active: float
@@ -29,23 +29,26 @@ def triplet_shares(
     kind: Distance = "squared",
     tile_rows: int | None = None,
 ) -> TripletShares:
-    """How much a triplet loss has to learn from in a batch, over all its triplets, none of them listed.
+    """The shares of anchors and triplets of a batch that a triplet loss learns from. It does not list the triplets.
 
     Args:
-        queries: (N, D) unit rows.
-        ids: (N,) or (N, L) labels.
-        keys: (K, D) unit rows, such as a queue's; by default the queries among themselves.
-        key_ids: (K,) or (K, L), theirs.
-        margin: α.
-        kind: of distance.
-        tile_rows: rows of a tile; by default 4 MiB of similarities.
+        queries: (N, D) unit rows, any floating dtype.
+        ids: (N,) or (N, L) integers, the labels.
+        keys: (K, D) unit rows, such as the rows of a queue; by default the queries among themselves.
+        key_ids: (K,) or (K, L) integers, the labels of the keys.
+        margin: α, a squared distance, or a distance with "euclidean".
+        kind: "squared" or "euclidean": the distance D.
+        tile_rows: rows of a tile; by default as many as make 4 MiB of similarities.
 
     Returns:
         valid: the share of anchors with a positive and a negative.
-        active: of their triplets, the share with ``D_p + α > D_n``.
-        violation: the mean of ``D_p + α − D_n`` over these; 0 where there are none.
+        active: the share of the triplets of these anchors with ``D_p + α > D_n``.
+        violation: the mean of ``D_p + α − D_n`` over the active triplets; 0 where there are none.
 
-    Cost: 2·N·K·D flops and as many passes over a tile as a row has positives.
+    Raises:
+        LikewiseError: shapes or dtypes do not fit together.
+
+    Cost: 2·N·K·D flops, and one pass over a tile for each positive of a row; memory for a few tiles.
     """
     relation = relate(queries, ids, keys, key_ids, None)
     ordered = reordered(at_least_float32(queries), relation.query_order)

@@ -1,4 +1,4 @@
-"""Stands for a process of ``fork_server``: a script that starts in 20 ms, since it imports hardly anything."""
+"""The client of ``fork_server``: a script that starts in 20 ms, because it imports few modules."""
 
 import json
 import os
@@ -12,17 +12,20 @@ PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(address: str, *arguments: str) -> int:
-    """Asks for a process with ``arguments`` and this one's environment, folder and streams; returns its exit code."""
+    """Asks the server for a process with ``arguments`` and this process' environment, folder and streams.
+
+    Passes signals on to it, and returns its exit code.
+    """
     with socket.socket(socket.AF_UNIX) as server:
 
         def pass_on(number: int, _: FrameType | None) -> None:
             server.send(bytes([number]))
 
-        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until the server knows what is asked
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until the server has the request
         server.connect(address)
-        asked = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
+        request = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
         socket.send_fds(server, [b"3"], [0, 1, 2])
-        server.sendall(json.dumps(asked).encode() + b"\n")
+        server.sendall(json.dumps(request).encode() + b"\n")
         for number in PASSED_ON:
             signal.signal(number, pass_on)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)

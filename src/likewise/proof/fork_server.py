@@ -1,9 +1,9 @@
 """Python processes that start in milliseconds: a server imports torch once, and forks a process for each command.
 
 The command ``[*python(), "script.py", "--option"]`` does what ``[sys.executable, "script.py", "--option"]`` does, with
-the same arguments, environment, folder, streams, signals and exit code. What starts is the small ``fork_client``, which
-hands these to the server, passes signals on, and ends as the forked process ends. The server imports and computes
-nothing, for threads do not live through a fork.
+the same arguments, environment, folder, streams, signals and exit code. It starts the small script ``fork_client``,
+which sends these to the server, passes signals on, and ends with the exit code of the forked process. After its start
+the server imports and computes nothing, because threads do not survive a fork.
 """
 
 import atexit
@@ -27,7 +27,7 @@ from typing import Any
 SERVER = """
 import os, shutil, socket, sys
 import likewise.proof.jobs
-import torch._dynamo  # what an optimizer's first step imports
+import torch._dynamo  # the first step of an optimizer imports it
 from likewise.proof.fork_server import serve
 serve(socket.socket(fileno=int(sys.argv[1])), sys.stdin.fileno())
 shutil.rmtree(sys.argv[2], ignore_errors=True)
@@ -36,11 +36,11 @@ os._exit(0)
 
 
 def python() -> tuple[str, ...]:
-    """The command to start Python with. Its options are ``-u``, ``-c`` and ``-m``.
+    """The command that starts Python. It accepts the options ``-u``, ``-c`` and ``-m``.
 
-    The first call starts the server, which ends with this process. Its environment is this process' of that time, as
-    far as libraries read it when they are imported. Elsewhere than on Linux libraries do not allow forks, and this is
-    the plain interpreter.
+    The first call starts the server, which ends with this process. Libraries that read the environment when they are
+    imported see the environment of that time. On systems other than Linux, where libraries do not allow forks, it is
+    the ordinary interpreter.
     """
     if not sys.platform.startswith("linux"):
         return (sys.executable,)
@@ -49,8 +49,8 @@ def python() -> tuple[str, ...]:
 
 @cache
 def _server() -> tuple[str, subprocess.Popen[bytes]]:
-    """Where the server listens, and its process: it ends when the other end of its standard input is closed."""
-    folder = tempfile.mkdtemp(prefix="likewise-")  # only this user may connect
+    """The address of the server, and its process, which ends when its standard input is closed."""
+    folder = tempfile.mkdtemp(prefix="likewise-")  # only this user can connect
     path = os.pathsep.join(filter(None, sys.path))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/server")
@@ -61,7 +61,7 @@ def _server() -> tuple[str, subprocess.Popen[bytes]]:
             stdout=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
             env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is for its clients
+            start_new_session=True,  # so that Ctrl-C does not reach it
         )
     atexit.register(_stop, process)
     return f"{folder}/server", process
@@ -74,8 +74,8 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def serve(listener: socket.socket, ends: int) -> None:
-    """Forks a process for each client, until the stream ``ends`` is closed. Kills what then still runs."""
-    gc.freeze()  # what is imported is never free: no process need look for that
+    """Forks a process for each client, until the stream ``ends`` is closed. Then kills those that still run."""
+    gc.freeze()  # garbage collection in the processes skips the imported objects
     fork = multiprocessing.get_context("fork")
     processes: dict[socket.socket, ForkProcess] = {}
     while True:
@@ -92,13 +92,13 @@ def serve(listener: socket.socket, ends: int) -> None:
             elif client in ready:
                 number = client.recv(1)
                 assert process.ident is not None
-                os.kill(process.ident, number[0] if number else signal.SIGKILL)  # it does not outlive its client
+                os.kill(process.ident, number[0] if number else signal.SIGKILL)  # without a number the client is dead
         if listener in ready:
             client, _ = listener.accept()
             _, streams, _, _ = socket.recv_fds(client, 1, 3)
             with client.makefile("rb") as file:
-                asked = json.loads(file.readline())
-            processes[client] = fork.Process(target=_forked, args=(asked, streams, [listener, *processes, client]))
+                request = json.loads(file.readline())
+            processes[client] = fork.Process(target=_forked, args=(request, streams, [listener, *processes, client]))
             processes[client].start()
             for stream in streams:
                 os.close(stream)
@@ -106,23 +106,23 @@ def serve(listener: socket.socket, ends: int) -> None:
         process.kill()
 
 
-def _forked(asked: dict[str, Any], streams: list[int], servers: list[socket.socket]) -> None:
-    """The process that a client asked for."""
+def _forked(request: dict[str, Any], streams: list[int], servers: list[socket.socket]) -> None:
+    """Runs in the forked process: takes over the client's streams, folder and environment, then runs its command."""
     for connection in servers:
         connection.close()
     for place, stream in enumerate(streams):
         os.dup2(stream, place)
         os.close(stream)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 (multiprocessing has made it another)
-    os.chdir(asked["folder"])
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 (multiprocessing has replaced it)
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(asked["environment"])
+    os.environ.update(request["environment"])
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    _run(asked["arguments"])
+    _run(request["arguments"])
 
 
 def _run(arguments: list[str]) -> None:
-    """Does what ``python`` does with such arguments."""
+    """Does what the Python interpreter does with these arguments."""
     if arguments[0] == "-u":
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(write_through=True)  # type: ignore[union-attr]

@@ -33,24 +33,24 @@ from likewise.training.run import Run, begin
 from likewise.training.session import Session
 from likewise.training.step import train_step
 
-STEPS = 5  # with three to an epoch
-GRACE = 10.0  # seconds that processes are left after one of them has died; they see the connection close
+STEPS = 5  # an epoch has three steps
+GRACE = 10.0  # seconds that the other processes have, after one has died, to notice the closed connection and end
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A few steps of training in one process, or in this process' part of several.
+    """A few steps of training, in one process or divided among several.
 
     Args:
-        settings: of the run.
-        items: what it trains on.
-        relations: pairs or triplets, if they say what is alike.
-        backbone: a user's own module; it is not changed.
+        settings: the settings of the run.
+        items: the training items.
+        relations: the pairs or triplets that say which items are alike; None where there are none.
+        backbone: a user's own module; the job trains a copy.
         stop: the step to stop at.
-        total: steps of the whole run, for schedules.
+        total: number of steps of the whole run, for schedules.
         double: whether to train in float64, where rounding can't hide a mistake.
         jolted: whether to change the last bits of the first weights.
-        resumes: the folder of the checkpoint to go on from.
+        resumes: the folder of the checkpoint to continue from.
         killed: the folder for the checkpoint at step ``stop``; one step later SIGKILL ends the process.
     """
 
@@ -85,7 +85,7 @@ class Unlearned(NamedTuple):
 
 
 class Refused(LikewiseError):
-    """likewise refuses to build the run. A failure in loading, training or saving is no refusal: the run is broken."""
+    """likewise refuses to build the run. A run that fails later, in loading, training or saving, is broken instead."""
 
 
 Running = subprocess.Popen[bytes]
@@ -93,7 +93,7 @@ Results = dict[str, list[Learned | Unlearned]]
 
 
 def train_job(job: Job) -> Learned:
-    """Runs the job in this process on the CPU, then restores torch's default type and random state."""
+    """Runs the job in this process on the CPU, then restores torch's default dtype and random state."""
     with _floats(torch.float64 if job.double else torch.float32), torch.random.fork_rng(devices=[]):
         run = _begun(job)
         session = run.session
@@ -129,7 +129,7 @@ def _begun(job: Job) -> Run:
 
 
 def all_learned(session: Session) -> dict[str, Tensor]:
-    """The last gradients, the weights and buffers, and the dictionary: ``kind.module.name``."""
+    """The last gradients, the weights and buffers, and the dictionary, under the names ``kind.module.name``."""
     learned = {f"dictionary.{name}": rows for name, rows in kept(session).items()}
     for module, part in session.modules().items():
         for name, weight in part.named_parameters():
@@ -141,7 +141,7 @@ def all_learned(session: Session) -> dict[str, Tensor]:
 
 
 def kept(session: Session) -> dict[str, Tensor]:
-    """The dictionary's tensors by name; all rows of a sharded one."""
+    """The dictionary's tensors by name; of a sharded dictionary the rows of all processes."""
     own = {**dict(session.dictionary.named_parameters()), **dict(session.dictionary.named_buffers())}
     if not session.settings.bank.sharded:
         return {name: rows.detach() for name, rows in own.items()}
@@ -161,7 +161,7 @@ def state_hash(session: Session) -> str:
 
 @torch.no_grad()
 def _jolt(session: Session) -> None:
-    """Changes the last one or two bits of every weight, to measure how much training magnifies rounding."""
+    """Changes the last one or two bits of every weight. This shows how much training magnifies rounding."""
     generator = torch.Generator().manual_seed(0)
     for weight in session.embedder.parameters():
         jolts = torch.rand(weight.shape, generator=generator) - 0.5
@@ -184,8 +184,8 @@ def _floats(dtype: torch.dtype) -> Iterator[None]:
 def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: float) -> Iterator[Callable[[], Results]]:
     """Starts ``count`` fresh processes that run ``jobs`` in turn; yields a function that waits for their results.
 
-    They are started by name, not forked or spawned from this process, so this works from a notebook and from any
-    script. They are killed after ``limit`` seconds and at the end of the block.
+    The processes start from a command, not as forks of this process, so this works in a notebook and in any script.
+    They are killed after ``limit`` seconds and at the end of the block.
     """
     place.mkdir()
     (place / "jobs").write_bytes(pickle.dumps(dict(jobs)))
@@ -205,16 +205,19 @@ def started(place: Path, jobs: Mapping[str, Job], *, count: int = 1, limit: floa
 
     try:
         for rank in range(count):
-            with (place / f"said {rank}").open("wb") as said:
+            with (place / f"output {rank}").open("wb") as output:
                 command = [*python(), "-c", code, str(place), str(rank), str(count)]
-                running.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said))
+                running.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output))
         yield wait
     finally:
         _kill(running)
 
 
 def _wait(running: Sequence[Running], deadline: float) -> bool:
-    """Waits until all have ended, or one died and the others had time to notice; whether the deadline was met."""
+    """Waits until all processes have ended; kills the others some time after one has failed.
+
+    Returns False if the deadline passes first; all processes are then killed.
+    """
     while any(process.poll() is None for process in running):
         if time.monotonic() > deadline:
             _kill(running)
@@ -239,8 +242,8 @@ def _result(place: Path, name: str, rank: int, late: str, code: int) -> Learned 
     if path.exists():
         saved = torch.load(path, weights_only=True)
         return Unlearned(*saved) if isinstance(saved[0], str) else Learned(*saved)
-    lines = (place / f"said {rank}").read_text(errors="replace").strip().splitlines()
-    reason = late or f"a process ended early: {lines[-1] if lines else 'it said nothing'}"
+    lines = (place / f"output {rank}").read_text(errors="replace").strip().splitlines()
+    reason = late or f"a process ended early: {lines[-1] if lines else 'it printed nothing'}"
     return Unlearned(reason, False, code == -signal.SIGKILL and not late)
 
 
@@ -260,9 +263,9 @@ def work(folder: str, rank: int, count: int) -> None:
                 torch.save(tuple(learned), file)
         except Exception as error:  # a user's encoder may raise anything
             first_line = next(iter(str(error).splitlines()), "")
-            said = str(error) if isinstance(error, LikewiseError) else f"{type(error).__name__}: {first_line}"
-            torch.save((said, isinstance(error, Refused)), path)
+            message = str(error) if isinstance(error, LikewiseError) else f"{type(error).__name__}: {first_line}"
+            torch.save((message, isinstance(error, Refused)), path)
             if count > 1:
-                sys.exit(1)  # the processes are out of step now
+                sys.exit(1)  # the other processes would wait for this one in the next job
     if count > 1:
         dist.destroy_process_group()

@@ -1,8 +1,8 @@
-"""Proves that processes, stops and micro-batches do not change what is learned, on the user's machine and method.
+"""Proves, on the user's machine, that processes, stops and micro-batches do not change what a method learns.
 
 Every comparison trains the same few steps twice, in fresh processes, and compares everything that was learned: losses,
-gradients, weights, and the dictionary. It is small (tens of items, a few steps) but real: it has the run's own encoder,
-views, objective, dictionary and optimizer, and the training step of ``fit``.
+gradients, weights, and the dictionary. It uses few items and steps, but the run's own encoder, views, objective,
+dictionary and optimizer, and the training step of ``fit``.
 """
 
 import math
@@ -27,10 +27,11 @@ from likewise.proof.small_run import Plan, draws_random_numbers, in_parts, prepa
 from likewise.training.batches import choose_sampler
 from likewise.training.checkpoint import CHECKPOINT
 
-HALF = 2  # of STEPS: after it the run is killed
-ROUNDING, MOST = 1e-9, 1e-5  # of float64 sums in another order; and the most that magnified rounding may reach
-MAGNIFIED = 10.0  # times the effect of changed last bits still counts as rounding
-LIMIT = 300.0  # seconds; processes that take longer wait for each other forever
+HALF = 2  # the step of STEPS after which the run is killed
+ROUNDING = 1e-9  # a difference up to this is rounding: float64 sums in another order
+MOST = 1e-5  # the largest tolerance for an encoder that magnifies rounding
+MAGNIFIED = 10.0  # the tolerance is this multiple of the effect of changed last bits
+LIMIT = 300.0  # seconds; processes that take longer probably wait for each other
 KINDS = ("loss", "gradients", "weights", "dictionary")
 
 
@@ -40,14 +41,14 @@ class Comparison:
 
     Args:
         name: what is compared.
-        differences: the largest difference of loss, gradients, weights and dictionary, relative to the largest value of
-            the same kind and module. 0: no bit differs. Infinite: a value is missing, not a number, or of another
-            shape. A kind without values is left out.
-        hashes_equal: whether all processes had the same bytes after every step, or the resumed run those of the
-            uninterrupted run; None with one process.
-        tolerance: a difference up to this is rounding.
+        differences: for loss, gradients, weights and dictionary, the largest difference, relative to the largest value
+            of the same kind and module. 0: no bit differs. Infinite: a value is missing, is NaN, or has another shape.
+            A kind without values is left out.
+        hashes_equal: whether all processes had the same bytes after every step; for the resumed run, whether it had the
+            same bytes as the uninterrupted run. None where there is nothing to compare.
+        tolerance: the largest difference that counts as rounding.
         remark: what was changed for the comparison.
-        impossible: why these settings have no such comparison; empty if they have.
+        impossible: why the comparison is not possible with these settings; empty if it is.
         broken: how the training processes ended; empty if they finished.
     """
 
@@ -66,7 +67,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Literal["equal", "DIFFERENT", "BROKEN", "impossible"]:
-        """The result in a word."""
+        """The result in one word."""
         if self.impossible or self.broken:
             return "impossible" if self.impossible else "BROKEN"
         return "equal" if self.largest <= self.tolerance and self.hashes_equal is not False else "DIFFERENT"
@@ -81,23 +82,27 @@ def verify(
 ) -> list[Comparison]:
     """Trains a few steps of a run or method in several ways that must agree, and compares what was learned.
 
-    Two processes ≡ one; killed and resumed ≡ uninterrupted, bit for bit; micro-batches ≡ the full batch. Training runs
-    on the CPU, in fresh processes of one thread each; it takes some 10 s for a small encoder.
+    It compares two processes with one, a killed and resumed run with an uninterrupted one (bit for bit), and
+    micro-batches with the full batch. Training runs on the CPU, in fresh processes of one thread each.
 
     Args:
         run_or_method: a run folder, or the name of a method.
-        data: what to train on; default: the run's own data, or made-up items if there is none. 43 items are used.
+        data: the data to train on, of which at most 43 items are used. Default: the run's own data, or made-up items if
+            there are none.
         settings: overrides by dotted name, as in ``fit``.
-        backbone: the run's own module; it must be importable, as other processes receive it.
+        backbone: the run's own module. Its class must be importable, because other processes receive the module.
 
-    Raises LikewiseError on an unknown run or method, and on data or settings that no run could use. A difference is no
-    error: see ``Comparison.verdict``.
+    Raises:
+        LikewiseError: an unknown run or method, or data or settings that no run could use. A difference raises no
+            error: see ``Comparison.verdict``.
+
+    Cost: about 10 s for a small encoder.
     """
     return prove(prepare(run_or_method, data, settings, backbone=backbone))
 
 
 def prove(plan: Plan) -> list[Comparison]:
-    """The comparisons of a plan, each side trained in fresh processes."""
+    """The comparisons of a plan. Both sides of each comparison train in fresh processes."""
     s, model = plan.settings, Model.untrained(plan.settings, plan.items, backbone=deepcopy(plan.backbone))
     total = s.epochs * choose_sampler(s, plan.items, plan.relations).steps_per_epoch
     job = Job(
@@ -112,7 +117,7 @@ def prove(plan: Plan) -> list[Comparison]:
     normalises, random = normalises_batches(model.embedder), draws_random_numbers(model, plan.items)
     not_shared = not_in_parts = ""
     if random:
-        not_shared = "the encoder draws random numbers (dropout), which each process draws for its own rows alone"
+        not_shared = "the encoder draws random numbers (dropout), and each process draws them for its own rows alone"
     try:
         parted = in_parts(job.settings, grouped=normalises or random)
         jobs |= {"parts": replace(job, settings=parted)}
@@ -132,7 +137,7 @@ def prove(plan: Plan) -> list[Comparison]:
                 impossible=not_in_parts,
             ),
         ]
-        if any(ROUNDING < each.largest <= MOST for each in comparisons):  # see whether the encoder magnifies rounding
+        if any(ROUNDING < each.largest <= MOST for each in comparisons):  # does the encoder magnify rounding?
             with started(Path(name) / "jolted", {"one": replace(job, jolted=True)}, limit=LIMIT) as jolted:
                 floor = compare("", learned["one"], jolted()["one"]).largest
             tolerance = min(MOST, max(ROUNDING, MAGNIFIED * floor))
@@ -141,7 +146,7 @@ def prove(plan: Plan) -> list[Comparison]:
 
 
 def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None) -> Results:
-    """What is learned by ``jobs``, by ``own`` after a kill ("resumed") and by ``shared`` in two processes."""
+    """The results of ``jobs``, of ``own`` killed and resumed ("resumed"), and of ``shared`` in two processes."""
     checkpoint = place / "run"
     checkpoint.mkdir()
     with (
@@ -160,7 +165,7 @@ def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None) -
 
 
 def _not_killed(ended: Learned | Unlearned, checkpoint: Path) -> Unlearned | None:
-    """Why there is nothing to resume from the process that should be killed after its checkpoint; None if there is."""
+    """Why the job that is killed after its checkpoint left nothing to resume; None if it can be resumed."""
     if isinstance(ended, Unlearned) and not ended.killed:
         return ended
     if isinstance(ended, Learned) or not checkpoint.exists():
@@ -170,7 +175,7 @@ def _not_killed(ended: Learned | Unlearned, checkpoint: Path) -> Unlearned | Non
 
 
 def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> int:
-    """``likewise verify``: prints the table; returns 0 if all is equal, 1 if something differs or broke."""
+    """``likewise verify``: prints the table. Returns 0 if all results are equal, 1 if one differs or a run broke."""
     plan = prepare(run_or_method, data, assigned(assignments))
     print(
         *plan.notes,
@@ -182,12 +187,12 @@ def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> in
     print_table(comparisons)
     if all(each.verdict in ("equal", "impossible") for each in comparisons):
         return 0
-    print("What differs is no mistake of yours: please report it, with this table and the settings.")
+    print("The difference is not your mistake: please report it, with this table and the settings.")
     return 1
 
 
 def print_table(comparisons: Sequence[Comparison]) -> None:
-    """Prints the table: a line for each comparison, and the remarks below."""
+    """Prints a table with a line for each comparison, and the remarks below it."""
     table = Table(box=None, pad_edge=False)
     for header in ("compared", *KINDS, "hashes", "verdict"):
         table.add_column(header, no_wrap=True)
@@ -202,7 +207,7 @@ def print_table(comparisons: Sequence[Comparison]) -> None:
         if said:
             console.print(f"{each.name}: {said}", markup=False, highlight=False, soft_wrap=True)
     rounding = max(each.tolerance for each in comparisons)
-    magnified = "" if rounding <= ROUNDING else ", as this encoder magnifies it: measured by changing last bits"
+    magnified = "" if rounding <= ROUNDING else ", because this encoder magnifies it (measured by changing last bits)"
     console.print(
         "Differences are the largest, relative to the largest value of their kind. In float64 up to "
         f"{rounding:.0e} is rounding{magnified}; a resumed run is the same to the last bit.",
@@ -227,12 +232,12 @@ def compare(
     """Compares what several processes learned with what one process learned.
 
     Args:
-        name: of the comparison.
-        expected: what the one process learned: a list of one.
-        learned: what each of the others learned.
-        resumed_at: the step at which training was resumed; above 0 every bit must agree.
+        name: the name of the comparison.
+        expected: the result of the one process, in a list.
+        learned: the results of the other processes.
+        resumed_at: the step at which training was resumed. If it is above 0, every bit must agree.
         remark: as in ``Comparison``.
-        impossible: why there is nothing to compare; empty where there is.
+        impossible: as in ``Comparison``.
     """
     tolerance = 0.0 if resumed_at else ROUNDING
     ends = (end for end in (*expected, *learned) if isinstance(end, Unlearned))
@@ -255,7 +260,7 @@ def compare(
 
 
 def differences(expected: Mapping[str, Tensor], learned: Mapping[str, Tensor], resumed_at: int = 0) -> dict[str, float]:
-    """The largest difference of each kind, relative to the largest value of its module; see ``Comparison``."""
+    """For each kind, the largest difference, relative to the largest value of its module; see ``Comparison``."""
     modules: dict[str, list[str]] = {}
     for name in sorted(expected.keys() | learned.keys()):
         modules.setdefault(".".join(name.split(".")[:2]), []).append(name)
@@ -270,7 +275,7 @@ def differences(expected: Mapping[str, Tensor], learned: Mapping[str, Tensor], r
 
 
 def _apart(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> float:
-    """The largest difference of one module's tensors, relative to its largest value; infinite for integers."""
+    """The largest difference of one module's tensors, relative to their largest value; infinite between integers."""
     largest = apart = 0.0
     for a, b in pairs:
         if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:

@@ -1,4 +1,4 @@
-"""Makes the asked run small enough for a proof."""
+"""Makes a small run of the settings that the user wants to verify."""
 
 import json
 from collections.abc import Mapping
@@ -29,8 +29,8 @@ from likewise.training.decide import EXACT_ITEMS, decide
 from likewise.training.run_folder import read_config
 
 ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
-LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # encoders of so many weights or more: batches of 8, 7 and 7
-LEAST, LABELS = 8, 8  # items, and labels
+LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # with this many weights or more: batches of 8, 7 and 7
+LEAST, LABELS = 8, 8  # the fewest items, and the number of made-up labels
 OF_MANY = (
     f"objective auto is nce here, as for more than {EXACT_ITEMS:,} items; --set objective=nonparametric-softmax proves "
     "the exact softmax of fewer."
@@ -39,13 +39,13 @@ OF_MANY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The small run, and in words how it differs from the asked one.
+    """The small run, and how it differs from the run that the user wants to verify.
 
     Args:
-        settings: the small settings.
-        items: at most 43.
-        relations: made-up pairs or triplets of these items, if pairs or triplets say what is alike.
-        notes: where the items are from, and what was made small; a sentence each.
+        settings: the settings of the small run.
+        items: at most 43 items.
+        relations: made-up pairs or triplets of these items, where pairs or triplets say which items are alike.
+        notes: one sentence on where the items are from, and one on what was made small.
         backbone: a user's own module.
         asked: the settings before they were made small.
     """
@@ -65,7 +65,7 @@ def prepare(
     *,
     backbone: nn.Module | None = None,
 ) -> Plan:
-    """Makes the settings and items of ``verify`` small. Raises the LikewiseErrors of ``verify``."""
+    """Makes the settings and items of ``verify`` small. Raises LikewiseError as ``verify`` does."""
     run, name = Path(run_or_method), str(run_or_method)
     is_run = (run / CONFIG).is_file()
     if not is_run and name not in METHODS:
@@ -75,15 +75,15 @@ def prepare(
             f"there is no run folder and no method {name!r}.{closest(name, METHODS)} Methods: {', '.join(METHODS)}."
         )
     if is_run and backbone is None and _has_own_backbone(run):
-        raise LikewiseError(f"{run} was trained with a backbone of one's own; verify it from Python with backbone=.")
+        raise LikewiseError(f"{run} was trained with the user's own backbone; verify it from Python with backbone=.")
     if isinstance(backbone, torch.jit.ScriptModule):
-        raise LikewiseError("TorchScript can't be sent to the other processes; give the module that it was made of.")
+        raise LikewiseError("TorchScript can't be sent to the other processes; give the module that it was made from.")
     if "method" in (settings or {}):
-        raise LikewiseError("the method is what is verified: name it instead of setting it.")
+        raise LikewiseError("the method can't be a setting here: name it in place of the run folder.")
     asked = settings_from(settings or {}, read_config(run) if is_run else METHODS[name].settings)
     items, note = _items(asked, data, run if is_run else None)
     if len(items) < LEAST:
-        raise LikewiseError(f"{items.source} holds {len(items)} usable items; to verify takes at least {LEAST}.")
+        raise LikewiseError(f"{items.source} holds {len(items)} usable items; verify needs at least {LEAST}.")
     decided = decide(asked, len(items) if is_run else max(len(items), EXACT_ITEMS + 1))
     plan = _made_small(check(decided), items, note, backbone)
     if asked.objective.kind == "auto" and decided.objective.kind == "nce" and not is_run:
@@ -92,7 +92,7 @@ def prepare(
 
 
 def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, str]:
-    """All items, and a sentence on where they are from."""
+    """The items, and a sentence on where they are from."""
     asked = replace(asked, labels="none")
     if data is not None:
         items = open_by(asked, data)
@@ -102,7 +102,7 @@ def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, s
         about = _about(run)
         kind, source, why = about.get("kind", kind), about.get("source"), "the run's own can't be opened"
         try:
-            if isinstance(source, str) and Path(source).exists():
+            if isinstance(source, str):
                 items = open_by(asked, source, progress=False)
                 if items.kind == kind:
                     return items, f"Items: the first of the run's own, {source}."
@@ -179,7 +179,7 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
 
 
 def _made_up(alike: str, count: int, batch: int) -> Pairs | Triplets | None:
-    """Made-up pairs or triplets of ``count`` items, as if their labels took turns; an epoch is 3 uneven batches."""
+    """Made-up pairs or triplets of ``count`` items, as if labels repeated in turn; an epoch has 3 uneven batches."""
     if alike not in ("pairs", "triplets"):
         return None
     width, labels, random = (2 if alike == "pairs" else 3), min(LABELS, count // 2), np.random.default_rng(0)
@@ -195,12 +195,12 @@ def _made_up(alike: str, count: int, batch: int) -> Pairs | Triplets | None:
 
 
 def _few_groups(number: int) -> int:
-    """The fewest groups that are odd or even like ``number``: BatchNorm over very few rows magnifies rounding."""
+    """At most 3 groups, odd if ``number`` is odd: with few groups each has enough rows, and rounding stays small."""
     return min(number, 3) if number % 2 else 2
 
 
 def _shrunk(items: Items, size: int) -> Items:
-    """Images of another size; each new pixel is the mean over its area."""
+    """The images in another size; each new pixel is the mean over its area."""
     pixels = torch.from_numpy(items.values).permute(0, 3, 1, 2).float()
     small = functional.interpolate(pixels, (size, size), mode="area").round().to(torch.uint8)
     return replace(items, values=small.permute(0, 2, 3, 1).contiguous().numpy())
@@ -213,20 +213,20 @@ def in_parts(settings: FitSettings, *, grouped: bool) -> FitSettings:
 
 
 def remark_on_parts(asked: FitSettings, normalises: bool, random: bool) -> str:
-    """A sentence on how the settings of the comparison with micro-batches differ from the asked ones; or none."""
+    """How the settings of the comparison with micro-batches differ from the user's; empty where they don't."""
     if not normalises:
-        return "both in 2 parts, as dropout draws for a part" if random else ""
+        return "both in 2 parts, because dropout draws random numbers for each part" if random else ""
     if asked.encoder.bn_groups == 1:
         return (
             "with encoder.bn_groups=2 on both sides; yours is 1, BatchNorm over the whole batch, whose statistics "
-            "can't be had in parts, so that fit refuses micro_batches"
+            "can't be computed in parts, so fit refuses micro_batches"
         )
     return "with encoder.bn_groups=2 on both sides"
 
 
 @torch.no_grad()
 def draws_random_numbers(model: Model, items: Items) -> bool:
-    """Whether the encoder in training gives other rows each time for the same batch."""
+    """Whether the encoder, in train mode, gives different rows for the same batch in two calls."""
     embedder, batch = deepcopy(model.embedder).train(), model.prepare(items.batch(np.arange(len(items))))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

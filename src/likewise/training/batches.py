@@ -71,11 +71,11 @@ def batches(
     session: Session,
     relations: Pairs | Triplets | None = None,
 ) -> Iterator[Seen]:
-    """This process' part of every remaining step. With an accelerator, a thread prepares the next step ahead.
+    """This process' part of every remaining step. With an accelerator, a thread prepares the next step in advance.
 
-    On a CPU this thread would compete with the step for cores; without it training is about a tenth faster.
-    The views of a step depend on (seed, step) alone, so a step prepared ahead needs no saved state. Every process draws
-    the random numbers of the whole batch, so an item's views are the same in any process.
+    On a CPU this thread would compete with the training step for cores: training without it is about a tenth faster.
+    The views of a step depend on (seed, step) alone, so a step prepared in advance needs no saved state. Every process
+    draws the random numbers of the whole batch, so an item's views are the same in any process.
     """
     device, settings = session.device, session.settings
     groups = max(settings.encoder.bn_groups, settings.micro_batches)

@@ -21,7 +21,8 @@ from likewise.errors import LikewiseError
 from likewise.model import Model
 from likewise.negatives import Curriculum
 from likewise.objectives import Mined
-from likewise.objectives.base import Objective, PairObjective
+from likewise.objectives.base import PairObjective
+from likewise.objectives.interface import Objective
 from likewise.objectives.sharded import ShardedSoftmax
 from likewise.training.batches import ViewFunction
 from likewise.training.lars import Lars

@@ -8,7 +8,7 @@ from likewise.config.objective_table import AUTO, objective, policy
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
 from likewise.config.values import Scalar
 
-EXACT_ITEMS = 10_000  # up to about here the exact softmax is as fast as NCE with the paper's 4096 samples
+EXACT_ITEMS = 10_000  # up to about this many items the exact softmax is as fast as NCE with the paper's 4096 samples
 
 
 def decide(settings: FitSettings, n: int) -> FitSettings:
@@ -29,7 +29,7 @@ def decide(settings: FitSettings, n: int) -> FitSettings:
 
 
 def _objective(settings: FitSettings, n: int) -> ObjectiveSettings:
-    """The objective that auto stands for, with all of its parameters. Parameters of other kinds are dropped."""
+    """The objective, with "auto" replaced, and with all its parameters. Parameters of other objectives are dropped."""
     chosen = settings.objective
     if chosen.kind == AUTO:
         whole_bank = settings.dictionary == "bank" and not settings.bank.samples

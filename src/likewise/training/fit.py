@@ -27,6 +27,7 @@ from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT, load_run
 from likewise.training.decide import decide
 from likewise.training.loop import train
+from likewise.training.needs import check_memory, check_memory_unseen
 from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress
 from likewise.training.run import Run, begin
@@ -71,7 +72,7 @@ def fit(
     folder = Path(out)
     goes_on = resume or (processes.restarted() and began_here(folder))
     settings = chosen(method, settings, goes_on=folder if goes_on else None)
-    with processes.joined(settings.device):  # a resumed run's own device decides how the processes communicate
+    with processes.joined(settings.device):  # a resumed run's saved device decides how the processes communicate
         restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe on another node
         resume = resume or (restarted and began_here(folder))
         settings = resolve(folder, settings, resume)
@@ -85,13 +86,15 @@ def _fit(
     lay_out(
         settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches)
     )  # raises before the data are read
+    if backbone is None:
+        check_memory_unseen(settings)
     if first:
         make_folder(folder)
     with processes.first_first():  # the first process decodes the items into the cache; the others read them there
         items = open_by(settings, data, progress=progress)
     if len(items) < 2:
-        raise LikewiseError(f"{items.source} holds {len(items)} usable item; telling items apart needs at least 2.")
-    settings, items, relations, sampler, notes = prepare(settings, items)
+        raise LikewiseError(f"{items.source} holds {len(items)} usable item; training needs at least 2.")
+    settings, items, relations, sampler, notes = prepare(settings, items, backbone)
     total = settings.epochs * sampler.steps_per_epoch
     model = Model.untrained(settings, items, backbone=backbone)
     announce(model, items, total, notes, enabled=progress)
@@ -132,8 +135,11 @@ class Prepared(NamedTuple):
     notes: list[str]  # about the items and relations, one line each
 
 
-def prepare(settings: FitSettings, items: Items) -> Prepared:
-    """The inputs of a run with checked ``settings``. Raises LikewiseError when the items or relations are unusable."""
+def prepare(settings: FitSettings, items: Items, backbone: nn.Module | None = None) -> Prepared:
+    """The inputs of a run with checked ``settings``.
+
+    Raises LikewiseError when the items or relations are unusable, and when the run does not fit into memory.
+    """
     notes = []
     if settings.alike == "label":
         total, items = len(items), labelled(items)
@@ -148,7 +154,8 @@ def prepare(settings: FitSettings, items: Items) -> Prepared:
     relations = read_relations(settings, items)
     sampler = choose_sampler(settings, items, relations)
     refuse_small_steps(settings, sampler, settings.epochs * sampler.steps_per_epoch)
-    return Prepared(settings, items, relations, sampler, [*notes, *notes_on(relations)])
+    notes += [*notes_on(relations), *check_memory(settings, items, backbone)]
+    return Prepared(settings, items, relations, sampler, notes)
 
 
 def announce(model: Model, items: Items, total: int, notes: Sequence[str] = (), *, enabled: bool = True) -> None:

@@ -72,7 +72,7 @@ def measure(
     )
 
 
-STUCK = 0.8  # a larger share of active triplets means equal distances (all would be active, but for rounding)
+STUCK = 0.8  # a larger share of active triplets means equal distances; rounding makes some triplets inactive
 
 
 class Verdict(NamedTuple):
@@ -103,16 +103,16 @@ def verdict(health: Health) -> Verdict | None:
     if health.valid is not None and health.valid < 0.5:
         return Verdict(
             "no positives",
-            f"only {health.valid:.0%} of the batch's items have a positive and a negative; the others teach nothing: "
-            "set sampler.kind=classes, or check the labels.",
+            f"only {health.valid:.0%} of the batch's items have a positive and a negative; the others have no "
+            "gradient: set sampler.kind=classes, or check the labels.",
         )
     if health.chance is None:
         return None
     if health.loss > 1.05 * health.chance:
         return Verdict(
             "worse than chance",
-            f"loss {health.loss:.3f} is above chance ({health.chance:.3f}): worse than knowing nothing; normal in the "
-            "first epochs, later lower optim.lr.",
+            f"loss {health.loss:.3f} is above the chance level ({health.chance:.3f}), that of an embedding that can't "
+            "distinguish items. This is normal in the first epochs; later, lower optim.lr.",
         )
     if health.loss > 0.98 * health.chance:
         return Verdict("chance", f"loss {health.loss:.3f} = chance level ({health.chance:.3f}): nothing learned yet.")

@@ -22,19 +22,19 @@ class Lars(torch.optim.Optimizer):
     Tensors of one dimension or none (biases, BatchNorm's weights) have ratio 1 and no weight decay, as in SimCLR. So a
     step moves each layer by about ``lr · trust`` of its own length, for any size of the gradient.
 
-    Departures from the paper, which SimCLR's code shares: the paper divides by ‖g‖ + weight_decay · ‖w‖ (its eq. 6),
-    not by ‖d‖, and treats tensors of all shapes in the same way. The rate is inside v, as in the paper's algorithm 1
-    and with ``classic_momentum=True`` in SimCLR's code: after a change of the rate, v still holds the old rate. Torch's
-    SGD and SimCLR's other branch keep the rate outside. SimCLR excludes tensors by name; here the shape decides. No
-    Nesterov momentum.
-
-    All state is in ``state_dict()``. Cost: one copy of the gradients, one buffer per parameter, two norms per tensor.
+    Departures: as in SimCLR's code, the ratio divides by ‖d‖; the paper divides by ‖g‖ + weight_decay · ‖w‖ (its eq.
+    6), and it treats tensors of all shapes in the same way. v contains the learning rate, as in the paper's algorithm
+    1 and as with ``classic_momentum=True`` in SimCLR's code: after a change of the rate, v still contains the old
+    rate. In torch's SGD and in the other branch of SimCLR's code, v does not contain the rate. SimCLR's code excludes
+    tensors by name; here the shape decides. There is no Nesterov momentum.
+    Cost: one copy of the gradients, one buffer per parameter, two norms per tensor. All state is in ``state_dict()``.
+    Paper: You, Gitman, Ginsburg, Large Batch Training of Convolutional Networks, 2017, algorithm 1.
 
     Args:
         params: tensors, or groups of tensors with their own values of the other arguments.
-        lr: learning rate, 0 or more; SimCLR's 0.3 · batch_size / 256 (0.075 · √batch_size at short trainings).
+        lr: learning rate, 0 or more; SimCLR uses 0.3 · batch_size / 256, and 0.075 · √batch_size in short trainings.
         momentum: in [0, 1).
-        weight_decay: 0 or more; SimCLR's 1e-6.
+        weight_decay: 0 or more; SimCLR uses 1e-6.
         trust: η, above 0.
 
     Raises:

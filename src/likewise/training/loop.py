@@ -1,4 +1,4 @@
-"""The training loop: train, watch, log, measure and save, in plain lines that fit on one screen."""
+"""The training loop: trains, watches the loss, logs, measures and saves."""
 
 import signal
 import threading
@@ -18,7 +18,7 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.distributed import processes
 from likewise.errors import Interrupted, LikewiseError
-from likewise.metrics import knn_accuracy
+from likewise.metrics.neighbours import fair_k, knn_accuracy
 from likewise.model import Model
 from likewise.objectives import triplet_shares
 from likewise.training.checkpoint import save_run
@@ -30,8 +30,8 @@ from likewise.training.session import Session
 from likewise.training.step import Seen, train_step
 
 CHECK_STEPS = 10  # steps between reads of the losses; reading every loss would stall an accelerator
-LOG_STEPS = 200  # most steps between two lines of the log
-KEYS_SEEN = 4096  # most keys of a queue that the health check uses
+LOG_STEPS = 200  # at most this many steps between two lines of the log
+KEYS_SEEN = 4096  # the health check uses at most this many keys of a queue
 
 
 def train(run: Run, folder: Path, *, progress: bool = True) -> None:
@@ -123,17 +123,18 @@ def look(session: Session, loss: float, queries: Tensor, batch: Seen) -> Health:
     """
     rows = queries if session.settings.encoder.unit else functional.normalize(queries, dim=1)
     if session.settings.alike != "label" or not session.objective.of_pairs:
-        return measure(loss, session.chance(), rows)
+        return measure(loss, session.chance(len(batch.items)), rows)
     known, sizes = session.objective.triplet_margin(), batch.layout.sizes
     views = [processes.gather_constant(view, sizes) for view in torch.split(rows, sizes[batch.layout.rank])]
     everyone, ids = torch.cat(views), torch.cat([batch.ids] * len(views))
     keys, key_ids = session.dictionary.kept(KEYS_SEEN)
+    chance = session.chance(len(batch.items))
     if known is None:
-        return measure(loss, session.chance(), rows, valid=triplet_shares(everyone, ids, keys, key_ids).valid)
+        return measure(loss, chance, rows, valid=triplet_shares(everyone, ids, keys, key_ids).valid)
     margin, kind = known
     shares = triplet_shares(everyone, ids, keys, key_ids, margin=margin, kind=kind)
     margin *= session.settings.loss_weight
-    return measure(loss, session.chance(), rows, valid=shares.valid, margin=margin, triplets=shares)
+    return measure(loss, chance, rows, valid=shares.valid, margin=margin, triplets=shares)
 
 
 def knn_is_due(settings: FitSettings, epoch: int) -> bool:
@@ -156,8 +157,7 @@ def online_knn(model: Model, items: Items) -> float | None:
     drawn = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[: settings.knn_items]]
     subset = items.select(drawn.sort().values.numpy())
     rows, ids, labels = model.features(subset), torch.arange(len(subset)), torch.from_numpy(np.array(subset.labels))
-    k, tau = min(200, max(1, len(subset) // 10)), settings.objective.vote_temperature
-    return knn_accuracy(rows, labels, rows, labels, k=k, temperature=tau, query_ids=ids, key_ids=ids)
+    return knn_accuracy(rows, labels, rows, labels, k=fair_k(labels), query_ids=ids, key_ids=ids)
 
 
 def keep_best(session: Session, model: Model, score: float, epoch: float, folder: Path) -> None:

@@ -18,7 +18,7 @@ FEW_NEGATIVES = 64
 FEW_STEPS = 200  # 20 times the 10 steps over which SGD's momentum of 0.9 averages
 FEW_EPOCHS = 5
 GROUP_ROWS = 15.5  # 16 is half of MoCo's 32 rows per group; 0.5 less, since batch sizes differ by one
-START_LEFT = 0.01  # the share of its start that a moving average may still hold at the end of training
+START_LEFT = 0.01  # at the end of training, the largest share of the start value in a moving average
 LONG_WARMUP = 0.3
 RESCALE = 4
 BF16_ERROR = 0.005  # rms error of a similarity; resnet-small and resnet18, D = 128, have 0.0014 to 0.0073
@@ -233,7 +233,7 @@ def _groups(run: _Run) -> Iterator[Advice]:
 
 
 def _most_groups(unit: int, wanted: int, room: int) -> int:
-    """The largest multiple of ``unit`` up to ``room`` and ``wanted`` (or one unit, if that is more); 1 if none fits."""
+    """The largest multiple of ``unit`` up to ``room`` and up to ``wanted``, but at least one unit; 1 if none fits."""
     return max(1, min(room, max(wanted, unit)) // unit * unit)
 
 

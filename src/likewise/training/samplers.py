@@ -1,6 +1,6 @@
-"""Samplers: choose the rows of a step, as a pure function of (data, sizes, seed, step): resuming needs the step only.
+"""Samplers: choose the rows of a step. The rows depend on (data, sizes, seed, step) alone.
 
-Samplers do not depend on the process: every process gets the same rows for a step and takes its share of them.
+A resumed run therefore needs only the step. Every process gets the same rows for a step and uses its share of them.
 
 Dimension legend: N items, M memberships (an item in a class), C classes, P classes of a batch, K items of each, B
 batches of an epoch (rows of a batch in ``EpochSampler`` and ``rows``), L labels of an item at most.
@@ -17,7 +17,7 @@ from torch import Tensor
 from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
 
-ROUNDS = 8  # rounds of mixing; each halves the influence of the first layout on which classes meet
+ROUNDS = 8  # each round of mixing halves the effect of the first layout on which classes are in one batch
 
 
 def stable_seed(seed: int, use: str, number: int) -> int:
@@ -28,14 +28,14 @@ def stable_seed(seed: int, use: str, number: int) -> int:
 class EpochSampler:
     """Every row once per epoch, in a fresh order, in ``ceil(n / batch_size)`` batches of nearly equal size.
 
-    Batch sizes differ by at most one: there is no short last batch, no row is dropped, and BatchNorm never sees a
-    single row.
+    Batch sizes differ by at most one: no last batch is short, no row is dropped, and no batch has a single row.
 
     Args:
         n: number of rows, at least 1.
-        batch_size: the largest batch, at least 2 (with 2 and an odd ``n`` one batch has 3, so that none has 1).
+        batch_size: the largest number of rows of a batch, at least 2. With 2 and an odd ``n``, one batch has 3 rows.
         seed: the order of epoch e depends on (seed, e) alone.
-        smallest: the least rows of a batch, if there are so many; for example, two for every BatchNorm group.
+        smallest: the smallest number of rows of a batch, if ``n`` is as large; for example two for every BatchNorm
+            group.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, *, smallest: int = 2) -> None:
@@ -67,10 +67,10 @@ class ClassSampler:
     - Batches that lack classes get extra chunks of other classes, freshly shuffled, in proportion to the classes'
       sizes. So items are seen equally often, as far as possible.
 
-    Every labelled item is seen at least once per epoch, and every epoch has the same, known number of batches. It is
-    random which classes meet and in which order the batches come. Items with no label (below 0) are left out. An item
-    with several labels is seen at least once under each of them; a batch may hold it under two of its labels, and items
-    of different columns may share a label.
+    Every labelled item is seen at least once per epoch, and every epoch has the same, known number of batches. The
+    classes of a batch and the order of the batches are random. Items with no label (below 0) are left out. An item with
+    several labels is seen at least once under each of them. A batch may hold such an item twice, under two labels; and
+    items that a batch holds under different labels may have a label in common.
 
     Args:
         labels: (N,) integers, or (N, L) padded with −1. Below 0: no label.
@@ -109,8 +109,8 @@ class ClassSampler:
     def rows(self, step: int) -> Tensor:
         """(P·K,) int64 rows of step ``step``: ``rows.view(K, P)[:, p]`` are the K items of one class.
 
-        Classes alternate, so any P rows in a row hold every class; so do a BatchNorm group and a process' share. The
-        batch statistics of a part then do not reveal which rows are alike.
+        Classes alternate: any P consecutive rows hold every class. So do a BatchNorm group and a process' share with P
+        rows or more. The batch statistics of a part then do not reveal which rows are alike.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
@@ -125,30 +125,30 @@ class ClassSampler:
         left = batches * self.classes - int(turns.sum())
         turns[room[torch.randperm(len(room), generator=generator)[:left]]] += 1
         order = torch.randperm(len(turns), generator=generator)
-        # McNaughton's wrap-around, class by class: chunk i goes to batch i mod B. No class has more than B chunks.
+        # McNaughton's wrap-around rule: chunk i, counted class by class, goes to batch i mod B. A class has at most B.
         grid = order.repeat_interleave(turns[order]).view(self.classes, batches).T  # (B, P)
         of = _mixed(grid, generator).flatten()  # (B·P,) the class of each place
         number = torch.empty_like(of)
         number[of.argsort(stable=True)] = _runs(turns)[1]  # the number of the chunk in its class
-        further = number >= self._chunks[of]  # an extra chunk, after the class is covered: from a second shuffle
-        number = torch.where(further, number - self._chunks[of], number)
+        extra = number >= self._chunks[of]  # an extra chunk of a class; its items come from a second shuffle
+        number = torch.where(extra, number - self._chunks[of], number)
         pool = [groups.shuffled(generator)]
-        if bool(further.any()):
+        if bool(extra.any()):
             pool.append(groups.shuffled(generator))
-        first = groups.first[of] + further * len(groups.items)
+        first = groups.first[of] + extra * len(groups.items)
         turn = (number[:, None] * k + torch.arange(k)) % groups.sizes[of][:, None]  # (B·P, K) places in the class
         rows = torch.cat(pool)[first[:, None] + turn].view(batches, self.classes, k)
         return rows[torch.randperm(batches, generator=generator)].transpose(1, 2).reshape(batches, -1)
 
 
 class BalancedSampler:
-    """Batches in which every class is drawn equally often, however many items it has.
+    """Batches in which every class is drawn equally often, independent of its number of items.
 
     An epoch draws as many rows as there are labelled items, in ``ceil(n / batch_size)`` batches of nearly equal size.
     The counts of the classes differ by at most one over an epoch and by at most two over a batch. The items of a class
-    come in shuffled cycles, which continue over epochs: every item comes once before any comes again. So an epoch may
-    miss items of a large class, and repeats those of a small class. Items with no label (below 0) are left out; an item
-    with several labels is drawn for each of them.
+    are drawn in shuffled cycles, which continue over epochs: every item of a class is drawn once before any is drawn
+    again. So an epoch may leave out items of a large class, and repeats items of a small class. Items with no label
+    (below 0) are left out. An item with several labels is drawn for each of them.
 
     Args:
         labels: (N,) integers, or (N, L) padded with −1. Below 0: no label.
@@ -167,7 +167,8 @@ class BalancedSampler:
         self._groups = _group(labels)
         self.n = len(torch.unique(self._groups.items))
         self.steps_per_epoch = max(1, min(-(-self.n // batch_size), self.n // smallest))
-        # Draw g, counted over all epochs, is for class order[g mod C]: in any range of draws counts differ by one.
+        # Draw g, counted over all epochs, is for class order[g mod C]. So the counts of the classes in consecutive
+        # draws differ by at most one.
         self._order = torch.randperm(len(self._groups.sizes), generator=_generator(seed, "class order", 0))
         self._epoch, self._batches = -1, ()  # type: tuple[int, tuple[Tensor, ...]]
 
@@ -197,7 +198,7 @@ class BalancedSampler:
         sizes = count[of]
         items = self._cycles(of, first[of] + cycle, sizes)
         draws = torch.arange(start, stop)
-        rounds = (draws - start) // classes  # every round has every class once, which keeps a batch balanced
+        rounds = (draws - start) // classes  # each round has every class once; rounds stay in order
         shuffled = torch.randperm(self.n, generator=_generator(self.seed, "balanced", epoch))
         draws = draws[shuffled[rounds[shuffled].argsort(stable=True)]]
         which, turn = self._order[draws % classes], draws // classes
@@ -205,7 +206,7 @@ class BalancedSampler:
         return items[begins + turn % count[which]]
 
     def _cycles(self, of: Tensor, cycle: Tensor, sizes: Tensor) -> Tensor:
-        """(sizes.sum(),) for each r in turn, the items of class ``of[r]`` in the order of its cycle ``cycle[r]``."""
+        """(sizes.sum(),) the items of class ``of[r]`` in the order of cycle ``cycle[r]``, for one r after the other."""
         run, within = _runs(sizes)
         key = _scrambled(np.uint64(stable_seed(self.seed, "cycles", 0)), of.numpy(), cycle.numpy())[run.numpy()]
         bits = 63 - len(of).bit_length()  # the random bits that fit beside the run's number; ties keep their order
@@ -215,23 +216,23 @@ class BalancedSampler:
 
 
 class Tuples(NamedTuple):
-    """A step's pairs or triplets."""
+    """The pairs or triplets of a step."""
 
-    rows: Tensor  # (B,) int64 rows of the items of these tuples, each once
-    local: Tensor  # (m, 2) or (m, 3) int64, the tuples as places in ``rows``
-    which: Tensor  # (m,) int64 numbers of these tuples among all
+    rows: Tensor  # (B,) int64 rows of the items of these tuples, each item once
+    local: Tensor  # (m, 2) or (m, 3) int64, the tuples as positions in ``rows``
+    which: Tensor  # (m,) int64, the numbers of these tuples among all tuples
 
 
 class PairSampler:
-    """Explicit pairs or triplets, each once per epoch, in a fresh order, in batches whose sizes differ by at most one.
+    """Given pairs or triplets, each once per epoch, in a fresh order, in batches whose sizes differ by at most one.
 
     ``rows, local, which = sampler.tuples(step)``, then ``z = encode(rows)`` and ``objective(*from_triplets(z, local))``
     or ``objective(*from_pairs(z, local, alike[which]))``.
 
     Args:
-        tuples: (M, 2) or (M, 3) int64 rows of the items, as ``read_pairs`` and ``read_triplets`` return them: no tuple
-            twice, and no item twice in a tuple.
-        batch_size: the most tuples of a step; they have at most two or three times as many items.
+        tuples: (M, 2) or (M, 3) int64 rows of the items, as ``read_pairs`` and ``read_triplets`` return them. No tuple
+            may come twice, and no item twice in one tuple.
+        batch_size: the largest number of tuples of a step. Pairs have up to twice as many items, triplets three times.
         seed: step s depends on (tuples, batch_size, seed, s) alone.
 
     Raises:
@@ -274,7 +275,7 @@ class PairSampler:
     def first_below(self, count: int, steps: int) -> tuple[int, int] | None:
         """The first of ``steps`` steps with fewer than ``count`` items, and its number of items; None if there is none.
 
-        Cost: a look at every step, 0.03 ms for 64 pairs and 0.1 ms for 256: a hundredth of the training step or less.
+        Cost: 0.03 ms a step for 64 pairs and 0.1 ms for 256, a hundredth of the training step or less.
         """
         for step in range(steps):
             needed = len(torch.unique(self._tuples[self._sampler.rows(step)]))
@@ -301,6 +302,7 @@ class _Groups(NamedTuple):
 
 
 def _group(labels: Ids) -> _Groups:
+    """The items of each class. Raises LikewiseError on labels of another shape, and on fewer than two classes."""
     given = as_ids("labels", labels).cpu()
     if given.ndim not in (1, 2):
         raise LikewiseError(f"labels {tuple(given.shape)} must be (N,), or (N, L) for several.")
@@ -317,9 +319,10 @@ def _group(labels: Ids) -> _Groups:
 
 
 def _in_proportion(chunks: Tensor, classes: int, batches: int) -> Tensor:
-    """(C,) ``min(batches, floor(a·chunks))``, with the a ≥ 1 that makes the sum classes·batches without the floor.
+    """(C,) ``min(batches, floor(a·chunks))``, with the a ≥ 1 for which the sum, without the floor, is classes·batches.
 
-    Classes that are not in every batch have room for what the floor removes, at most one each. All integers.
+    The floor removes at most one for each class, and only for classes that are not in every batch, so the caller can
+    add it again. The computation uses integers only.
     """
     largest = chunks.sort(descending=True).values
     rest = largest.flip(0).cumsum(0).flip(0)  # (C,) chunks of a class and all smaller ones
@@ -329,11 +332,11 @@ def _in_proportion(chunks: Tensor, classes: int, batches: int) -> Tensor:
 
 
 def _mixed(grid: Tensor, generator: torch.Generator) -> Tensor:
-    """Randomises batches (B, P) of distinct classes by trades; every class stays in the same number of batches.
+    """Exchanges classes between batches (B, P) at random. Every class stays in the same number of batches.
 
-    In each round, batches form random pairs. A pair pools its classes and deals them out again; a class that both have
-    goes to both (the curveball algorithm of Strona et al. 2014, all pairs at once). Without it, a class would meet the
-    same few classes in the whole epoch.
+    In each round, batches form random pairs. The classes of a pair are divided at random between its two batches; a
+    class that is in both stays in both (the curveball algorithm of Strona et al. 2014, for all pairs at once). Without
+    this, a class would be in batches with the same few classes in the whole epoch.
     """
     batches, classes = grid.shape
     half = batches // 2
@@ -350,7 +353,7 @@ def _mixed(grid: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _runs(lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """For runs of these lengths, one after the other: the run of each place, and its place within the run."""
+    """For consecutive runs of these lengths: the number of the run at each place, and the place within that run."""
     run = torch.arange(len(lengths)).repeat_interleave(lengths)
     return run, torch.arange(len(run)) - (lengths.cumsum(0) - lengths)[run]
 

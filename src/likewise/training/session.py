@@ -13,7 +13,7 @@ from likewise.distributed import processes
 from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
 from likewise.errors import LikewiseError
-from likewise.objectives.base import Objective
+from likewise.objectives.interface import Objective
 from likewise.training.supervision import Supervision, describe_change, refuse_relabelled, saved_supervision
 
 
@@ -87,11 +87,15 @@ class Session:
         """The encoders: each has its own BatchNorm statistics."""
         return [self.embedder] + ([self.key_encoder.encoder] if self.key_encoder is not None else [])
 
-    def chance(self) -> float | None:
-        """The loss of an embedding that can't distinguish items; None where it is not known."""
+    def chance(self, items: int) -> float | None:
+        """The loss of an embedding that can't distinguish the items of a batch; None where it is not known.
+
+        Args:
+            items: of the batch, in all processes.
+        """
         if self.settings.alike != "instance" and self.settings.dictionary != "proxies":
             return None  # a query may have several positives, or none
-        others = self.roles.querying * (min(self.settings.batch_size, len(self.item_ids)) - 1)
+        others = self.roles.querying * (items - 1)
         chance = self.objective.chance(self.dictionary.choices(others))
         return None if chance is None else self.settings.loss_weight * chance
 
@@ -103,10 +107,13 @@ class Session:
         return values | self.objective.log_values()
 
     def is_finite(self) -> bool:
-        """Whether all weights are finite. A step can break them although its loss is finite. Cost: one pass."""
+        """Whether all weights are finite. A step can make a weight infinite although its loss is finite.
+
+        Cost: one pass over the weights.
+        """
         tensors = [*self.embedder.state_dict().values(), *self.objective.parameters(), *self.dictionary.parameters()]
         broken = not all(bool(tensor.isfinite().all()) for tensor in tensors)
-        return not processes.any_of([broken], self.device)[0]  # only one process may hold a weight
+        return not processes.any_of([broken], self.device)[0]  # a sharded weight is in one process only
 
     def shards(self) -> dict[str, Tensor]:
         """This process' rows of the sharded state, by name. Empty where nothing is sharded."""
@@ -126,7 +133,7 @@ class Session:
         """Everything a resumed run needs except ``shards()``: tensors, numbers and strings only."""
         optimizer = self.optimizer.state_dict()
         last = len(optimizer["param_groups"][0]["params"]) - 1
-        for place, _ in enumerate(self.dictionary.parameters()):  # the dictionary's come last; they are shards
+        for place, _ in enumerate(self.dictionary.parameters()):  # the last ones; they are shards
             optimizer["state"].pop(last - place, None)
         return {
             "step": self.step,

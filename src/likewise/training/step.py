@@ -33,7 +33,7 @@ class Seen(NamedTuple):
         items: (B,) rows of the items in the data.
         tuples: (m, 2) pairs or (m, 3) triplets of this step, as places in the batch; None where there are none.
         alike: (m,) whether each pair is alike.
-        seed: for the numbers that the encoder draws in this process (dropout).
+        seed: seeds the random numbers that the encoder draws in this process (dropout).
         orders: (B,) for each view, the order that shuffles its keys; empty where keys are not shuffled.
     """
 
@@ -71,7 +71,7 @@ def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
     s.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     if cache is not None:
-        with precision(s):  # a new block: autocast of the first one caches weights without gradient
+        with precision(s):  # a new block, because autocast of the first one has cached weights without gradient
             cache.backward()
     if several:
         processes.add_up(gradients(s))
@@ -113,7 +113,7 @@ def encode_keys(session: Session, batch: Seen, view: int) -> Tensor:
 def look_up(session: Session, batch: Seen, queries: Sequence[Tensor], keys: Keys | None) -> Tensor:
     """This process' share of the batch's loss: the loss of its own queries against the dictionary.
 
-    If the loss is no sum over queries, every process computes it from the queries of all processes, and the gradient
+    If the loss is not a sum over queries, every process computes it from the queries of all processes, and the gradient
     goes back to the process that encoded each query.
     """
     ids = batch.ids[batch.layout.rows] if session.rows_add_up else batch.ids
