@@ -443,3 +443,14 @@ def test_losing_the_race_to_publish_uses_the_winners_cache(
     monkeypatch.setattr(cache, "_load", late)
     assert same(first, opened(photos, store))
     assert len(caches(store)) == 1
+
+
+def test_what_was_assumed_is_said_from_the_cache_too(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name, highest in {"a": 4095, "b": 4000, "c": 200, "d": 65535}.items():
+        Image.fromarray(np.full((8, 8), highest, np.uint16)).save(tmp_path / "photos" / f"{name}.png")
+    for _ in range(2):
+        assert opened(tmp_path / "photos", store).notes == (
+            f"{tmp_path / 'photos'}: 2 images of 16 bits have no value above 4,095, read as 12 bits.",
+            f"{tmp_path / 'photos'}: 1 image of 16 bits has no value above 255, read as 8 bits.",
+        )

@@ -148,7 +148,7 @@ class _Walk:
     def links(self) -> None:
         """What the links lead to, where it was not met before; also the links within."""
         while self._links:
-            links, self._links = sorted(self._links, key=lambda link: link[0]), []
+            links, self._links = sorted(self._links, key=lambda link: (link[0], link[1].path)), []
             for id, entry in links:
                 real = os.path.realpath(entry.path)
                 if real in self._folders or real in self._files:

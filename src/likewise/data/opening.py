@@ -4,6 +4,7 @@ from pathlib import Path
 
 from likewise.console import say
 from likewise.data.items import Items, Pixels
+from likewise.data.parquet_files import is_pattern
 from likewise.data.source import MEGAPIXELS, Wanted
 from likewise.errors import LikewiseError
 
@@ -91,7 +92,10 @@ def is_table(source: object) -> bool:
     """Whether a source is parquet: a file, a pattern of files, or a folder with parquet files. Reads no file."""
     if not isinstance(source, str | Path):
         return False
-    return Path(source).suffix.lower() == ".parquet" or any(Path(source).rglob("*.parquet"))
+    path = Path(source)
+    if path.suffix.lower() == ".parquet" or (not path.exists() and is_pattern(str(source))):
+        return True
+    return any(path.rglob("*.parquet"))
 
 
 def read_image(path: str | Path, size: int, *, max_megapixels: float = MEGAPIXELS) -> Pixels:

@@ -111,6 +111,7 @@ def write_data(folder: Path, items: Items) -> None:
         "ids_hash": items.ids_hash,
         "labels": list(items.label_names),
         "skipped": len(items.skipped),
+        "notes": list(items.notes),
         "likewise": __version__,
         "torch": torch.__version__,
         "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),
