@@ -16,8 +16,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file that gets the name ``path`` only when it is complete and on disk.
 
     The bytes go to a temporary in the same folder, are fsynced and then renamed. On any error (a full disk, Ctrl-C)
-    the temporary is removed and a file already at ``path`` stays as it was. After ``kill -9`` the temporary stays;
-    the next ``atomic_write`` of the same path removes it once the process that made it is gone.
+    the temporary is removed and a file already at ``path`` stays as it was. After ``kill -9`` the temporary stays. The
+    next ``atomic_write`` of the same path removes it if the process that made it no longer runs.
 
     Args:
         path: the file to write; its folder must exist.
@@ -43,9 +43,9 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder in ``parent``, removed at the end unless it was moved away (see :func:`replace_folder`).
+    """A new folder in ``parent``. It is removed at the end unless :func:`replace_folder` has moved it.
 
-    Folders with the same prefix left behind by processes that were killed are removed first.
+    First removes folders with the same prefix that killed processes have left.
     """
     remove_abandoned(parent, prefix)
     folder = parent / temporary_name(prefix)
@@ -57,10 +57,10 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def replace_folder(temporary: Path, final: Path) -> None:
-    """Give a finished folder its final name, in place of whatever folder has that name.
+    """Give a finished folder its final name, and remove the folder that had this name before.
 
-    The caller has fsynced the files within. A folder cannot be swapped in one step on every system: when ``final``
-    exists it is first moved aside, so for an instant there may be no folder of that name.
+    The caller has fsynced the files in it. Not every system can exchange two folders in one step. An existing ``final``
+    is therefore first renamed, so for a moment there is no folder of that name.
 
     Raises:
         OSError: when another process keeps taking the name, or from the file system.
@@ -85,12 +85,12 @@ def replace_folder(temporary: Path, final: Path) -> None:
 
 
 def temporary_name(prefix: str) -> str:
-    """``prefix`` + this machine + this process's id + a random part, as :func:`remove_abandoned` expects."""
+    """A name of ``prefix``, this machine, this process's id and a random part; :func:`remove_abandoned` reads it."""
     return f"{prefix}{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def remove_abandoned(folder: Path, prefix: str) -> None:
-    """Remove temporaries whose names begin with ``prefix`` and whose process, on this machine, no longer runs."""
+    """Remove temporaries that begin with ``prefix`` and whose process, of this machine, no longer runs."""
     for entry in os.scandir(folder):
         if not entry.name.startswith(prefix):
             continue
@@ -105,7 +105,7 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in ``folder`` survive a power cut, where the system has a way to ask for that."""
+    """Make renames in ``folder`` survive a power cut, if the system can do that."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -117,7 +117,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _machine() -> str:
-    """Tells apart machines and containers that share a folder, where process ids mean different processes."""
+    """A name for this machine or container: others may share the folder, with the same ids of other processes."""
     return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A trained embedding: load it, embed with it, index and search."""
+"""A trained model: load it, embed items with it, index and search them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -38,11 +38,11 @@ class Model:
         embedder: backbone, head and normalisation; it embeds in eval mode.
         settings: the settings of the run that trained it.
         kind: the kind of its inputs, images or vectors.
-        vector_mean: vectors only, (D,): subtracted from inputs.
-        vector_std: vectors only, (D,): inputs are divided by it.
+        vector_mean: for vectors, float32 (D,): subtracted from the inputs.
+        vector_std: for vectors, float32 (D,): the inputs are then divided by it.
         epoch: number of epochs trained.
-        own_backbone: whether the backbone was given as a module; the settings alone then can't build it again.
-        run: the run folder of the model, which also holds its index.
+        own_backbone: whether the user gave the backbone as a module; it can't be built from the settings alone.
+        run: the run folder of the model, which also holds its index; None for a model without a run.
     """
 
     def __init__(
@@ -69,7 +69,11 @@ class Model:
 
     @classmethod
     def untrained(cls, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> "Model":
-        """The model of these settings before its first step. It is the same every time."""
+        """The model of these settings before its first step, the same each time.
+
+        ``items`` give the kind of the inputs, and for vectors the scaling: mean and standard deviation of up to about
+        100,000 of them. Raises LikewiseError when the encoder can't be built or does not fit the items.
+        """
         own = backbone is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -88,13 +92,19 @@ class Model:
         )
 
     def prepare(self, batch: Tensor) -> Tensor:
-        """The plain view of a stored batch: not random, with the scaling of training."""
+        """A batch of items as the embedder takes it, scaled as in training and without random changes.
+
+        uint8 (B, S, S, 3) images become float32 (B, 3, S, S); float32 (B, D) vectors are standardised.
+        """
         if self.kind == "images":
             return plain_view(batch, self.settings.views.mean, self.settings.views.std)
         return self.standardise(batch)
 
     def standardise(self, batch: Tensor) -> Tensor:
-        """Vectors (B, D) to zero mean and unit variance, by the training items' statistics."""
+        """(B, D) vectors minus the mean of the training items, divided by their standard deviation.
+
+        Raises LikewiseError on another width, and for a model of images.
+        """
         if self.vector_mean is None or self.vector_std is None or batch.shape[1:] != self.vector_mean.shape:
             want = "images" if self.vector_mean is None else f"{len(self.vector_mean)} numbers per item"
             raise LikewiseError(f"this model takes {want}, not rows of shape {tuple(batch.shape[1:])}.")
@@ -110,9 +120,10 @@ class Model:
         split: str | None = None,
         progress: bool = True,
     ) -> Items:
-        """Opens a source with the size and cache of the run. Raises LikewiseError on the wrong kind of items.
+        """Opens a source with the image size and the cache of the run; see ``open_items``.
 
-        ``key`` and ``image`` are the columns of ids and images. None: the run's own, if the source is a table.
+        ``key`` and ``image`` are the parquet columns of ids and images. None: those of the run, if the source is
+        parquet. Raises LikewiseError when the source can't be opened, or its items are not of the model's kind.
         """
         own = self.settings if is_table(source) else replace(self.settings, key=None, image=None)
         settings = replace(own, labels=labels, key=key or own.key, image=image or own.image, split=split)
@@ -130,9 +141,11 @@ class Model:
         batch_size: int = 256,
         tick: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """(N, F) float32 unit rows on the CPU, in the order of the items, embedded in eval mode.
+        """(N, F) float32 rows of length 1 on the CPU, in the order of the items, computed in eval mode.
 
-        The rows do not depend on ``batch_size``, except for rounding. ``tick`` is called with the number of items done.
+        F is the width of the layer: the embedding's after the head, or the backbone's. Except for rounding, the rows do
+        not depend on ``batch_size``. After each batch ``tick`` is called with the number of items done. One forward
+        pass over the items.
         """
         device = next(self.embedder.parameters()).device
         was_training = self.embedder.training
@@ -160,18 +173,24 @@ class Model:
             )
 
     def embed(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Embedding:
-        """Embeds a folder, parquet, array, Dataset or opened Items: names and (N, D) float32 unit rows."""
+        """Embeds a folder, parquet, array, Dataset or opened Items: (N, D) float32 rows of length 1, and their ids.
+
+        Raises LikewiseError as ``open`` does.
+        """
         items = self.open(source, labels="none", progress=progress)
         about = {**self.protocol(layer), "data": items.source, "ids_hash": items.ids_hash}
         with track("embedding", len(items), enabled=progress) as tick:
             return Embedding(self.features(items, layer=layer, tick=tick), items.ids, about)
 
     def index(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Index:
-        """An exact index of a source's items, to be searched by id, by file or with rows of ``embed``."""
+        """Embeds a source and returns an exact index of its items. Search it by id, by file or with a row of ``embed``.
+
+        Raises LikewiseError as ``open`` does.
+        """
         return Index(*self.embed(source, layer=layer, progress=progress), read=partial(self.embed_file, layer=layer))
 
     def embed_file(self, path: str | Path, *, layer: Layer = "embedding") -> Tensor:
-        """(D,) float32 unit row of an image file, or of a .npy file of one vector where the model takes vectors.
+        """(D,) float32 row of length 1 of an image file; of a .npy file with one vector if the model takes vectors.
 
         Raises LikewiseError when the file holds anything else.
         """
@@ -184,14 +203,15 @@ class Model:
         return self.features(self.open(source, labels="none", progress=False), layer=layer)[0]
 
     def search(self, query: Query, k: int = 10) -> list[Hit]:
-        """The ``k`` items of the run's index most alike to an indexed id, a file or a row; see ``Index.search``.
+        """The ``k`` items of the run's index that are nearest to an indexed id, a file or a row; see ``Index.search``.
 
-        The index is read from RUN/index each time; for many queries take ``model.load_index()`` and search that.
+        Each call reads the index from RUN/index. For many queries, search ``model.load_index()`` instead. Raises
+        LikewiseError as ``load_index`` and ``Index.search`` do.
         """
         return self.load_index().search(query, k)
 
     def load_index(self) -> Index:
-        """The run's index, for searches by file too. Raises LikewiseError when there is no run, or no index in it."""
+        """The run's index, which can be searched by file too. Raises LikewiseError if there is no run or no index."""
         if self.run is None:
             raise LikewiseError(
                 "this model has no run folder, so it has no index: use index = model.index(DATA) and "
@@ -202,7 +222,7 @@ class Model:
         return index
 
     def protocol(self, layer: Layer) -> dict[str, str | int | float]:
-        """The facts that belong to every number or row of this model."""
+        """What made the numbers and rows of this model: method, encoder, layer, size, epoch and seed."""
         encoder = self.settings.encoder
         return {
             "method": self.settings.method,
@@ -214,9 +234,10 @@ class Model:
         }
 
     def save(self, path: Path) -> None:
-        """Writes safetensors with the settings in its metadata: atomic, and loading it runs no code.
+        """Writes a safetensors file with the settings in its metadata. Loading it runs no code.
 
-        Raises LikewiseError when it can't be written; a file that was there before is untouched.
+        The file is written whole or not at all. Raises LikewiseError when it can't be written; an earlier file of that
+        name then stays.
         """
         tensors = {name: value.contiguous().cpu() for name, value in self.embedder.state_dict().items()}
         if self.vector_mean is not None and self.vector_std is not None:
@@ -245,13 +266,12 @@ def open_by(settings: FitSettings, source: object, *, progress: bool = True) -> 
 
 
 def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "cpu") -> Model:
-    """Loads a run folder (or its model.safetensors). Raises LikewiseError when there is no finished model.
+    """Loads a run folder (or its model.safetensors), in eval mode.
 
-    ``backbone`` is required if the run was trained with your own module.
+    ``backbone`` is required if the run was trained with your own module. Raises LikewiseError when there is no finished
+    model, it is damaged, or its weights do not fit the backbone.
     """
-    path = Path(run)
-    if not path.exists():
-        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {run}.")
+    path = _existing(Path(run))
     path = path / NAME if path.is_dir() else path
     if not path.exists():
         unfinished = (path.parent / "checkpoint.pt").exists()
@@ -294,6 +314,13 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
     return model
 
 
+def _existing(run: Path) -> Path:
+    """The same path. Raises LikewiseError when nothing has it."""
+    if not run.exists():
+        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {run}.")
+    return run
+
+
 def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | None) -> Embedder:
     example = torch.zeros(2, vector_dim) if vector_dim else torch.zeros(2, 3, settings.size, settings.size)
     return build_embedder(settings.encoder, vector_dim=vector_dim, backbone=backbone, example=example)
@@ -309,7 +336,7 @@ def _read_vector(path: str | Path) -> NDArray[np.float32]:
             return vector.astype(np.float32).reshape(1, max(vector.shape))
     except (ValueError, TypeError, AttributeError, EOFError, OSError):
         raise LikewiseError(
-            f"{path} is not a .npy file of one vector of real numbers, which a run of vectors is searched with."
+            f"{path} is not a .npy file of one vector of real numbers; a model of vectors needs such a file."
         ) from None
 
 
@@ -328,7 +355,10 @@ def _layer_of(index: Index) -> Layer:
 
 
 def search_run(run: Path, query: str, k: int) -> list[Hit]:
-    """The hits of ``load(run).search(query, k)``. The model is loaded only if the query is a file, not for an id."""
-    index = Index.load(run / INDEX)
+    """The hits of ``load(run).search(query, k)``. For an id the model is not loaded, only for a file.
+
+    Raises LikewiseError when there is no run or no index, and as ``Index.search`` does.
+    """
+    index = Index.load(_existing(run) / INDEX)
     index.read = lambda path: load(run).embed_file(path, layer=_layer_of(index))
     return index.search(query, k)

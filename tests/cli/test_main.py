@@ -439,12 +439,12 @@ def test_items_under_other_ids_are_told(place: Path, capsys: pytest.CaptureFixtu
     assert main(["retrieve", "run", "--gallery", "photos", "--queries", "photos/red", "--labels", "none"]) == 2
     shutil.copytree(place / "test", place / "more" / "within")
     assert main(["retrieve", "run", "--gallery", "test", "--queries", "more/within"]) == 0
-    assert "among those searched too" not in capsys.readouterr().out  # the same ids
+    assert "among the items searched" not in capsys.readouterr().out  # the same ids
     for folder in ("red", "green"):
         for file in (place / "more/within" / folder).iterdir():
             file.rename(file.with_name("new " + file.name))
     assert main(["retrieve", "run", "--gallery", "test", "--queries", "more/within"]) == 0
-    assert "12 of the items looked up are among those searched too, under another id" in capsys.readouterr().out
+    assert "12 of the items looked up are also among the items searched, with another id" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

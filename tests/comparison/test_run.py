@@ -58,7 +58,7 @@ def small(out: Path, **more: Any) -> Comparison:
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The folders that are trained in, in turn."""
+    """The folders that trainings begin in, in order."""
     real, seen = work.trained, list[str]()
 
     def trained(settings: Any, items: Items, steps: int, folder: Path, *more: Any) -> Any:
@@ -387,11 +387,11 @@ def test_answers_of_another_state_are_kept_and_named(
     found = small(out, methods=["circle"], seeds=3)
     assert count == ["circle-seed-2"]  # no answer is thrown away
     note = next(note for note in found.notes() if "another state" in note)
-    assert note.startswith("5 of 7 cells are of an older or another state")
+    assert note.startswith("5 of 7 cells were made with another state")
     assert f"{next(iter(change))} {next(iter(change.values()))}" in note
     assert note.count("circle-seed-0") == note.count("circle-seed-1") == note.count("raw-seed-0") == 1
     assert "circle-seed-2" not in note
-    assert f"To make all anew, delete {out / 'cells.jsonl'}, or name a new --out." in note
+    assert f"To make all cells again, delete {out / 'cells.jsonl'}, or name a new --out." in note
     assert note in (out / "compare.md").read_text()
     (out / "cells.jsonl").unlink()
     count.clear()
@@ -410,7 +410,7 @@ def test_answers_from_before_states_were_kept(done: tuple[Path, Comparison], tmp
     assert count == []
     assert found.rows == done[1].rows
     assert "5 of 5 cells" in found.made
-    assert "(from before this was kept)" in found.made
+    assert "(state not recorded)" in found.made
 
 
 def test_a_training_that_two_states_worked_on_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,7 +534,7 @@ def test_proposals_are_a_pure_function_and_stay_in_range() -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 9, 30])
 def test_the_t_test_is_the_area_of_both_tails(n: int) -> None:
-    """By the trapezoidal rule on x = √ν tan φ, where the density of t is that of cos^(ν−1) φ."""
+    """By the trapezoidal rule over φ with x = √ν tan φ: then the density of t is proportional to cos^(ν−1) φ."""
     angles = np.linspace(-np.pi / 2, np.pi / 2, 200_001)
     density = np.cos(angles) ** (n - 2)
     random = np.random.default_rng(n)
@@ -581,7 +581,7 @@ def test_the_sign_flip_test_of_many_units() -> None:
 
 
 def outcomes(method: str, seeds: dict[int, np.ndarray | None], baseline: bool = False) -> list[Outcome]:
-    """Of each seed's figure of every item, or none."""
+    """The outcomes of a method, one for each seed, from the values of every item; None: no values."""
     found = []
     for seed, each in seeds.items():
         one = Outcome(method=method, seed=seed, baseline=baseline, failed="no luck." if each is None else "")
@@ -602,7 +602,7 @@ def test_a_method_that_lacks_seeds_is_not_ranked_first() -> None:
     assert [row.method for row in found.rows] == ["steady", "weak", "lucky"]
     assert found.rows[2].difference == pytest.approx(0.4)
     assert [cells[-1] for cells in found.table()[1]] == ["3", "3", "1 of 3"]
-    assert "some are missing: lucky (1 of 3 seeds)." in "\n".join(found.notes())
+    assert "without failed seeds: lucky (1 of 3 seeds)." in "\n".join(found.notes())
     assert not any("missing" in note for note in summarise(steady, test_labels=labels, protocol="").notes())
 
 
@@ -659,7 +659,7 @@ MISTAKES = [
     ("flat --methods circle", "flat has no labels, which the split by classes needs: put images in a folder per class"),
     ("all --methods circle --seeds 0", "seeds must be at least 1"),
     ("all --methods circle --steps 0", "epochs or steps must be at least 1"),
-    ("all --methods circle --steps 3 --epochs 2", "--epochs and --steps both say"),
+    ("all --methods circle --steps 3 --epochs 2", "--epochs and --steps both set"),
     ("all --methods circle --set views.flipp=1", "no setting 'views.flipp'. Did you mean 'views.flip'?"),
     ("all --methods circle --set seed=1", "compare sets seed of every training itself"),
     ("all --methods circle,npair --set objective.margin=0.3", "objective npair has no parameter 'margin'"),

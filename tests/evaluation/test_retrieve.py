@@ -1,4 +1,4 @@
-"""``retrieve``: classes that training never saw, labels matched by name, numbers with their protocol."""
+"""``retrieve``: classes that training never saw, labels matched by name, scores with their protocol."""
 
 import csv
 import math
@@ -225,7 +225,9 @@ def test_items_of_the_gallery_under_other_names_are_counted_and_said() -> None:
     model = plain_model(gallery)
     found = retrieve(model, gallery=gallery, queries=renamed, progress=False)
     assert {score.protocol["copies"] for score in found} == {5}
-    assert said_of_copies(found).startswith("5 of the items looked up are among those searched too, under another id")
+    assert said_of_copies(found).startswith(
+        "5 of the items looked up are also among the items searched, with another id"
+    )
     same = retrieve(model, gallery=gallery, queries=gallery.select(np.arange(5)), progress=False)
     assert {score.protocol["copies"] for score in same} == {0}
     assert said_of_copies(same) == ""

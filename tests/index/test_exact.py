@@ -54,7 +54,7 @@ def test_a_file_needs_what_reads_it(tmp_path):
     assert index.search(file, 3) == index.search(str(file), 3) == index.search(ROWS[2], 3)
     assert asked == [str(file)] * 2
     index.save(tmp_path)
-    with pytest.raises(LikewiseError, match=r"loaded without a model, .* take lw.load\(RUN\).search\('.*query.jpg'\)"):
+    with pytest.raises(LikewiseError, match=r"loaded without a model, .* use lw.load\(RUN\).search\('.*query.jpg'\)"):
         Index.load(tmp_path).search(file)
     with pytest.raises(LikewiseError, match=r"'nope.jpg' is neither a file nor the id of an indexed item"):
         index.search("nope.jpg")

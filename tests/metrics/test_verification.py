@@ -256,7 +256,7 @@ def test_folds_share_no_label_and_are_balanced(folds: int) -> None:
 
 def test_folds_that_can_share_no_label_are_refused() -> None:
     labels = torch.arange(12) % 3
-    with pytest.raises(LikewiseError, match="3 labels do not make pairs of either sort in 2 folds"):
+    with pytest.raises(LikewiseError, match="3 labels do not make alike and different pairs in each of 2 folds"):
         fold_pairs(labels, folds=2)
     with pytest.raises(LikewiseError, match="folds must be at least 2"):
         fold_pairs(labels, folds=1)

@@ -14,7 +14,7 @@ from likewise.data.items import content_digest
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.model import open_by
 
-BATCH, CLASSES = 128, 32  # a batch has at most so many items and classes: 4 items of each class
+BATCH, CLASSES = 128, 32  # the largest number of items and of classes in a batch: 4 items of each class
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,12 +24,12 @@ class Split:
     train: Items
     test: Items
     fit: Items | None  # what trials train on
-    validation: Items | None  # what they are judged by
-    said: str
+    validation: Items | None  # what trials are measured on
+    said: str  # how the split was made, for the protocol
 
 
 def of_data(overrides: Mapping[str, Any]) -> FitSettings:
-    """The settings that all methods share: those of a comparison without what an objective or policy has to take."""
+    """The settings that all methods share: the overrides without those of objective and negatives."""
     own = ("objective", "negatives")
     return settings_from({name: value for name, value in overrides.items() if name.partition(".")[0] not in own})
 
@@ -106,7 +106,7 @@ def _refuse_copies(train: Items, test: Items) -> None:
 
 
 def _said_of_copies(train: Items, test: Items) -> str:
-    """Warns if a training and a test class share content; returns what to say in the protocol, else ""."""
+    """Warns if test items are copies of training items; returns a clause for the protocol, empty without copies."""
     copies = list(_copies(train, test))
     if not copies:
         return ""
@@ -128,7 +128,7 @@ def _divided(order: Any, share: float, items: Items, why: str) -> tuple[Any, Any
 
 
 def of_classes(items: Items, classes: Any) -> Items:
-    """The items of these classes, in their order, with labels numbered anew; no other class is mentioned."""
+    """The items of these classes, in their order, with labels numbered from 0; other classes do not appear."""
     classes = np.sort(classes)
     labels = np.asarray(items.labels)
     part = items.select(np.flatnonzero(np.isin(labels, classes)))

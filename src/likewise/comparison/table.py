@@ -91,7 +91,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Rows and protocol of a comparison. The best method is first, then methods with missing seeds, then baselines.
+    """Rows and protocol of a comparison: methods from the best on, then methods with missing seeds, then baselines.
 
     Args:
         rows: of every method and baseline with an answer.
@@ -116,19 +116,19 @@ class Comparison:
         notes = [self.protocol, NOTE]
         if len(set(steps.values())) > 1:
             each = ", ".join(f"{name} {count:.1f}" for name, count in steps.items())
-            notes.append(f"Items a step, as batches without classes share out an epoch's items evenly: {each}.")
+            notes.append(f"Items per step differ, since batches without classes divide an epoch evenly: {each}.")
         incomplete = [f"{row.method} ({_seeds(row)} seeds)" for row in self.rows if row.missing and not row.baseline]
         if incomplete:
-            notes.append(f"Ranked after the methods that have all seeds, as some are missing: {', '.join(incomplete)}.")
+            notes.append(f"Ranked after the methods without failed seeds: {', '.join(incomplete)}.")
         if self.made:
             notes.append(self.made)
         return notes + [f"FAILED {name}: {reason}" for name, reason in self.failed.items()]
 
 
 def measured(rows: Tensor, items: Items) -> tuple[dict[str, float], Any]:
-    """Retrieval of the items among themselves: means, and (measures, Q) of every query.
+    """Looks each item up among the others: the means of the measures, and float64 (measures, Q) of every query.
 
-    A query is NaN if no other item has its label.
+    The measures of a query are NaN if no other item has its label.
     """
     result = retrieval(rows, torch.from_numpy(np.array(items.labels)), ks=(1,), worst=0)
     each = result.per_query
@@ -140,7 +140,7 @@ def measured(rows: Tensor, items: Items) -> tuple[dict[str, float], Any]:
 def summarise(
     outcomes: Sequence[Outcome], *, test_labels: NDArray[np.int64], protocol: str, made: str = ""
 ) -> Comparison:
-    """Rows of all methods, each compared with the best one by the items and seeds that both have."""
+    """Rows of all methods, each compared with the best method over the items and seeds that both have."""
     failed = {f"{cell.method}-seed-{cell.seed}": cell.failed for cell in outcomes if cell.failed}
     names = dict.fromkeys(cell.method for cell in outcomes if not cell.failed)
     by_method = {name: [cell for cell in outcomes if cell.method == name and not cell.failed] for name in names}
@@ -226,7 +226,10 @@ def print_comparison(comparison: Comparison, folder: Path) -> None:
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Writes compare.md, compare.json and, if matplotlib is installed, compare.png and compare.svg."""
+    """Writes compare.md, compare.json and, if matplotlib is installed, compare.png and compare.svg.
+
+    Raises OSError from the file system.
+    """
     header, rows = comparison.table()
     lines = ["# Comparison", "", comparison.protocol, ""]
     lines += [_line(header), _line(["---", *["---:"] * (len(header) - 1)]), *map(_line, rows), ""]
@@ -251,7 +254,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _pages(comparison: Comparison) -> dict[str, bytes]:
-    """The plot as PNG and SVG; without matplotlib nothing, and a line says so."""
+    """The plot as PNG and SVG. Without matplotlib there is none, and a line on standard error says so."""
     if not comparison.rows:
         return {}
     try:
@@ -275,7 +278,7 @@ def _pages(comparison: Comparison) -> dict[str, bytes]:
 
 
 def _panel(axis: Any, comparison: Comparison, measure: str) -> None:
-    """Mean ± deviation and every seed of each method; baselines are lines."""
+    """Draws mean ± deviation and every seed of each method, and a line for each baseline."""
     methods = [row for row in comparison.rows if not row.baseline]
     for place, row in enumerate(methods):
         values = [100 * value for value in row.values[measure]]

@@ -17,7 +17,7 @@ from likewise.data.source import KINDS, BadItem, Entry, Source, Wanted, sign, st
 from likewise.errors import LikewiseError
 
 Array = npt.NDArray[Any]
-_CHUNK = 65536  # rows of a vector array looked at together
+_CHUNK = 65536  # rows of a vector array that are checked at once
 
 
 @runtime_checkable
@@ -33,7 +33,7 @@ def find_array(source: object, wanted: Wanted) -> "Source | Vectors":
     """Open an array, a tuple (array, labels) or a map-style Dataset.
 
     Raises:
-        LikewiseError: anything else, an empty one, a wrong shape, or not one label per item.
+        LikewiseError: another type, no items, a wrong shape, or a number of labels that is not that of the items.
     """
     given: object = None
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray | torch.Tensor):
@@ -52,7 +52,7 @@ def load_npy(path: Path, wanted: Wanted) -> "Source | Vectors":
     """Open a .npy file as a memory map.
 
     Raises:
-        LikewiseError: a damaged file, one with Python objects, or as :func:`find_array`.
+        LikewiseError: a damaged file, a file with Python objects, or as :func:`find_array`.
     """
     wanted.refuse(str(path), "a .npy file")
     array = read_npy(path)
@@ -61,7 +61,7 @@ def load_npy(path: Path, wanted: Wanted) -> "Source | Vectors":
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """Vectors need no cache: (N, D) numbers, and the reasons of rows that are known to be bad."""
+    """(N, D) vectors, which need no cache, and the reason for each row that is already known to be bad."""
 
     name: str
     values: Array
@@ -74,7 +74,7 @@ class Vectors:
         Raises:
             LikewiseError: no row can be used.
         """
-        with np.errstate(over="ignore"):  # what overflows float32 is found by isfinite
+        with np.errstate(over="ignore"):  # isfinite finds what overflows float32
             values = self.values.astype(np.float32, copy=False)
         chunks = [np.isfinite(values[at : at + _CHUNK]).all(axis=1) for at in range(0, len(values), _CHUNK)]
         finite = np.concatenate(chunks)
@@ -133,7 +133,7 @@ class ArrayImages:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetImages:
-    """A map-style Dataset of images. One thread asks for its items, as few Datasets are thread-safe."""
+    """A map-style Dataset of images. One thread reads its items, since few Datasets are thread-safe."""
 
     name: str
     dataset: MapDataset
@@ -151,7 +151,7 @@ class DatasetImages:
         return len(self.dataset)
 
     def signature(self) -> None:
-        """Unknown: a Dataset is code."""
+        """None: a Dataset is code, so nothing tells whether its content has changed."""
         return None
 
     def entries(self) -> Iterator[Entry]:
@@ -162,7 +162,7 @@ class DatasetImages:
             yield Entry(str(row), partial(_pixels, value), _held(value))
 
     def labels(self, rows: Sequence[int]) -> list[object] | None:
-        """The second part of the items; None if no item has one."""
+        """The labels in the (image, label) items; None if no item has one."""
         labels = [self.seen.get(row) for row in rows]
         return labels if self.with_labels and any(label is not None for label in labels) else None
 
@@ -206,7 +206,7 @@ def exact_images(source: Source, size: int) -> Items | None:
 
 
 def as_numpy(value: Array | torch.Tensor) -> Array:
-    """A tensor as an array, without a copy where NumPy knows the type.
+    """A tensor as an array, without a copy if NumPy has its dtype.
 
     Raises:
         LikewiseError: a tensor that is sparse, quantised or without values (meta).
@@ -278,7 +278,7 @@ def _vectors(dataset: MapDataset, name: str, width: int, *, with_labels: bool) -
 
 
 def _get(dataset: MapDataset, row: int) -> tuple[object, object]:
-    """(value, label) of a Dataset's item; a tensor becomes an array; the value is a BadItem if asking failed."""
+    """(value, label) of a Dataset's item. A tensor becomes an array. The value is a BadItem if the Dataset raised."""
     try:
         item = dataset[row]
     except Exception as error:  # the user's code may raise anything; one bad item must not end the work
@@ -328,15 +328,15 @@ def _label_list(labels: object) -> list[object]:
 
 
 def _known(labels: Array) -> list[object]:
-    """One label per item as plain Python values; a negative integer is no label."""
+    """One label per item as plain Python values; a negative integer means no label."""
     values = cast(list[Any], labels.tolist())
     return [None if label < 0 else label for label in values] if labels.dtype.kind == "i" else values
 
 
 def _label(label: object) -> object:
-    """A label as plain Python: tensor(3), numpy.int64(3) and 3 are the same. A list, set or 1-D array is several.
+    """A label as plain Python: tensor(3), numpy.int64(3) and 3 are equal. A list, set or 1-D array is several labels.
 
-    A negative integer in an array or tensor is no label; a negative Python integer is a label.
+    A negative integer in an array or tensor means no label; a negative Python integer is a label.
     """
     if isinstance(label, torch.Tensor | np.ndarray | np.generic):
         if np.prod(label.shape) == 1:

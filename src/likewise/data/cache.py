@@ -1,13 +1,13 @@
 """The cache of decoded images: one memory-mapped uint8 file per content and size.
 
 A cache is a folder ``{entries}x{size}px-{key}`` with ``values.bin`` (uint8, N·S·S·3, in the source's order) and
-``items.json`` (ids, what was skipped and what was assumed). ``key`` is a hash over every entry's id and bytes, the
-size, the largest image allowed and ``FORMAT``. Labels are not in the
+``items.json`` (ids, skipped items and assumed bits). ``key`` is a hash over the id and bytes of every entry, the size,
+the largest image allowed and ``FORMAT``. Labels are not in the
 cache: the source gives them each time, so other labels need no new cache. ``stats/`` maps paths, sizes and times to
-caches, so an unchanged source is found without reading it.
+caches, so the cache of an unchanged source is found without reading the source.
 
-One thread writes the file in order, as a plain file and not through a memory map. A full disk is then an error that can
-be reported; with a memory map it would end the process.
+One thread writes the file in order, as a plain file and not through a memory map: then a full disk is an error that can
+be reported, while with a memory map it would end the process.
 """
 
 import errno
@@ -32,9 +32,9 @@ from likewise.errors import LikewiseError
 from likewise.files import atomic_write, replace_folder, temporary_folder
 
 FORMAT = "likewise images 2"  # change it whenever decoding or this layout changes: old caches are then not found
-_CHUNK = 16  # entries per task: enough to hide a task's cost
-_CHUNK_BYTES = 4 << 20  # a task has fewer entries when they hold more than this
-_HELD_BYTES = 64 << 20  # entries that wait hold no more than this, or else there is one task of them
+_CHUNK = 16  # entries per task of a thread: enough to make a task's own cost small
+_CHUNK_BYTES = 4 << 20  # a task has fewer entries if they hold more than this
+_HELD_BYTES = 64 << 20  # waiting entries hold no more than this, unless a single task does
 _BUILDING = "building-"
 
 
@@ -54,7 +54,7 @@ def cached_items(
         if stored is None:
             with quiet_pillow(megapixels):
                 stored = _build(job, folder)
-    except OSError as error:  # of the cache; an item's own error has become its reason
+    except OSError as error:  # from the cache: an error of an item has become the reason to skip it
         need = source.total * size * size * 3 / 1e6
         why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
         raise LikewiseError(
@@ -105,7 +105,7 @@ class _Stored:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """An entry after a worker read it. Without pixels and reason it was only hashed."""
+    """An entry that a worker has read. Without pixels and reason it was only hashed."""
 
     id: str
     digest: bytes
@@ -118,14 +118,14 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
     """Find an existing cache by paths and times, or else by content; None if there is none."""
     signature = job.source.signature()
     if signature is None:
-        return None  # only a pass over the source shows its content, and building makes one
+        return None  # only reading the source shows its content, and building reads it
     note = _note(job, folder, signature)
     if note.is_file():
         stored = _load(folder / note.read_text().strip(), job.size)
         if stored is not None:
             return stored
     if not any(folder.glob(f"{job.prefix}*")):
-        return None  # no cache has this size and length: do not read the source twice
+        return None  # no cache has this size and length, so reading the source here would be wasted
     content = _content_hash(job)
     with track(f"reading {job.source.name}", job.source.total, enabled=job.progress) as tick:
         for done, outcome in enumerate(_outcomes(job, _read), 1):
@@ -139,8 +139,8 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
 
 
 def _build(job: _Job, folder: Path) -> _Stored:
-    """Go through the source once: read, hash, decode and write; then rename the folder to its content's key."""
-    signature = job.source.signature()  # taken before reading: a change during the build is noticed next time
+    """Read, hash, decode and write every entry once; then rename the folder to the key of its content."""
+    signature = job.source.signature()  # computed before reading, so that the next run notices changes made meanwhile
     ledger = _Ledger(_content_hash(job))
     with temporary_folder(folder, _BUILDING) as temporary:
         bar = track(f"decoding {job.source.name}", job.source.total, enabled=job.progress)
@@ -162,8 +162,8 @@ def _build(job: _Job, folder: Path) -> _Stored:
 
 
 def _publish(temporary: Path, final: Path, size: int) -> _Stored:
-    """Rename the finished folder; use the other one if another process has built the same meanwhile."""
-    for _ in range(4):  # processes that replace one damaged cache can get in each other's way
+    """Rename the finished folder; if another process has built the same cache meanwhile, use that one."""
+    for _ in range(4):  # several processes may replace the same damaged cache at once
         stored = _load(final, size)
         if stored is not None:
             return stored
@@ -172,11 +172,11 @@ def _publish(temporary: Path, final: Path, size: int) -> _Stored:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                 raise
-    raise LikewiseError(f"the cache {final} keeps vanishing while it is opened; try again.")
+    raise LikewiseError(f"the cache {final} disappears again and again while it is opened; try again.")
 
 
 def _load(folder: Path, size: int) -> _Stored | None:
-    """Load a finished cache; None if it is missing, too short or damaged, so that it is built again."""
+    """Load a finished cache; None if it is missing, too short or damaged, and must be built again."""
     try:
         items: dict[str, Any] = json.loads((folder / "items.json").read_bytes())
         ids, skipped = items["ids"], [(int(row), str(id), str(reason)) for row, id, reason in items["skipped"]]
@@ -211,7 +211,7 @@ class _Ledger:
     rows: int = 0
 
     def keep(self, outcome: _Outcome) -> bool:
-        """Record an outcome; returns whether its pixels belong in the cache."""
+        """Record an outcome; returns whether its pixels go into the cache."""
         _absorb(self.content, outcome)
         row, self.rows = self.rows, self.rows + 1
         first = self.first_row.setdefault(outcome.id, row)
@@ -227,7 +227,7 @@ class _Ledger:
         return True
 
     def check(self, source: Source) -> None:
-        """Raise LikewiseError if no item is usable."""
+        """Raise LikewiseError if no item can be used."""
         if not self.ids:
             few = "; ".join(f"{id}: {reason}" for _, id, reason in self.skipped[:3])
             more = ", ..." if len(self.skipped) > 3 else ""
@@ -249,7 +249,7 @@ def _absorb(content: "hashlib.blake2b", outcome: _Outcome) -> None:
 
 
 def _outcomes(job: _Job, work: Callable[[Entry, _Job], _Outcome]) -> Iterator[_Outcome]:
-    """Results of ``work`` on all entries, in order. Threads do the work (decoders release the GIL), few at a time."""
+    """Results of ``work`` on all entries, in order. Threads do the work, since decoders release the GIL."""
     pending: deque[tuple[Future[list[_Outcome]], int]] = deque()
     waiting = 0  # bytes
     pool = ThreadPoolExecutor(job.workers, thread_name_prefix="likewise-decode")

@@ -50,11 +50,11 @@ class Decoded(NamedTuple):
 def decode(data: bytes, size: int, megapixels: float = MEGAPIXELS) -> Decoded:
     """Decode an image file's bytes to uint8 (size, size, 3) RGB, upright.
 
-    The central square is resized with antialiasing (bilinear). That is "shorter side to ``size``, then centre crop"
-    without rounding in between. An image of exactly size × size keeps its decoded pixels bit for bit. libjpeg decodes a
-    JPEG at a fraction of its size if it has more than twice the pixels needed per side; this changes pixels by one or
-    two grey levels. Alpha is composited over white; an animation gives its first frame; 16-bit grey is scaled, not
-    clipped, and as 12 or 8 bits if no value needs more; CMYK is converted as Pillow does.
+    The central square is resized with antialiasing (bilinear). This equals "resize the shorter side to ``size``, then
+    crop the centre" without rounding between. An image of exactly size × size keeps its decoded pixels bit for bit. If
+    a JPEG has more than twice the pixels needed per side, libjpeg decodes it at a fraction of its size; this changes
+    pixels by one or two grey levels. Alpha is put over white; of an animation the first frame is used; 16-bit grey is
+    scaled, not clipped, and as 12 or 8 bits if no value needs more; CMYK is converted by Pillow.
 
     Args:
         data: the whole file.
@@ -63,7 +63,8 @@ def decode(data: bytes, size: int, megapixels: float = MEGAPIXELS) -> Decoded:
             :func:`quiet_pillow` of the same number, as Pillow has a limit too.
 
     Raises:
-        BadItem: zero bytes, truncated, not an image, or more than ``megapixels``.
+        BadItem: zero bytes, truncated, not an image, or more than ``megapixels`` (the header tells, before any pixel is
+            decoded).
     """
     if not data:
         raise BadItem("empty file (zero bytes)")
@@ -81,13 +82,13 @@ def decode_array(array: npt.NDArray[Any], size: int) -> Decoded:
     """Turn one image given as an array into uint8 (size, size, 3) RGB, as :func:`decode` does with files.
 
     Args:
-        array: (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4 (RGBA); the last axis is tried first.
-            uint8, bool, uint16 (as 12 or 8 bits if no value needs more), or float in [0, 1].
+        array: (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4 (RGBA); if both fit, the last axis is C. uint8, bool,
+            uint16 (as 12 or 8 bits if no value needs more), or float in [0, 1].
         size: side of the result in pixels, ≥ 1.
 
     Raises:
         BadItem: not finite, of another shape, or without pixels.
-        LikewiseError: another dtype, or floats outside [0, 1], which mean that the whole source has a wrong scale.
+        LikewiseError: another dtype, or floats outside [0, 1]: the scale of the whole source is then wrong.
     """
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = array.transpose(1, 2, 0)
@@ -100,12 +101,12 @@ def decode_array(array: npt.NDArray[Any], size: int) -> Decoded:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """:func:`as_rgb` without what was assumed."""
+    """:func:`as_rgb` without the assumed bits."""
     return as_rgb(image)[0]
 
 
 def as_rgb(image: Image.Image) -> tuple[Image.Image, int]:
-    """Convert any Pillow image to mode RGB: scale deep grey to 8 bits, resolve palettes, put alpha over white.
+    """Convert any Pillow image to RGB: scale 16-bit grey to 8 bits, look up palettes, put alpha over white.
 
     Returns the image, and the bits that were assumed where 16 hold fewer, or 0.
 
@@ -136,7 +137,7 @@ def looks_like_image(head: bytes) -> bool:
 
 @contextmanager
 def quiet_pillow(megapixels: float = MEGAPIXELS) -> Iterator[None]:
-    """Hide Pillow's warnings about single files, and set its limit; a real problem becomes the item's reason."""
+    """Hide Pillow's warnings about single files and set its limit. A real problem is the reason to skip the item."""
     limit = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -149,7 +150,7 @@ def quiet_pillow(megapixels: float = MEGAPIXELS) -> Iterator[None]:
 
 
 def _decode_jpeg(data: bytes, size: int, megapixels: float) -> Image.Image | None:
-    """Decode a plain JPEG with simplejpeg; None for other files, as Pillow accepts more and explains better."""
+    """Decode a plain JPEG with simplejpeg; None for other files: Pillow reads more of them and has clearer errors."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         _refuse_bomb(width, height, megapixels)
@@ -176,7 +177,7 @@ def _upright(image: Image.Image, header: Image.Image) -> Image.Image:
     """Rotate ``image`` as the EXIF of ``header`` says; unreadable EXIF rotates nothing."""
     try:
         turn = _UPRIGHT.get(header.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged metadata, of whatever kind, is no reason to lose a good picture
+    except Exception:  # damaged metadata of any kind is no reason to skip a good picture
         turn = None
     return image if turn is None else image.transpose(turn)
 

@@ -10,7 +10,7 @@ from likewise.data.decode import IMAGE_SUFFIXES, looks_like_image
 from likewise.data.items import as_id
 from likewise.data.source import BadItem, Entry, read_bytes, sign, stat_line
 
-# Files that often lie beside images, one per image; they are not opened to see whether they are images.
+# Suffixes of files that are often beside images. Such files are not opened to see whether they are images.
 _OTHER_SUFFIXES = {
     *(".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".ini", ".yaml", ".yml", ".toml", ".xml", ".html", ".log"),
     *(".py", ".ipynb", ".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".parquet", ".arrow", ".db", ".lock"),
@@ -20,7 +20,7 @@ _OTHER_SUFFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file that should be an image; ``problem`` is the reason it cannot be used, if that is known already."""
+    """A file that should be an image. If it is already known that it cannot be used, ``problem`` is the reason."""
 
     id: str
     path: str
@@ -28,7 +28,7 @@ class ImageFile:
     problem: str = ""
 
     def load(self) -> bytes:
-        """The bytes, or BadItem."""
+        """The bytes. Raises BadItem if the file cannot be read."""
         if self.problem:
             raise BadItem(self.problem)
         return read_bytes(self.path)
@@ -36,7 +36,7 @@ class ImageFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A folder of images; an image's label is the name of its parent folder, below this one."""
+    """A folder of images. The label of an image is the name of its parent folder, if that is below this folder."""
 
     name: str
     files: tuple[ImageFile, ...]
@@ -49,7 +49,7 @@ class Folder:
         return len(self.files)
 
     def signature(self) -> str:
-        """Over every path, size and time."""
+        """A hash over every path, size and time."""
         parts = [os.path.abspath(self.name)]
         for file in self.files:
             parts += [file.id, file.stat, file.problem]
@@ -61,7 +61,7 @@ class Folder:
             yield Entry(file.id, file.load)
 
     def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
-        """The parent folders' names, if at least two differ; None for an image beside these folders."""
+        """The names of the parent folders, if at least two differ; None for an image that is beside these folders."""
         if not self.with_labels:
             return None
         above = [self.files[row].id.rpartition("/")[0] for row in rows]

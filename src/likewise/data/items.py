@@ -1,4 +1,4 @@
-"""Items: every data source becomes ids, values, labels, and a list of what was left out."""
+"""Items: every data source becomes ids, values, labels, and a list of the items that were left out."""
 
 import csv
 import hashlib
@@ -24,7 +24,7 @@ Rows = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """An item that was left out, and why in plain words."""
+    """An item that was left out, and the reason in plain words."""
 
     id: str
     reason: str
@@ -32,21 +32,22 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Items:
-    """Named items, all decoded to one size, with random access by row.
+    """Items with ids, all of one size, with random access by row.
 
     Args:
-        ids: N unique, stable names, kept in Unicode's form NFC; row r of ``values`` is ``ids[r]``.
+        ids: N unique, stable names, in Unicode's form NFC; ``ids[r]`` is the id of row r of ``values``.
         values: images: uint8 (N, S, S, 3) RGB, usually a read-only memory map; vectors: float32 (N, D), finite.
         kind: "images" or "vectors".
-        labels: int64 index into ``label_names``; None without labels. (N,): one label per item, −1 for an item without
-            one. (N, L): several labels per item, each once, padded with −1.
+        labels: int64 places in ``label_names``; None without labels. (N,): one label per item, −1 for an item without
+            a label. (N, L): several labels per item, each once, padded with −1.
         label_names: the labels as text; whole numbers sort by value (2 before 10).
         skipped: the items left out, in the source's order.
         source: what the user gave, for messages.
         notes: what was chosen for the user when it was opened, one line each.
 
     Raises:
-        LikewiseError: when the parts disagree in length, labels are neither (N,) nor (N, L), or an id occurs twice.
+        LikewiseError: if ids, values and labels have different lengths, labels are neither (N,) nor (N, L), or an id
+            occurs twice.
     """
 
     ids: tuple[str, ...]
@@ -85,14 +86,14 @@ class Items:
     def batch(self, rows: Rows) -> torch.Tensor:
         """A copy of the values of ``rows``, in that order: uint8 (B, S, S, 3) or float32 (B, D).
 
-        One fancy index: O(B) reads of contiguous rows, whatever N is.
+        Cost: B reads of contiguous rows, for any N.
         """
         return torch.from_numpy(np.asarray(self.values)[_as_rows(rows)])
 
     def select(self, rows: Rows) -> "Items":
         """The items of ``rows``, in that order, with their ids and labels; ``label_names`` and ``skipped`` stay whole.
 
-        An ascending run of rows shares memory with this object; other rows are copied.
+        Consecutive ascending rows share memory with this object; other rows are copied.
         """
         rows = _as_rows(rows)
         run = len(rows) > 0 and rows[0] >= 0 and bool((np.diff(rows) == 1).all())
@@ -106,7 +107,7 @@ class Items:
 
     @cached_property
     def ids_hash(self) -> str:
-        """blake2b (128 bit, hex) over the ids in order: equal exactly when ids and order are equal. O(N), once."""
+        """blake2b (128 bit, hex) over the ids in order: equal only for equal ids in the same order. O(N), once."""
         digest = hashlib.blake2b(digest_size=16)
         for name in self.ids:
             add_text(digest, name)
@@ -114,7 +115,7 @@ class Items:
 
 
 def content_digest(value: npt.NDArray[Any]) -> bytes:
-    """A 128-bit hash of one item's value: equal only for equal content."""
+    """A 128-bit hash of the value of an item: equal only for equal content."""
     return hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=16).digest()
 
 
@@ -148,7 +149,7 @@ def text_of(value: object) -> str:
 
 
 def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Turn hashable labels into (int64 (N,) index, names). None, NaN, NA and empty text become −1: no label.
+    """Turn hashable labels into (int64 (N,) places in the names, names). None, NaN, NA and "" become −1: no label.
 
     Labels with the same text (1, 1.0 and "1"; the two Unicode forms of "é") are the same label; True and 1 are two. A
     tuple is one label. Whole numbers sort by value, other names naturally ("a2" before "a10").
@@ -159,7 +160,7 @@ def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tu
 
 
 def encode_label_sets(labels: Iterable[object]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Turn several labels per item into (int64 (N, L) index padded with −1, names).
+    """Turn several labels per item into (int64 (N, L) places in the names, padded with −1; names).
 
     L is the largest number of labels of an item, at least 1. Each row is in ascending order.
 

@@ -1,4 +1,4 @@
-"""Opens whatever holds items, and reads a single image. What decodes (Pillow, simplejpeg, pyarrow) loads when used."""
+"""Opens sources of items, and reads a single image. Pillow, simplejpeg and pyarrow are imported when they are used."""
 
 from pathlib import Path
 
@@ -24,49 +24,49 @@ def open_items(
 ) -> Items:
     """Open a source; images are decoded once, in parallel, into a memory-mapped cache of that size.
 
-    Sources and their ids:
+    A source is one of these:
 
-    - a folder of images, recursive: the path below the folder with ``/``. Hidden files are ignored. Files with an
-      image's suffix are items; others are only when their first bytes are an image's. Links are followed; a file that
-      several lead to is one item, under its own path where that is below the folder;
-    - a ``.parquet`` file, a folder of them without images, or a pattern such as ``"data/train-*.parquet"``, with a
-      Hugging Face style image column (the first struct with ``bytes``) or else the first binary column: the column
-      ``key`` if given, else the struct's ``path`` where no other row has the same, else "row 7" ("part.parquet row 7"
-      of several files). A folder ``label=3`` stands for a column ``label``;
-    - a NumPy array or torch tensor, or a ``.npy`` file: (N, D) are vectors; (N, H, W), (N, H, W, C), (N, C, H, W)
-      are images. Also a tuple (array, labels). Row numbers are the ids;
-    - a map-style Dataset (``__len__`` and ``__getitem__``) of images or vectors or (image, label) tuples: row numbers.
-      It is read once per call, in this process, since nothing tells whether it changed;
-    - ``Items``: returned as they are.
+    - a folder of images, with its subfolders. Ids are the paths below the folder, with ``/``. Hidden files are ignored.
+      A file is an item if it has the suffix of an image, or an unknown suffix and the first bytes of an image. Links
+      are followed; a file is one item, however many links lead to it;
+    - a ``.parquet`` file, a folder of them without images, or a pattern such as ``"data/train-*.parquet"``. Images are
+      in a column as Hugging Face writes it (the first struct with ``bytes``), or else in the first binary column. Ids
+      are the column ``key`` if given, else the ``path`` in the struct if no other row has the same, else "row 7"
+      ("part.parquet row 7" of several files). A folder ``label=3`` stands for a column ``label``;
+    - a NumPy array or torch tensor, a ``.npy`` file, or a tuple (array, labels): (N, D) are vectors; (N, H, W),
+      (N, H, W, C), (N, C, H, W) are images. Ids are the row numbers;
+    - a map-style Dataset (``__len__`` and ``__getitem__``) of images, vectors or (image, label) tuples. Ids are the row
+      numbers. Each call reads it once, in this process, since nothing tells whether it has changed;
+    - ``Items``, which are returned unchanged.
 
-    Ids are in Unicode's form NFC. What is chosen for the user is in ``Items.notes``, and is said on stderr with
-    ``progress``.
+    Ids are in Unicode's form NFC. Choices made for the user are in ``Items.notes``.
 
-    A bad item is left out and listed in ``Items.skipped``. The cache is found by content: a moved or touched data set
-    is read again but not decoded, an unchanged one (same paths, sizes and times) is not even read.
+    A bad item is left out and listed in ``Items.skipped``. A cache is found by content. If a data set was moved or
+    touched, it is read again but not decoded; if paths, sizes and times are unchanged, it is not even read.
 
     Args:
         source: one of the above.
         size: side of the square images in pixels; vectors ignore it.
         labels: "auto" (folder: the parent folder's name if at least two differ, none for an image beside these folders;
             parquet: the column ``label`` if there is one; arrays and Datasets: those given), "none", or the name of a
-            parquet column. A column of lists, and a list, set or 1-D array as an item's label, are several labels per
-            item; with an array also integers (N, L) padded with −1 or bool (N, classes). Anything hashable is one
-            label, a tuple too. None, NaN and empty text are no label, nor are negative integers of an array or tensor.
-        key: parquet only: the column that holds the ids.
-        image: parquet only: the column that holds the images.
-        split: parquet only: of the files, read those of this split, such as "train", which their names say as Hugging
-            Face writes them (``train-00000-of-00004.parquet``, ``train/0.parquet``).
-        max_megapixels: larger images are skipped, before they are decoded; phones make 200. A new number decodes anew.
-        cache: folder of the cache; None is ``$LIKEWISE_CACHE`` or ``~/.cache/likewise``. It needs N·size²·3 bytes.
-        workers: threads that decode; None is one per core.
-        progress: say what was chosen on stderr, and show a bar there, if it is a terminal or decoding takes more than
-            two seconds.
+            parquet column. Several labels per item are given as a column of lists, or as a list, set or 1-D array for
+            each item; with an array also as integers (N, L) padded with −1, or bool (N, classes). Any other hashable
+            value, such as a tuple, is one label. None, NaN and empty text mean no label, and so do negative integers in
+            an array or tensor.
+        key: for parquet: the column of the ids.
+        image: for parquet: the column of the images.
+        split: for parquet: read only the files of this split, such as "train". Their names say it as Hugging Face
+            writes them (``train-00000-of-00004.parquet``, ``train/0.parquet``).
+        max_megapixels: larger images are skipped before they are decoded; phones make 200. A new number decodes anew.
+        cache: folder of the cache, which needs N·size²·3 bytes; None: ``$LIKEWISE_CACHE`` or ``~/.cache/likewise``.
+        workers: number of threads that decode; None: one per core.
+        progress: say the choices on stderr, and show a bar there, if it is a terminal or decoding takes more than two
+            seconds.
 
     Raises:
-        LikewiseError: nothing usable: missing, empty, all items bad, an unknown column, a disk that is full.
+        LikewiseError: the source is missing, is empty or has only bad items; a column is unknown; the disk is full.
 
-    Cost: the first time O(N) decodes; memory holds the ids and a bounded number of images at once.
+    Cost: N images are decoded, the first time only. The ids and a limited number of images are in memory at once.
     """
     if isinstance(source, Items):
         return source
@@ -102,7 +102,7 @@ def read_image(path: str | Path, size: int, *, max_megapixels: float = MEGAPIXEL
     """Read one image, such as a query, exactly as the cache does: uint8 (size, size, 3) RGB.
 
     Raises:
-        LikewiseError: with the reason, when it is missing or bad.
+        LikewiseError: the image is missing or bad; the message has the reason.
     """
     from likewise.data.decode import decode, quiet_pillow
     from likewise.data.source import BadItem, read_bytes

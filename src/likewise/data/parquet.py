@@ -84,7 +84,7 @@ class Parquet:
         return sum(file.rows for file in self.files)
 
     def signature(self) -> str:
-        """Over every file's path, size and times, and the columns."""
+        """A hash over the path, size and times of every file, and the columns."""
         parts = [self.key_column or ""]
         for file in self.files:
             parts += [file.bytes_column, file.name, os.path.abspath(file.path), stat_line(file.path)]
@@ -114,7 +114,7 @@ class Parquet:
 
 
 def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes: Sequence[str] = ()) -> Parquet:
-    """Choose the files and the columns, count the rows, look for ids that repeat. ``notes`` are added to.
+    """Read the schemas of the files, choose files and columns, count the rows, find ids that repeat.
 
     Raises:
         LikewiseError: a damaged file, no image column, a missing or unfit column, labels of different types, a key

@@ -63,7 +63,7 @@ class Entry:
 
 
 class Source(Protocol):
-    """What the cache needs to know of a source of images."""
+    """A source of images, as the cache uses it."""
 
     @property
     def name(self) -> str:
@@ -78,15 +78,15 @@ class Source(Protocol):
         """What was chosen for the user, one line each."""
 
     def signature(self) -> str | None:
-        """A text that changes whenever the content may have changed; it reads no content. None: not known."""
+        """A text that changes if the content may have changed, computed without reading it. None: not known."""
 
     def entries(self) -> Iterator[Entry]:
         """All entries, always in the same order."""
 
     def labels(self, rows: Sequence[int]) -> Sequence[object] | None:
-        """Labels of these entries; None without labels. Call it after ``entries`` is exhausted or cached.
+        """Labels of these entries; None without labels. Call it after ``entries`` was read to the end, or cached.
 
-        A label is hashable; a list, set or array is several labels.
+        A hashable value is one label; a list, set or array is several labels.
         """
 
 
@@ -107,13 +107,13 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def stat_line(path: str | Path) -> str:
-    """Size and times of a file: equal while nothing is written. The change time also notices a restored mtime."""
+    """Size and times of a file: equal as long as nothing is written, even if somebody resets the mtime."""
     stat = os.stat(path)
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def sign(parts: Sequence[str]) -> str:
-    """blake2b over texts, hex."""
+    """A blake2b hash over texts, hex."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         add_text(digest, part)

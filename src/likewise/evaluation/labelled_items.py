@@ -1,4 +1,4 @@
-"""Prepares items for an evaluation: keeps the labelled ones, matches classes, counts copies."""
+"""Prepares items for an evaluation: keeps the labelled ones, matches classes, counts copies, describes the data."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,11 @@ from likewise.data.items import content_digest
 from likewise.errors import LikewiseError
 from likewise.metrics.score import Score
 
+Stamp = dict[str, str | int | float]
+
 
 def labelled(items: Items, least: int = 2) -> Items:
-    """The items with one label or several. Raises LikewiseError if there are none, or too few classes."""
+    """The items that have a label. Raises LikewiseError if there are fewer than ``least`` different labels."""
     if items.labels is None or len(items.label_names) < least:
         raise LikewiseError(
             f"{items.source} has {'one label only' if items.label_names else 'no labels'}, so there is nothing to "
@@ -24,16 +26,16 @@ def labelled(items: Items, least: int = 2) -> Items:
 
 
 def one_label(items: Items) -> Items:
-    """The same items. Raises LikewiseError if they have several labels each, as a classifier takes one."""
+    """The same items. Raises LikewiseError if items have several labels each, since a classifier needs one."""
     if items.labels is not None and items.labels.ndim != 1:
         raise LikewiseError(
-            f"{items.source} has several labels per item, and classifiers need one; take `likewise retrieve`."
+            f"{items.source} has several labels per item, and classifiers need one; use `likewise retrieve`."
         )
     return items
 
 
 def same_classes(test: Items, train: Items) -> Items:
-    """``test`` with train's label numbers. Raises LikewiseError on a label that train does not have."""
+    """``test`` with the label numbers of train. Raises LikewiseError if train lacks one of its labels."""
     unknown = [name for name in test.label_names if name not in train.label_names]
     if unknown:
         raise LikewiseError(f"{test.source} has labels that {train.source} lacks: {', '.join(unknown[:5])}.")
@@ -51,7 +53,7 @@ def same_classes(test: Items, train: Items) -> Items:
 
 
 def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
-    """int64 ids of train's and test's items. Two ids are equal only for the same name and the same content."""
+    """int64 (N,) ids of train and (M,) of test. Two ids are equal only for items of the same name and content."""
     if test is train:
         return torch.arange(len(train)), torch.arange(len(train))
     where = {name: row for row, name in enumerate(train.ids)}
@@ -64,7 +66,7 @@ def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
 
 
 def copies(train: Items, test: Items, test_ids: Tensor) -> int:
-    """How many test items have the content of a train item under another id. Such items find themselves.
+    """The number of test items that have the content of a train item with another id. Such items find themselves.
 
     ``test_ids`` come from ``shared_ids``. Cost: one pass over the bytes of both, or none if all ids are shared.
     """
@@ -73,13 +75,38 @@ def copies(train: Items, test: Items, test_ids: Tensor) -> int:
     return sum(content_digest(value) in known for value in apart)
 
 
+def data_stamp(
+    name: str, asked: str, items: Items, others: Items | None, other_ids: Tensor, *, title: str | None = None
+) -> Stamp:
+    """The protocol's facts about the data: source, number and hash of ids of both sets, and the number of copies.
+
+    Args:
+        name: what the protocol calls the items that are searched or trained on.
+        asked: what it calls the items that are looked up or classified.
+        items: the items called ``name``.
+        others: the items called ``asked``; None: ``items``, each left out of its own search.
+        other_ids: of ``others``, from ``shared_ids``.
+        title: the key of the source of ``others``; None: ``asked``.
+    """
+    second = items if others is None else others
+    return {
+        name: items.source,
+        f"{name}_items": len(items),
+        f"{name}_ids_hash": items.ids_hash,
+        title or asked: f"{name}, each left out" if others is None else others.source,
+        f"{asked}_items": len(second),
+        f"{asked}_ids_hash": second.ids_hash,
+        "copies": 0 if others is None else copies(items, others, other_ids),
+    }
+
+
 def said_of_copies(scores: Sequence[Score]) -> str:
-    """A sentence on ``copies`` for people; empty if there are none."""
+    """A sentence for the user about ``copies``; empty if there are none."""
     counts = {int(score.protocol.get("copies", 0)) for score in scores}
     count = max(counts, default=0)
     if not count:
         return ""
     return (
-        f"{count:,} of the items looked up {'is' if count == 1 else 'are'} among those searched too, under another id, "
-        "and so find themselves: figures are too good. Name the column of ids with --key, or take them out."
+        f"{count:,} of the items looked up {'is' if count == 1 else 'are'} also among the items searched, with another "
+        "id, and so find themselves: the results are too good. Name the column of ids with --key, or remove the copies."
     )

@@ -1,6 +1,6 @@
-"""``likewise retrieve``: retrieval, clusters and verification of a run, raw pixels and the untrained encoder.
+"""``likewise retrieve``: retrieval, clusters and verification with a run, raw pixels and the untrained encoder.
 
-Zero-shot: training need not have seen any class of the gallery or the queries (Oh Song et al. 2016).
+It can be zero-shot: the classes of gallery and queries may be new to the model (Oh Song et al. 2016).
 """
 
 import csv
@@ -18,7 +18,7 @@ from likewise.console import track
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import copies, labelled, shared_ids
+from likewise.evaluation.labelled_items import Stamp, data_stamp, labelled, shared_ids
 from likewise.evaluation.scores import lay_out, percent, print_rows
 from likewise.files import atomic_write
 from likewise.metrics.clustering import clustering
@@ -28,13 +28,12 @@ from likewise.metrics.verification import Roc, fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
 from likewise.model import Model
 
-FILE = "retrieval.json"  # of a run, beside evaluation.json
+FILE = "retrieval.json"  # in the run folder, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
 FOLDS = 10
-KS = (1, 2, 4, 8)  # of Recall@k
+KS = (1, 2, 4, 8)  # the k of Recall@k
 WRONG = 100  # pairs of each kind in wrong.csv
 FARS = (1e-1, 1e-2, 1e-3)
-Stamp = dict[str, str | int | float]
 
 
 def retrieve(
@@ -55,50 +54,44 @@ def retrieve(
 ) -> list[Score]:
     """Measures ``model``, raw pixels (or vectors) and the untrained encoder by looking queries up in a gallery.
 
-    Scores are named ``learned/recall@1``, ``learned/map@r`` ... and measure three things. Retrieval looks each query up
-    in the gallery. Clustering compares k-means clusters of the gallery with its labels; there are as many clusters as
-    labels. Verification draws pairs from the gallery, half of them alike, and tests them in LFW's ten folds; the folds
-    share no label if there are enough labels. See ``retrieval``, ``clustering``, ``fold_pairs`` and ``verification``.
-    Every number has its protocol.
+    There are three measurements. Retrieval looks each query up in the gallery. Clustering compares k-means clusters of
+    the gallery with its labels; there are as many clusters as labels. Verification draws pairs from the gallery, half
+    of them alike, and tests them in LFW's ten folds; the folds share no label if there are enough labels. See
+    ``retrieval``, ``clustering``, ``fold_pairs`` and ``verification``.
 
     Args:
-        model: what to measure.
-        gallery: source of the items to search; items without a label are left out.
-        queries: source of the items to look up. None: the gallery's, each left out of its own ranking. An item in both
-            (same id, same content) never finds itself either; the protocol counts as "copies" the queries whose content
-            is in the gallery under another id. Labels are matched by name. A query whose label the gallery lacks does
-            not count; the protocol says how many there are.
+        model: the model to measure.
+        gallery: source of the items that are searched; items without a label are left out.
+        queries: source of the items that are looked up. None: the items of the gallery, each among the others. An item
+            that is in both (same id, same content) never finds itself. The protocol counts, as "copies", the queries
+            whose content is in the gallery with another id. Labels are matched by name. A query without an item of its
+            label in the gallery does not count; the protocol has the number of such queries.
         labels: auto, or the parquet column of the label.
         key: the parquet column of the ids; None: as the run was trained.
         image: the parquet column of the images; None: as the run was trained.
-        ks: of Recall@k.
+        ks: the k of Recall@k.
         clusters: whether to measure clusters; left out if items have several labels.
         verification: whether to measure verification; left out if items have several labels, or if fewer than 40 pairs
             can be drawn.
-        seeds: of k-means; the first one also draws the pairs.
-        pairs: the largest number of pairs; LFW's.
-        detail: a folder for classes.csv (the figures of every class), wrong.csv (the pairs that the learned embedding
-            gets most wrong) and roc.csv (points of the curve).
+        seeds: seeds of k-means; the first one also draws the pairs.
+        pairs: the largest number of pairs; LFW has 6,000.
+        detail: a folder for classes.csv (the measures of every class), wrong.csv (the pairs that the learned embedding
+            gets most wrong) and roc.csv (points of the curve); None: no files.
         progress: show a bar.
+
+    Returns:
+        Scores named ``raw/recall@1``, ``learned/map@r`` ..., each with its protocol.
 
     Raises:
         LikewiseError: labels are missing or fewer than two, or no query has an item of its label in the gallery.
 
-    Cost: see ``retrieval`` and ``clustering``; the rows of one representation are in memory at a time.
+    Cost: see ``retrieval`` and ``clustering``. The rows of only one representation are in memory at a time.
     """
     items, others = labelled(model.open(gallery, labels=labels, key=key, image=image, progress=progress)), None
     if queries is not None:
         others = labelled(model.open(queries, labels=labels, key=key, image=image, progress=progress), least=1)
     ids = shared_ids(items, items if others is None else others)
-    about: Stamp = {
-        "gallery": items.source,
-        "gallery_items": len(items),
-        "gallery_ids_hash": items.ids_hash,
-        "queries": "gallery, each left out" if others is None else others.source,
-        "query_items": len(items if others is None else others),
-        "query_ids_hash": (items if others is None else others).ids_hash,
-        "copies": 0 if others is None else copies(items, others, ids[1]),
-    }
+    about = data_stamp("gallery", "query", items, others, ids[1], title="queries")
     scores: list[Score] = []
     tables = Detail()
     with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
@@ -122,7 +115,7 @@ def retrieve(
 
 @dataclass(kw_only=True)
 class Detail:
-    """The tables of the detail folder, row by row. ``of`` is the representation that is measured now."""
+    """The rows of the tables in the detail folder. ``of`` is the representation that is being measured."""
 
     of: str = ""
     classes: list[tuple[object, ...]] = field(default_factory=list)
@@ -130,7 +123,7 @@ class Detail:
     curve: list[tuple[object, ...]] = field(default_factory=list)
 
     def add_retrieval(self, result: Retrieval, names: Sequence[str], gallery: Items, queries: Items) -> None:
-        """Adds the figures of every class, and the pairs that the learned embedding gets most wrong."""
+        """Adds the measures of every class, and the pairs that the learned embedding gets most wrong."""
         each = result.per_class
         columns = (each.queries, each.precision_at_1, each.r_precision, each.map_at_r, each.average_precision)
         rows = zip(each.labels.tolist(), *(column.tolist() for column in columns), strict=True)
@@ -141,13 +134,13 @@ class Detail:
                 self.wrong += [(sort, queries.ids[query], gallery.ids[item], score) for query, item, score in pairs]
 
     def add_curve(self, curve: Roc) -> None:
-        """Adds at most 500 points of the curve, with both ends."""
+        """Adds at most 500 points of the curve; both ends are among them."""
         some = torch.linspace(0, len(curve.fpr) - 1, min(500, len(curve.fpr))).round().long()
         points = zip(*(x[some].tolist() for x in (curve.fpr, curve.tpr, curve.thresholds)), strict=True)
         self.curve += [(self.of, *point) for point in points]
 
     def write(self, folder: Path) -> None:
-        """Writes the three files, each whole or not at all."""
+        """Writes the three files, each whole or not at all. Raises OSError from the file system."""
         folder.mkdir(parents=True, exist_ok=True)
         figures = ("queries", "precision@1", "r-precision", "map@r", "map")
         for name, header, rows in (
@@ -164,7 +157,7 @@ class Detail:
 def _representations(
     model: Model, gallery: Items, queries: Items | None, about: Stamp
 ) -> Iterator[tuple[str, Tensor, Tensor, Stamp]]:
-    """Name, rows of gallery and of queries, and protocol, one after the other."""
+    """Name, gallery rows, query rows and protocol of each representation, one after the other."""
     rows, query_rows, layer = raw_rows(model, gallery, queries)
     size: Stamp = {"size": model.settings.size} if gallery.kind == "images" else {}
     yield "raw", rows, query_rows, {**about, "layer": layer, **size}
@@ -184,7 +177,7 @@ def _retrieved(
     about: Stamp,
     tables: Detail,
 ) -> list[Score]:
-    """The scores that follow from the ranks."""
+    """The scores of retrieval: Recall@k, R-Precision, MAP@R, mAP, MRR, the worst class and hubs."""
     query_items = gallery if queries is None else queries
     names, query_labels = matched_labels(gallery, query_items)
     result = retrieval(
@@ -219,15 +212,15 @@ def _retrieved(
 
 
 def matched_labels(gallery: Items, queries: Items) -> tuple[tuple[str, ...], Tensor]:
-    """All label names, the gallery's first, and the queries' labels as places in them; −1 stays −1."""
+    """All label names, those of the gallery first, and the labels of the queries as places in them; −1 stays −1."""
     names = tuple(dict.fromkeys(gallery.label_names + queries.label_names))
     place = {name: number for number, name in enumerate(names)}
-    number = np.array([*(place[name] for name in queries.label_names), -1])  # the last is for −1
+    number = np.array([*(place[name] for name in queries.label_names), -1])  # index −1 gives −1
     return names, torch.from_numpy(number[np.asarray(queries.labels)])
 
 
 def _clustered(rows: Tensor, gallery: Items, seeds: Sequence[int], about: Stamp) -> list[Score]:
-    """Agreement of k-means clusters with the labels."""
+    """NMI and AMI of k-means clusters and the labels."""
     result = clustering(rows, torch.from_numpy(np.asarray(gallery.labels)), seeds=seeds)
     stamp: Stamp = {**about, "clusters": result.clusters, "seeds": ",".join(map(str, seeds)), "iterations": 100}
     return [
@@ -272,7 +265,7 @@ def drawn_pairs(labels: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor, T
     half = min(most // 2, alike, len(labels) * (len(labels) - 1) // 2 - alike)
     if half < 2 * FOLDS:
         return None
-    with suppress(LikewiseError):  # of few labels
+    with suppress(LikewiseError):  # too few labels
         pairs, same, folds = fold_pairs(labels, most, folds=FOLDS, seed=seed)
         if len(pairs) >= 4 * FOLDS:
             return pairs, same, folds
@@ -280,7 +273,7 @@ def drawn_pairs(labels: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor, T
 
 
 def retrieval_table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of text: measures down, representations across."""
+    """Header and rows of text: a row for each measure, a column for each representation."""
     return lay_out(scores, "%", _describe, _cell)
 
 

@@ -13,7 +13,7 @@ AS_TRAINED = "as-trained"  # in the name of a score: votes with the temperature 
 
 
 def save_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Writes all scores with their protocols as JSON, atomically. Raises LikewiseError when it can't."""
+    """Writes all scores with their protocols as JSON, atomically. Raises LikewiseError if that fails."""
     try:
         with atomic_write(path) as file:
             file.write(json.dumps([score.as_dict() for score in scores], indent=1, ensure_ascii=False).encode())
@@ -22,7 +22,7 @@ def save_scores(path: Path, scores: Sequence[Score]) -> None:
 
 
 def table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of text: measures down, representations across."""
+    """Header and rows of text: a row for each measure, a column for each representation."""
     return lay_out(scores, "accuracy, %", describe_measure, percent)
 
 
@@ -32,10 +32,10 @@ def lay_out(
     """Header and rows of any table of scores.
 
     Args:
-        scores: named "representation/measure".
+        scores: the scores, named "representation/measure".
         corner: text of the first cell.
-        describe: a measure's name in words.
-        cell: a score as text.
+        describe: gives a measure's name in words.
+        cell: gives a score as text.
     """
     value = {score.name: score for score in scores}
     names = list(dict.fromkeys(score.name.partition("/")[2] for score in scores))
@@ -56,7 +56,7 @@ def describe_measure(name: str) -> str:
 
 
 def percent(score: Score) -> str:
-    """``12.3`` or ``12.3 ± 0.4``; a failed measurement says so."""
+    """``12.3`` or ``12.3 ± 0.4``; "diverged" for a score that is NaN."""
     if score.value != score.value:
         return "diverged"
     return f"{100 * score.value:.1f}" + (f" ± {100 * score.std:.1f}" if score.std is not None else "")

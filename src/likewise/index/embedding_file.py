@@ -1,4 +1,4 @@
-"""Reads and writes an embedding, ids and rows, as a parquet file."""
+"""Reads and writes an embedding (rows with ids) as a parquet file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ _GROUP_ROWS = 65_536  # rows per parquet row group, so that other tools can read
 
 
 class Embedding(NamedTuple):
-    """What an embedding file holds: float32 (N, D) rows, their ids in the same order, and how they were made."""
+    """The content of an embedding file."""
 
-    rows: Tensor
-    ids: tuple[str, ...]
-    metadata: dict[str, str | int | float]
+    rows: Tensor  # (N, D) float32
+    ids: tuple[str, ...]  # N ids, in the order of the rows
+    metadata: dict[str, str | int | float]  # how the rows were made
 
     def __repr__(self) -> str:
         n, dim = self.rows.shape
@@ -43,8 +43,11 @@ def write_embedding(
         metadata: how the rows were made.
 
     Raises:
-        LikewiseError: no rows, an id twice, lengths that differ, NaN or infinity (by the item's id).
+        LikewiseError: there are no rows, an id occurs twice, rows and ids have different lengths, or a row has NaN or
+            infinity (its id is named).
         OSError: from the file system.
+
+    Cost: 4·N·D bytes on disk, and the ids.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -55,7 +58,7 @@ def write_embedding(
     table = pa.table({"id": pa.array(ids, pa.string()), "embedding": vectors})
     table = table.replace_schema_metadata({_METADATA: json.dumps(dict(metadata), ensure_ascii=False)})
     with atomic_write(path) as file:
-        # Learned float32 numbers hardly compress; a dictionary of them would only cost time.
+        # Learned float32 numbers hardly compress; a dictionary would only take time.
         pq.write_table(
             table, file, compression="NONE", use_dictionary=False, write_statistics=False, row_group_size=_GROUP_ROWS
         )
@@ -65,7 +68,8 @@ def read_embedding(path: str | Path) -> Embedding:
     """Read an embedding file: one that ``write_embedding`` wrote, or any parquet with the same two columns.
 
     Raises:
-        LikewiseError: no such file, not parquet, other columns, rows of different lengths, missing values.
+        LikewiseError: there is no such file; it is not parquet, has other columns, or rows of different lengths; values
+            are missing, NaN or infinite; an id occurs twice.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -73,7 +77,7 @@ def read_embedding(path: str | Path) -> Embedding:
     if not Path(path).is_file():
         raise LikewiseError(f"there is no embedding file {path}; make one with: likewise embed RUN DATA --out {path}")
     try:
-        # One open file: read_table opens the path twice, and between the two another process may replace it.
+        # The file is opened once: read_table opens the path twice, and another process may replace it between.
         with open(path, "rb") as file:
             table = pq.ParquetFile(file).read(columns=["id", "embedding"])
         metadata = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))

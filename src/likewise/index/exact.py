@@ -1,4 +1,4 @@
-"""Exact search in an embedding, and saving it."""
+"""An index of an embedding: exact search, saving and loading."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,12 +33,14 @@ class Index:
         rows: (N, D) float, unit rows for cosines; kept as given, not copied.
         ids: N different strings.
         protocol: how the rows were made (run, layer, data, epoch ...); saved beside them.
-        read: what makes a row (D,) of a file, for searches by path: ``model.index`` gives its model's. Not saved.
+        read: a function from the path of a file to its row (D,), for searches by path. ``model.index`` gives that of
+            its model. It is not saved.
 
     Raises:
-        LikewiseError: no rows, an id twice, lengths that differ, NaN or infinity (by the item's id).
+        LikewiseError: there are no rows, an id occurs twice, rows and ids have different lengths, or a row has NaN or
+            infinity (its id is named).
 
-    Cost: memory of the rows plus about 100 bytes per id; a search is one float64 pass over the rows per 512 queries.
+    Cost: memory of the rows and about 100 bytes per id. A search reads all rows once, in float64, per 512 queries.
     """
 
     def __init__(
@@ -77,20 +79,20 @@ class Index:
         """The k items nearest to one query, best first; equal scores in the order of the index.
 
         Args:
-            query: the id of an indexed item, whose row is looked up; a path to an image, or to a .npy file of one
-                vector, which the model that made the index embeds; or a row (D,) float. An id goes before a path.
-            k: hits wanted, ≥ 1; fewer come back when the index holds fewer.
-            exclude_id: an item never to return; an unknown id is ignored. None: the query's own id, if the query is
-                an id.
+            query: the id of an indexed item, whose row is used; a path to an image, or to a .npy file of one vector,
+                which ``read`` embeds; or a row (D,) float. Text that is both an id and a path counts as an id.
+            k: number of hits, ≥ 1; if the index has fewer items, there are fewer hits.
+            exclude_id: id of an item that is not returned; an unknown id is ignored. None: the query's own id, if the
+                query is an id.
 
         Raises:
-            LikewiseError: text that is neither an id nor a file, a file but no model, a query of another length, NaN
-                or infinity in it, numbers so large that scores would overflow, k < 1.
+            LikewiseError: text that is neither an id nor a file, a file but no ``read``, a query of another length or
+                with NaN, infinity or numbers so large that scores would overflow, k < 1.
         """
         if isinstance(query, str | Path):
             name = str(query)
             row = self.rows[self._row_of[as_id(name)]] if name in self else self._read(name)
-            exclude_id = name if exclude_id is None else exclude_id  # ignored where it is a path
+            exclude_id = name if exclude_id is None else exclude_id  # ignored if it is a path
         else:
             row = as_tensor("the query", query)
         if row.ndim != 1:
@@ -107,23 +109,23 @@ class Index:
             )
         if self.read is None:
             raise LikewiseError(
-                f"this index was loaded without a model, which {path} is to be embedded with: take lw.load(RUN)"
-                f".search({path!r}), or search with an id or a row of model.embed."
+                f"this index was loaded without a model, so it can't embed {path}: use lw.load(RUN).search({path!r}), "
+                "or search with an id or a row of model.embed."
             )
         return self.read(path)
 
     def search_batch(
         self, queries: Rows, k: int = 10, *, exclude_ids: Sequence[str | None] | None = None
     ) -> list[list[Hit]]:
-        """The k items nearest to each of (B, D) queries; the same hits as ``search`` gives for each alone.
+        """The k items nearest to each of several queries; the hits of a query are those that ``search`` gives for it.
 
         Args:
             queries: (B, D) float.
-            k: hits wanted for each, ≥ 1.
-            exclude_ids: for each query an id never to return, or None.
+            k: number of hits for each query, ≥ 1.
+            exclude_ids: for each query the id of an item that is not returned, or None.
 
         Raises:
-            LikewiseError: as ``search``, or when ``exclude_ids`` has another length than ``queries``.
+            LikewiseError: as ``search``, or if ``exclude_ids`` has another length than ``queries``.
         """
         queries = as_rows("queries", queries)
         check_finite("queries", queries)
@@ -153,7 +155,7 @@ class Index:
         ]
 
     def save(self, folder: str | Path) -> None:
-        """Write the index into ``folder`` as one parquet file, atomically: readers see the old or the new one.
+        """Write the index into ``folder`` as one parquet file, whole or not at all. ``folder`` is made if missing.
 
         Raises:
             OSError: from the file system.
@@ -166,7 +168,7 @@ class Index:
         """Read an index that ``save`` wrote.
 
         Raises:
-            LikewiseError: no index there, or a damaged one.
+            LikewiseError: there is no index in the folder, or it is damaged.
         """
         path = Path(folder) / _FILE
         if not path.is_file():

@@ -17,9 +17,10 @@ _TILE = 8192  # rows copied at once
 
 
 def as_rows(name: str, rows: Rows) -> Tensor:
-    """Rows as a float tensor (N, D): a tensor as it is, an array as a view of its memory, a list as a copy.
+    """Rows as a float tensor (N, D): a tensor unchanged, an array as a view of its memory, a list as a copy.
 
-    Raises LikewiseError on what is empty, or no floats of that shape. O(1), but for a list.
+    Raises LikewiseError if there are no rows or columns, on another shape, and on a dtype that is not floating point.
+    O(1), except for a list.
     """
     rows = as_tensor(name, rows)
     if rows.ndim != 2:
@@ -57,8 +58,8 @@ def check_finite(name: str, rows: Tensor, first: int = 0) -> None:
 
 
 def peaks(rows: Tensor) -> Tensor:
-    """Largest magnitude of each of (N, D) rows, (N,); NaN or infinite if an entry is. Copies the rows once."""
-    return rows.detach().abs().amax(1)  # fifteen times quicker on a CPU than torch's infinity norm
+    """Largest magnitude of each of (N, D) rows, (N,); NaN or infinity if an entry is. Copies the rows once."""
+    return rows.detach().abs().amax(1)  # fifteen times as fast on a CPU as torch's infinity norm
 
 
 def check_peaks(name: str, largest: Tensor, first: int = 0) -> None:
@@ -70,7 +71,7 @@ def check_peaks(name: str, largest: Tensor, first: int = 0) -> None:
 
 
 def as_labels(name: str, labels: Ids, rows: Tensor | None = None) -> Tensor:
-    """Labels as an integer tensor (N,), one for each of the rows where these are given, and none negative.
+    """Labels as an integer tensor (N,), none negative; with ``rows``, one label for each row.
 
     Raises LikewiseError on anything else.
     """

@@ -1,4 +1,4 @@
-"""``report.html``: settings, scores, curves, neighbours as pictures, a map. It is one file and loads nothing."""
+"""``report.html``: settings, scores, curves, neighbours as pictures, a map, in one file that loads no other."""
 
 import base64
 import csv
@@ -26,7 +26,7 @@ from likewise.plots import matplotlib_module
 from likewise.training.metrics_log import read_metrics
 
 QUERIES, NEIGHBOURS, MAP_ITEMS = 10, 10, 2000
-WRONG_QUERIES, WRONG_PAIRS = 1000, 10  # looked up among all, shown of each sort
+WRONG_QUERIES, WRONG_PAIRS = 1000, 10  # number of items looked up, and of pairs shown of each kind
 TAUGHT_BY = {
     "instance": "no label used to train",
     "label": "trained with their labels",
@@ -61,14 +61,18 @@ def write_report(
 
     Args:
         run: folder of a trained run.
-        data: source of the items for pictures and map; default: the data that the run was fit on.
+        data: source of the items for pictures and map; None: the data that the run was trained on.
         labels: auto, or the label column of ``data``.
         key: the id column of ``data``.
         image: the image column of ``data``.
-        model: the run's model, if it is in memory already.
-        items: opened items, instead of ``data``.
+        model: the run's model, if it is already in memory.
+        items: opened items, used instead of ``data``.
 
-    Raises LikewiseError if the run has no model, the data is gone, or the extra ``plot`` is not installed.
+    Raises:
+        LikewiseError: the run has no model, its data can't be opened, a file of it is damaged, or the extra ``plot`` is
+            not installed.
+
+    Cost: one pass of the encoder over the items, and t-SNE of at most 2,000 of them.
     """
     model = model or load(run)
     about = _read(run / "data.json")
@@ -165,7 +169,7 @@ def _table(run: Path) -> str:
 
 
 def _retrieved(folder: Path) -> str:
-    """The ROC, the weakest classes and the pairs that are most wrong, from the last ``likewise retrieve``."""
+    """The ROC, the worst classes and the pairs that are most wrong, from the last ``likewise retrieve``."""
     text = ""
     curve, classes, wrong = (_rows(folder / name) for name in ("roc.csv", "classes.csv", "wrong.csv"))
     if curve:
@@ -251,7 +255,7 @@ def _neighbours(items: Items, rows: Tensor) -> str:
 
 
 def _wrong(items: Items, rows: Tensor) -> str:
-    """Near items with different labels, and distant items with the same label. At most 1,000 items are looked up."""
+    """The nearest items with different labels, and the furthest with the same. At most 1,000 items are looked up."""
     if items.labels is None:
         return '<p class="note">The items have no labels, so nothing says which pairs are wrong.</p>'
     labels = torch.from_numpy(np.asarray(items.labels))
@@ -261,7 +265,7 @@ def _wrong(items: Items, rows: Tensor) -> str:
         result = retrieval(
             rows[some], labels[some], rows[known], labels[known], query_ids=some, gallery_ids=known, worst=WRONG_PAIRS
         )
-    except LikewiseError:  # nothing but labels of one item, or none at all
+    except LikewiseError:  # no two items share a label
         return '<p class="note">No label has two items, so nothing says which pairs are wrong.</p>'
     what = f"{len(some):,} items looked up among {len(known):,} of {html.escape(items.source)}"
     text = f"<p class='note'>{what}. {_weakest(items, result)}</p>"
@@ -309,7 +313,7 @@ def _thumbnail(items: Items, row: int, caption: str, kind: str) -> str:
 
 
 def _map(items: Items, rows: Tensor) -> str:
-    """A t-SNE map of at most 2,000 items: neighbours stay neighbours, distances between groups mean nothing."""
+    """A t-SNE map of at most 2,000 items. Near items are alike; distances between groups have no meaning."""
     matplotlib = matplotlib_module()
     if len(items) < 10:
         return '<p class="note">Too few items for a map.</p>'
