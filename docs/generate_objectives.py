@@ -11,7 +11,8 @@ import sys
 from inspect import Parameter, signature
 from pathlib import Path
 
-from likewise.config.objective_table import BOUNDARIES, KNOWN, OBJECTIVES, Row
+from likewise.config.guide import KNOWN
+from likewise.config.objective_table import BOUNDARIES, OBJECTIVES, Row, objective
 from likewise.reports.figure import build, draw
 
 PAGE = Path(__file__).parent / "objectives.md"
@@ -87,7 +88,7 @@ def table() -> str:
     """The table from what the user knows about the data to the objectives that fit."""
     lines = ["| what I know about my data | what fits, the first to try first | how to call it |", "|-|-|-|"]
     for row in KNOWN:
-        fits = ", ".join(map(link, row.objectives))
+        fits = ", ".join(link(objective(name).class_name) for name in row.objectives)
         lines.append(f"| {cell(row.data)} | {fits} | `{cell(row.call)}`<br>{cell(row.why)} |")
     return "\n".join(lines)
 
@@ -136,8 +137,8 @@ def draw_figures() -> None:
     """Every objective at its defaults, as SVG: the same bytes as long as nothing changed."""
     FIGURES.mkdir(exist_ok=True)
     for known in OBJECTIVES:
-        objective, title = build(known, {})
-        draw(objective, FIGURES / known.name, title=title, grid=GRID, formats=("svg",))
+        built, title = build(known, {})
+        draw(built, FIGURES / known.name, title=title, grid=GRID, formats=("svg",))
 
 
 if __name__ == "__main__":

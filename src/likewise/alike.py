@@ -23,7 +23,7 @@ Ids = Tensor | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[
 Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 
 
-def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
+def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: str = "") -> Tensor:
     """Ids, labels or row numbers as an integer tensor. A tensor stays as it is; arrays and lists become int64.
 
     It does not read the values of a tensor, so it does not wait for the device.
@@ -32,17 +32,23 @@ def as_ids(name: str, ids: Ids, device: torch.device | None = None) -> Tensor:
         name: the name of the argument, for messages.
         ids: integers of any shape.
         device: where an array or a list goes; None: the CPU.
+        of_rows: advice for the message if ``ids`` are rows of floats.
 
     Raises:
         LikewiseError: floats, bools, text, or rows of different lengths.
     """
     integers = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
     if integers.is_floating_point() or integers.is_complex() or integers.dtype == torch.bool:
-        message = f"{name} are {integers.dtype}; they must be integers, such as torch.int64"
-        if name == "ids" and integers.ndim == 2:
-            message += ". Give two views z0, z1 of the same items as objective(*likewise.objectives.from_views(z0, z1))"
-        raise LikewiseError(f"{message}.")
+        advice = f" {of_rows}" if integers.ndim == 2 and of_rows else ""
+        raise LikewiseError(f"{name} are {integers.dtype}; they must be integers, such as torch.int64.{advice}")
     return integers
+
+
+def check_tensor(name: str, rows: object) -> None:
+    """Raises LikewiseError if ``rows`` is no tensor: a gradient needs one."""
+    if not isinstance(rows, Tensor):
+        kind = "a list" if isinstance(rows, list) else f"of type {type(rows).__name__}"
+        raise LikewiseError(f"{name} must be a tensor, but is {kind}; pass torch.as_tensor({name}).")
 
 
 def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:
@@ -293,6 +299,9 @@ def relate(
 
     Without keys the queries are also the keys. Raises LikewiseError when shapes or dtypes do not fit together.
     """
+    check_tensor("queries", queries)
+    if keys is not None:
+        check_tensor("keys", keys)
     count = len(queries) if keys is None else len(keys)
     if queries.ndim != 2 or (keys is not None and (keys.ndim != 2 or keys.shape[1] != queries.shape[1])):
         shapes = f"queries {tuple(queries.shape)}" + ("" if keys is None else f" and keys {tuple(keys.shape)}")

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from likewise.errors import LikewiseError
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
@@ -35,6 +37,11 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # nobody knows the temporary's name
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -102,6 +109,16 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
             Path(entry.path).unlink(missing_ok=True)
+
+
+def utf8_path(path: str | os.PathLike[str]) -> str:
+    """``path`` for a library that takes UTF-8 only. Raises LikewiseError when the name is anything else."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise LikewiseError(
+            f"the name {path} is not UTF-8, so not every library can open it; rename it, or its folder."
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:

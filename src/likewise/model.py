@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -20,9 +21,10 @@ from likewise.console import track
 from likewise.data import Items, is_table, open_items, read_image
 from likewise.encoders import Embedder, build_embedder
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import atomic_write, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
+from likewise.text import readable, utf8
 from likewise.views.render import plain_view
 
 Layer = Literal["embedding", "backbone"]
@@ -81,12 +83,20 @@ class Model:
                 return cls(_build(settings, None, backbone), settings, kind="images", own_backbone=own)
             embedder = _build(settings, items.values.shape[1], backbone)
         rows = items.batch(torch.arange(0, len(items), max(1, len(items) // 100_000)))  # a sample is enough
-        std = rows.std(0, correction=0)
+        mean, std = rows.mean(0), rows.std(0, correction=0)
+        too_large = ~(mean.isfinite() & std.isfinite() & (rows.amax(0) - rows.amin(0)).isfinite())
+        if bool(too_large.any()):
+            feature = int(too_large.nonzero()[0])
+            largest = float(rows[:, feature].abs().max())
+            raise LikewiseError(
+                f"feature {feature} of {items.source} goes up to {largest:.2g}, and float32 can't compute with such "
+                "numbers; divide the data by a constant."
+            )
         return cls(
             embedder,
             settings,
             kind="vectors",
-            vector_mean=rows.mean(0),
+            vector_mean=mean,
             vector_std=torch.where(std > 0, std, 1.0),
             own_backbone=own,
         )
@@ -178,7 +188,7 @@ class Model:
         Raises LikewiseError as ``open`` does.
         """
         items = self.open(source, labels="none", progress=progress)
-        about = {**self.protocol(layer), "data": items.source, "ids_hash": items.ids_hash}
+        about = {**self.protocol(layer), "data": readable(items.source), "ids_hash": items.ids_hash}
         with track("embedding", len(items), enabled=progress) as tick:
             return Embedding(self.features(items, layer=layer, tick=tick), items.ids, about)
 
@@ -277,6 +287,7 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
         unfinished = (path.parent / "checkpoint.pt").exists()
         hint = "its training has not finished; add --resume to the fit command" if unfinished else "train one first"
         raise LikewiseError(f"{path.parent} holds no trained model ({path.name} is missing): {hint}.")
+    utf8_path(path)  # safetensors opens no other
     try:
         with safe_open(path, "pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})["likewise"])
@@ -317,7 +328,7 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
 def _existing(run: Path) -> Path:
     """The same path. Raises LikewiseError when nothing has it."""
     if not run.exists():
-        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {run}.")
+        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {quote(str(run))}.")
     return run
 
 
@@ -361,4 +372,5 @@ def search_run(run: Path, query: str, k: int) -> list[Hit]:
     """
     index = Index.load(_existing(run) / INDEX)
     index.read = lambda path: load(run).embed_file(path, layer=_layer_of(index))
-    return index.search(query, k)
+    name = utf8(query).decode()  # as ids are written, whatever the encoding of the command line
+    return index.search(name if name in index else query, k)

@@ -13,7 +13,7 @@ def matplotlib_module() -> Any:
     """
     try:
         import matplotlib
-        import matplotlib.figure
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         raise LikewiseError('plots are drawn with matplotlib; pip install "likewise[plot]".') from None
     return matplotlib

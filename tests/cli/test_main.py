@@ -131,7 +131,7 @@ def parser() -> Parser:
 @pytest.fixture
 def built_once(parser: Parser, monkeypatch: pytest.MonkeyPatch) -> None:
     """``main`` without the tenth of a second that it takes to build the parser."""
-    monkeypatch.setattr("likewise.cli.main.build_parser", lambda commands: parser)
+    monkeypatch.setattr("likewise.cli.main.build_parser", lambda commands, words: parser)
 
 
 def test_help_is_quick_and_free_of_torch() -> None:
@@ -195,7 +195,9 @@ def test_objectives_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) 
         assert "Cost:" in page
         for name, part in inspect.signature(known.load()).parameters.items():
             shown = name if part.default is inspect.Parameter.empty else f"{name}={part.default!r}"
-            assert re.search(rf"^  {re.escape(shown)} +\S", page, re.MULTILINE), shown
+            (line,) = re.findall(rf"^  {re.escape(shown)} +\S.*", page, re.MULTILINE)
+            by_run, python = line.endswith(" (given by the run)"), line.endswith(" (Python only)")
+            assert (by_run, python) == (name in known.given, name not in (*known.given, *known.parameters)), line
 
 
 @pytest.mark.usefixtures("built_once")
@@ -548,16 +550,25 @@ MISTAKES: list[tuple[str, str]] = [
     ("objectives circel", "there is no objective 'circel'. Did you mean 'circle'?"),
     # settings
     ("fit photos --out x --method nipd", "no method 'nipd'. Did you mean 'npid'?"),
-    ("fit photos --out x --epochs -1", "'epochs' is -1; it must be at least 1"),
+    ("fit photos --out x --epochs -1", "'epochs' is -1; it must be a whole number from 1 to 1,000,000,000,000."),
     ("fit photos --out x --objective.temperature 0", "'objective.temperature' is 0; it must be a number above 0"),
-    ("fit photos --out x --seed -1", "'seed' is -1; it must be from 0"),
-    ("fit photos --out x --optim.weight_decay -1", "'optim.weight_decay' is -1.0; it must be 0 or more"),
+    ("fit photos --out x --seed -1", "'seed' is -1; it must be a whole number from 0 to 4,294,967,295"),
+    ("fit photos --out x --optim.weight_decay -1", "'optim.weight_decay' is -1.0; it must be a number from 0"),
     ("fit photos --out x --device cuda:99", "device 'cuda:99' can't be used here|try auto"),
+    ("fit photos --out x --device mps", "device 'mps' can't be used here (torch sees cpu only); try auto."),
     ("fit photos --out x --device quantum", "device 'quantum' can't be used here"),
     ("fit photos --out x --device meta", "device 'meta' can't be used here"),
     ("fit photos --out x --encoder.name resnet19", "no encoder 'resnet19'. Did you mean 'resnet18'?"),
     ("fit photos --out x --encoder.weights no.pt", "no.pt: there is no such weights file"),
-    ("fit photos --out x --views.rotation -3", "rotation is -3.0"),
+    (
+        "fit photos --out x --objective circle --objective.gama 3",
+        "objective circle has no parameter 'gama'. Did you mean 'gamma'? It has gamma, margin.",
+    ),
+    ("fit photos --out x --method cosface --objective.marginn=3", "Did you mean 'margin'? It has scale, margin."),
+    ("compare photos --methods ms --out x --objective.gama 3", "`likewise compare` has no option --objective.gama."),
+    ("fit photos --out x --negatives.polices hard", "no parameter 'polices'. Did you mean 'policies'?"),
+    ("fit photos --out x --negatives random --negatives.cont 3", "no parameter 'cont'. Did you mean 'count'?"),
+    ("fit photos --out x --views.rotation -3", "'views.rotation' is -3.0; it must be a number from 0 to 180."),
     # data
     ("fit nowhere --out x", "nowhere does not exist"),
     ("fit photo --out x", "photo does not exist. Did you mean 'photos'?"),
@@ -593,22 +604,29 @@ MISTAKES: list[tuple[str, str]] = [
     ("evaluate vrun --train wider.npy", "no labels"),
     ("evaluate run --train photos/red", "photos/red has no labels"),
     ("evaluate run --train photos --test strangers", "strangers has labels that photos lacks: blue"),
-    ("evaluate run --train photos --k 0", "k must be at least 1"),
+    ("evaluate run --train photos --k 0", "--k is 0; it must be a whole number from 1 to 1,000,000,000,000."),
     ("evaluate run", "`likewise evaluate` needs --train."),
     ("evaluate run --gallery photos", "has no option --gallery, but `likewise retrieve` has."),
     ("evaluate run --train photos --queries test", "has no option --queries, but `likewise retrieve` has."),
     ("evaluate run --train photos --ks [1]", "has no option --ks, but `likewise retrieve` has. Did you mean '--k'?"),
     ("retrieve run", "`likewise retrieve` needs --gallery."),
     ("retrieve run --gallery photos --test test", "has no option --test, but `likewise evaluate` has."),
-    ("retrieve run --gallery photos --ks 0", "ks must be numbers of neighbours, each at least 1"),
+    ("retrieve run --gallery photos --ks 1,0", "--ks is 0; it must be a whole number from 1 to 1,000,000,000,000."),
+    (
+        "retrieve run --gallery photos --ks 1 100000000000000000000",
+        "--ks is 100000000000000000000; it must be a whole number from 1 to 1,000,000,000,000.",
+    ),
     ("retrieve run --gallery photos --ks 1 x", "--ks can't be 'x'; it must be a whole number."),
     ("retrieve run --gallery photos --key id", "'id' names a column"),
     ("retrieve run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
     ("retrieve vrun --gallery wider.npy", "no labels"),
     ("report run --labels colour", "--labels and --key need --data"),
-    ("evaluate run --train photos --temperature 0", "temperature must be a number above 0"),
-    ("evaluate run --train photos --test test --seeds 0", "seeds must be one or more"),
-    ("evaluate run --train photos --test test --probe_epochs -1", "epochs and batch_size must be at least 1"),
+    ("evaluate run --train photos --temperature 0", "--temperature is 0.0; it must be a number above 0."),
+    ("evaluate run --train photos --test test --seeds 0", "--seeds is 0; it must be a whole number from 1 to 10,000."),
+    (
+        "evaluate run --train photos --test test --probe_epochs -1",
+        "--probe_epochs is -1; it must be a whole number from 0",
+    ),
     ("evaluate run --train photos --out a_file/e.json", "can't write a_file/e.json: Not a directory"),
     # embedding and search
     ("embed run photos --out no/such/z.parquet", "no/such: No such file or directory"),
@@ -631,7 +649,8 @@ MISTAKES: list[tuple[str, str]] = [
     ("search vrun complex.npy", "complex.npy is not a .npy file of one vector of real numbers"),
     ("search vrun vectors.npy", "vectors.npy is not a .npy file of one vector"),
     ("search vrun wider_one.npy", "this model takes 5 numbers per item"),
-    ("search vrun 7 -k 0", "k must be at least 1"),
+    ("search vrun 7 -k 0", "--k is 0; it must be a whole number from 1 to 1,000,000,000,000."),
+    ("figure circle --range -2 1", "--range is -2.0; it must be a number from -1 to 1."),
     # report and demo
     ("report nope", "there is no run nope"),
     ("report empty_run", "empty_run holds no trained model"),

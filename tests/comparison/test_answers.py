@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from likewise.comparison import answers
-from likewise.comparison.answers import Answers, asked_in, begin, said_of_states
+from likewise.comparison.answers import Answers, asked_in, claim_folder, said_of_states
 from likewise.comparison.table import MEASURES
 from likewise.errors import LikewiseError
 
@@ -139,6 +139,6 @@ def test_what_is_said_of_states() -> None:
 def test_a_folder_that_a_kill_left_without_a_question_is_ours(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/.question.json.tmp-dead-1-0").write_text("{")
-    begin(tmp_path / "a", question(0), {"likewise": "1"})
+    claim_folder(tmp_path / "a", question(0), {"likewise": "1"})
     assert asked_in(tmp_path / "a") == (question(0), [{"likewise": "1"}])
     assert json.loads((tmp_path / "a/question.json").read_text())["made"] == [{"likewise": "1"}]

@@ -653,6 +653,7 @@ MISTAKES = [
     ("all --methods circle --test all", "has the content of item 'a/0.png' of all"),
     ("all --methods circle,facenett", "no method 'facenett'. Did you mean 'facenet'?"),
     ("all --methods circle,circle", "'circle' is named twice"),
+    ("all --methods cosface,AMSoftmax", "'cosface' is named twice"),
     ("all --methods ,", "no method is named"),
     ("two --methods circle", "two has too few classes: 2 are left to divide, and training and test need two each"),
     ("all --methods circle --trials 2", "too few classes: 2 are left|validation classes need two each"),

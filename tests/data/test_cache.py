@@ -300,7 +300,10 @@ def test_a_full_disk_says_so_and_leaves_nothing(photos: Path, store: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(LikewiseError, match=r"the disk is full; .*photos needs 0 MB at 8 px.*LIKEWISE_CACHE"):
+        with pytest.raises(
+            LikewiseError,
+            match=r"the disk is full, and .*photos needs 7,680 bytes at 8 px; make room, or name .*LIKEWISE_CACHE",
+        ):
             opened(photos, store)
     assert caches(store) == []
     assert len(opened(photos, store)) == 39

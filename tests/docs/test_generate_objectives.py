@@ -13,7 +13,8 @@ from torch.nn import functional
 
 import likewise as lw
 from likewise.cli.main import main
-from likewise.config.objective_table import KNOWN, OBJECTIVES, Known, Row, objective
+from likewise.config.guide import KNOWN, Known
+from likewise.config.objective_table import OBJECTIVES, Row, objective
 from likewise.errors import LikewiseError
 from likewise.objectives.inputs import from_pairs, from_triplets
 
@@ -64,15 +65,15 @@ def test_names_are_found_however_they_are_written() -> None:
         assert objective(name).name == "am-softmax"
     with pytest.raises(LikewiseError, match=r"there is no objective 'circel'\. Did you mean 'circle'"):
         objective("circel")
-    with pytest.raises(LikewiseError, match=r"there is no objective ''\. They are unified"):
+    with pytest.raises(LikewiseError, match=r"there is no objective ''\. Known: unified"):
         objective("")
 
 
 def test_every_objective_fits_some_data() -> None:
     fits = {name for row in KNOWN for name in row.objectives}
-    assert fits == {known.class_name for known in OBJECTIVES}
+    assert fits == {known.name for known in OBJECTIVES}
     for row in KNOWN:
-        assert row.call.startswith(f"{row.objectives[0]}(")
+        assert row.call.startswith(f"{objective(row.objectives[0]).class_name}(")
 
 
 def namespace() -> dict[str, Callable[..., Any] | Any]:

@@ -18,7 +18,7 @@ import likewise as lw
 from likewise.cli.commands import COMMANDS
 from likewise.cli.parser import build_parser
 from likewise.config.checks import check
-from likewise.config.objective_table import of_objectives, of_policies
+from likewise.config.objective_table import OBJECTIVES, POLICIES, parameters_of
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
 from likewise.methods import over_method
@@ -77,7 +77,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_glossary_names_what_is_there() -> None:
-    parameters = {*(f"objective.{name}" for name in of_objectives()), *(f"negatives.{name}" for name in of_policies())}
+    tables = {"objective": OBJECTIVES, "negatives": POLICIES}
+    parameters = {f"{setting}.{name}" for setting, rows in tables.items() for name in parameters_of(rows)}
     settings = {*flatten(FitSettings()), *parameters}
     rows = re.findall(r"^\| \*\*(.+?)\*\* \| .+ \| (.*)\|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
     assert len(rows) > 40

@@ -22,7 +22,7 @@ from likewise.model import Model
 from likewise.objectives import TripletShares, triplet_shares
 from likewise.training import loop
 from likewise.training.build import build_session
-from likewise.training.checkpoint import load_checkpoint
+from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.health import Watch, measure, verdict
@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     "objective.noise": 32,
     "epochs": 3,
     "batch_size": 16,
-    "checkpoint_seconds": -1.0,
+    "checkpoint_seconds": 0.0,
     "knn_epochs": 0,
 }
 
@@ -399,3 +399,15 @@ def test_a_loss_at_the_margin_by_chance_is_not_stuck() -> None:
     said = verdict(replace(health, triplets=all_of_them))
     assert said is not None
     assert said.kind == "margin"
+
+
+def test_numbers_that_float32_cannot_compute_with_are_refused_before_training(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    rows[:, 1] *= 3e38 / abs(rows[:, 1]).max()
+    with pytest.raises(LikewiseError, match=r"^feature 1 of .* goes up to 3e\+38, and float32 .*; divide the data by"):
+        fit(rows, out=tmp_path / "run", settings={"encoder.name": "mlp", "epochs": 1}, progress=False)
+
+
+def test_a_checkpoint_that_cannot_be_written_says_what_is_left(tmp_path: Path) -> None:
+    with pytest.raises(LikewiseError, match=r"\(No such file or directory\); there is no checkpoint yet\. Free"):
+        save_checkpoint(tmp_path / "missing" / "checkpoint.pt", {})

@@ -43,7 +43,7 @@ VECTORS: dict[str, Any] = {
     "objective.noise": 24,
     "epochs": 4,
     "batch_size": 12,  # 40 items: 4 steps an epoch, 16 in all
-    "checkpoint_seconds": -1.0,  # after every step
+    "checkpoint_seconds": 0.0,  # after every step
     "knn_epochs": 2,
 }
 IMAGES: dict[str, Any] = {

@@ -13,6 +13,7 @@ from likewise.errors import LikewiseError
 from likewise.evaluation.classify import Protocol, evaluate
 from likewise.evaluation.scores import print_table, save_scores
 from likewise.reports.html import write_report
+from likewise.text import readable
 from likewise.training.fit import fit
 
 SETTINGS: FitSettings = settings_from(
@@ -50,7 +51,7 @@ def demo(out: Path) -> None:
             raise LikewiseError(f"{out} exists and was not made by the demo; name another --out.")
         shutil.rmtree(out)
     out.mkdir(parents=True)
-    (out / "demo.txt").write_text("made by likewise demo; replaced by the next one\n")
+    (out / "demo.txt").write_text("made by likewise demo; replaced by the next one\n", encoding="utf-8")
     train, test = digits()
     print("5,000 handwritten digits: 4,000 for training without labels, 1,000 for measuring.", file=sys.stderr)
     model = fit(train, out=out, settings=SETTINGS)
@@ -60,7 +61,7 @@ def demo(out: Path) -> None:
     print_table([score for score in scores if "/svm" not in score.name])
     path = write_report(out, model=model, items=test)
     print(f"""
-Look: {path}
+Look: {readable(str(path))}
 
 On a folder of your own photos:
   likewise fit PHOTOS --out runs/photos --size 64 --epochs 100

@@ -7,6 +7,9 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_run
 from likewise.cli.parser import Command, Parser
+from likewise.config.ranges import MOST_SEEDS, whole
+from likewise.config.values import ABOVE_ZERO
+from likewise.text import readable
 
 OF_PROTOCOL = ("k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")
 
@@ -46,8 +49,8 @@ def _evaluate(arguments: Namespace) -> int:
     save_scores(path, scores)
     print_table(scores)
     if said := said_of_copies(scores):
-        print(said)
-    print(f"Every number with its protocol: {path}")
+        print(readable(said))
+    print(readable(f"Every number with its protocol: {path}"))
     return 0
 
 
@@ -100,8 +103,9 @@ def _retrieve(arguments: Namespace) -> int:
     save_scores(path, scores)
     print_retrieval_table(scores)
     if said := said_of_copies(scores):
-        print(said)
-    print(f"Every number with its protocol: {path}; classes, the pairs it gets most wrong and the ROC: {detail}")
+        print(readable(said))
+    files = f"{path}; classes, the pairs it gets most wrong and the ROC: {detail}"
+    print(readable(f"Every number with its protocol: {files}"))
     return 0
 
 
@@ -111,6 +115,10 @@ EVALUATE = Command(
     help="Measure a run as a classifier: kNN, linear, few labels.",
     add=_add_evaluate,
     run=_evaluate,
+    numbers={
+        **{"k": whole(1), "temperature": ABOVE_ZERO, "probe_lr": ABOVE_ZERO, "probe_epochs": whole(0)},
+        "seeds": whole(1, MOST_SEEDS),
+    },
 )
 RETRIEVE = Command(
     name="retrieve",
@@ -118,4 +126,5 @@ RETRIEVE = Command(
     help="Measure a run as a search: retrieval, clusters, verification.",
     add=_add_retrieve,
     run=_retrieve,
+    numbers={"ks": whole(1)},
 )

@@ -1,12 +1,15 @@
 """The commands that use a run: embed, index, search, report."""
 
+import shlex
 from pathlib import Path
 
 from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_layer, add_run
 from likewise.cli.parser import Command, Parser
+from likewise.config.ranges import whole
 from likewise.errors import LikewiseError
+from likewise.text import readable
 
 
 def _add_embed(parser: Parser) -> None:
@@ -22,7 +25,7 @@ def _embed(arguments: Namespace) -> int:
 
     embedding = load(arguments.run).embed(arguments.data, layer=layer_named(arguments.layer))
     write_embedding(arguments.out, *embedding)
-    print(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}")
+    print(readable(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}"))
     return 0
 
 
@@ -38,7 +41,8 @@ def _index(arguments: Namespace) -> int:
     index = load(arguments.run).index(arguments.data, layer=layer_named(arguments.layer))
     folder = Path(arguments.run) / INDEX
     index.save(folder)
-    print(f"{folder}: {len(index.ids):,} items. Next: likewise search {arguments.run} QUERY -k 10")
+    command = f"likewise search {shlex.quote(arguments.run)} QUERY -k 10"
+    print(readable(f"{folder}: {len(index.ids):,} items. Next: {command}"))
     return 0
 
 
@@ -52,7 +56,7 @@ def _search(arguments: Namespace) -> int:
     from likewise.model import search_run
 
     for hit in search_run(Path(arguments.run), arguments.query, arguments.k):
-        print(f"{hit.score:.4f}\t{hit.id}")
+        print(f"{hit.score:.4f}\t{readable(hit.id)}")
     return 0
 
 
@@ -72,7 +76,8 @@ def _report(arguments: Namespace) -> int:
         raise LikewiseError(
             "--labels, --key and --image need --data; the training items have the columns of the training."
         )
-    print(write_report(Path(a.run), data=a.data, labels=a.labels, key=a.key, image=a.image))
+    path = write_report(Path(a.run), data=a.data, labels=a.labels, key=a.key, image=a.image)
+    print(readable(str(path)))
     return 0
 
 
@@ -96,6 +101,7 @@ SEARCH = Command(
     help="Print the ids and scores of the items most alike to QUERY.",
     add=_add_search,
     run=_search,
+    numbers={"k": whole(1)},
 )
 REPORT = Command(
     name="report",

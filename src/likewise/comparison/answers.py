@@ -130,7 +130,7 @@ def per_query_in(folder: Path, question: Question, items: int) -> NDArray[np.flo
     return figures if fits else None
 
 
-def begin(folder: Path, question: Question, state: State) -> None:
+def claim_folder(folder: Path, question: Question, state: State) -> None:
     """Makes a folder for a question, and empties an earlier one, unless a training of the same question stopped in it.
 
     Raises LikewiseError if an earlier folder was not made by compare, or if the folder can't be written.

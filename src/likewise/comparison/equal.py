@@ -45,7 +45,7 @@ def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSet
     return check(settings_from(overrides, replace(equal, batch_size=batch)))
 
 
-def prepared(settings: FitSettings, items: Items, steps: int) -> FitSettings:
+def resolved(settings: FitSettings, items: Items, steps: int) -> FitSettings:
     """The settings of one training: every "auto" decided, epochs from ``steps``, the nearest possible batch size.
 
     A sampler that divides the n items of an epoch evenly makes batches of n / (a whole number) items; the size nearest

@@ -28,13 +28,13 @@ from likewise.comparison.answers import (
     Question,
     State,
     asked_in,
-    begin,
+    claim_folder,
     fingerprint,
     per_query_in,
     said_of_states,
     state_now,
 )
-from likewise.comparison.equal import equalised, items_per_step, prepared
+from likewise.comparison.equal import equalised, items_per_step, resolved
 from likewise.comparison.split import Split, of_data, split_classes
 from likewise.comparison.statistics import scipy_stats
 from likewise.comparison.table import (
@@ -55,13 +55,15 @@ from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation.baselines import raw_rows
 from likewise.files import atomic_write
+from likewise.methods import method_named
 from likewise.model import Model
+from likewise.text import readable
 from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
-from likewise.training.fit import chosen, complete
+from likewise.training.fit import complete
 from likewise.training.needs import check_memory
-from likewise.training.run import begin as begin_run
+from likewise.training.run import begin
 from likewise.training.run_folder import make_folder
 
 CELLS = "cells.jsonl"
@@ -132,7 +134,7 @@ def compare(
 
     Cost: methods × (seeds + trials) trainings, and for each an exact retrieval among the test items.
     """
-    overrides = dict(settings or {})
+    overrides, methods = dict(settings or {}), [method_named(name).name for name in methods]
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
     device = pick_device(of_data(overrides).device)  # raises if the device is missing
     held_out = validation_share if trials else 0.0
@@ -141,7 +143,7 @@ def compare(
     plans = {method: equalised(method, overrides, smallest) for method in methods}
     length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
     for plan in plans.values():
-        prepared(plan, smallest, length)  # raises now an error that every cell would have
+        resolved(plan, smallest, length)  # raises now an error that every cell would have
     make_folder(Path(out))
     work = _Work(Path(out), length, len(methods) * seeds, progress, state_now(device))
     outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
@@ -208,8 +210,6 @@ def _check_plan(
 ) -> None:
     if not methods:
         raise LikewiseError("no method is named; give some, such as --methods circle,ms,facenet.")
-    for method in methods:
-        chosen(method, None)  # raises for an unknown name
     if ours := [name for name in OURS if name in overrides]:
         raise LikewiseError(f"compare sets {ours[0]} of every training itself; leave it out of --set.")
     twice = [name for name in dict.fromkeys(methods) if list(methods).count(name) > 1]
@@ -241,7 +241,7 @@ class _Work:
         self._known = dict[int, str]()
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(readable(text), highlight=False, markup=False, soft_wrap=True)
 
     def question(self, what: str, settings: FitSettings, train_on: Items, test_on: Items) -> Question:
         """Everything that the answer depends on, except the state, as values of JSON."""
@@ -274,7 +274,7 @@ class _Work:
         outcome = Outcome(method=what, seed=settings.seed, baseline=not trains)
         try:
             if trains:
-                settings = prepared(settings, split.train, self.steps)
+                settings = resolved(settings, split.train, self.steps)
             asked = self.question(what, settings, split.train, split.test)
             known, per_query = self.answers.find(asked), per_query_in(folder, asked, len(split.test))
             if known is None or "found" not in known or per_query is None:
@@ -297,7 +297,7 @@ class _Work:
         if trains:
             model = trained(settings, split.train, self.steps, folder, asked, self.state, self.bars)
         else:
-            begin(folder, asked, self.state)
+            claim_folder(folder, asked, self.state)
             model = Model.untrained(settings, split.train)
         rows = raw_rows(model, split.train, split.test)[1] if what == RAW else model.features(split.test)
         measures, per_query = measured(rows, split.test)
@@ -329,7 +329,7 @@ class _Work:
         folder, name = self.folder / f"{method}-trial-{number}", f"{method}, trial {number + 1}"
         asked: Question = {"what": f"{method} trial {number}", "seed": TUNING_SEED, "steps": self.steps}
         try:
-            settings = prepared(replace(settings, seed=TUNING_SEED), fit, self.steps)
+            settings = resolved(replace(settings, seed=TUNING_SEED), fit, self.steps)
             asked = self.question(f"{method} trial {number}", settings, fit, validation)
             known = self.answers.find(asked)
             if known is None or "found" not in known:  # the failure may have been a full disk
@@ -371,9 +371,9 @@ def trained(
 ) -> Model:
     """Trains for exactly ``steps`` steps; continues a stopped training of the same question."""
     check_memory(settings, items)
-    begin(folder, question, state)
+    claim_folder(folder, question, state)
     model = Model.untrained(settings, items)
-    complete(begin_run(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
+    complete(begin(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
     return model
 
 

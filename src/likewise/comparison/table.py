@@ -20,6 +20,7 @@ from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.metrics import retrieval
 from likewise.plots import matplotlib_module
+from likewise.text import readable, utf8
 
 MEASURES = {"map@r": "MAP@R", "recall@1": "Recall@1", "r-precision": "R-Precision"}  # methods are ranked by the first
 NOTE = (
@@ -220,9 +221,9 @@ def print_comparison(comparison: Comparison, folder: Path) -> None:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for cells in (header, *rows):
         print("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip())
-    print("", *comparison.notes(), sep="\n")
+    print("", *map(readable, comparison.notes()), sep="\n")
     if TABLE not in comparison.failed:
-        print(f"Written: {folder / TABLE}, compare.json; every cell: {folder / 'cells.jsonl'}")
+        print(readable(f"Written: {folder / TABLE}, compare.json; every cell: {folder / 'cells.jsonl'}"))
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
@@ -243,7 +244,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     about["rows"] = [asdict(row) for row in comparison.rows]
     for name, text in ((TABLE, "\n".join(lines) + "\n"), ("compare.json", json.dumps(about, indent=1))):
         with atomic_write(folder / name) as file:
-            file.write(text.encode())
+            file.write(utf8(text))
     for suffix, page in _pages(comparison).items():
         with atomic_write(folder / f"compare.{suffix}") as file:
             file.write(page)

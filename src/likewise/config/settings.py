@@ -379,6 +379,12 @@ class FitSettings:
     tensorboard: bool = False
 
     @property
+    def source_of_keys(self) -> Literal["bank", "queue", "batch", "proxies"]:
+        """The dictionary; proxies where the objective has its own keys."""
+        owns = self.objective.kind != AUTO and objective(self.objective.kind).keys == "own"
+        return "proxies" if owns else self.dictionary
+
+    @property
     def items_are_keys(self) -> bool:
         """Whether the items of the batch, one view of each, are also the keys."""
         return self.dictionary == "batch" and self.batch.keys == "same"

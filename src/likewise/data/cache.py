@@ -30,6 +30,7 @@ from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_
 from likewise.data.source import BadItem, Entry, Source, sign
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, replace_folder, temporary_folder
+from likewise.text import in_words
 
 FORMAT = "likewise images 2"  # change it whenever decoding or this layout changes: old caches are then not found
 _CHUNK = 16  # entries per task of a thread: enough to make a task's own cost small
@@ -55,11 +56,14 @@ def cached_items(
             with quiet_pillow(megapixels):
                 stored = _build(job, folder)
     except OSError as error:  # from the cache: an error of an item has become the reason to skip it
-        need = source.total * size * size * 3 / 1e6
-        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        why = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            need = in_words(source.total * size * size * 3)
+            why = f"the disk is full, and {source.name} needs {need} at {size} px; make room, or"
+        else:
+            why += ";"
         raise LikewiseError(
-            f"the cache {folder} cannot be written: {why}; {source.name} needs {need:,.0f} MB at {size} px: "
-            "make room, or name another folder with cache= or LIKEWISE_CACHE."
+            f"the cache {folder} cannot be written: {why} name another folder with cache= or LIKEWISE_CACHE."
         ) from error
     skipped_rows = {row for row, _, _ in stored.skipped}
     labels = source.labels([row for row in range(source.total) if row not in skipped_rows])
@@ -121,7 +125,7 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
         return None  # only reading the source shows its content, and building reads it
     note = _note(job, folder, signature)
     if note.is_file():
-        stored = _load(folder / note.read_text().strip(), job.size)
+        stored = _load(folder / note.read_text(encoding="utf-8").strip(), job.size)
         if stored is not None:
             return stored
     if not any(folder.glob(f"{job.prefix}*")):

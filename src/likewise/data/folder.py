@@ -9,6 +9,7 @@ from typing import NamedTuple
 from likewise.data.decode import IMAGE_SUFFIXES, looks_like_image
 from likewise.data.items import as_id
 from likewise.data.source import BadItem, Entry, read_bytes, sign, stat_line
+from likewise.text import utf8
 
 # Suffixes of files that are often beside images. Such files are not opened to see whether they are images.
 _OTHER_SUFFIXES = {
@@ -135,7 +136,7 @@ class _Walk:
                 if entry.name.startswith("."):
                     continue
                 # Names that are not UTF-8 become readable text, so that ids can be printed and stored anywhere.
-                id = prefix + as_id(os.fsencode(entry.name).decode("utf-8", "backslashreplace"))
+                id = prefix + as_id(utf8(entry.name).decode())
                 inside = os.path.join(real, entry.name)
                 if entry.is_symlink():
                     self._links.append((id, entry))
@@ -181,7 +182,7 @@ class _Walk:
             if links:
                 id, real = links[0]
                 target = os.path.relpath(real, self._root) if real.startswith(self._root + os.sep) else real
-                shown = os.fsencode(target).decode("utf-8", "backslashreplace")
+                shown = utf8(target).decode()
                 yield f"{what} {len(links):,} {'link' if len(links) == 1 else 'links'} (such as {id!r} to {shown!r})."
 
 

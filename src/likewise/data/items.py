@@ -17,6 +17,7 @@ import torch
 
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
+from likewise.text import utf8
 
 Pixels = npt.NDArray[np.uint8]
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
@@ -203,7 +204,7 @@ def write_skipped(items: Items, path: str | Path) -> None:
     writer.writerow(["id", "reason"])
     writer.writerows([item.id, item.reason] for item in items.skipped)
     with atomic_write(path) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+        file.write(utf8(text.getvalue()))
 
 
 def describe(items: Items) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from likewise.data.items import Skipped, as_id
 from likewise.errors import LikewiseError, closest
+from likewise.files import utf8_path
 
 _CHUNK = 65536  # rows of a file held as text at once
 _SHOWN = 5  # bad rows in an error
@@ -403,7 +404,7 @@ def _parquet_chunks(path: Path, wanted: list[str]) -> Iterator[_Chunk]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path, memory_map=True) as file:
+        with parquet.ParquetFile(utf8_path(path), memory_map=True) as file:
             _places(path, list(file.schema_arrow.names), wanted)
             start = 1
             for batch in file.iter_batches(batch_size=_CHUNK, columns=wanted):

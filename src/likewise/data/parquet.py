@@ -23,6 +23,7 @@ from likewise.data.parquet_schema import (
 )
 from likewise.data.source import KINDS, BadItem, Entry, Wanted, sign, stat_line
 from likewise.errors import LikewiseError
+from likewise.files import utf8_path
 
 _BYTES = 8 << 20  # of a batch of images; a single image may be larger
 _MOST = 64  # images of a batch
@@ -275,7 +276,7 @@ def _reading(path: Path) -> Iterator[Any]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        with parquet.ParquetFile(utf8_path(path), buffer_size=_BUFFER, pre_buffer=False) as file:
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         raise LikewiseError(f"{path} cannot be read as parquet ({_line(error)}); replace or remove it.") from error

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from likewise.alike import Ids, as_ids
-from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
+from likewise.alike import Ids, as_ids, check_tensor
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, check_momentum, random_unit_rows
 from likewise.errors import LikewiseError
 
 
@@ -53,13 +53,9 @@ class MemoryBank(Dictionary):
         noise: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= momentum < 1:
-            raise LikewiseError(
-                f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, and NPID's released code uses 0.5."
-            )
         if item_ids is not None and (len(item_ids) != n or len(set(item_ids)) != n):
             raise LikewiseError(f"a bank of {n} rows needs {n} unique item ids, got {len(set(item_ids))} unique ids.")
-        self.momentum, self.samples = momentum, samples
+        self.momentum, self.samples = check_momentum(momentum), samples
         self.item_ids = list(item_ids) if item_ids is not None else None
         self.noise = noise
         self.register_buffer("rows", random_unit_rows(n, dim, generator))
@@ -83,6 +79,7 @@ class MemoryBank(Dictionary):
     @torch.no_grad()
     def update(self, rows: Tensor, ids: Ids) -> None:
         """Moves the bank's rows ``ids`` (B,) towards ``rows`` (B, D). All ids must differ, and none may be below 0."""
+        check_tensor("rows", rows)
         ids, fresh = as_ids("ids", ids, self.rows.device), rows.detach().to(self.rows.dtype)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.errors import LikewiseError
+from likewise.files import utf8_path
 
 _SHOWN = 5
 _BANK_OF_NPID = (
@@ -197,6 +198,7 @@ def _read(path: Path) -> object:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
+            utf8_path(path)  # safetensors opens no other
             return load_file(path)
         return _read_pickled(path)
     except LikewiseError:

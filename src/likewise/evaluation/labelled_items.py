@@ -10,6 +10,7 @@ from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.errors import LikewiseError
 from likewise.metrics.score import Score
+from likewise.text import readable
 
 Stamp = dict[str, str | int | float]
 
@@ -90,10 +91,10 @@ def data_stamp(
     """
     second = items if others is None else others
     return {
-        name: items.source,
+        name: readable(items.source),
         f"{name}_items": len(items),
         f"{name}_ids_hash": items.ids_hash,
-        title or asked: f"{name}, each left out" if others is None else others.source,
+        title or asked: f"{name}, each left out" if others is None else readable(others.source),
         f"{asked}_items": len(second),
         f"{asked}_ids_hash": second.ids_hash,
         "copies": 0 if others is None else copies(items, others, other_ids),

@@ -27,6 +27,7 @@ from likewise.metrics.score import Score
 from likewise.metrics.verification import Roc, fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
 from likewise.model import Model
+from likewise.text import utf8
 
 FILE = "retrieval.json"  # in the run folder, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
@@ -151,7 +152,7 @@ class Detail:
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\n").writerows([header, *rows])
             with atomic_write(folder / name) as file:
-                file.write(text.getvalue().encode())
+                file.write(utf8(text.getvalue()))
 
 
 def _representations(

@@ -16,7 +16,8 @@ def save_scores(path: Path, scores: Sequence[Score]) -> None:
     """Writes all scores with their protocols as JSON, atomically. Raises LikewiseError if that fails."""
     try:
         with atomic_write(path) as file:
-            file.write(json.dumps([score.as_dict() for score in scores], indent=1, ensure_ascii=False).encode())
+            text = json.dumps([score.as_dict() for score in scores], indent=1, ensure_ascii=False)
+            file.write(text.encode(errors="backslashreplace"))
     except OSError as error:
         raise LikewiseError(f"can't write {path}: {error.strerror}; choose another --out.") from error
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.metrics.checks import Rows, as_rows, check_ids, peaks
+from likewise.text import utf8
 
 _METADATA = b"likewise"
 _GROUP_ROWS = 65_536  # rows per parquet row group, so that other tools can read a file in parts
@@ -55,8 +57,10 @@ def write_embedding(
     rows = check_embedding(rows, ids)
     values = np.ascontiguousarray(rows.detach().cpu().float().numpy())
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-    table = pa.table({"id": pa.array(ids, pa.string()), "embedding": vectors})
-    table = table.replace_schema_metadata({_METADATA: json.dumps(dict(metadata), ensure_ascii=False)})
+    table = pa.table({"id": pa.array(map(utf8, ids), pa.string()), "embedding": vectors})
+    table = table.replace_schema_metadata(
+        {_METADATA: json.dumps(dict(metadata), ensure_ascii=False).encode(errors="backslashreplace")}
+    )
     with atomic_write(path) as file:
         # Learned float32 numbers hardly compress; a dictionary would only take time.
         pq.write_table(
@@ -75,7 +79,9 @@ def read_embedding(path: str | Path) -> Embedding:
     import pyarrow.parquet as pq
 
     if not Path(path).is_file():
-        raise LikewiseError(f"there is no embedding file {path}; make one with: likewise embed RUN DATA --out {path}")
+        raise LikewiseError(
+            f"there is no embedding file {path}; make one with: likewise embed RUN DATA --out {quote(str(path))}"
+        )
     try:
         # The file is opened once: read_table opens the path twice, and another process may replace it between.
         with open(path, "rb") as file:

@@ -206,7 +206,7 @@ def _summary(
     )
     per_class = _per_class(per_query, counts, labels)
     return Retrieval(
-        recall={k: int((first <= k).sum()) / some for k in ks},
+        recall={k: int((first <= min(k, torch.iinfo(first.dtype).max)).sum()) / some for k in ks},
         precision_at_1=int((first <= 1).sum()) / some,
         r_precision=_mean(r_precision[counts]),
         map_at_r=_mean(ranked.ap_at_r[counts]),

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from likewise.alike import Flags, Ids, Listed, Relation, as_ids, relate
+from likewise.alike import Flags, Ids, Listed, Relation, as_ids, check_tensor, relate
 from likewise.dictionaries.keys import Keys
 from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning
@@ -28,6 +28,7 @@ from likewise.objectives.checks import check_keys, check_proxies, proxy_rows, ro
 
 How = Literal["mean", "sum", "none"]
 BOTH = "a positive and a negative: put several items of several classes in each batch"
+TWO_VIEWS = "Give two views z0, z1 of the same items as objective(*likewise.objectives.from_views(z0, z1))."
 
 
 class Reduction:
@@ -123,6 +124,7 @@ class PairObjective(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = True
+    takes_policies: bool = True
     chance = unknown_chance
     triplet_margin = no_triplet_margin
     log_values = no_values
@@ -166,7 +168,8 @@ class PairObjective(nn.Module):
         Raises:
             LikewiseError: shapes or dtypes do not fit together.
         """
-        ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device)
+        check_tensor("queries", queries)
+        ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device, of_rows=TWO_VIEWS)
         relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
         if self.unit_rows and not torch.compiler.is_compiling():
             self._check_unit_rows(queries)
@@ -192,6 +195,10 @@ class PairObjective(nn.Module):
         """(Q,) losses, and (Q,) bool which of them count. Classes whose loss joins several rows override it."""
         ahead = self.reduce.how != "none"
         return row_losses(self.rows, queries, keys, relation, self.row_inputs(queries, ids), ahead=ahead)
+
+    def active_hinge(self) -> tuple[float, Distance] | None:
+        """Margin and distance of a triplet's hinge that is averaged over the active triplets; None for other losses."""
+        return None
 
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
         """Tensors of Q rows that :meth:`rows` gets besides similarities and masks; none by default."""
@@ -251,6 +258,7 @@ class ClassObjective(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = False
+    takes_policies: bool = False
     triplet_margin = no_triplet_margin
     log_values = no_values
     advance = changes_nothing
@@ -396,6 +404,7 @@ class InstanceObjective(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = False
+    takes_policies: bool = False
     triplet_margin = no_triplet_margin
     log_values = no_values
     advance = changes_nothing

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from likewise.alike import Ids, Listed, as_ids
+from likewise.alike import Ids, Listed, as_ids, check_tensor
 from likewise.errors import LikewiseError
 
 
@@ -26,6 +26,8 @@ def one_of(name: str, value: str, known: Sequence[str]) -> str:
 
 def check_proxies(queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> tuple[Tensor, Tensor | None]:
     """For queries against proxies: ids and key ids as tensors. Raises LikewiseError when shapes do not fit together."""
+    check_tensor("queries", queries)
+    check_tensor("keys", keys)
     ids = as_ids("ids", ids, queries.device)
     key_ids = None if key_ids is None else as_ids("key_ids", key_ids, keys.device)
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1] or len(keys) == 0:
@@ -95,6 +97,8 @@ def rows_of(ids: Tensor, key_ids: Tensor | None, count: int) -> Tensor:
 
 def check_keys(queries: Tensor, ids: Ids | Listed, keys: Tensor, key_ids: Ids | None) -> tuple[Tensor, Tensor | None]:
     """For queries against one key of each item: ids and key ids as tensors. Raises LikewiseError on wrong shapes."""
+    check_tensor("queries", queries)
+    check_tensor("keys", keys)
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1]:
         raise LikewiseError(
             f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must be (B, D) and (n, D) with the same D."

@@ -119,8 +119,6 @@ class Margin(PairObjective):
         reduction: "mean", "sum" or "none" over the anchors with a positive or a negative.
     """
 
-    can_be_zero = True
-
     def __init__(
         self,
         *,
@@ -134,6 +132,7 @@ class Margin(PairObjective):
     ) -> None:
         super().__init__(reduction, "any positive or negative")
         self.alpha, self.nu, self.pairs, self.classes = alpha, nu, check_pairs(pairs), classes
+        self.can_be_zero = nu == 0  # otherwise ν β is always added
         start = torch.full((classes or 1,), float(beta))
         if learn:
             self.beta: Tensor = nn.Parameter(start)
@@ -219,6 +218,10 @@ class Triplet(PairObjective):
     def triplet_margin(self) -> tuple[float, Distance] | None:
         """α and the distance; None for the soft margin."""
         return None if self.soft else (self.margin, self.distance)
+
+    def active_hinge(self) -> tuple[float, Distance] | None:
+        """α, where it is a hinge's and the active triplets are averaged."""
+        return self.triplet_margin() if self.pairs == "active" else None
 
     def extra_repr(self) -> str:
         """The parameters."""

@@ -69,6 +69,8 @@ class Angular(PairObjective):
         reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
     """
 
+    takes_policies = False
+
     def __init__(self, *, degrees: float = 40.0, reduction: How = "mean") -> None:
         super().__init__(reduction)
         if not 0 < degrees < 90:
@@ -146,6 +148,8 @@ class LiftedStructure(PairObjective):
         generalised: whether to use the generalised form.
         reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
     """
+
+    takes_policies = False
 
     def __init__(self, *, margin: float = 1.0, generalised: bool = False, reduction: How = "mean") -> None:
         super().__init__(reduction)
@@ -228,6 +232,7 @@ class Histogram(PairObjective):
     """
 
     joins_rows = True
+    takes_policies = False
 
     def __init__(self, *, bins: int = 100, reduction: How = "mean") -> None:
         super().__init__(reduction, unit_rows=False)

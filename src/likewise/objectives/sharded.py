@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from likewise.alike import Ids, Listed, as_ids
+from likewise.alike import Ids, Listed, as_ids, check_tensor
 from likewise.dictionaries.keys import Keys
 from likewise.dictionaries.sharded import refuse_beyond
 from likewise.distributed.processes import gather_rows, largest_over, rank, size, starts, sum_over
@@ -61,6 +61,7 @@ class ShardedSoftmax(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = False
+    takes_policies: bool = False
     triplet_margin = no_triplet_margin
     log_values = no_values
     advance = changes_nothing
@@ -95,6 +96,8 @@ class ShardedSoftmax(nn.Module):
                 CPU only; on other devices a check waits for the device, and the loss is NaN instead.
         """
         start, count = own_share(self.n)
+        check_tensor("queries", queries)
+        check_tensor("keys", keys)
         ids = as_ids("ids", ids, queries.device)
         if queries.ndim != 2 or ids.shape != queries.shape[:1]:
             raise LikewiseError(f"queries {tuple(queries.shape)} and ids {tuple(ids.shape)} must be (B, D) and (B,).")

@@ -22,7 +22,8 @@ from torch import Tensor
 from likewise.config.objective_table import BOUNDARIES, OBJECTIVES, Boundary, Row
 from likewise.config.objective_table import objective as objective_row
 from likewise.config.overrides import assigned
-from likewise.errors import LikewiseError, closest
+from likewise.config.values import parameter
+from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.plots import matplotlib_module
 
@@ -367,11 +368,8 @@ def build(row: Row, given: Mapping[str, object]) -> tuple[Any, str]:
     Raises LikewiseError for an unknown parameter, or a value that the parameter can't take.
     """
     kind = row.load()
-    for name in given:
-        if name not in row.parameters:
-            known = f"It has {', '.join(row.parameters)}." if row.parameters else "It has none that a figure shows."
-            raise LikewiseError(f"{row.name} has no parameter {name!r}.{closest(name, row.parameters)} {known}")
-    values = {name: row.parameters[name].read(name, value) for name, value in given.items()}
+    title = f"objective {row.name}"
+    values = {name: parameter(title, name, row.parameters).read(name, value) for name, value in given.items()}
     defaults = signature(kind).parameters
     shown = {name: values.get(name, defaults[name].default) for name in row.parameters}
     text = ", ".join(

@@ -23,10 +23,12 @@ from likewise.files import atomic_write
 from likewise.metrics import Retrieval, Score, retrieval, top_k
 from likewise.model import Model, load
 from likewise.plots import matplotlib_module
+from likewise.text import readable, utf8
 from likewise.training.metrics_log import read_metrics
 
 QUERIES, NEIGHBOURS, MAP_ITEMS = 10, 10, 2000
 WRONG_QUERIES, WRONG_PAIRS = 1000, 10  # number of items looked up, and of pairs shown of each kind
+LONGEST = 200  # characters of a name that are shown
 TAUGHT_BY = {
     "instance": "no label used to train",
     "label": "trained with their labels",
@@ -42,6 +44,7 @@ th:first-child,td:first-child{text-align:left}
 figure{margin:0;text-align:center;font-size:.7rem}
 figure img{width:64px;height:64px;image-rendering:pixelated;border-radius:4px}.query img{outline:3px solid #0a66c2}
 .query{margin-right:14px}.pairs{display:flex;flex-wrap:wrap;gap:10px 26px}.pairs .query{margin-right:6px}
+.legend{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:0 1.2rem;font-size:.9rem}
 .note{color:#5a6875;font-size:.9rem}details pre{background:#f5f7f9;padding:1rem;overflow:auto}
 img.wide{max-width:100%}figcaption{max-width:64px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 """
@@ -92,24 +95,24 @@ def write_report(
         "<h2>Pairs it gets most wrong</h2>" + _wrong(items, rows),
         "<h2>Map</h2>" + _map(items, rows),
         "<h2>Every setting</h2><details><summary>config.yaml</summary><pre>"
-        + html.escape((run / "config.yaml").read_text())
+        + html.escape(_text(run / "config.yaml"))
         + "</pre></details>",
     ]
-    title = html.escape(f"likewise: {run.name}")
+    title = _named(f"likewise: {run.name}")
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{''.join(parts)}</html>"
     )
     path = run / "report.html"
     with atomic_write(path) as file:
-        file.write(page.encode())
+        file.write(utf8(page))
     return path
 
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        return json.loads(path.read_bytes())
+    except ValueError:  # no JSON, or no UTF-8
         raise LikewiseError(f"{path} is damaged: it is not JSON; delete it and make it again.") from None
 
 
@@ -117,14 +120,14 @@ def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
     settings, metrics = model.settings, read_metrics(run)
     speed = [float(line["items_per_second"]) for line in metrics if "items_per_second" in line]
     text = (
-        f"{about['items']:,} {about['kind']} from <b>{html.escape(about['source'])}</b> "
+        f"{about['items']:,} {about['kind']} from <b>{_named(about['source'])}</b> "
         f"({about['skipped']} left out: skipped.csv), {TAUGHT_BY[settings.alike]}. Method {settings.method}, objective "
-        f"{settings.objective.kind}{_parameters(settings.objective)}, {html.escape(settings.encoder.name)} "
+        f"{settings.objective.kind}{_parameters(settings.objective)}, {_named(settings.encoder.name)} "
         f"→ {model.embedder.dim} numbers on the unit sphere, {model.epoch:g} epochs of batches of {settings.batch_size}"
     )
     text += f", {np.median(speed):,.0f} items/s" if speed else ""
     verdicts = [str(line["verdict"]) for line in metrics if "verdict" in line]
-    warning = f'<p class="note">Last warning: {html.escape(verdicts[-1])}</p>' if verdicts else ""
+    warning = f'<p class="note">Last warning: {html.escape(readable(verdicts[-1]))}</p>' if verdicts else ""
     return f"<p>{text}.</p>{warning}{_online(metrics)}"
 
 
@@ -185,17 +188,35 @@ def _retrieved(folder: Path) -> str:
         text += _picture(figure)
     learned = [row for row in classes if row["representation"] == "learned" and row["map@r"] != "nan"]
     weakest = sorted(learned, key=lambda row: float(row["map@r"]))[:WRONG_PAIRS]
-    said = ", ".join(f"{html.escape(row['class'])} {100 * float(row['map@r']):.1f} %" for row in weakest)
+    said = ", ".join(f"{_named(row['class'])} {100 * float(row['map@r']):.1f} %" for row in weakest)
     text += f"<p class='note'>Weakest classes, by MAP@R: {said}. All: {DETAIL}/classes.csv.</p>" if said else ""
     for sort in dict.fromkeys(row["sort"] for row in wrong):
         pairs = [row for row in wrong if row["sort"] == sort][:WRONG_PAIRS]
-        each = "; ".join(f"{row['query']} and {row['gallery']} {float(row['similarity']):.2f}" for row in pairs)
-        text += f"<p class='note'>{sort.capitalize()}: {html.escape(each)}. More: {DETAIL}/wrong.csv.</p>"
+        each = "; ".join(
+            f"{_named(row['query'])} and {_named(row['gallery'])} {float(row['similarity']):.2f}" for row in pairs
+        )
+        text += f"<p class='note'>{_named(sort.capitalize())}: {each}. More: {DETAIL}/wrong.csv.</p>"
     return text
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
+    if not path.exists():
+        return []
+    text = _text(path)
+    before = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    finally:
+        csv.field_size_limit(before)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace")
+
+
+def _named(text: str) -> str:
+    """A name of a file, an item or a label for the page: readable, escaped, and cut where it is very long."""
+    return html.escape(readable(text if len(text) <= LONGEST else f"{text[:LONGEST]} …"), quote=True)
 
 
 def _scores(path: Path) -> list[Score]:
@@ -211,9 +232,9 @@ def _scores(path: Path) -> list[Score]:
 
 
 def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, scores: Sequence[Score]) -> str:
-    text = "<table><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in header) + "</tr>"
+    text = "<table><tr>" + "".join(f"<th>{_named(cell)}</th>" for cell in header) + "</tr>"
     for row in rows:
-        text += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        text += "<tr>" + "".join(f"<td>{_named(cell)}</td>" for cell in row) + "</tr>"
     protocols = "\n".join(f"{score.name}: {json.dumps(dict(score.protocol), ensure_ascii=False)}" for score in scores)
     return (
         f"{text}</table><p class='note'>{note}</p><details><summary>Protocol of every number</summary>"
@@ -267,7 +288,7 @@ def _wrong(items: Items, rows: Tensor) -> str:
         )
     except LikewiseError:  # no two items share a label
         return '<p class="note">No label has two items, so nothing says which pairs are wrong.</p>'
-    what = f"{len(some):,} items looked up among {len(known):,} of {html.escape(items.source)}"
+    what = f"{len(some):,} items looked up among {len(known):,} of {_named(items.source)}"
     text = f"<p class='note'>{what}. {_weakest(items, result)}</p>"
     for title, pairs in (
         ("Different labels, nearest to each other", result.nearest_different),
@@ -280,18 +301,18 @@ def _wrong(items: Items, rows: Tensor) -> str:
 
 def _weakest(items: Items, result: Retrieval) -> str:
     worst = result.worst_class
-    name = html.escape(items.label_names[worst.label])
+    name = _named(items.label_names[worst.label])
     return f"MAP@R {result.map_at_r:.1%}; of the weakest label, <b>{name}</b>, {worst.map_at_r:.1%}."
 
 
 def _pair(items: Items, query: int, other: int, score: float) -> str:
     """The query, framed, and the other item with its cosine: as pictures, or as ids if items are vectors."""
-    label, other_label = _label(items, query), _label(items, other)
     if items.kind == "images":
+        label, other_label = _label(items, query), _label(items, other)
         cells = _thumbnail(items, query, label, "query") + _thumbnail(items, other, f"{score:.2f} {other_label}", "")
         return f'<div class="row">{cells}</div>'
-    named = f"{items.ids[query]} ({label}) and {items.ids[other]} ({other_label}): {score:.2f}"
-    return f"<div>{html.escape(named)}</div>"
+    one, another = (f"{_named(items.ids[row])} ({_named(_label(items, row))})" for row in (query, other))
+    return f"<div>{one} and {another}: {score:.2f}</div>"
 
 
 def _label(items: Items, row: int) -> str:
@@ -302,13 +323,13 @@ def _label(items: Items, row: int) -> str:
 def _thumbnail(items: Items, row: int, caption: str, kind: str) -> str:
     from PIL import Image
 
-    name = html.escape(items.ids[row], quote=True)
+    name = _named(items.ids[row])
     buffer = io.BytesIO()
     Image.fromarray(np.asarray(items.values[row])).resize((64, 64), Image.Resampling.NEAREST).save(buffer, "PNG")
     source = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<figure class="{kind}"><img alt="{name}" title="{name}" src="data:image/png;base64,{source}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        f"<figcaption>{_named(caption)}</figcaption></figure>"
     )
 
 
@@ -323,17 +344,18 @@ def _map(items: Items, rows: Tensor) -> str:
     perplexity = min(30, (len(some) - 1) / 3)
     flat = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0).fit_transform(rows[some].numpy())
     figure = matplotlib.figure.Figure(figsize=(9, 7))
-    axis = figure.subplots()
+    axis, legend = figure.subplots(), ""
     if items.labels is not None and items.labels.ndim == 1 and 1 < len(items.label_names) <= 20:
         labels = items.labels[some.numpy()]
         for number, name in enumerate(items.label_names):
-            axis.scatter(*flat[labels == number].T, s=8, color=matplotlib.colormaps["tab20"](number), label=name)
-        axis.legend(frameon=False, fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+            colour = matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](number))
+            axis.scatter(*flat[labels == number].T, s=8, color=colour)
+            legend += f'<li><span style="color:{colour}">●</span> {_named(name)}</li>'  # in HTML: no font lacks letters
     else:
         axis.scatter(*flat.T, s=8, color="#0a66c2")
     axis.axis("off")
     note = f"<p class='note'>{len(some):,} items by t-SNE of cosines. Colours are labels, of 20 at most.</p>"
-    return note + _picture(figure)
+    return note + (f'<ul class="legend">{legend}</ul>' if legend else "") + _picture(figure)
 
 
 def _picture(figure: Any) -> str:

@@ -92,7 +92,7 @@ def batches(
     labels = torch.from_numpy(np.array(items.labels)) if settings.alike == "label" else None
     alike = relations.alike if isinstance(relations, Pairs) else None
 
-    def prepare(step: int) -> Seen:
+    def draw(step: int) -> Seen:
         drawn = sampler.tuples(step) if isinstance(sampler, PairSampler) else None
         rows = sampler.rows(step) if drawn is None else drawn.rows
         layout = lay_out(len(rows), groups)
@@ -113,18 +113,18 @@ def batches(
 
     start, stop = session.step, session.total
     if device.type == "cpu":
-        yield from map(prepare, range(start, stop))
+        yield from map(draw, range(start, stop))
         return
     follow = (
         partial(torch.cuda.set_device, device) if device.type == "cuda" else None
     )  # each thread has its own current device
     with ThreadPoolExecutor(1, initializer=follow) as reader:
-        ahead = reader.submit(prepare, start) if start < stop else None
+        ahead = reader.submit(draw, start) if start < stop else None
         for step in range(start, stop):
             assert ahead is not None
             ready = ahead.result()
             if step + 1 < stop:
-                ahead = reader.submit(prepare, step + 1)
+                ahead = reader.submit(draw, step + 1)
             yield ready
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
 from likewise.encoders.gradient_cache import normalises_batches
 from likewise.errors import LikewiseError
-from likewise.methods import over_method
+from likewise.methods import method_named, over_method
 from likewise.model import NAME as MODEL
 from likewise.model import Model, open_by
 from likewise.training.batches import Sampler, choose_sampler, refuse_few
@@ -40,7 +41,7 @@ from likewise.training.run_folder import (
     write_config,
     write_data,
 )
-from likewise.training.supervision import labelled, notes_on, read_relations, refuse_small_steps
+from likewise.training.supervision import keep_labelled, notes_on, read_relations, refuse_small_steps
 
 
 def fit(
@@ -142,7 +143,7 @@ def prepare(settings: FitSettings, items: Items, backbone: nn.Module | None = No
     """
     notes = []
     if settings.alike == "label":
-        total, items = len(items), labelled(items)
+        total, items = len(items), keep_labelled(items)
         if len(items) < total:
             notes.append(f"left out, with no label: {total - len(items):,} of the {total:,} items (skipped.csv).")
     refuse_few(settings, len(items))
@@ -192,10 +193,11 @@ def chosen(
     ``goes_on`` is the folder of a resumed run: its saved settings are the defaults, unless another method is named.
     """
     named = settings.method if isinstance(settings, FitSettings) else (settings or {}).get("method", method)
-    if method is not None and named != method:
+    if method is not None and method_named(str(named)) != method_named(method):
         raise LikewiseError(f"method={method!r} and the settings' method {named!r} are two; leave one out.")
     if isinstance(settings, FitSettings):
         settings = settings_from(as_dict(settings))  # checks names and values
+        settings = replace(settings, method=method_named(settings.method).name)
     else:
         given = {} if method is None else {"method": method}
         given |= settings or {}

@@ -27,7 +27,7 @@ class MetricsLog:
 
     def write(self, step: int, values: Mapping[str, float | str]) -> None:
         """Appends ``{"step": step, ...values}``."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self._board is not None:
             for name, value in values.items():
@@ -55,7 +55,7 @@ def read_metrics(folder: Path) -> list[dict[str, float | str]]:
     """The lines of a run's ``metrics.jsonl``. A line that is not valid JSON (cut off by a kill) is ignored."""
     path = folder / "metrics.jsonl"
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else ():
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

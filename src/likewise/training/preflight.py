@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from likewise.config.objective_table import AUTO_FEW
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.methods import METHODS
@@ -278,8 +279,10 @@ def _samples(run: _Run) -> Iterator[Advice]:
 
 def _noise(run: _Run) -> Iterator[Advice]:
     o = run.settings.objective
-    noise = int(o.number("noise", 4096))
-    if o.kind != "nce" or FEW_NEGATIVES <= noise < run.n:
+    if "noise" not in o.parameters:
+        return
+    noise = int(o.number("noise", 0))
+    if FEW_NEGATIVES <= noise < run.n:
         return
     if noise < FEW_NEGATIVES and run.n > 4096:
         why = "noise samples are few: NPID's kNN on CIFAR-10 is 63 % with 10, 78 % with 512 and 80 % with 4,096"
@@ -289,7 +292,7 @@ def _noise(run: _Run) -> Iterator[Advice]:
         f"with {noise:,} noise samples estimates a sum over {run.n:,} items; the exact sum costs no more, and needs no "
         "estimate of log Z"
     )
-    yield Advice("objective.kind", o.kind, "nonparametric-softmax", why)
+    yield Advice("objective.kind", o.kind, AUTO_FEW, why)
 
 
 def _key_momentum(run: _Run) -> Iterator[Advice]:

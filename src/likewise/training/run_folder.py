@@ -16,7 +16,7 @@ from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import atomic_write, utf8_path
 from likewise.model import NAME as MODEL
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
@@ -72,7 +72,8 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the run folder. Raises LikewiseError when no file can be written there."""
+    """Makes the run folder. Raises LikewiseError when no file can be written there, or its name is not UTF-8."""
+    utf8_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

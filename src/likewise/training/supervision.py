@@ -23,7 +23,7 @@ from likewise.errors import LikewiseError
 from likewise.training.samplers import PairSampler
 
 
-def labelled(items: Items) -> Items:
+def keep_labelled(items: Items) -> Items:
     """The items that have a label. The others join the skipped items.
 
     Raises LikewiseError when fewer than two items have a label, or when all labels are the same.

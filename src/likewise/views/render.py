@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from likewise.config.ranges import check_numbers
 from likewise.config.settings import ViewSettings
 from likewise.errors import LikewiseError
 from likewise.views.draw import Drawn, colour, crop_boxes, draw_views, geometry
@@ -189,7 +190,7 @@ class Views:
     """
 
     def __init__(self, settings: ViewSettings, size: int | tuple[int, int] | None = None) -> None:
-        _check_settings(settings)
+        check_numbers(settings, "views.")
         self.settings = settings
         self.size = (size, size) if isinstance(size, int) else size
         if self.size is not None and min(self.size) < 1:
@@ -265,34 +266,3 @@ def check_generator(generator: torch.Generator) -> None:
             f"The views' generator is on {generator.device}, but must be on the CPU: "
             "the same seed then gives the same views on any device."
         )
-
-
-def _check_settings(settings: ViewSettings) -> None:
-    for name, value in (
-        ("flip", settings.flip),
-        ("jitter", settings.jitter),
-        ("grayscale", settings.grayscale),
-        ("blur", settings.blur),
-    ):
-        require(0 <= value <= 1, name, value, "a probability")
-    for name, value in (
-        ("rotation", settings.rotation),
-        ("brightness", settings.brightness),
-        ("contrast", settings.contrast),
-        ("saturation", settings.saturation),
-    ):
-        require(value >= 0, name, value, "at least 0")
-    require(0 <= settings.hue <= 0.5, "hue", settings.hue, "from 0 to 0.5 turns")
-    low, high = settings.crop_scale
-    require(0 < low <= high <= 1, "crop_scale", settings.crop_scale, "two shares, 0 < low <= high <= 1")
-    low, high = settings.crop_ratio
-    require(0 < low <= high, "crop_ratio", settings.crop_ratio, "two ratios, 0 < low <= high")
-    low, high = settings.blur_sigma
-    require(0 < low <= high, "blur_sigma", settings.blur_sigma, "two widths in pixels, 0 < low <= high")
-    require(min(settings.std) > 0, "std", settings.std, "above 0")
-
-
-def require(holds: bool, name: str, value: object, rule: str) -> None:
-    """Raise LikewiseError, naming the setting and its rule, unless ``holds``."""
-    if not holds:
-        raise LikewiseError(f"The views' {name} is {value}, but must be {rule}.")
