@@ -25,6 +25,7 @@ from PIL import Image
 
 from likewise.cli.commands import COMMANDS
 from likewise.cli.main import main
+from likewise.cli.mistakes import Asked, explain
 from likewise.cli.parser import Parser, build_parser
 from likewise.config.objective_table import OBJECTIVES, POLICIES
 from likewise.config.overrides import settings_from
@@ -777,3 +778,9 @@ def test_a_mistake_in_a_real_process_leaves_with_2() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("likewise: nowhere does not exist")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_message_of_no_known_form_is_passed_on() -> None:
+    asked = Asked(command="fit", commands={}, options={})
+    message = 'Parser key "optim.lr": something\n  new:'
+    assert explain(message, asked) == 'setting "optim.lr": something new. See `likewise fit --help`.'

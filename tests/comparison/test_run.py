@@ -626,6 +626,70 @@ def test_baselines_are_tested_against_the_best_method() -> None:
     assert all(cells[4].startswith("−") and cells[5] and cells[6] for cells in found.table()[1][1:])
 
 
+def test_what_the_notes_say_of_steps_and_of_methods_without_a_common_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    labels, random = np.repeat(np.arange(6), 5), np.random.default_rng(0)
+    best = outcomes("best", {0: random.uniform(0.5, 1, 30)})
+    other = outcomes("other", {1: random.uniform(0, 0.5, 30)})
+    both = [
+        replace(one, measures={**one.measures, "items_per_step": size})
+        for one, size in zip([*best, *other], (16.0, 15.5), strict=True)
+    ]
+    found = summarise(both, test_labels=labels, protocol="")
+    assert [(row.method, row.difference, row.p_classes) for row in found.rows] == [
+        ("best", None, None),
+        ("other", None, None),
+    ]
+    assert any("evenly: best 16.0, other 15.5." in note for note in found.notes())
+    comparing.print_comparison(replace(found, failed={comparing.TABLE: "No space left on device."}), Path("out"))
+    assert "Written:" not in capsys.readouterr().out
+
+
+def test_a_method_whose_trials_all_fail_is_left_out_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = work.trained
+
+    def trained(settings: Any, items: Items, steps: int, folder: Path, *more: Any) -> Any:
+        if "circle" in folder.name:
+            raise RuntimeError("no luck")
+        return real(settings, items, steps, folder, *more)
+
+    monkeypatch.setattr(work, "trained", trained)
+    found = small(tmp_path / "out", seeds=1, steps=1, trials=1, baselines=False)
+    assert [row.method for row in found.rows] == ["simclr"]
+    (reason,) = found.failed.values()
+    assert reason.startswith("its trials failed: none of 1 trainings could be measured; see ")
+
+
+SPLITS = [  # training labels, test, validation share, message
+    ([0] * 8, None, 0.0, "has only one label|has one label|2 labels|classes"),
+    (list(range(8)), None, 0.0, "of the 4 classes held out of .* none has two items"),
+    ([0, 0, 1, 1, 2, 2, 3, 3], "images", 0.0, "holds images, but .* holds vectors"),
+    ([0] * 8, "vectors", 0.0, "has one label only; training by labels needs two classes at least"),
+    ([[0, 1]] * 8, None, 0.0, "has several labels per item; a split by classes needs one each"),
+]
+
+
+@pytest.mark.parametrize(("labels", "test", "validation", "message"), SPLITS)
+def test_what_cannot_be_split_by_classes(labels: list[Any], test: str | None, validation: float, message: str) -> None:
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    tests = {
+        "images": (np.random.default_rng(1).integers(0, 255, (4, 8, 8, 3)).astype(np.uint8), [0, 0, 1, 1]),
+        "vectors": (x[:4] + 1, [0, 0, 1, 1]),
+    }
+    with pytest.raises(LikewiseError, match=message):
+        split_classes((x, np.array(labels)), tests.get(test or ""), {"size": 8}, 0.5, validation, 0, progress=False)
+
+
+def test_shares_and_processes_that_compare_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LikewiseError, match="test_share must be a share between 0 and 1, but is 1"):
+        small(tmp_path / "out", test_share=1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(LikewiseError, match="in one process; start it without torchrun"):
+        small(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_holms_correction() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]

@@ -28,7 +28,7 @@ from likewise.config.settings import (
     SamplerSettings,
     ViewSettings,
 )
-from likewise.config.yaml_file import CONFIG, read_yaml
+from likewise.config.yaml_file import CONFIG, read_settings_file, read_yaml
 from likewise.errors import LikewiseError, closest
 from likewise.evaluation.classify import Protocol
 from likewise.methods import METHODS, over_method
@@ -175,6 +175,8 @@ def test_the_method_of_a_file_gives_its_defaults_however_it_is_written(
         ("epochs: [1", "can't be read: expected"),
         ("epochs: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("1: 2", "1 is not the name of a setting"),
+        ("# " + "x" * (1 << 20), "is not a settings file: it is larger than 1 MiB"),
+        ("nothing: {}", "there is no setting 'nothing'"),
     ],
 )
 def test_a_file_that_is_no_settings_is_one_sentence(
@@ -193,6 +195,31 @@ def test_utf_16_and_what_is_not_there_are_one_sentence(tmp_path: Path, capsys: p
     for name, said in (("wide.yaml", "is not UTF-8 text; save it as UTF-8"), ("none.yaml", "No such file")):
         assert main(["fit", "data", "--out", "run", "--config", str(tmp_path / name)]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_json_file_is_read_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tabs, an escaped slash and a surrogate pair are JSON, and no YAML."""
+    named = {"method": "moco", "optim": {"lr": 1e-3}, "key": "é\U0001f600", "relations": "a/b"}
+    text = json.dumps(named, indent="\t").replace("/", "\\/")
+    (tmp_path / "a.json").write_text(text)
+    expected = settings_from({"optim.lr": 1e-3, "key": "é\U0001f600", "relations": "a/b"}, METHODS["moco"].settings)
+    assert settings_from(read_settings_file(tmp_path / "a.json"), METHODS["moco"].settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"seed": 1,\n"seed": 2}', "'seed' occurs twice"),
+        ('{\n\t"seed": 1,}', "a.json can't be read: .*line 2 column"),
+        ("[" * 100_000, "recursion"),
+        (f'{{"seed": {"1" * 5000}}}', "a.json can't be read: Exceeds the limit"),
+        ("[1]", "holds no settings"),
+    ],
+)
+def test_a_json_file_that_is_no_settings_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(LikewiseError, match=said):
+        read_settings_file(tmp_path / "a.json")
 
 
 # Objectives and policies

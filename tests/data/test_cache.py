@@ -457,3 +457,34 @@ def test_what_was_assumed_is_said_from_the_cache_too(tmp_path: Path, store: Path
             f"{tmp_path / 'photos'}: 2 images of 16 bits have no value above 4,095, read as 12 bits.",
             f"{tmp_path / 'photos'}: 1 image of 16 bits has no value above 255, read as 8 bits.",
         )
+
+
+def test_a_folder_that_cannot_be_renamed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "new", tmp_path / "none" / "old")
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "gone", tmp_path / "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("number", "tried", "said"),
+    [
+        (errno.ENOTEMPTY, 4, "disappears again and again while it is opened; try"),
+        (errno.EACCES, 1, "cannot be written: Perm"),
+    ],
+)
+def test_a_cache_whose_name_others_keep_taking(
+    number: int, tried: int, said: str, photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def taken(source: Path, target: Path) -> None:
+        tries.append(target)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cache, "replace_folder", taken)
+    with pytest.raises(LikewiseError, match=said):
+        opened(photos, store)
+    assert len(tries) == tried

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from likewise.data import decode as decoding
 from likewise.data import read_image
-from likewise.data.decode import quiet_pillow
+from likewise.data.decode import looks_like_image, quiet_pillow
 from likewise.data.source import BadItem
 from likewise.errors import LikewiseError
 
@@ -335,3 +335,18 @@ def test_bad_arrays() -> None:
         decode_array(np.zeros((0, 8, 3), np.uint8), 8)
     with pytest.raises(LikewiseError, match="int64"):
         decode_array(torch.zeros(8, 8, dtype=torch.int64).numpy(), 8)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF"])
+def test_files_of_images_are_known_by_their_first_bytes(format: str) -> None:
+    file = io.BytesIO()
+    try:
+        Image.new("RGB", (32, 32), "red").save(file, format)
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow writes no {format}")
+    assert looks_like_image(file.getvalue()[:16])
+
+
+def test_films_and_texts_are_no_images() -> None:
+    for head in (b"\0\0\0\x20ftypisom\0\0\2\0", b"RIFF\0\0\0\0WAVEfmt ", b"id,label\n1,2\n3,4\n", b""):
+        assert not looks_like_image(head)

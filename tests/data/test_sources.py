@@ -507,6 +507,37 @@ def test_dataset_of_vectors(items_of: Opener) -> None:
     assert names(items) == ["3", "3", "1", "1"]
 
 
+class Listed(Dataset[Any]):
+    """A Dataset of these items."""
+
+    def __init__(self, *items: Any) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.items[row]
+
+
+def test_items_of_a_dataset_unlike_the_first_are_named(items_of: Opener) -> None:
+    vectors = items_of(Listed(torch.ones(3), torch.ones(2), "text", torch.zeros(3)))
+    assert vectors.ids == ("0", "3")
+    assert [(bad.id, bad.reason) for bad in vectors.skipped] == [
+        (row, "not a vector of 3 numbers, as the first is") for row in "12"
+    ]
+    images = items_of(Listed(Image.new("RGB", (8, 8)), "text"))
+    assert images.ids == ("0",)
+    assert images.skipped == (Skipped(id="1", reason="str is not a PIL image, array or tensor"),)
+    with pytest.raises(LikewiseError, match="Listed is empty; give"):
+        items_of(Listed())
+    with pytest.raises(LikewiseError, match="a label of type bytearray is not one label"):
+        items_of(Listed((torch.ones(3), bytearray(b"a"))))
+    for labels, kind in ((3, "int"), ("abcd", "str")):
+        with pytest.raises(LikewiseError, match=f"labels are given as {kind}; give a list or array"):
+            items_of((np.zeros((4, 3), np.float32), labels))
+
+
 # --- anything else ---
 
 
@@ -605,6 +636,12 @@ def test_label_sets(labels: list[Any], expected: list[list[int]], names: tuple[s
     assert index.dtype == np.int64
     assert index.ndim == 2
     assert found == names
+
+
+def test_labels_of_one_item_may_be_a_tensor() -> None:
+    index, found = encode_label_sets([torch.tensor([3, 1]), torch.tensor(1), [3]])
+    assert found == ("1", "3")
+    assert [sorted(row[row >= 0].tolist()) for row in index] == [[0, 1], [0], [1]]
 
 
 def test_label_sets_refuse_what_is_no_label() -> None:

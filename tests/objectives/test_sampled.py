@@ -12,6 +12,7 @@ from torch.nn import functional
 from likewise.errors import LikewiseError
 from likewise.objectives.instance_level import NCE, NonParametricSoftmax, noise_contrastive
 from likewise.objectives.sampled import NegativeSampling, Noise, SampledSoftmax
+from likewise.objectives.sharded import ShardedSoftmax
 
 N, DIM, BATCH, TAU = 31, 6, 5, 0.2
 IDS = torch.tensor([3, 0, 30, 11, 20])
@@ -430,3 +431,8 @@ ONES = torch.ones(2, 3)
 def test_misuse_is_one_sentence(call: Callable[[], object], message: str) -> None:
     with pytest.raises(LikewiseError, match=message):
         call()
+
+
+def test_keys_that_are_spread_are_needed() -> None:
+    with pytest.raises(LikewiseError, match="needs keys: use a sharded dictionary"):
+        ShardedSoftmax(4).against(torch.eye(2), torch.arange(2), None)

@@ -1,5 +1,6 @@
 """``likewise verify``: what it compares, what it says of all it is given, and that it finds what is wrong."""
 
+import json
 import math
 import os
 import pickle
@@ -546,3 +547,11 @@ def test_a_methods_auto_is_proved_as_of_many_items_and_a_runs_is_decided(place: 
 def test_torchscript_is_refused_in_a_sentence() -> None:
     with pytest.raises(LikewiseError, match="TorchScript can't be sent"):
         make_plan("simclr", VECTORS, {}, backbone=torch.jit.script(nn.Linear(5, 6)))
+
+
+def test_items_of_a_run_that_are_gone_are_made_up(tmp_path: Path) -> None:
+    write_config(tmp_path, METHODS["moco"].settings)
+    (tmp_path / "text").write_text("no items")
+    (tmp_path / "data.json").write_text(json.dumps({"kind": "images", "source": str(tmp_path / "text")}))
+    plan = make_plan(tmp_path, None, {})
+    assert "made-up images, since the run's own can't be opened." in " ".join(plan.notes)

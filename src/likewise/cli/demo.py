@@ -46,13 +46,13 @@ def digits() -> tuple[Items, Items]:
 
 def demo(out: Path) -> None:
     """Trains, measures, writes report.html, and prints the next commands. Replaces an earlier demo in ``out``."""
+    if out.exists() and not (out / "demo.txt").exists():
+        raise LikewiseError(f"{out} exists and was not made by the demo; name another --out.")
+    train, test = digits()
     if out.exists():
-        if not (out / "demo.txt").exists():
-            raise LikewiseError(f"{out} exists and was not made by the demo; name another --out.")
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / "demo.txt").write_text("made by likewise demo; replaced by the next one\n", encoding="utf-8")
-    train, test = digits()
     print("5,000 handwritten digits: 4,000 for training without labels, 1,000 for measuring.", file=sys.stderr)
     model = fit(train, out=out, settings=SETTINGS)
     protocol = Protocol(fractions=(), svm=False, probe_epochs=0, seeds=10)

@@ -14,6 +14,7 @@ from likewise.data import Items
 from likewise.methods import METHODS
 from likewise.training.batches import choose_sampler, refuse_few
 from likewise.training.decide import decide
+from likewise.training.supervision import refuse_classes
 
 
 def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSettings:
@@ -56,6 +57,7 @@ def resolved(settings: FitSettings, items: Items, steps: int) -> FitSettings:
         settings = replace(settings, batch_size=-(-len(items) // batches))
     settings = check(decide(settings, len(items)))
     refuse_few(settings, len(items))
+    refuse_classes(settings, items)
     return replace(settings, epochs=-(-steps // choose_sampler(settings, items).steps_per_epoch))
 
 

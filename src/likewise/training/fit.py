@@ -37,11 +37,12 @@ from likewise.training.run_folder import (
     make_folder,
     placed,
     read_config,
+    remove_folder,
     resolve,
     write_config,
     write_data,
 )
-from likewise.training.supervision import keep_labelled, notes_on, read_relations, refuse_small_steps
+from likewise.training.supervision import keep_labelled, notes_on, read_relations, refuse_classes, refuse_small_steps
 
 
 def fit(
@@ -89,8 +90,21 @@ def _fit(
     )  # raises before the data are read
     if backbone is None:
         check_memory_unseen(settings)
-    if first:
-        make_folder(folder)
+    made, run = make_folder(folder) if first else [], None
+    try:
+        run = _begun(data, settings, device, backbone, progress)
+        complete(run, folder, resume=resume, progress=progress)
+    except LikewiseError:
+        if run is None or run.session.step == 0:
+            remove_folder(made)
+        raise
+    return run.model
+
+
+def _begun(
+    data: object, settings: FitSettings, device: torch.device, backbone: nn.Module | None, progress: bool
+) -> Run:
+    """The run before its first step. It writes no file."""
     with processes.first_first():  # the first process decodes the items into the cache; the others read them there
         items = open_by(settings, data, progress=progress)
     if len(items) < 2:
@@ -99,9 +113,7 @@ def _fit(
     total = settings.epochs * sampler.steps_per_epoch
     model = Model.untrained(settings, items, backbone=backbone)
     announce(model, items, total, notes, enabled=progress)
-    run = begin(model, items, total, device, relations=relations, sampler=sampler)
-    complete(run, folder, resume=resume, progress=progress)
-    return model
+    return begin(model, items, total, device, relations=relations, sampler=sampler)
 
 
 def complete(run: Run, folder: Path, *, resume: bool, progress: bool) -> None:
@@ -152,6 +164,7 @@ def prepare(settings: FitSettings, items: Items, backbone: nn.Module | None = No
     if unused:
         names = ", ".join(f"objective.{name}" for name in unused)
         notes.append(f"warning: {names} is not used: for {len(items):,} items auto is {settings.objective.title()}.")
+    refuse_classes(settings, items)
     relations = read_relations(settings, items)
     sampler = choose_sampler(settings, items, relations)
     refuse_small_steps(settings, sampler, settings.epochs * sampler.steps_per_epoch)

@@ -45,7 +45,8 @@ def train(run: Run, folder: Path, *, progress: bool = True) -> None:
     session, total, first = run.session, run.session.total, processes.rank() == 0
     tensorboard = session.settings.tensorboard
     log = MetricsLog(folder, step=session.step, tensorboard=tensorboard) if first else NoLog()
-    watch, saved_at = Watch(run.items.ids, folder, session.losses), time.monotonic()
+    parameters = session.settings.objective.has()
+    watch, saved_at = Watch(run.items.ids, folder, session.losses, parameters=parameters), time.monotonic()
     with TrainingProgress(total, done=session.step, enabled=progress) as bar, stop_on_signal() as stop, closing(log):
         for batch in run.batches():
             loss, queries = train_step(session, batch)

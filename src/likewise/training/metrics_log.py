@@ -8,6 +8,8 @@ from typing import Any
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 
+METRICS = "metrics.jsonl"  # in a run folder
+
 
 class MetricsLog:
     """Writes one JSON object per line to ``metrics.jsonl``, and to TensorBoard if asked.
@@ -19,7 +21,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS
         kept = [line for line in read_metrics(folder) if float(line["step"]) <= step]
         with atomic_write(self.path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
@@ -53,7 +55,7 @@ class NoLog:
 
 def read_metrics(folder: Path) -> list[dict[str, float | str]]:
     """The lines of a run's ``metrics.jsonl``. A line that is not valid JSON (cut off by a kill) is ignored."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:

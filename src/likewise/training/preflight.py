@@ -88,8 +88,6 @@ class _Run:
         return self.least * (2 if self.settings.joint else 1)
 
     def with_advice(self, advice: Advice) -> "_Run":
-        if advice.better is None:
-            return self
         settings = settings_from({advice.setting: advice.better}, self.settings)
         run = replace(self, settings=settings)
         longer = advice.setting in ("epochs", "batch_size")

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -20,8 +22,9 @@ from likewise.files import atomic_write, utf8_path
 from likewise.model import NAME as MODEL
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
+from likewise.training.metrics_log import METRICS
 
-DATA = "data.json"
+DATA, SKIPPED = "data.json", "skipped.csv"
 
 
 def began_here(folder: Path) -> bool:
@@ -71,15 +74,29 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
     return saved
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the run folder. Raises LikewiseError when no file can be written there, or its name is not UTF-8."""
+def make_folder(folder: Path) -> list[Path]:
+    """Makes the run folder; returns the folders that were missing, the innermost first.
+
+    Raises LikewiseError when no file can be written there, or its name is not UTF-8.
+    """
     utf8_path(folder)
     try:
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise LikewiseError(f"can't write the run folder {folder}: {error.strerror}; choose another --out.") from error
+    return missing
+
+
+def remove_folder(made: Sequence[Path]) -> None:
+    """Removes the folders that ``make_folder`` made, where they hold only the files of a run before its first step."""
+    with suppress(OSError):  # one holds something else
+        for folder in made:
+            for name in (CONFIG, DATA, SKIPPED, METRICS) if folder == made[0] else ():
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def write_config(folder: Path, settings: FitSettings) -> None:
@@ -120,4 +137,4 @@ def write_data(folder: Path, items: Items) -> None:
     }
     with atomic_write(folder / DATA) as file:
         file.write(json.dumps(about, indent=1).encode())
-    write_skipped(items, folder / "skipped.csv")
+    write_skipped(items, folder / SKIPPED)

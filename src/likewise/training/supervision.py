@@ -81,6 +81,22 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
     return pairs
 
 
+def refuse_classes(settings: FitSettings, items: Items) -> None:
+    """Raises LikewiseError when ``objective.classes`` does not cover the label, or the item, of every anchor."""
+    classes = int(settings.objective.number("classes", 0))
+    if not classes:
+        return
+    several = settings.alike == "label" and items.labels is not None and items.labels.ndim > 1
+    if several or settings.relations is not None:
+        what = "several labels of an item" if several else f"alike={settings.alike}"
+        raise LikewiseError(f"objective.classes={classes} needs one label for each item, not {what}; leave it out.")
+    count, what = (len(items.label_names), "labels") if settings.alike == "label" else (len(items), "items")
+    if classes < count:
+        raise LikewiseError(
+            f"objective.classes={classes} is fewer than the {count:,} {what} of {items.source}; set it to {count}."
+        )
+
+
 def notes_on(relations: Pairs | Triplets | None) -> Iterator[str]:
     """Notes about usable relations, one line each: the rows that were left out, and missing negatives."""
     if relations is None:
