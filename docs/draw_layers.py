@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "kernels", "methods", "metrics", "views")),
     ("ground", ("alike", "config", "data", "distributed", "negatives", "plots")),
-    ("base", ("console", "files")),
+    ("base", ("console", "files", "stamp")),
     ("errors", ("__init__", "errors", "text")),
 )
 

@@ -1,5 +1,6 @@
 """A trained model: load it, embed items with it, index and search them."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,16 +16,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from likewise import __version__
 from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.console import track
 from likewise.data import Items, is_table, open_items, read_image
 from likewise.encoders import Embedder, build_embedder
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write, utf8_path
+from likewise.files import as_path, atomic_write, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
-from likewise.text import readable, utf8
+from likewise.stamp import Stamp, hash_of, refuse_other_model, source_in
+from likewise.text import utf8
 from likewise.views.render import plain_view
 
 Layer = Literal["embedding", "backbone"]
@@ -62,11 +65,12 @@ class Model:
         self.embedder, self.settings, self.kind, self.epoch = embedder, settings, kind, epoch
         self.own_backbone, self.run = own_backbone, run
         self.vector_mean, self.vector_std = vector_mean, vector_std
+        self._loaded: str | None = None
 
     def __repr__(self) -> str:
         about: dict[str, object] = {**self.protocol("embedding"), "kind": self.kind, "dim": self.embedder.dim}
         about |= {"own_backbone": self.own_backbone, "run": None if self.run is None else str(self.run)}
-        del about["layer"]
+        del about["layer"], about["model"], about["likewise"]
         return f"Model({', '.join(f'{name}={value!r}' for name, value in about.items())})"
 
     @classmethod
@@ -188,7 +192,7 @@ class Model:
         Raises LikewiseError as ``open`` does.
         """
         items = self.open(source, labels="none", progress=progress)
-        about = {**self.protocol(layer), "data": readable(items.source), "ids_hash": items.ids_hash}
+        about = {**self.protocol(layer), **items.stamp("data")}
         with track("embedding", len(items), enabled=progress) as tick:
             return Embedding(self.features(items, layer=layer, tick=tick), items.ids, about)
 
@@ -227,12 +231,20 @@ class Model:
                 "this model has no run folder, so it has no index: use index = model.index(DATA) and "
                 "index.search(query)."
             )
-        index = Index.load(self.run / INDEX)
+        index = _own_index(self.run, self.weights_hash)
         index.read = partial(self.embed_file, layer=_layer_of(index))
         return index
 
-    def protocol(self, layer: Layer) -> dict[str, str | int | float]:
-        """What made the numbers and rows of this model: method, encoder, layer, size, epoch and seed."""
+    @property
+    def weights_hash(self) -> str:
+        """The hash of the file that the model was loaded from; else of the file that ``save`` writes.
+
+        Save a loaded model after changing its weights: only then it has another hash.
+        """
+        return self._loaded or hashlib.blake2b(self._bytes(), digest_size=16).hexdigest()
+
+    def protocol(self, layer: Layer) -> Stamp:
+        """What made the numbers and rows of this model: method, encoder, layer, size, epoch, seed, weights."""
         encoder = self.settings.encoder
         return {
             "method": self.settings.method,
@@ -241,6 +253,8 @@ class Model:
             "size": self.settings.size,
             "epoch": self.epoch,
             "seed": self.settings.seed,
+            "model": self.weights_hash,
+            "likewise": __version__,
         }
 
     def save(self, path: Path) -> None:
@@ -249,15 +263,19 @@ class Model:
         The file is written whole or not at all. Raises LikewiseError when it can't be written; an earlier file of that
         name then stays.
         """
+        try:
+            with atomic_write(path) as file:
+                file.write(self._bytes())
+        except OSError as error:
+            raise LikewiseError(f"could not write {path} ({error.strerror}); free some space, then resume.") from error
+        self._loaded = None
+
+    def _bytes(self) -> bytes:
         tensors = {name: value.contiguous().cpu() for name, value in self.embedder.state_dict().items()}
         if self.vector_mean is not None and self.vector_std is not None:
             tensors |= {"vector.mean": self.vector_mean, "vector.std": self.vector_std}
         about = {"settings": as_dict(self.settings), "kind": self.kind, "epoch": self.epoch, "own": self.own_backbone}
-        try:
-            with atomic_write(path) as file:
-                file.write(to_safetensors(tensors, {"likewise": json.dumps(about)}))
-        except OSError as error:
-            raise LikewiseError(f"could not write {path} ({error.strerror}); free some space, then resume.") from error
+        return to_safetensors(tensors, {"likewise": json.dumps(about)})
 
 
 def open_by(settings: FitSettings, source: object, *, progress: bool = True) -> Items:
@@ -281,24 +299,20 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
     ``backbone`` is required if the run was trained with your own module. Raises LikewiseError when there is no finished
     model, it is damaged, or its weights do not fit the backbone.
     """
-    path = _existing(Path(run))
-    path = path / NAME if path.is_dir() else path
-    if not path.exists():
-        unfinished = (path.parent / "checkpoint.pt").exists()
-        hint = "its training has not finished; add --resume to the fit command" if unfinished else "train one first"
-        raise LikewiseError(f"{path.parent} holds no trained model ({path.name} is missing): {hint}.")
+    path = model_file(run)
     utf8_path(path)  # safetensors opens no other
     try:
         with safe_open(path, "pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})["likewise"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights_hash = hash_of(path)
         settings, kind, epoch, own = (
             settings_from(about["settings"]),
             about["kind"],
             about["epoch"],
             about.get("own", False),
         )
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError):
         raise LikewiseError(f"{path} is damaged or was not written by likewise; train it again.") from None
     if own and backbone is None:
         raise LikewiseError(f"{path} was trained with the user's own backbone; load it from Python with backbone=.")
@@ -321,15 +335,22 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
         own_backbone=own,
         run=path.parent,
     )
+    model._loaded = weights_hash
     model.embedder.eval()
     return model
 
 
-def _existing(run: Path) -> Path:
-    """The same path. Raises LikewiseError when nothing has it."""
-    if not run.exists():
+def model_file(run: str | Path) -> Path:
+    """The file of a run's trained model. Raises LikewiseError when there is none."""
+    path = as_path(run, "RUN")
+    if not path.exists():
         raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {quote(str(run))}.")
-    return run
+    path = path / NAME if path.is_dir() else path
+    if not path.exists():
+        unfinished = (path.parent / "checkpoint.pt").exists()
+        hint = "its training has not finished; add --resume to the fit command" if unfinished else "train one first"
+        raise LikewiseError(f"{path.parent} holds no trained model ({path.name} is missing): {hint}.")
+    return path
 
 
 def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | None) -> Embedder:
@@ -365,12 +386,22 @@ def _layer_of(index: Index) -> Layer:
     return layer_named(str(index.protocol.get("layer", "embedding")))
 
 
+def _own_index(run: Path, weights_hash: str) -> Index:
+    """The index of a run. Raises LikewiseError when there is none, or when another model made it."""
+    index = Index.load(run / INDEX)
+    layer = [] if _layer_of(index) == "embedding" else ["--layer", _layer_of(index)]
+    renew = ["likewise", "index", str(run), source_in(index.protocol, "data"), *layer]
+    refuse_other_model(run / INDEX, index.protocol, weights_hash, renew)
+    return index
+
+
 def search_run(run: Path, query: str, k: int) -> list[Hit]:
     """The hits of ``load(run).search(query, k)``. For an id the model is not loaded, only for a file.
 
-    Raises LikewiseError when there is no run or no index, and as ``Index.search`` does.
+    Raises LikewiseError when there is no run, model or index, when another model made the index, and as
+    ``Index.search`` does.
     """
-    index = Index.load(_existing(run) / INDEX)
+    index = _own_index(run, hash_of(model_file(run)))
     index.read = lambda path: load(run).embed_file(path, layer=_layer_of(index))
     name = utf8(query).decode()  # as ids are written, whatever the encoding of the command line
     return index.search(name if name in index else query, k)

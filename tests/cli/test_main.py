@@ -279,8 +279,21 @@ def test_embed_writes_ids_and_unit_rows(
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
     about = read_embedding("z.parquet").metadata
     assert (about["layer"], about["epoch"], about["data"]) == (layer, 2.0, "photos")
-    assert about["ids_hash"] == json.loads((place / "run/data.json").read_text())["ids_hash"]
+    assert about["data_ids_hash"] == json.loads((place / "run/data.json").read_text())["ids_hash"]
     torch.testing.assert_close(torch.tensor(rows).float(), model.embed("photos", layer=layer).rows)
+
+
+def test_embed_makes_its_folder_and_writes_npy(place: Path) -> None:
+    """The ids are in a file of their own, with what made the rows."""
+    assert main(["embed", "run", "photos", "--out", "new/folder/z.npy"]) == 0
+    rows, about = np.load("new/folder/z.npy"), json.loads((place / "new/folder/z.ids.json").read_bytes())
+    assert (rows.shape, rows.dtype) == ((40, 8), np.float32)
+    expected = load("run").embed("photos")
+    assert about["ids"] == list(expected.ids)
+    np.testing.assert_array_equal(rows, expected.rows.numpy())
+    assert about["metadata"] == expected.metadata
+    assert about["metadata"]["data_path"] == str(place / "photos")
+    assert about["metadata"]["model"] == load("run").weights_hash
 
 
 def search(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[tuple[float, str]]:
@@ -630,8 +643,15 @@ MISTAKES: list[tuple[str, str]] = [
     ),
     ("evaluate run --train photos --out a_file/e.json", "can't write a_file/e.json: Not a directory"),
     # embedding and search
-    ("embed run photos --out no/such/z.parquet", "no/such: No such file or directory"),
-    ("embed run photos --out empty", "empty: Is a directory"),
+    ("embed run photos --out a_file/z.parquet", "can't write a_file/z.parquet: Not a directory"),
+    ("embed run photos --out /dev/null", "/dev/null is a device, pipe or socket, not a file, so it is not replaced"),
+    ("evaluate run --train photos --out /dev/null", "/dev/null is a device"),
+    ("retrieve run --gallery photos --out /dev/null", "/dev/null is a device"),
+    ("retrieve run --gallery photos --out numbers", "--out numbers has no ending"),
+    ("fit photos --out x --config vectors.npy", "vectors.npy is not UTF-8 text"),
+    ("fit photos --out /dev/null", "/dev/null is no folder; --out must name a folder"),
+    ("figure circle --out a_file/x", "can't write a_file/x.png: Not a directory"),
+    ("embed run photos --out empty", "empty is a folder, not a file, so it is not replaced"),
     ("embed run photos --out z.parquet --layer top", "there is no layer 'top'"),
     ("embed vrun wider.npy --out z.parquet", "this model takes 5 numbers per item, not rows of shape (6,)"),
     ("index run empty", "empty holds no images"),
@@ -655,7 +675,7 @@ MISTAKES: list[tuple[str, str]] = [
     # report and demo
     ("report nope", "there is no run nope"),
     ("report empty_run", "empty_run holds no trained model"),
-    ("report run --data nowhere", "the report needs the items|nowhere does not exist"),
+    ("report run --data nowhere", "nowhere does not exist"),
     ("report bad_data", "bad_data/data.json is damaged"),
     ("report bad_scores", "bad_scores/evaluation.json is damaged"),
     ("demo --out photos", "photos exists and was not made by the demo"),

@@ -20,7 +20,7 @@ from PIL import Image
 
 from likewise import files
 from likewise.data import Items, cache, open_items
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.files import atomic_write, replace_folder
 from likewise.proof.fork_server import python
 
@@ -242,6 +242,89 @@ def test_a_damaged_cache_is_built_again(damage: str, photos: Path, store: Path) 
     assert len(caches(store)) == 1
 
 
+def test_values_overwritten_with_noise_of_equal_size_are_noticed_once_per_process(
+    photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_PART_BYTES", 5 * 8 * 8 * 3)  # several parts, the last one shorter
+    expected = np.array(opened(photos, store).values)
+    values = store / caches(store)[0] / "values.bin"
+    noise = bytearray(values.read_bytes())
+    noise[1000] ^= 1  # one bit
+    values.write_bytes(noise)
+    with pytest.warns(LikewiseWarning, match="does not match its checksum: .* It is built again"):
+        again = opened(photos, store)
+    assert np.array_equal(again.values, expected)
+    cache._CHECKED.clear()
+    assert np.array_equal(opened(photos, store).values, expected)
+    forbid(monkeypatch, "_checksum", "decode")
+    opened(photos, store)
+
+
+def test_a_cache_of_an_older_version_has_no_checksum_and_is_used(
+    photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(photos, store)
+    listing = store / caches(store)[0] / "items.json"
+    older = json.loads(listing.read_bytes())
+    del older["checksum"]
+    listing.write_text(json.dumps(older))
+    forbid(monkeypatch, "decode")
+    assert same(first, opened(photos, store))
+
+
+@pytest.mark.parametrize("kind", ["cache", "npy"])
+def test_a_file_cut_short_while_it_is_mapped_is_a_sentence(kind: str, photos: Path, store: Path) -> None:
+    """Reading the map there would end the process with SIGBUS."""
+    if kind == "cache":
+        items = opened(photos, store)
+        path = store / caches(store)[0] / "values.bin"
+    else:
+        path = photos / "vectors.npy"
+        np.save(path, np.zeros((3000, 8), np.float32))
+        items = opened(path, store)
+    part = items.select([0, 1, 2])
+    os.truncate(path, 4096)
+    for read in (lambda: items.batch([len(items) - 1]), lambda: items.select([5, 3]), lambda: part.batch([0])):
+        with pytest.raises(LikewiseError, match=f"{path.name} was cut short while .* was read from it"):
+            read()
+
+
+def test_a_cache_that_can_only_be_read_is_used_after_the_data_moved(
+    photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(photos, store)
+    moved = photos.rename(photos.parent / "moved")
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("atomic_write", "temporary_folder"):
+        monkeypatch.setattr(cache, name, read_only)
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    forbid(monkeypatch, "decode")
+    assert same(first, opened(moved, store))
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LIKEWISE_CACHE", "~/x")
+    assert cache.cache_folder(None) == tmp_path / "x"
+    assert cache.cache_folder("~/y") == tmp_path / "y"
+    with pytest.raises(LikewiseError, match="the cache is empty"):
+        cache.cache_folder("")
+    monkeypatch.delenv("LIKEWISE_CACHE")
+    assert cache.cache_folder(None) == tmp_path / ".cache" / "likewise"
+
+    def nobody(*_: object) -> str:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)  # no HOME, and a user id without a passwd entry
+    with pytest.raises(LikewiseError, match=r"no home folder of this user is known, .* LIKEWISE_CACHE"):
+        cache.cache_folder(None)
+    with pytest.raises(LikewiseError, match="the cache is ~/y, but no home folder of this user is known"):
+        cache.cache_folder("~/y")
+
+
 BUILD = """
 import sys, time
 from likewise.data import cache, open_items
@@ -395,16 +478,47 @@ def test_atomic_write_killed_in_the_middle(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
 
 
-def test_temporaries_of_running_processes_stay(tmp_path: Path) -> None:
-    mine = files.temporary_name("t-")
-    machine, process, _ = mine.removeprefix("t-").split("-")
-    assert int(process) == os.getpid()
-    dead = f"t-{machine}-4194305-00"  # above the largest process id
-    elsewhere = "t-00000000-4194305-00"
-    for name in (mine, dead, elsewhere, "t-other"):
-        (tmp_path / name).mkdir()
+def test_temporaries_that_somebody_writes_stay_whoever_it_is(tmp_path: Path) -> None:
+    """Not by process id: here a lock of this very process, and names as another container gives them."""
+    (tmp_path / "t-left").write_bytes(b"")
+    (tmp_path / "t-old").mkdir()
+    (tmp_path / "t-old" / "values.bin").write_bytes(b"x")
+    (tmp_path / "other").mkdir()
+    with files.held_folder(tmp_path / "t-live"):
+        files.remove_abandoned(tmp_path, "t-")
+        assert {path.name for path in tmp_path.iterdir()} == {"t-live", "other"}
     files.remove_abandoned(tmp_path, "t-")
-    assert {path.name for path in tmp_path.iterdir()} == {mine, elsewhere, "t-other"}
+    assert {path.name for path in tmp_path.iterdir()} == {"other"}
+
+
+def test_two_threads_write_one_file(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "a") as first:
+        first.write(b"first")
+        with atomic_write(tmp_path / "a") as second:  # takes the first one's temporary for no abandoned one
+            second.write(b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_without_locks_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_lock", lambda handle: None)
+    for name in ("t-new", "t-old"):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / "t-old", (1, 1))
+    files.remove_abandoned(tmp_path, "t-")
+    assert [path.name for path in tmp_path.iterdir()] == ["t-new"]
+
+
+@pytest.mark.parametrize("name", ["folder", "pipe", "link"])
+def test_only_a_regular_file_is_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    with pytest.raises(LikewiseError, match=f"{name} is a .*, so it is not replaced"), atomic_write(tmp_path / name):
+        raise AssertionError
+    with pytest.raises(LikewiseError, match=f"{name} is a .*, so it is not replaced"):
+        files.place_for(tmp_path / name)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
 
 
 def test_replace_folder(tmp_path: Path) -> None:
@@ -439,7 +553,7 @@ def test_losing_the_race_to_publish_uses_the_winners_cache(
     first = opened(photos, store)
     load, calls = cache._load, [0]
 
-    def late(folder: Path, size: int) -> Any:
+    def late(folder: Path, size: int, progress: bool = False) -> Any:
         calls[0] += 1
         return None if calls[0] <= 2 else load(folder, size)  # not there yet when looked for
 

@@ -14,6 +14,7 @@ from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
 from likewise.config.values import Value
 from likewise.errors import LikewiseError
+from likewise.files import as_path
 from likewise.methods import METHODS, Method, method_named
 from likewise.text import readable
 
@@ -25,7 +26,7 @@ def _add_demo(parser: Parser) -> None:
 def _demo(arguments: Namespace) -> int:
     from likewise.cli.demo import demo
 
-    demo(Path(arguments.out))
+    demo(as_path(arguments.out, "--out"))
     return 0
 
 

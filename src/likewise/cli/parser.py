@@ -130,7 +130,7 @@ class Command:
     def check(self, given: Namespace, options: Mapping[str, str]) -> None:
         """Raises LikewiseError when an option is empty or a number out of its range; ``options`` has their names."""
         for key, value in given.items():
-            if value == "":  # for example "$RUN" when RUN is not set
+            if any(isinstance(each, str) and not each.strip() for each in _each(value)):  # "$RUN", and RUN is not set
                 raise LikewiseError(f"{options[key]} is empty.")
         for key, allowed in self.numbers.items():
             for number in _each(given.get(key)):
@@ -139,7 +139,7 @@ class Command:
 
 
 def _each(value: Any) -> Iterator[Any]:
-    """The numbers of an option with one value, several or none."""
+    """The values of an option with one value, several or none."""
     if isinstance(value, (list, tuple)):
         for part in value:
             yield from _each(part)

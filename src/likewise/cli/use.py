@@ -1,7 +1,6 @@
 """The commands that use a run: embed, index, search, report."""
 
 import shlex
-from pathlib import Path
 
 from jsonargparse import Namespace
 
@@ -9,13 +8,20 @@ from likewise.cli.options import add_columns, add_layer, add_run
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import whole
 from likewise.errors import LikewiseError
+from likewise.files import as_path, place_for
 from likewise.text import readable
 
 
 def _add_embed(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument("data", type=str, metavar="DATA", help="items to embed")
-    parser.add_argument("--out", type=str, required=True, metavar="FILE", help="parquet file: columns id and embedding")
+    parser.add_argument(
+        "--out",
+        type=str,
+        required=True,
+        metavar="FILE",
+        help="parquet file: columns id and embedding; or .npy file: the rows, and the ids in NAME.ids.json",
+    )
     add_layer(parser)
 
 
@@ -23,7 +29,9 @@ def _embed(arguments: Namespace) -> int:
     from likewise.index.embedding_file import write_embedding
     from likewise.model import layer_named, load
 
-    embedding = load(arguments.run).embed(arguments.data, layer=layer_named(arguments.layer))
+    model, layer = load(arguments.run), layer_named(arguments.layer)
+    place_for(arguments.out)
+    embedding = model.embed(arguments.data, layer=layer)
     write_embedding(arguments.out, *embedding)
     print(readable(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}"))
     return 0
@@ -38,8 +46,9 @@ def _add_index(parser: Parser) -> None:
 def _index(arguments: Namespace) -> int:
     from likewise.model import INDEX, layer_named, load
 
-    index = load(arguments.run).index(arguments.data, layer=layer_named(arguments.layer))
-    folder = Path(arguments.run) / INDEX
+    model, layer = load(arguments.run), layer_named(arguments.layer)
+    folder = place_for(as_path(arguments.run, "RUN") / INDEX / "index.parquet").parent
+    index = model.index(arguments.data, layer=layer)
     index.save(folder)
     command = f"likewise search {shlex.quote(arguments.run)} QUERY -k 10"
     print(readable(f"{folder}: {len(index.ids):,} items. Next: {command}"))
@@ -55,7 +64,7 @@ def _add_search(parser: Parser) -> None:
 def _search(arguments: Namespace) -> int:
     from likewise.model import search_run
 
-    for hit in search_run(Path(arguments.run), arguments.query, arguments.k):
+    for hit in search_run(as_path(arguments.run, "RUN"), arguments.query, arguments.k):
         print(f"{hit.score:.4f}\t{readable(hit.id)}")
     return 0
 
@@ -76,7 +85,7 @@ def _report(arguments: Namespace) -> int:
         raise LikewiseError(
             "--labels, --key and --image need --data; the training items have the columns of the training."
         )
-    path = write_report(Path(a.run), data=a.data, labels=a.labels, key=a.key, image=a.image)
+    path = write_report(as_path(a.run, "RUN"), data=a.data, labels=a.labels, key=a.key, image=a.image)
     print(readable(str(path)))
     return 0
 
@@ -84,7 +93,7 @@ def _report(arguments: Namespace) -> int:
 EMBED = Command(
     name="embed",
     group="use",
-    help="Write the embedding of DATA as parquet.",
+    help="Write the embedding of DATA as parquet or .npy.",
     add=_add_embed,
     run=_embed,
 )

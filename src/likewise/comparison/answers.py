@@ -9,7 +9,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -28,6 +27,7 @@ from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.run_folder import make_folder
+from likewise.training.run_lock import FILES, clear
 
 QUESTION, PER_QUERY = "question.json", "per_query.npy"
 Question = dict[str, Any]
@@ -104,6 +104,7 @@ def fingerprint(items: Items) -> str:
         add_text(digest, name)
     digest.update(np.ascontiguousarray(items.labels).tobytes())
     for start in range(0, len(items), 4096):
+        items.refuse_cut()
         digest.update(np.ascontiguousarray(items.values[start : start + 4096]).tobytes())
     return digest.hexdigest()
 
@@ -135,12 +136,13 @@ def claim_folder(folder: Path, question: Question, state: State) -> None:
 
     Raises LikewiseError if an earlier folder was not made by compare, or if the folder can't be written.
     """
-    if folder.exists() and any(not entry.name.startswith(f".{QUESTION}.tmp-") for entry in folder.iterdir()):
+    make_folder(folder)
+    holds = [entry for entry in folder.iterdir() if entry.name not in FILES]
+    if any(not entry.name.startswith(f".{QUESTION}.tmp-") for entry in holds):
         if not (folder / QUESTION).exists():
             raise LikewiseError(f"{folder} was not made by compare, so it is not changed; name another --out.")
         if asked_in(folder)[0] != question:
-            shutil.rmtree(folder)
-    make_folder(folder)
+            clear(folder)
     before = [earlier for earlier in asked_in(folder)[1] if earlier != state] if (folder / CHECKPOINT).exists() else []
     with atomic_write(folder / QUESTION) as file:
         file.write(json.dumps({**question, "made": [*before, state]}).encode())

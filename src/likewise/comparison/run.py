@@ -54,7 +54,7 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation.baselines import raw_rows
-from likewise.files import atomic_write
+from likewise.files import as_path, atomic_write
 from likewise.methods import method_named
 from likewise.model import Model
 from likewise.text import readable
@@ -64,7 +64,8 @@ from likewise.training.decide import decide
 from likewise.training.fit import complete
 from likewise.training.needs import check_memory
 from likewise.training.run import begin
-from likewise.training.run_folder import make_folder
+from likewise.training.run_folder import make_folder, removed_if_refused
+from likewise.training.run_lock import written_by_one
 
 CELLS = "cells.jsonl"
 TUNING_SEED = 10_000  # seed of every trial; the final trainings have other seeds
@@ -129,7 +130,7 @@ def compare(
 
     Raises:
         LikewiseError: unknown methods, settings that some method refuses, a missing device, too few classes, no labels,
-            training items in ``test``, or a damaged cells.jsonl.
+            training items in ``test``, a damaged cells.jsonl, or another process that writes ``out``.
         Interrupted: Ctrl-C was pressed; finished answers are kept.
 
     Cost: methods × (seeds + trials) trainings, and for each an exact retrieval among the test items.
@@ -137,31 +138,34 @@ def compare(
     overrides, methods = dict(settings or {}), [method_named(name).name for name in methods]
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
     device = pick_device(of_data(overrides).device)  # raises if the device is missing
-    held_out = validation_share if trials else 0.0
-    split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
-    smallest = split.train if split.fit is None else split.fit
-    plans = {method: equalised(method, overrides, smallest) for method in methods}
-    length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
-    for plan in plans.values():
-        resolved(plan, smallest, length)  # raises now an error that every cell would have
-    make_folder(Path(out))
-    work = _Work(Path(out), length, len(methods) * seeds, progress, state_now(device))
-    outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
-    tuned, broken = _tuned(work, plans, trials, split)
-    for seed in range(seeds):
-        for method in methods:
-            if method in broken:
-                outcomes.append(Outcome(method=method, seed=seed, failed=broken[method]))
-            else:
-                outcomes.append(work.cell(method, seed, tuned[method], split))
-    said = _protocol(split, plans, length, seeds, trials)
-    made = said_of_states(work.made, work.state, work.answers.path)
-    comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made)
-    try:
-        write_comparison(comparison, Path(out))
-    except OSError as error:  # such as a full disk; the result is still shown
-        comparison = replace(comparison, failed=comparison.failed | {TABLE: _reason(error)})
-    return comparison
+    folder = as_path(out, "--out")
+    made_folders = make_folder(folder)
+    with written_by_one(folder), removed_if_refused(made_folders):
+        held_out = validation_share if trials else 0.0
+        split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
+        smallest = split.train if split.fit is None else split.fit
+        plans = {method: equalised(method, overrides, smallest) for method in methods}
+        length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
+        for plan in plans.values():
+            resolved(plan, smallest, length)  # raises now an error that every cell would have
+        work = _Work(folder, length, len(methods) * seeds, progress, state_now(device))
+        outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
+        tuned, broken = _tuned(work, plans, trials, split)
+        for seed in range(seeds):
+            for method in methods:
+                if method in broken:
+                    outcomes.append(Outcome(method=method, seed=seed, failed=broken[method]))
+                else:
+                    outcomes.append(work.cell(method, seed, tuned[method], split))
+        said = _protocol(split, plans, length, seeds, trials)
+        made = said_of_states(work.made, work.state, work.answers.path)
+        data = split.train.stamp("train") | split.test.stamp("test")
+        comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made, data=data)
+        try:
+            write_comparison(comparison, folder)
+        except OSError as error:  # such as a full disk; the result is still shown
+            comparison = replace(comparison, failed=comparison.failed | {TABLE: _reason(error)})
+        return comparison
 
 
 def main(
@@ -306,7 +310,7 @@ class _Work:
         if trains:
             measures["items_per_step"] = items_per_step(settings, split.train)
             measures["seconds"] = time.perf_counter() - start
-        known = {"found": measures, "made": asked_in(folder)[1]}
+        known = {"found": measures, "made": asked_in(folder)[1], "model": model.weights_hash}
         self.answers.add(asked, known)
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return known, per_query
@@ -336,6 +340,7 @@ class _Work:
                 model = trained(settings, fit, self.steps, folder, asked, self.state, self.bars)
                 measures = measured(model.features(validation), validation)[0]
                 known = {"found": measures, "knobs": knob_values(settings), "made": asked_in(folder)[1]}
+                known["model"] = model.weights_hash
                 self.answers.add(asked, known)
                 self.say(f"{name}: MAP@R {100 * measures['map@r']:.1f} on validation classes")
         except Interrupted:
@@ -371,9 +376,11 @@ def trained(
 ) -> Model:
     """Trains for exactly ``steps`` steps; continues a stopped training of the same question."""
     check_memory(settings, items)
-    claim_folder(folder, question, state)
-    model = Model.untrained(settings, items)
-    complete(begin(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
+    make_folder(folder)
+    with written_by_one(folder):
+        claim_folder(folder, question, state)
+        model = Model.untrained(settings, items)
+        complete(begin(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
     return model
 
 

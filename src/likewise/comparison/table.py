@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from likewise import __version__
 from likewise.comparison.statistics import holm, paired_t, sign_flip
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.metrics import retrieval
 from likewise.plots import matplotlib_module
+from likewise.stamp import Stamp
 from likewise.text import readable, utf8
 
 MEASURES = {"map@r": "MAP@R", "recall@1": "Recall@1", "r-precision": "R-Precision"}  # methods are ranked by the first
@@ -99,12 +101,14 @@ class Comparison:
         failed: the reason of each cell without an answer.
         protocol: how the numbers were made, in a few sentences.
         made: a sentence on the cells that another state of likewise, torch or the device made; empty without such.
+        data: the stamp of the training and the test items.
     """
 
     rows: tuple[Row, ...]
     failed: dict[str, str]
     protocol: str
     made: str = ""
+    data: Stamp = field(default_factory=dict)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and cells of text."""
@@ -139,7 +143,12 @@ def measured(rows: Tensor, items: Items) -> tuple[dict[str, float], Any]:
 
 
 def summarise(
-    outcomes: Sequence[Outcome], *, test_labels: NDArray[np.int64], protocol: str, made: str = ""
+    outcomes: Sequence[Outcome],
+    *,
+    test_labels: NDArray[np.int64],
+    protocol: str,
+    made: str = "",
+    data: Stamp | None = None,
 ) -> Comparison:
     """Rows of all methods, each compared with the best method over the items and seeds that both have."""
     failed = {f"{cell.method}-seed-{cell.seed}": cell.failed for cell in outcomes if cell.failed}
@@ -157,7 +166,7 @@ def summarise(
         for place, pair in enumerate(pairs, 1):
             if pair is not None:
                 rows[place] = replace(rows[place], difference=pair[0], p_classes=next(corrected), p_seeds=pair[2])
-    return Comparison(rows=tuple(rows), failed=failed, protocol=protocol, made=made)
+    return Comparison(rows=tuple(rows), failed=failed, protocol=protocol, made=made, data=data or {})
 
 
 def _row(cells: Sequence[Outcome], missing: Sequence[int]) -> Row:
@@ -240,7 +249,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         if row.knobs:
             lines.append(f"- {row.method}: " + ", ".join(f"{name}={value:.4g}" for name, value in row.knobs.items()))
     about: dict[str, Any] = {"protocol": comparison.protocol, "note": NOTE, "failed": comparison.failed}
-    about["made"] = comparison.made
+    about |= {"made": comparison.made, "likewise": __version__, "data": comparison.data}
     about["rows"] = [asdict(row) for row in comparison.rows]
     for name, text in ((TABLE, "\n".join(lines) + "\n"), ("compare.json", json.dumps(about, indent=1))):
         with atomic_write(folder / name) as file:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from likewise.errors import LikewiseError
+from likewise.files import as_path
 
 CONFIG = "config.yaml"  # in a run folder
 LARGEST = 1 << 20  # most bytes of a settings file
@@ -107,6 +108,7 @@ def as_yaml(values: Any) -> str:
 
 def read_settings_file(path: Path) -> dict[str, Any]:
     """The settings in a YAML or JSON file. Raises LikewiseError when it holds anything else."""
+    path = as_path(path, "--config")
     try:
         content = path.read_bytes()[: LARGEST + 1]
     except OSError as error:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from likewise.data.decode import to_rgb
-from likewise.data.items import Items, Skipped, check_dense, encode_source_labels
+from likewise.data.items import Items, Skipped, check_dense, encode_source_labels, refuse_cut
 from likewise.data.source import KINDS, BadItem, Entry, Source, Wanted, sign, stat_line
 from likewise.errors import LikewiseError
 
@@ -76,7 +76,10 @@ class Vectors:
         """
         with np.errstate(over="ignore"):  # isfinite finds what overflows float32
             values = self.values.astype(np.float32, copy=False)
-        chunks = [np.isfinite(values[at : at + _CHUNK]).all(axis=1) for at in range(0, len(values), _CHUNK)]
+        chunks = []
+        for at in range(0, len(values), _CHUNK):
+            refuse_cut(self.values, self.name)
+            chunks.append(np.isfinite(values[at : at + _CHUNK]).all(axis=1))
         finite = np.concatenate(chunks)
         bad = {
             int(row): "not finite (holds NaN, infinity, or more than float32 can)" for row in np.flatnonzero(~finite)
@@ -124,7 +127,11 @@ class ArrayImages:
     def entries(self) -> Iterator[Entry]:
         """One per row."""
         for row in range(len(self.array)):
-            yield Entry(str(row), partial(np.asarray, self.array[row]))
+            yield Entry(str(row), partial(self._read, row))
+
+    def _read(self, row: int) -> Array:
+        refuse_cut(self.array, self.name)
+        return np.asarray(self.array[row])
 
     def labels(self, rows: Sequence[int]) -> list[object] | None:
         """The labels that were given; None without."""

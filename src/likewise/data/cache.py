@@ -1,10 +1,10 @@
 """The cache of decoded images: one memory-mapped uint8 file per content and size.
 
 A cache is a folder ``{entries}x{size}px-{key}`` with ``values.bin`` (uint8, N·S·S·3, in the source's order) and
-``items.json`` (ids, skipped items and assumed bits). ``key`` is a hash over the id and bytes of every entry, the size,
-the largest image allowed and ``FORMAT``. Labels are not in the
-cache: the source gives them each time, so other labels need no new cache. ``stats/`` maps paths, sizes and times to
-caches, so the cache of an unchanged source is found without reading the source.
+``items.json`` (ids, skipped items, assumed bits, checksum of the values). ``key`` is a hash over the id and bytes of
+every entry, the size, the largest image allowed and ``FORMAT``. Labels are not in the cache: the source gives them each
+time, so other labels need no new cache. ``stats/`` maps paths, sizes and times to caches, so the cache of an unchanged
+source is found without reading the source.
 
 One thread writes the file in order, as a plain file and not through a memory map: then a full disk is an error that can
 be reported, while with a memory map it would end the process.
@@ -14,9 +14,11 @@ import errno
 import hashlib
 import json
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,10 @@ import torch
 
 from likewise.console import track
 from likewise.data.decode import decode, decode_array, quiet_pillow
-from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_labels
+from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_labels, refuse_cut
 from likewise.data.source import BadItem, Entry, Source, sign
-from likewise.errors import LikewiseError
-from likewise.files import atomic_write, replace_folder, temporary_folder
+from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.files import as_path, atomic_write, replace_folder, temporary_folder
 from likewise.text import in_words
 
 FORMAT = "likewise images 2"  # change it whenever decoding or this layout changes: old caches are then not found
@@ -37,6 +39,8 @@ _CHUNK = 16  # entries per task of a thread: enough to make a task's own cost sm
 _CHUNK_BYTES = 4 << 20  # a task has fewer entries if they hold more than this
 _HELD_BYTES = 64 << 20  # waiting entries hold no more than this, unless a single task does
 _BUILDING = "building-"
+_PART_BYTES = 1 << 24  # of the values in a part of the checksum
+_CHECKED: set[tuple[str, int]] = set()  # caches whose checksum this process has compared: folder, time of writing
 
 
 def cached_items(
@@ -47,12 +51,12 @@ def cached_items(
     Raises:
         LikewiseError: no usable item, or the cache cannot be written.
     """
-    folder = Path(cache or os.environ.get("LIKEWISE_CACHE") or Path.home() / ".cache" / "likewise")
+    folder = cache_folder(cache)
     job = _Job(source, size, megapixels, workers or max(2, torch.get_num_threads()), progress)
     try:
-        (folder / "stats").mkdir(parents=True, exist_ok=True)
         stored = _find(job, folder)
         if stored is None:
+            (folder / "stats").mkdir(parents=True, exist_ok=True)
             with quiet_pillow(megapixels):
                 stored = _build(job, folder)
     except OSError as error:  # from the cache: an error of an item has become the reason to skip it
@@ -84,6 +88,26 @@ def _said_of_bits(name: str, counts: dict[str, int]) -> Iterator[str]:
     for bits, count in sorted(counts.items()):
         images = "1 image of 16 bits has" if count == 1 else f"{count:,} images of 16 bits have"
         yield f"{name}: {images} no value above {2 ** int(bits) - 1:,}, read as {bits} bits."
+
+
+def cache_folder(cache: str | Path | None) -> Path:
+    """The folder of the caches: the given one, ``$LIKEWISE_CACHE`` or ``~/.cache/likewise``.
+
+    Raises:
+        LikewiseError: no home folder is known.
+    """
+    if cache is not None:
+        return as_path(cache, "the cache")
+    named = os.environ.get("LIKEWISE_CACHE")
+    if named:
+        return as_path(named, "LIKEWISE_CACHE")
+    try:
+        return Path.home() / ".cache" / "likewise"
+    except RuntimeError:
+        raise LikewiseError(
+            "no home folder of this user is known, which the cache of decoded images is in; name a folder with cache= "
+            "or LIKEWISE_CACHE."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -125,7 +149,7 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
         return None  # only reading the source shows its content, and building reads it
     note = _note(job, folder, signature)
     if note.is_file():
-        stored = _load(folder / note.read_text(encoding="utf-8").strip(), job.size)
+        stored = _load(folder / note.read_bytes().decode(errors="replace").strip(), job.size, job.progress)
         if stored is not None:
             return stored
     if not any(folder.glob(f"{job.prefix}*")):
@@ -136,28 +160,32 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
             _absorb(content, outcome)
             tick(done)
     name = job.prefix + content.hexdigest()
-    stored = _load(folder / name, job.size)
+    stored = _load(folder / name, job.size, job.progress)
     if stored is not None:
-        _remember(note, name)
+        with suppress(OSError):  # a cache that can only be read is used all the same
+            _remember(note, name)
     return stored
 
 
 def _build(job: _Job, folder: Path) -> _Stored:
     """Read, hash, decode and write every entry once; then rename the folder to the key of its content."""
     signature = job.source.signature()  # computed before reading, so that the next run notices changes made meanwhile
-    ledger = _Ledger(_content_hash(job))
+    ledger, checksum = _Ledger(_content_hash(job)), _Checksum(job.size)
     with temporary_folder(folder, _BUILDING) as temporary:
         bar = track(f"decoding {job.source.name}", job.source.total, enabled=job.progress)
         with open(temporary / "values.bin", "wb") as file, bar as tick:
             for done, outcome in enumerate(_outcomes(job, _decode), 1):
                 if ledger.keep(outcome) and outcome.pixels is not None:
-                    file.write(np.ascontiguousarray(outcome.pixels).data)
+                    pixels = np.ascontiguousarray(outcome.pixels).data
+                    file.write(pixels)
+                    checksum.add(pixels)
                 tick(done)
             file.flush()
             os.fsync(file.fileno())
         ledger.check(job.source)
         with atomic_write(temporary / "items.json") as file:
-            file.write(json.dumps({"ids": ledger.ids, "skipped": ledger.skipped, "bits": ledger.bits}).encode())
+            about = {"ids": ledger.ids, "skipped": ledger.skipped, "bits": ledger.bits, "checksum": checksum.hex()}
+            file.write(json.dumps(about).encode())
         name = job.prefix + ledger.content.hexdigest()
         stored = _publish(temporary, folder / name, job.size)
     if signature is not None:
@@ -173,14 +201,19 @@ def _publish(temporary: Path, final: Path, size: int) -> _Stored:
             return stored
         try:
             replace_folder(temporary, final)
+            _CHECKED.add(_written(final))  # just now
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                 raise
     raise LikewiseError(f"the cache {final} disappears again and again while it is opened; try again.")
 
 
-def _load(folder: Path, size: int) -> _Stored | None:
-    """Load a finished cache; None if it is missing, too short or damaged, and must be built again."""
+def _load(folder: Path, size: int, progress: bool = False) -> _Stored | None:
+    """Load a finished cache; None if it is missing, too short or damaged, so that it is built again.
+
+    The first time in a process the values are read once and compared with their checksum (caches of older versions
+    have none). Under torchrun the first process of a machine does so for all.
+    """
     try:
         items: dict[str, Any] = json.loads((folder / "items.json").read_bytes())
         ids, skipped = items["ids"], [(int(row), str(id), str(reason)) for row, id, reason in items["skipped"]]
@@ -189,8 +222,17 @@ def _load(folder: Path, size: int) -> _Stored | None:
         if (folder / "values.bin").stat().st_size != np.prod(shape):
             return None
         values = np.memmap(folder / "values.bin", dtype=np.uint8, mode="r", shape=shape)
+        written = _written(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    if not all(isinstance(id, str) for id in ids):
+        return None
+    if "checksum" in items and written not in _CHECKED and os.environ.get("LOCAL_RANK", "0") == "0":
+        if items["checksum"] != _checksum(values, progress):
+            told = f"{folder} does not match its checksum: something else wrote into it, or the disk fails."
+            warnings.warn(f"{told} It is built again.", LikewiseWarning, stacklevel=2)
+            return None
+        _CHECKED.add(written)
     return _Stored(ids, values, skipped, bits)
 
 
@@ -201,6 +243,59 @@ def _note(job: _Job, folder: Path, signature: str) -> Path:
 def _remember(note: Path, name: str) -> None:
     with atomic_write(note) as file:
         file.write(name.encode())
+
+
+def _written(folder: Path) -> tuple[str, int]:
+    """Tells apart the caches that were written."""
+    return str(folder.resolve()), (folder / "values.bin").stat().st_mtime_ns
+
+
+class _Checksum:
+    """blake2b over the blake2b of each part of the values, while they are written; see :func:`_checksum`."""
+
+    def __init__(self, size: int) -> None:
+        self.rows = _part_rows(size)
+        self.digests, self.part, self.in_part = list[bytes](), hashlib.blake2b(digest_size=16), 0
+
+    def add(self, item: memoryview) -> None:
+        """Adds the next item's pixels."""
+        if self.in_part == self.rows:
+            self._end()
+        self.part.update(item)
+        self.in_part += 1
+
+    def hex(self) -> str:
+        """The checksum of all items so far; call it once, at the end."""
+        if self.in_part:
+            self._end()
+        return hashlib.blake2b(b"".join(self.digests), digest_size=16).hexdigest()
+
+    def _end(self) -> None:
+        self.digests.append(self.part.digest())
+        self.part, self.in_part = hashlib.blake2b(digest_size=16), 0
+
+
+def _checksum(values: Pixels, progress: bool) -> str:
+    """The checksum of a cache's values: one pass over them with all threads, about a second per GB and core."""
+    rows = _part_rows(values.shape[1])
+
+    def digest(start: int) -> bytes:
+        refuse_cut(values, "its checksum")
+        return hashlib.blake2b(values[start : start + rows].data, digest_size=16).digest()
+
+    starts = range(0, len(values), rows)
+    bar = track("checking the cache", len(starts), enabled=progress)
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool, bar as tick:
+        digests = []
+        for done, part in enumerate(pool.map(digest, starts), 1):
+            digests.append(part)
+            tick(done)
+    return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
+
+
+def _part_rows(size: int) -> int:
+    """Number of items in a part of the checksum."""
+    return max(1, _PART_BYTES // (size * size * 3))
 
 
 @dataclass

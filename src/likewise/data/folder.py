@@ -132,6 +132,8 @@ class _Walk:
                 reason = "permission denied" if denied else f"cannot be read ({error.strerror})"
                 self.images.append(ImageFile(prefix or ".", path, "", f"folder: {reason}"))
                 continue
+            if any(entry.name == "cells.jsonl" for entry in entries):  # of ``likewise compare``, which drew a plot here
+                entries = [entry for entry in entries if entry.name != "compare.png"]
             for entry in entries:
                 if entry.name.startswith("."):
                     continue

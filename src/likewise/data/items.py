@@ -17,7 +17,8 @@ import torch
 
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
-from likewise.text import utf8
+from likewise.stamp import Stamp
+from likewise.text import readable, utf8
 
 Pixels = npt.NDArray[np.uint8]
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
@@ -45,6 +46,7 @@ class Items:
         skipped: the items left out, in the source's order.
         source: what the user gave, for messages.
         notes: what was chosen for the user when it was opened, one line each.
+        path: the source in full, if it is a file or folder.
 
     Raises:
         LikewiseError: if ids, values and labels have different lengths, labels are neither (N,) nor (N, L), or an id
@@ -59,6 +61,7 @@ class Items:
     skipped: tuple[Skipped, ...] = ()
     source: str = ""
     notes: tuple[str, ...] = ()
+    path: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", tuple(map(as_id, self.ids)))
@@ -89,6 +92,7 @@ class Items:
 
         Cost: B reads of contiguous rows, for any N.
         """
+        self.refuse_cut()
         return torch.from_numpy(np.asarray(self.values)[_as_rows(rows)])
 
     def select(self, rows: Rows) -> "Items":
@@ -96,6 +100,7 @@ class Items:
 
         Consecutive ascending rows share memory with this object; other rows are copied.
         """
+        self.refuse_cut()
         rows = _as_rows(rows)
         run = len(rows) > 0 and rows[0] >= 0 and bool((np.diff(rows) == 1).all())
         index = slice(int(rows[0]), int(rows[-1]) + 1) if run else rows
@@ -106,6 +111,10 @@ class Items:
             labels=None if self.labels is None else self.labels[rows],
         )
 
+    def refuse_cut(self) -> None:
+        """Raises LikewiseError when the file of the values became shorter: reading them would end the process."""
+        refuse_cut(self.values, self.source)
+
     @cached_property
     def ids_hash(self) -> str:
         """blake2b (128 bit, hex) over the ids in order: equal only for equal ids in the same order. O(N), once."""
@@ -113,6 +122,24 @@ class Items:
         for name in self.ids:
             add_text(digest, name)
         return digest.hexdigest()
+
+    def stamp(self, name: str, one: str | None = None) -> Stamp:
+        """What a file made from these items says of them: the source as typed, in full, and the ids' hash.
+
+        ``one`` begins the names of the last two entries, where ``name`` is a plural.
+        """
+        path: Stamp = {} if self.path is None else {f"{name}_path": readable(self.path)}
+        of = one or name
+        return {name: readable(self.source), **path, f"{of}_items": len(self), f"{of}_ids_hash": self.ids_hash}
+
+
+def refuse_cut(values: npt.NDArray[Any], source: str) -> None:
+    """Raises LikewiseError when ``values`` are a memory map of a file that became shorter since it was opened."""
+    mapped = values._mmap if isinstance(values, np.memmap) else None  # type: ignore[attr-defined]
+    if mapped is not None and mapped.size() < len(mapped):
+        raise LikewiseError(
+            f"{values.filename} was cut short while {source} was read from it; start again."  # type: ignore[attr-defined]
+        )
 
 
 def content_digest(value: npt.NDArray[Any]) -> bytes:

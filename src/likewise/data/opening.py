@@ -1,5 +1,7 @@
 """Opens sources of items, and reads a single image. Pillow, simplejpeg and pyarrow are imported when they are used."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from likewise.console import say
@@ -7,6 +9,8 @@ from likewise.data.items import Items, Pixels
 from likewise.data.parquet_files import is_pattern
 from likewise.data.source import MEGAPIXELS, Wanted
 from likewise.errors import LikewiseError
+from likewise.files import as_path
+from likewise.stamp import full_path
 
 
 def open_items(
@@ -80,20 +84,21 @@ def open_items(
 
     opened = find_source(source, Wanted(labels=labels, key=key, image=image, split=split))
     if isinstance(opened, Vectors):
-        return opened.items()
-    items = exact_images(opened, size) or cached_items(
-        opened, size, megapixels=max_megapixels, cache=cache, workers=workers, progress=progress
-    )
+        items = opened.items()
+    else:
+        items = exact_images(opened, size) or cached_items(
+            opened, size, megapixels=max_megapixels, cache=cache, workers=workers, progress=progress
+        )
     say(items.notes if progress else ())
-    return items
+    return replace(items, path=full_path(os.fspath(source))) if isinstance(source, str | os.PathLike) else items
 
 
 def is_table(source: object) -> bool:
     """Whether a source is parquet: a file, a pattern of files, or a folder with parquet files. Reads no file."""
     if not isinstance(source, str | Path):
         return False
-    path = Path(source)
-    if path.suffix.lower() == ".parquet" or (not path.exists() and is_pattern(str(source))):
+    path = as_path(source, "DATA")
+    if path.suffix.lower() == ".parquet" or (not path.exists() and is_pattern(str(path))):
         return True
     return any(path.rglob("*.parquet"))
 

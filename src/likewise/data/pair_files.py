@@ -19,7 +19,7 @@ from torch import Tensor
 
 from likewise.data.items import Skipped, as_id
 from likewise.errors import LikewiseError, closest
-from likewise.files import utf8_path
+from likewise.files import as_path, utf8_path
 
 _CHUNK = 65536  # rows of a file held as text at once
 _SHOWN = 5  # bad rows in an error
@@ -95,7 +95,7 @@ def read_pairs(
     Cost: O(R log R) time, about 8 s for a million rows among a million items. Memory 8·(W + 2)·R bytes, a dictionary of
     the ids, and the text of 65,536 rows.
     """
-    table = _read(Path(path), ids, ("a", "b"), "alike", skipped)
+    table = _read(as_path(path, "the file of pairs or triplets"), ids, ("a", "b"), "alike", skipped)
     table.refuse(table.rows[:, 0] == table.rows[:, 1], lambda names: f"{names[0]!r} is paired with itself")
     kept, merged = _settle(
         table,
@@ -126,7 +126,7 @@ def read_triplets(
 
     Cost: as :func:`read_pairs`.
     """
-    table = _read(Path(path), ids, ("anchor", "positive", "negative"), "", skipped)
+    table = _read(as_path(path, "the file of pairs or triplets"), ids, ("anchor", "positive", "negative"), "", skipped)
     anchor, positive, negative = table.rows.T
     table.refuse(anchor == positive, lambda names: f"{names[0]!r} is anchor and positive")
     table.refuse(anchor == negative, lambda names: f"{names[0]!r} is anchor and negative")

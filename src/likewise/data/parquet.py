@@ -114,6 +114,18 @@ class Parquet:
         return Entry(id, lambda: data, len(data))
 
 
+def is_own(path: Path) -> bool:
+    """Whether likewise wrote the file, such as an index in a run folder among the data. Reads the footer only."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with open(path, "rb") as file:
+            return b"likewise" in (parquet.read_schema(file).metadata or {})
+    except (pyarrow.ArrowException, OSError):
+        return False  # open_parquet says what is wrong with it
+
+
 def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes: Sequence[str] = ()) -> Parquet:
     """Read the schemas of the files, choose files and columns, count the rows, find ids that repeat.
 

@@ -1,15 +1,15 @@
 """Recognises what the user gave: a folder, a file, a pattern of files, an array or a Dataset."""
 
 import os
-from pathlib import Path
 
 from likewise.data.arrays import Vectors, find_array, load_npy
 from likewise.data.decode import IMAGE_SUFFIXES
 from likewise.data.folder import Folder, list_images
-from likewise.data.parquet import open_parquet
+from likewise.data.parquet import is_own, open_parquet
 from likewise.data.parquet_files import ParquetPath, below, is_pattern, matching
 from likewise.data.source import KINDS, Source, Wanted
 from likewise.errors import LikewiseError, closest
+from likewise.files import as_path
 
 
 def find_source(source: object, wanted: Wanted) -> Source | Vectors:
@@ -20,10 +20,10 @@ def find_source(source: object, wanted: Wanted) -> Source | Vectors:
     """
     if not isinstance(source, str | os.PathLike):
         return find_array(source, wanted)
-    name, path = str(source), Path(source)
+    name, path = str(source), as_path(source, "DATA")
     if not path.exists():
-        if is_pattern(name):
-            return open_parquet(name, matching(name), wanted)
+        if is_pattern(str(path)):
+            return open_parquet(name, matching(str(path)), wanted)
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise LikewiseError(f"{source} does not exist.{closest(path.name, siblings)} Give {KINDS}.")
     if path.suffix.lower() == ".parquet" and path.is_file():
@@ -37,7 +37,7 @@ def find_source(source: object, wanted: Wanted) -> Source | Vectors:
     if found.images:
         wanted.refuse(name, "a folder of images")
         return Folder(name=name, files=tuple(found.images), with_labels=wanted.labels == "auto", notes=found.notes)
-    tables = [other for other in found.others if other.suffix.lower() == ".parquet"]
+    tables = [other for other in found.others if other.suffix.lower() == ".parquet" and not is_own(other)]
     if tables:
         return open_parquet(name, below(path, tables), wanted, found.notes)
     others = found.others

@@ -63,6 +63,8 @@ def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Te
     Rows are pixels centred by the mean of train, or standardised vectors. Without a test set, the rows of train are
     returned twice.
     """
+    for items in (train, *(() if test is None else (test,))):
+        items.refuse_cut()
     if train.kind == "images":
         rows, mean = raw_pixels(train.values)
         return rows, rows if test is None else raw_pixels(test.values, mean)[0], "pixels, centred"

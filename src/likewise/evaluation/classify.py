@@ -1,7 +1,9 @@
 """``likewise evaluate``: kNN and linear classifiers on a run, raw pixels and the untrained encoder."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,14 +12,16 @@ from torch import Tensor
 from likewise.console import track
 from likewise.data import Items
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import Stamp, data_stamp, labelled, one_label, same_classes, shared_ids
+from likewise.evaluation.labelled_items import LEFT_OUT, data_stamp, labelled, one_label, same_classes, shared_ids
 from likewise.evaluation.scores import AS_TRAINED
 from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
 from likewise.metrics.neighbours import fair_k, knn_accuracy
 from likewise.metrics.score import Score
 from likewise.model import Model
+from likewise.stamp import Stamp, source_in
 
+OPTIONS = ("labels", "key", "k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")  # of the command
 TEMPERATURE = 0.07  # of NPID's votes
 
 
@@ -155,7 +159,8 @@ def measure(
     test_labels = train_labels if test is None else torch.from_numpy(np.asarray(test.labels))
     k = min(fair_k(train_labels) if protocol.k is None else protocol.k, len(train) - 1)
     z, z_test = task.embedding
-    about = {**task.about, "layer": task.layers[0]}
+    options = options_of(protocol)
+    about = {**task.about, "layer": task.layers[0]} | ({"options": options} if options else {})
     scores = []
     for name, tau in temperatures.items():
         accuracy = knn_accuracy(
@@ -183,6 +188,20 @@ def measure(
         Score(name=f"{task.name}/{score.name}", value=score.value, std=score.std, protocol=score.protocol)
         for score in scores
     ]
+
+
+def options_of(protocol: Protocol) -> str:
+    """The options of ``likewise evaluate`` that make this protocol, of those that are not the default."""
+    usual = asdict(Protocol())
+    given = {name: value for name, value in asdict(protocol).items() if name in OPTIONS and value != usual[name]}
+    return shlex.join(word for name, value in given.items() for word in (f"--{name}", str(value)))
+
+
+def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
+    """The command that measures again what a score's protocol says."""
+    test = [] if protocol.get("test") == LEFT_OUT.format("train") else ["--test", source_in(protocol, "test")]
+    options = shlex.split(str(protocol.get("options", "")))
+    return ["likewise", "evaluate", str(run), "--train", source_in(protocol, "train"), *test, *options]
 
 
 def _linear(

@@ -1,6 +1,7 @@
 """Prepares items for an evaluation: keeps the labelled ones, matches classes, counts copies, describes the data."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,9 +11,7 @@ from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.errors import LikewiseError
 from likewise.metrics.score import Score
-from likewise.text import readable
-
-Stamp = dict[str, str | int | float]
+from likewise.stamp import Stamp
 
 
 def labelled(items: Items, least: int = 2) -> Items:
@@ -42,15 +41,7 @@ def same_classes(test: Items, train: Items) -> Items:
         raise LikewiseError(f"{test.source} has labels that {train.source} lacks: {', '.join(unknown[:5])}.")
     number = np.array([train.label_names.index(name) for name in test.label_names])
     assert test.labels is not None
-    return Items(
-        ids=test.ids,
-        values=test.values,
-        kind=test.kind,
-        labels=number[test.labels],
-        label_names=train.label_names,
-        skipped=test.skipped,
-        source=test.source,
-    )
+    return replace(test, labels=number[test.labels], label_names=train.label_names)
 
 
 def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
@@ -66,11 +57,16 @@ def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
     return torch.arange(len(train)), torch.from_numpy(ids)
 
 
+LEFT_OUT = "{}, each left out"  # in the place of a second source, where items are looked up among themselves
+
+
 def copies(train: Items, test: Items, test_ids: Tensor) -> int:
     """The number of test items that have the content of a train item with another id. Such items find themselves.
 
     ``test_ids`` come from ``shared_ids``. Cost: one pass over the bytes of both, or none if all ids are shared.
     """
+    for items in (train, test):
+        items.refuse_cut()
     apart = test.values[(test_ids >= len(train)).numpy()]
     known = {content_digest(value) for value in train.values} if len(apart) else set()
     return sum(content_digest(value) in known for value in apart)
@@ -89,14 +85,13 @@ def data_stamp(
         other_ids: of ``others``, from ``shared_ids``.
         title: the key of the source of ``others``; None: ``asked``.
     """
-    second = items if others is None else others
+    if others is None:
+        second = replace(items, source=LEFT_OUT.format(name), path=None).stamp(title or asked, asked)
+    else:
+        second = others.stamp(title or asked, asked)
     return {
-        name: readable(items.source),
-        f"{name}_items": len(items),
-        f"{name}_ids_hash": items.ids_hash,
-        title or asked: f"{name}, each left out" if others is None else readable(others.source),
-        f"{asked}_items": len(second),
-        f"{asked}_ids_hash": second.ids_hash,
+        **items.stamp(name),
+        **second,
         "copies": 0 if others is None else copies(items, others, other_ids),
     }
 

@@ -5,7 +5,9 @@ It can be zero-shot: the classes of gallery and queries may be new to the model 
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from likewise.console import track
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import Stamp, data_stamp, labelled, shared_ids
+from likewise.evaluation.labelled_items import LEFT_OUT, data_stamp, labelled, shared_ids
 from likewise.evaluation.scores import lay_out, percent, print_rows
 from likewise.files import atomic_write
 from likewise.metrics.clustering import clustering
@@ -27,10 +29,12 @@ from likewise.metrics.score import Score
 from likewise.metrics.verification import Roc, fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
 from likewise.model import Model
+from likewise.stamp import Stamp, source_in
 from likewise.text import utf8
 
 FILE = "retrieval.json"  # in the run folder, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
+STAMP = "stamp.json"  # in that folder: whose figures these are
 FOLDS = 10
 KS = (1, 2, 4, 8)  # the k of Recall@k
 WRONG = 100  # pairs of each kind in wrong.csv
@@ -93,8 +97,10 @@ def retrieve(
         others = labelled(model.open(queries, labels=labels, key=key, image=image, progress=progress), least=1)
     ids = shared_ids(items, items if others is None else others)
     about = data_stamp("gallery", "query", items, others, ids[1], title="queries")
+    if options := _options(labels, key, ks):
+        about["options"] = options
     scores: list[Score] = []
-    tables = Detail()
+    tables, stamp = Detail(), about
     with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
         one_label = items.labels is not None and items.labels.ndim == 1
         for name, rows, query_rows, stamp in _representations(model, items, others, about):
@@ -110,7 +116,7 @@ def retrieve(
             ]
             tick(REPRESENTATIONS.index(name) + 1)
     if detail is not None:
-        tables.write(detail)
+        tables.write(detail, stamp)
     return scores
 
 
@@ -140,8 +146,11 @@ class Detail:
         points = zip(*(x[some].tolist() for x in (curve.fpr, curve.tpr, curve.thresholds)), strict=True)
         self.curve += [(self.of, *point) for point in points]
 
-    def write(self, folder: Path) -> None:
-        """Writes the three files, each whole or not at all. Raises OSError from the file system."""
+    def write(self, folder: Path, stamp: Stamp) -> None:
+        """Writes the three files, each whole or not at all, and last the stamp that they have in common.
+
+        Raises OSError from the file system.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         figures = ("queries", "precision@1", "r-precision", "map@r", "map")
         for name, header, rows in (
@@ -153,6 +162,23 @@ class Detail:
             csv.writer(text, lineterminator="\n").writerows([header, *rows])
             with atomic_write(folder / name) as file:
                 file.write(utf8(text.getvalue()))
+        with atomic_write(folder / STAMP) as file:
+            file.write(utf8(json.dumps(stamp, indent=1, ensure_ascii=False)))
+
+
+def _options(labels: str, key: str | None, ks: Sequence[int]) -> str:
+    """The options of ``likewise retrieve`` beside the sources, of those that are not the default."""
+    words = [*(["--labels", labels] if labels != "auto" else []), *(["--key", key] if key is not None else [])]
+    return shlex.join([*words, *(["--ks", ",".join(map(str, ks))] if tuple(ks) != KS else [])])
+
+
+def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
+    """The command that measures again what a score's protocol says."""
+    others = (
+        [] if protocol.get("queries") == LEFT_OUT.format("gallery") else ["--queries", source_in(protocol, "queries")]
+    )
+    options = shlex.split(str(protocol.get("options", "")))
+    return ["likewise", "retrieve", str(run), "--gallery", source_in(protocol, "gallery"), *others, *options]
 
 
 def _representations(

@@ -3,11 +3,15 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import REPRESENTATIONS
 from likewise.files import atomic_write
 from likewise.metrics.score import Score
+from likewise.stamp import Stamp
+
+EVALUATION = "evaluation.json"  # of a run, after ``likewise evaluate``
 
 AS_TRAINED = "as-trained"  # in the name of a score: votes with the temperature of training
 
@@ -20,6 +24,25 @@ def save_scores(path: Path, scores: Sequence[Score]) -> None:
             file.write(text.encode(errors="backslashreplace"))
     except OSError as error:
         raise LikewiseError(f"can't write {path}: {error.strerror}; choose another --out.") from error
+
+
+def read_scores(path: Path) -> list[Score]:
+    """The scores of a file that ``save_scores`` wrote. Raises LikewiseError when it holds anything else."""
+    try:
+        return [_score(entry) for entry in json.loads(path.read_bytes())]
+    except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or not of scores
+        raise LikewiseError(f"{path} is damaged: it holds no scores; delete it, and measure again.") from None
+
+
+def _score(entry: dict[str, Any]) -> Score:
+    value, std = (None if entry[name] is None else float(entry[name]) for name in ("value", "std"))
+    value = float("nan") if value is None else value
+    return Score(name=str(entry["name"]), value=value, std=std, protocol=dict(entry["protocol"].items()))
+
+
+def learned_protocol(scores: Sequence[Score]) -> Stamp:
+    """The protocol of the first score of the learned embedding; empty if there is none."""
+    return next((score.protocol for score in scores if score.name.startswith("learned/")), {})
 
 
 def table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:

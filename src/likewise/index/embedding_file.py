@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import as_path, atomic_write
 from likewise.metrics.checks import Rows, as_rows, check_ids, peaks
 from likewise.text import utf8
 
@@ -36,7 +36,8 @@ def write_embedding(
 ) -> None:
     """Write an embedding as parquet, atomically: columns ``id`` (string), ``embedding`` (fixed_size_list<float>[D]).
 
-    ``metadata`` is kept as JSON in the schema's metadata under the key ``likewise``.
+    ``metadata`` is kept as JSON in the schema's metadata under the key ``likewise``. If ``path`` ends in ``.npy``, it
+    holds the rows, and NAME.ids.json beside it the metadata and the ids in the same order.
 
     Args:
         path: the file; its folder must exist.
@@ -54,8 +55,14 @@ def write_embedding(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = check_embedding(rows, ids)
+    path, rows = as_path(path, "--out"), check_embedding(rows, ids)
     values = np.ascontiguousarray(rows.detach().cpu().float().numpy())
+    if path.suffix.lower() == ".npy":
+        with atomic_write(path.with_suffix(".ids.json")) as file:
+            file.write(utf8(json.dumps({"metadata": dict(metadata), "ids": list(ids)}, ensure_ascii=False)))
+        with atomic_write(path) as file:
+            np.save(file, values)
+        return
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
     table = pa.table({"id": pa.array(map(utf8, ids), pa.string()), "embedding": vectors})
     table = table.replace_schema_metadata(
@@ -78,7 +85,8 @@ def read_embedding(path: str | Path) -> Embedding:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not Path(path).is_file():
+    path = as_path(path, "the embedding file")
+    if not path.is_file():
         raise LikewiseError(
             f"there is no embedding file {path}; make one with: likewise embed RUN DATA --out {quote(str(path))}"
         )
@@ -86,12 +94,12 @@ def read_embedding(path: str | Path) -> Embedding:
         # The file is opened once: read_table opens the path twice, and another process may replace it between.
         with open(path, "rb") as file:
             table = pq.ParquetFile(file).read(columns=["id", "embedding"])
-        metadata = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))
+        metadata = dict(json.loads((table.schema.metadata or {}).get(_METADATA, b"{}")).items())
         vectors = table["embedding"].combine_chunks()
         ids = tuple(table["id"].to_pylist())
         width = len(vectors[0]) if len(vectors) else 0
         vectors = vectors.cast(pa.list_(pa.float32(), width))
-    except (pa.ArrowException, OSError, TypeError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise LikewiseError(
             f"{path} is not an embedding file (parquet with columns id and embedding): {error}"
         ) from error

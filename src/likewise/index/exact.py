@@ -1,5 +1,6 @@
 """An index of an embedding: exact search, saving and loading."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError
+from likewise.files import as_path
 from likewise.index.embedding_file import check_embedding, read_embedding, write_embedding
 from likewise.metrics.checks import Rows, as_rows, as_tensor, check_finite
 from likewise.metrics.neighbours import top_k
@@ -103,6 +105,7 @@ class Index:
 
     def _read(self, path: str) -> Tensor:
         """(D,) the row of a file."""
+        path = os.path.expanduser(path)
         if not Path(path).is_file():
             raise LikewiseError(
                 f"{path!r} is neither a file nor the id of an indexed item; ids look like {self.ids[0]!r}."
@@ -160,8 +163,9 @@ class Index:
         Raises:
             OSError: from the file system.
         """
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_embedding(Path(folder) / _FILE, self.rows, self.ids, self.protocol)
+        folder = as_path(folder, "the folder of the index")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_embedding(folder / _FILE, self.rows, self.ids, self.protocol)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Index":
@@ -170,7 +174,7 @@ class Index:
         Raises:
             LikewiseError: there is no index in the folder, or it is damaged.
         """
-        path = Path(folder) / _FILE
+        path = as_path(folder, "the folder of the index") / _FILE
         if not path.is_file():
             raise LikewiseError(f"there is no index in {folder}; make one with: likewise index RUN DATA.")
         return cls(*read_embedding(path))

@@ -28,7 +28,7 @@ from likewise.model import Model, open_by
 from likewise.proof.jobs import STEPS
 from likewise.training.batches import choose_sampler
 from likewise.training.decide import EXACT_ITEMS, decide
-from likewise.training.run_folder import read_config
+from likewise.training.run_folder import read_config, read_data, training_items
 
 ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
 LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # with this many weights or more: batches of 8, 7 and 7
@@ -102,19 +102,16 @@ def _method(name: str, folder: Path) -> Method:
 
 def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, str]:
     """The items, and a sentence on where they are from."""
-    asked = replace(asked, labels="none")
     if data is not None:
-        items = open_by(asked, data)
+        items = open_by(replace(asked, labels="none"), data)
         return items, f"Items: the first of {items.source}."
     kind, why = "vectors" if asked.encoder.name == "mlp" else "images", "no --data is given"
     if run is not None:
-        about = _about(run)
-        kind, source, why = about.get("kind", kind), about.get("source"), "the run's own can't be opened"
+        why = "the run's own can't be opened"
         try:
-            if isinstance(source, str):
-                items = open_by(asked, source, progress=False)
-                if items.kind == kind:
-                    return items, f"Items: the first of the run's own, {source}."
+            kind = (read_data(run) or {"kind": kind})["kind"]
+            items = training_items(run, asked)
+            return items, f"Items: the first of the run's own, {items.source}."
         except LikewiseError:
             pass
     random, ids = np.random.default_rng(0), tuple(map(str, range(ITEMS)))
@@ -131,17 +128,8 @@ def _has_own_backbone(run: Path) -> bool:
     try:
         with safe_open(run / MODEL, "pt") as file:
             return bool(json.loads((file.metadata() or {})["likewise"])["own"])
-    except (SafetensorError, OSError, KeyError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return False
-
-
-def _about(run: Path) -> dict[str, Any]:
-    """A run's data.json; empty if it can't be read."""
-    try:
-        about = json.loads((run / "data.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
 
 
 def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module | None) -> Plan:

@@ -24,7 +24,7 @@ from likewise.config.objective_table import objective as objective_row
 from likewise.config.overrides import assigned
 from likewise.config.values import parameter
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import atomic_write, place_for
 from likewise.plots import matplotlib_module
 
 Points = NDArray[np.float64]
@@ -193,7 +193,7 @@ def draw(
 
     Args:
         objective: any object with ``pair_loss``; every objective has it.
-        out: path without a suffix; its folder must exist.
+        out: path without a suffix; its folder is made if it is missing.
         title: text above the figure; None: the class name. Text after a line break is smaller.
         boundary: what to draw as the decision boundary; None: as in the table of objectives.
         limits: lower and upper limit of both similarities, in [−1, 1].
@@ -205,15 +205,14 @@ def draw(
 
     Raises:
         LikewiseError: ``limits`` is not a range of cosines, or the extra ``plot`` is not installed.
-        OSError: the folder is missing, or the files can't be written.
+        OSError: the files can't be written.
     """
     if not -1 <= limits[0] < limits[1] <= 1:
         raise LikewiseError(
             f"range {limits[0]:g} {limits[1]:g} makes no square of cosines; give LOW HIGH, −1 ≤ LOW < HIGH ≤ 1."
         )
     stem = str(out).removesuffix(".png").removesuffix(".svg")
-    files = tuple(Path(f"{stem}.{suffix}") for suffix in formats)
-    Path(stem).parent.stat()  # raises at once if the folder is missing
+    files = tuple(place_for(f"{stem}.{suffix}") for suffix in formats)
     matplotlib = matplotlib_module()
     boundary = boundary or boundary_of(objective)
     accepts = criteria(objective, boundary)
@@ -390,7 +389,6 @@ def draw_named(name: str, out: str | None, settings: Sequence[str], limits: tupl
 
 def draw_all(folder: Path, limits: tuple[float, float]) -> Iterator[Drawn]:
     """Draws every objective of the table at its defaults into ``folder``, which is made if it is missing."""
-    folder.mkdir(exist_ok=True)
     for row in OBJECTIVES:
         objective, title = build(row, {})
         yield draw(objective, folder / row.name, title=title, limits=limits)

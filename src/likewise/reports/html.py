@@ -5,8 +5,8 @@ import csv
 import html
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.config.overrides import as_dict
 from likewise.config.settings import ObjectiveSettings
+from likewise.config.yaml_file import as_yaml
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.evaluation.retrieve import DETAIL, FILE, retrieval_table
-from likewise.evaluation.scores import table
-from likewise.files import atomic_write
+from likewise.evaluation import classify, retrieve
+from likewise.evaluation.retrieve import DETAIL, FILE, STAMP, retrieval_table
+from likewise.evaluation.scores import EVALUATION, learned_protocol, read_scores, table
+from likewise.files import atomic_write, place_for
 from likewise.metrics import Retrieval, Score, retrieval, top_k
 from likewise.model import Model, load
 from likewise.plots import matplotlib_module
+from likewise.stamp import refuse_other_model
 from likewise.text import readable, utf8
 from likewise.training.metrics_log import read_metrics
+from likewise.training.run_folder import read_data, training_items
 
+REPORT = "report.html"
 QUERIES, NEIGHBOURS, MAP_ITEMS = 10, 10, 2000
 WRONG_QUERIES, WRONG_PAIRS = 1000, 10  # number of items looked up, and of pairs shown of each kind
 LONGEST = 200  # characters of a name that are shown
@@ -78,42 +84,35 @@ def write_report(
     Cost: one pass of the encoder over the items, and t-SNE of at most 2,000 of them.
     """
     model = model or load(run)
-    about = _read(run / "data.json")
-    if items is None:
-        source = data if data is not None else about["source"]
-        try:
-            own = model.settings if data is None else replace(model.settings, labels=labels, split=None)
-            items = model.open(source, labels=own.labels, key=key, image=image, split=own.split)
-        except LikewiseError as error:
-            raise LikewiseError(f"the report needs the items ({error}) Name them with --data.") from error
+    place_for(run / REPORT)
+    if items is None and data is None:
+        items = training_items(run, model.settings)
+    elif items is None:
+        items = model.open(data, labels=labels, key=key, image=image)
+    about = read_data(run) or {"source": items.source, "items": len(items), "kind": items.kind, "skipped": 0}
     rows = model.features(items)
     parts = [
         "<h2>What was done</h2>" + _summary(run, model, about),
-        "<h2>How good it is</h2>" + _table(run),
+        "<h2>How good it is</h2>" + _table(run, model.weights_hash),
         "<h2>Learning curves</h2>" + _curves(run),
         "<h2>Nearest neighbours</h2>" + _neighbours(items, rows),
         "<h2>Pairs it gets most wrong</h2>" + _wrong(items, rows),
         "<h2>Map</h2>" + _map(items, rows),
         "<h2>Every setting</h2><details><summary>config.yaml</summary><pre>"
-        + html.escape(_text(run / "config.yaml"))
+        + html.escape(as_yaml(as_dict(model.settings)))
         + "</pre></details>",
     ]
     title = _named(f"likewise: {run.name}")
+    stamp = html.escape(json.dumps({**model.protocol("embedding"), **items.stamp("data")}, ensure_ascii=False))
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta name="likewise" content="{stamp}">'
         f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{''.join(parts)}</html>"
     )
-    path = run / "report.html"
+    path = run / REPORT
     with atomic_write(path) as file:
         file.write(utf8(page))
     return path
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError:  # no JSON, or no UTF-8
-        raise LikewiseError(f"{path} is damaged: it is not JSON; delete it and make it again.") from None
 
 
 def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
@@ -149,26 +148,47 @@ def _online(metrics: Sequence[dict[str, float | str]]) -> str:
     )
 
 
-def _table(run: Path) -> str:
+def _table(run: Path, model: str) -> str:
+    """The scores of this model. Raises LikewiseError when a file of scores is damaged or another model's."""
     text = ""
-    path = run / "evaluation.json"
+    path = run / EVALUATION
     if path.exists():
-        scores = _scores(path)
+        scores = read_scores(path)
+        protocol = learned_protocol(scores)
+        refuse_other_model(path, protocol, model, classify.renewal(run, protocol))
         note = "mean ± standard deviation over draws of the labels. Neighbours vote with weight exp(s/τ)."
         text += _drawn(*table(scores), note, scores)
     path = run / FILE
     if path.exists():
-        scores = _scores(path)
+        scores = read_scores(path)
+        protocol = learned_protocol(scores)
+        refuse_other_model(path, protocol, model, retrieve.renewal(run, protocol))
         note = (
             "± over seeds of k-means, or the standard error over folds. Every number is of items looked up by cosine."
         )
-        text += _drawn(*retrieval_table(scores), note, scores) + _retrieved(run / DETAIL)
+        text += _drawn(*retrieval_table(scores), note, scores)
+        if (run / DETAIL).exists():
+            _refuse_other_figures(run / DETAIL, protocol, retrieve.renewal(run, protocol))
+            text += _retrieved(run / DETAIL)
     if not text:
         commands = (
             "<code>likewise evaluate RUN --train A --test B</code>, <code>likewise retrieve RUN --gallery A</code>"
         )
         return f'<p class="note">Not measured yet: {commands}.</p>'
     return text
+
+
+def _refuse_other_figures(folder: Path, protocol: Mapping[str, object], renew: Sequence[str]) -> None:
+    """Raises LikewiseError unless the figures of every class were made together with the scores."""
+    try:
+        stamp = json.loads((folder / STAMP).read_bytes())
+    except (OSError, ValueError):
+        stamp = None
+    if not isinstance(stamp, dict) or any(protocol.get(name) != value for name, value in stamp.items()):
+        raise LikewiseError(
+            f"the figures in {folder} were not made with the scores beside them; make both again with: "
+            f"{shlex.join(renew)}"
+        )
 
 
 def _retrieved(folder: Path) -> str:
@@ -217,18 +237,6 @@ def _text(path: Path) -> str:
 def _named(text: str) -> str:
     """A name of a file, an item or a label for the page: readable, escaped, and cut where it is very long."""
     return html.escape(readable(text if len(text) <= LONGEST else f"{text[:LONGEST]} …"), quote=True)
-
-
-def _scores(path: Path) -> list[Score]:
-    return [
-        Score(
-            name=s["name"],
-            value=float("nan") if s["value"] is None else s["value"],
-            std=s["std"],
-            protocol=s["protocol"],
-        )
-        for s in _read(path)
-    ]
 
 
 def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, scores: Sequence[Score]) -> str:

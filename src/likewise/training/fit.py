@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
 from likewise.encoders.gradient_cache import normalises_batches
 from likewise.errors import LikewiseError
+from likewise.files import as_path
 from likewise.methods import method_named, over_method
 from likewise.model import NAME as MODEL
 from likewise.model import Model, open_by
@@ -42,7 +44,10 @@ from likewise.training.run_folder import (
     write_config,
     write_data,
 )
+from likewise.training.run_lock import written_by_one
 from likewise.training.supervision import keep_labelled, notes_on, read_relations, refuse_classes, refuse_small_steps
+
+PATIENCE = 60.0  # seconds in which a killed process of a restarted run gives the lock back
 
 
 def fit(
@@ -71,26 +76,39 @@ def fit(
 
     Raises LikewiseError for unusable data or settings, and Interrupted on Ctrl-C (the state is saved).
     """
-    folder = Path(out)
+    folder = as_path(out, "--out")
     goes_on = resume or (processes.restarted() and began_here(folder))
     settings = chosen(method, settings, goes_on=folder if goes_on else None)
     with processes.joined(settings.device):  # a resumed run's saved device decides how the processes communicate
         restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe on another node
         resume = resume or (restarted and began_here(folder))
         settings = resolve(folder, settings, resume)
-        return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
+        lay_out(settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches))  # before a file is made
+        if backbone is None:
+            check_memory_unseen(settings)
+        first = processes.rank() == 0
+        made = make_folder(folder) if first else []
+        with _lock(folder) if first else nullcontext():
+            settings = resolve(folder, settings, resume)  # another run may have ended here meanwhile
+            return _fit(data, folder, settings, resume, backbone, made, progress and first)
+
+
+def _lock(folder: Path) -> AbstractContextManager[None]:
+    """Holds the lock of the run folder. Raises LikewiseError when another run has it."""
+    return written_by_one(folder, patience=PATIENCE if processes.restarted() else 0.0)
 
 
 def _fit(
-    data: object, folder: Path, settings: FitSettings, resume: bool, backbone: nn.Module | None, progress: bool
+    data: object,
+    folder: Path,
+    settings: FitSettings,
+    resume: bool,
+    backbone: nn.Module | None,
+    made: Sequence[Path],
+    progress: bool,
 ) -> Model:
-    device, first = pick_device(settings.device), processes.rank() == 0
-    lay_out(
-        settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches)
-    )  # raises before the data are read
-    if backbone is None:
-        check_memory_unseen(settings)
-    made, run = make_folder(folder) if first else [], None
+    device = pick_device(settings.device)
+    run = None
     try:
         run = _begun(data, settings, device, backbone, progress)
         complete(run, folder, resume=resume, progress=progress)

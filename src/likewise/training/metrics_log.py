@@ -54,15 +54,22 @@ class NoLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float | str]]:
-    """The lines of a run's ``metrics.jsonl``. A line that is not valid JSON (cut off by a kill) is ignored."""
+    """The lines of a run's ``metrics.jsonl``. A line that holds no step and values (cut off by a kill) is ignored."""
     path = folder / METRICS
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
-    return lines
+    lines = [_line(text) for text in path.read_bytes().split(b"\n")] if path.exists() else []
+    return [line for line in lines if line is not None]
+
+
+def _line(text: bytes) -> dict[str, float | str] | None:
+    """A step and its values, all numbers except the verdict; None for anything else."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int | float):
+        return None
+    fine = all(isinstance(value, str if name == "verdict" else int | float) for name, value in line.items())
+    return line if fine else None
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
