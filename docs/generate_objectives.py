@@ -122,6 +122,7 @@ def page() -> str:
         table(),
         "## Shapes and errors",
         "`queries` are (Q, D) and `keys` (K, D), in any floating dtype; similarities and sums are in float32 or more.\n"
+        "Gradients of any order are exact: those beyond the first are computed on whole matrices of Q×K numbers.\n"
         "`ids` are (Q,) integers; at pair and class level also (Q, L), for several labels of a row. The loss is a\n"
         'float32 scalar (float64 for float64 queries), or (Q,) with `reduction="none"`. `LikewiseError` says which\n'
         "parameter is out of its range, and which shapes, dtypes or ids do not fit together. In the costs, Q or B is\n"

@@ -23,25 +23,33 @@ Ids = Tensor | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[
 Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 
 
-def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: str = "") -> Tensor:
-    """Ids, labels or row numbers as an integer tensor. A tensor stays as it is; arrays and lists become int64.
+def traced() -> bool:
+    """Whether a compiler or a transform of ``torch.func`` traces the call: then no value can be read."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
-    It does not read the values of a tensor, so it does not wait for the device.
+
+def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: str = "") -> Tensor:
+    """Ids, labels or row numbers as int64. An int64 tensor stays as it is; other integers are converted.
+
+    It reads no value of a tensor, so nothing waits for a device; of uint64 alone it does.
 
     Args:
-        name: the name of the argument, for messages.
-        ids: integers of any shape.
+        name: the argument's, for messages.
+        ids: integers of any shape, signed or not.
         device: where an array or a list goes; None: the CPU.
         of_rows: advice for the message if ``ids`` are rows of floats.
 
     Raises:
-        LikewiseError: floats, bools, text, or rows of different lengths.
+        LikewiseError: floats, bools, text, numbers beyond 63 bits, or rows of different lengths.
     """
-    integers = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
-    if integers.is_floating_point() or integers.is_complex() or integers.dtype == torch.bool:
-        advice = f" {of_rows}" if integers.ndim == 2 and of_rows else ""
-        raise LikewiseError(f"{name} are {integers.dtype}; they must be integers, such as torch.int64.{advice}")
-    return integers
+    found = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        advice = f" {of_rows}" if found.ndim == 2 and of_rows else ""
+        raise LikewiseError(f"{name} are {found.dtype}; they must be integers, such as torch.int64.{advice}")
+    numbers = found.long()
+    if found.dtype == torch.uint64 and not traced() and bool((numbers < 0).any()):
+        raise LikewiseError(f"{name} go beyond 64 bits with a sign; number them from 0.")
+    return numbers
 
 
 def check_tensor(name: str, rows: object) -> None:
@@ -53,21 +61,64 @@ def check_tensor(name: str, rows: object) -> None:
 
 def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:
     """Flags (N,) as a bool tensor. Raises LikewiseError on other dtypes."""
-    booleans = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
-    if booleans.dtype != torch.bool:
-        raise LikewiseError(f"{name} are {booleans.dtype}; they must be torch.bool, one for each.")
-    return booleans
+    found = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
+    if found.dtype != torch.bool:
+        raise LikewiseError(f"{name} are {found.dtype}; they must be torch.bool, one for each.")
+    return found
+
+
+def check_rows(name: str, ids: Tensor, count: int, what: str, *, none: bool = False, wait: bool = False) -> None:
+    """Raises LikewiseError that names the first id which is no number of a row, and its place.
+
+    Args:
+        name: the argument's, for messages.
+        ids: int64 of any shape.
+        count: number of rows; they are numbered from 0.
+        what: the rows, in words.
+        none: numbers below 0 are fine: they name no row.
+        wait: look on every device. By default on the CPU alone, where looking does not wait for the device.
+    """
+    if traced() or not ids.numel() or not (wait or ids.device.type == "cpu"):
+        return
+    least, most = torch.stack(ids.aminmax()).tolist()
+    if most < count and (none or least >= 0):
+        return
+    wrong = (ids >= count) if none else (ids >= count) | (ids < 0)
+    place = wrong.nonzero()[0].tolist()
+    where, value = ", ".join(map(str, place)), int(ids[tuple(place)])
+    raise LikewiseError(f"{name}[{where}] is {value}, but there are {count} {what}, numbered from 0.")
+
+
+def check_labels(name: str, labels: Tensor) -> None:
+    """Raises LikewiseError where (N, L) labels are a table of zeros and ones, one column per class.
+
+    Read as labels, every row would have the labels 0 and 1, and all items would be alike. It reads values, so it waits
+    for the device.
+    """
+    if labels.ndim != 2 or labels.shape[1] < 2 or not len(labels):
+        return
+    if torch.stack(labels.aminmax()).tolist() != [0, 1]:
+        return
+    ones, columns = labels.sum(1), labels.shape[1]
+    mixed = (ones > 0) & (ones < columns)
+    if not bool(mixed.any() if columns > 2 else mixed.all()):
+        return
+    advice = f"{name}.argmax(1)" if bool((ones == 1).all()) else "the numbers of each row's classes, padded with -1"
+    raise LikewiseError(
+        f"{name} {tuple(labels.shape)} are zeros and ones, as a table with a column per class has; here each row lists "
+        f"its labels: pass {advice}."
+    )
 
 
 def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
-    """An array or a list as a tensor; integers become int64. The caller refuses floats and bools."""
+    """Makes a tensor of an array or a list: int64 for integers. The caller refuses floats and bools."""
     try:
         array = np.asarray(ids)
     except ValueError:
-        message = f"{name} are rows of different lengths; pad the shorter ones with −1, which is no label."
-        raise LikewiseError(message) from None
+        said = f"{name} are rows of different lengths; pad the shorter ones with −1, which is no label."
+        raise LikewiseError(said) from None
     if array.size == 0:
-        array = array.astype(np.int64)  # NumPy makes an empty list float64
+        array = array.astype(np.int64)  # an empty list has no dtype of its own
     if array.dtype.kind not in "biufc":
         raise LikewiseError(
             f"{name} hold {str(array.flat[0])!r}, which is not an integer; number them first, for example with "
@@ -176,7 +227,12 @@ class Relation:
         pulls, pushes = self._sorted_roles
         same = same if pulls is None else same & pulls[columns]
         negative = negative if pushes is None else negative.logical_and_(pushes)
-        return Masks(columns, same if own is None else same & (columns != own[:, None]), negative)
+        if own is None:
+            return Masks(columns, same, negative)
+        if self.ids is not self.key_ids:  # the own key may have another id
+            place = own.clamp(min=0)[:, None]
+            negative.scatter_(1, place, negative.gather(1, place) & (own < 0)[:, None])
+        return Masks(columns, same & (columns != own[:, None]), negative)
 
     def whole(self) -> Masks:
         """The masks of all rows at once, both (Q, K), in the given order. It is the naive twin of ``masks``."""
@@ -201,6 +257,12 @@ class Relation:
         present = self.own >= 0
         back[self.own[present]] = present.nonzero().squeeze(1)
         return Relation(self.key_ids, self.ids, back)
+
+    def used(self, some: slice) -> Tensor | None:
+        """Which of some keys may pull or push, (·,) bool; None: all."""
+        if self.pulls is None or self.pushes is None:
+            return None
+        return self.pulls[some] | self.pushes[some]
 
     def select(self, rows: Tensor) -> "Relation":
         """The relation of the queries ``rows`` (M,), which may name a query several times."""
@@ -237,6 +299,9 @@ class Listed:
     def transposed(self) -> "Listed":
         """The relation with queries and keys exchanged."""
         return Listed(self.positive.flip(1), self.negative.flip(1), self.keys, self.queries)
+
+    def used(self, some: slice) -> None:
+        """None: all keys are in a list."""
 
     def select(self, rows: Tensor) -> "Listed":
         """The relation of the queries ``rows`` (M,), which may name a query several times."""
@@ -309,6 +374,8 @@ def relate(
     if len(queries) == 0 or count == 0:
         raise LikewiseError(f"{len(queries)} queries and {count} keys: an objective needs at least one of each.")
     if isinstance(ids, Listed):
+        if any(x is not None for x in (key_ids, own, pulls, pushes)):
+            raise LikewiseError("listed pairs say all about the keys: leave key_ids, own, pulls and pushes out.")
         if (ids.queries, ids.keys) != (len(queries), count):
             raise LikewiseError(
                 f"the listed pairs have {ids.queries} queries and {ids.keys} keys, but got {len(queries)} and {count}."
@@ -321,6 +388,10 @@ def relate(
         return Relation(ids, ids, torch.arange(len(queries), device=queries.device))
     key_ids = torch.arange(count, device=keys.device) if key_ids is None else _one_each("key_ids", key_ids, keys, "key")
     own = None if own is None else _one_each("own", own, queries, "query")
+    if own is not None:
+        if own.ndim != 1:
+            raise LikewiseError(f"own {tuple(own.shape)} must be ({len(queries)},), one key row per query.")
+        check_rows("own", own, count, "keys", none=True)
     return Relation(ids, key_ids, own, _role("pulls", pulls, keys), _role("pushes", pushes, keys))
 
 

@@ -1,7 +1,9 @@
-"""Errors, which stop the work, and warnings, which do not; and the closest known name for a message."""
+"""Errors, which stop the work, and warnings, which do not; a check of counts, and the closest known name."""
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from operator import index
+from typing import SupportsIndex
 
 
 class LikewiseError(ValueError):
@@ -17,6 +19,14 @@ class Interrupted(Exception):
 
 class LikewiseWarning(UserWarning):
     """Something looks wrong, but the work continues. The message says what, where, and what to do."""
+
+
+def at_least_one(name: str, value: SupportsIndex, advice: str) -> int:
+    """A count as an int. Raises LikewiseError on what is no whole number, or below 1."""
+    whole = not isinstance(value, bool | float)
+    if not whole or index(value) < 1:
+        raise LikewiseError(f"{name}={value} must be {'at least 1' if whole else 'a whole number'}; {advice}.")
+    return index(value)
 
 
 def closest(

@@ -61,8 +61,8 @@ BUGS = [
     Bug(
         "a query meets itself",
         "alike.py",
-        "same if own is None else same & (columns != own[:, None])",
-        "same",
+        "Masks(columns, same & (columns != own[:, None]), negative)",
+        "Masks(columns, same, negative)",
     ),
     Bug(
         "own is not followed into the sorted order",
@@ -178,7 +178,7 @@ BUGS = [
     Bug(
         "Lifted takes the negatives of one end",
         "objectives/joined.py",
-        "torch.logaddexp(push[pairs.i], push_keys[pairs.j])",
+        "logaddexp(push[pairs.i], push_keys[pairs.j])",
         "push[pairs.i]",
     ),
     Bug(
@@ -220,8 +220,8 @@ BUGS = [
     Bug(
         "sampled softmax adds log(m Q)",
         "objectives/sampled.py",
-        ".to(queries.dtype).T - expected.to(queries.dtype)",
-        ".to(queries.dtype).T + expected.to(queries.dtype)",
+        "product(scaled, sampled.T) - expected.to(queries.dtype)",
+        "product(scaled, sampled.T) + expected.to(queries.dtype)",
     ),
     Bug(
         "accidental hits stay",

@@ -31,7 +31,8 @@ from likewise.config.objective_table import OBJECTIVES
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import logsumexp, numerics
 from likewise.kernels.row_losses import naive_row_losses, row_losses
-from likewise.objectives import Histogram
+from likewise.negatives import Pick
+from likewise.objectives import NCE, Histogram, Mined
 from likewise.objectives.base import PairObjective
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
@@ -207,6 +208,60 @@ def test_gradcheck(case: Case) -> None:
 
     inputs = problem.queries.clone().requires_grad_(), *objective.parameters()
     assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
+
+
+def second_gradient(loss: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
+    """The gradient of the gradient's product with fixed numbers."""
+    sought = [x for x in leaves if x.requires_grad]
+    first = torch.autograd.grad(total(loss), sought, create_graph=True, allow_unused=True, materialize_grads=True)
+    return gradient(torch.stack([(g * weights(g.numel()).view_as(g)).sum() for g in first]).sum(), sought)
+
+
+@every_case
+def test_second_order(case: Case) -> None:
+    """Gradients of gradients are those of the oracle's loops, for queries, keys and parameters."""
+    tried = [usual(case)]
+    if case.against == "batch":
+        tried += [problems("keys")[0], problems("gathered")[0], problems("unlabelled")[0]]
+        tried += [] if "several" in case.skips else [problems("several")[1]]
+    for problem in tried:
+        objective, twin = (case.make(case.reductions[-1]).double() for _ in range(2))
+        leaves = leaves_of(case, problem, objective)
+        keys = case.key_features(leaves[1] if problem.keys is not None else None)
+        found = second_gradient(problem.call(objective, case.features(leaves[0]), keys), leaves)
+        leaves = leaves_of(case, problem, twin)
+        keys = case.key_features(leaves[1] if problem.keys is not None else None)
+        state = dict(twin.named_parameters()) | dict(twin.named_buffers())
+        given = Given(case.features(leaves[0]), problem.ids, keys, problem.key_ids, problem.own, state)
+        losses, counted = case.oracle(given)
+        stacked = torch.stack(losses)
+        wanted = stacked.sum() / max(1, sum(counted)) if case.whole_batch else stacked
+        same(found, second_gradient(wanted, leaves), 1e-8, 1e-10)
+
+
+@every_case
+def test_transforms(case: Case) -> None:
+    """torch.func.grad, vmap and batched gradients: as usual; or one sentence, for picks and a moving log Z."""
+    problem = usual(case)
+    keys = case.key_features(problem.keys)
+    batch = torch.stack([problem.queries, problem.queries.flip(0)])
+
+    def fresh() -> Callable[[Tensor], Tensor]:
+        objective = case.make("mean").double()
+        return lambda queries: problem.call(objective, case.features(queries), keys)
+
+    leaf = problem.queries.clone().requires_grad_()
+    wanted = gradient(fresh()(leaf), [leaf])[0]
+    objective = case.make("mean")
+    if isinstance(objective, NCE) or (isinstance(objective, Mined) and isinstance(objective.policy, Pick)):
+        with pytest.raises(LikewiseError, match=r"transforms of torch\.func"):
+            torch.func.grad(fresh())(problem.queries)
+    else:
+        same(torch.func.grad(fresh())(problem.queries), wanted)
+        same(torch.func.vmap(fresh(), randomness="same")(batch), torch.stack([fresh()(x) for x in batch]))
+    upstream = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    found = torch.autograd.grad(fresh()(leaf), leaf, upstream, is_grads_batched=True)[0]
+    same(found, upstream.view(2, 1, 1) * wanted)
 
 
 class Caller(nn.Module):
@@ -392,7 +447,22 @@ def test_precision(case: Case, dtype: torch.dtype) -> None:
             again = make().float()
             with torch.autocast("cpu", torch.bfloat16):
                 there = problem.call(again, leaf, low[1])
-            same((there.detach(), gradient(there, [leaf, *again.parameters()])), (loss.detach(), grads), 0, 0)
+                there_grads = gradient(there, [leaf, *again.parameters()])
+            same((there.detach(), there_grads), (loss.detach(), grads), 0, 0)
+
+
+@every_case
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float16, torch.bfloat16)], ids=str)
+def test_keys_of_another_dtype(case: Case, dtypes: tuple[torch.dtype, torch.dtype]) -> None:
+    """Queries and keys of two dtypes: the loss of both in float64."""
+    for problem in [bank(), *([] if case.against != "batch" else problems("gathered"))]:
+        assert problem.keys is not None
+        queries, keys = (case.features(x).to(d) for x, d in zip((problem.queries, problem.keys), dtypes, strict=True))
+        found = problem.call(case.make("mean").float(), queries.requires_grad_(), keys)
+        wanted = problem.call(case.make("mean").double(), queries.detach().double(), keys.double())
+        assert float(found) == pytest.approx(float(wanted), rel=1e-4, abs=1e-4)
+        if found.requires_grad:
+            found.backward()
 
 
 # Tiles

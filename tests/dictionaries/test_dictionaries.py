@@ -243,7 +243,7 @@ def test_keys_that_do_not_fit_a_queue_leave_it_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Queue(0, 2), "size 0 holds no key"),
+        (lambda: Queue(0, 2), "size=0 must be at least 1"),
         (lambda: Queue(3, 2, start="zeros"), "start='zeros' must be 'random' or 'empty'"),  # type: ignore[arg-type]
     ],
 )

@@ -348,6 +348,13 @@ def test_in_one_process_the_bank_is_a_memory_bank_bit_for_bit() -> None:
     assert torch.equal(other.rows, bank.rows)
 
 
+def test_second_derivatives_of_a_sharded_softmax_are_refused() -> None:
+    queries = functional.normalize(torch.randn(3, 4), dim=1).requires_grad_()
+    loss = ShardedSoftmax(5)(queries, torch.arange(3), torch.randn(5, 4))
+    with pytest.raises(LikewiseError, match="ShardedSoftmax has first-order gradients only"):
+        torch.autograd.grad(loss, queries, create_graph=True)
+
+
 @pytest.mark.parametrize("learn", [False, True])
 def test_in_one_process_the_loss_is_the_formula(learn: bool) -> None:
     queries, ids, keys = Case(23).draw(torch.float64)
@@ -404,7 +411,7 @@ def test_damage_that_one_process_finds_stops_all(found: Found, world: int) -> No
 @pytest.mark.parametrize("world", WORLDS)
 def test_misuse_is_refused_by_all_processes(found: Found, world: int) -> None:
     for process in found[world]:
-        assert "ids go up to 10, but there are only 10 keys" in process["misuse"]["id"]
+        assert "ids[0] is 10, but there are 10 keys in all" in process["misuse"]["id"]
         assert "no process has a query" in process["misuse"]["empty"]
         assert "this process' share of 10 rows" in process["misuse"]["share"]
 
@@ -461,7 +468,10 @@ def test_unusable_files_are_one_sentence(tmp_path: Path, what: str, said: str) -
     ("make", "said"),
     [
         (lambda: ShardedMemoryBank(3, 2, momentum=1.0), "momentum=1.0"),
-        (lambda: ShardedMemoryBank(3, 2).update(torch.ones(1, 2), torch.tensor([3])), "ids go up to 3"),
+        (
+            lambda: ShardedMemoryBank(3, 2).update(torch.ones(1, 2), torch.tensor([3])),
+            r"ids\[0\] is 3, but there are 3 rows",
+        ),
         (lambda: ShardedSoftmax(0), "n=0"),
         (lambda: ShardedSoftmax(3, temperature=0), "temperature"),
         (lambda: ShardedSoftmax(3, proximal=1.0, keys_learn=True), "proximal"),

@@ -90,6 +90,17 @@ def test_a_key_encoder_is_saved() -> None:
         (lambda: Momentum(encoder(), 1.5), "momentum=1.5"),
         (lambda: Momentum(encoder(), 0.9, schedule="linear"), "schedule='linear'"),  # type: ignore[arg-type]
         (lambda: lay_out(0, 1), "a batch of 0 rows"),
+        (
+            lambda: Momentum(encoder()).update(encoder(normalised=False)),
+            "6 weights and the encoder that it follows has 4",
+        ),
+        (
+            lambda: Momentum(encoder()).update(encoder().float()),
+            r"its weight 0.weight is .* torch.float64, and 0.weight",
+        ),
+        (lambda: Momentum(encoder()).bfloat16().update(encoder().bfloat16()), "fewer bits than float32"),
+        (lambda: GradientCache(encoder(), [rows(4)]).backward(), r"no gradient yet: call loss.backward"),
+        (lambda: GradientCache(encoder(), []), "at least one part"),
     ],
 )
 def test_misuse_is_one_sentence(make: object, message: str) -> None:

@@ -480,8 +480,14 @@ def test_compiled_traces_whole(name: str, ids: Tensor) -> None:
         (lambda: LargeMarginSoftmax(3, 5, mix=-1.0), "mix=-1.0"),
         (lambda: CircleClassifier(3, 5, gamma=0.0), "gamma=0.0"),
         (lambda: CircleClassifier(3, 5, margin=1.5), "margin=1.5"),
-        (lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([0, 3])), "id 3 is not below the number of classes, 3"),
-        (lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([[0, -1], [1, 4]])), "id 4 is not below"),
+        (
+            lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([0, 3])),
+            r"ids\[1\] is 3, but there are 3 classes, numbered from 0",
+        ),
+        (
+            lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([[0, -1], [1, 4]])),
+            r"ids\[1, 1\] is 4, but there are 3 classes",
+        ),
         (lambda: Softmax(3, 5)(torch.ones(2, 4), torch.tensor([0, 1])), "same D"),
         (lambda: Softmax(3, 5)(torch.ones(2, 5), torch.tensor([0])), "one per query"),
         (lambda: Softmax(3, 5)(torch.ones(0, 5), torch.tensor([], dtype=torch.int64)), "0 queries"),

@@ -14,6 +14,7 @@ from likewise.alike import Listed, Relation, positive_pairs
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import row_losses as evaluator
 from likewise.kernels.numerics import masked_logsumexp
+from likewise.negatives import Hard
 from likewise.objectives import (
     Angular,
     Circle,
@@ -22,6 +23,7 @@ from likewise.objectives import (
     InfoNCE,
     LiftedStructure,
     Margin,
+    Mined,
     MultiSimilarity,
     NPair,
     SupCon,
@@ -113,7 +115,10 @@ def test_pairs_reach_both_ends_and_no_others() -> None:
         (lambda z: Triplet(pairs="mean"), "pairs='mean'"),  # type: ignore[arg-type]
         (lambda z: Histogram(reduction="sum"), "whole batch"),
         (lambda z: Histogram(bins=0), "bins=0"),
-        (lambda z: Margin(classes=3)(z, torch.tensor([0, 0, 1, 3])), "id 3 is beyond the 3 classes"),
+        (
+            lambda z: Margin(classes=3)(z, torch.tensor([0, 0, 1, 3])),
+            "ids[3] is 3, but there are 3 classes that Margin",
+        ),
         (lambda z: Margin(classes=3)(*from_triplets(z, torch.tensor([[0, 1, 2]]))), "one class id per row"),
     ],
 )
@@ -290,6 +295,49 @@ def test_masked_logsumexp_equals_its_twin_and_runs_backward_once() -> None:
     assert not grad[2].any()
     with pytest.raises(RuntimeError, match="backward runs once"):
         found.sum().backward()
+    with pytest.raises(LikewiseError, match="first-order gradients only"):
+        torch.autograd.grad(masked_logsumexp(x, mask, 30.0)[keep].sum(), x, create_graph=True)
+
+
+def test_the_hessian_is_the_differences_of_gradients() -> None:
+    """What took the second order for a constant gave 0, and a wrong number through normalised rows."""
+    x, ids = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3)), torch.arange(6) // 2
+
+    def loss(rows: Tensor) -> Tensor:
+        return InfoNCE()(functional.normalize(rows, dim=1), ids)
+
+    def grad(rows: Tensor) -> Tensor:
+        leaf = rows.clone().requires_grad_()
+        return torch.autograd.grad(loss(leaf), leaf)[0]
+
+    step = torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    wanted = (grad(x + 1e-5 * step) - grad(x - 1e-5 * step)) / 2e-5
+    for vectorize in (False, True):
+        hessian = torch.autograd.functional.hessian(loss, x, vectorize=vectorize)
+        assert isinstance(hessian, Tensor)
+        torch.testing.assert_close((hessian * step).sum((2, 3)), wanted, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(torch.func.hessian(loss)(x), hessian)
+
+
+@pytest.mark.filterwarnings("ignore:.*not unit rows")
+def test_histogram_beyond_one_is_clamped_and_so_is_its_gradient() -> None:
+    rows, ids = 1.4 * unit(8), torch.arange(8) % 3
+    assert float((rows @ rows.T).fill_diagonal_(0).abs().max()) > 1
+    found, wanted = (rows.detach().clone().requires_grad_() for _ in range(2))
+    Histogram(bins=10)(found, ids).backward()
+    torch.compile(Histogram(bins=10), fullgraph=True, backend="eager")(wanted, ids).backward()
+    torch.testing.assert_close(found.grad, wanted.grad)
+
+
+def test_picks_say_why_no_whole_graph_can_hold_them() -> None:
+    objective, rows, ids = Mined(Triplet(), negatives=Hard()), unit(6), torch.arange(6) // 2
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"Hard picks pairs by their values.* leave fullgraph out"):
+        torch.compile(objective, fullgraph=True, backend="eager")(rows, ids)
+    torch.testing.assert_close(torch.compile(objective, backend="eager")(rows, ids), objective(rows, ids))
+
+
+def test_the_share_of_active_pairs_keeps_its_precision() -> None:
+    assert Mined(Triplet(), negatives=Hard()).bfloat16().active.dtype == torch.float32
 
 
 @pytest.mark.parametrize("objective", [Circle(), Triplet(), Margin(learn=True)], ids=lambda o: type(o).__name__)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from likewise.alike import Ids, as_ids, check_tensor
-from likewise.dictionaries.keys import Dictionary, Fresh, Keys, check_momentum, random_unit_rows
-from likewise.errors import LikewiseError
+from likewise.alike import Ids, as_ids, check_rows, check_tensor
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
+from likewise.errors import LikewiseError, at_least_one
 
 
 class MemoryBank(Dictionary):
@@ -53,9 +53,12 @@ class MemoryBank(Dictionary):
         noise: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_bank(n, dim, momentum)
+        if samples:
+            at_least_one("samples", samples, "0 makes all rows keys")
         if item_ids is not None and (len(item_ids) != n or len(set(item_ids)) != n):
             raise LikewiseError(f"a bank of {n} rows needs {n} unique item ids, got {len(set(item_ids))} unique ids.")
-        self.momentum, self.samples = check_momentum(momentum), samples
+        self.momentum, self.samples = momentum, samples
         self.item_ids = list(item_ids) if item_ids is not None else None
         self.noise = noise
         self.register_buffer("rows", random_unit_rows(n, dim, generator))
@@ -71,16 +74,22 @@ class MemoryBank(Dictionary):
         if not self.samples:
             return Keys(self.rows)
         ids = as_ids("ids", ids, self.rows.device)
+        if ids.ndim != 1:
+            raise LikewiseError(f"ids {tuple(ids.shape)} must be (B,): a row of the memory bank is one item.")
+        check_rows("ids", ids, len(self.rows), "rows in the memory bank", none=True)
         drawn = torch.randint(len(self.rows), (self.samples,), generator=self.noise, device=self.rows.device)
         names = torch.cat([ids, drawn])
         pushes = torch.arange(len(names), device=ids.device) >= len(ids)
-        return Keys(self.rows[names], names, pulls=~pushes, pushes=pushes)
+        return Keys(self.rows[names.clamp(min=0)], names, pulls=~pushes, pushes=pushes)
 
     @torch.no_grad()
     def update(self, rows: Tensor, ids: Ids) -> None:
-        """Moves the bank's rows ``ids`` (B,) towards ``rows`` (B, D). All ids must differ, and none may be below 0."""
-        check_tensor("rows", rows)
-        ids, fresh = as_ids("ids", ids, self.rows.device), rows.detach().to(self.rows.dtype)
+        """Moves the bank's rows ``ids`` (B,), from 0 to n − 1, towards ``rows`` (B, D).
+
+        Of several rows with one id the mean counts. Raises LikewiseError on shapes that don't fit and, on the CPU,
+        where looking does not wait, on an id that is no row.
+        """
+        ids, fresh = bank_update(self.rows, len(self.rows), rows, ids)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
 
     def choices(self, others: int) -> int:
@@ -120,3 +129,38 @@ class MemoryBank(Dictionary):
     def set_extra_state(self, state: list[str] | None) -> None:
         """Restores the names."""
         self.item_ids = state
+
+
+def check_bank(n: int, dim: int, momentum: float) -> float:
+    """The momentum, in [0, 1). Raises LikewiseError on sizes and shares that no memory bank can have."""
+    at_least_one("n", n, "a memory bank has a row for each item")
+    at_least_one("dim", dim, "a row has numbers, 128 in the paper")
+    if not 0 <= momentum < 1:
+        raise LikewiseError(
+            f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, and NPID's released code uses 0.5."
+        )
+    return momentum
+
+
+def bank_update(bank: Tensor, n: int, rows: Tensor, ids: Ids) -> tuple[Tensor, Tensor]:
+    """What an update of a memory bank of ``n`` rows is given, checked: (B,) ids and (B, D) rows in the bank's dtype.
+
+    Rows of the same id are replaced by their mean, so that neither is lost and their order does not matter. Nothing
+    waits for a device, so ids are compared with ``n`` on the CPU alone.
+
+    Raises LikewiseError on shapes that don't fit, and on an id that is no row of the bank.
+    """
+    check_tensor("rows", rows)
+    ids = as_ids("ids", ids, bank.device)
+    if rows.ndim != 2 or rows.shape[1] != bank.shape[1] or ids.shape != rows.shape[:1]:
+        raise LikewiseError(
+            f"rows {tuple(rows.shape)} and ids {tuple(ids.shape)} don't fit a memory bank with {bank.shape[1]} numbers "
+            "per row; each row needs the number of its item."
+        )
+    check_rows("ids", ids, n, "rows in the memory bank")
+    fresh = rows.detach().to(bank)
+    in_order = ids.sort().values
+    place = torch.searchsorted(in_order, ids)  # (B,) the same for the same id
+    count = torch.zeros_like(place).index_add_(0, place, torch.ones_like(place))
+    mean = torch.zeros_like(fresh).index_add_(0, place, fresh) / count.clamp(min=1).unsqueeze(1).to(fresh.dtype)
+    return ids, torch.where((count == 1)[place].unsqueeze(1), fresh, mean[place])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from likewise.alike import Ids, as_ids
 from likewise.dictionaries.keys import Dictionary, Fresh, Keys
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one
 
 
 class Batch(Dictionary):
@@ -43,7 +43,7 @@ class Proxies(Dictionary):
 
     def __init__(self, count: int, *, bound: str = "") -> None:
         super().__init__()
-        self.count, self.bound = count, bound
+        self.count, self.bound = at_least_one("count", count, "there is a weight for each item or class"), bound
 
     def extra_repr(self) -> str:
         """The parameters."""

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise.alike import Ids
-from likewise.errors import LikewiseError
 
 
 class Fresh(NamedTuple):
@@ -82,12 +81,3 @@ class Dictionary(nn.Module):
 def random_unit_rows(n: int, dim: int, generator: torch.Generator | None = None) -> Tensor:
     """(n, dim) float32 rows, uniform on the unit sphere."""
     return functional.normalize(torch.randn(n, dim, generator=generator), dim=1)
-
-
-def check_momentum(momentum: float) -> float:
-    """The value, or a LikewiseError: a bank keeps a share of at least 0 and below 1 of an old row."""
-    if not 0 <= momentum < 1:
-        raise LikewiseError(
-            f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, and NPID's released code uses 0.5."
-        )
-    return momentum

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from likewise.alike import Ids, as_ids, check_tensor
 from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one
 
 NOBODY = -1  # the id of a random row, which is no query's positive
 
@@ -58,8 +58,10 @@ class Queue(Dictionary):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if size < 1:
-            raise LikewiseError(f"a queue of size {size} holds no key; MoCo's is 65,536.")
+        at_least_one("size", size, "MoCo's queue holds 65,536 keys")
+        at_least_one("dim", dim, "a key has numbers, 128 in the paper")
+        if ids_each is not None:
+            at_least_one("ids_each", ids_each, "None gives each key one id")
         if start not in ("random", "empty"):
             raise LikewiseError(f"queue start={start!r} must be 'random' or 'empty'.")
         self.start, self.own_batch, self.older_pull = start, own_batch, older_pull
@@ -130,6 +132,8 @@ class Queue(Dictionary):
     @torch.no_grad()
     def update(self, rows: Tensor, ids: Ids) -> None:
         """Enqueues new keys (B, D) and their ids, (B,) or (B, L), in order. The oldest keys leave.
+
+        Keys of the same id are keys of their own; ids below 0 name no item.
 
         Raises LikewiseError on other shapes, before anything is enqueued.
         """

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.alike import Ids, as_ids, check_tensor
-from likewise.dictionaries.keys import Dictionary, Fresh, Keys, check_momentum, random_unit_rows
+from likewise.alike import Ids
+from likewise.dictionaries.bank import bank_update, check_bank
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.distributed.shares import own_share
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one
 
 DRAWN_FLOATS = 1 << 22  # the first rows are drawn in blocks of this many numbers: 16 MiB
 CANNOT_FOLLOW = (
@@ -38,6 +39,9 @@ def sharded_weight(n: int, dim: int, *, generator: torch.Generator | None = None
         dim: D.
         generator: on the CPU, in the same state in all processes. Every process advances it as if it drew all n rows.
     """
+
+    at_least_one("n", n, "there is a row for each item")
+    at_least_one("dim", dim, "a row has numbers")
 
     def uniform(count: int) -> Tensor:
         return (torch.rand(count, dim, generator=generator) * 2 - 1) / math.sqrt(dim)
@@ -143,7 +147,7 @@ class ShardedMemoryBank(_Sharded):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.n, self.momentum = n, check_momentum(momentum)
+        self.n, self.momentum = n, check_bank(n, dim, momentum)
         self.start = own_share(n)[0]
         self.register_buffer("rows", _own_rows(n, dim, lambda some: random_unit_rows(some, dim, generator)))
 
@@ -160,16 +164,15 @@ class ShardedMemoryBank(_Sharded):
     def update(self, rows: Tensor, ids: Ids) -> None:
         """Moves this process' bank rows towards the ``rows`` (B, D) of the whole batch, by their ``ids`` (B,).
 
-        Ids are row numbers below n, all different. Gather both with
+        Ids are from 0 to n − 1; of several rows with one id the mean counts. Gather both with
         :func:`~likewise.distributed.processes.gather_rows`.
-        Raises LikewiseError for an id of n or above. This is checked on the CPU only, where it costs no wait.
+        Raises LikewiseError on shapes that don't fit and, on the CPU, where looking does not wait, on an id that is no
+        row.
         """
-        check_tensor("rows", rows)
-        ids = as_ids("ids", ids, self.rows.device)
-        refuse_beyond(ids, self.n)
+        ids, fresh = bank_update(self.rows, self.n, rows, ids)
         places = ids - self.start
         here = (places >= 0) & (places < len(self.rows))
-        places, fresh = places[here], rows.detach()[here].to(self.rows.dtype)
+        places, fresh = places[here], fresh[here]
         self.rows[places] = functional.normalize(torch.lerp(fresh, self.rows[places], self.momentum), dim=1)
 
     def shards(self) -> dict[str, Tensor]:
@@ -194,9 +197,3 @@ def _own_rows(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:
             rows[first - start : last - start] = drawn[first - place : last - place]
         place += len(drawn)
     return rows
-
-
-def refuse_beyond(ids: Tensor, n: int) -> None:
-    """Raises LikewiseError when an id is ``n`` or above. It checks on the CPU only, where a check does not wait."""
-    if ids.device.type == "cpu" and bool((ids >= n).any()):
-        raise LikewiseError(f"ids go up to {int(ids.max())}, but there are only {n} keys; a key's id is its row.")

@@ -218,6 +218,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        if torch.is_grad_enabled():
+            raise LikewiseError("gather_rows of several processes has first-order gradients only; use one process.")
         total = grad.contiguous().clone()
         dist.all_reduce(total)
         return torch.split(total, ctx.sizes)[rank()], None

@@ -34,6 +34,8 @@ class GradientCache:
     """
 
     def __init__(self, embedder: nn.Module, parts: Sequence[Tensor], *, grouped: bool = False) -> None:
+        if not len(parts):
+            raise LikewiseError("a gradient cache needs at least one part of a batch, such as x.split(64).")
         if len(parts) > 1 and not grouped and normalises_batches(embedder, as_it_is=True):
             raise in_parts_refused(f"{len(parts)} parts", "set grouped=True if each part has its own statistics")
         self.embedder, self.parts, self.grouped = embedder, parts, grouped
@@ -47,8 +49,15 @@ class GradientCache:
         return f"GradientCache(parts={len(self.parts)}, the first {first}, grouped={self.grouped})"
 
     def backward(self) -> None:
-        """Runs the backward pass of the encoder from the gradient of ``rows``, part by part."""
-        assert self.rows.grad is not None
+        """Runs the backward pass of the encoder from the gradient of ``rows``, part by part.
+
+        Raises LikewiseError before the backward pass of a loss of ``rows``.
+        """
+        if self.rows.grad is None:
+            raise LikewiseError(
+                "the cached rows have no gradient yet: call loss.backward() of a loss of cache.rows, then "
+                "cache.backward()."
+            )
         after = _random_state(self.parts[0].device)
         _set_random_state(self.random)
         statistics, moved = running_statistics(self.embedder), list[dict[str, Tensor]]()

@@ -51,12 +51,7 @@ class Momentum(nn.Module):
             raise LikewiseError(
                 f"key encoder: schedule={schedule!r} must be constant or cosine, buffers={buffers!r} own or averaged."
             )
-        short = [name for name, x in encoder.named_parameters() if x.is_floating_point() and x.element_size() < 4]
-        if short:
-            raise LikewiseError(
-                f"key encoder: {short[0]} has fewer bits than float32, so rounding loses small steps (m={momentum}); "
-                "keep the weights in float32, and encode under torch.autocast."
-            )
+        _refuse_short(encoder, momentum)
         self.momentum, self.schedule, self.buffers_rule = momentum, schedule, buffers
         self.encoder = deepcopy(encoder).requires_grad_(False)
 
@@ -72,17 +67,52 @@ class Momentum(nn.Module):
 
     @torch.no_grad()
     def update(self, encoder: nn.Module, progress: float | None = None) -> None:
-        """Moves the copy towards ``encoder``. Raises LikewiseError if a cosine schedule gets no ``progress``."""
+        """Moves the copy towards ``encoder``.
+
+        Raises LikewiseError if a cosine schedule gets no ``progress``, if ``encoder`` is not built like the copy, and
+        if the weights have fewer bits than float32.
+        """
         if progress is None:
             if self.schedule == "cosine":
                 raise LikewiseError("the key encoder's cosine schedule needs update(encoder, progress), from 0 to 1.")
             progress = 0.0
+        _refuse_other(self.encoder, encoder)
+        _refuse_short(self.encoder, self.momentum)
         share = 1 - self.at(progress)
         torch._foreach_lerp_(list(self.encoder.parameters()), list(encoder.parameters()), share)
         if self.buffers_rule == "averaged":
             for mine, theirs in zip(self.encoder.buffers(), encoder.buffers(), strict=True):
                 if mine.is_floating_point():
                     mine.lerp_(theirs, share)
+
+
+def _refuse_short(encoder: nn.Module, momentum: float) -> None:
+    """Raises LikewiseError on weights with fewer bits than float32."""
+    for name, x in encoder.named_parameters():
+        if x.is_floating_point() and x.element_size() < 4:
+            raise LikewiseError(
+                f"key encoder: {name} has fewer bits than float32, so rounding loses small steps (m={momentum}); "
+                "keep the weights in float32, and encode under torch.autocast."
+            )
+
+
+def _refuse_other(mine: nn.Module, theirs: nn.Module) -> None:
+    """Raises LikewiseError unless both have the same weights and buffers, by number, shape and dtype. O(layers)."""
+    for what, ours, others in (
+        ("weight", [*mine.named_parameters()], [*theirs.named_parameters()]),
+        ("buffer", [*mine.named_buffers()], [*theirs.named_buffers()]),
+    ):
+        if len(ours) != len(others):
+            raise LikewiseError(
+                f"key encoder: it has {len(ours)} {what}s and the encoder that it follows has {len(others)}; give the "
+                "encoder that it was made from."
+            )
+        for (name, x), (other, y) in zip(ours, others, strict=True):
+            if x.shape != y.shape or x.dtype != y.dtype:
+                raise LikewiseError(
+                    f"key encoder: its {what} {name} is {tuple(x.shape)} {x.dtype}, and {other} of the encoder that it "
+                    f"follows is {tuple(y.shape)} {y.dtype}; give the encoder that it was made from."
+                )
 
 
 @torch.no_grad()

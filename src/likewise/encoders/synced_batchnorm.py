@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import at_least_float32
+from likewise.kernels.numerics import at_least_float32, first_order_only
 
 
 class SyncedBatchNorm(_BatchNorm):
@@ -166,8 +165,8 @@ class _Normalise(torch.autograd.Function):
         return functional.batch_norm(x, mean, var, weight, bias, eps=eps)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        first_order_only("SyncedBatchNorm of several processes", grad, "take second derivatives in one process")
         x, weight, mean, inverse = ctx.saved_tensors
         shape, wide = _channelwise(x), at_least_float32(grad)
         centred = at_least_float32(x) - mean.view(shape)

@@ -8,9 +8,17 @@ import math
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
-from likewise.kernels.numerics import SHORTEST, at_least_float32, keep_pages
+from likewise.kernels.numerics import (
+    SHORTEST,
+    at_least_float32,
+    differentiated_again,
+    keep_pages,
+    ordinary,
+    twin_gradients,
+    unit,
+)
 
 TILE_KEYS = 2048  # at Q = 128, float32 similarities of a tile take 1 MiB, which fits a core's L2 cache
 LEAST_TILE_KEYS, TILE_FLOATS = 32, 1 << 19  # with many queries a tile has fewer keys: 2 MiB in all
@@ -69,13 +77,22 @@ class _RowLogSumExp(torch.autograd.Function):
         return logsumexp.squeeze(1) - shift
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None, None, None, None, None]:
         queries, keys, logsumexp, skip, mean_key, weights = ctx.saved_tensors  # type: ignore[attr-defined]
         scale, tile, circle, unit_keys = ctx.settings  # type: ignore[attr-defined]
         needs_queries, needs_keys = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            settings = {"scale": scale, "skip": skip, "circle": circle, "unit_keys": unit_keys}
+            if circle is not None:
+                settings |= {"scale": scale * scale, "circle": circle / scale}
+
+            def twin(queries: Tensor, keys: Tensor) -> Tensor:
+                return naive_row_logsumexp(queries, keys, **settings)
+
+            grad_queries, grad_keys = twin_gradients(twin, [queries, keys], grad)
+            return grad_queries, grad_keys, None, None, None, None, None, None
         pull = (grad.unsqueeze(1) * scale).masked_fill_(logsumexp == -torch.inf, 0.0)
         grad_queries = grad_keys = None
         with torch.autocast(queries.device.type, enabled=False):
@@ -165,14 +182,14 @@ def row_logsumexp(
         tile: keys per tile; by default as many as make 2 MiB of logits, from 32 to 2048.
 
     Returns:
-        (Q,) float32, or float64 for float64 queries. Queries and keys get first-order gradients.
+        (Q,) float32, or float64 for float64 queries. Queries and keys get gradients; of higher order, the twin's.
 
     Cost: 2·Q·K·D flops without gradient, 4·Q·K·D with the queries' gradient, 8·Q·K·D with the keys' gradient too.
     Memory for Q·(2·tile + 2D) floats (with Circle 3·tile), for any K. If keys need a gradient and Q·K is at most 2²²,
     all logits are one tile, which is kept; the cost is then 6·Q·K·D flops.
     """
     queries = at_least_float32(queries)
-    if torch.compiler.is_compiling():
+    if ordinary():
         return naive_row_logsumexp(queries, keys, scale, skip=skip, circle=circle, unit_keys=unit_keys)
     if circle is not None:
         scale, circle = math.sqrt(scale), math.sqrt(scale) * circle
@@ -200,9 +217,7 @@ def naive_row_logsumexp(
     queries = at_least_float32(queries)
     with torch.autocast(queries.device.type, enabled=False):
         keys = keys.to(queries.dtype)
-        if unit_keys:
-            length = torch.linalg.vector_norm(keys, dim=1, keepdim=True)
-            keys = keys / length.masked_fill(length < SHORTEST, 1.0)
+        keys = unit(keys) if unit_keys else keys
         logits = queries @ keys.T  # (Q, K)
     logits = scale * logits if circle is None else scale * (logits + circle).detach().relu() * (logits - circle)
     if skip is None:

@@ -5,17 +5,82 @@ Dimension legend: Q queries, K keys, D dimensions, M keys of a query or listed p
 
 import math
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
+
+from likewise.alike import traced
+from likewise.errors import LikewiseError
 
 Rule = Callable[..., tuple[Tensor, Tensor]]  # see likewise.kernels.row_losses
 GATHER_FLOATS = 1 << 22  # 16 MiB of gathered keys at a time
 SHORTEST = 1e-12  # vectors below this length are left as they are, not scaled to length 1
+
+
+_in_twin = ContextVar("_in_twin", default=False)
+
+
+def refuse_tracing(what: str, instead: str) -> None:
+    """Says that the caller can't be traced whole. ``torch.compile`` goes on in parts, but for ``fullgraph=True``.
+
+    Raises LikewiseError under ``torch.export`` and the transforms of ``torch.func``.
+    """
+    if not traced():
+        return
+    if torch.compiler.is_dynamo_compiling():
+        torch._dynamo.graph_break(msg=f"{what}, which can't be traced whole; leave fullgraph out, or take {instead}.")
+        return
+    raise LikewiseError(f"{what}, which torch.export and the transforms of torch.func can't trace; take {instead}.")
+
+
+def ordinary() -> bool:
+    """Whether the naive twin must run: the call is traced, or it is part of a twin of :func:`twin_gradients`."""
+    return traced() or _in_twin.get()
+
+
+def differentiated_again(upstream: Tensor) -> bool:
+    """In a backward pass: whether its result is differentiated (``create_graph=True``), or many run as one (vmap)."""
+    # of the keys of batched tensors (Batched, FuncTorchBatched) Python knows but one; 2 µs
+    return torch.is_grad_enabled() or "Batched" in str(torch._C._dispatch_keys(upstream))
+
+
+def first_order_only(what: str, upstream: Tensor, instead: str) -> None:
+    """In a backward pass that has no twin: raises LikewiseError where its result is differentiated again."""
+    if differentiated_again(upstream):
+        raise LikewiseError(f"{what} has first-order gradients only; {instead}.")
+
+
+def twin_gradients(
+    twin: Callable[..., Tensor], inputs: Sequence[Tensor | None], upstream: Tensor
+) -> list[Tensor | None]:
+    """The gradients of ``twin(*inputs)`` as ordinary torch, so that they have gradients too.
+
+    Args:
+        twin: the naive twin of a fast path.
+        inputs: what the fast path was given, as ``save_for_backward`` kept it.
+        upstream: the gradient of the result.
+
+    Returns:
+        A gradient for each input, None where it needs none. Cost: that of the twin.
+    """
+    create_graph, token = torch.is_grad_enabled(), _in_twin.set(True)
+    try:
+        with torch.enable_grad(), torch.autocast(upstream.device.type, enabled=False):
+            # a view of each: one tensor may come as two inputs
+            given = [x.view_as(x) if x is not None and x.requires_grad else x for x in inputs]
+            result = twin(*given)
+            sought = [x for x in given if x is not None and x.requires_grad]
+            if not sought or not result.requires_grad:
+                return [None] * len(given)
+            found = iter(torch.autograd.grad(result, sought, upstream, create_graph=create_graph, allow_unused=True))
+            return [next(found) if x is not None and x.requires_grad else None for x in given]
+    finally:
+        _in_twin.reset(token)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -34,6 +99,29 @@ def keep_pages() -> None:
     torch.empty(31 << 20, dtype=torch.uint8)
 
 
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return a @ b
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors  # type: ignore[attr-defined]
+        needs_a, needs_b = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
+        with torch.autocast(grad.device.type, enabled=False):  # ordinary torch: it can be differentiated again
+            return grad @ b.mT if needs_a else None, a.mT @ grad if needs_b else None
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` of two matrices, or of two batches of them; no autocast, forwards or backwards."""
+    if ordinary():
+        return a @ b
+    with torch.autocast(a.device.type, enabled=False):
+        result: Tensor = _Product.apply(a, b)  # type: ignore[no-untyped-call]
+    return result
+
+
 class _MaskedLogSumExp(torch.autograd.Function):
     """Allocates one matrix: it holds first the scaled logits, then the weights, then the gradient."""
 
@@ -49,8 +137,8 @@ class _MaskedLogSumExp(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
+        first_order_only("masked_logsumexp by itself", grad, "take the second order of the objective's loss")
         weights, ctx.weights = ctx.weights, None  # type: ignore[attr-defined]
         if weights is None:
             raise RuntimeError("masked_logsumexp keeps no second copy of its weights: backward runs once.")
@@ -62,12 +150,40 @@ def masked_logsumexp(x: Tensor, mask: Tensor, scale: float = 1.0) -> Tensor:
     """``log Σ_{j: mask} exp(scale · x_j)`` of each row, −inf where the mask is empty: (R, C), (R, C) bool → (R,).
 
     It equals ``(scale * x).masked_fill(~mask, -inf).logsumexp(1)``, the naive twin, with a third of the passes and of
-    the memory. The gradient of an empty row is 0, not NaN. The backward pass can run only once.
+    the memory. The gradient of an empty row is 0, not NaN. The backward pass can run only once, and by itself gives
+    first-order gradients; where a loss is differentiated twice, the twin runs.
     """
-    if torch.compiler.is_compiling():
+    if ordinary():
         kept = torch.where(mask, x * scale, torch.finfo(x.dtype).min).logsumexp(1)
         return torch.where(mask.any(1), kept, -torch.inf)
     result: Tensor = _MaskedLogSumExp.apply(x, mask, scale)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _LogAddExp(torch.autograd.Function):
+    """torch's, to the bit; but its second order is not-a-number where the two are far apart."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return torch.logaddexp(a, b)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            grad_a, grad_b = twin_gradients(logaddexp, [a, b], grad)
+            return grad_a, grad_b
+        return grad / (1 + (b - a).exp()), grad / (1 + (a - b).exp())
+
+
+def logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    """``log(exp a + exp b)`` of tensors of one shape; −inf where both are."""
+    if ordinary():
+        top = torch.maximum(a, b).detach().clamp(min=torch.finfo(a.dtype).min)
+        total = (a - top).exp() + (b - top).exp()
+        return torch.where(total > 0, total.clamp(min=torch.finfo(a.dtype).tiny).log() + top, -torch.inf)
+    result: Tensor = _LogAddExp.apply(a, b)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -100,21 +216,20 @@ class _Distance(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         result: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
+        # ordinary torch on the grad and on an output: it can be differentiated again
         slope = torch.addcdiv(grad.new_zeros(()), grad, result, value=-1)
         least = math.sqrt(SQUARE_FLOOR)
-        if (
-            result.device.type == "cpu" and result.numel() and bool(result.amin() > least)
-        ):  # this check is faster than masked_fill_
+        ask = result.device.type == "cpu" and result.numel() and not differentiated_again(grad)
+        if ask and bool(result.amin() > least):  # this check is faster than masked_fill_
             return slope
         return slope.masked_fill_(result <= least, 0.0)
 
 
 def distance(similarities: Tensor, kind: Distance = "euclidean") -> Tensor:
     """The distance of unit rows: ``D² = 2 − 2s``, or D. For D the square is at least 1e-8; below it has no gradient."""
-    if kind == "squared" or torch.compiler.is_compiling():
+    if kind == "squared" or ordinary():
         squared = 2 - 2 * similarities
         return squared if kind == "squared" else squared.clamp(min=SQUARE_FLOOR).sqrt()
     result: Tensor = _Distance.apply(similarities)  # type: ignore[no-untyped-call]
@@ -127,13 +242,14 @@ class _Unit(torch.autograd.Function):
         length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse = length.masked_fill(length < SHORTEST, 1.0).reciprocal()
         result = x * inverse
-        ctx.save_for_backward(result, inverse)
+        ctx.save_for_backward(x, result, inverse)
         return result
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        result, inverse = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor | None:
+        x, result, inverse = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            return twin_gradients(unit, [x], grad)[0]
         along = (grad * result).sum(-1, keepdim=True)
         projected: Tensor = torch.addcmul(grad, result, along, value=-1) * inverse
         return projected
@@ -141,8 +257,18 @@ class _Unit(torch.autograd.Function):
 
 def unit(x: Tensor) -> Tensor:
     """Rows at unit length; rows shorter than 1e-12 stay as they are, so that their gradient is finite and small."""
+    if ordinary():
+        length, short = _lengths(x)
+        return x / length.masked_fill(short, 1.0)
     result: Tensor = _Unit.apply(x)  # type: ignore[no-untyped-call]
     return result
+
+
+def _lengths(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(·, 1) lengths, and which are below SHORTEST: those are constant, so that no order of gradient is infinite."""
+    fixed: Tensor = torch.linalg.vector_norm(x.detach(), dim=-1, keepdim=True)
+    short = fixed < SHORTEST
+    return torch.where(short, fixed, torch.linalg.vector_norm(torch.where(short, 1.0, x), dim=-1, keepdim=True)), short
 
 
 class _Length(torch.autograd.Function):
@@ -153,9 +279,10 @@ class _Length(torch.autograd.Function):
         return length
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor | None:
         x, length = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            return twin_gradients(row_lengths, [x], grad)[0]
         share: Tensor = (grad / length).masked_fill(length < SHORTEST, 0.0)
         result: Tensor = x * share.unsqueeze(-1)
         return result
@@ -163,6 +290,8 @@ class _Length(torch.autograd.Function):
 
 def row_lengths(x: Tensor) -> Tensor:
     """The length of each row; rows shorter than 1e-12 have no gradient."""
+    if ordinary():
+        return _lengths(x)[0].squeeze(-1)
     result: Tensor = _Length.apply(x)  # type: ignore[no-untyped-call]
     return result
 
@@ -172,7 +301,7 @@ class _GatheredSimilarities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
-        ctx.save_for_backward(keys, rows)
+        ctx.save_for_backward(queries, keys, rows)
         chunk = max(1, GATHER_FLOATS // (rows.shape[1] * keys.shape[1]))
         parts = [
             torch.bmm(keys[r].to(q.dtype), q.unsqueeze(2)).squeeze(2)
@@ -181,9 +310,10 @@ class _GatheredSimilarities(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
-        keys, rows = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, None, None]:
+        queries, keys, rows = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            return twin_gradients(gathered_similarities, [queries, keys, rows], grad)[0], None, None
         weights = grad.to(keys.dtype).contiguous()
         bag = functional.embedding_bag(rows, keys, per_sample_weights=weights, mode="sum")
         return bag.to(grad.dtype), None, None
@@ -204,7 +334,7 @@ def gathered_similarities(queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor
 
     Cost: Q·M·D multiply-adds; random reads take most of the time. 16 MiB beyond the result.
     """
-    if torch.compiler.is_compiling():
+    if ordinary():
         queries = at_least_float32(queries)
         return torch.bmm(keys.detach()[rows].to(queries.dtype), queries.unsqueeze(2)).squeeze(2)
     result: Tensor = _GatheredSimilarities.apply(at_least_float32(queries), keys.detach(), rows)  # type: ignore[no-untyped-call]
@@ -222,9 +352,11 @@ class _PairedSimilarities(torch.autograd.Function):
         return torch.cat([(queries[a] * keys[b]).sum(1) for a, b in parts])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         queries, keys, rows, columns = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            grad_queries, grad_keys, *_ = twin_gradients(paired_similarities, [queries, keys, rows, columns], grad)
+            return grad_queries, grad_keys, None, None
         needs_queries, needs_keys = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
         grad_queries = torch.zeros_like(queries) if needs_queries else None
         grad_keys = torch.zeros_like(keys) if needs_keys else None
@@ -249,11 +381,11 @@ def paired_similarities(queries: Tensor, keys: Tensor, rows: Tensor, columns: Te
         columns: (M,) int64, rows of ``keys``.
 
     Returns:
-        (M,). Queries and keys get first-order gradients.
+        (M,). Queries and keys get gradients; of higher order, the twin's.
 
     Cost: M·D multiply-adds, three times as many with both gradients; 32 MiB beyond the result and the gradients.
     """
-    if torch.compiler.is_compiling() or not len(rows):
+    if ordinary() or not len(rows):
         return (queries[rows] * keys[columns]).sum(1)
     result: Tensor = _PairedSimilarities.apply(queries, keys, rows, columns)  # type: ignore[no-untyped-call]
     return result
@@ -272,9 +404,11 @@ class _OwnSimilarity(torch.autograd.Function):
         return torch.cat([(q * keys.index_select(0, p).to(q.dtype)).sum(1) for q, p in parts])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         queries, keys, place = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(grad):
+            grad_queries, grad_keys, _ = twin_gradients(own_similarities, [queries, keys, place], grad)
+            return grad_queries, grad_keys, None
         needs_queries, needs_keys = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
         grad_queries = torch.empty_like(queries) if needs_queries else None
         grad_keys = torch.zeros_like(keys) if needs_keys else None
@@ -290,6 +424,8 @@ class _OwnSimilarity(torch.autograd.Function):
 
 def own_similarities(queries: Tensor, keys: Tensor, place: Tensor) -> Tensor:
     """(Q,) ``q_i · k_{place_i}``, with gradients of queries and keys. Cost: O(Q·D) time; 4,096 keys in memory."""
+    if ordinary():
+        return (queries * keys.index_select(0, place).to(queries.dtype)).sum(1)
     result: Tensor = _OwnSimilarity.apply(queries, keys, place)  # type: ignore[no-untyped-call]
     return result
 
@@ -318,14 +454,22 @@ class _Ruled(torch.autograd.Function):
             if sought and losses.requires_grad:
                 slopes = list(torch.autograd.grad(losses.sum(), sought, allow_unused=True))
         computed = iter(slopes)
-        ctx.save_for_backward(*(next(computed, None) if need else None for need in wanted))  # type: ignore[arg-type]
+        ctx.slopes = [next(computed, None) if need else None for need in wanted]  # type: ignore[attr-defined]
+        ctx.rule = rule  # type: ignore[attr-defined]
+        ctx.save_for_backward(positive, negative, *similarities_and_inputs)
         ctx.mark_non_differentiable(counted)
         return losses.detach(), counted
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = ctx.saved_tensors  # type: ignore[attr-defined]
+        positive, negative, *given = ctx.saved_tensors  # type: ignore[attr-defined]
+        if differentiated_again(upstream):
+
+            def twin(s_p: Tensor, s_n: Tensor, *inputs: Tensor) -> Tensor:
+                return zero_uncounted(*ctx.rule(s_p, positive, s_n, negative, *inputs))[0]  # type: ignore[attr-defined]
+
+            return None, None, None, *twin_gradients(twin, given, upstream)
+        slopes = ctx.slopes  # type: ignore[attr-defined]
         return (
             None,
             None,
@@ -339,7 +483,7 @@ def ruled_losses(
 ) -> tuple[Tensor, Tensor]:
     """Applies a rule to the given similarities of R rows: the losses, with their gradient, and whether the rows count.
 
-    It equals the rule itself, the naive twin, whose backward pass can run only once.
+    It equals the rule itself, the naive twin, which gives the gradients of higher order.
 
     Args:
         rule: see :mod:`likewise.kernels.row_losses`.
@@ -352,5 +496,7 @@ def ruled_losses(
     Returns:
         (R,) and (R,) bool; a row that does not count has loss 0.
     """
+    if ordinary():
+        return zero_uncounted(*rule(s_p, positive, s_n, negative, *row_inputs))
     losses, counted = _Ruled.apply(rule, positive, negative, s_p, s_n, *row_inputs)  # type: ignore[no-untyped-call]
     return losses, counted

@@ -13,10 +13,18 @@ from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from likewise.alike import Listed, Relation, reordered, restored, tile_rows_for
-from likewise.kernels.numerics import Rule, at_least_float32, keep_pages, zero_uncounted
+from likewise.kernels.numerics import (
+    Rule,
+    at_least_float32,
+    differentiated_again,
+    keep_pages,
+    ordinary,
+    twin_gradients,
+    zero_uncounted,
+)
 
 FUSED_BACKEND = "inductor"
 
@@ -48,14 +56,14 @@ def row_losses(
         tile_rows: rows of a tile; by default as many as make 4 MiB of similarities.
 
     Returns:
-        (Q,) losses and (Q,) bool. Queries, keys and row inputs get first-order gradients.
+        (Q,) losses and (Q,) bool. Queries, keys and row inputs get gradients; of higher order, the twin's.
 
     Cost: 6·Q·K·D flops with gradients, and memory for about ten tiles beyond the inputs and their gradients. On CUDA
     with Triton, the rule is compiled to fused kernels.
     """
     queries = at_least_float32(queries)
     keys = None if keys is None else at_least_float32(keys).to(queries.dtype)
-    if torch.compiler.is_compiling():
+    if ordinary():
         return naive_row_losses(rule, queries, keys, relation, row_inputs)
     tile_rows = tile_rows or tile_rows_for(len(queries) if keys is None else len(keys))
     losses, counted = _Rows.apply(rule, relation, tile_rows, ahead, queries, keys, *row_inputs)  # type: ignore[no-untyped-call]
@@ -95,9 +103,16 @@ class _Rows(torch.autograd.Function):
         return losses, counted
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[4:]  # type: ignore[attr-defined]
+        if differentiated_again(upstream):
+            queries, keys, *row_inputs = ctx.saved_tensors  # type: ignore[attr-defined]
+            rule, relation, _ = ctx.recipe  # type: ignore[attr-defined]
+
+            def twin(queries: Tensor, keys: Tensor | None, *row_inputs: Tensor) -> Tensor:
+                return naive_row_losses(rule, queries, keys, relation, row_inputs)[0]
+
+            return None, None, None, None, *twin_gradients(twin, [queries, keys, *row_inputs], upstream)
         if ctx.ahead is not None and bool((upstream == upstream[:1]).all()):  # type: ignore[attr-defined]
             gradients = [None if g is None else g * upstream[:1].sum() for g in ctx.ahead]  # type: ignore[attr-defined]
         else:

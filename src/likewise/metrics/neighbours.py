@@ -12,12 +12,14 @@ The price: a score differs a little from that of the unrounded rows (random unit
 128 and 5e-8 at D = 3072, as float32 itself). The product runs at float64 speed, half that of float32 on a CPU.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from likewise.alike import Ids, as_ids
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width, peaks
 
 _QUERY_TILE = 512  # rows; with 8,192 keys a float64 block is 32 MiB
@@ -105,7 +107,8 @@ def knn_classify(
         key_labels: (K,) integers ≥ 0.
         k: number of keys that vote, ≥ 1.
         temperature: τ > 0.
-        query_ids: (Q,) integers, given with ``key_ids``: a key with the query's id does not vote.
+        query_ids: (Q,) integers, given with ``key_ids``: a key with the query's id does not vote. Without them a
+            warning says when the keys are the queries, to the bit.
         key_ids: (K,) integers.
 
     Returns:
@@ -120,6 +123,8 @@ def knn_classify(
     """
     check_positive("temperature", temperature)
     queries, keys = as_rows("queries", queries), as_rows("keys", keys)
+    if query_ids is None:
+        _warn_of_themselves(queries, keys)
     key_labels = as_labels("key_labels", key_labels, keys)
     scores, rows = top_k(queries, keys, k, query_ids=query_ids, key_ids=key_ids)
     labels = key_labels.to(device=scores.device, dtype=torch.int64)
@@ -169,6 +174,16 @@ def fair_k(labels: Ids) -> int:
     """
     labels = as_ids("labels", labels)
     return min(200, int(len(labels) / len(torch.unique(labels)) + 0.5))
+
+
+def _warn_of_themselves(queries: Tensor, keys: Tensor) -> None:
+    """Warns if the keys are the queries, equal to the bit: without ids each votes for itself."""
+    if len(queries) > 1 and keys.shape == queries.shape and torch.equal(keys.to(queries), queries):
+        warnings.warn(
+            "the keys are the queries, and each votes for itself; leave the keys out, or give query_ids and key_ids.",
+            LikewiseWarning,
+            stacklevel=3,
+        )
 
 
 def _vote(scores: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

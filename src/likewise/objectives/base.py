@@ -9,10 +9,10 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from likewise.alike import Flags, Ids, Listed, Relation, as_ids, check_tensor, relate
+from likewise.alike import Flags, Ids, Listed, Relation, as_ids, check_labels, check_tensor, relate, traced
 from likewise.dictionaries.keys import Keys
 from likewise.distributed import processes
-from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import (
     SHORTEST,
@@ -29,6 +29,63 @@ from likewise.objectives.checks import check_keys, check_proxies, proxy_rows, ro
 How = Literal["mean", "sum", "none"]
 BOTH = "a positive and a negative: put several items of several classes in each batch"
 TWO_VIEWS = "Give two views z0, z1 of the same items as objective(*likewise.objectives.from_views(z0, z1))."
+
+
+LENGTH_TOLERANCE = 0.05
+SEEN_KEYS = 4  # times the number of queries: as many keys are looked at
+
+
+class Watch:
+    """Looks at the values that an objective is given: on the CPU at every call, elsewhere at calls 1, 2, 4, 8, ...
+
+    Elsewhere looking waits for the device. A traced call is not looked at. Each warning comes once.
+
+    Cost: a pass over the queries and over at most four times as many keys, beside the products of all of them.
+
+    Args:
+        owner: the objective's name, for the warnings.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self.owner, self.calls, self.said = owner, 0, set[str]()
+
+    def __repr__(self) -> str:
+        return f"Watch(owner={self.owner!r})"
+
+    def due(self, device: torch.device) -> bool:
+        """Whether this call is looked at."""
+        if traced():
+            return False
+        self.calls += 1
+        return device.type == "cpu" or not self.calls & (self.calls - 1)
+
+    def unit_rows(self, what: str, rows: Tensor, used: Tensor | None = None) -> None:
+        """Warns of rows that are not of unit length; ``used`` (N,) bool: those that matter."""
+        if "unit rows" in self.said:
+            return
+        off = (torch.linalg.vector_norm(at_least_float32(rows.detach()), dim=1) - 1).abs()
+        furthest = float((off if used is None else off * used).max())
+        if furthest > LENGTH_TOLERANCE:
+            self._say(
+                "unit rows",
+                f"the {what} are not unit rows (a length is off by {furthest:.3g}). Pass "
+                f"torch.nn.functional.normalize({what}); the loss takes q·k for the cosine.",
+            )
+
+    def own_keys(self, queries: Tensor, keys: Tensor) -> None:
+        """Warns of keys that are the queries, without ``own``: each row would be its own positive."""
+        if "own keys" in self.said or keys.shape != queries.shape or keys.dtype != queries.dtype:
+            return
+        if keys is queries or torch.equal(keys, queries):
+            self._say(
+                "own keys",
+                "the keys are the queries, so each row is its own positive. Leave the keys out, or say which key is "
+                "the query itself: own=torch.arange(len(queries)).",
+            )
+
+    def _say(self, what: str, message: str) -> None:
+        self.said.add(what)
+        warnings.warn(f"{self.owner}: {message} (Said once.)", LikewiseWarning, stacklevel=5)
 
 
 class Reduction:
@@ -55,7 +112,7 @@ class Reduction:
             raise LikewiseError(f"reduction={how!r} must be 'mean', 'sum' or 'none'.")
         self.how, self.owner, self.need = how, owner, need
         self.across = False
-        self.calls, self.warned = 0, False
+        self.watch, self.warned = Watch(owner), False
 
     def __repr__(self) -> str:
         return f"Reduction(how={self.how!r}, owner={self.owner!r}, need={self.need!r})"
@@ -65,18 +122,14 @@ class Reduction:
 
         ``able`` (Q,) bool marks the rows that could count before mining; if given, the warning is about these rows.
         """
-        if not torch.compiler.is_compiling():
-            self._watch(counted if able is None else able)
+        if not self.warned and self.watch.due(counted.device):
+            self._count(counted if able is None else able)
         if self.how != "mean":
             return losses if self.how == "none" else losses.sum()
         number = processes.sum_over(counted.sum()) if self.across else counted.sum()
         return losses.sum() / number.clamp(min=1)
 
-    def _watch(self, counted: Tensor) -> None:
-        """Warns once. A check waits for the device, so off the CPU only calls 1, 2, 4, 8 ... check."""
-        self.calls += 1
-        if self.warned or (counted.device.type != "cpu" and self.calls & (self.calls - 1)):
-            return
+    def _count(self, counted: Tensor) -> None:
         number = int(counted.sum())
         if 2 * number < len(counted):
             self.warned = True
@@ -118,7 +171,7 @@ class PairObjective(nn.Module):
     Args:
         reduction: see :class:`likewise.objectives.Reduction`.
         need: what an anchor needs to count, in words.
-        unit_rows: whether the first call gives a warning when the queries do not have unit length.
+        unit_rows: whether queries and keys must have unit length; a warning says once where they do not.
     """
 
     joins_rows: bool = False
@@ -133,7 +186,7 @@ class PairObjective(nn.Module):
     def __init__(self, reduction: How, need: str = BOTH, *, unit_rows: bool = True) -> None:
         super().__init__()
         self.reduce = Reduction(reduction, type(self).__name__, need)
-        self.unit_rows = unit_rows
+        self.unit_rows, self.watch = unit_rows, Watch(type(self).__name__)
 
     def forward(
         self,
@@ -171,8 +224,8 @@ class PairObjective(nn.Module):
         check_tensor("queries", queries)
         ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device, of_rows=TWO_VIEWS)
         relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
-        if self.unit_rows and not torch.compiler.is_compiling():
-            self._check_unit_rows(queries)
+        if self.watch.due(queries.device):
+            self._look_at(queries, relation, keys)
         losses, *counted = self.losses(queries, ids, keys, relation)
         zero_or_nan = (queries.detach() * 0).sum()  # a comparison with NaN is false, so that a mask could hide a NaN
         return self.reduce(losses + zero_or_nan.to(losses.dtype), *counted)
@@ -220,16 +273,21 @@ class PairObjective(nn.Module):
         present = torch.ones(s_p.numel(), 1, dtype=torch.bool)
         return self.rows(s_p.reshape(-1, 1), present, s_n.reshape(-1, 1), present)[0].reshape(s_p.shape)
 
-    def _check_unit_rows(self, queries: Tensor) -> None:
-        self.unit_rows = False  # once
-        furthest = (at_least_float32(queries.detach()).norm(dim=1) - 1).abs().max()
-        if furthest > 0.05:
-            warnings.warn(
-                f"{type(self).__name__}: the queries are not unit rows (a length is off by {float(furthest):.3g}). "
-                "Pass torch.nn.functional.normalize(queries); the loss uses q·k as the cosine. (Said once.)",
-                LikewiseWarning,
-                stacklevel=3,
-            )
+    def _look_at(self, queries: Tensor, relation: Relation | Listed, keys: Tensor | None) -> None:
+        """Checks and warnings that read values."""
+        if self.unit_rows:
+            self.watch.unit_rows("queries", queries)
+        if isinstance(relation, Relation):
+            check_labels("ids", relation.ids)
+        if keys is None:
+            return
+        if isinstance(relation, Relation):
+            check_labels("key_ids", relation.key_ids)
+            if relation.own is None:
+                self.watch.own_keys(queries, keys)
+        if self.unit_rows:
+            some = slice(SEEN_KEYS * len(queries))
+            self.watch.unit_rows("keys", keys[some], relation.used(some))
 
 
 FEW_KEYS = 4  # up to this many keys per query, one scaled copy of all keys is faster than scaling in tiles
@@ -269,9 +327,9 @@ class ClassObjective(nn.Module):
 
     def __init__(self, classes: int, dim: int, generator: torch.Generator | None, reduction: How) -> None:
         super().__init__()
-        if classes < 2 or dim < 1:
+        if at_least_one("classes", classes, "a classifier tells two or more apart") < 2 or dim < 1:
             raise LikewiseError(f"classes={classes}, dim={dim}: give at least 2 classes and 1 dimension.")
-        self.reduce = Reduction(reduction, type(self).__name__, "a label")
+        self.reduce, self.watch = Reduction(reduction, type(self).__name__, "a label"), Watch(type(self).__name__)
         self.proxies = nn.Parameter(torch.randn(classes, dim, generator=generator) / math.sqrt(dim))
         self.circle: float | None = None  # m where the logits of the other classes have Circle's weights
 
@@ -298,6 +356,8 @@ class ClassObjective(nn.Module):
         """
         keys = self.proxies if keys is None else keys
         ids, key_ids = check_proxies(queries, ids, keys, key_ids)
+        if ids.ndim == 2 and self.watch.due(queries.device):
+            check_labels("ids", ids)
         rows = proxy_rows(ids, len(keys), key_ids)  # (Q,) or (Q, L), −1: none
         queries = at_least_float32(queries)
         with torch.autocast(queries.device.type, enabled=False):
@@ -399,6 +459,7 @@ class InstanceObjective(nn.Module):
 
     Args:
         reduction: "mean", "sum" or "none" over the queries that count.
+        unit_rows: warn, once, when queries, or keys without gradient, are not of unit length.
     """
 
     joins_rows: bool = False
@@ -409,9 +470,10 @@ class InstanceObjective(nn.Module):
     log_values = no_values
     advance = changes_nothing
 
-    def __init__(self, reduction: How) -> None:
+    def __init__(self, reduction: How, *, unit_rows: bool = False) -> None:
         super().__init__()
         self.reduce = Reduction(reduction, type(self).__name__, "a positive (their ids are below 0)")
+        self.unit_rows, self.watch = unit_rows, Watch(type(self).__name__)
 
     def forward(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None = None) -> Tensor:
         """The loss of queries (B, D) whose positives are the keys (n, D) that ``ids`` (B,) name.
@@ -442,6 +504,10 @@ class InstanceObjective(nn.Module):
     def reduced_loss(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> Tensor:
         """Checks the arguments, finds the positives, and reduces :meth:`row_losses` over the queries that count."""
         ids, key_ids = check_keys(queries, ids, keys, key_ids)
+        if self.unit_rows and self.watch.due(queries.device):
+            self.watch.unit_rows("queries", queries)
+            if not keys.requires_grad:
+                self.watch.unit_rows("keys", keys[: SEEN_KEYS * len(queries)])
         match = Match(rows_of(ids, key_ids, len(keys)), ids >= 0, ids, key_ids)
         with torch.autocast(queries.device.type, enabled=False):
             losses = self.row_losses(at_least_float32(queries), keys, match)

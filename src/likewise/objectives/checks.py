@@ -1,4 +1,4 @@
-"""Checks of constructor arguments that the objectives share."""
+"""Checks that the objectives share: of constructor arguments, of ids, and of the rows that they are given."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from likewise.alike import Ids, Listed, as_ids, check_tensor
+from likewise.alike import Ids, Listed, as_ids, check_rows, check_tensor, traced
 from likewise.errors import LikewiseError
 
 
@@ -51,14 +51,12 @@ def proxy_rows(ids: Tensor, classes: int, key_ids: Tensor | None) -> Tensor:
     Raises LikewiseError when no key has an id, and when two keys have the same id. In a compiled graph it does not
     check.
     """
-    ids = ids.long()
     if key_ids is None:
-        if not torch.compiler.is_compiling() and ids.numel() and (highest := int(ids.max())) >= classes:
-            raise LikewiseError(f"id {highest} is not below the number of classes, {classes}: number them from 0.")
+        check_rows("ids", ids, classes, "classes", none=True, wait=True)
         return ids.clamp(min=-1)
-    in_order, order = key_ids.long().sort()
+    in_order, order = key_ids.sort()
     rows = order[torch.searchsorted(in_order, ids.contiguous()).clamp_(max=classes - 1)]
-    if not torch.compiler.is_compiling():
+    if not traced():
         missing = ids[(ids >= 0) & (key_ids[rows] != ids)]
         if len(missing):
             raise LikewiseError(f"no key has the id of these queries: {missing[:5].tolist()}; give their keys too.")
@@ -78,15 +76,12 @@ def rows_of(ids: Tensor, key_ids: Tensor | None, count: int) -> Tensor:
     wait for the device. In a compiled graph it does not check.
     """
     if key_ids is None:
-        if not torch.compiler.is_compiling() and ids.device.type == "cpu" and bool((ids >= count).any()):
-            raise LikewiseError(
-                f"ids go up to {int(ids.max())} but there are {count} keys, whose ids are their rows; give key_ids too."
-            )
+        check_rows("ids", ids, count, "keys, whose ids are their rows without key_ids", none=True)
         return ids.clamp(min=0)
     order = key_ids.argsort(stable=True)
     place = torch.searchsorted(key_ids[order], ids).clamp_(max=count - 1)
     rows = order[place]
-    if not torch.compiler.is_compiling():
+    if not traced():
         missing = ids[(key_ids[rows] != ids) & (ids >= 0)]
         if len(missing):
             raise LikewiseError(

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from likewise.alike import traced
 from likewise.errors import LikewiseError
 from likewise.objectives.base import ClassObjective, How
 from likewise.objectives.checks import above_zero
@@ -80,7 +81,7 @@ class Softmax(ClassObjective):
         """Without bias unchanged; with a bias, queries get a last dimension 1 and keys a last dimension b."""
         if self.bias is None:
             return queries, keys
-        if not torch.compiler.is_compiling():
+        if not traced():
             highest = len(keys) - 1 if key_ids is None else int(key_ids.max())
             if highest >= len(self.bias):
                 raise LikewiseError(f"a key has id {highest}, but there are {len(self.bias)} biases; take bias=False.")

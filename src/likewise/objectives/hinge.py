@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-from likewise.alike import Listed
-from likewise.errors import LikewiseError
+from likewise.alike import Listed, check_rows
+from likewise.errors import LikewiseError, at_least_one
 from likewise.kernels.numerics import Distance, distance
 from likewise.negatives import SORTED_FROM
 from likewise.objectives.base import How, PairObjective
@@ -131,6 +131,8 @@ class Margin(PairObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(reduction, "any positive or negative")
+        if classes is not None:
+            at_least_one("classes", classes, "None learns one β for all")
         self.alpha, self.nu, self.pairs, self.classes = alpha, nu, check_pairs(pairs), classes
         self.can_be_zero = nu == 0  # otherwise ν β is always added
         start = torch.full((classes or 1,), float(beta))
@@ -154,8 +156,7 @@ class Margin(PairObjective):
             return (self.beta.expand(rows).unsqueeze(1),)
         if isinstance(ids, Listed) or ids.ndim != 1:
             raise LikewiseError("Margin with a β for each class needs one class id per row.")
-        if not torch.compiler.is_compiling() and int(ids.max()) >= self.classes:
-            raise LikewiseError(f"id {int(ids.max())} is beyond the {self.classes} classes that Margin was made for.")
+        check_rows("ids", ids, self.classes, "classes that Margin was made for", none=True, wait=True)
         return (self.beta[ids.clamp(min=0)].unsqueeze(1),)
 
     def rows(  # type: ignore[override]
@@ -249,8 +250,13 @@ def violations(near: Tensor, far: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
 
     (R, P) with −inf for absent positives and (R, K) with +inf for absent negatives → (R,) and (R,).
     Cost: one pass over (R, K) for each positive of a row. With more than SORTED_FROM positives, and not soft, one sort.
-    Memory for a few (R, K) matrices; the naive twin needs (R, P, K) numbers.
+    Memory for a few (R, K) matrices; the naive twin needs (R, P, K) numbers, and gives the second order of the soft
+    form (hinges have none).
     """
+    if torch._C._are_functorch_transforms_active():
+        gaps = near.unsqueeze(2) - far.unsqueeze(1)  # (R, P, K)
+        terms = functional.softplus(gaps) if soft else gaps.clamp(min=0)
+        return terms.sum((1, 2)), (functional.sigmoid(gaps) if soft else (gaps > 0).to(gaps.dtype)).detach().sum((1, 2))
     total, share_near, _ = _violations(near, far, soft)
     return total, share_near.sum(1)
 
@@ -302,12 +308,17 @@ def _shapes(near: Tensor, far: Tensor, _: float) -> tuple[Tensor, Tensor, Tensor
 
 
 def _save_shares(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, float], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*output[1:])
+    near, far, soft = inputs
+    ctx.save_for_backward(*output[1:], *((near, far) if soft is True else ()))
     ctx.mark_non_differentiable(*output[1:])
 
 
 def _violations_backward(ctx: FunctionCtx, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
-    share_near, share_far = ctx.saved_tensors  # type: ignore[attr-defined]
+    share_near, share_far, *distances = ctx.saved_tensors  # type: ignore[attr-defined]
+    if distances and torch.is_grad_enabled():  # the shares of hinges are constant, those of the soft form are not
+        near, far = distances
+        share = torch.sigmoid(near.unsqueeze(2) - far.unsqueeze(1))  # (R, P, K)
+        share_near, share_far = share.sum(2), share.sum(1)
     return share_near * grad.unsqueeze(1), share_far * -grad.unsqueeze(1), None
 
 

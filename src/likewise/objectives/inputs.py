@@ -78,7 +78,7 @@ def from_pairs(embeddings: Tensor, pairs: Ids, alike: Flags) -> tuple[Tensor, Li
 def _places(name: str, places: Ids, width: int, embeddings: Tensor) -> Tensor:
     """(M, width) int64 rows of the embeddings."""
     check_tensor("embeddings", embeddings)
-    rows = as_ids(name, places, embeddings.device).long()
+    rows = as_ids(name, places, embeddings.device)
     if rows.ndim != 2 or rows.shape[1] != width or not len(rows):
         raise LikewiseError(f"{name} {tuple(rows.shape)} must be (·, {width}) integers, not empty.")
     wrong = ((rows < 0) | (rows >= len(embeddings))).any(1).nonzero()

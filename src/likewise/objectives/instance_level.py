@@ -10,16 +10,17 @@ keys, rows of a bank, are constants.
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.alike import Ids
-from likewise.errors import LikewiseError
+from likewise.alike import Ids, traced
+from likewise.errors import LikewiseError, at_least_one
 from likewise.kernels.logsumexp import row_logsumexp
-from likewise.kernels.numerics import at_least_float32, gathered_similarities
+from likewise.kernels.numerics import at_least_float32, gathered_similarities, product
 from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
 
@@ -83,7 +84,7 @@ class NonParametricSoftmax(InstanceObjective):
     """
 
     def __init__(self, *, temperature: float = 0.07, proximal: float = 0.0, reduction: How = "mean") -> None:
-        super().__init__(reduction)
+        super().__init__(reduction, unit_rows=True)
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
         self.proximal = proximal
 
@@ -163,9 +164,8 @@ class NCE(InstanceObjective):
         generator: torch.Generator | None = None,
         reduction: How = "mean",
     ) -> None:
-        super().__init__(reduction)
-        if noise < 1:
-            raise LikewiseError(f"noise={noise} must be at least 1; the paper uses 4096.")
+        super().__init__(reduction, unit_rows=True)
+        at_least_one("noise", noise, "the paper uses 4096")
         if not 0 <= log_z_decay < 1:
             raise LikewiseError(f"log_z_decay={log_z_decay} must be in [0, 1).")
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
@@ -174,6 +174,13 @@ class NCE(InstanceObjective):
         self.log_z_decay, self.proximal = log_z_decay, proximal
         self.generator = generator
         self.register_buffer("log_z", torch.tensor(math.nan, dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the module. log Z stays float64: in bfloat16 its moving average would stall."""
+        kept = self.log_z
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.log_z = kept.to(self.log_z.device)
+        return self
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -197,7 +204,7 @@ class NCE(InstanceObjective):
         positive = (scaled * previous).sum(1)  # (B,), v_i·v/τ
         noise = self._similarities(scaled, keys, rows)  # (B, m)
         other = rows != match.rows.unsqueeze(1)  # (B, m)
-        if self.training or torch.compiler.is_compiling() or self.log_z.isnan():
+        if self.training or traced() or self.log_z.isnan():
             self._update_log_z(queries, keys, positive.detach(), noise.detach(), other, match.counted)
 
         weights = None
@@ -235,7 +242,7 @@ class NCE(InstanceObjective):
 
     def _similarities(self, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
         if rows.ndim == 1:
-            return queries @ keys[rows].to(queries.dtype).T
+            return product(queries, keys[rows].to(queries.dtype).T)
         return gathered_similarities(queries, keys, rows)
 
     @torch.no_grad()
@@ -243,7 +250,7 @@ class NCE(InstanceObjective):
         self, queries: Tensor, keys: Tensor, positive: Tensor, noise: Tensor, other: Tensor, counted: Tensor
     ) -> None:
         """Updates ``log_z`` from the queries that count. A compiled graph has no branch on data."""
-        if self.log_z_rule == "first" and not torch.compiler.is_compiling() and not self.log_z.isnan():
+        if self.log_z_rule == "first" and not traced() and not self.log_z.isnan():
             return
         if self.log_z_rule == "exact":
             per_query = row_logsumexp(queries, keys, 1 / self.temperature)
@@ -260,7 +267,15 @@ class NCE(InstanceObjective):
             decay = self.log_z_decay
             followed = torch.logaddexp(self.log_z + math.log(decay), estimate + math.log1p(-decay))
         moved = torch.where(self.log_z.isnan(), estimate, followed)
-        self.log_z.copy_(torch.where(counted.any(), moved, self.log_z))
+        try:
+            self.log_z.copy_(torch.where(counted.any(), moved, self.log_z))
+        except RuntimeError:
+            if not traced():
+                raise
+            raise LikewiseError(
+                "NCE's log Z moves with each call in training mode, which the transforms of torch.func don't allow: "
+                "call it once as usual, then .eval()."
+            ) from None
 
 
 class ParametricSoftmax(InstanceObjective):
@@ -295,6 +310,8 @@ class ParametricSoftmax(InstanceObjective):
     ) -> None:
         super().__init__(reduction)
         self.scale = scale
+        at_least_one("n", n, "there is a weight for each item")
+        at_least_one("dim", dim, "a weight has as many numbers as an embedding")
         self.weight = nn.Parameter((torch.rand(n, dim, generator=generator) * 2 - 1) / math.sqrt(dim))
 
     def extra_repr(self) -> str:

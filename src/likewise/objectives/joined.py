@@ -4,20 +4,33 @@ Dimension legend: Q queries, K keys, D dimensions, M positive pairs, R nodes of 
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
-from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, restored, tile_rows_for
+from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, restored, tile_rows_for, traced
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import at_least_float32, distance, masked_logsumexp, mean_over, nonempty, softplus
+from likewise.kernels.numerics import (
+    at_least_float32,
+    differentiated_again,
+    distance,
+    logaddexp,
+    masked_logsumexp,
+    mean_over,
+    nonempty,
+    ordinary,
+    softplus,
+    twin_gradients,
+)
 from likewise.kernels.row_losses import row_losses
 from likewise.objectives.base import How, PairObjective
 
 __all__ = ["Angular", "Histogram", "LiftedStructure"]
 
+ROUNDED_ONE = 1 + 1e-5  # similarities of unit rows are at most this
 NOTHING = -1e30  # the log-sum-exp of an empty sum; with −inf the gradient would be NaN
 
 
@@ -88,7 +101,7 @@ class Angular(PairObjective):
         """Row losses with the sums x_a + x_p of the positive pairs as queries."""
         ahead = self.reduce.how != "none"
         queries = at_least_float32(queries)
-        if torch.compiler.is_compiling():
+        if traced():
             return self._whole(queries, queries if keys is None else at_least_float32(keys).to(queries.dtype), relation)
         pairs = _pairs(queries, keys, relation, join=ahead)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
@@ -168,13 +181,14 @@ class LiftedStructure(PairObjective):
         if self.generalised:
             return row_losses(self.rows, queries, keys, relation, ahead=ahead)
         queries = at_least_float32(queries)
+        keys = None if keys is None else at_least_float32(keys).to(queries.dtype)
         push = self._push(queries, keys, relation)  # (Q,)
         push_keys = push if keys is None else self._push(keys, queries, relation.transposed())  # (K,)
-        if torch.compiler.is_compiling():
+        if traced():
             return self._whole(queries, queries if keys is None else keys, relation, push, push_keys)
         pairs = _pairs(queries, keys, relation, join=ahead)
-        keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
-        both = torch.logaddexp(push[pairs.i], push_keys[pairs.j])  # (M,)
+        keys = queries if keys is None else keys
+        both = logaddexp(push[pairs.i], push_keys[pairs.j])  # (M,)
         structured = both + distance((queries[pairs.i] * keys[pairs.j]).sum(1))
         losses = pairs.weight * structured.clamp(min=0).square() / 2
         total = queries.new_zeros(len(queries)).index_add(0, pairs.i, losses)
@@ -198,8 +212,8 @@ class LiftedStructure(PairObjective):
         """All pairs of query and key at once, which a compiler can trace."""
         positive = relation.whole().positive
         with torch.autocast(queries.device.type, enabled=False):
-            distances = distance(queries @ keys.to(queries.dtype).T)  # (Q, K)
-        both = torch.logaddexp(push[:, None], push_keys)
+            distances = distance(queries @ keys.T)  # (Q, K)
+        both = logaddexp(push[:, None].expand(-1, len(push_keys)), push_keys.expand(len(push), -1))
         losses = mean_over((both + distances).clamp(min=0).square() / 2, positive)
         return losses, (positive & (both > NOTHING / 2)).any(1)
 
@@ -235,7 +249,7 @@ class Histogram(PairObjective):
     takes_policies = False
 
     def __init__(self, *, bins: int = 100, reduction: How = "mean") -> None:
-        super().__init__(reduction, unit_rows=False)
+        super().__init__(reduction)
         if bins < 1:
             raise LikewiseError(f"bins={bins} must be at least 1; 100 is usual.")
         if reduction != "mean":
@@ -277,17 +291,24 @@ def _bin(similarities: Tensor, bins: int) -> tuple[Tensor, Tensor]:
 
 def _histograms(queries: Tensor, keys: Tensor, relation: Relation | Listed, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     """Soft histograms of positives and of negatives, (R,) float64 with sum 1, and (Q,) bool which rows count."""
-    if torch.compiler.is_compiling():
-        _, positive, negative = relation.whole()
-        low, share = _bin(queries @ keys.T, bins)
-        parts = []
-        for mask in (positive, negative):
-            weight = mask.to(queries.dtype) / mask.sum().clamp(min=1)
-            nodes = queries.new_zeros(bins + 1).scatter_add(0, low.flatten(), ((1 - share) * weight).flatten())
-            parts.append(nodes.scatter_add(0, low.flatten() + 1, (share * weight).flatten()))
-        return parts[0], parts[1], positive.any(1) & negative.any(1)
+    if ordinary():
+        return _whole_histograms(queries, keys, relation, bins)
     sums: tuple[Tensor, Tensor, Tensor] = _Histograms.apply(queries, keys, relation, bins)  # type: ignore[no-untyped-call]
     return sums
+
+
+def _whole_histograms(
+    queries: Tensor, keys: Tensor, relation: Relation | Listed, bins: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What :class:`_Histograms` computes, on the whole matrix at once, in the dtype of the rows."""
+    _, positive, negative = relation.whole()
+    low, share = _bin(queries @ keys.T, bins)
+    parts = []
+    for mask in (positive, negative):
+        weight = mask.to(queries.dtype) / mask.sum().clamp(min=1)
+        nodes = queries.new_zeros(bins + 1).scatter_add(0, low.flatten(), ((1 - share) * weight).flatten())
+        parts.append(nodes.scatter_add(0, low.flatten() + 1, (share * weight).flatten()))
+    return parts[0], parts[1], positive.any(1) & negative.any(1)
 
 
 class _Histograms(torch.autograd.Function):
@@ -320,24 +341,48 @@ class _Histograms(torch.autograd.Function):
         return nodes[0], nodes[1], counted
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: FunctionCtx, grad_positive: Tensor, grad_negative: Tensor, _: Tensor
-    ) -> tuple[Tensor, Tensor, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
         queries, keys, totals = ctx.saved_tensors  # type: ignore[attr-defined]
         relation, bins = ctx.recipe  # type: ignore[attr-defined]
-        slopes = (torch.stack([grad_positive, grad_negative]).diff(dim=1) * (bins / 2) / totals).to(queries.dtype)
-        q, k = reordered(queries, relation.query_order), reordered(keys, relation.key_order)
-        grad_queries, grad_keys = torch.zeros_like(q), torch.zeros_like(k)
-        for start in range(0, len(q), tile_rows_for(len(k))):
-            rows = slice(start, start + tile_rows_for(len(k)))
-            pull, push = _both(q[rows] @ k.T, relation.masks(start, len(q[: rows.stop])))
-            grad = torch.where(push[1], slopes[1][_bin(push[0], bins)[0]], 0.0)  # (R, K)
-            grad_p = torch.where(pull[1], slopes[0][_bin(pull[0], bins)[0]], 0.0)
-            grad = grad + grad_p if pull[2] is None else grad.scatter_add_(1, pull[2], grad_p)
-            grad_queries[rows] = grad @ k
-            grad_keys.addmm_(grad.T, q[rows])
-        return restored(grad_queries, relation.query_order), restored(grad_keys, relation.key_order), None, None
+        upstream = torch.stack([grad_positive, grad_negative])
+        if differentiated_again(upstream):
+
+            def twin(queries: Tensor, keys: Tensor) -> Tensor:
+                return torch.stack(_whole_histograms(queries, keys, relation, bins)[:2])
+
+            grad_queries, grad_keys = twin_gradients(twin, [queries, keys], upstream.to(queries.dtype))
+            return grad_queries, grad_keys, None, None
+        with torch.autocast(queries.device.type, enabled=False):
+            return *_histogram_gradients((queries, keys, totals), relation, bins, upstream), None, None
+
+
+def _slopes_at(similarities: Tensor, slopes: Tensor, mask: Tensor) -> Tensor:
+    """The slope of the interval that each masked similarity is in; 0 beyond [−1, 1], where similarities are clamped."""
+    low, high = similarities.aminmax()
+    if similarities.device.type != "cpu" or bool(torch.maximum(high, -low) > ROUNDED_ONE):
+        mask = mask & (similarities.abs() <= ROUNDED_ONE)
+    return torch.where(mask, slopes[_bin(similarities, len(slopes))[0]], 0.0)
+
+
+def _histogram_gradients(
+    saved: Sequence[Tensor], relation: Relation | Listed, bins: int, upstream: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients of queries and keys, from those of both histograms (2, R)."""
+    queries, keys, totals = saved
+    slopes = (upstream.diff(dim=1) * (bins / 2) / totals).to(queries.dtype)
+    q, k = reordered(queries, relation.query_order), reordered(keys, relation.key_order)
+    grad_queries, grad_keys = torch.zeros_like(q), torch.zeros_like(k)
+    for start in range(0, len(q), tile_rows_for(len(k))):
+        rows = slice(start, start + tile_rows_for(len(k)))
+        pull, push = _both(q[rows] @ k.T, relation.masks(start, len(q[: rows.stop])))
+        grad = _slopes_at(push[0], slopes[1], push[1])  # (R, K)
+        grad_p = _slopes_at(pull[0], slopes[0], pull[1])
+        grad = grad + grad_p if pull[2] is None else grad.scatter_add_(1, pull[2], grad_p)
+        grad_queries[rows] = grad @ k
+        grad_keys.addmm_(grad.T, q[rows])
+    return restored(grad_queries, relation.query_order), restored(grad_keys, relation.key_order)
 
 
 def _both(similarities: Tensor, masks: Masks) -> tuple[tuple[Tensor, Tensor, Tensor | None], ...]:

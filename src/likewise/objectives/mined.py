@@ -4,16 +4,23 @@ Dimension legend: Q queries, K keys, D dimensions, R rows of a tile, P positives
 pair, M chosen pairs.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from likewise.alike import Listed, Masks, Relation, reordered, restored, tile_rows_for
+from likewise.alike import Listed, Masks, Relation, reordered, restored, tile_rows_for, traced
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import Distance, at_least_float32, distance, paired_similarities, ruled_losses
+from likewise.kernels.numerics import (
+    Distance,
+    at_least_float32,
+    distance,
+    paired_similarities,
+    refuse_tracing,
+    ruled_losses,
+)
 from likewise.kernels.row_losses import row_losses
 from likewise.negatives import (
     Curriculum,
@@ -97,7 +104,6 @@ class Mined(PairObjective):
             )
         super().__init__(reduction, "a positive and a negative to choose from", unit_rows=objective.unit_rows)
         self.objective, self.positives, self.pairs = objective, check_positives(positives), check_pairs(pairs)
-        objective.unit_rows = False  # said here
         self.curriculum = negatives if isinstance(negatives, Curriculum) else Curriculum((negatives,), ())
         if self.curriculum.by == "active" and not objective.can_be_zero:
             raise LikewiseError(
@@ -108,6 +114,13 @@ class Mined(PairObjective):
         self.joins_rows, self.can_be_zero = self.draws or objective.joins_rows, objective.can_be_zero
         self.register_buffer("stage", torch.tensor(0))
         self.register_buffer("active", torch.tensor(1.0))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the module. The share of active pairs stays float32: in bfloat16 its moving average would stall."""
+        kept = self.active
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.active = kept.to(self.active.device)
+        return self
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -157,11 +170,14 @@ class Mined(PairObjective):
         policy, inputs = self.policy, self.row_inputs(queries, ids)
         if isinstance(policy, Filter):
             losses, counted = row_losses(self.rows, queries, keys, relation, inputs, ahead=self.reduce.how != "none")
-            if torch.compiler.is_compiling():
+            if traced():
                 return losses, counted
             able = able_rows(relation, len(queries), len(queries) if keys is None else len(keys))
             self._follow(torch.where(counted, losses.detach(), 0.0), able)
             return losses, counted, able
+        refuse_tracing(
+            f"{type(policy).__name__} picks pairs by their values", "a policy that filters, such as InsideMargin"
+        )
         queries = at_least_float32(queries)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
         chosen = choose(policy, self.positives, queries, keys, relation, self.generator)
@@ -207,8 +223,7 @@ class Mined(PairObjective):
         hinge = self._hinge_inside(policy)
         if hinge is not None:
             return _inside_hinge(s_p, positive, s_n, negative, *hinge)
-        compiling = torch.compiler.is_compiling()
-        width = positive.shape[1] if compiling else max(1, int(positive.sum(1).max()))
+        width = positive.shape[1] if traced() else max(1, int(positive.sum(1).max()))
         columns = positive.byte().topk(width, 1).indices  # the positives first
         for column in torch.split(columns, 1, 1):
             near, there = s_p.gather(1, column), positive.gather(1, column)
@@ -220,14 +235,14 @@ class Mined(PairObjective):
     def _hinge_inside(self, policy: Filter) -> tuple[float, Distance] | None:
         """Margin and distance of a triplet's hinge, if the policy keeps what is inside this margin: a faster way."""
         hinge = self.objective.active_hinge()
-        if hinge is None or self.pairs != "active" or torch.compiler.is_compiling():
+        if hinge is None or self.pairs != "active" or traced():
             return None
         margin, kind = hinge
         return hinge if policy.inside() == (margin, kind == "squared") else None
 
     def _follow(self, losses: Tensor, counted: Tensor) -> None:
         """Moves ``active`` towards the share of the losses that counted, of all processes, that are above 0."""
-        if not self.training or torch.compiler.is_compiling():
+        if not self.training or traced():
             return
         counts = torch.stack([(counted & (losses > 0)).sum(), counted.sum()])
         above, number = (processes.sum_over(counts) if self.reduce.across else counts).tolist()

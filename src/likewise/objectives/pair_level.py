@@ -17,7 +17,7 @@ from torch import Tensor
 
 from likewise.alike import Listed
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import at_least_float32, masked_logsumexp, mean_over, nonempty, softplus
+from likewise.kernels.numerics import at_least_float32, logaddexp, masked_logsumexp, mean_over, nonempty, softplus
 from likewise.objectives.base import How, PairObjective
 from likewise.objectives.checks import above_zero
 
@@ -66,9 +66,9 @@ class Circle(PairObjective):
     The decision boundary is the circle ``s_n² + (1 − s_p)² = 2m²``. Training aims at s_p > 1 − m and s_n < m.
 
     Relations: UnifiedPairSimilarity with a weight for each similarity. CircleClassifier is the class-level form.
-    Departures: none. No gradient passes through α, as in the paper's eqs. 9–10; with this gradient the total gradient
-    is 1.4 to 1.5 times larger in a small example. The loss is that of each anchor; TinyZeaMays' code sums over all
-    pairs of the batch in one log-sum-exp.
+    Departures: none. No gradient of any order passes through α, as in the paper's eqs. 9–10; with it the total
+    gradient is 1.4 to 1.5 times larger in a small example. The loss is that of each anchor; TinyZeaMays' code sums
+    over all pairs of the batch in one log-sum-exp.
     Cost: 6·Q·K·D flops with the gradient; memory for about ten tiles, never for Q×K.
     Paper: Sun et al., Circle Loss, CVPR 2020, eq. 6.
 
@@ -176,9 +176,7 @@ class SupCon(PairObjective):
     def rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 2."""
         pull = s_p / self.temperature
-        everything = torch.logaddexp(
-            masked_logsumexp(pull, positive), masked_logsumexp(s_n, negative, 1 / self.temperature)
-        )
+        everything = logaddexp(masked_logsumexp(pull, positive), masked_logsumexp(s_n, negative, 1 / self.temperature))
         return everything - mean_over(pull, positive), positive.any(1)
 
 
@@ -189,7 +187,9 @@ class NPair(PairObjective):
     lengths; they are not normalised.
 
     Relations: InfoNCE with positives="each" at τ = 1 on inner products, plus the penalty.
-    Departures: the paper takes one pair for each class; here an anchor may have any number of positives.
+    Departures: the paper takes one pair for each class, and an anchor's negatives are the positives of the N − 1 other
+    pairs. Here, in a batch of N pairs, both rows of the other pairs are negatives, 2(N − 1), and both rows are anchors;
+    ``objective(anchors, ids, positives, ids)`` is the paper's. An anchor may have any number of positives.
     pytorch-metric-learning's N-pair normalises the rows by default, which is InfoNCE at τ = 1.
     Cost: 6·Q·K·D flops with the gradient; memory for about ten tiles, never for Q×K.
     Paper: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NIPS 2016, eq. 8 and §3.2.3.

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.errors import LikewiseError
-from likewise.kernels.numerics import softplus
+from likewise.errors import LikewiseError, at_least_one
+from likewise.kernels.numerics import product, softplus
 from likewise.objectives.base import How, InstanceObjective, Match
 from likewise.objectives.checks import above_zero, one_of
 from likewise.objectives.instance_level import DRAWS, TEMPERATURE_ADVICE, NoiseDraw, noise_contrastive
@@ -91,12 +91,6 @@ def _to_bits(values: Tensor | None, counts: Tensor | None) -> Tensor | None:
     return None if values is None or counts is None else values.view(torch.int64).to(counts.device)
 
 
-def _at_least_one(samples: int, advice: str) -> int:
-    if samples < 1:
-        raise LikewiseError(f"samples={samples} must be at least 1; {advice}.")
-    return samples
-
-
 class SampledSoftmax(InstanceObjective):
     """Sampled softmax (Jean et al. 2015, §3): cross-entropy against m sampled keys, corrected for how often they come.
 
@@ -117,7 +111,7 @@ class SampledSoftmax(InstanceObjective):
 
     Args:
         samples: m, drawn with replacement.
-        temperature: τ; 1 for plain inner products, as in the paper.
+        temperature: τ; 1 for plain inner products, as in the paper. With others the queries are unit rows.
         counts: (n,) how often each key occurs; Q is proportional to them. None: Q is uniform, as in a run.
         generator: where samples are drawn from; on the keys' device. Default: torch's own, which a full compiled graph
             needs.
@@ -135,8 +129,8 @@ class SampledSoftmax(InstanceObjective):
         generator: torch.Generator | None = None,
         reduction: How = "mean",
     ) -> None:
-        super().__init__(reduction)
-        self.samples = _at_least_one(samples, "thousands are usual")
+        super().__init__(reduction, unit_rows=temperature != 1)
+        self.samples = at_least_one("samples", samples, "thousands are usual")
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
         self.noise = Noise(counts, generator=generator)
 
@@ -151,7 +145,8 @@ class SampledSoftmax(InstanceObjective):
         expected = self.noise.log_density(rows, n) + math.log(self.samples)  # log(m Q)
         scaled = queries / self.temperature
         positive = (scaled * functional.embedding(match.rows, keys).to(queries.dtype)).sum(1)  # (B,)
-        logits = scaled @ functional.embedding(rows, keys).to(queries.dtype).T - expected.to(queries.dtype)  # (B, m)
+        sampled = functional.embedding(rows, keys).to(queries.dtype)  # (m, D)
+        logits = product(scaled, sampled.T) - expected.to(queries.dtype)  # (B, m)
         logits = logits.masked_fill(match.hits(rows), torch.finfo(logits.dtype).min)  # finite: no row of NaN gradients
         return softplus(logits.logsumexp(1) - positive)
 
@@ -202,7 +197,7 @@ class NegativeSampling(InstanceObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(reduction)
-        self.samples = _at_least_one(samples, "word2vec uses 2 to 20")
+        self.samples = at_least_one("samples", samples, "word2vec uses 2 to 20")
         self.draw = one_of("draw", draw, DRAWS)
         self.noise = Noise(counts, power=power, generator=generator)
 
@@ -216,7 +211,7 @@ class NegativeSampling(InstanceObjective):
         rows = self.noise.draw(shape, len(keys), keys.device)
         sampled = functional.embedding(rows, keys).to(queries.dtype)  # (k, D) or (B, k, D)
         positive = (queries * functional.embedding(match.rows, keys).to(queries.dtype)).sum(1)  # (B,)
-        noise = queries @ sampled.T if rows.ndim == 1 else torch.bmm(sampled, queries.unsqueeze(2)).squeeze(2)
+        noise = product(queries, sampled.T) if rows.ndim == 1 else product(sampled, queries.unsqueeze(2)).squeeze(2)
         return noise_contrastive(positive, noise)
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:

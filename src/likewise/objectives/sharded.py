@@ -6,17 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from likewise.alike import Ids, Listed, as_ids, check_tensor
+from likewise.alike import Ids, Listed, as_ids, check_rows, check_tensor
 from likewise.dictionaries.keys import Keys
-from likewise.dictionaries.sharded import refuse_beyond
 from likewise.distributed.processes import gather_rows, largest_over, rank, size, starts, sum_over
 from likewise.distributed.shares import own_share
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one
 from likewise.kernels.logsumexp import row_logsumexp
-from likewise.kernels.numerics import at_least_float32
-from likewise.objectives.base import changes_nothing, no_triplet_margin, no_values
+from likewise.kernels.numerics import at_least_float32, first_order_only
+from likewise.objectives.base import Watch, changes_nothing, no_triplet_margin, no_values
 from likewise.objectives.checks import above_zero
 from likewise.objectives.instance_level import TEMPERATURE_ADVICE, proximal_penalty
 
@@ -68,12 +66,12 @@ class ShardedSoftmax(nn.Module):
 
     def __init__(self, n: int, *, temperature: float = 0.07, proximal: float = 0.0, keys_learn: bool = False) -> None:
         super().__init__()
-        if n < 1:
-            raise LikewiseError(f"n={n} must be at least 1: a softmax is over keys.")
+        at_least_one("n", n, "a softmax is over keys")
         if keys_learn and proximal:
             raise LikewiseError("the proximal term is for a memory bank; leave proximal at 0 where keys learn.")
         self.n, self.proximal, self.keys_learn = n, proximal, keys_learn
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
+        self.watch = Watch(type(self).__name__)
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -105,6 +103,8 @@ class ShardedSoftmax(nn.Module):
             raise LikewiseError(
                 f"keys {tuple(keys.shape)} must be {(count, queries.shape[1])}: this process' share of {self.n} rows."
             )
+        if not self.keys_learn and len(queries) and self.watch.due(queries.device):
+            self.watch.unit_rows("queries", queries)
         if sizes is None:
             sizes = gather_rows(torch.tensor([len(queries)], device=queries.device), [1] * size()).tolist()
         if not any(sizes):
@@ -112,7 +112,7 @@ class ShardedSoftmax(nn.Module):
         with torch.autocast(queries.device.type, enabled=False):
             everyone = gather_rows(at_least_float32(queries), sizes)  # (B, D)
             everyones_ids = gather_rows(ids, sizes)  # (B,)
-            refuse_beyond(everyones_ids, self.n)
+            check_rows("ids", everyones_ids, self.n, "keys in all", none=True)
             here, own = self._over_own_keys(everyone, everyones_ids - start, keys)
             own = own.masked_fill(everyones_ids >= self.n, torch.nan)
             first = starts(sizes)[rank()]
@@ -166,7 +166,7 @@ class _Share(torch.autograd.Function):
         return torch.where(counted, log_partition + rest, 0.0)[first : first + length].sum() / count
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        first_order_only("ShardedSoftmax", grad, "take NonParametricSoftmax or ParametricSoftmax in one process")
         weights, ones = ctx.saved_tensors
         return grad * weights, grad * ones, None, None, None
