@@ -436,5 +436,5 @@ def test_what_cannot_be_ids_is_one_sentence(ids: Any, said: str) -> None:
 
 @pytest.mark.parametrize("rows", [[[1.0], [1.0, 2.0]], np.array([["a"]]), np.array([[None]])])
 def test_what_cannot_be_rows_is_one_sentence(rows: Any) -> None:
-    with pytest.raises(lw.LikewiseError, match="rows can't be read as numbers of shape"):
+    with pytest.raises(lw.LikewiseError, match="rows can't be read as numbers: give"):
         metrics.collapse_std(rows)

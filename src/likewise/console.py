@@ -1,10 +1,16 @@
 """A progress bar for anything that may take more than two seconds."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from likewise.text import readable
+
+
+def say(lines: Iterable[str]) -> None:
+    """Prints plain lines on stderr."""
+    for line in lines:
+        print(readable(line), file=sys.stderr)
 
 
 @contextmanager

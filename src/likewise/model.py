@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from likewise import __version__
 from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.console import track
-from likewise.data import Items, open_items, read_image
+from likewise.data import Items, is_table, open_items, read_image
 from likewise.encoders import Embedder, build_embedder
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, utf8_path
@@ -33,6 +33,7 @@ from likewise.views.render import plain_view
 Layer = Literal["embedding", "backbone"]
 NAME = "model.safetensors"
 INDEX = "index"
+FAR = 1e9  # standard deviations of a vector's number; squares of it overflow nowhere
 
 
 class Model:
@@ -123,16 +124,24 @@ class Model:
             raise LikewiseError(f"this model takes {want}, not rows of shape {tuple(batch.shape[1:])}.")
         return (batch - self.vector_mean.to(batch.device)) / self.vector_std.to(batch.device)
 
-    def open(self, source: object, *, labels: str = "auto", key: str | None = None, progress: bool = True) -> Items:
+    def open(
+        self,
+        source: object,
+        *,
+        labels: str = "auto",
+        key: str | None = None,
+        image: str | None = None,
+        split: str | None = None,
+        progress: bool = True,
+    ) -> Items:
         """Opens a source with the image size and the cache of the run; see ``open_items``.
 
-        ``key`` is the parquet column of ids. None: the column of the run, if the source is parquet. Raises
-        LikewiseError when the source can't be opened, or its items are not of the model's kind.
+        ``key`` and ``image`` are the parquet columns of ids and images. None: those of the run, if the source is
+        parquet. Raises LikewiseError when the source can't be opened, or its items are not of the model's kind.
         """
-        settings = self.settings
-        if key is None and _is_table(source):  # only tables have columns
-            key = settings.key
-        items = open_items(source, size=settings.size, labels=labels, key=key, cache=settings.cache, progress=progress)
+        own = self.settings if is_table(source) else replace(self.settings, key=None, image=None)
+        settings = replace(own, labels=labels, key=key or own.key, image=image or own.image, split=split)
+        items = open_by(settings, source, progress=progress)
         if items.kind != self.kind:
             raise LikewiseError(f"{items.source} holds {items.kind}, but this model was trained on {self.kind}.")
         return items
@@ -160,12 +169,22 @@ class Model:
             for start in range(0, len(items), batch_size):
                 stop = min(start + batch_size, len(items))
                 batch = self.prepare(items.batch(torch.arange(start, stop)).to(device))
+                self._refuse_far(batch, items.ids[start:stop])
                 rows[start:stop] = nn.functional.normalize(self.embedder.embed(batch, layer), dim=1).cpu()
                 if tick is not None:
                     tick(stop)
         finally:
             self.embedder.train(was_training)
         return rows
+
+    def _refuse_far(self, batch: Tensor, ids: Sequence[str]) -> None:
+        """Raises LikewiseError on a standardised vector that would overflow in the encoder."""
+        if self.kind == "vectors" and bool((far := batch.abs().amax(1) > FAR).any()):
+            item = ids[int(far.nonzero()[0])]
+            raise LikewiseError(
+                f"the vector of item {item!r} is more than {FAR:g} standard deviations from those of the "
+                "training; give it in their scale."
+            )
 
     def embed(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Embedding:
         """Embeds a folder, parquet, array, Dataset or opened Items: (N, D) float32 rows of length 1, and their ids.
@@ -189,7 +208,12 @@ class Model:
 
         Raises LikewiseError when the file holds anything else.
         """
-        source: object = _read_vector(path) if self.kind == "vectors" else read_image(path, self.settings.size)[None]
+        settings = self.settings
+        source: object
+        if self.kind == "vectors":
+            source = _read_vector(path)
+        else:
+            source = read_image(path, settings.size, max_megapixels=settings.max_megapixels)[None]
         return self.features(self.open(source, labels="none", progress=False), layer=layer)[0]
 
     def search(self, query: Query, k: int = 10) -> list[Hit]:
@@ -254,6 +278,21 @@ class Model:
         return to_safetensors(tensors, {"likewise": json.dumps(about)})
 
 
+def open_by(settings: FitSettings, source: object, *, progress: bool = True) -> Items:
+    """Opens a source as the settings say."""
+    return open_items(
+        source,
+        size=settings.size,
+        labels=settings.labels,
+        key=settings.key,
+        image=settings.image,
+        split=settings.split,
+        max_megapixels=settings.max_megapixels,
+        cache=settings.cache,
+        progress=progress,
+    )
+
+
 def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "cpu") -> Model:
     """Loads a run folder (or its model.safetensors), in eval mode.
 
@@ -314,14 +353,6 @@ def model_file(run: str | Path) -> Path:
     return path
 
 
-def _is_table(source: object) -> bool:
-    """Whether a source is parquet: a file, or a folder with parquet files."""
-    if not isinstance(source, str | Path):
-        return False
-    path = as_path(source, "DATA")
-    return path.suffix.lower() == ".parquet" or any(path.rglob("*.parquet"))
-
-
 def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | None) -> Embedder:
     example = torch.zeros(2, vector_dim) if vector_dim else torch.zeros(2, 3, settings.size, settings.size)
     return build_embedder(settings.encoder, vector_dim=vector_dim, backbone=backbone, example=example)
@@ -330,10 +361,15 @@ def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | 
 def _read_vector(path: str | Path) -> NDArray[np.float32]:
     """A .npy file of one vector, as (1, D). Raises LikewiseError when it holds anything else."""
     try:
-        vector = np.asarray(np.load(path, allow_pickle=False), np.float32)
-        return vector.reshape(1, max(vector.shape))
-    except (ValueError, TypeError, EOFError, OSError):
-        raise LikewiseError(f"{path} is not a .npy file of one vector; a model of vectors needs such a file.") from None
+        vector = np.asarray(np.load(path, allow_pickle=False))
+        if vector.dtype.kind not in "buif":
+            raise TypeError(vector.dtype)
+        with np.errstate(over="ignore"):  # what overflows float32 is found when it is opened
+            return vector.astype(np.float32).reshape(1, max(vector.shape))
+    except (ValueError, TypeError, AttributeError, EOFError, OSError):
+        raise LikewiseError(
+            f"{path} is not a .npy file of one vector of real numbers; a model of vectors needs such a file."
+        ) from None
 
 
 def layer_named(name: str) -> Layer:

@@ -67,6 +67,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     np.save(place / "wider_one.npy", np.ones(6, np.float32))
     picture(9, 1).save(place / "query.png")
     np.save(place / "one.npy", np.load(place / "vectors.npy")[7])
+    np.save(place / "far.npy", np.array([0, 0, 1e38, 0, 0], np.float32))
+    np.save(place / "complex.npy", np.load(place / "one.npy") + 1j)
     write_wrong(place)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
@@ -632,7 +634,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("retrieve run --gallery photos --key id", "'id' names a column"),
     ("retrieve run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
     ("retrieve vrun --gallery wider.npy", "no labels"),
-    ("report run --labels colour", "--labels and --key need --data"),
+    ("report run --labels colour", "--labels, --key and --image need --data"),
     ("evaluate run --train photos --temperature 0", "--temperature is 0.0; it must be a number above 0."),
     ("evaluate run --train photos --test test --seeds 0", "--seeds is 0; it must be a whole number from 1 to 10,000."),
     (
@@ -664,6 +666,8 @@ MISTAKES: list[tuple[str, str]] = [
     ("search run one.npy", "one.npy: not an image"),
     ("search run photos/red/broken.png", "broken.png: "),
     ("search vrun query.png", "not a .npy file of one vector"),
+    ("search vrun far.npy", "item '0' is more than 1e+09 standard deviations from those of the training"),
+    ("search vrun complex.npy", "complex.npy is not a .npy file of one vector of real numbers"),
     ("search vrun vectors.npy", "vectors.npy is not a .npy file of one vector"),
     ("search vrun wider_one.npy", "this model takes 5 numbers per item"),
     ("search vrun 7 -k 0", "--k is 0; it must be a whole number from 1 to 1,000,000,000,000."),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,57 @@ def test_few_entries_are_in_flight(store: Path, monkeypatch: pytest.MonkeyPatch)
     assert max(ahead) <= 6 * cache._CHUNK
 
 
+def test_entries_in_flight_are_few_bytes_too(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large images wait one by one, not some eighty."""
+
+    class Pictures:
+        alive = most = 0
+
+        def __len__(self) -> int:
+            return 200
+
+        def __getitem__(self, row: int) -> np.ndarray:
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+            picture = np.full((20, 20), row, np.uint8)
+            weakref.finalize(picture, self.gone)
+            return picture
+
+        def gone(self) -> None:
+            self.alive -= 1
+
+    monkeypatch.setattr(cache, "_CHUNK_BYTES", 400)
+    monkeypatch.setattr(cache, "_HELD_BYTES", 800)
+    pictures = Pictures()
+    assert len(opened(pictures, store, workers=2)) == 200
+    assert pictures.most <= 6
+
+
+def test_a_cache_of_another_version_is_not_used(photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "FORMAT", "likewise images 1")
+    opened(photos, store)
+    (old,) = caches(store)
+    monkeypatch.undo()
+    opened(photos, store)
+    assert len(caches(store)) == 2
+    assert old in caches(store)
+
+
+def test_another_limit_decodes_anew(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "small.png").write_bytes(png(1))
+    Image.new("L", (2000, 1000)).save(tmp_path / "photos" / "large.png")
+    assert opened(tmp_path / "photos", store, max_megapixels=1).ids == ("small.png",)
+    assert opened(tmp_path / "photos", store).ids == ("large.png", "small.png")
+    assert (
+        opened(tmp_path / "photos", store, max_megapixels=1)
+        .skipped[0]
+        .reason.startswith("too large: 2 megapixels, more than max_megapixels=1; ")
+    )
+    with pytest.raises(LikewiseError, match="max_megapixels=0 must be above 0"):
+        opened(tmp_path / "photos", store, max_megapixels=0)
+
+
 def test_environment_names_the_cache(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIKEWISE_CACHE", str(tmp_path / "elsewhere"))
     open_items(photos, size=8, progress=False)
@@ -277,9 +329,9 @@ BUILD = """
 import sys, time
 from likewise.data import cache, open_items
 decode = cache.decode
-def slow(data, size):
+def slow(data, size, megapixels):
     time.sleep(float(sys.argv[3]))
-    return decode(data, size)
+    return decode(data, size, megapixels)
 cache.decode = slow
 items = open_items(sys.argv[1], size=8, cache=sys.argv[2], progress=False, workers=1)
 print(len(items), int(items.values.sum()))
@@ -515,6 +567,17 @@ def test_losing_the_race_to_publish_uses_the_winners_cache(
     monkeypatch.setattr(cache, "_load", late)
     assert same(first, opened(photos, store))
     assert len(caches(store)) == 1
+
+
+def test_what_was_assumed_is_said_from_the_cache_too(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name, highest in {"a": 4095, "b": 4000, "c": 200, "d": 65535}.items():
+        Image.fromarray(np.full((8, 8), highest, np.uint16)).save(tmp_path / "photos" / f"{name}.png")
+    for _ in range(2):
+        assert opened(tmp_path / "photos", store).notes == (
+            f"{tmp_path / 'photos'}: 2 images of 16 bits have no value above 4,095, read as 12 bits.",
+            f"{tmp_path / 'photos'}: 1 image of 16 bits has no value above 255, read as 8 bits.",
+        )
 
 
 def test_a_folder_that_cannot_be_renamed_is_said(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def _compare(arguments: Namespace) -> int:
             test=a.test,
             labels=a.labels,
             key=a.key,
+            image=a.image,
         )
     except (Interrupted, KeyboardInterrupt) as stop:
         sentence = str(stop) or "Stopped."

@@ -44,7 +44,7 @@ def _evaluate(arguments: Namespace) -> int:
     from likewise.model import load
 
     given = {name: arguments[name] for name in OF_PROTOCOL if arguments[name] is not None}
-    protocol = replace(Protocol(labels=arguments.labels, key=arguments.key), **given)
+    protocol = replace(Protocol(labels=arguments.labels, key=arguments.key, image=arguments.image), **given)
     model = load(arguments.run)
     path = place_for(arguments.out or as_path(arguments.run, "RUN") / EVALUATION)
     scores = evaluate(model, train=arguments.train, test=arguments.test, protocol=protocol)
@@ -102,6 +102,7 @@ def _retrieve(arguments: Namespace) -> int:
         queries=arguments.queries,
         labels=arguments.labels,
         key=arguments.key,
+        image=arguments.image,
         ks=[k for several in arguments.ks or [KS] for k in several],
         detail=detail,
     )

@@ -80,10 +80,12 @@ def _add_report(parser: Parser) -> None:
 def _report(arguments: Namespace) -> int:
     from likewise.reports.html import write_report
 
-    if arguments.data is None and (arguments.labels != "auto" or arguments.key is not None):
-        raise LikewiseError("--labels and --key need --data; the training items have the columns of the training.")
-    run = as_path(arguments.run, "RUN")
-    path = write_report(run, data=arguments.data, labels=arguments.labels, key=arguments.key)
+    a = arguments
+    if a.data is None and (a.labels, a.key, a.image) != ("auto", None, None):
+        raise LikewiseError(
+            "--labels, --key and --image need --data; the training items have the columns of the training."
+        )
+    path = write_report(as_path(a.run, "RUN"), data=a.data, labels=a.labels, key=a.key, image=a.image)
     print(readable(str(path)))
     return 0
 

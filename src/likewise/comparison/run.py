@@ -181,11 +181,13 @@ def main(
     test: str | None,
     labels: str,
     key: str | None,
+    image: str | None,
 ) -> int:
     """``likewise compare``: prints the table; returns 0 if every cell has an answer, 1 if one failed."""
     if epochs is not None and steps is not None:
         raise LikewiseError("--epochs and --steps both set the length of training; leave one out.")
-    settings = {"labels": labels, **({} if key is None else {"key": key}), **assigned(assignments)}
+    columns = {name: value for name, value in (("key", key), ("image", image)) if value is not None}
+    settings = {"labels": labels, **columns, **assigned(assignments)}
     comparison = compare(
         data,
         methods=[name.strip() for name in methods.split(",") if name.strip()],

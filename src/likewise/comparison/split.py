@@ -9,9 +9,10 @@ import numpy as np
 
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
-from likewise.data import Items, open_items
+from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.model import open_by
 
 BATCH, CLASSES = 128, 32  # the largest number of items and of classes in a batch: 4 items of each class
 
@@ -48,7 +49,7 @@ def split_classes(
     The split depends only on the classes' names, the shares and ``seed``. See ``compare``.
     """
     settings = of_data(overrides)
-    items = _one_label(_opened(data, settings, progress))
+    items = _one_label(open_by(settings, data, progress=progress))
     order = np.random.default_rng(seed).permutation(np.unique(np.asarray(items.labels)))
     if test is None:
         order, taken = _divided(order, test_share, items, "training and test need two each")
@@ -56,7 +57,10 @@ def split_classes(
         said = f"{len(taken)} of {len(order) + len(taken)} classes, drawn by seed {seed}, are test classes"
         said += _said_of_copies(train, tested)
     else:
-        train, tested = of_classes(items, order), _one_label(_opened(test, settings, progress))
+        train, tested = (
+            of_classes(items, order),
+            _one_label(open_by(replace(settings, split=None), test, progress=progress)),
+        )
         if tested.kind != train.kind:
             raise LikewiseError(f"{tested.source} holds {tested.kind}, but {items.source} holds {items.kind}.")
         tested = of_classes(tested, np.unique(np.asarray(tested.labels)))
@@ -130,10 +134,6 @@ def of_classes(items: Items, classes: Any) -> Items:
     part = items.select(np.flatnonzero(np.isin(labels, classes)))
     names = tuple(items.label_names[number] for number in classes)
     return replace(part, labels=np.searchsorted(classes, np.asarray(part.labels)), label_names=names, skipped=())
-
-
-def _opened(source: object, s: FitSettings, progress: bool) -> Items:
-    return open_items(source, size=s.size, labels=s.labels, key=s.key, cache=s.cache, progress=progress)
 
 
 def _one_label(items: Items) -> Items:

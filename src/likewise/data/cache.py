@@ -1,9 +1,10 @@
 """The cache of decoded images: one memory-mapped uint8 file per content and size.
 
 A cache is a folder ``{entries}x{size}px-{key}`` with ``values.bin`` (uint8, N·S·S·3, in the source's order) and
-``items.json`` (ids, skipped items, checksum of the values). ``key`` is a hash over the id and bytes of every entry.
-Labels are not in the cache: the source gives them each time, so other labels need no new cache. ``stats/`` maps paths,
-sizes and times to caches, so the cache of an unchanged source is found without reading the source.
+``items.json`` (ids, skipped items, assumed bits, checksum of the values). ``key`` is a hash over the id and bytes of
+every entry, the size, the largest image allowed and ``FORMAT``. Labels are not in the cache: the source gives them each
+time, so other labels need no new cache. ``stats/`` maps paths, sizes and times to caches, so the cache of an unchanged
+source is found without reading the source.
 
 One thread writes the file in order, as a plain file and not through a memory map: then a full disk is an error that can
 be reported, while with a memory map it would end the process.
@@ -15,11 +16,10 @@ import json
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,33 +27,37 @@ import numpy as np
 import torch
 
 from likewise.console import track
-from likewise.data.decode import BadItem, decode, decode_array, quiet_pillow
+from likewise.data.decode import decode, decode_array, quiet_pillow
 from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_labels, refuse_cut
-from likewise.data.source import Entry, Source, sign
+from likewise.data.source import BadItem, Entry, Source, sign
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.files import as_path, atomic_write, replace_folder, temporary_folder
 from likewise.text import in_words
 
-FORMAT = "likewise images 1"  # change it whenever decoding or this layout changes: old caches are then not found
-_CHUNK = 16  # entries per task of a thread: enough to make a task's own cost small, few enough to limit memory
+FORMAT = "likewise images 2"  # change it whenever decoding or this layout changes: old caches are then not found
+_CHUNK = 16  # entries per task of a thread: enough to make a task's own cost small
+_CHUNK_BYTES = 4 << 20  # a task has fewer entries if they hold more than this
+_HELD_BYTES = 64 << 20  # waiting entries hold no more than this, unless a single task does
 _BUILDING = "building-"
 _PART_BYTES = 1 << 24  # of the values in a part of the checksum
 _CHECKED: set[tuple[str, int]] = set()  # caches whose checksum this process has compared: folder, time of writing
 
 
-def cached_items(source: Source, size: int, *, cache: str | Path | None, workers: int | None, progress: bool) -> Items:
+def cached_items(
+    source: Source, size: int, *, megapixels: float, cache: str | Path | None, workers: int | None, progress: bool
+) -> Items:
     """The images of ``source`` at ``size`` from the cache; builds the cache if it is missing.
 
     Raises:
         LikewiseError: no usable item, or the cache cannot be written.
     """
     folder = cache_folder(cache)
-    job = _Job(source, size, workers or max(2, torch.get_num_threads()), progress)
+    job = _Job(source, size, megapixels, workers or max(2, torch.get_num_threads()), progress)
     try:
         stored = _find(job, folder)
         if stored is None:
             (folder / "stats").mkdir(parents=True, exist_ok=True)
-            with quiet_pillow():
+            with quiet_pillow(megapixels):
                 stored = _build(job, folder)
     except OSError as error:  # from the cache: an error of an item has become the reason to skip it
         why = error.strerror or str(error)
@@ -76,7 +80,14 @@ def cached_items(source: Source, size: int, *, cache: str | Path | None, workers
         label_names=names,
         skipped=tuple(Skipped(id=id, reason=reason) for _, id, reason in stored.skipped),
         source=source.name,
+        notes=(*source.notes, *_said_of_bits(source.name, stored.bits)),
     )
+
+
+def _said_of_bits(name: str, counts: dict[str, int]) -> Iterator[str]:
+    for bits, count in sorted(counts.items()):
+        images = "1 image of 16 bits has" if count == 1 else f"{count:,} images of 16 bits have"
+        yield f"{name}: {images} no value above {2 ** int(bits) - 1:,}, read as {bits} bits."
 
 
 def cache_folder(cache: str | Path | None) -> Path:
@@ -103,6 +114,7 @@ def cache_folder(cache: str | Path | None) -> Path:
 class _Job:
     source: Source
     size: int
+    megapixels: float
     workers: int
     progress: bool
 
@@ -116,6 +128,7 @@ class _Stored:
     ids: list[str]
     values: Pixels
     skipped: list[tuple[int, str, str]]  # (row in the source, id, reason)
+    bits: dict[str, int]  # how many images of 16 bits were read as so many
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,7 @@ class _Outcome:
     digest: bytes
     pixels: Pixels | None = None
     reason: str | None = None
+    bits: int = 0
 
 
 def _find(job: _Job, folder: Path) -> _Stored | None:
@@ -140,7 +154,7 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
             return stored
     if not any(folder.glob(f"{job.prefix}*")):
         return None  # no cache has this size and length, so reading the source here would be wasted
-    content = _content_hash(job.size)
+    content = _content_hash(job)
     with track(f"reading {job.source.name}", job.source.total, enabled=job.progress) as tick:
         for done, outcome in enumerate(_outcomes(job, _read), 1):
             _absorb(content, outcome)
@@ -156,7 +170,7 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
 def _build(job: _Job, folder: Path) -> _Stored:
     """Read, hash, decode and write every entry once; then rename the folder to the key of its content."""
     signature = job.source.signature()  # computed before reading, so that the next run notices changes made meanwhile
-    ledger, checksum = _Ledger(_content_hash(job.size)), _Checksum(job.size)
+    ledger, checksum = _Ledger(_content_hash(job)), _Checksum(job.size)
     with temporary_folder(folder, _BUILDING) as temporary:
         bar = track(f"decoding {job.source.name}", job.source.total, enabled=job.progress)
         with open(temporary / "values.bin", "wb") as file, bar as tick:
@@ -170,7 +184,8 @@ def _build(job: _Job, folder: Path) -> _Stored:
             os.fsync(file.fileno())
         ledger.check(job.source)
         with atomic_write(temporary / "items.json") as file:
-            file.write(json.dumps({"ids": ledger.ids, "skipped": ledger.skipped, "checksum": checksum.hex()}).encode())
+            about = {"ids": ledger.ids, "skipped": ledger.skipped, "bits": ledger.bits, "checksum": checksum.hex()}
+            file.write(json.dumps(about).encode())
         name = job.prefix + ledger.content.hexdigest()
         stored = _publish(temporary, folder / name, job.size)
     if signature is not None:
@@ -202,12 +217,13 @@ def _load(folder: Path, size: int, progress: bool = False) -> _Stored | None:
     try:
         items: dict[str, Any] = json.loads((folder / "items.json").read_bytes())
         ids, skipped = items["ids"], [(int(row), str(id), str(reason)) for row, id, reason in items["skipped"]]
+        bits = {str(bits): int(count) for bits, count in items["bits"].items()}
         shape = (len(ids), size, size, 3)
         if (folder / "values.bin").stat().st_size != np.prod(shape):
             return None
         values = np.memmap(folder / "values.bin", dtype=np.uint8, mode="r", shape=shape)
         written = _written(folder)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if not all(isinstance(id, str) for id in ids):
         return None
@@ -217,11 +233,11 @@ def _load(folder: Path, size: int, progress: bool = False) -> _Stored | None:
             warnings.warn(f"{told} It is built again.", LikewiseWarning, stacklevel=2)
             return None
         _CHECKED.add(written)
-    return _Stored(ids, values, skipped)
+    return _Stored(ids, values, skipped, bits)
 
 
 def _note(job: _Job, folder: Path, signature: str) -> Path:
-    return folder / "stats" / sign([FORMAT, str(job.size), signature])
+    return folder / "stats" / sign([FORMAT, str(job.size), str(job.megapixels), signature])
 
 
 def _remember(note: Path, name: str) -> None:
@@ -290,7 +306,7 @@ class _Ledger:
     ids: list[str] = field(default_factory=list)
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     first_row: dict[str, int] = field(default_factory=dict)
-    duplicates: int = 0
+    bits: dict[str, int] = field(default_factory=dict)
     rows: int = 0
 
     def keep(self, outcome: _Outcome) -> bool:
@@ -300,22 +316,17 @@ class _Ledger:
         first = self.first_row.setdefault(outcome.id, row)
         reason = outcome.reason
         if first != row:
-            self.duplicates += 1
             reason = f"duplicate id; first at row {first}"
         if reason is not None:
             self.skipped.append((row, outcome.id, reason))
             return False
         self.ids.append(outcome.id)
+        if outcome.bits:
+            self.bits[str(outcome.bits)] = self.bits.get(str(outcome.bits), 0) + 1
         return True
 
     def check(self, source: Source) -> None:
-        """Raise LikewiseError if no item can be used, or if more than half of the ids are duplicates."""
-        if 2 * self.duplicates > self.rows:
-            _, id, reason = next(entry for entry in self.skipped if entry[2].startswith("duplicate"))
-            raise LikewiseError(
-                f"{self.duplicates:,} of the {self.rows:,} ids of {source.name} are duplicates (such as {id!r}: "
-                f"{reason}); name a column of unique ids with key=."
-            )
+        """Raise LikewiseError if no item can be used."""
         if not self.ids:
             few = "; ".join(f"{id}: {reason}" for _, id, reason in self.skipped[:3])
             more = ", ..." if len(self.skipped) > 3 else ""
@@ -325,9 +336,9 @@ class _Ledger:
             )
 
 
-def _content_hash(size: int) -> "hashlib.blake2b":
+def _content_hash(job: _Job) -> "hashlib.blake2b":
     digest = hashlib.blake2b(digest_size=16)
-    add_text(digest, f"{FORMAT}, {size} px")
+    add_text(digest, f"{FORMAT}, {job.size} px, up to {job.megapixels} megapixels")
     return digest
 
 
@@ -336,50 +347,71 @@ def _absorb(content: "hashlib.blake2b", outcome: _Outcome) -> None:
     content.update(outcome.digest)
 
 
-def _outcomes(job: _Job, work: Callable[[Entry, int], _Outcome]) -> Iterator[_Outcome]:
+def _outcomes(job: _Job, work: Callable[[Entry, _Job], _Outcome]) -> Iterator[_Outcome]:
     """Results of ``work`` on all entries, in order. Threads do the work, since decoders release the GIL."""
-    entries = job.source.entries()
-    pending: deque[Future[list[_Outcome]]] = deque()
+    pending: deque[tuple[Future[list[_Outcome]], int]] = deque()
+    waiting = 0  # bytes
     pool = ThreadPoolExecutor(job.workers, thread_name_prefix="likewise-decode")
     try:
-        while chunk := list(islice(entries, _CHUNK)):
-            pending.append(pool.submit(_run, work, chunk, job))
-            if len(pending) > job.workers + 2:
-                yield from pending.popleft().result()
+        for chunk in _chunks(job.source.entries()):
+            held = sum(entry.held for entry in chunk)
+            pending.append((pool.submit(_run, work, chunk, job), held))
+            waiting += held
+            del chunk
+            while len(pending) > job.workers + 2 or (pending and waiting > _HELD_BYTES):
+                task, held = pending.popleft()
+                yield from task.result()
+                waiting -= held
         while pending:
-            yield from pending.popleft().result()
+            yield from pending.popleft()[0].result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _run(work: Callable[[Entry, int], _Outcome], chunk: list[Entry], job: _Job) -> list[_Outcome]:
+def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """The entries of each task: few, and fewer where they are large."""
+    chunk, held = list[Entry](), 0
+    for entry in entries:
+        chunk.append(entry)
+        held += entry.held
+        if len(chunk) == _CHUNK or held >= _CHUNK_BYTES:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
+
+
+def _run(work: Callable[[Entry, _Job], _Outcome], chunk: list[Entry], job: _Job) -> list[_Outcome]:
     outcomes = []
     for entry in chunk:
         try:
-            outcomes.append(work(entry, job.size))
+            outcomes.append(work(entry, job))
         except LikewiseError as error:
             raise LikewiseError(f"{job.source.name}, item {entry.id}: {error}") from error
     return outcomes
 
 
-def _read(entry: Entry, size: int) -> _Outcome:
+def _read(entry: Entry, job: _Job) -> _Outcome:
     try:
         return _Outcome(entry.id, _digest(entry.load()))
     except BadItem as error:
         return _Outcome(entry.id, _digest(str(error).encode()))
 
 
-def _decode(entry: Entry, size: int) -> _Outcome:
+def _decode(entry: Entry, job: _Job) -> _Outcome:
     try:
         loaded = entry.load()
     except BadItem as error:
         return _Outcome(entry.id, _digest(str(error).encode()), reason=str(error))
     digest = _digest(loaded)
     try:
-        pixels = decode(loaded, size) if isinstance(loaded, bytes) else decode_array(loaded, size)
+        if isinstance(loaded, bytes):
+            decoded = decode(loaded, job.size, job.megapixels)
+        else:
+            decoded = decode_array(loaded, job.size)
     except BadItem as error:
         return _Outcome(entry.id, digest, reason=str(error))
-    return _Outcome(entry.id, digest, pixels=pixels)
+    return _Outcome(entry.id, digest, pixels=decoded.pixels, bits=decoded.bits)
 
 
 def _digest(loaded: "bytes | np.ndarray[Any, Any]") -> bytes:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import re
+import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,7 +37,7 @@ class Items:
     """Items with ids, all of one size, with random access by row.
 
     Args:
-        ids: N unique, stable names; ``ids[r]`` is the id of row r of ``values``.
+        ids: N unique, stable names, in Unicode's form NFC; ``ids[r]`` is the id of row r of ``values``.
         values: images: uint8 (N, S, S, 3) RGB, usually a read-only memory map; vectors: float32 (N, D), finite.
         kind: "images" or "vectors".
         labels: int64 places in ``label_names``; None without labels. (N,): one label per item, −1 for an item without
@@ -44,6 +45,7 @@ class Items:
         label_names: the labels as text; whole numbers sort by value (2 before 10).
         skipped: the items left out, in the source's order.
         source: what the user gave, for messages.
+        notes: what was chosen for the user when it was opened, one line each.
         path: the source in full, if it is a file or folder.
 
     Raises:
@@ -58,9 +60,11 @@ class Items:
     label_names: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     source: str = ""
+    notes: tuple[str, ...] = ()
     path: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", tuple(map(as_id, self.ids)))
         n = len(self.ids)
         if len(self.values) != n:
             raise LikewiseError(f"{self.source}: {n} ids but {len(self.values)} values; give one id per value.")
@@ -150,11 +154,33 @@ def add_text(digest: "hashlib.blake2b", text: str) -> None:
     digest.update(data)
 
 
+def check_dense(name: str, tensor: torch.Tensor) -> None:
+    """Raise LikewiseError on a tensor whose values can't be read: sparse, quantised or without any (meta)."""
+    if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+        kind = "on the device meta" if tensor.is_meta else "quantised" if tensor.is_quantized else "sparse"
+        raise LikewiseError(
+            f"{name} of shape {tuple(tensor.shape)} is {kind}, so values can't be read; give a dense one."
+        )
+
+
+def as_id(text: str) -> str:
+    """An id in Unicode's form NFC: "é" as one character and "e" with an accent after it are the same id."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def text_of(value: object) -> str:
+    """An id or a label as text; a whole number is written without a point, whatever type its column has."""
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        value = int(number) if number.is_integer() and abs(number) < 2**53 else value
+    return as_id(str(value))
+
+
 def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
     """Turn hashable labels into (int64 (N,) places in the names, names). None, NaN, NA and "" become −1: no label.
 
-    Labels with the same text (1 and "1") are the same label; True and 1, or 1 and 1.0, are two labels. A tuple is one
-    label. Whole numbers sort by value, other names naturally ("a2" before "a10").
+    Labels with the same text (1, 1.0 and "1"; the two Unicode forms of "é") are the same label; True and 1 are two. A
+    tuple is one label. Whole numbers sort by value, other names naturally ("a2" before "a10").
     """
     texts = [_label_text(label) for label in labels]
     names, row = _name_rows(texts)
@@ -227,7 +253,7 @@ def _name_rows(texts: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
 def _label_text(label: Hashable) -> str:
     """A label as text; empty for no label. NaN is not equal to itself; comparing pandas' NA raises TypeError."""
     try:
-        return "" if label is None or label != label else str(label)
+        return "" if label is None or label != label else text_of(label)
     except TypeError:
         return ""
 

@@ -4,8 +4,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from likewise.console import say
 from likewise.data.items import Items, Pixels
+from likewise.data.parquet_files import is_pattern
+from likewise.data.source import MEGAPIXELS, Wanted
 from likewise.errors import LikewiseError
+from likewise.files import as_path
 from likewise.stamp import full_path
 
 
@@ -15,6 +19,9 @@ def open_items(
     size: int = 32,
     labels: str = "auto",
     key: str | None = None,
+    image: str | None = None,
+    split: str | None = None,
+    max_megapixels: float = MEGAPIXELS,
     cache: str | Path | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -24,15 +31,19 @@ def open_items(
     A source is one of these:
 
     - a folder of images, with its subfolders. Ids are the paths below the folder, with ``/``. Hidden files are ignored.
-      A file is an item if it has the suffix of an image, or an unknown suffix and the first bytes of an image;
-    - a ``.parquet`` file, or a folder of them without images. Images are in a column as Hugging Face writes it (the
-      first struct with ``bytes``), or else in the first binary column. Ids are the column ``key`` if given, else the
-      ``path`` in the struct, else "row 7" ("part.parquet row 7" in a folder);
+      A file is an item if it has the suffix of an image, or an unknown suffix and the first bytes of an image. Links
+      are followed; a file is one item, however many links lead to it;
+    - a ``.parquet`` file, a folder of them without images, or a pattern such as ``"data/train-*.parquet"``. Images are
+      in a column as Hugging Face writes it (the first struct with ``bytes``), or else in the first binary column. Ids
+      are the column ``key`` if given, else the ``path`` in the struct if no other row has the same, else "row 7"
+      ("part.parquet row 7" of several files). A folder ``label=3`` stands for a column ``label``;
     - a NumPy array or torch tensor, a ``.npy`` file, or a tuple (array, labels): (N, D) are vectors; (N, H, W),
       (N, H, W, C), (N, C, H, W) are images. Ids are the row numbers;
     - a map-style Dataset (``__len__`` and ``__getitem__``) of images, vectors or (image, label) tuples. Ids are the row
       numbers. Each call reads it once, in this process, since nothing tells whether it has changed;
     - ``Items``, which are returned unchanged.
+
+    Ids are in Unicode's form NFC. Choices made for the user are in ``Items.notes``.
 
     A bad item is left out and listed in ``Items.skipped``. A cache is found by content. If a data set was moved or
     touched, it is read again but not decoded; if paths, sizes and times are unchanged, it is not even read.
@@ -47,9 +58,14 @@ def open_items(
             value, such as a tuple, is one label. None, NaN and empty text mean no label, and so do negative integers in
             an array or tensor.
         key: for parquet: the column of the ids.
+        image: for parquet: the column of the images.
+        split: for parquet: read only the files of this split, such as "train". Their names say it as Hugging Face
+            writes them (``train-00000-of-00004.parquet``, ``train/0.parquet``).
+        max_megapixels: larger images are skipped before they are decoded; phones make 200. A new number decodes anew.
         cache: folder of the cache, which needs N·size²·3 bytes; None: ``$LIKEWISE_CACHE`` or ``~/.cache/likewise``.
         workers: number of threads that decode; None: one per core.
-        progress: show a bar on stderr, if it is a terminal or decoding takes more than two seconds.
+        progress: say the choices on stderr, and show a bar there, if it is a terminal or decoding takes more than two
+            seconds.
 
     Raises:
         LikewiseError: the source is missing, is empty or has only bad items; a column is unknown; the disk is full.
@@ -58,32 +74,46 @@ def open_items(
     """
     if isinstance(source, Items):
         return source
+    if not max_megapixels > 0:
+        raise LikewiseError(f"max_megapixels={max_megapixels} must be above 0.")
     if size < 1:
         raise LikewiseError(f"size={size} is no image size; give the side in pixels, 1 or more.")
     from likewise.data.arrays import Vectors, exact_images
     from likewise.data.cache import cached_items
     from likewise.data.sources import find_source
 
-    opened = find_source(source, labels=labels, key=key)
+    opened = find_source(source, Wanted(labels=labels, key=key, image=image, split=split))
     if isinstance(opened, Vectors):
         items = opened.items()
     else:
-        exact = exact_images(opened, size)
-        items = exact or cached_items(opened, size, cache=cache, workers=workers, progress=progress)
+        items = exact_images(opened, size) or cached_items(
+            opened, size, megapixels=max_megapixels, cache=cache, workers=workers, progress=progress
+        )
+    say(items.notes if progress else ())
     return replace(items, path=full_path(os.fspath(source))) if isinstance(source, str | os.PathLike) else items
 
 
-def read_image(path: str | Path, size: int) -> Pixels:
+def is_table(source: object) -> bool:
+    """Whether a source is parquet: a file, a pattern of files, or a folder with parquet files. Reads no file."""
+    if not isinstance(source, str | Path):
+        return False
+    path = as_path(source, "DATA")
+    if path.suffix.lower() == ".parquet" or (not path.exists() and is_pattern(str(path))):
+        return True
+    return any(path.rglob("*.parquet"))
+
+
+def read_image(path: str | Path, size: int, *, max_megapixels: float = MEGAPIXELS) -> Pixels:
     """Read one image, such as a query, exactly as the cache does: uint8 (size, size, 3) RGB.
 
     Raises:
         LikewiseError: the image is missing or bad; the message has the reason.
     """
-    from likewise.data.decode import BadItem, decode, quiet_pillow
-    from likewise.data.source import read_bytes
+    from likewise.data.decode import decode, quiet_pillow
+    from likewise.data.source import BadItem, read_bytes
 
     try:
-        with quiet_pillow():
-            return decode(read_bytes(path), size)
+        with quiet_pillow(max_megapixels):
+            return decode(read_bytes(path), size, max_megapixels).pixels
     except BadItem as error:
         raise LikewiseError(f"{path}: {error}; give another image.") from error

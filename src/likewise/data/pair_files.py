@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.data.items import Skipped
+from likewise.data.items import Skipped, as_id
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path, utf8_path
 
@@ -76,8 +76,8 @@ def read_pairs(
     """Read pairs of items: the columns ``a``, ``b`` (ids) and ``alike`` of a .csv or .parquet file.
 
     CSV is UTF-8 with a header line. Columns may be in any order, and there may be others. An id with a comma or a
-    leading space must be in quotes. ``alike`` is 1 or 0 (or 1.00), true or false, yes or no, in upper or lower case; in
-    parquet also bool. (a, b) and (b, a) are the same pair; repeated pairs are merged.
+    leading space must be in quotes; its Unicode form does not matter. ``alike`` is 1 or 0 (or 1.00), true or false, yes
+    or no, in upper or lower case; in parquet also bool. (a, b) and (b, a) are the same pair; repeated pairs are merged.
 
     Args:
         path: the file.
@@ -237,11 +237,11 @@ def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str, s
     """Read all rows of a file; mark bad rows, and rows that name items that could not be used."""
     wanted = [*columns, flag] if flag else list(columns)
     word, chunks = _open(path, wanted)
-    known = dict(zip(ids, range(len(ids)), strict=True))
+    known = {as_id(id): row for row, id in enumerate(ids)}
     parts: list[npt.NDArray[np.int64]] = []  # (R, 1 + W + 1) numbers, rows, alike
     bad: dict[int, str] = {}
     lost: dict[int, str] = {}
-    total, reasons = 0, _Reasons(ids, wanted, {item.id: item.reason for item in skipped})
+    total, reasons = 0, _Reasons(ids, wanted, {as_id(item.id): item.reason for item in skipped})
     for chunk in chunks:
         rows = [_look_up(column, known) for column in chunk.columns[: len(columns)]]
         flags = _flags(chunk.columns[-1]) if flag else np.ones(len(chunk.numbers), dtype=np.int64)
@@ -271,6 +271,7 @@ def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str, s
 
 def _look_up(texts: list[str], known: dict[str, int]) -> npt.NDArray[np.int64]:
     """The item row of each id, −1 for an unknown id. Spaces around an id are ignored, unless an id has them itself."""
+    texts = list(map(as_id, texts))
     rows = list(map(known.get, texts))
     if None in rows:
         rows = [known.get(text.strip(), -1) if row is None else row for text, row in zip(texts, rows, strict=True)]
@@ -307,6 +308,7 @@ class _Reasons:
 
     def _skipped(self, text: str) -> str:
         """The id of the skipped item that ``text`` names; empty for any other text."""
+        text = as_id(text)
         return next((id for id in (text, text.strip()) if id in self.unusable), "")
 
     def give(self, texts: list[str], unknown: list[bool]) -> str:

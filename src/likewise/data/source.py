@@ -9,22 +9,57 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from likewise.data.decode import BadItem
 from likewise.data.items import add_text
 from likewise.errors import LikewiseError
 
 KINDS = "a folder of images, a .parquet file or a folder of them, a .npy file, an array or a map-style Dataset"
+MEGAPIXELS = 256.0  # of the largest image that is decoded; phones make 200
+
+
+class BadItem(Exception):
+    """One item cannot be used; the text is the reason. The item is skipped and nothing else stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the user named of a source. All but "auto" and "none" are for tables, which have columns.
+
+    Args:
+        labels: "auto", "none", or the column of the labels.
+        key: the column of the ids.
+        image: the column of the images.
+        split: of the files, read those of this split only, such as "train".
+    """
+
+    labels: str = "auto"
+    key: str | None = None
+    image: str | None = None
+    split: str | None = None
+
+    def refuse(self, name: str, kind: str) -> None:
+        """Raise LikewiseError if a column or a split is named, as ``kind`` has none."""
+        if self.labels not in ("auto", "none"):
+            raise LikewiseError(f"labels={self.labels!r} names a column, but {name} is {kind}: use 'auto' or 'none'.")
+        for option, value in (("key", self.key), ("image", self.image)):
+            if value is not None:
+                raise LikewiseError(f"{option}={value!r} names a column, but {name} is {kind}: leave {option} out.")
+        if self.split is not None:
+            raise LikewiseError(
+                f"split={self.split!r} chooses among parquet files, but {name} is {kind}: leave split out, or give the "
+                "part itself."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One item before decoding. ``load`` runs in a worker thread and returns a file's bytes or an array.
 
-    ``load`` raises BadItem when the item cannot be read.
+    ``load`` raises BadItem when the item cannot be read. ``held`` is the number of bytes in memory until it is called.
     """
 
     id: str
     load: Callable[[], bytes | npt.NDArray[Any]]
+    held: int = 0
 
 
 class Source(Protocol):
@@ -38,6 +73,10 @@ class Source(Protocol):
     def total(self) -> int:
         """Number of entries, good or bad."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen for the user, one line each."""
+
     def signature(self) -> str | None:
         """A text that changes if the content may have changed, computed without reading it. None: not known."""
 
@@ -49,14 +88,6 @@ class Source(Protocol):
 
         A hashable value is one label; a list, set or array is several labels.
         """
-
-
-def refuse_columns(name: str, kind: str, labels: str, key: str | None) -> None:
-    """Raise LikewiseError if column names were given for a source without columns."""
-    if labels not in ("auto", "none"):
-        raise LikewiseError(f"labels={labels!r} names a column, but {name} is {kind}: use 'auto' or 'none'.")
-    if key is not None:
-        raise LikewiseError(f"key={key!r} names a column, but {name} is {kind}: leave key out.")
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -32,6 +32,7 @@ class Protocol:
     Args:
         labels: auto, or the parquet column of the label.
         key: the parquet column of the ids; None: as the run was trained.
+        image: the parquet column of the images; None: as the run was trained.
         k: number of neighbours that vote; None: the mean number of labels of a class, at most NPID's 200.
         temperature: temperature of the votes, the same for every representation; None: NPID's 0.07, and one more score,
             ``knn/as-trained``, with the temperature of training if that is another, as in NPID.
@@ -46,6 +47,7 @@ class Protocol:
 
     labels: str = "auto"
     key: str | None = None
+    image: str | None = None
     k: int | None = None
     temperature: float | None = None
     svm: bool = True
@@ -104,12 +106,15 @@ def evaluate(
     ``linear_probe`` and ``few_labels``.
     """
     protocol = protocol or Protocol()
-    labels, key = protocol.labels, protocol.key
-    train_items = one_label(labelled(model.open(train, labels=labels, key=key, progress=progress)))
+
+    def opened(source: object) -> Items:
+        items = model.open(source, labels=protocol.labels, key=protocol.key, image=protocol.image, progress=progress)
+        return one_label(labelled(items))
+
+    train_items = opened(train)
     test_items = None
     if test is not None:
-        test_items = one_label(labelled(model.open(test, labels=labels, key=key, progress=progress)))
-        test_items = same_classes(test_items, train_items)
+        test_items = same_classes(opened(test), train_items)
     scores: list[Score] = []
     with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
         for number, task in enumerate(tasks(model, train_items, test_items)):

@@ -48,6 +48,7 @@ def retrieve(
     queries: object | None = None,
     labels: str = "auto",
     key: str | None = None,
+    image: str | None = None,
     ks: Sequence[int] = KS,
     clusters: bool = True,
     verification: bool = True,
@@ -72,6 +73,7 @@ def retrieve(
             label in the gallery does not count; the protocol has the number of such queries.
         labels: auto, or the parquet column of the label.
         key: the parquet column of the ids; None: as the run was trained.
+        image: the parquet column of the images; None: as the run was trained.
         ks: the k of Recall@k.
         clusters: whether to measure clusters; left out if items have several labels.
         verification: whether to measure verification; left out if items have several labels, or if fewer than 40 pairs
@@ -90,9 +92,9 @@ def retrieve(
 
     Cost: see ``retrieval`` and ``clustering``. The rows of only one representation are in memory at a time.
     """
-    items, others = labelled(model.open(gallery, labels=labels, key=key, progress=progress)), None
+    items, others = labelled(model.open(gallery, labels=labels, key=key, image=image, progress=progress)), None
     if queries is not None:
-        others = labelled(model.open(queries, labels=labels, key=key, progress=progress), least=1)
+        others = labelled(model.open(queries, labels=labels, key=key, image=image, progress=progress), least=1)
     ids = shared_ids(items, items if others is None else others)
     about = data_stamp("gallery", "query", items, others, ids[1], title="queries")
     if options := _options(labels, key, ks):

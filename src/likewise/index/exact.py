@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.data.items import as_id
 from likewise.errors import LikewiseError
 from likewise.files import as_path
 from likewise.index.embedding_file import check_embedding, read_embedding, write_embedding
-from likewise.metrics.checks import Rows, as_rows, check_finite
+from likewise.metrics.checks import Rows, as_rows, as_tensor, check_finite
 from likewise.metrics.neighbours import top_k
 
 _FILE = "index.parquet"
@@ -57,7 +58,10 @@ class Index:
         self.rows = rows.detach()
         self.protocol = dict(protocol or {})
         self.read = read
-        self._row_of = {item: row for row, item in enumerate(self.ids)}
+        self._row_of = {as_id(item): row for row, item in enumerate(self.ids)}
+        if len(self._row_of) < len(self.ids):
+            first = next(item for row, item in enumerate(self.ids) if self._row_of[as_id(item)] != row)
+            raise LikewiseError(f"id {first!r} occurs twice, in two Unicode forms; ids must name one item each.")
 
     def __repr__(self) -> str:
         n, dim = self.rows.shape
@@ -71,7 +75,7 @@ class Index:
 
     def __contains__(self, item: str) -> bool:
         """Whether an item of this id is in the index."""
-        return item in self._row_of
+        return as_id(item) in self._row_of
 
     def search(self, query: Query, k: int = 10, *, exclude_id: str | None = None) -> list[Hit]:
         """The k items nearest to one query, best first; equal scores in the order of the index.
@@ -85,14 +89,14 @@ class Index:
 
         Raises:
             LikewiseError: text that is neither an id nor a file, a file but no ``read``, a query of another length or
-                with NaN or infinity, k < 1.
+                with NaN, infinity or numbers so large that scores would overflow, k < 1.
         """
         if isinstance(query, str | Path):
             name = str(query)
-            row = self.rows[self._row_of[name]] if name in self else self._read(name)
+            row = self.rows[self._row_of[as_id(name)]] if name in self else self._read(name)
             exclude_id = name if exclude_id is None else exclude_id  # ignored if it is a path
         else:
-            row = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
+            row = as_tensor("the query", query)
         if row.ndim != 1:
             raise LikewiseError(
                 f"a query must be one row of shape (D,), but has shape {tuple(row.shape)}; search_batch takes several."
@@ -128,6 +132,11 @@ class Index:
         """
         queries = as_rows("queries", queries)
         check_finite("queries", queries)
+        if bool(torch.isinf(queries.float().norm(dim=1)).any()):
+            raise LikewiseError(
+                f"the query has numbers up to {float(queries.abs().max()):.3g}, so that scores would overflow: "
+                "scale it to length 1, as the rows of the index."
+            )
         if queries.shape[1] != self.rows.shape[1]:
             raise LikewiseError(
                 f"the query has {queries.shape[1]} numbers but the index holds rows of {self.rows.shape[1]}: "
@@ -135,7 +144,7 @@ class Index:
             )
         if exclude_ids is not None and len(exclude_ids) != queries.shape[0]:
             raise LikewiseError(f"{queries.shape[0]} queries but {len(exclude_ids)} exclude_ids; give one each.")
-        excluded = [-1 if item is None else self._row_of.get(item, -1) for item in exclude_ids or ()]
+        excluded = [-1 if item is None else self._row_of.get(as_id(item), -1) for item in exclude_ids or ()]
         scores, rows = top_k(
             queries.to(self.rows.device),
             self.rows,

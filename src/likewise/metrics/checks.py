@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Ids, as_ids
+from likewise.data.items import check_dense
 from likewise.errors import LikewiseError
 
 Rows = Tensor | npt.NDArray[np.floating[Any]] | Sequence[Sequence[float]]
@@ -21,7 +22,7 @@ def as_rows(name: str, rows: Rows) -> Tensor:
     Raises LikewiseError if there are no rows or columns, on another shape, and on a dtype that is not floating point.
     O(1), except for a list.
     """
-    rows = rows if isinstance(rows, Tensor) else _from_array(name, rows)
+    rows = as_tensor(name, rows)
     if rows.ndim != 2:
         raise LikewiseError(f"{name} must have shape (N, D), one row per item, but has shape {tuple(rows.shape)}.")
     if not rows.is_floating_point():
@@ -31,13 +32,18 @@ def as_rows(name: str, rows: Rows) -> Tensor:
     return rows
 
 
-def _from_array(name: str, rows: Rows) -> Tensor:
+def as_tensor(name: str, rows: Rows | Sequence[float]) -> Tensor:
+    """A dense tensor as it is; an array in any byte order or a list as a tensor. Raises LikewiseError on others."""
+    if isinstance(rows, Tensor):
+        check_dense(name, rows)
+        return rows
     try:
-        array = np.ascontiguousarray(rows)
+        array = np.asarray(rows)
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
         return torch.from_numpy(array if array.flags.writeable else array.copy())
     except (TypeError, ValueError):
         raise LikewiseError(
-            f"{name} can't be read as numbers of shape (N, D): give a tensor, an array, or lists of one length."
+            f"{name} can't be read as numbers: give a tensor, an array, or lists of numbers, all of one length."
         ) from None
 
 

@@ -19,12 +19,12 @@ from likewise.config.objective_table import AUTO, AUTO_FEW, AUTO_MANY, objective
 from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
-from likewise.data import Items, open_items
+from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS, Method
 from likewise.model import NAME as MODEL
-from likewise.model import Model
+from likewise.model import Model, open_by
 from likewise.proof.jobs import STEPS
 from likewise.training.batches import choose_sampler
 from likewise.training.decide import EXACT_ITEMS, decide
@@ -103,7 +103,7 @@ def _method(name: str, folder: Path) -> Method:
 def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, str]:
     """The items, and a sentence on where they are from."""
     if data is not None:
-        items = open_items(data, size=asked.size, labels="none", key=asked.key, cache=asked.cache)
+        items = open_by(replace(asked, labels="none"), data)
         return items, f"Items: the first of {items.source}."
     kind, why = "vectors" if asked.encoder.name == "mlp" else "images", "no --data is given"
     if run is not None:

@@ -62,6 +62,7 @@ def write_report(
     data: object | None = None,
     labels: str = "auto",
     key: str | None = None,
+    image: str | None = None,
     model: Model | None = None,
     items: Items | None = None,
 ) -> Path:
@@ -72,6 +73,7 @@ def write_report(
         data: source of the items for pictures and map; None: the data that the run was trained on.
         labels: auto, or the label column of ``data``.
         key: the id column of ``data``.
+        image: the image column of ``data``.
         model: the run's model, if it is already in memory.
         items: opened items, used instead of ``data``.
 
@@ -86,7 +88,7 @@ def write_report(
     if items is None and data is None:
         items = training_items(run, model.settings)
     elif items is None:
-        items = model.open(data, labels=labels, key=key)
+        items = model.open(data, labels=labels, key=key, image=image)
     about = read_data(run) or {"source": items.source, "items": len(items), "kind": items.kind, "skipped": 0}
     rows = model.features(items)
     parts = [

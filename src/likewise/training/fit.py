@@ -15,7 +15,7 @@ from likewise.config.checks import check
 from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
-from likewise.data import Items, describe, open_items
+from likewise.data import Items, describe
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
@@ -24,7 +24,7 @@ from likewise.errors import LikewiseError
 from likewise.files import as_path
 from likewise.methods import method_named, over_method
 from likewise.model import NAME as MODEL
-from likewise.model import Model
+from likewise.model import Model, open_by
 from likewise.training.batches import Sampler, choose_sampler, refuse_few
 from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT, load_run
@@ -124,9 +124,7 @@ def _begun(
 ) -> Run:
     """The run before its first step. It writes no file."""
     with processes.first_first():  # the first process decodes the items into the cache; the others read them there
-        items = open_items(
-            data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
-        )
+        items = open_by(settings, data, progress=progress)
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; training needs at least 2.")
     settings, items, relations, sampler, notes = prepare(settings, items, backbone)

@@ -16,10 +16,11 @@ from likewise.config.objective_table import AUTO
 from likewise.config.overrides import as_dict, flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
-from likewise.data import Items, open_items, write_skipped
+from likewise.data import Items, write_skipped
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, make_writable, utf8_path
 from likewise.model import NAME as MODEL
+from likewise.model import open_by
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
 from likewise.training.metrics_log import METRICS
@@ -146,6 +147,7 @@ def write_data(folder: Path, items: Items) -> None:
         "ids_hash": items.ids_hash,
         "labels": list(items.label_names),
         "skipped": len(items.skipped),
+        "notes": list(items.notes),
         "likewise": __version__,
         "torch": torch.__version__,
         "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),
@@ -181,7 +183,7 @@ def training_items(folder: Path, settings: FitSettings) -> Items:
         raise LikewiseError(f"{folder / DATA} is missing, which says what the items were; name them with --data.")
     source = about.get("path") or about["source"]
     try:
-        items = open_items(source, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache)
+        items = open_by(settings, source)
         items = keep_labelled(items) if settings.alike == "label" else items
     except LikewiseError as error:
         raise LikewiseError(
