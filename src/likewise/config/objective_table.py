@@ -293,7 +293,7 @@ KNOWN: tuple[Known, ...] = (
             *("lifted-structure", "npair", "angular", "histogram", "contrastive"),
         ),
         "MultiSimilarity()(z, labels)",
-        "Pairs within the batch: put several items of several classes in each. The last five are forebears.",
+        "Pairs within the batch: put several items of several classes in each. The last five are older.",
     ),
     Known(
         "labels; a closed set of classes with many items each",
