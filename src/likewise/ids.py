@@ -64,7 +64,7 @@ def check_rows(name: str, ids: Tensor, count: int, what: str, *, none: bool = Fa
     """
     if traced() or not ids.numel() or not (wait or ids.device.type == "cpu"):
         return
-    least, most = torch.stack(ids.aminmax()).tolist()
+    least, most = map(int, ids.aminmax()) if ids.is_cpu else torch.stack(ids.aminmax()).tolist()
     if most < count and (none or least >= 0):
         return
     wrong = (ids >= count) if none else (ids >= count) | (ids < 0)
