@@ -181,7 +181,7 @@ def rivals(sizes: list[int], only: str) -> None:
                 continue
             rows, ids = batch(n)
             ids = ids if keys is None else torch.arange(n) % keys
-            best = against(*peer, rows, ids, n if keys is None else keys)
+            best = against(peer, rows, ids, n if keys is None else keys)
             ratios.append(best["theirs"] / best["ours"])
             floor = f", {best['ours'] / best['floor']:.2f}× floor" if keys and keys > n else ""
             cells.append(f"{best['ours'] * 1e3:.2f} ms, **{ratios[-1]:.2f}×**{floor}")
@@ -199,15 +199,9 @@ def rivals(sizes: list[int], only: str) -> None:
     print(f"\nsmallest {min(ratios):.2f}×, median {statistics.median(ratios):.1f}×")
 
 
-def against(
-    ours: Callable[[], nn.Module],
-    theirs: Callable[[], Callable[[Tensor, Tensor], Tensor]],
-    rows: Tensor,
-    ids: Tensor,
-    keys: int,
-) -> dict[str, float]:
+def against(made: Peer, rows: Tensor, ids: Tensor, keys: int) -> dict[str, float]:
     """The best CPU times, in seconds, of interleaved rounds of ours, theirs and the floor."""
-    peer, objective = theirs(), ours()
+    objective, peer = (make() for make in made)
     weights = [*objective.parameters(), *(peer.parameters() if isinstance(peer, nn.Module) else ()), rows]
 
     def step(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], None]:

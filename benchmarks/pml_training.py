@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from views import ROOT, cpu
 
 from likewise.comparison.answers import code_digest, fingerprint
-from likewise.comparison.equal import equalised, prepared
+from likewise.comparison.equal import equalised, resolved
 from likewise.comparison.statistics import paired_t
 from likewise.comparison.table import measured
 from likewise.config.overrides import flatten
@@ -101,7 +101,7 @@ SIDES = ("ours", "peer")
 
 def settings_of(name: str, items: Items, seed: int, steps: int) -> FitSettings:
     loss = LOSSES[name]
-    return prepared(replace(equalised(loss.method, SETTINGS | loss.settings, items), seed=seed), items, steps)
+    return resolved(replace(equalised(loss.method, SETTINGS | loss.settings, items), seed=seed), items, steps)
 
 
 def key_of(name: str, side: str, items: Items, test: Items, seed: int, steps: int) -> str:

@@ -26,9 +26,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "kernels", "methods", "metrics", "views")),
     ("ground", ("alike", "config", "data", "distributed", "negatives", "plots")),
-    ("base", ("console", "files", "ids")),
-    ("derivatives", ("derivatives",)),
-    ("errors", ("__init__", "errors")),
+    ("base", ("console", "files", "stamp")),
+    ("errors", ("__init__", "errors", "text")),
 )
 
 # Modules that load others by name, so that no import statement shows it, each with its reason. What ``likewise``

@@ -2,7 +2,7 @@
 
 python docs/generate_objectives.py --figures
 
-The page's test fails when the page is older than the docstrings; the figures are drawn again only when asked.
+A test fails when the page does not match the docstrings. Figures are drawn again only with --figures.
 """
 
 import inspect
@@ -11,7 +11,8 @@ import sys
 from inspect import Parameter, signature
 from pathlib import Path
 
-from likewise.config.objective_table import BOUNDARIES, KNOWN, OBJECTIVES, Row
+from likewise.config.guide import KNOWN
+from likewise.config.objective_table import BOUNDARIES, OBJECTIVES, Row, objective
 from likewise.reports.figure import build, draw
 
 PAGE = Path(__file__).parent / "objectives.md"
@@ -20,9 +21,9 @@ COMMAND = "python docs/generate_objectives.py --figures"
 GRID = 64  # cells per side of the heat maps: a figure stays near 60 kB
 SECTIONS = ("Relations", "Departures", "Cost", "Paper")
 LEVELS = {
-    "pair": ("Pairs within a batch, or against keys", "the similarities are those of other items"),
-    "class": ("Classes", "each class has a proxy, trained along; the similarities are cosines with the proxies"),
-    "instance": ("Items as classes, and sampling", "every item is a class of its own; the keys are a row for each"),
+    "pair": ("Pairs within a batch, or against keys", "the similarities are those with other items"),
+    "class": ("Classes", "each class has a proxy, which is trained too; the similarities are cosines with the proxies"),
+    "instance": ("Items as classes, and sampling", "every item is a class of its own, and has one key"),
 }
 
 
@@ -43,7 +44,7 @@ def sections(known: Row) -> dict[str, str]:
 
 
 def markdown(text: str) -> str:
-    """The docstrings' markup: roles and double back-ticks become single ones. A first word begins with a capital."""
+    """A docstring's text as Markdown: roles and double back-ticks become single ones, the first letter a capital."""
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text)
     if re.match(r"[a-z]{2,}\b", text):
         text = text[0].upper() + text[1:]
@@ -52,15 +53,15 @@ def markdown(text: str) -> str:
 
 def arguments(known: Row) -> dict[str, str]:
     """Each documented parameter with its text on one line."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     name = ""
     for line in sections(known).get("Args", "").splitlines():
         start = re.match(r"(\w+): ?(.*)", line)
         if start:
-            name, found[start.group(1)] = start.group(1), start.group(2)
+            name, texts[start.group(1)] = start.group(1), start.group(2)
         elif name and line.strip():
-            found[name] += f" {line.strip()}"
-    return {name: text.replace("``", "`") for name, text in found.items()}
+            texts[name] += f" {line.strip()}"
+    return {name: text.replace("``", "`") for name, text in texts.items()}
 
 
 def parameters(known: Row) -> str:
@@ -74,7 +75,7 @@ def parameters(known: Row) -> str:
 
 
 def cell(text: str) -> str:
-    """Text that does not end a table's cell."""
+    """Text for a cell of a table: a bar in it is escaped, since it would end the cell."""
     return text.replace("|", r"\|")
 
 
@@ -84,10 +85,10 @@ def link(name: str) -> str:
 
 
 def table() -> str:
-    """From what is known about the data to the objectives that fit."""
+    """The table from what the user knows about the data to the objectives that fit."""
     lines = ["| what I know about my data | what fits, the first to try first | how to call it |", "|-|-|-|"]
     for row in KNOWN:
-        fits = ", ".join(map(link, row.objectives))
+        fits = ", ".join(link(objective(name).class_name) for name in row.objectives)
         lines.append(f"| {cell(row.data)} | {fits} | `{cell(row.call)}`<br>{cell(row.why)} |")
     return "\n".join(lines)
 
@@ -110,13 +111,14 @@ def page() -> str:
     blocks = [
         f"<!-- Made by `{COMMAND}` from the docstrings and likewise/config/objective_table.py: change those. -->",
         "# Objectives",
-        "Every objective is called alike: `objective(queries, ids)` within a batch, or `objective(queries, ids, keys, "
-        "key_ids)`.\nIts figure shows an anchor with one positive (similarity s_p) and one negative (s_n), as figures "
-        "1 and 2 of Circle loss\ndo; draw it with other parameters by `likewise figure circle --set margin=0.25 "
-        "gamma=256`.",
+        "*Words: [glossary](glossary.md).*",
+        "The call is the same for all: `objective(queries, ids)` within a batch, or `objective(queries, ids, keys, "
+        "key_ids)`.\nEach figure shows an anchor with one positive (similarity s_p) and one negative (s_n), as figures "
+        "1 and 2 of Circle loss\ndo. `likewise figure circle --set margin=0.25 gamma=256` draws a figure with other "
+        "parameters.",
         "## What fits my data",
-        "`z` are the encoder's rows (B, D), of unit length unless the objective says otherwise; the names are in "
-        "`likewise.objectives`.\nThe same table: `likewise methods`.",
+        "`z` are the encoder's rows (B, D), of length 1 unless the objective says otherwise. The names are those of "
+        "`likewise.objectives`.\n`likewise methods` prints the same table.",
         table(),
         "## Shapes and errors",
         "`queries` are (Q, D) and `keys` (K, D), in any floating dtype; similarities and sums are in float32 or more.\n"
@@ -136,8 +138,8 @@ def draw_figures() -> None:
     """Every objective at its defaults, as SVG: the same bytes as long as nothing changed."""
     FIGURES.mkdir(exist_ok=True)
     for known in OBJECTIVES:
-        objective, title = build(known, {})
-        draw(objective, FIGURES / known.name, title=title, grid=GRID, formats=("svg",))
+        built, title = build(known, {})
+        draw(built, FIGURES / known.name, title=title, grid=GRID, formats=("svg",))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_rows_come_before_what_names_them(first: str, second: str) -> None:
 GENERATOR = torch.Generator().manual_seed(0)
 COUNTS = torch.tensor([5, 3, 2])
 LABELS = torch.tensor([0, 0, 1, 1, 2])
-GIVEN = {"classes": 7, "dim": 5, "n": 9, "noise": COUNTS, "generator": GENERATOR}  # to an objective by its run
+GIVEN = {"classes": 7, "dim": 5, "n": 9, "counts": COUNTS, "generator": GENERATOR}  # to an objective by its run
 ONLY_MEAN = (objectives.Histogram,)
 
 
@@ -90,7 +91,7 @@ def of_the_table(row: Row) -> dict[str, Any]:
 
 MADE: list[tuple[type, dict[str, Any]]] = [
     *((row.load(), of_the_table(row)) for row in OBJECTIVES),
-    (Noise, {"weights": COUNTS, "power": 0.6, "generator": GENERATOR}),
+    (Noise, {"counts": COUNTS, "power": 0.6, "generator": GENERATOR}),
     (
         objectives.Mined,
         {
@@ -171,9 +172,9 @@ SHOWN = {  # what stands for a parameter that is data, or a size
     (sharded.ShardedMemoryBank, "dim"): "(4 × 5,",
     (sharded.ShardedProxies, "n"): "(4 × 5,",
     (sharded.ShardedProxies, "dim"): "(4 × 5,",
-    (objectives.SampledSoftmax, "noise"): "(noise): Noise(weights=3, power=1.0)",
-    (objectives.NegativeSampling, "noise"): "(noise): Noise(weights=3,",
-    (Noise, "weights"): "weights=3",
+    (objectives.SampledSoftmax, "counts"): "(noise): Noise(counts=3, power=1.0)",
+    (objectives.NegativeSampling, "counts"): "(noise): Noise(counts=3,",
+    (Noise, "counts"): "counts=3",
     (objectives.Mined, "objective"): "(objective): Triplet(margin=0.7,",
     (lw.Momentum, "encoder"): "(encoder): Linear(",
     (lw.Embedder, "backbone"): "(backbone): Linear(",
@@ -260,6 +261,16 @@ def test_two_float_tensors_get_a_sentence_that_names_from_views(objective: torch
 
 
 @pytest.mark.parametrize(
+    "objective", [objectives.NCE(), objectives.ArcFace(4, 5), objectives.SampledSoftmax(), objectives.Softmax(4, 5)]
+)
+def test_views_are_not_advised_where_they_do_not_go_in(objective: torch.nn.Module) -> None:
+    with pytest.raises(
+        lw.LikewiseError, match=r"^ids are torch.float64; they must be integers, such as torch.int64\.$"
+    ):
+        objective(VIEWS[0], VIEWS[1], VIEWS[0])
+
+
+@pytest.mark.parametrize(
     "views",
     [VIEWS[:1], [VIEWS[0], VIEWS[1][:3]], [VIEWS[0][0], VIEWS[1][0]], []],
     ids=["one", "shorter", "1-d", "none"],
@@ -294,6 +305,35 @@ def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+TAKES_TENSORS: dict[str, Callable[[Turn], Any]] = {
+    "queries": lambda t: objectives.Circle()(t(ROWS), CLASSES),
+    "keys": lambda t: objectives.Circle()(ROWS, CLASSES, t(ROWS), CLASSES),
+    "mined queries": lambda t: objectives.Mined(objectives.Triplet(), negatives=negatives.Hard())(t(ROWS), CLASSES),
+    "queries of classes": lambda t: objectives.ArcFace(4, 4)(t(ROWS), CLASSES),
+    "keys of classes": lambda t: objectives.ArcFace(4, 4)(ROWS, CLASSES, t(ROWS[:4])),
+    "queries of items": lambda t: objectives.NCE()(t(ROWS), CLASSES, ROWS),
+    "keys of items": lambda t: objectives.NCE()(ROWS, CLASSES, t(ROWS)),
+    "queries of weights": lambda t: objectives.ParametricSoftmax(4, 4)(t(ROWS), CLASSES),
+    "sharded keys": lambda t: ShardedSoftmax(12)(ROWS, CLASSES, t(ROWS)),
+    "queries of shares": lambda t: objectives.triplet_shares(t(ROWS), CLASSES),
+    "views[0]": lambda t: objectives.from_views(t(ROWS), ROWS),
+    "embeddings": lambda t: objectives.from_pairs(t(ROWS), [[0, 1]], [True]),
+    "embeddings of triplets": lambda t: objectives.from_triplets(t(ROWS), [[0, 1, 2]]),
+    "rows": lambda t: dictionaries.MemoryBank(12, 4).update(t(ROWS), torch.arange(12)),
+    "rows of a sharded bank": lambda t: sharded.ShardedMemoryBank(12, 4).update(t(ROWS), torch.arange(12)),
+    "rows of a queue": lambda t: dictionaries.Queue(20, 4).update(t(ROWS), torch.arange(12)),
+}
+
+
+@pytest.mark.parametrize("name", TAKES_TENSORS)
+def test_arrays_and_lists_of_rows_are_refused_where_a_gradient_is_needed(name: str) -> None:
+    plain = name.removeprefix("mined ").removeprefix("sharded ").partition(" ")[0]
+    for turn, kind in ((np.asarray, "of type ndarray"), (torch.Tensor.tolist, "a list")):
+        said = f"{plain} must be a tensor, but is {kind}; pass torch.as_tensor({plain})."
+        with pytest.raises(lw.LikewiseError, match=f"^{re.escape(said)}$"):
+            TAKES_TENSORS[name](turn)
+
+
 TAKES_IDS: dict[str, Callable[[Turn], Any]] = {
     "pair level": lambda t: objectives.Circle()(ROWS, t(CLASSES)),
     "several labels": lambda t: objectives.Circle()(ROWS, t(torch.stack([CLASSES, CLASSES + 1], 1))),
@@ -302,7 +342,7 @@ TAKES_IDS: dict[str, Callable[[Turn], Any]] = {
     ),
     "a β for each class": lambda t: objectives.Margin(classes=4)(ROWS, t(CLASSES)),
     "mined": lambda t: objectives.Mined(objectives.Triplet(), negatives=negatives.Hard())(ROWS, t(CLASSES)),
-    "histogram": lambda t: objectives.Histogram()(ROWS, t(CLASSES), ROWS, t(CLASSES)),
+    "histogram": lambda t: objectives.Histogram()(ROWS, t(CLASSES), ROWS.flip(0), t(CLASSES)),
     "class level": lambda t: objectives.ArcFace(4, 4, generator=seeded())(ROWS, t(CLASSES)),
     "some proxies": lambda t: objectives.ArcFace(4, 4)(ROWS, t(CLASSES), ROWS[:4], t(torch.tensor([3, 1, 0, 2]))),
     "instance level": lambda t: objectives.NonParametricSoftmax()(ROWS, t(CLASSES), ROWS, t(torch.arange(12))),
@@ -323,7 +363,7 @@ TAKES_IDS: dict[str, Callable[[Turn], Any]] = {
     "class sampler": lambda t: samplers.ClassSampler(t(CLASSES), 3, 2, 0).rows(0),
     "balanced sampler": lambda t: samplers.BalancedSampler(t(CLASSES), 5, 0).rows(0),
     "pair sampler": lambda t: samplers.PairSampler(t(torch.tensor([[0, 1], [2, 3], [0, 5]])), 2, 0).tuples(0),
-    "knn_classify": lambda t: metrics.knn_classify(t(ROWS), t(ROWS), t(CLASSES), k=3),
+    "knn_classify": lambda t: metrics.knn_classify(t(ROWS), t(ROWS.flip(0)), t(CLASSES), k=3),
     "knn_accuracy": lambda t: metrics.knn_accuracy(
         t(ROWS), t(CLASSES), t(ROWS), t(CLASSES), k=3, query_ids=t(torch.arange(12)), key_ids=t(torch.arange(12))
     ),
@@ -396,5 +436,5 @@ def test_what_cannot_be_ids_is_one_sentence(ids: Any, said: str) -> None:
 
 @pytest.mark.parametrize("rows", [[[1.0], [1.0, 2.0]], np.array([["a"]]), np.array([[None]])])
 def test_what_cannot_be_rows_is_one_sentence(rows: Any) -> None:
-    with pytest.raises(lw.LikewiseError, match="rows can't be read as numbers of shape"):
+    with pytest.raises(lw.LikewiseError, match="rows can't be read as numbers: give"):
         metrics.collapse_std(rows)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise import objectives as lw
+from likewise.alike import as_ids, check_labels
 from likewise.dictionaries import Batch, Fresh, MemoryBank, Proxies, Queue
 from likewise.dictionaries.sharded import ShardedMemoryBank, sharded_weight
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.ids import as_ids, check_labels
 from likewise.metrics import knn_accuracy, knn_classify
 
 INTEGERS = [getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]

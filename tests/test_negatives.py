@@ -150,7 +150,7 @@ def test_the_quick_way_inside_the_margin_is_its_twin(
     ids, answers = torch.tensor(labels), []
     for quick in (True, False):
         if not quick:
-            monkeypatch.setattr(Mined, "_is_inside_hinge", lambda *_: False)
+            monkeypatch.setattr(Mined, "_hinge_inside", lambda *_: None)
         for how in ("mean", "none"):
             z = unit(24, 6, seed=3).requires_grad_()
             objective = Mined(

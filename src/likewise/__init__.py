@@ -4,6 +4,7 @@ Names load when they are first used, so that ``import likewise`` itself is quick
 views, encoders) need torch and numpy only.
 """
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -118,11 +119,17 @@ def __getattr__(name: str) -> object:
     elif name in _HOME:
         value = vars(import_module(f"likewise.{_HOME[name]}"))[_FORMERLY.get(name, name)]
     else:
-        from likewise.errors import closest
-
-        raise AttributeError(f"module 'likewise' has no attribute {name!r}.{closest(name, __all__)}")
+        raise AttributeError(_unknown(name))
     globals()[name] = value
     return value
+
+
+@cache
+def _unknown(name: str) -> str:
+    """The message about an unknown name. jsonargparse asks for a few of them hundreds of times."""
+    from likewise.errors import closest
+
+    return f"module 'likewise' has no attribute {name!r}.{closest(name, __all__)}"
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,16 @@
 """A progress bar for anything that may take more than two seconds."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+
+from likewise.text import readable
+
+
+def say(lines: Iterable[str]) -> None:
+    """Prints plain lines on stderr."""
+    for line in lines:
+        print(readable(line), file=sys.stderr)
 
 
 @contextmanager
@@ -15,5 +23,5 @@ def track(what: str, total: int, *, enabled: bool = True) -> Iterator[Callable[[
     columns = (named, BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not (enabled and sys.stderr.isatty())) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(readable(what), total=total)
         yield lambda done: bar.update(task, completed=done)

@@ -1,6 +1,6 @@
 """Errors, which stop the work, and warnings, which do not; a check of counts, and the closest known name."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from operator import index
 from typing import SupportsIndex
@@ -29,7 +29,14 @@ def at_least_one(name: str, value: SupportsIndex, advice: str) -> int:
     return index(value)
 
 
-def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6, dotted: bool = False) -> str:
+def closest(
+    name: str,
+    known: Iterable[str],
+    *,
+    cutoff: float = 0.6,
+    dotted: bool = False,
+    shown: Callable[[str], str] = str,
+) -> str:
     """``" Did you mean 'x'?"``, or nothing when no known name is close.
 
     Args:
@@ -37,10 +44,11 @@ def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6, dotted: boo
         known: what could have been meant.
         cutoff: how close a name must be: 1 is equal, and at 0 the closest is always named.
         dotted: the names are those of settings (``optim.lr``), so that their last part alone may be close.
+        shown: how the name that was found is written in the message.
     """
     known = list(known)
-    found = get_close_matches(name, known, 1, cutoff)
-    if dotted and not found:
+    near = get_close_matches(name, known, 1, cutoff)
+    if dotted and not near:
         leaves = {other.rpartition(".")[2]: other for other in reversed(known)}
-        found = [leaves[leaf] for leaf in get_close_matches(name.rpartition(".")[2], leaves, 1, 0.7)]
-    return f" Did you mean {found[0]!r}?" if found else ""
+        near = [leaves[leaf] for leaf in get_close_matches(name.rpartition(".")[2], leaves, 1, 0.7)]
+    return f" Did you mean {shown(near[0])!r}?" if near else ""

@@ -1,10 +1,12 @@
-"""A trained embedding: load it, embed with it, index and search."""
+"""A trained model: load it, embed items with it, index and search them."""
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -14,20 +16,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from likewise import __version__
 from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.console import track
-from likewise.data import Items, open_items, read_image
+from likewise.data import Items, is_table, open_items, read_image
 from likewise.encoders import Embedder, build_embedder
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import as_path, atomic_write, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
+from likewise.stamp import Stamp, hash_of, refuse_other_model, source_in
+from likewise.text import utf8
 from likewise.views.render import plain_view
 
 Layer = Literal["embedding", "backbone"]
 NAME = "model.safetensors"
 INDEX = "index"
+FAR = 1e9  # standard deviations of a vector's number; squares of it overflow nowhere
 
 
 class Model:
@@ -37,11 +43,11 @@ class Model:
         embedder: backbone, head and normalisation; it embeds in eval mode.
         settings: the settings of the run that trained it.
         kind: the kind of its inputs, images or vectors.
-        vector_mean: vectors only, (D,): subtracted from inputs.
-        vector_std: vectors only, (D,): inputs are divided by it.
+        vector_mean: for vectors, float32 (D,): subtracted from the inputs.
+        vector_std: for vectors, float32 (D,): the inputs are then divided by it.
         epoch: number of epochs trained.
-        own_backbone: whether the backbone was given as a module; the settings alone then can't build it again.
-        run: the run folder of the model, which also holds its index.
+        own_backbone: whether the user gave the backbone as a module; it can't be built from the settings alone.
+        run: the run folder of the model, which also holds its index; None for a model without a run.
     """
 
     def __init__(
@@ -59,16 +65,21 @@ class Model:
         self.embedder, self.settings, self.kind, self.epoch = embedder, settings, kind, epoch
         self.own_backbone, self.run = own_backbone, run
         self.vector_mean, self.vector_std = vector_mean, vector_std
+        self._loaded: str | None = None
 
     def __repr__(self) -> str:
         about: dict[str, object] = {**self.protocol("embedding"), "kind": self.kind, "dim": self.embedder.dim}
         about |= {"own_backbone": self.own_backbone, "run": None if self.run is None else str(self.run)}
-        del about["layer"]
+        del about["layer"], about["model"], about["likewise"]
         return f"Model({', '.join(f'{name}={value!r}' for name, value in about.items())})"
 
     @classmethod
     def untrained(cls, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> "Model":
-        """The model of these settings before its first step. It is the same every time."""
+        """The model of these settings before its first step, the same each time.
+
+        ``items`` give the kind of the inputs, and for vectors the scaling: mean and standard deviation of up to about
+        100,000 of them. Raises LikewiseError when the encoder can't be built or does not fit the items.
+        """
         own = backbone is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -76,38 +87,61 @@ class Model:
                 return cls(_build(settings, None, backbone), settings, kind="images", own_backbone=own)
             embedder = _build(settings, items.values.shape[1], backbone)
         rows = items.batch(torch.arange(0, len(items), max(1, len(items) // 100_000)))  # a sample is enough
-        std = rows.std(0, correction=0)
+        mean, std = rows.mean(0), rows.std(0, correction=0)
+        too_large = ~(mean.isfinite() & std.isfinite() & (rows.amax(0) - rows.amin(0)).isfinite())
+        if bool(too_large.any()):
+            feature = int(too_large.nonzero()[0])
+            largest = float(rows[:, feature].abs().max())
+            raise LikewiseError(
+                f"feature {feature} of {items.source} goes up to {largest:.2g}, and float32 can't compute with such "
+                "numbers; divide the data by a constant."
+            )
         return cls(
             embedder,
             settings,
             kind="vectors",
-            vector_mean=rows.mean(0),
+            vector_mean=mean,
             vector_std=torch.where(std > 0, std, 1.0),
             own_backbone=own,
         )
 
     def prepare(self, batch: Tensor) -> Tensor:
-        """The plain view of a stored batch: not random, with the scaling of training."""
+        """A batch of items as the embedder takes it, scaled as in training and without random changes.
+
+        uint8 (B, S, S, 3) images become float32 (B, 3, S, S); float32 (B, D) vectors are standardised.
+        """
         if self.kind == "images":
             return plain_view(batch, self.settings.views.mean, self.settings.views.std)
         return self.standardise(batch)
 
     def standardise(self, batch: Tensor) -> Tensor:
-        """Vectors (B, D) to zero mean and unit variance, by the training items' statistics."""
+        """(B, D) vectors minus the mean of the training items, divided by their standard deviation.
+
+        Raises LikewiseError on another width, and for a model of images.
+        """
         if self.vector_mean is None or self.vector_std is None or batch.shape[1:] != self.vector_mean.shape:
             want = "images" if self.vector_mean is None else f"{len(self.vector_mean)} numbers per item"
             raise LikewiseError(f"this model takes {want}, not rows of shape {tuple(batch.shape[1:])}.")
         return (batch - self.vector_mean.to(batch.device)) / self.vector_std.to(batch.device)
 
-    def open(self, source: object, *, labels: str = "auto", key: str | None = None, progress: bool = True) -> Items:
-        """Opens a source with the size and cache of the run. Raises LikewiseError on the wrong kind of items.
+    def open(
+        self,
+        source: object,
+        *,
+        labels: str = "auto",
+        key: str | None = None,
+        image: str | None = None,
+        split: str | None = None,
+        progress: bool = True,
+    ) -> Items:
+        """Opens a source with the image size and the cache of the run; see ``open_items``.
 
-        ``key`` is the column of ids. None: the run's own column, if the source is a table.
+        ``key`` and ``image`` are the parquet columns of ids and images. None: those of the run, if the source is
+        parquet. Raises LikewiseError when the source can't be opened, or its items are not of the model's kind.
         """
-        settings = self.settings
-        if key is None and _is_table(source):  # only tables have columns
-            key = settings.key
-        items = open_items(source, size=settings.size, labels=labels, key=key, cache=settings.cache, progress=progress)
+        own = self.settings if is_table(source) else replace(self.settings, key=None, image=None)
+        settings = replace(own, labels=labels, key=key or own.key, image=image or own.image, split=split)
+        items = open_by(settings, source, progress=progress)
         if items.kind != self.kind:
             raise LikewiseError(f"{items.source} holds {items.kind}, but this model was trained on {self.kind}.")
         return items
@@ -121,9 +155,11 @@ class Model:
         batch_size: int = 256,
         tick: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """(N, F) float32 unit rows on the CPU, in the order of the items, embedded in eval mode.
+        """(N, F) float32 rows of length 1 on the CPU, in the order of the items, computed in eval mode.
 
-        The rows do not depend on ``batch_size``, except for rounding. ``tick`` is called with the number of items done.
+        F is the width of the layer: the embedding's after the head, or the backbone's. Except for rounding, the rows do
+        not depend on ``batch_size``. After each batch ``tick`` is called with the number of items done. One forward
+        pass over the items.
         """
         device = next(self.embedder.parameters()).device
         was_training = self.embedder.training
@@ -133,6 +169,7 @@ class Model:
             for start in range(0, len(items), batch_size):
                 stop = min(start + batch_size, len(items))
                 batch = self.prepare(items.batch(torch.arange(start, stop)).to(device))
+                self._refuse_far(batch, items.ids[start:stop])
                 rows[start:stop] = nn.functional.normalize(self.embedder.embed(batch, layer), dim=1).cpu()
                 if tick is not None:
                     tick(stop)
@@ -140,45 +177,74 @@ class Model:
             self.embedder.train(was_training)
         return rows
 
+    def _refuse_far(self, batch: Tensor, ids: Sequence[str]) -> None:
+        """Raises LikewiseError on a standardised vector that would overflow in the encoder."""
+        if self.kind == "vectors" and bool((far := batch.abs().amax(1) > FAR).any()):
+            item = ids[int(far.nonzero()[0])]
+            raise LikewiseError(
+                f"the vector of item {item!r} is more than {FAR:g} standard deviations from those of the "
+                "training; give it in their scale."
+            )
+
     def embed(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Embedding:
-        """Embeds a folder, parquet, array, Dataset or opened Items: names and (N, D) float32 unit rows."""
+        """Embeds a folder, parquet, array, Dataset or opened Items: (N, D) float32 rows of length 1, and their ids.
+
+        Raises LikewiseError as ``open`` does.
+        """
         items = self.open(source, labels="none", progress=progress)
-        about = {**self.protocol(layer), "data": items.source, "ids_hash": items.ids_hash}
+        about = {**self.protocol(layer), **items.stamp("data")}
         with track("embedding", len(items), enabled=progress) as tick:
             return Embedding(self.features(items, layer=layer, tick=tick), items.ids, about)
 
     def index(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Index:
-        """An exact index of a source's items, to be searched by id, by file or with rows of ``embed``."""
+        """Embeds a source and returns an exact index of its items. Search it by id, by file or with a row of ``embed``.
+
+        Raises LikewiseError as ``open`` does.
+        """
         return Index(*self.embed(source, layer=layer, progress=progress), read=partial(self.embed_file, layer=layer))
 
     def embed_file(self, path: str | Path, *, layer: Layer = "embedding") -> Tensor:
-        """(D,) float32 unit row of an image file, or of a .npy file of one vector where the model takes vectors.
+        """(D,) float32 row of length 1 of an image file; of a .npy file with one vector if the model takes vectors.
 
         Raises LikewiseError when the file holds anything else.
         """
-        source: object = _read_vector(path) if self.kind == "vectors" else read_image(path, self.settings.size)[None]
+        settings = self.settings
+        source: object
+        if self.kind == "vectors":
+            source = _read_vector(path)
+        else:
+            source = read_image(path, settings.size, max_megapixels=settings.max_megapixels)[None]
         return self.features(self.open(source, labels="none", progress=False), layer=layer)[0]
 
     def search(self, query: Query, k: int = 10) -> list[Hit]:
-        """The ``k`` items of the run's index most alike to an indexed id, a file or a row; see ``Index.search``.
+        """The ``k`` items of the run's index that are nearest to an indexed id, a file or a row; see ``Index.search``.
 
-        The index is read from RUN/index each time; for many queries take ``model.load_index()`` and search that.
+        Each call reads the index from RUN/index. For many queries, search ``model.load_index()`` instead. Raises
+        LikewiseError as ``load_index`` and ``Index.search`` do.
         """
         return self.load_index().search(query, k)
 
     def load_index(self) -> Index:
-        """The run's index, for searches by file too. Raises LikewiseError when there is no run, or no index in it."""
+        """The run's index, which can be searched by file too. Raises LikewiseError if there is no run or no index."""
         if self.run is None:
             raise LikewiseError(
                 "this model has no run folder, so it has no index: use index = model.index(DATA) and "
                 "index.search(query)."
             )
-        index = Index.load(self.run / INDEX)
+        index = _own_index(self.run, self.weights_hash)
         index.read = partial(self.embed_file, layer=_layer_of(index))
         return index
 
-    def protocol(self, layer: Layer) -> dict[str, str | int | float]:
-        """The facts that belong to every number or row of this model."""
+    @property
+    def weights_hash(self) -> str:
+        """The hash of the file that the model was loaded from; else of the file that ``save`` writes.
+
+        Save a loaded model after changing its weights: only then it has another hash.
+        """
+        return self._loaded or hashlib.blake2b(self._bytes(), digest_size=16).hexdigest()
+
+    def protocol(self, layer: Layer) -> Stamp:
+        """What made the numbers and rows of this model: method, encoder, layer, size, epoch, seed, weights."""
         encoder = self.settings.encoder
         return {
             "method": self.settings.method,
@@ -187,48 +253,66 @@ class Model:
             "size": self.settings.size,
             "epoch": self.epoch,
             "seed": self.settings.seed,
+            "model": self.weights_hash,
+            "likewise": __version__,
         }
 
     def save(self, path: Path) -> None:
-        """Writes safetensors with the settings in its metadata: atomic, and loading it runs no code.
+        """Writes a safetensors file with the settings in its metadata. Loading it runs no code.
 
-        Raises LikewiseError when it can't be written; a file that was there before is untouched.
+        The file is written whole or not at all. Raises LikewiseError when it can't be written; an earlier file of that
+        name then stays.
         """
+        try:
+            with atomic_write(path) as file:
+                file.write(self._bytes())
+        except OSError as error:
+            raise LikewiseError(f"could not write {path} ({error.strerror}); free some space, then resume.") from error
+        self._loaded = None
+
+    def _bytes(self) -> bytes:
         tensors = {name: value.contiguous().cpu() for name, value in self.embedder.state_dict().items()}
         if self.vector_mean is not None and self.vector_std is not None:
             tensors |= {"vector.mean": self.vector_mean, "vector.std": self.vector_std}
         about = {"settings": as_dict(self.settings), "kind": self.kind, "epoch": self.epoch, "own": self.own_backbone}
-        try:
-            with atomic_write(path) as file:
-                file.write(to_safetensors(tensors, {"likewise": json.dumps(about)}))
-        except OSError as error:
-            raise LikewiseError(f"could not write {path} ({error.strerror}); free some space, then resume.") from error
+        return to_safetensors(tensors, {"likewise": json.dumps(about)})
+
+
+def open_by(settings: FitSettings, source: object, *, progress: bool = True) -> Items:
+    """Opens a source as the settings say."""
+    return open_items(
+        source,
+        size=settings.size,
+        labels=settings.labels,
+        key=settings.key,
+        image=settings.image,
+        split=settings.split,
+        max_megapixels=settings.max_megapixels,
+        cache=settings.cache,
+        progress=progress,
+    )
 
 
 def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "cpu") -> Model:
-    """Loads a run folder (or its model.safetensors). Raises LikewiseError when there is no finished model.
+    """Loads a run folder (or its model.safetensors), in eval mode.
 
-    ``backbone`` is required if the run was trained with your own module.
+    ``backbone`` is required if the run was trained with your own module. Raises LikewiseError when there is no finished
+    model, it is damaged, or its weights do not fit the backbone.
     """
-    path = Path(run)
-    if not path.exists():
-        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {run}.")
-    path = path / NAME if path.is_dir() else path
-    if not path.exists():
-        unfinished = (path.parent / "checkpoint.pt").exists()
-        hint = "its training has not finished; add --resume to the fit command" if unfinished else "train one first"
-        raise LikewiseError(f"{path.parent} holds no trained model ({path.name} is missing): {hint}.")
+    path = model_file(run)
+    utf8_path(path)  # safetensors opens no other
     try:
         with safe_open(path, "pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})["likewise"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights_hash = hash_of(path)
         settings, kind, epoch, own = (
             settings_from(about["settings"]),
             about["kind"],
             about["epoch"],
             about.get("own", False),
         )
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError):
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError):
         raise LikewiseError(f"{path} is damaged or was not written by likewise; train it again.") from None
     if own and backbone is None:
         raise LikewiseError(f"{path} was trained with the user's own backbone; load it from Python with backbone=.")
@@ -251,15 +335,22 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
         own_backbone=own,
         run=path.parent,
     )
+    model._loaded = weights_hash
     model.embedder.eval()
     return model
 
 
-def _is_table(source: object) -> bool:
-    """Whether a source is parquet: a file, or a folder with parquet files."""
-    if not isinstance(source, str | Path):
-        return False
-    return Path(source).suffix.lower() == ".parquet" or any(Path(source).rglob("*.parquet"))
+def model_file(run: str | Path) -> Path:
+    """The file of a run's trained model. Raises LikewiseError when there is none."""
+    path = as_path(run, "RUN")
+    if not path.exists():
+        raise LikewiseError(f"there is no run {run}; train one first: likewise fit DATA --out {quote(str(run))}.")
+    path = path / NAME if path.is_dir() else path
+    if not path.exists():
+        unfinished = (path.parent / "checkpoint.pt").exists()
+        hint = "its training has not finished; add --resume to the fit command" if unfinished else "train one first"
+        raise LikewiseError(f"{path.parent} holds no trained model ({path.name} is missing): {hint}.")
+    return path
 
 
 def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | None) -> Embedder:
@@ -270,11 +361,14 @@ def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | 
 def _read_vector(path: str | Path) -> NDArray[np.float32]:
     """A .npy file of one vector, as (1, D). Raises LikewiseError when it holds anything else."""
     try:
-        vector = np.asarray(np.load(path, allow_pickle=False), np.float32)
-        return vector.reshape(1, max(vector.shape))
-    except (ValueError, TypeError, EOFError, OSError):
+        vector = np.asarray(np.load(path, allow_pickle=False))
+        if vector.dtype.kind not in "buif":
+            raise TypeError(vector.dtype)
+        with np.errstate(over="ignore"):  # what overflows float32 is found when it is opened
+            return vector.astype(np.float32).reshape(1, max(vector.shape))
+    except (ValueError, TypeError, AttributeError, EOFError, OSError):
         raise LikewiseError(
-            f"{path} is not a .npy file of one vector, which a run of vectors is searched with."
+            f"{path} is not a .npy file of one vector of real numbers; a model of vectors needs such a file."
         ) from None
 
 
@@ -292,8 +386,22 @@ def _layer_of(index: Index) -> Layer:
     return layer_named(str(index.protocol.get("layer", "embedding")))
 
 
-def search_run(run: Path, query: str, k: int) -> list[Hit]:
-    """The hits of ``load(run).search(query, k)``. The model is loaded only if the query is a file, not for an id."""
+def _own_index(run: Path, weights_hash: str) -> Index:
+    """The index of a run. Raises LikewiseError when there is none, or when another model made it."""
     index = Index.load(run / INDEX)
+    layer = [] if _layer_of(index) == "embedding" else ["--layer", _layer_of(index)]
+    renew = ["likewise", "index", str(run), source_in(index.protocol, "data"), *layer]
+    refuse_other_model(run / INDEX, index.protocol, weights_hash, renew)
+    return index
+
+
+def search_run(run: Path, query: str, k: int) -> list[Hit]:
+    """The hits of ``load(run).search(query, k)``. For an id the model is not loaded, only for a file.
+
+    Raises LikewiseError when there is no run, model or index, when another model made the index, and as
+    ``Index.search`` does.
+    """
+    index = _own_index(run, hash_of(model_file(run)))
     index.read = lambda path: load(run).embed_file(path, layer=_layer_of(index))
-    return index.search(query, k)
+    name = utf8(query).decode()  # as ids are written, whatever the encoding of the command line
+    return index.search(name if name in index else query, k)

@@ -77,6 +77,10 @@ class Filter(ABC):
     def keep(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """(R, P) and (R, K) similarities with their bool masks → the masks of the pairs to keep. No gradient."""
 
+    def inside(self) -> tuple[float, bool] | None:
+        """Its margin, and whether distances are squared, if it keeps the negatives inside a margin; otherwise None."""
+        return None
+
 
 Policy = Pick | Filter
 
@@ -132,6 +136,10 @@ class InsideMargin(Filter):
 
     def __post_init__(self) -> None:
         _check(0 <= self.margin < math.inf, "margin", self.margin, "0 or more")
+
+    def inside(self) -> tuple[float, bool] | None:
+        """α, and whether D is squared."""
+        return self.margin, self.squared
 
     def keep(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """The negatives inside the margin of one positive, (R, 1)."""

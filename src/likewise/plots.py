@@ -1,4 +1,4 @@
-"""What draws: matplotlib, of the extra ``plot``, loaded when something is drawn."""
+"""Loads matplotlib, of the extra ``plot``, when something is drawn."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from likewise.errors import LikewiseError
 
 
 def matplotlib_module() -> Any:
-    """matplotlib with ``matplotlib.figure``, whose figures need no window and leave a notebook's backend alone.
+    """matplotlib with ``matplotlib.figure``. Such figures need no window and do not change a notebook's backend.
 
     Raises:
-        LikewiseError: it is not installed.
+        LikewiseError: matplotlib is not installed.
     """
     try:
         import matplotlib
-        import matplotlib.figure
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         raise LikewiseError('plots are drawn with matplotlib; pip install "likewise[plot]".') from None
     return matplotlib

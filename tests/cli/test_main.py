@@ -25,6 +25,7 @@ from PIL import Image
 
 from likewise.cli.commands import COMMANDS
 from likewise.cli.main import main
+from likewise.cli.mistakes import Asked, explain
 from likewise.cli.parser import Parser, build_parser
 from likewise.config.objective_table import OBJECTIVES, POLICIES
 from likewise.config.overrides import settings_from
@@ -66,6 +67,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     np.save(place / "wider_one.npy", np.ones(6, np.float32))
     picture(9, 1).save(place / "query.png")
     np.save(place / "one.npy", np.load(place / "vectors.npy")[7])
+    np.save(place / "far.npy", np.array([0, 0, 1e38, 0, 0], np.float32))
+    np.save(place / "complex.npy", np.load(place / "one.npy") + 1j)
     write_wrong(place)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
@@ -129,7 +132,7 @@ def parser() -> Parser:
 @pytest.fixture
 def built_once(parser: Parser, monkeypatch: pytest.MonkeyPatch) -> None:
     """``main`` without the tenth of a second that it takes to build the parser."""
-    monkeypatch.setattr("likewise.cli.main.build_parser", lambda commands: parser)
+    monkeypatch.setattr("likewise.cli.main.build_parser", lambda commands, words: parser)
 
 
 def test_help_is_quick_and_free_of_torch() -> None:
@@ -193,7 +196,9 @@ def test_objectives_lists_all_and_shows_one(capsys: pytest.CaptureFixture[str]) 
         assert "Cost:" in page
         for name, part in inspect.signature(known.load()).parameters.items():
             shown = name if part.default is inspect.Parameter.empty else f"{name}={part.default!r}"
-            assert re.search(rf"^  {re.escape(shown)} +\S", page, re.MULTILINE), shown
+            (line,) = re.findall(rf"^  {re.escape(shown)} +\S.*", page, re.MULTILINE)
+            by_run, python = line.endswith(" (given by the run)"), line.endswith(" (Python only)")
+            assert (by_run, python) == (name in known.given, name not in (*known.given, *known.parameters)), line
 
 
 @pytest.mark.usefixtures("built_once")
@@ -274,8 +279,21 @@ def test_embed_writes_ids_and_unit_rows(
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
     about = read_embedding("z.parquet").metadata
     assert (about["layer"], about["epoch"], about["data"]) == (layer, 2.0, "photos")
-    assert about["ids_hash"] == json.loads((place / "run/data.json").read_text())["ids_hash"]
+    assert about["data_ids_hash"] == json.loads((place / "run/data.json").read_text())["ids_hash"]
     torch.testing.assert_close(torch.tensor(rows).float(), model.embed("photos", layer=layer).rows)
+
+
+def test_embed_makes_its_folder_and_writes_npy(place: Path) -> None:
+    """The ids are in a file of their own, with what made the rows."""
+    assert main(["embed", "run", "photos", "--out", "new/folder/z.npy"]) == 0
+    rows, about = np.load("new/folder/z.npy"), json.loads((place / "new/folder/z.ids.json").read_bytes())
+    assert (rows.shape, rows.dtype) == ((40, 8), np.float32)
+    expected = load("run").embed("photos")
+    assert about["ids"] == list(expected.ids)
+    np.testing.assert_array_equal(rows, expected.rows.numpy())
+    assert about["metadata"] == expected.metadata
+    assert about["metadata"]["data_path"] == str(place / "photos")
+    assert about["metadata"]["model"] == load("run").weights_hash
 
 
 def search(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[tuple[float, str]]:
@@ -437,12 +455,12 @@ def test_items_under_other_ids_are_told(place: Path, capsys: pytest.CaptureFixtu
     assert main(["retrieve", "run", "--gallery", "photos", "--queries", "photos/red", "--labels", "none"]) == 2
     shutil.copytree(place / "test", place / "more" / "within")
     assert main(["retrieve", "run", "--gallery", "test", "--queries", "more/within"]) == 0
-    assert "among those searched too" not in capsys.readouterr().out  # the same ids
+    assert "among the items searched" not in capsys.readouterr().out  # the same ids
     for folder in ("red", "green"):
         for file in (place / "more/within" / folder).iterdir():
             file.rename(file.with_name("new " + file.name))
     assert main(["retrieve", "run", "--gallery", "test", "--queries", "more/within"]) == 0
-    assert "12 of the items looked up are among those searched too, under another id" in capsys.readouterr().out
+    assert "12 of the items looked up are also among the items searched, with another id" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -546,16 +564,25 @@ MISTAKES: list[tuple[str, str]] = [
     ("objectives circel", "there is no objective 'circel'. Did you mean 'circle'?"),
     # settings
     ("fit photos --out x --method nipd", "no method 'nipd'. Did you mean 'npid'?"),
-    ("fit photos --out x --epochs -1", "'epochs' is -1; it must be at least 1"),
+    ("fit photos --out x --epochs -1", "'epochs' is -1; it must be a whole number from 1 to 1,000,000,000,000."),
     ("fit photos --out x --objective.temperature 0", "'objective.temperature' is 0; it must be a number above 0"),
-    ("fit photos --out x --seed -1", "'seed' is -1; it must be from 0"),
-    ("fit photos --out x --optim.weight_decay -1", "'optim.weight_decay' is -1.0; it must be 0 or more"),
+    ("fit photos --out x --seed -1", "'seed' is -1; it must be a whole number from 0 to 4,294,967,295"),
+    ("fit photos --out x --optim.weight_decay -1", "'optim.weight_decay' is -1.0; it must be a number from 0"),
     ("fit photos --out x --device cuda:99", "device 'cuda:99' can't be used here|try auto"),
+    ("fit photos --out x --device mps", "device 'mps' can't be used here (torch sees cpu only); try auto."),
     ("fit photos --out x --device quantum", "device 'quantum' can't be used here"),
     ("fit photos --out x --device meta", "device 'meta' can't be used here"),
     ("fit photos --out x --encoder.name resnet19", "no encoder 'resnet19'. Did you mean 'resnet18'?"),
     ("fit photos --out x --encoder.weights no.pt", "no.pt: there is no such weights file"),
-    ("fit photos --out x --views.rotation -3", "rotation is -3.0"),
+    (
+        "fit photos --out x --objective circle --objective.gama 3",
+        "objective circle has no parameter 'gama'. Did you mean 'gamma'? It has gamma, margin.",
+    ),
+    ("fit photos --out x --method cosface --objective.marginn=3", "Did you mean 'margin'? It has scale, margin."),
+    ("compare photos --methods ms --out x --objective.gama 3", "`likewise compare` has no option --objective.gama."),
+    ("fit photos --out x --negatives.polices hard", "no parameter 'polices'. Did you mean 'policies'?"),
+    ("fit photos --out x --negatives random --negatives.cont 3", "no parameter 'cont'. Did you mean 'count'?"),
+    ("fit photos --out x --views.rotation -3", "'views.rotation' is -3.0; it must be a number from 0 to 180."),
     # data
     ("fit nowhere --out x", "nowhere does not exist"),
     ("fit photo --out x", "photo does not exist. Did you mean 'photos'?"),
@@ -591,26 +618,40 @@ MISTAKES: list[tuple[str, str]] = [
     ("evaluate vrun --train wider.npy", "no labels"),
     ("evaluate run --train photos/red", "photos/red has no labels"),
     ("evaluate run --train photos --test strangers", "strangers has labels that photos lacks: blue"),
-    ("evaluate run --train photos --k 0", "k must be at least 1"),
+    ("evaluate run --train photos --k 0", "--k is 0; it must be a whole number from 1 to 1,000,000,000,000."),
     ("evaluate run", "`likewise evaluate` needs --train."),
     ("evaluate run --gallery photos", "has no option --gallery, but `likewise retrieve` has."),
     ("evaluate run --train photos --queries test", "has no option --queries, but `likewise retrieve` has."),
     ("evaluate run --train photos --ks [1]", "has no option --ks, but `likewise retrieve` has. Did you mean '--k'?"),
     ("retrieve run", "`likewise retrieve` needs --gallery."),
     ("retrieve run --gallery photos --test test", "has no option --test, but `likewise evaluate` has."),
-    ("retrieve run --gallery photos --ks 0", "ks must be numbers of neighbours, each at least 1"),
+    ("retrieve run --gallery photos --ks 1,0", "--ks is 0; it must be a whole number from 1 to 1,000,000,000,000."),
+    (
+        "retrieve run --gallery photos --ks 1 100000000000000000000",
+        "--ks is 100000000000000000000; it must be a whole number from 1 to 1,000,000,000,000.",
+    ),
     ("retrieve run --gallery photos --ks 1 x", "--ks can't be 'x'; it must be a whole number."),
     ("retrieve run --gallery photos --key id", "'id' names a column"),
     ("retrieve run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
     ("retrieve vrun --gallery wider.npy", "no labels"),
-    ("report run --labels colour", "--labels and --key need --data"),
-    ("evaluate run --train photos --temperature 0", "temperature must be a number above 0"),
-    ("evaluate run --train photos --test test --seeds 0", "seeds must be one or more"),
-    ("evaluate run --train photos --test test --probe_epochs -1", "epochs and batch_size must be at least 1"),
+    ("report run --labels colour", "--labels, --key and --image need --data"),
+    ("evaluate run --train photos --temperature 0", "--temperature is 0.0; it must be a number above 0."),
+    ("evaluate run --train photos --test test --seeds 0", "--seeds is 0; it must be a whole number from 1 to 10,000."),
+    (
+        "evaluate run --train photos --test test --probe_epochs -1",
+        "--probe_epochs is -1; it must be a whole number from 0",
+    ),
     ("evaluate run --train photos --out a_file/e.json", "can't write a_file/e.json: Not a directory"),
     # embedding and search
-    ("embed run photos --out no/such/z.parquet", "no/such: No such file or directory"),
-    ("embed run photos --out empty", "empty: Is a directory"),
+    ("embed run photos --out a_file/z.parquet", "can't write a_file/z.parquet: Not a directory"),
+    ("embed run photos --out /dev/null", "/dev/null is a device, pipe or socket, not a file, so it is not replaced"),
+    ("evaluate run --train photos --out /dev/null", "/dev/null is a device"),
+    ("retrieve run --gallery photos --out /dev/null", "/dev/null is a device"),
+    ("retrieve run --gallery photos --out numbers", "--out numbers has no ending"),
+    ("fit photos --out x --config vectors.npy", "vectors.npy is not UTF-8 text"),
+    ("fit photos --out /dev/null", "/dev/null is no folder; --out must name a folder"),
+    ("figure circle --out a_file/x", "can't write a_file/x.png: Not a directory"),
+    ("embed run photos --out empty", "empty is a folder, not a file, so it is not replaced"),
     ("embed run photos --out z.parquet --layer top", "there is no layer 'top'"),
     ("embed vrun wider.npy --out z.parquet", "this model takes 5 numbers per item, not rows of shape (6,)"),
     ("index run empty", "empty holds no images"),
@@ -625,13 +666,16 @@ MISTAKES: list[tuple[str, str]] = [
     ("search run one.npy", "one.npy: not an image"),
     ("search run photos/red/broken.png", "broken.png: "),
     ("search vrun query.png", "not a .npy file of one vector"),
+    ("search vrun far.npy", "item '0' is more than 1e+09 standard deviations from those of the training"),
+    ("search vrun complex.npy", "complex.npy is not a .npy file of one vector of real numbers"),
     ("search vrun vectors.npy", "vectors.npy is not a .npy file of one vector"),
     ("search vrun wider_one.npy", "this model takes 5 numbers per item"),
-    ("search vrun 7 -k 0", "k must be at least 1"),
+    ("search vrun 7 -k 0", "--k is 0; it must be a whole number from 1 to 1,000,000,000,000."),
+    ("figure circle --range -2 1", "--range is -2.0; it must be a number from -1 to 1."),
     # report and demo
     ("report nope", "there is no run nope"),
     ("report empty_run", "empty_run holds no trained model"),
-    ("report run --data nowhere", "the report needs the items|nowhere does not exist"),
+    ("report run --data nowhere", "nowhere does not exist"),
     ("report bad_data", "bad_data/data.json is damaged"),
     ("report bad_scores", "bad_scores/evaluation.json is damaged"),
     ("demo --out photos", "photos exists and was not made by the demo"),
@@ -754,3 +798,9 @@ def test_a_mistake_in_a_real_process_leaves_with_2() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("likewise: nowhere does not exist")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_message_of_no_known_form_is_passed_on() -> None:
+    asked = Asked(command="fit", commands={}, options={})
+    message = 'Parser key "optim.lr": something\n  new:'
+    assert explain(message, asked) == 'setting "optim.lr": something new. See `likewise fit --help`.'

@@ -1,4 +1,4 @@
-"""What a comparison keeps: no line is lost to a kill, a full disk or another process, and damage is said by line."""
+"""The answers of a comparison: a kill, a full disk or another process loses no line; an error names a damaged line."""
 
 import json
 import resource
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from likewise.comparison import answers
-from likewise.comparison.answers import Answers, asked_in, begin, said_of_states
+from likewise.comparison.answers import Answers, asked_in, claim_folder, said_of_states
 from likewise.comparison.table import MEASURES
 from likewise.errors import LikewiseError
 
@@ -22,7 +22,7 @@ def answer(value: float) -> dict[str, Any]:
 
 
 def values(path: Path) -> dict[int, float]:
-    """By seed, as read anew."""
+    """The answers by seed, read from the file again."""
     return {known["question"]["seed"]: known["found"]["map@r"] for known in Answers(path).known.values()}
 
 
@@ -129,16 +129,16 @@ def test_what_is_said_of_states() -> None:
     assert said_of_states({"circle-seed-0": [now], "ms-seed-0": [now]}, now, Path("cells.jsonl")) == ""
     made = {"circle-seed-0": [before], "ms-seed-0": [now], "ms-seed-1": [before], "raw-seed-0": [before, now]}
     assert said_of_states(made, now, Path("out/cells.jsonl")) == (
-        "3 of 4 cells are of an older or another state of likewise, torch or the device than the present one "
-        "(likewise 2, device cpu), and may differ for that alone: circle-seed-0, ms-seed-1 (likewise 1, device cpu); "
-        "raw-seed-0 (likewise 1, device cpu, then likewise 2, device cpu). To make all anew, delete out/cells.jsonl, "
-        "or name a new --out."
+        "3 of 4 cells were made with another state of likewise, torch or the device than the present one "
+        "(likewise 2, device cpu), and may differ for this reason alone: circle-seed-0, ms-seed-1 (likewise 1, device "
+        "cpu); raw-seed-0 (likewise 1, device cpu, then likewise 2, device cpu). To make all cells again, delete "
+        "out/cells.jsonl, or name a new --out."
     )
 
 
 def test_a_folder_that_a_kill_left_without_a_question_is_ours(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/.question.json.tmp-dead-1-0").write_text("{")
-    begin(tmp_path / "a", question(0), {"likewise": "1"})
+    claim_folder(tmp_path / "a", question(0), {"likewise": "1"})
     assert asked_in(tmp_path / "a") == (question(0), [{"likewise": "1"}])
     assert json.loads((tmp_path / "a/question.json").read_text())["made"] == [{"likewise": "1"}]

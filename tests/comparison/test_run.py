@@ -58,7 +58,7 @@ def small(out: Path, **more: Any) -> Comparison:
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The folders that are trained in, in turn."""
+    """The folders that trainings begin in, in order."""
     real, seen = work.trained, list[str]()
 
     def trained(settings: Any, items: Items, steps: int, folder: Path, *more: Any) -> Any:
@@ -387,11 +387,11 @@ def test_answers_of_another_state_are_kept_and_named(
     found = small(out, methods=["circle"], seeds=3)
     assert count == ["circle-seed-2"]  # no answer is thrown away
     note = next(note for note in found.notes() if "another state" in note)
-    assert note.startswith("5 of 7 cells are of an older or another state")
+    assert note.startswith("5 of 7 cells were made with another state")
     assert f"{next(iter(change))} {next(iter(change.values()))}" in note
     assert note.count("circle-seed-0") == note.count("circle-seed-1") == note.count("raw-seed-0") == 1
     assert "circle-seed-2" not in note
-    assert f"To make all anew, delete {out / 'cells.jsonl'}, or name a new --out." in note
+    assert f"To make all cells again, delete {out / 'cells.jsonl'}, or name a new --out." in note
     assert note in (out / "compare.md").read_text()
     (out / "cells.jsonl").unlink()
     count.clear()
@@ -410,7 +410,7 @@ def test_answers_from_before_states_were_kept(done: tuple[Path, Comparison], tmp
     assert count == []
     assert found.rows == done[1].rows
     assert "5 of 5 cells" in found.made
-    assert "(from before this was kept)" in found.made
+    assert "(state not recorded)" in found.made
 
 
 def test_a_training_that_two_states_worked_on_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,7 +534,7 @@ def test_proposals_are_a_pure_function_and_stay_in_range() -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 8, 9, 30])
 def test_the_t_test_is_the_area_of_both_tails(n: int) -> None:
-    """By the trapezoidal rule on x = √ν tan φ, where the density of t is that of cos^(ν−1) φ."""
+    """By the trapezoidal rule over φ with x = √ν tan φ: then the density of t is proportional to cos^(ν−1) φ."""
     angles = np.linspace(-np.pi / 2, np.pi / 2, 200_001)
     density = np.cos(angles) ** (n - 2)
     random = np.random.default_rng(n)
@@ -581,7 +581,7 @@ def test_the_sign_flip_test_of_many_units() -> None:
 
 
 def outcomes(method: str, seeds: dict[int, np.ndarray | None], baseline: bool = False) -> list[Outcome]:
-    """Of each seed's figure of every item, or none."""
+    """The outcomes of a method, one for each seed, from the values of every item; None: no values."""
     found = []
     for seed, each in seeds.items():
         one = Outcome(method=method, seed=seed, baseline=baseline, failed="no luck." if each is None else "")
@@ -602,7 +602,7 @@ def test_a_method_that_lacks_seeds_is_not_ranked_first() -> None:
     assert [row.method for row in found.rows] == ["steady", "weak", "lucky"]
     assert found.rows[2].difference == pytest.approx(0.4)
     assert [cells[-1] for cells in found.table()[1]] == ["3", "3", "1 of 3"]
-    assert "some are missing: lucky (1 of 3 seeds)." in "\n".join(found.notes())
+    assert "without failed seeds: lucky (1 of 3 seeds)." in "\n".join(found.notes())
     assert not any("missing" in note for note in summarise(steady, test_labels=labels, protocol="").notes())
 
 
@@ -624,6 +624,70 @@ def test_baselines_are_tested_against_the_best_method() -> None:
     assert [rows[name].p_classes for name in ("other", "raw", "untrained")] == holm(p)
     assert rows["raw"].p_classes == 2 * 3 / 2**9  # the least there is, of three rows and nine classes
     assert all(cells[4].startswith("−") and cells[5] and cells[6] for cells in found.table()[1][1:])
+
+
+def test_what_the_notes_say_of_steps_and_of_methods_without_a_common_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    labels, random = np.repeat(np.arange(6), 5), np.random.default_rng(0)
+    best = outcomes("best", {0: random.uniform(0.5, 1, 30)})
+    other = outcomes("other", {1: random.uniform(0, 0.5, 30)})
+    both = [
+        replace(one, measures={**one.measures, "items_per_step": size})
+        for one, size in zip([*best, *other], (16.0, 15.5), strict=True)
+    ]
+    found = summarise(both, test_labels=labels, protocol="")
+    assert [(row.method, row.difference, row.p_classes) for row in found.rows] == [
+        ("best", None, None),
+        ("other", None, None),
+    ]
+    assert any("evenly: best 16.0, other 15.5." in note for note in found.notes())
+    comparing.print_comparison(replace(found, failed={comparing.TABLE: "No space left on device."}), Path("out"))
+    assert "Written:" not in capsys.readouterr().out
+
+
+def test_a_method_whose_trials_all_fail_is_left_out_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = work.trained
+
+    def trained(settings: Any, items: Items, steps: int, folder: Path, *more: Any) -> Any:
+        if "circle" in folder.name:
+            raise RuntimeError("no luck")
+        return real(settings, items, steps, folder, *more)
+
+    monkeypatch.setattr(work, "trained", trained)
+    found = small(tmp_path / "out", seeds=1, steps=1, trials=1, baselines=False)
+    assert [row.method for row in found.rows] == ["simclr"]
+    (reason,) = found.failed.values()
+    assert reason.startswith("its trials failed: none of 1 trainings could be measured; see ")
+
+
+SPLITS = [  # training labels, test, validation share, message
+    ([0] * 8, None, 0.0, "has only one label|has one label|2 labels|classes"),
+    (list(range(8)), None, 0.0, "of the 4 classes held out of .* none has two items"),
+    ([0, 0, 1, 1, 2, 2, 3, 3], "images", 0.0, "holds images, but .* holds vectors"),
+    ([0] * 8, "vectors", 0.0, "has one label only; training by labels needs two classes at least"),
+    ([[0, 1]] * 8, None, 0.0, "has several labels per item; a split by classes needs one each"),
+]
+
+
+@pytest.mark.parametrize(("labels", "test", "validation", "message"), SPLITS)
+def test_what_cannot_be_split_by_classes(labels: list[Any], test: str | None, validation: float, message: str) -> None:
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    tests = {
+        "images": (np.random.default_rng(1).integers(0, 255, (4, 8, 8, 3)).astype(np.uint8), [0, 0, 1, 1]),
+        "vectors": (x[:4] + 1, [0, 0, 1, 1]),
+    }
+    with pytest.raises(LikewiseError, match=message):
+        split_classes((x, np.array(labels)), tests.get(test or ""), {"size": 8}, 0.5, validation, 0, progress=False)
+
+
+def test_shares_and_processes_that_compare_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LikewiseError, match="test_share must be a share between 0 and 1, but is 1"):
+        small(tmp_path / "out", test_share=1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(LikewiseError, match="in one process; start it without torchrun"):
+        small(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_holms_correction() -> None:
@@ -653,13 +717,14 @@ MISTAKES = [
     ("all --methods circle --test all", "has the content of item 'a/0.png' of all"),
     ("all --methods circle,facenett", "no method 'facenett'. Did you mean 'facenet'?"),
     ("all --methods circle,circle", "'circle' is named twice"),
+    ("all --methods cosface,AMSoftmax", "'cosface' is named twice"),
     ("all --methods ,", "no method is named"),
     ("two --methods circle", "two has too few classes: 2 are left to divide, and training and test need two each"),
     ("all --methods circle --trials 2", "too few classes: 2 are left|validation classes need two each"),
     ("flat --methods circle", "flat has no labels, which the split by classes needs: put images in a folder per class"),
-    ("all --methods circle --seeds 0", "seeds must be at least 1"),
-    ("all --methods circle --steps 0", "epochs or steps must be at least 1"),
-    ("all --methods circle --steps 3 --epochs 2", "--epochs and --steps both say"),
+    ("all --methods circle --seeds 0", "--seeds is 0; it must be a whole number from 1 to 10,000."),
+    ("all --methods circle --steps 0", "--steps is 0; it must be a whole number from 1"),
+    ("all --methods circle --steps 3 --epochs 2", "--epochs and --steps both set"),
     ("all --methods circle --set views.flipp=1", "no setting 'views.flipp'. Did you mean 'views.flip'?"),
     ("all --methods circle --set seed=1", "compare sets seed of every training itself"),
     ("all --methods circle,npair --set objective.margin=0.3", "objective npair has no parameter 'margin'"),

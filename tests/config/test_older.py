@@ -95,3 +95,8 @@ def test_an_older_run_goes_on_bit_for_bit_and_an_older_model_loads(tmp_path: Pat
     model = lw.load(OLDER / "whole")
     assert model.settings.objective.parameters["noise"] == 6
     assert model.embed(str(OLDER / "rows.npy"), progress=False).rows.shape == (24, 4)
+
+
+def test_an_older_file_whose_negatives_are_one_name() -> None:
+    values = read_settings_file(OLDER / "circle.yaml") | {"negatives": "hard"}
+    assert settings_from(values).negatives.policies == ("hard",)

@@ -14,8 +14,10 @@ from toy import another
 
 from likewise.cli.main import main
 from likewise.config.checks import check
+from likewise.config.names import letters
 from likewise.config.objective_table import OBJECTIVES, POLICIES, PolicyRow, Row
 from likewise.config.overrides import as_dict, flatten, settings_from
+from likewise.config.ranges import RANGES, RISING, check_numbers
 from likewise.config.settings import (
     BankSettings,
     EncoderSettings,
@@ -26,7 +28,7 @@ from likewise.config.settings import (
     SamplerSettings,
     ViewSettings,
 )
-from likewise.config.yaml_file import CONFIG, read_yaml
+from likewise.config.yaml_file import CONFIG, read_settings_file, read_yaml
 from likewise.errors import LikewiseError, closest
 from likewise.evaluation.classify import Protocol
 from likewise.methods import METHODS, over_method
@@ -173,6 +175,8 @@ def test_the_method_of_a_file_gives_its_defaults_however_it_is_written(
         ("epochs: [1", "can't be read: expected"),
         ("epochs: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("1: 2", "1 is not the name of a setting"),
+        ("# " + "x" * (1 << 20), "is not a settings file: it is larger than 1 MiB"),
+        ("nothing: {}", "there is no setting 'nothing'"),
     ],
 )
 def test_a_file_that_is_no_settings_is_one_sentence(
@@ -193,6 +197,31 @@ def test_utf_16_and_what_is_not_there_are_one_sentence(tmp_path: Path, capsys: p
         assert said in capsys.readouterr().err
 
 
+def test_a_json_file_is_read_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tabs, an escaped slash and a surrogate pair are JSON, and no YAML."""
+    named = {"method": "moco", "optim": {"lr": 1e-3}, "key": "é\U0001f600", "relations": "a/b"}
+    text = json.dumps(named, indent="\t").replace("/", "\\/")
+    (tmp_path / "a.json").write_text(text)
+    expected = settings_from({"optim.lr": 1e-3, "key": "é\U0001f600", "relations": "a/b"}, METHODS["moco"].settings)
+    assert settings_from(read_settings_file(tmp_path / "a.json"), METHODS["moco"].settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"seed": 1,\n"seed": 2}', "'seed' occurs twice"),
+        ('{\n\t"seed": 1,}', "a.json can't be read: .*line 2 column"),
+        ("[" * 100_000, "recursion"),
+        (f'{{"seed": {"1" * 5000}}}', "a.json can't be read: Exceeds the limit"),
+        ("[1]", "holds no settings"),
+    ],
+)
+def test_a_json_file_that_is_no_settings_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(LikewiseError, match=said):
+        read_settings_file(tmp_path / "a.json")
+
+
 # Objectives and policies
 
 
@@ -204,16 +233,21 @@ SIZES = {"classes": 3, "dim": 2, "n": 4}
 def test_a_row_is_its_constructors(row: Row) -> None:
     """Names, and defaults that the row's own check lets pass; what a run gives; nothing else but the reduction."""
     parameters = signature(row.load()).parameters
-    given = {name.removeprefix("noise_") for name in row.given}
-    weights = {"noise"} if row.module == "sampled" else set()  # counts, which a run of items has none of
-    assert set(parameters) == {*row.parameters, *given, *weights, "reduction"}
+    counts = {"counts"} if row.module == "sampled" else set()  # a run has none: every item comes once per epoch
+    assert set(parameters) == {*row.parameters, *row.given, *counts, "reduction"}
+    assert row.draws in ("", *row.parameters)
     assert list(row.parameters) == [name for name in parameters if name in row.parameters]
     for name, value in row.parameters.items():
         default = parameters[name].default
         assert value.read(name, default) == default
         assert type(default) in (value.kind, type(None)), (row.name, name)
     made = row.load()(**{size: SIZES[size] for size in row.given if size in SIZES})
-    assert made.can_be_zero == row.can_be_zero
+    assert (made.can_be_zero, made.takes_policies) == (row.can_be_zero({}), row.mines)
+    for name, value in (row.zero_if or {}).items():
+        assert parameters[name].default == value
+        other = another(row.parameters[name], value)
+        assert not row.can_be_zero({name: other})
+        assert not row.load()(**{name: other}).can_be_zero
 
 
 @pytest.mark.parametrize("row", POLICIES, ids=lambda row: row.name)
@@ -256,14 +290,25 @@ def test_a_parameter_that_the_kind_lacks_is_refused_with_its_own_and_the_closest
 
 
 def test_every_name_and_alias_means_one_objective() -> None:
-    names = [re.sub("[-_]", "", name).lower() for row in OBJECTIVES for name in {row.name, row.class_name}]
-    aliases = [re.sub("[-_]", "", name) for row in OBJECTIVES for name in row.aliases]
-    assert len({*names, *aliases}) == len(set(names)) + len(aliases)
+    for table in (OBJECTIVES, POLICIES):
+        assert all(letters(row.class_name) == letters(row.name) for row in table)
+        names = [letters(name) for row in table for name in (row.name, *row.aliases)]
+        assert len(names) == len(set(names))
     for row in OBJECTIVES:
         for name in (row.name, row.class_name, *row.aliases, row.name.upper(), row.name.replace("-", "_")):
             assert settings_from({"objective": name}).objective.kind == row.name
     for policy in POLICIES:
-        assert settings_from({"negatives": policy.class_name}).negatives.policies == (policy.name,)
+        for name in (policy.class_name, *policy.aliases):
+            assert settings_from({"negatives": name}).negatives.policies == (policy.name,)
+
+
+@pytest.mark.parametrize("name", ["semi-hard", "SemiHard", "semihard"])
+def test_both_meanings_of_semi_hard_are_named(name: str) -> None:
+    said = rf"'{name}' is not one policy .*: semi-hard negatives are inside-margin \(.*\) or hardest-beyond \("
+    with pytest.raises(LikewiseError, match=said):
+        settings_from({"negatives": name})
+    with pytest.raises(LikewiseError, match=r"negatives\.policies=hard with negatives\.positives=hard"):
+        settings_from({"negatives": "batch-hard"})
 
 
 def test_an_objective_given_alone_goes_with_its_parameters_in_any_order() -> None:
@@ -433,7 +478,7 @@ NAN = float("nan")
     ("name", "bad", "good"),
     [
         ("epochs", (0, -1), (1,)),
-        ("batch_size", (1, 0, -8), (2,)),
+        ("batch_size", (1, 0, -8, 10**23), (2,)),
         ("size", (7, 0, 5000), (8, 4096)),
         ("seed", (-1, 2**32), (0, 2**32 - 1)),
         ("knn_items", (9,), (10,)),
@@ -460,6 +505,16 @@ NAN = float("nan")
         ("views.grayscale", (-0.1, 1.1), (0.0, 1.0)),
         ("views.blur", (-0.1, 1.1), (0.0, 1.0)),
         ("views.dropout", (-0.1, 1.1), (0.0, 1.0)),
+        ("views.rotation", (-1.0, 1e300, NAN), (0.0, 180.0)),
+        ("views.brightness", (-1.0, 1e10, NAN), (0.0, 2.0)),
+        ("views.noise", (-0.1, 1e38), (0.0, 1.0)),
+        ("views.mean", ((1e300, 0.0, 0.0), (NAN, 0.0, 0.0)), ((0.0, 0.0, 0.0),)),
+        ("views.std", ((1e-300, 1.0, 1.0),), ((0.5, 0.5, 0.5),)),
+        ("optim.milestones", ((2.0, 1.0), (0.8, 0.6), (NAN,), (-0.1,)), ((), (0.5,), (0.0, 1.0))),
+        ("knn_epochs", (-1, 10**23), (0, 1)),
+        ("checkpoint_seconds", (-1.0, NAN, float("inf")), (0.0, 1e9)),
+        ("bank.samples", (-1, 10**20), (0, 64)),
+        ("queue.size", (0, 10**23), (1,)),
     ],
 )
 def test_ranges(name: str, bad: tuple[Any, ...], good: tuple[Any, ...]) -> None:
@@ -469,6 +524,17 @@ def test_ranges(name: str, bad: tuple[Any, ...], good: tuple[Any, ...]) -> None:
     for value in good:
         settings = settings_from({name: value})
         assert check(settings) is settings
+
+
+def test_every_number_has_a_range_and_every_range_a_number() -> None:
+    kinds = {
+        name: {type(one) for one in (value if isinstance(value, tuple) else (value,))}
+        for name, value in flatten(settings_from({"negatives.at": [1.0]})).items()
+    }
+    assert set(RANGES) == {name for name, types in kinds.items() if types <= {int, float} and types}
+    assert all(RANGES[name].kind is next(iter(kinds[name])) for name in RANGES)
+    assert set(RISING) <= set(RANGES)
+    check_numbers(flatten(FitSettings()))
 
 
 @pytest.mark.parametrize(
@@ -561,6 +627,9 @@ def test_auto_is_exact_for_few_items_and_nce_for_many() -> None:
     assert decide(asked, 10) == asked
 
 
+ACTIVE = {"negatives.policies": ["easy", "hard"], "negatives.at": [0.5], "negatives.by": "active"}
+
+
 @pytest.mark.parametrize(
     ("method", "values", "said"),
     [
@@ -569,6 +638,16 @@ def test_auto_is_exact_for_few_items_and_nce_for_many() -> None:
         ("npid", {"objective": "softmax", "dictionary": "proxies"}, "over a bank of items is nonparametric-softmax"),
         ("npid", {"objective": "sampled-softmax", "dictionary": "queue"}, "needs a row for every item"),
         ("circle", {"negatives.by": "active"}, "negatives.by=active needs a loss that can be 0"),
+        ("npid", {"objective": "circle", "alike": "label"}, "a memory bank has a row for each item"),
+        ("npid", {"objective": "parametric-softmax", "alike": "label"}, "has a weight for each item"),
+        *(
+            (
+                method,
+                {**ACTIVE, **never_zero},
+                "a loss that can be 0: contrastive, triplet (soft=false), margin (nu=0.0); objective",
+            )
+            for method, never_zero in (("facenet", {"objective.soft": True}), ("margin", {"objective.nu": 0.1}))
+        ),
         (
             "facenet",
             {"negatives.policies": ["easy", "hard"], "negatives.at": [500.0], "negatives.by": "active"},
@@ -579,11 +658,22 @@ def test_auto_is_exact_for_few_items_and_nce_for_many() -> None:
             {"negatives.policies": ["easy", "random", "hard"], "negatives.at": [5.0, 3.0]},
             "must not decrease",
         ),
+        (
+            "facenet",
+            {"negatives": "random", "negatives.count": 10**6, "batch_size": 128},
+            "negatives.count=1e+06 must be at most 256, the keys that a query meets.",
+        ),
     ],
 )
 def test_choices_that_cannot_be_meant(method: str, values: dict[str, Any], said: str) -> None:
     with pytest.raises(LikewiseError, match=re.escape(said)):
         check(settings_from(values, METHODS[method].settings))
+
+
+@pytest.mark.parametrize("row", [row for row in OBJECTIVES if row.level == "class"], ids=lambda row: row.name)
+def test_proxies_take_the_place_of_the_default_bank(row: Row) -> None:
+    settings = check(over_method({"objective": row.name, "alike": "label"}))
+    assert (settings.dictionary, decide(settings, 100).dictionary) == ("bank", "proxies")
 
 
 def test_pairs_and_triplets_bring_their_own_batches_and_negatives() -> None:

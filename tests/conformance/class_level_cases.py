@@ -13,6 +13,7 @@ from objective_case import (
     DIM,
     NO_RULE,
     Case,
+    Given,
     Oracle,
     Parameters,
     Peer,
@@ -57,23 +58,20 @@ def classifier(logits: Logits) -> Oracle:
     With several labels the mean over them, each among the classes that are none of the row's.
     """
 
-    def oracle(
-        queries: Tensor,
-        ids: Tensor,
-        keys: Tensor | None,
-        key_ids: Tensor | None,
-        own: Tensor | None,
-        parameters: Parameters,
-    ) -> Verdict:
-        proxies = parameters["proxies" if "proxies" in parameters else "weight"] if keys is None else keys
-        names = list(range(len(proxies))) if key_ids is None else key_ids.tolist()
-        parameters = {name: x[names] if name == "bias" else x for name, x in parameters.items()}
+    def oracle(given: Given) -> Verdict:
+        proxies = (
+            given.parameters["proxies" if "proxies" in given.parameters else "weight"]
+            if given.keys is None
+            else given.keys
+        )
+        names = list(range(len(proxies))) if given.key_ids is None else given.key_ids.tolist()
+        of_keys = {name: x[names] if name == "bias" else x for name, x in given.parameters.items()}
         losses, counted = [], []
-        for query, row in zip(queries.unbind(0), ids.reshape(len(ids), -1).tolist(), strict=True):
+        for query, row in zip(given.queries.unbind(0), given.ids.reshape(len(given.ids), -1).tolist(), strict=True):
             targets = [names.index(y) for y in row if y >= 0]
             terms = []
             for y in targets:
-                z = logits(query, proxies.unbind(0), y, parameters)
+                z = logits(query, proxies.unbind(0), y, of_keys)
                 others = sum(exp(z[j]) for j in range(len(z)) if j not in targets)
                 terms.append(-log(exp(z[y]) / (exp(z[y]) + others)))
             counted.append(bool(terms))

@@ -10,8 +10,8 @@ from objective_case import (
     CLASSES,
     Case,
     Formula,
+    Given,
     Oracle,
-    Parameters,
     Vectors,
     Verdict,
     dot,
@@ -22,7 +22,6 @@ from objective_case import (
     hinge,
     log,
     mean,
-    pairs_of,
     squared_distance,
 )
 from torch import Tensor
@@ -69,22 +68,15 @@ def triplet(margin: float, distance: Callable[[Tensor, Tensor], Tensor], soft: b
 def margin_based(alpha: float, nu: float, pairs: str) -> Oracle:
     """Wu et al. 2017, eq. 8 and its ν term; β is the module's, one or one a class."""
 
-    def oracle(
-        queries: Tensor,
-        ids: Tensor,
-        keys: Tensor | None,
-        key_ids: Tensor | None,
-        own: Tensor | None,
-        parameters: Parameters,
-    ) -> Verdict:
-        there, betas = (queries if keys is None else keys).unbind(0), parameters["beta"]
+    def oracle(given: Given) -> Verdict:
+        there, betas = given.there.unbind(0), given.parameters["beta"]
         losses, counted = [], []
-        for i, (p, n) in enumerate(pairs_of(len(queries), ids, keys, key_ids, own)):
-            beta = betas[max(int(ids[i]), 0)] if len(betas) > 1 else betas[0]
-            terms = [hinge(alpha + euclidean(queries[i], there[j]) - beta) for j in p]
-            terms += [hinge(alpha - euclidean(queries[i], there[j]) + beta) for j in n]
+        for i, (p, n) in enumerate(given.pairs()):
+            beta = betas[max(int(given.ids[i]), 0)] if len(betas) > 1 else betas[0]
+            terms = [hinge(alpha + euclidean(given.queries[i], there[j]) - beta) for j in p]
+            terms += [hinge(alpha - euclidean(given.queries[i], there[j]) + beta) for j in n]
             counted.append(either(p, n))
-            losses.append(gathered(terms, pairs) + nu * beta + 0 * queries[i].sum() if counted[-1] else 0 * beta)
+            losses.append(gathered(terms, pairs) + nu * beta + 0 * given.queries[i].sum() if counted[-1] else 0 * beta)
         return losses, counted
 
     return oracle

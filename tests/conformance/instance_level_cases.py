@@ -13,8 +13,8 @@ from objective_case import (
     DIM,
     NO_RULE,
     Case,
+    Given,
     Oracle,
-    Parameters,
     Vectors,
     Verdict,
     dot,
@@ -38,22 +38,15 @@ def each_query(formula: Bank, draw: Callable[[int, int], list[list[int]]]) -> Or
     ``draw(queries, keys)`` gives each query's rows. The last argument is the set of rows that have the query's id.
     """
 
-    def oracle(
-        queries: Tensor,
-        ids: Tensor,
-        keys: Tensor | None,
-        key_ids: Tensor | None,
-        own: Tensor | None,
-        parameters: Parameters,
-    ) -> Verdict:
-        assert keys is not None
-        names = list(range(len(keys))) if key_ids is None else key_ids.tolist()
-        drawn = draw(len(queries), len(keys))
+    def oracle(given: Given) -> Verdict:
+        assert given.keys is not None
+        names = list(range(len(given.keys))) if given.key_ids is None else given.key_ids.tolist()
+        drawn = draw(len(given.queries), len(given.keys))
         losses, counted = [], []
-        for i, y in enumerate(ids.tolist()):
+        for i, y in enumerate(given.ids.tolist()):
             counted.append(y >= 0)
             hits = {j for j, name in enumerate(names) if name == y}
-            query, there = queries[i], keys.unbind(0)
+            query, there = given.queries[i], given.keys.unbind(0)
             losses.append(formula(query, there, names.index(y), i, drawn[i], hits) if y >= 0 else 0 * query.sum())
         return losses, counted
 

@@ -9,8 +9,8 @@ import torch
 from objective_case import (
     Case,
     Formula,
+    Given,
     Oracle,
-    Parameters,
     Vectors,
     Verdict,
     both,
@@ -21,7 +21,6 @@ from objective_case import (
     hinge,
     log,
     mean,
-    pairs_of,
 )
 from torch import Tensor
 
@@ -51,16 +50,9 @@ def generalised_lifted(m: float) -> Formula:
 def lifted(margin: float) -> Oracle:
     """Oh Song et al. 2016, eq. 4 of each positive pair: negatives of both ends; the mean over the anchor's pairs."""
 
-    def oracle(
-        queries: Tensor,
-        ids: Tensor,
-        keys: Tensor | None,
-        key_ids: Tensor | None,
-        own: Tensor | None,
-        parameters: Parameters,
-    ) -> Verdict:
-        here, there = queries.unbind(0), (queries if keys is None else keys).unbind(0)
-        pairs = pairs_of(len(here), ids, keys, key_ids, own)
+    def oracle(given: Given) -> Verdict:
+        here, there = given.queries.unbind(0), given.there.unbind(0)
+        pairs = given.pairs()
         push = {(i, k): exp(margin - euclidean(here[i], there[k])) for i, pair in enumerate(pairs) for k in pair[1]}
         losses, counted = [], []
         for i, (positives, negatives) in enumerate(pairs):
@@ -80,20 +72,13 @@ def lifted(margin: float) -> Oracle:
 def histogram(bins: int) -> Oracle:
     """Ustinova and Lempitsky 2016, eqs. 2 to 4: one number for the batch, given here as the loss of every anchor."""
 
-    def oracle(
-        queries: Tensor,
-        ids: Tensor,
-        keys: Tensor | None,
-        key_ids: Tensor | None,
-        own: Tensor | None,
-        parameters: Parameters,
-    ) -> Verdict:
-        there, pairs = (queries if keys is None else keys), pairs_of(len(queries), ids, keys, key_ids, own)
+    def oracle(given: Given) -> Verdict:
+        there, pairs = given.there, given.pairs()
         delta, nodes = 2 / bins, [-1 + 2 * r / bins for r in range(bins + 1)]
 
         def densities(which: int) -> list[Tensor]:
-            s = [dot(queries[i], there[j]) for i, pair in enumerate(pairs) for j in pair[which]]
-            zero = torch.zeros((), dtype=queries.dtype)
+            s = [dot(given.queries[i], there[j]) for i, pair in enumerate(pairs) for j in pair[which]]
+            zero = torch.zeros((), dtype=given.queries.dtype)
             return [zero + sum(hinge(1 - abs(x - t) / delta) for x in s) / max(1, len(s)) for t in nodes]
 
         h_positive, h_negative = densities(0), densities(1)

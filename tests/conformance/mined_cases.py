@@ -9,15 +9,14 @@ from hinge_cases import gathered, triplet
 from objective_case import (
     Case,
     Formula,
+    Given,
     Oracle,
-    Parameters,
     Peer,
     Vectors,
     Verdict,
     both,
     dot,
     each_anchor,
-    pairs_of,
     squared_distance,
 )
 from pair_level_cases import info_nce_each, n_pair, unified
@@ -36,17 +35,10 @@ Choose = Callable[[Tensor, Tensor, Vectors], list[Tensor]]  # anchor, positive, 
 def mined(choose: Choose, formula: Formula, positives: str = "all", pairs: str = "active") -> Oracle:
     """A formula of every anchor and positive alone, with the negatives that are chosen for them; their mean."""
 
-    def oracle(
-        queries: Tensor,
-        ids: Tensor,
-        keys: Tensor | None,
-        key_ids: Tensor | None,
-        own: Tensor | None,
-        parameters: Parameters,
-    ) -> Verdict:
-        there = (queries if keys is None else keys).unbind(0)
+    def oracle(given: Given) -> Verdict:
+        there = given.there.unbind(0)
         losses, counted = [], []
-        for q, (p, n) in zip(queries.unbind(0), pairs_of(len(queries), ids, keys, key_ids, own), strict=True):
+        for q, (p, n) in zip(given.queries.unbind(0), given.pairs(), strict=True):
             P, N = [there[j] for j in p], [there[j] for j in n]
             if P and positives != "all":
                 furthest_first = sorted(P, key=lambda x: float(dot(q, x).detach()))
@@ -87,17 +79,10 @@ def inside(margin: float) -> Choose:
 def row_mined(formula: Formula, epsilon: float) -> Oracle:
     """Wang et al. 2019, eqs. 11 and 12, before any formula of an anchor's row."""
 
-    def oracle(
-        queries: Tensor,
-        ids: Tensor,
-        keys: Tensor | None,
-        key_ids: Tensor | None,
-        own: Tensor | None,
-        parameters: Parameters,
-    ) -> Verdict:
-        there = (queries if keys is None else keys).unbind(0)
+    def oracle(given: Given) -> Verdict:
+        there = given.there.unbind(0)
         losses, counted = [], []
-        for q, (p, n) in zip(queries.unbind(0), pairs_of(len(queries), ids, keys, key_ids, own), strict=True):
+        for q, (p, n) in zip(given.queries.unbind(0), given.pairs(), strict=True):
             kept_n = [j for j in n if p and dot(q, there[j]) > min(dot(q, there[i]) for i in p) - epsilon]
             kept_p = [i for i in p if n and dot(q, there[i]) < max(dot(q, there[j]) for j in n) + epsilon]
             counted.append(both(kept_p, kept_n))

@@ -5,6 +5,7 @@ Dimension legend: Q queries, K keys, D = DIM dimensions, C = CLASSES classes. No
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,49 @@ Make = Callable[..., nn.Module]  # how="mean"|"sum"|"none" → a fresh module, t
 Vectors = Sequence[Tensor]
 Parameters = Mapping[str, Tensor]
 Verdict = tuple[list[Tensor], list[bool]]
-Oracle = Callable[[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Parameters], Verdict]
+
+
+class Given(NamedTuple):
+    """What an oracle is given: the features of a problem, and the objective's parameters."""
+
+    queries: Tensor
+    ids: Tensor
+    keys: Tensor | None
+    key_ids: Tensor | None
+    own: Tensor | None
+    parameters: Parameters
+
+    @property
+    def there(self) -> Tensor:
+        """The keys; without keys the queries."""
+        return self.queries if self.keys is None else self.keys
+
+    def pairs(self) -> list[tuple[list[int], list[int]]]:
+        """For each query, the numbers of its positives and of its negatives: it never meets itself."""
+        if self.keys is None:
+            key_ids, selves = self.ids, list(range(len(self.queries)))
+        else:
+            key_ids = torch.arange(len(self.keys)) if self.key_ids is None else self.key_ids
+            selves = [-1] * len(self.queries) if self.own is None else self.own.tolist()
+        key_labels = labels_of(key_ids)
+        return [
+            (
+                [j for j, there in enumerate(key_labels) if j != me and here & there],
+                [j for j, there in enumerate(key_labels) if j != me and not here & there],
+            )
+            for here, me in zip(labels_of(self.ids), selves, strict=True)
+        ]
+
+
+Oracle = Callable[[Given], Verdict]
 Formula = Callable[[Tensor, Vectors, Vectors], Tensor]
 Peer = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 exp, log, sqrt = torch.exp, torch.log, torch.sqrt
+
+# Why some cases skip a property
+DETACHED = {"gradcheck": "α is a constant of the backward pass (the paper's eqs. 9 and 10), so it is no derivative"}
+NO_RULE = {"tiled_rows": "no rule of rows: tested by test_small_tiles"}
 
 
 @dataclass(frozen=True)
@@ -180,25 +219,6 @@ def labels_of(ids: Tensor) -> list[set[int]]:
     return [{x for x in (row if isinstance(row, list) else [row]) if x >= 0} for row in ids.tolist()]
 
 
-def pairs_of(
-    count: int, ids: Tensor, keys: Tensor | None, key_ids: Tensor | None, own: Tensor | None
-) -> list[tuple[list[int], list[int]]]:
-    """For each query, the numbers of its positives and of its negatives: it never meets itself."""
-    if keys is None:
-        key_ids, selves = ids, list(range(count))
-    else:
-        key_ids = torch.arange(len(keys)) if key_ids is None else key_ids
-        selves = [-1] * count if own is None else own.tolist()
-    key_labels = labels_of(key_ids)
-    return [
-        (
-            [j for j, there in enumerate(key_labels) if j != me and here & there],
-            [j for j, there in enumerate(key_labels) if j != me and not here & there],
-        )
-        for here, me in zip(labels_of(ids), selves, strict=True)
-    ]
-
-
 def both(positives: Sequence[int], negatives: Sequence[int]) -> bool:
     return bool(positives and negatives)
 
@@ -214,17 +234,10 @@ def a_positive(positives: Sequence[int], negatives: Sequence[int]) -> bool:
 def each_anchor(formula: Formula, counts: Callable[[Sequence[int], Sequence[int]], bool] = both) -> Oracle:
     """The oracle of a formula of one anchor: 0 for the anchors that do not count."""
 
-    def oracle(
-        queries: Tensor,
-        ids: Tensor,
-        keys: Tensor | None,
-        key_ids: Tensor | None,
-        own: Tensor | None,
-        parameters: Parameters,
-    ) -> Verdict:
-        there = (queries if keys is None else keys).unbind(0)
+    def oracle(given: Given) -> Verdict:
+        there = given.there.unbind(0)
         losses, counted = [], []
-        for query, (p, n) in zip(queries.unbind(0), pairs_of(len(queries), ids, keys, key_ids, own), strict=True):
+        for query, (p, n) in zip(given.queries.unbind(0), given.pairs(), strict=True):
             counted.append(counts(p, n))
             losses.append(
                 formula(query, [there[j] for j in p], [there[j] for j in n]) if counted[-1] else 0 * query.sum()
@@ -232,9 +245,3 @@ def each_anchor(formula: Formula, counts: Callable[[Sequence[int], Sequence[int]
         return losses, counted
 
     return oracle
-
-
-# Why some cases skip a property
-
-DETACHED = {"gradcheck": "α is a constant of the backward pass (the paper's eqs. 9 and 10), so it is no derivative"}
-NO_RULE = {"tiled_rows": "no rule of rows: tested by test_small_tiles"}

@@ -57,7 +57,7 @@ CASES = [
     ),
     Case(
         "SampledSoftmax-weighted",
-        lambda how="mean": SampledSoftmax(samples=4, temperature=0.2, noise=COUNTS, generator=seeded(), reduction=how),
+        lambda how="mean": SampledSoftmax(samples=4, temperature=0.2, counts=COUNTS, generator=seeded(), reduction=how),
         each_query(sampled_softmax(0.2, lambda j, n: int(COUNTS[j]) / int(COUNTS.sum())), drawn(4, True, COUNTS)),
         against="bank",
         skips=DRAWN | WEIGHTED | {"bank": "the counts are of 11 keys: see test_unlabelled"},
@@ -74,7 +74,7 @@ CASES = [
     ),
     Case(
         "NegativeSampling-shared",
-        lambda how="mean": NegativeSampling(samples=4, noise=COUNTS, draw="shared", generator=seeded(), reduction=how),
+        lambda how="mean": NegativeSampling(samples=4, counts=COUNTS, draw="shared", generator=seeded(), reduction=how),
         each_query(negative_sampling, drawn(4, True, COUNTS, 0.75)),
         raw=True,
         against="bank",

@@ -20,7 +20,7 @@ import pair_level_cases
 import pytest
 import sampled_cases
 import torch
-from objective_case import Case, Oracle, Problem, balanced, bank, problems, rows, seeded, shuffled
+from objective_case import Case, Given, Oracle, Problem, balanced, bank, problems, rows, seeded, shuffled
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -108,7 +108,9 @@ def expected(case: Case, problem: Problem, reductions: Sequence[str]) -> dict[st
     leaves = leaves_of(case, problem, objective)
     state = dict(objective.named_parameters()) | dict(objective.named_buffers())
     keys = case.key_features(leaves[1] if problem.keys is not None else None)
-    losses, counted = case.oracle(case.features(leaves[0]), problem.ids, keys, problem.key_ids, problem.own, state)
+    losses, counted = case.oracle(
+        Given(case.features(leaves[0]), problem.ids, keys, problem.key_ids, problem.own, state)
+    )
     stacked, number = torch.stack(losses), max(1, sum(counted))
     whole = gradient(stacked.sum(), leaves)
     found = {
@@ -126,7 +128,7 @@ def counted_by_oracle(case: Case, problem: Problem, oracle: Oracle | None = None
     state = dict(objective.named_parameters()) | dict(objective.named_buffers())
     features = case.features(problem.queries), case.key_features(problem.keys)
     oracle = oracle or case.oracle
-    return sum(oracle(features[0], problem.ids, features[1], problem.key_ids, problem.own, state)[1])
+    return sum(oracle(Given(features[0], problem.ids, features[1], problem.key_ids, problem.own, state))[1])
 
 
 def same(found: object, wanted: object, rtol: float = 1e-9, atol: float = 1e-12) -> None:
@@ -230,7 +232,8 @@ def test_second_order(case: Case) -> None:
         leaves = leaves_of(case, problem, twin)
         keys = case.key_features(leaves[1] if problem.keys is not None else None)
         state = dict(twin.named_parameters()) | dict(twin.named_buffers())
-        losses, counted = case.oracle(case.features(leaves[0]), problem.ids, keys, problem.key_ids, problem.own, state)
+        given = Given(case.features(leaves[0]), problem.ids, keys, problem.key_ids, problem.own, state)
+        losses, counted = case.oracle(given)
         stacked = torch.stack(losses)
         wanted = stacked.sum() / max(1, sum(counted)) if case.whole_batch else stacked
         same(found, second_gradient(wanted, leaves), 1e-8, 1e-10)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from PIL import Image
 
 from likewise import files
 from likewise.data import Items, cache, open_items
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.files import atomic_write, replace_folder
 from likewise.proof.fork_server import python
 
@@ -162,6 +163,57 @@ def test_few_entries_are_in_flight(store: Path, monkeypatch: pytest.MonkeyPatch)
     assert max(ahead) <= 6 * cache._CHUNK
 
 
+def test_entries_in_flight_are_few_bytes_too(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large images wait one by one, not some eighty."""
+
+    class Pictures:
+        alive = most = 0
+
+        def __len__(self) -> int:
+            return 200
+
+        def __getitem__(self, row: int) -> np.ndarray:
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+            picture = np.full((20, 20), row, np.uint8)
+            weakref.finalize(picture, self.gone)
+            return picture
+
+        def gone(self) -> None:
+            self.alive -= 1
+
+    monkeypatch.setattr(cache, "_CHUNK_BYTES", 400)
+    monkeypatch.setattr(cache, "_HELD_BYTES", 800)
+    pictures = Pictures()
+    assert len(opened(pictures, store, workers=2)) == 200
+    assert pictures.most <= 6
+
+
+def test_a_cache_of_another_version_is_not_used(photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "FORMAT", "likewise images 1")
+    opened(photos, store)
+    (old,) = caches(store)
+    monkeypatch.undo()
+    opened(photos, store)
+    assert len(caches(store)) == 2
+    assert old in caches(store)
+
+
+def test_another_limit_decodes_anew(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "small.png").write_bytes(png(1))
+    Image.new("L", (2000, 1000)).save(tmp_path / "photos" / "large.png")
+    assert opened(tmp_path / "photos", store, max_megapixels=1).ids == ("small.png",)
+    assert opened(tmp_path / "photos", store).ids == ("large.png", "small.png")
+    assert (
+        opened(tmp_path / "photos", store, max_megapixels=1)
+        .skipped[0]
+        .reason.startswith("too large: 2 megapixels, more than max_megapixels=1; ")
+    )
+    with pytest.raises(LikewiseError, match="max_megapixels=0 must be above 0"):
+        opened(tmp_path / "photos", store, max_megapixels=0)
+
+
 def test_environment_names_the_cache(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIKEWISE_CACHE", str(tmp_path / "elsewhere"))
     open_items(photos, size=8, progress=False)
@@ -190,13 +242,96 @@ def test_a_damaged_cache_is_built_again(damage: str, photos: Path, store: Path) 
     assert len(caches(store)) == 1
 
 
+def test_values_overwritten_with_noise_of_equal_size_are_noticed_once_per_process(
+    photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_PART_BYTES", 5 * 8 * 8 * 3)  # several parts, the last one shorter
+    expected = np.array(opened(photos, store).values)
+    values = store / caches(store)[0] / "values.bin"
+    noise = bytearray(values.read_bytes())
+    noise[1000] ^= 1  # one bit
+    values.write_bytes(noise)
+    with pytest.warns(LikewiseWarning, match="does not match its checksum: .* It is built again"):
+        again = opened(photos, store)
+    assert np.array_equal(again.values, expected)
+    cache._CHECKED.clear()
+    assert np.array_equal(opened(photos, store).values, expected)
+    forbid(monkeypatch, "_checksum", "decode")
+    opened(photos, store)
+
+
+def test_a_cache_of_an_older_version_has_no_checksum_and_is_used(
+    photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(photos, store)
+    listing = store / caches(store)[0] / "items.json"
+    older = json.loads(listing.read_bytes())
+    del older["checksum"]
+    listing.write_text(json.dumps(older))
+    forbid(monkeypatch, "decode")
+    assert same(first, opened(photos, store))
+
+
+@pytest.mark.parametrize("kind", ["cache", "npy"])
+def test_a_file_cut_short_while_it_is_mapped_is_a_sentence(kind: str, photos: Path, store: Path) -> None:
+    """Reading the map there would end the process with SIGBUS."""
+    if kind == "cache":
+        items = opened(photos, store)
+        path = store / caches(store)[0] / "values.bin"
+    else:
+        path = photos / "vectors.npy"
+        np.save(path, np.zeros((3000, 8), np.float32))
+        items = opened(path, store)
+    part = items.select([0, 1, 2])
+    os.truncate(path, 4096)
+    for read in (lambda: items.batch([len(items) - 1]), lambda: items.select([5, 3]), lambda: part.batch([0])):
+        with pytest.raises(LikewiseError, match=f"{path.name} was cut short while .* was read from it"):
+            read()
+
+
+def test_a_cache_that_can_only_be_read_is_used_after_the_data_moved(
+    photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(photos, store)
+    moved = photos.rename(photos.parent / "moved")
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("atomic_write", "temporary_folder"):
+        monkeypatch.setattr(cache, name, read_only)
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    forbid(monkeypatch, "decode")
+    assert same(first, opened(moved, store))
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LIKEWISE_CACHE", "~/x")
+    assert cache.cache_folder(None) == tmp_path / "x"
+    assert cache.cache_folder("~/y") == tmp_path / "y"
+    with pytest.raises(LikewiseError, match="the cache is empty"):
+        cache.cache_folder("")
+    monkeypatch.delenv("LIKEWISE_CACHE")
+    assert cache.cache_folder(None) == tmp_path / ".cache" / "likewise"
+
+    def nobody(*_: object) -> str:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)  # no HOME, and a user id without a passwd entry
+    with pytest.raises(LikewiseError, match=r"no home folder of this user is known, .* LIKEWISE_CACHE"):
+        cache.cache_folder(None)
+    with pytest.raises(LikewiseError, match="the cache is ~/y, but no home folder of this user is known"):
+        cache.cache_folder("~/y")
+
+
 BUILD = """
 import sys, time
 from likewise.data import cache, open_items
 decode = cache.decode
-def slow(data, size):
+def slow(data, size, megapixels):
     time.sleep(float(sys.argv[3]))
-    return decode(data, size)
+    return decode(data, size, megapixels)
 cache.decode = slow
 items = open_items(sys.argv[1], size=8, cache=sys.argv[2], progress=False, workers=1)
 print(len(items), int(items.values.sum()))
@@ -248,7 +383,10 @@ def test_a_full_disk_says_so_and_leaves_nothing(photos: Path, store: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(LikewiseError, match=r"the disk is full; .*photos needs 0 MB at 8 px.*LIKEWISE_CACHE"):
+        with pytest.raises(
+            LikewiseError,
+            match=r"the disk is full, and .*photos needs 7,680 bytes at 8 px; make room, or name .*LIKEWISE_CACHE",
+        ):
             opened(photos, store)
     assert caches(store) == []
     assert len(opened(photos, store)) == 39
@@ -324,6 +462,13 @@ def test_atomic_write_survives_a_full_disk(tmp_path: Path, monkeypatch: pytest.M
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that not even root can write")
+def test_an_error_of_atomic_write_names_the_file_and_not_its_temporary() -> None:
+    with pytest.raises(FileNotFoundError) as error, atomic_write("/proc/nothing.bin"):
+        pass
+    assert error.value.filename == "/proc/nothing.bin"
+
+
 def test_atomic_write_killed_in_the_middle(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
@@ -340,16 +485,47 @@ def test_atomic_write_killed_in_the_middle(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
 
 
-def test_temporaries_of_running_processes_stay(tmp_path: Path) -> None:
-    mine = files.temporary_name("t-")
-    machine, process, _ = mine.removeprefix("t-").split("-")
-    assert int(process) == os.getpid()
-    dead = f"t-{machine}-4194305-00"  # above the largest process id
-    elsewhere = "t-00000000-4194305-00"
-    for name in (mine, dead, elsewhere, "t-other"):
-        (tmp_path / name).mkdir()
+def test_temporaries_that_somebody_writes_stay_whoever_it_is(tmp_path: Path) -> None:
+    """Not by process id: here a lock of this very process, and names as another container gives them."""
+    (tmp_path / "t-left").write_bytes(b"")
+    (tmp_path / "t-old").mkdir()
+    (tmp_path / "t-old" / "values.bin").write_bytes(b"x")
+    (tmp_path / "other").mkdir()
+    with files.held_folder(tmp_path / "t-live"):
+        files.remove_abandoned(tmp_path, "t-")
+        assert {path.name for path in tmp_path.iterdir()} == {"t-live", "other"}
     files.remove_abandoned(tmp_path, "t-")
-    assert {path.name for path in tmp_path.iterdir()} == {mine, elsewhere, "t-other"}
+    assert {path.name for path in tmp_path.iterdir()} == {"other"}
+
+
+def test_two_threads_write_one_file(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "a") as first:
+        first.write(b"first")
+        with atomic_write(tmp_path / "a") as second:  # takes the first one's temporary for no abandoned one
+            second.write(b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_without_locks_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_lock", lambda handle: None)
+    for name in ("t-new", "t-old"):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / "t-old", (1, 1))
+    files.remove_abandoned(tmp_path, "t-")
+    assert [path.name for path in tmp_path.iterdir()] == ["t-new"]
+
+
+@pytest.mark.parametrize("name", ["folder", "pipe", "link"])
+def test_only_a_regular_file_is_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    with pytest.raises(LikewiseError, match=f"{name} is a .*, so it is not replaced"), atomic_write(tmp_path / name):
+        raise AssertionError
+    with pytest.raises(LikewiseError, match=f"{name} is a .*, so it is not replaced"):
+        files.place_for(tmp_path / name)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
 
 
 def test_replace_folder(tmp_path: Path) -> None:
@@ -384,10 +560,52 @@ def test_losing_the_race_to_publish_uses_the_winners_cache(
     first = opened(photos, store)
     load, calls = cache._load, [0]
 
-    def late(folder: Path, size: int) -> Any:
+    def late(folder: Path, size: int, progress: bool = False) -> Any:
         calls[0] += 1
         return None if calls[0] <= 2 else load(folder, size)  # not there yet when looked for
 
     monkeypatch.setattr(cache, "_load", late)
     assert same(first, opened(photos, store))
     assert len(caches(store)) == 1
+
+
+def test_what_was_assumed_is_said_from_the_cache_too(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name, highest in {"a": 4095, "b": 4000, "c": 200, "d": 65535}.items():
+        Image.fromarray(np.full((8, 8), highest, np.uint16)).save(tmp_path / "photos" / f"{name}.png")
+    for _ in range(2):
+        assert opened(tmp_path / "photos", store).notes == (
+            f"{tmp_path / 'photos'}: 2 images of 16 bits have no value above 4,095, read as 12 bits.",
+            f"{tmp_path / 'photos'}: 1 image of 16 bits has no value above 255, read as 8 bits.",
+        )
+
+
+def test_a_folder_that_cannot_be_renamed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "new", tmp_path / "none" / "old")
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "gone", tmp_path / "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("number", "tried", "said"),
+    [
+        (errno.ENOTEMPTY, 4, "disappears again and again while it is opened; try"),
+        (errno.EACCES, 1, "cannot be written: Perm"),
+    ],
+)
+def test_a_cache_whose_name_others_keep_taking(
+    number: int, tried: int, said: str, photos: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def taken(source: Path, target: Path) -> None:
+        tries.append(target)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cache, "replace_folder", taken)
+    with pytest.raises(LikewiseError, match=said):
+        opened(photos, store)
+    assert len(tries) == tried

@@ -15,9 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from likewise.data import decode as decoding
 from likewise.data import read_image
-from likewise.data.decode import BadItem, decode, decode_array, quiet_pillow
+from likewise.data.decode import looks_like_image, quiet_pillow
+from likewise.data.source import BadItem
 from likewise.errors import LikewiseError
+
+
+def decode(data: bytes, size: int) -> np.ndarray:
+    return decoding.decode(data, size).pixels
+
+
+def decode_array(array: np.ndarray, size: int) -> np.ndarray:
+    return decoding.decode_array(array, size).pixels
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -238,18 +248,45 @@ def jpeg_with_size(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("make", [png_header, jpeg_with_size])
-@pytest.mark.parametrize("side", [9_500, 40_000])
-def test_decompression_bomb_is_refused_from_the_header(make: Any, side: int) -> None:
+@pytest.mark.parametrize(("side", "megapixels"), [(16_100, "259"), (20_000, "400"), (40_000, "1,600")])
+def test_decompression_bomb_is_refused_from_the_header(make: Any, side: int, megapixels: str) -> None:
+    """The reason names the setting that allows more. Pillow's own limits warn and raise below it."""
     with quiet_pillow():
-        assert reason(make(side, side)).startswith("decompression bomb (more than")
+        said = reason(make(side, side))
+    assert said.startswith("too large: ")
+    assert "more than max_megapixels=256; raise it for a real photo" in said
+    assert megapixels in said or side > 22_600  # from twice the limit on, Pillow refuses to say how many they are
 
 
-def test_bomb_limit_is_pillows_and_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encode(smooth(40, 40), "JPEG")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)
-    assert "1,500 pixels" in reason(data)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert decode(data, 16).shape == (16, 16, 3)
+def test_photos_of_phones_are_decoded() -> None:
+    """200 megapixels pass; Pillow's own limits, 89 and 179, are out of the way."""
+    assert (decode(encode(Image.new("L", (16_320, 12_240), 255), "JPEG"), 8) == 255).all()
+    with quiet_pillow():
+        assert "truncated" in reason(png_header(16_320, 12_240))
+
+
+def test_bomb_limit_can_be_moved_and_pillows_own_stays() -> None:
+    data, before = encode(smooth(40, 40), "JPEG"), Image.MAX_IMAGE_PIXELS
+    with pytest.raises(BadItem, match=r"max_megapixels=0\.0015"):
+        decoding.decode(data, 16, 0.0015)
+    with quiet_pillow(1e6):
+        assert Image.MAX_IMAGE_PIXELS == 10**12
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("highest", "bits"), [(65_535, 0), (4_096, 0), (4_095, 12), (256, 12), (255, 8), (1, 8), (0, 0)]
+)
+@pytest.mark.parametrize("format", ["TIFF", "PNG", "array", "big-endian array"])
+def test_fewer_bits_in_16(highest: int, bits: int, format: str) -> None:
+    deep = np.linspace(0, highest, 16 * 16).round().astype(np.uint16).reshape(16, 16)
+    if "array" in format:
+        found = decoding.decode_array(deep.astype(">u2") if "big" in format else deep, 16)
+    else:
+        found = decoding.decode(encode(deep, format), 16)
+    whole = 2 ** (bits or 16) - 1
+    assert found.bits == bits
+    assert np.array_equal(found.pixels[:, :, 1], np.rint(deep * (255 / whole)))
 
 
 def test_read_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,3 +335,18 @@ def test_bad_arrays() -> None:
         decode_array(np.zeros((0, 8, 3), np.uint8), 8)
     with pytest.raises(LikewiseError, match="int64"):
         decode_array(torch.zeros(8, 8, dtype=torch.int64).numpy(), 8)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF"])
+def test_files_of_images_are_known_by_their_first_bytes(format: str) -> None:
+    file = io.BytesIO()
+    try:
+        Image.new("RGB", (32, 32), "red").save(file, format)
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow writes no {format}")
+    assert looks_like_image(file.getvalue()[:16])
+
+
+def test_films_and_texts_are_no_images() -> None:
+    for head in (b"\0\0\0\x20ftypisom\0\0\2\0", b"RIFF\0\0\0\0WAVEfmt ", b"id,label\n1,2\n3,4\n", b""):
+        assert not looks_like_image(head)

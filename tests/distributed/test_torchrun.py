@@ -31,7 +31,7 @@ SMALL = {
     "encoder": {"name": "mlp", "hidden": 16, "dim": 8},
     "epochs": 3,
     "batch_size": 16,  # 43 items: batches of 15, 14 and 14 rows, so two processes have 8 and 7 of the first
-    "checkpoint_seconds": -1.0,  # after every step
+    "checkpoint_seconds": 0.0,  # after every step
 }
 RUNS: dict[str, dict[str, Any]] = {
     "moco": {"method": "moco", "queue.size": 37, "encoder.bn_groups": 2},

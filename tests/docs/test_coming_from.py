@@ -1,4 +1,4 @@
-"""docs/coming-from.md: every line of ours runs, and so do those of the others that are installed; equal is equal."""
+"""docs/coming-from.md: all calls run, except those of libraries that are not installed; equal results are equal."""
 
 import re
 from pathlib import Path
@@ -27,12 +27,12 @@ def test_the_page_runs_and_says_what_is_equal(section: str) -> None:
     names: dict[str, Any] = {}
     exec(blocks(PAGE.split("\n## ")[0]) + blocks(SECTIONS[section]), names)
     for theirs, ours, said in lines(SECTIONS[section]):
-        found = eval(ours, names)
+        result = eval(ours, names)
         if section == NOT_INSTALLED:
             continue
         wanted = eval(theirs, names)
         if said.startswith("equal"):
-            torch.testing.assert_close(float(found), float(wanted), rtol=1e-4, atol=1e-5, msg=lambda m, o=ours: o + m)
+            torch.testing.assert_close(float(result), float(wanted), rtol=1e-4, atol=1e-5, msg=lambda m, o=ours: o + m)
 
 
 def test_the_page_has_lines_and_no_row_escapes_the_test() -> None:

@@ -1,4 +1,4 @@
-"""docs/objectives.md is what the docstrings say, the catalogue is what the package exports, and its calls run."""
+"""docs/objectives.md matches the docstrings, the table of objectives has what the package exports, its calls run."""
 
 import inspect
 import runpy
@@ -13,7 +13,8 @@ from torch.nn import functional
 
 import likewise as lw
 from likewise.cli.main import main
-from likewise.config.objective_table import KNOWN, OBJECTIVES, Known, Row, objective
+from likewise.config.guide import KNOWN, Known
+from likewise.config.objective_table import OBJECTIVES, Row, objective
 from likewise.errors import LikewiseError
 from likewise.objectives.inputs import from_pairs, from_triplets
 
@@ -49,7 +50,7 @@ def test_every_docstring_has_its_parts_in_order(known: Row, generator: dict[str,
     assert list(generator["arguments"](known)) == list(inspect.signature(kind).parameters)
 
 
-def test_the_catalogue_is_what_the_package_exports() -> None:
+def test_the_table_has_the_objectives_that_the_package_exports() -> None:
     exported = {name: vars(lw.objectives)[name] for name in lw.objectives.__all__}
     kinds = {value for value in exported.values() if inspect.isclass(value) and issubclass(value, nn.Module)}
     final = {kind for kind in kinds if not any(other is not kind and issubclass(other, kind) for other in kinds)}
@@ -64,19 +65,19 @@ def test_names_are_found_however_they_are_written() -> None:
         assert objective(name).name == "am-softmax"
     with pytest.raises(LikewiseError, match=r"there is no objective 'circel'\. Did you mean 'circle'"):
         objective("circel")
-    with pytest.raises(LikewiseError, match=r"there is no objective ''\. They are unified"):
+    with pytest.raises(LikewiseError, match=r"there is no objective ''\. Known: unified"):
         objective("")
 
 
 def test_every_objective_fits_some_data() -> None:
     fits = {name for row in KNOWN for name in row.objectives}
-    assert fits == {known.class_name for known in OBJECTIVES}
+    assert fits == {known.name for known in OBJECTIVES}
     for row in KNOWN:
-        assert row.call.startswith(f"{row.objectives[0]}(")
+        assert row.call.startswith(f"{objective(row.objectives[0]).class_name}(")
 
 
 def namespace() -> dict[str, Callable[..., Any] | Any]:
-    """What the calls of the table speak of."""
+    """The names that the calls of the table use."""
     generator = torch.Generator().manual_seed(0)
     rows = functional.normalize(torch.randn(100, 4, generator=generator), dim=1)
     z = functional.normalize(torch.randn(12, 4, generator=generator), dim=1).requires_grad_()

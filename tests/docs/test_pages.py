@@ -1,4 +1,4 @@
-"""README and docs say what is there: their Python runs, their commands parse, their links lead somewhere."""
+"""README and docs: their Python runs, their commands parse, their links have a target, their names exist."""
 
 import importlib
 import re
@@ -18,7 +18,7 @@ import likewise as lw
 from likewise.cli.commands import COMMANDS
 from likewise.cli.parser import build_parser
 from likewise.config.checks import check
-from likewise.config.objective_table import of_objectives, of_policies
+from likewise.config.objective_table import OBJECTIVES, POLICIES, parameters_of
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
 from likewise.methods import over_method
@@ -31,7 +31,7 @@ EACH = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
 def fences(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a language; "" for those without one."""
+    """The fenced blocks of a language; "" for blocks without one."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     return [block for name, block in found if name == language]
 
@@ -77,7 +77,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_glossary_names_what_is_there() -> None:
-    parameters = {*(f"objective.{name}" for name in of_objectives()), *(f"negatives.{name}" for name in of_policies())}
+    tables = {"objective": OBJECTIVES, "negatives": POLICIES}
+    parameters = {f"{setting}.{name}" for setting, rows in tables.items() for name in parameters_of(rows)}
     settings = {*flatten(FitSettings()), *parameters}
     rows = re.findall(r"^\| \*\*(.+?)\*\* \| .+ \| (.*)\|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
     assert len(rows) > 40
@@ -92,7 +93,7 @@ def test_the_glossary_names_what_is_there() -> None:
 
 
 def named(name: str) -> Any:
-    """What a dotted name such as lw.objectives.Circle or likewise.metrics.top_k stands for."""
+    """The object that a dotted name such as lw.objectives.Circle or likewise.metrics.top_k names."""
     home, *rest = name.replace("lw", "likewise", 1).split(".") if name.startswith("lw.") else name.split(".")
     value: Any = importlib.import_module(home)
     for part in rest:
@@ -113,7 +114,7 @@ def folder_of_images(folder: Path) -> None:
 
 
 def toys() -> dict[str, Any]:
-    """What the examples take as given: rows, labels, an encoder."""
+    """The names that the examples use without defining them: rows, labels, an encoder."""
     generator = torch.Generator().manual_seed(0)
 
     def rows(count: int) -> torch.Tensor:

@@ -195,7 +195,7 @@ def test_a_head_of_width_0_is_as_wide_as_the_backbone() -> None:
         widths = [tuple(p.shape) for p in head.parameters() if p.ndim == 2]
         assert widths == [(24, 24)] * (1 if name == "simclr" else 2) + [(6, 24)]
     assert FitSettings().encoder.head_hidden == 512
-    with pytest.raises(LikewiseError, match=r"'encoder.head_hidden' is -1; it must be 0"):
+    with pytest.raises(LikewiseError, match=r"'encoder.head_hidden' is -1; it must be a whole number from 0"):
         check(settings_from({"encoder.head_hidden": -1}))
 
 

@@ -12,7 +12,7 @@ from forks import run_together
 from torch import Tensor, distributed, nn
 
 from likewise.distributed import processes
-from likewise.encoders import resnet_small
+from likewise.encoders import resnet_small, synced_batchnorm
 from likewise.encoders.synced_batchnorm import SyncedBatchNorm, synchronise
 from likewise.errors import LikewiseError
 
@@ -261,3 +261,33 @@ def test_torchs_own_refuses_the_cpu(tmp_path: Path) -> None:
         torch.testing.assert_close(synchronise(nn.BatchNorm1d(2))(torch.zeros(3, 2)), torch.zeros(3, 2))
     finally:
         distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("item", "affine", "wants_rows"), [((), True, True), ((4, 3), True, False), ((7,), False, True)]
+)
+def test_alone_the_statistics_and_gradients_are_those_of_plain_batchnorm(
+    item: tuple[int, ...], affine: bool, wants_rows: bool
+) -> None:
+    plain = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d}[len(item)](5, affine=affine).double()
+    disturbed(plain)
+    synced = copy.deepcopy(synchronise(copy.deepcopy(plain)))
+    assert isinstance(synced, SyncedBatchNorm)
+    x = (3 + 2 * torch.randn(6, 5, *item, dtype=torch.float64)).requires_grad_(wants_rows)
+    direction = torch.randn(x.shape, dtype=torch.float64)
+    mean, var, total = synced_batchnorm._statistics(x)
+    synced._follow(mean, var, total)
+    found = synced_batchnorm._Normalise.apply(x, synced.weight, synced.bias, mean, var, total, synced.eps)
+    expected = plain(x)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(dict(synced.named_buffers()), dict(plain.named_buffers()))
+    sought = [[x] * wants_rows + list(layer.parameters()) for layer in (synced, plain)]
+    mine, theirs = (
+        torch.autograd.grad((rows * direction).sum(), of) for rows, of in zip((found, expected), sought, strict=True)
+    )
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_rows_without_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected at least 2 dimensions, got 1"):
+        SyncedBatchNorm(5)._check_input_dim(torch.zeros(5))

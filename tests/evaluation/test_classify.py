@@ -1,4 +1,4 @@
-"""``evaluate``: who may be whose neighbour, whose labels are whose, and numbers that are known beforehand."""
+"""``evaluate``: which items are neighbours, how labels are matched, and scores that are known beforehand."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""``retrieve``: classes that training never saw, labels matched by name, numbers with their protocol."""
+"""``retrieve``: classes that training never saw, labels matched by name, scores with their protocol."""
 
 import csv
 import math
@@ -17,7 +17,7 @@ from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.classify import evaluate
 from likewise.evaluation.labelled_items import labelled, said_of_copies
-from likewise.evaluation.retrieve import matched_labels, print_retrieval_table, retrieval_table, retrieve
+from likewise.evaluation.retrieve import drawn_pairs, matched_labels, print_retrieval_table, retrieval_table, retrieve
 from likewise.evaluation.scores import save_scores
 from likewise.metrics import Score, clustering, random_pairs, retrieval, verification
 from likewise.model import Model
@@ -225,7 +225,9 @@ def test_items_of_the_gallery_under_other_names_are_counted_and_said() -> None:
     model = plain_model(gallery)
     found = retrieve(model, gallery=gallery, queries=renamed, progress=False)
     assert {score.protocol["copies"] for score in found} == {5}
-    assert said_of_copies(found).startswith("5 of the items looked up are among those searched too, under another id")
+    assert said_of_copies(found).startswith(
+        "5 of the items looked up are also among the items searched, with another id"
+    )
     same = retrieve(model, gallery=gallery, queries=gallery.select(np.arange(5)), progress=False)
     assert {score.protocol["copies"] for score in same} == {0}
     assert said_of_copies(same) == ""
@@ -269,3 +271,15 @@ def test_classes_wrong_pairs_and_the_curve_are_written(tmp_path: Path) -> None:
     x, y = ([float(row[f"{kind}_positive_rate"]) for row in curve] for kind in ("false", "true"))
     assert np.trapezoid(y, x) == pytest.approx(scores["learned/auc"].value, abs=2e-3)
     assert (x[0], x[-1], y[-1]) == (0.0, 1.0, 1.0)
+
+
+def test_pairs_of_few_labels_are_drawn_without_folds_of_labels() -> None:
+    """Ten folds that share no label take more labels than three."""
+    labels = torch.arange(60) % 3
+    found = drawn_pairs(labels, 200, 0)
+    assert found is not None
+    pairs, same, folds = found
+    assert folds == 10
+    assert torch.equal(same, labels[pairs[:, 0]] == labels[pairs[:, 1]])
+    assert int(same.sum()) * 2 == len(pairs) == 200
+    assert drawn_pairs(torch.arange(5), 200, 0) is None

@@ -54,7 +54,7 @@ def test_a_file_needs_what_reads_it(tmp_path):
     assert index.search(file, 3) == index.search(str(file), 3) == index.search(ROWS[2], 3)
     assert asked == [str(file)] * 2
     index.save(tmp_path)
-    with pytest.raises(LikewiseError, match=r"loaded without a model, .* take lw.load\(RUN\).search\('.*query.jpg'\)"):
+    with pytest.raises(LikewiseError, match=r"loaded without a model, .* use lw.load\(RUN\).search\('.*query.jpg'\)"):
         Index.load(tmp_path).search(file)
     with pytest.raises(LikewiseError, match=r"'nope.jpg' is neither a file nor the id of an indexed item"):
         index.search("nope.jpg")
@@ -224,3 +224,27 @@ def test_bad_files_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(LikewiseError, match="not an embedding file"):
         read_embedding(path)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        (np.full(6, 1e38), r"numbers up to 1e\+38, so that scores would overflow: scale it to length 1"),
+        (torch.full((6,), 1e300, dtype=torch.float64), "scores would overflow"),
+        (np.full(6, 1 + 1j), "floating point, but is torch.complex128"),
+        (["a"] * 6, "the query can't be read as numbers"),
+        ([[1.0], [2.0, 3.0]], "the query can't be read as numbers"),
+        (np.array([None] * 6), "the query can't be read as numbers"),
+        (torch.eye(6)[0].to_sparse(), r"the query of shape \(6,\) is sparse"),
+        (torch.empty(6, device="meta"), "is on the device meta"),
+    ],
+)
+def test_queries_that_are_no_real_numbers_are_one_sentence(query, text):
+    with pytest.raises(LikewiseError, match=text):
+        Index(ROWS, IDS).search(query)
+
+
+def test_queries_in_another_byte_order():
+    query = ROWS[0].numpy()
+    assert Index(ROWS, IDS).search(query.astype(">f4")) == Index(ROWS, IDS).search(query)
+    assert Index(ROWS.numpy().astype(">f4"), IDS).search(query) == Index(ROWS, IDS).search(query)

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,20 @@ import pytest
 import torch
 
 from likewise.cli.main import main
+from likewise.config.names import letters
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.methods import METHODS
+from likewise.methods import METHODS, method_named, over_method
 from likewise.model import Model
 from likewise.training import fit as run
 from likewise.training.batches import batches, build_sampler, refuse_few
 from likewise.training.build import build_session
 from likewise.training.checkpoint import load_checkpoint
 from likewise.training.decide import decide
-from likewise.training.fit import fit
+from likewise.training.fit import chosen, fit
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import began_here, read_config
 from likewise.training.session import Session
@@ -288,3 +290,38 @@ def test_defaults_of_every_method_are_whole_settings() -> None:
     for method in METHODS.values():
         assert isinstance(method.settings, FitSettings)
         assert settings_from({}, method.settings) == method.settings
+
+
+# Names
+
+
+NAMES = {
+    **{"am-softmax": "cosface", "AMSoftmax": "cosface", "a-softmax": "sphereface", "Triplet": "facenet"},
+    **{
+        "multi-similarity": "ms",
+        "lifted-structure": "lifted",
+        "Circle": "circle",
+        "NPID": "npid",
+        "MoCo_v2": "moco-v2",
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "canonical"), NAMES.items())
+def test_a_method_has_the_names_of_its_objective_and_settings_hold_its_own(name: str, canonical: str) -> None:
+    method = METHODS[canonical]
+    assert method_named(name) is method
+    assert over_method({"method": name}) == over_method(
+        {"epochs": 3}, {"method": name, "epochs": method.settings.epochs}
+    )
+    assert over_method({"method": name}) == chosen(name, None) == chosen(name, {"method": canonical})
+    assert over_method({"method": name}).method == canonical
+    assert chosen(None, replace(method.settings, method=name)) == chosen(None, method.settings)
+    assert main(["methods", name]) == 0
+
+
+def test_a_name_means_one_method_and_unknown_ones_get_the_closest() -> None:
+    names = [letters(name) for method in METHODS.values() for name in (method.name, *method.aliases)]
+    assert len(names) == len(set(names))
+    with pytest.raises(LikewiseError, match=r"no method 'tripelt'. Did you mean 'triplet'\? Known: npid, moco"):
+        method_named("tripelt")

@@ -1,4 +1,4 @@
-"""``Metric``: rows in batches are measured as they would be at once. Processes: dictionaries/test_sharded.py."""
+"""``Metric``: rows in batches give the result of all rows at once. dictionaries/test_sharded.py tests processes."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def test_leave_one_out_is_the_rows_against_themselves_by_id() -> None:
     ids = torch.arange(30)
     wanted = lw.knn_accuracy(ROWS, LABELS, ROWS, LABELS, k=4, query_ids=ids, key_ids=ids)
     assert lw.knn_accuracy(ROWS, LABELS, k=4) == wanted < 1
-    with pytest.raises(LikewiseError, match="say something about keys: give them too"):
+    with pytest.raises(LikewiseError, match="need keys: give them too"):
         lw.knn_accuracy(ROWS, LABELS, query_ids=ids, key_ids=ids)
     with pytest.raises(LikewiseError, match="key_labels are missing"):
         lw.knn_accuracy(ROWS, LABELS, ROWS)

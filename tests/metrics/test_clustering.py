@@ -293,3 +293,13 @@ def test_agreement_refuses_what_is_not_two_labellings() -> None:
     ):
         with pytest.raises(LikewiseError, match=text):
             normalized_mutual_information(wrong, torch.tensor([0, 1]))
+
+
+def test_one_iteration_is_the_start_and_its_nearest_centres() -> None:
+    rows, _ = blobs(60, 3, 5, 0.2, 0)
+    one, two = (kmeans(rows, 3, iterations=count, seed=1) for count in (1, 2))
+    assert one.iterations == 1
+    centres = one.centres.double()
+    expected = torch.cdist(rows.double(), centres).argmin(1)
+    assert torch.equal(one.labels, expected)
+    assert two.inertia <= one.inertia

@@ -1,4 +1,4 @@
-"""Few labels: the same subsets for everyone, and scores that carry their protocol."""
+"""Few labels: the same subsets for all representations, and scores with their protocol."""
 
 import math
 

@@ -8,8 +8,7 @@ import torch
 from sklearn.svm import LinearSVC
 
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.metrics import ProbeSettings, linear_probe, linear_svm
-from likewise.metrics import squared_hinge as newton
+from likewise.metrics import ProbeSettings, linear_probe, linear_svm, squared_hinge
 
 
 def blobs(count, width, classes, seed=0, dtype=torch.float64, spread=1.5):
@@ -38,7 +37,7 @@ def test_svm_equals_liblinear(classes, C):
 
 
 def test_svm_in_float32_at_the_default_tolerance_predicts_as_liblinear(monkeypatch):
-    monkeypatch.setattr(newton, "_tiles", lambda rows: [slice(at, at + 64) for at in range(0, len(rows), 64)])
+    monkeypatch.setattr(squared_hinge, "_tiles", lambda rows: [slice(at, at + 64) for at in range(0, len(rows), 64)])
     x, y = blobs(500, 10, 4, dtype=torch.float32, spread=1.0)
     test_x, test_y = blobs(500, 10, 4, seed=1, dtype=torch.float32, spread=1.0)
     result = linear_svm(x, y, test_x, test_y)
@@ -55,7 +54,7 @@ def test_closed_form_gradients_equal_autograd():
     errors = (1 - signs * (x @ parameters[:, :-1].T + parameters[:, -1])).clamp(min=0)
     losses = 0.5 * parameters.square().sum(1) + 0.7 * errors.square().sum(0)
     (gradient,) = torch.autograd.grad(losses.sum(), parameters)
-    ours = newton.squared_hinge(x, y, parameters.detach(), 0.7)
+    ours = squared_hinge.squared_hinge(x, y, parameters.detach(), 0.7)
     torch.testing.assert_close(ours[0], losses.detach())
     torch.testing.assert_close(ours[1], gradient)
     assert torch.equal(ours[2], errors > 0)
@@ -72,7 +71,7 @@ def test_svm_converges_in_float32_whatever_the_scale_and_the_number_of_rows(coun
 
     def objective(fitted):
         parameters = torch.cat([fitted.weights, fitted.bias[:, None]], 1).double()
-        return float(newton.squared_hinge(x.double() * scale, y, parameters, 1.0)[0].sum())
+        return float(squared_hinge.squared_hinge(x.double() * scale, y, parameters, 1.0)[0].sum())
 
     assert objective(exact) <= objective(result) <= (1.01 if scale <= 1 else 1.5) * objective(exact)
 
@@ -82,12 +81,12 @@ def test_preconditioned_or_not_the_solution_is_the_same(monkeypatch):
     x = x * torch.logspace(-2, 1, 9, dtype=torch.float64)  # columns of very different size
     steps = []
     monkeypatch.setattr(
-        newton, "_precondition", lambda r, f, solve=newton._precondition: steps.append(f) or solve(r, f)
+        squared_hinge, "_precondition", lambda r, f, solve=squared_hinge._precondition: steps.append(f) or solve(r, f)
     )
     fitted = linear_svm(x, y, x, y, tolerance=1e-9)
     preconditioned = len(steps)
     assert all(factor is not None for factor in steps)
-    monkeypatch.setattr(newton, "_factor", lambda gram, weight: None)
+    monkeypatch.setattr(squared_hinge, "_factor", lambda gram, weight: None)
     plain = linear_svm(x, y, x, y, tolerance=1e-9)
     torch.testing.assert_close(fitted.weights, plain.weights, rtol=1e-5, atol=1e-7)
     assert preconditioned < (len(steps) - preconditioned) / 2  # and it is what makes it quick

@@ -243,3 +243,9 @@ def test_memory_stays_flat_in_keys_and_queries():
     """600 × 150,000 scores are 343 MiB in float32; eighteen times the keys may cost next to nothing more."""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 40
+
+
+def test_more_keys_than_have_numbers_are_refused(monkeypatch):
+    monkeypatch.setattr(module, "_LOW", 4)
+    with pytest.raises(LikewiseError, match="5 keys are more than 4; search them in parts"):
+        top_k(torch.eye(5), torch.eye(5), 2)

@@ -41,7 +41,7 @@ def by_loops(
     ks: tuple[int, ...],
     hub_k: int,
 ) -> dict[str, Any]:
-    """Every definition written out: sort the whole gallery by score descending, then by row, and look."""
+    """Every definition as loops: sort the whole gallery by score, descending, then by row."""
     wanted, given_ = label_sets(query_labels), label_sets(gallery_labels)
     figures: dict[str, list[Any]] = {
         name: [] for name in ("relevant", "first", "r_precision", "map_at_r", "ap", "different", "same")
@@ -186,7 +186,7 @@ def test_a_set_against_itself_equals_the_loop_with_ids() -> None:
 
 
 def snapped(rows: torch.Tensor) -> torch.Tensor:
-    """The rows whose products are exact."""
+    """Rows whose products are exact."""
     return module.snap("rows", rows, 0)
 
 
@@ -274,7 +274,7 @@ def test_ranks_are_those_of_top_k() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 8), st.integers(0, 60))
 def test_counting_in_a_tile_equals_counting_by_keys(seed: int, width: int, relevant: int, start: int) -> None:
-    """Relevant items before, in and behind the tile, and scores of which most are equal."""
+    """Relevant items before, in and after the tile, and scores that are mostly equal."""
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randint(-2, 3, (5, width), generator=generator).float()
     row = torch.stack([torch.randperm(100, generator=generator)[:relevant] for _ in range(5)])
@@ -378,7 +378,7 @@ def test_a_planted_hub_is_found() -> None:
 
 
 def test_a_wrong_pair_is_listed_once_however_it_is_met() -> None:
-    """Two mislabelled twins each find the other; one outlier is the furthest of all its class."""
+    """Two equal items with different labels find each other; an outlier is the furthest of its class."""
     rows = torch.nn.functional.normalize(torch.eye(8) + 0.1, dim=1)
     rows[1] = rows[0] + 0.001
     labels = torch.tensor([0, 1, 0, 1, 0, 1, 0, 1])
@@ -412,7 +412,7 @@ BAD = ROWS.index_fill(0, torch.tensor([2]), math.nan)
         ({"gallery_labels": LABELS.float()}, "gallery_labels are torch.float32; they must be integers"),
         ({"gallery_labels": None}, "gallery_labels are missing"),
         ({"gallery_labels": LABELS + 5}, "none of the 4 queries has another item of its label"),
-        ({"gallery": None}, "say something about a gallery: give it too"),
+        ({"gallery": None}, "need a gallery: give it too"),
         ({"query_ids": torch.arange(4)}, "give query_ids and gallery_ids together"),
         ({"query_ids": torch.arange(4), "gallery_ids": torch.arange(5)}, "gallery_ids must be 4 integers"),
         ({"gallery": ROWS, "queries": ROWS}, "the same rows, so every item would find itself first"),

@@ -1,4 +1,4 @@
-"""Scores carry their protocol; monitors flag a planted collapse; raw pixels are centred by the training mean."""
+"""Scores have a protocol; the monitors notice a collapse; raw pixels are centred by the training mean."""
 
 import json
 import math

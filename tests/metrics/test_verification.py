@@ -256,7 +256,13 @@ def test_folds_share_no_label_and_are_balanced(folds: int) -> None:
 
 def test_folds_that_can_share_no_label_are_refused() -> None:
     labels = torch.arange(12) % 3
-    with pytest.raises(LikewiseError, match="3 labels do not make pairs of either sort in 2 folds"):
+    with pytest.raises(LikewiseError, match="3 labels do not make alike and different pairs in each of 2 folds"):
         fold_pairs(labels, folds=2)
     with pytest.raises(LikewiseError, match="folds must be at least 2"):
         fold_pairs(labels, folds=1)
+
+
+def test_folds_are_one_for_each_pair() -> None:
+    rows, pairs, alike = rows_and_pairs(6, 0)
+    with pytest.raises(LikewiseError, match=r"folds must be a number or \(6,\), one per pair, not \(5,\)"):
+        verification(rows, pairs, alike, folds=torch.arange(5))

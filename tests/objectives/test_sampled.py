@@ -12,6 +12,7 @@ from torch.nn import functional
 from likewise.errors import LikewiseError
 from likewise.objectives.instance_level import NCE, NonParametricSoftmax, noise_contrastive
 from likewise.objectives.sampled import NegativeSampling, Noise, SampledSoftmax
+from likewise.objectives.sharded import ShardedSoftmax
 
 N, DIM, BATCH, TAU = 31, 6, 5, 0.2
 IDS = torch.tensor([3, 0, 30, 11, 20])
@@ -96,7 +97,7 @@ def test_noise_of_more_keys_than_multinomial_takes() -> None:
 
 
 def test_noise_keeps_its_precision_and_is_not_state() -> None:
-    module = nn.ModuleList([Noise(COUNTS, power=0.75), SampledSoftmax(noise=COUNTS), NegativeSampling(noise=COUNTS)])
+    module = nn.ModuleList([Noise(COUNTS, power=0.75), SampledSoftmax(counts=COUNTS), NegativeSampling(counts=COUNTS)])
     assert module.state_dict() == {}
     before = Noise(COUNTS, power=0.75).log_density(torch.arange(N), N)
     for cast in (module.half(), module.bfloat16(), module.float()):
@@ -124,7 +125,7 @@ def softmax_by_loops(case: Case, rows: list[int], density: list[float], removed:
 
 @pytest.mark.parametrize("weights", [None, COUNTS])
 def test_sampled_softmax_is_the_corrected_cross_entropy(case: Case, weights: Tensor | None) -> None:
-    objective = SampledSoftmax(samples=12, temperature=TAU, noise=weights, generator=generator(0), reduction="none")
+    objective = SampledSoftmax(samples=12, temperature=TAU, counts=weights, generator=generator(0), reduction="none")
     density = [1 / N] * N if weights is None else by_hand(weights)
     rows = Noise(weights, generator=generator(0)).draw((12,), N, torch.device("cpu"))
     assert (rows == IDS[:, None]).any(), "the case must contain an accidental hit"
@@ -152,7 +153,7 @@ def test_sampled_softmax_of_every_key_once_is_the_softmax(case: Case, monkeypatc
 def test_the_sampled_partition_is_unbiased(case: Case, weights: Tensor | None) -> None:
     """The mean over draws of Z = e^{s_t + loss} is the whole partition, whatever Q and however few the draws."""
     queries, keys = case[0].detach(), case[1].detach()
-    objective = SampledSoftmax(samples=6, temperature=0.5, noise=weights, generator=generator(0), reduction="none")
+    objective = SampledSoftmax(samples=6, temperature=0.5, counts=weights, generator=generator(0), reduction="none")
     s_t = (queries * keys[IDS]).sum(1) / 0.5
     z = torch.stack([(objective(queries, IDS, keys) + s_t).exp() for _ in range(4000)])
     exact = (queries @ keys.T / 0.5).exp().sum(1)
@@ -164,7 +165,7 @@ def test_the_sampled_partition_is_unbiased(case: Case, weights: Tensor | None) -
 @pytest.mark.parametrize("weights", [None, COUNTS + 1])
 def test_the_sampled_gradient_tends_to_the_softmax(case: Case, weights: Tensor | None) -> None:
     """Averaged over draws of many samples, to queries and to keys."""
-    objective = SampledSoftmax(samples=2000, temperature=TAU, noise=weights, generator=generator(0))
+    objective = SampledSoftmax(samples=2000, temperature=TAU, counts=weights, generator=generator(0))
     exact = gradient(functional.cross_entropy(case[0] @ case[1].T / TAU, IDS), *case)
     draws = [gradient(objective(case[0], IDS, case[1]), *case) for _ in range(40)]
     for place, expected in enumerate(exact):
@@ -218,7 +219,7 @@ def test_negative_sampling_is_equation_4(
     draw: Literal["shared", "per-example"], weights: Tensor | None, case: Case
 ) -> None:
     k = 20 if draw == "shared" else 8
-    objective = NegativeSampling(samples=k, noise=weights, draw=draw, generator=generator(8), reduction="none")
+    objective = NegativeSampling(samples=k, counts=weights, draw=draw, generator=generator(8), reduction="none")
     shape = (k,) if draw == "shared" else (BATCH, k)
     rows = Noise(weights, power=0.75, generator=generator(8)).draw(shape, N, torch.device("cpu"))
     assert (rows == IDS[:, None]).any(), "the case must contain a draw of the positive"
@@ -232,7 +233,7 @@ def test_negative_sampling_is_equation_4(
 
 def test_negative_samples_come_as_counts_to_three_quarters(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
-    objective = NegativeSampling(samples=4000, noise=COUNTS, generator=generator(0))
+    objective = NegativeSampling(samples=4000, counts=COUNTS, generator=generator(0))
     draw = objective.noise.draw
 
     def watched(shape: Sequence[int], n: int, device: torch.device) -> Tensor:
@@ -295,9 +296,9 @@ def test_free_vectors_learn_pmi_minus_log_k() -> None:
 Make = Callable[..., SampledSoftmax | NegativeSampling]
 MAKES: dict[str, Make] = {
     "softmax": lambda **more: SampledSoftmax(samples=9, temperature=TAU, **more),
-    "weighted": lambda **more: SampledSoftmax(samples=9, temperature=TAU, noise=COUNTS, **more),
-    "negative": lambda **more: NegativeSampling(noise=COUNTS, **more),
-    "shared": lambda **more: NegativeSampling(noise=COUNTS, draw="shared", **more),
+    "weighted": lambda **more: SampledSoftmax(samples=9, temperature=TAU, counts=COUNTS, **more),
+    "negative": lambda **more: NegativeSampling(counts=COUNTS, **more),
+    "shared": lambda **more: NegativeSampling(counts=COUNTS, draw="shared", **more),
 }
 each_objective = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES.keys())
 
@@ -360,7 +361,7 @@ def test_low_temperature_stays_finite_and_close(temperature: float, weights: Ten
     for dtype in (torch.float32, torch.float64):
         queries, keys = normal(BATCH, 1, torch.float32).to(dtype), normal(N, 2, torch.float32).to(dtype)
         queries = functional.normalize(queries + keys[IDS], dim=1).float().to(dtype).requires_grad_()
-        objective = SampledSoftmax(samples=16, temperature=temperature, noise=weights, generator=generator(1))
+        objective = SampledSoftmax(samples=16, temperature=temperature, counts=weights, generator=generator(1))
         losses.append(objective(queries, IDS, keys))
         grads.append(gradient(losses[-1], queries)[0].double())
     assert losses[0].isfinite()
@@ -409,8 +410,8 @@ ONES = torch.ones(2, 3) / math.sqrt(3)
         (lambda: Noise(torch.zeros(3)), "not all 0"),
         (lambda: Noise(torch.tensor([1.0, math.nan])), "finite"),
         (lambda: Noise(torch.tensor([1.0, math.inf])), "finite"),
-        (lambda: Noise(torch.ones(2, 2)), r"noise weights \(2, 2\) must be \(n,\)"),
-        (lambda: Noise(torch.ones(0)), r"noise weights \(0,\) must be"),
+        (lambda: Noise(torch.ones(2, 2)), r"counts \(2, 2\) must be \(n,\)"),
+        (lambda: Noise(torch.ones(0)), r"counts \(0,\) must be"),
         (lambda: Noise(torch.ones(2), power=-1.0), "power=-1.0"),
         (lambda: SampledSoftmax(samples=0), "samples=0 must be at least 1"),
         (lambda: NegativeSampling(samples=0), "samples=0 must be at least 1"),
@@ -418,12 +419,9 @@ ONES = torch.ones(2, 3) / math.sqrt(3)
         (lambda: SampledSoftmax(temperature=math.nan), "temperature=nan must be above 0"),
         (lambda: NegativeSampling(draw="each"), "draw='each' must be one of 'shared', 'per-example'"),  # type: ignore[arg-type]
         (lambda: SampledSoftmax(reduction="max"), "reduction='max'"),  # type: ignore[arg-type]
-        (lambda: SampledSoftmax(noise=torch.ones(4))(ONES, torch.arange(2), ONES), "4 weights but there are 2 keys"),
-        (lambda: NegativeSampling(noise=torch.ones(4))(ONES, torch.arange(2), ONES), "4 weights but there are 2 keys"),
-        (
-            lambda: SampledSoftmax()(ONES, torch.tensor([0, 2]), ONES),
-            r"ids\[1\] is 2, but there are 2 keys, whose ids are their rows",
-        ),
+        (lambda: SampledSoftmax(counts=torch.ones(4))(ONES, torch.arange(2), ONES), "there are 4 counts but 2 keys"),
+        (lambda: NegativeSampling(counts=torch.ones(4))(ONES, torch.arange(2), ONES), "there are 4 counts but 2 keys"),
+        (lambda: SampledSoftmax()(ONES, torch.tensor([0, 2]), ONES), r"ids\[1\] is 2, but there are 2 keys"),
         (lambda: SampledSoftmax()(ONES, torch.zeros(2, 2).long(), ONES), "one positive for each query"),
         (lambda: NegativeSampling()(ONES, torch.zeros(2), ONES), "ids are torch.float32; they must be integers"),
         (lambda: NegativeSampling()(ONES, torch.zeros(3).long(), ONES), "one id per query"),
@@ -434,3 +432,8 @@ ONES = torch.ones(2, 3) / math.sqrt(3)
 def test_misuse_is_one_sentence(call: Callable[[], object], message: str) -> None:
     with pytest.raises(LikewiseError, match=message):
         call()
+
+
+def test_keys_that_are_spread_are_needed() -> None:
+    with pytest.raises(LikewiseError, match="needs keys: use a sharded dictionary"):
+        ShardedSoftmax(4).against(torch.eye(2), torch.arange(2), None)

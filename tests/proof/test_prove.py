@@ -1,5 +1,6 @@
 """``likewise verify``: what it compares, what it says of all it is given, and that it finds what is wrong."""
 
+import json
 import math
 import os
 import pickle
@@ -26,7 +27,7 @@ from likewise.proof import prove as module
 from likewise.proof.jobs import STEPS, Job, Learned, Unlearned, started, train_job, work
 from likewise.proof.prove import HALF, MOST, ROUNDING, Comparison, compare, differences, print_table
 from likewise.proof.prove import verify as verify_run
-from likewise.proof.small_run import ITEMS, LEAST, prepare
+from likewise.proof.small_run import ITEMS, LEAST, make_plan
 from likewise.training.fit import fit
 from likewise.training.run_folder import write_config
 
@@ -112,13 +113,13 @@ class Narrow(MLP):
 
 
 def job(**more: Any) -> Job:
-    plan = prepare("simclr", VECTORS, TINY)
+    plan = make_plan("simclr", VECTORS, TINY)
     return replace(Job(settings=plan.settings, items=plan.items, total=STEPS + 1), **more)
 
 
 @pytest.fixture(scope="module")
 def learned() -> Learned:
-    plan = prepare("moco", VECTORS, TINY)
+    plan = make_plan("moco", VECTORS, TINY)
     return train_job(Job(settings=plan.settings, items=plan.items, total=STEPS + 1))
 
 
@@ -230,9 +231,18 @@ def test_what_was_refused_is_impossible_and_what_failed_is_broken(learned: Learn
 # What it is given
 
 
+def test_a_method_has_its_aliases_and_a_sampled_objective_few_samples() -> None:
+    plan = make_plan("AMSoftmax", settings={"encoder.name": "mlp"})
+    assert plan.settings.method == "cosface"
+    for kind, name in (("nce", "noise"), ("sampled-softmax", "samples")):
+        plan = make_plan("npid", settings={"encoder.name": "mlp", "objective": kind})
+        assert plan.settings.objective.parameters[name] == 24
+        assert f"objective.{name} 4096 → 24" in plan.notes[1]
+
+
 def test_a_method_is_made_small_and_keeps_its_choices() -> None:
     for name, method in METHODS.items():
-        plan = prepare(name, settings={"encoder.name": "mlp", "encoder.hidden": 16})
+        plan = make_plan(name, settings={"encoder.name": "mlp", "encoder.hidden": 16})
         small, own = plan.settings, method.settings
         assert (small.method, small.dictionary, small.symmetric) == (name, own.dictionary, own.symmetric)
         assert (small.views, small.optim, small.key_encoder) == (own.views, own.optim, own.key_encoder)
@@ -250,7 +260,7 @@ def test_a_method_is_made_small_and_keeps_its_choices() -> None:
 def test_pairs_and_triplets_are_made_up_and_proved(kind: str, items: int) -> None:
     method = {"pairs": "contrastive", "triplets": "facenet"}[kind]
     settings = {"alike": kind, "relations": "gone.csv", "sampler.kind": "instance", "negatives.policies": ["all"]}
-    plan = prepare(method, VECTORS[:items], TINY | settings)
+    plan = make_plan(method, VECTORS[:items], TINY | settings)
     assert plan.relations is not None
     assert f"Their {kind} are made-up too." in plan.notes[0]
     rows, labels = plan.relations.rows, min(8, items // 2)
@@ -269,37 +279,37 @@ def test_pairs_and_triplets_are_made_up_and_proved(kind: str, items: int) -> Non
 
 
 def test_images_are_made_small_where_the_encoder_lets_them() -> None:
-    plan = prepare("npid", settings={"size": 64, "objective.kind": "nce"})
+    plan = make_plan("npid", settings={"size": 64, "objective.kind": "nce"})
     assert plan.items.values.shape == (ITEMS, 32, 32, 3)
     assert plan.settings.size == 32
     assert plan.settings.objective.parameters["noise"] == 24
-    large = prepare("npid", settings={"size": 64, "encoder.name": "resnet18"})
+    large = make_plan("npid", settings={"size": 64, "encoder.name": "resnet18"})
     assert large.items.values.shape == (22, 16, 16, 3)
 
 
 def test_odd_and_even_groups_stay_so() -> None:
     groups = {3: 3, 5: 3, 8: 2, 2: 2, 1: 1}
     for asked, small in groups.items():
-        assert prepare("moco", settings={**TINY, "encoder.bn_groups": asked}).settings.encoder.bn_groups == small
+        assert make_plan("moco", settings={**TINY, "encoder.bn_groups": asked}).settings.encoder.bn_groups == small
 
 
 def test_data_of_a_run_is_its_own_where_it_is_still_there(place: Path, tmp_path: Path) -> None:
-    plan = prepare(place / "run")
+    plan = make_plan(place / "run")
     np.testing.assert_array_equal(plan.items.values, VECTORS[:ITEMS])
     assert "the run's own" in plan.notes[0]
-    gone = prepare(place / "gone")
+    gone = make_plan(place / "gone")
     assert gone.items.kind == "vectors"
     assert "made-up vectors, since the run's own can't be opened" in gone.notes[0]
-    other = prepare(place / "gone", data=VECTORS[:9])
+    other = make_plan(place / "gone", data=VECTORS[:9])
     assert len(other.items) == 9
     write_config(tmp_path / "just begun", settings_from(TINY))  # killed before there was data.json
-    assert prepare(tmp_path / "just begun").items.kind == "vectors"
+    assert make_plan(tmp_path / "just begun").items.kind == "vectors"
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["mocov2"], "there is no run folder and no method 'mocov2'. Did you mean 'moco-v2'?"),
+        (["moco-v3"], "there is no run folder and no method 'moco-v3'. Did you mean 'moco-v2'?"),
         (["empty"], "empty holds no run (config.yaml is missing); give a run folder, or a method's name."),
         (["own"], "own was trained with the user's own backbone; verify it from Python with backbone=."),
         (["moco", "--set", "queue_size=8"], "there is no setting 'queue_size'. Did you mean 'queue.size'?"),
@@ -460,7 +470,7 @@ def worked(place: Path, job: Job) -> Unlearned:
 def test_a_run_that_cant_be_resumed_is_broken(
     learned: Learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = prepare("simclr", VECTORS, {"encoder.centre": False, "encoder.name": "mlp"}, backbone=Forgets())
+    plan = make_plan("simclr", VECTORS, {"encoder.centre": False, "encoder.name": "mlp"}, backbone=Forgets())
     own = Job(settings=plan.settings, items=plan.items, backbone=plan.backbone, total=STEPS + 1)
     with monkeypatch.context() as patch:
         patch.setattr("likewise.proof.jobs.os.kill", lambda *_: None)
@@ -504,7 +514,7 @@ def test_without_a_kill_and_a_checkpoint_nothing_is_resumed(
 
 
 def test_what_is_refused_before_it_is_built_is_impossible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = prepare("moco", VECTORS, {**TINY, "encoder.bn_groups": 3})
+    plan = make_plan("moco", VECTORS, {**TINY, "encoder.bn_groups": 3})
     monkeypatch.setattr("likewise.distributed.processes.size", lambda: 2)
     three = worked(tmp_path, Job(settings=plan.settings, items=plan.items, total=STEPS + 1))
     found = compare("2 processes ≡ 1", [], [three])
@@ -523,17 +533,25 @@ def test_in_float64_is_all_of_the_encoder(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_methods_auto_is_proved_as_of_many_items_and_a_runs_is_decided(place: Path) -> None:
     """On 43 items auto would be the exact softmax, whose proof says nothing of NCE and its log Z."""
     for data in (None, VECTORS):
-        plan = prepare("npid", data, TINY)
+        plan = make_plan("npid", data, TINY)
         assert plan.settings.objective.kind == "nce"
         assert "objective auto is nce here, as for more than 10,000 items" in plan.notes[-1]
-    asked = prepare("npid", settings={**TINY, "objective.kind": "nonparametric-softmax"})
+    asked = make_plan("npid", settings={**TINY, "objective.kind": "nonparametric-softmax"})
     assert asked.settings.objective.kind == "nonparametric-softmax"
-    own = prepare(place / "own", VECTORS, backbone=Wrong())
+    own = make_plan(place / "own", VECTORS, backbone=Wrong())
     assert own.settings.objective.kind == "nonparametric-softmax"
-    for plan in (asked, prepare("moco", settings=TINY), own):
+    for plan in (asked, make_plan("moco", settings=TINY), own):
         assert not any("auto" in note for note in plan.notes)
 
 
 def test_torchscript_is_refused_in_a_sentence() -> None:
     with pytest.raises(LikewiseError, match="TorchScript can't be sent"):
-        prepare("simclr", VECTORS, {}, backbone=torch.jit.script(nn.Linear(5, 6)))
+        make_plan("simclr", VECTORS, {}, backbone=torch.jit.script(nn.Linear(5, 6)))
+
+
+def test_items_of_a_run_that_are_gone_are_made_up(tmp_path: Path) -> None:
+    write_config(tmp_path, METHODS["moco"].settings)
+    (tmp_path / "text").write_text("no items")
+    (tmp_path / "data.json").write_text(json.dumps({"kind": "images", "source": str(tmp_path / "text")}))
+    plan = make_plan(tmp_path, None, {})
+    assert "made-up images, since the run's own can't be opened." in " ".join(plan.notes)

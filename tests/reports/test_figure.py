@@ -176,9 +176,9 @@ MISTAKES: list[tuple[str, str]] = [
     ("circle --range 1 0", "range 1 0 makes no square of cosines; give LOW HIGH"),
     ("circle --range nan 1", "--range can't be 'nan'; it must be a number"),
     ("circle --range 0", "--range needs 2 values"),
-    ("circle --out no/such/x", "no/such: No such file or directory"),
+    ("circle --out /dev/null/x", "can't write /dev/null/x.png: Not a directory"),
     ("all --set gamma=3", "--set gives the parameters of one objective"),
-    ("all --out no/such", "no/such: No such file or directory"),
+    ("all --out /dev/null", "Not a directory; choose another --out"),
 ]
 
 
@@ -203,3 +203,31 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     with pytest.raises(LikewiseError, match=r'pip install "likewise\[plot\]"'):
         draw(Circle(), "circle")
     assert list(tmp_path.iterdir()) == []
+
+
+class Flat:
+    """A loss with a small slope everywhere, which no point is accepted of."""
+
+    def pair_loss(self, s_p: torch.Tensor, s_n: torch.Tensor) -> torch.Tensor:
+        return s_n - s_p
+
+
+def test_an_unknown_objective_is_drawn_by_balance() -> None:
+    assert boundary_of(Flat()) == "balance"
+
+
+def test_descent_ends_in_a_corner_or_after_its_steps() -> None:
+    never = (lambda field: np.array(False),)
+    corner = descend(Flat(), never, (0.9, 0.6), (0.0, 1.0))
+    assert not corner.met
+    np.testing.assert_allclose(corner.points[-1], (0.0, 1.0))  # the loss is least there
+
+    class Turns:
+        """Its gradient is across the way to the middle: the path goes round it."""
+
+        def pair_loss(self, s_p: torch.Tensor, s_n: torch.Tensor) -> torch.Tensor:
+            across = (s_n - 0.5) * (s_p.detach() - 0.5) - (s_p - 0.5) * (s_n.detach() - 0.5)
+            return across
+
+    round_it = descend(Turns(), never, (0.7, 0.5), (0.0, 1.0))
+    assert (round_it.met, len(round_it.points)) == (False, 801)

@@ -144,3 +144,8 @@ def test_the_report_shows_the_curve_the_weakest_classes_and_wrong_pairs_of_a_gal
     assert "even &amp; flat" in page
     assert "Nearest different: picture &lt;" in page
     assert page.count("<img class=") == 3  # curves, the ROC, the map
+
+
+def test_vectors_have_no_pictures_of_neighbours() -> None:
+    items = Items(ids=("a", "b"), values=np.eye(2, dtype=np.float32), kind="vectors")
+    assert "there are no pictures to show" in module._neighbours(items, torch.eye(2))

@@ -2,7 +2,9 @@
 
 import json
 import math
+import signal
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from likewise.distributed.layout import Layout
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.methods import METHODS
 from likewise.model import Model
+from likewise.model import load as load_model
 from likewise.objectives import TripletShares, triplet_shares
 from likewise.training import loop
 from likewise.training.build import build_session
-from likewise.training.checkpoint import load_checkpoint
+from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.health import Watch, measure, verdict
@@ -36,7 +39,7 @@ SETTINGS: dict[str, Any] = {
     "objective.noise": 32,
     "epochs": 3,
     "batch_size": 16,
-    "checkpoint_seconds": -1.0,
+    "checkpoint_seconds": 0.0,
     "knn_epochs": 0,
 }
 
@@ -399,3 +402,65 @@ def test_a_loss_at_the_margin_by_chance_is_not_stuck() -> None:
     said = verdict(replace(health, triplets=all_of_them))
     assert said is not None
     assert said.kind == "margin"
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        ("infonce", "lower optim.lr or raise objective.temperature and start again."),
+        ("circle", "lower optim.lr or lower objective.gamma and start again."),
+        ("contrastive", "lower optim.lr and start again."),
+    ],
+)
+def test_the_advice_after_nan_names_settings_that_the_objective_has(kind: str, advice: str, tmp_path: Path) -> None:
+    parameters = settings_from({"objective": kind}).objective.has()
+    watch = Watch(["a", "b"], tmp_path, [], parameters=parameters)
+    watch.see(1, torch.tensor(math.nan), torch.arange(2))
+    with pytest.raises(LikewiseError) as caught:
+        watch.flush()
+    assert str(caught.value).endswith(advice)
+
+
+def test_nothing_new_leaves_the_mean_as_it_was(tmp_path: Path) -> None:
+    watch = Watch(["a", "b"], tmp_path, [])
+    for step, loss in ((1, 2.0), (2, 4.0)):
+        watch.see(step, torch.tensor(loss), torch.arange(2))
+    assert watch.flush()[0] == watch.flush()[0] == 3.0
+
+
+def test_one_labelled_item_has_no_neighbour_to_be_judged_by() -> None:
+    items = replace(vectors(8), labels=np.array([1, *[-1] * 7]), label_names=("a", "b"))
+    assert loop.online_knn(Model.untrained(settings_from(SETTINGS), items), items) is None
+
+
+def test_the_best_weights_stay_where_a_later_score_is_no_better(tmp_path: Path) -> None:
+    items, settings = vectors(8), settings_from(SETTINGS | {"keep_best": True})
+    model = Model.untrained(settings, items)
+    session = build_session(decide(settings, 8), model.embedder, items, 10, torch.device("cpu"))
+    for epoch, score in ((1.0, 0.5), (2.0, 0.5), (3.0, 0.4)):
+        loop.keep_best(session, model, score, epoch, tmp_path)
+    assert session.best == (0.5, 1.0)
+    assert load_model(tmp_path / "best.safetensors").epoch == 1.0
+
+
+def test_a_thread_that_is_not_the_main_one_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def held() -> tuple[bool, bool]:
+        with loop.stop_on_signal() as stop:
+            return stop.is_set(), signal.getsignal(signal.SIGTERM) is before
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(held).result() == (False, True)
+
+
+def test_numbers_that_float32_cannot_compute_with_are_refused_before_training(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    rows[:, 1] *= 3e38 / abs(rows[:, 1]).max()
+    with pytest.raises(LikewiseError, match=r"^feature 1 of .* goes up to 3e\+38, and float32 .*; divide the data by"):
+        fit(rows, out=tmp_path / "run", settings={"encoder.name": "mlp", "epochs": 1}, progress=False)
+
+
+def test_a_checkpoint_that_cannot_be_written_says_what_is_left(tmp_path: Path) -> None:
+    with pytest.raises(LikewiseError, match=r"\(No such file or directory\); there is no checkpoint yet\. Free"):
+        save_checkpoint(tmp_path / "missing" / "checkpoint.pt", {})

@@ -15,7 +15,7 @@ from likewise.errors import LikewiseError
 from likewise.model import Model
 from likewise.training import needs as module
 from likewise.training.fit import prepare
-from likewise.training.needs import check_memory, in_words, memory_at_hand, needs
+from likewise.training.needs import check_memory, memory_at_hand, needs
 from likewise.training.run import begin
 
 SMALL = {"encoder": {"name": "mlp", "hidden": 24, "dim": 8}, "epochs": 1, "batch_size": 8}
@@ -49,7 +49,8 @@ def test_the_estimate_is_what_the_run_holds(more: dict[str, object]) -> None:
     kept = session.dictionary.state_dict()  # type: ignore[attr-defined]
     rows = held(tensor for name, tensor in kept.items() if name in ("rows", "ids"))
     keys = 0 if session.key_encoder is None else held(session.key_encoder.encoder.parameters())
-    parts = needs(settings, len(items), vector_dim=6, classes=3)
+    parts = needs(check(settings_from({**SMALL, **more})), len(items), vector_dim=6, classes=3)
+    assert parts == needs(settings, len(items), vector_dim=6, classes=3)  # as well before auto is decided
     assert sum(need.size for need in parts) == 3 * held(trained) + rows + keys
     assert [need.size for need in parts] == sorted((need.size for need in parts), reverse=True)
 
@@ -77,6 +78,8 @@ def test_a_run_that_no_memory_holds_is_refused_before_the_data_are_read(
 def test_the_bank_and_a_users_backbone_count_once_the_items_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "memory_at_hand", lambda device: 2_000)
     settings = check(settings_from(SMALL))
+    drawn = needs(settings_from({**SMALL, "objective": "nce", "objective.noise": 5_000_000}), 24, vector_dim=6)
+    assert drawn[0] == ("the drawn negatives of a step", 480_000_000, "objective.noise or batch_size")
     with pytest.raises(LikewiseError, match="needs at least 12,960 bytes of memory, but 2,000 bytes are free"):
         check_memory(settings, vectors())
     with pytest.raises(LikewiseError, match=r"the memory bank: 3,200 bytes; lower encoder\.dim, or set bank\.sharded"):
@@ -99,9 +102,3 @@ def test_the_memory_at_hand_is_that_of_the_machine_or_its_container(tmp_path: Pa
     assert module._cgroup(tmp_path, "most", "used") == 3800
     (tmp_path / "most").write_text("max\n")
     assert module._cgroup(tmp_path, "most", "used") is None
-
-
-def test_sizes_in_words() -> None:
-    assert [in_words(size) for size in (12, 3_400_000, 1_500_000_000, 25 * 10**12, 4 * 10**15)] == [
-        *("12 bytes", "3.4 MB", "1.5 GB", "25 TB", "4.0 PB")
-    ]

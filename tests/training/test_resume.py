@@ -28,6 +28,7 @@ from likewise.proof.fork_server import python
 from likewise.training import checkpoint, loop
 from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.fit import fit
+from likewise.training.loop import STOPS, stop_on_signal
 from likewise.training.metrics_log import read_metrics
 
 
@@ -43,7 +44,7 @@ VECTORS: dict[str, Any] = {
     "objective.noise": 24,
     "epochs": 4,
     "batch_size": 12,  # 40 items: 4 steps an epoch, 16 in all
-    "checkpoint_seconds": -1.0,  # after every step
+    "checkpoint_seconds": 0.0,  # after every step
     "knn_epochs": 2,
 }
 IMAGES: dict[str, Any] = {
@@ -369,6 +370,27 @@ def test_ctrl_c_saves_says_how_to_resume_and_loses_nothing(
     assert main(["fit", data, "--out", str(tmp_path / "whole"), "--config", config]) == 0
     capsys.readouterr()
     assert_same_run(tmp_path / "whole", out)
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_schedulers_and_closed_terminals_stop_as_ctrl_c_does(name: str) -> None:
+    number = signal.Signals[name]
+    before = signal.getsignal(number)
+    with stop_on_signal() as stop:
+        signal.raise_signal(number)
+        assert stop.is_set()
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """As SIGHUP is under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signal() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_ctrl_c_in_python_is_interrupted_and_the_handlers_come_back(tmp_path: Path) -> None:

@@ -346,3 +346,13 @@ def test_no_step_of_a_star_is_short() -> None:
     sampler = PairSampler(star, 15, 0)
     assert sampler.first_below(16, 10 * sampler.steps_per_epoch) is None
     assert sampler.first_below(17, 10 * sampler.steps_per_epoch) == (0, 16)
+
+
+@pytest.mark.parametrize("count", [6, 16])
+def test_pairs_that_alone_tell_it_are_asked_of_no_epoch(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a ring with chords no item is in more than six pairs: no 15 items have 100 pairs, nor have any 5."""
+    place = torch.arange(100_000)
+    ring = torch.cat([torch.stack([place, (place + step) % 100_000], 1) for step in (1, 2, 5)])
+    sampler = PairSampler(ring, 100, 0)
+    monkeypatch.setattr(EpochSampler, "order", None)
+    assert sampler.first_below(count, 200 * sampler.steps_per_epoch) is None

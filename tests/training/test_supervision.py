@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from toy import clusters
 
 from likewise.config.checks import check
@@ -21,7 +21,7 @@ from likewise.methods.pairs import PAIRS
 from likewise.model import Model
 from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.decide import decide
-from likewise.training.fit import fit
+from likewise.training.fit import fit, prepare
 from likewise.training.health import Health, verdict
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_config
@@ -40,6 +40,18 @@ SMALL: dict[str, Any] = {
     "views.dropout": 0.0,
 }
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
+
+
+class Fails(nn.Linear):
+    """A backbone that refuses its batches in training."""
+
+    def __init__(self) -> None:
+        super().__init__(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            raise LikewiseError("the first step is refused")
+        return super().forward(x)
 
 
 def right(rows: Tensor, labels: np.ndarray) -> float:
@@ -165,12 +177,12 @@ def test_files_of_pairs_and_triplets_teach(kind: str, tmp_path: Path) -> None:
 )
 def test_resumed_is_uninterrupted_to_the_last_bit(values: dict[str, Any], tmp_path: Path) -> None:
     x, labels = clusters()
-    settings = {**SMALL, "epochs": 4, "checkpoint_seconds": -1.0, **values}
+    settings = {**SMALL, "epochs": 4, "checkpoint_seconds": 0.0, **values}
     several = settings.pop("several", False)
     if "alike" in values:
         write = pairs_file if values["alike"] == "pairs" else triplets_file
         of_file = listed(values["alike"], write(tmp_path / "file.csv", labels))
-        settings = {**of_file, "epochs": 4, "checkpoint_seconds": -1.0}
+        settings = {**of_file, "epochs": 4, "checkpoint_seconds": 0.0}
     data: Any = x if "alike" in values else (x, two_labels(labels) if several else labels)
     whole = fit(data, out=tmp_path / "whole", method=values["method"], settings=settings, progress=False)
 
@@ -230,6 +242,7 @@ def test_every_objective_takes_a_queue_of_several_labels(method: str, tmp_path: 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"alike": "pairs"}, "alike=pairs needs relations=FILE"),
+    ({"bank.sharded": True}, "bank.sharded=true needs the exact softmax: objective nonparametric-softmax"),
     ({"relations": "file.csv"}, "lists pairs or triplets; set alike=pairs"),
     ({"alike": "label"}, "a memory bank has a row for each item, not for each label"),
     ({"alike": "triplets", "relations": "f.csv"}, "set dictionary=batch and batch.keys=same"),
@@ -273,6 +286,43 @@ def test_bad_data_for_labels(tmp_path: Path) -> None:
     with pytest.raises(LikewiseError, match="nobody"):
         fit(x, out=tmp_path / "d", method="npid", settings=listed("pairs", tmp_path / "bad.csv"), progress=False)
     assert not (tmp_path / "a" / "config.yaml").exists()
+
+
+FEW = {"method": "margin", **SMALL}
+LATE = [  # settings, backbone, message
+    (FEW | {"objective.classes": 2}, None, "objective.classes=2 is fewer than the 12 labels of .*; set it to 12."),
+    (FEW | {"encoder.name": "resnet-small"}, None, "encoder 'resnet-small' does not fit the items"),
+    (FEW, nn.Linear(3, 8), "the backbone Linear fails on a batch of shape"),
+    (FEW, Fails(), "the first step is refused"),
+]
+
+
+@pytest.mark.parametrize(("values", "backbone", "message"), LATE)
+def test_what_is_refused_late_leaves_no_folder(
+    values: dict[str, Any], backbone: nn.Module | None, message: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "run"
+    with pytest.raises(LikewiseError, match=message):
+        fit(clusters(), out=out, settings=values, backbone=backbone, progress=False)
+    assert not out.parent.exists()
+    out.mkdir(parents=True)  # a folder of the user stays, with what is in it
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(LikewiseError, match=message):
+        fit(clusters(), out=out, settings=values, backbone=backbone, progress=False)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_classes_of_the_objective_need_one_label_each(tmp_path: Path) -> None:
+    x, labels = clusters()
+    both = np.stack([labels, labels], 1)
+    values = FEW | {"objective.classes": 12}
+    with pytest.raises(
+        LikewiseError, match="needs one label for each item, not several labels of an item; leave it out"
+    ):
+        fit((x, both), out=tmp_path / "run", settings=values, progress=False)
+    pairs = values | {"alike": "pairs", "relations": str(tmp_path / "pairs.csv")}
+    with pytest.raises(LikewiseError, match="needs one label for each item, not alike=pairs; leave it out"):
+        fit(x, out=tmp_path / "run", settings=pairs, progress=False)
 
 
 def test_what_a_triplet_loss_has_to_learn_from_is_logged(tmp_path: Path) -> None:
@@ -560,3 +610,9 @@ def test_checkpoints_of_older_versions_still_load(method: str, values: dict[str,
         with pytest.raises(LikewiseError, match=r"the items changed .*, which an older version wrote without their"):
             fit(fewer, out=out, method=method, resume=True, progress=False)
         fit(items, out=out, method=method, resume=True, progress=False)
+
+
+def test_parameters_that_auto_leaves_out_are_said() -> None:
+    items = Items(ids=tuple("abcdefgh"), values=np.eye(8, dtype=np.float32), kind="vectors", source="eight")
+    settings = settings_from({**SMALL, "objective.noise": 32, "batch_size": 4})
+    assert "warning: objective.noise is not used: for 8 items auto is" in "".join(prepare(check(settings), items).notes)

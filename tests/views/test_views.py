@@ -519,9 +519,9 @@ def test_wrong_images_are_refused(images: torch.Tensor, match: str) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"flip": 1.5}, "flip is 1.5, but must be a probability"),
+        ({"flip": 1.5}, r"'views.flip' is 1.5; it must be a number from 0 to 1\."),
         ({"grayscale": -0.1}, "grayscale"),
-        ({"hue": 0.6}, "hue is 0.6"),
+        ({"hue": 0.6}, "hue' is 0.6"),
         ({"contrast": -1.0}, "contrast"),
         ({"crop_scale": (0.0, 1.0)}, "crop_scale"),
         ({"crop_scale": (0.5, 0.2)}, "crop_scale"),
@@ -583,9 +583,9 @@ def test_vector_views_repeat_and_refuse() -> None:
         views(rows[:, :3], seeded())
     with pytest.raises(LikewiseError, match=r"torch.float64"):
         views(rows.double(), seeded())
-    with pytest.raises(LikewiseError, match="noise is -1"):
+    with pytest.raises(LikewiseError, match="noise' is -1"):
         VectorViews(-1.0, 0.1, torch.zeros(4), torch.ones(4))
-    with pytest.raises(LikewiseError, match="dropout is 2"):
+    with pytest.raises(LikewiseError, match="dropout' is 2"):
         VectorViews(0.1, 2.0, torch.zeros(4), torch.ones(4))
     with pytest.raises(LikewiseError, match=r"mean has shape \(4,\) and their std \(3,\)"):
         VectorViews(0.1, 0.1, torch.zeros(4), torch.ones(3))

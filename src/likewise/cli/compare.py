@@ -6,6 +6,7 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_set
 from likewise.cli.parser import Command, Parser
+from likewise.config.ranges import MOST_SEEDS, whole
 from likewise.errors import Interrupted
 
 
@@ -61,6 +62,7 @@ def _compare(arguments: Namespace) -> int:
             test=a.test,
             labels=a.labels,
             key=a.key,
+            image=a.image,
         )
     except (Interrupted, KeyboardInterrupt) as stop:
         sentence = str(stop) or "Stopped."
@@ -104,6 +106,7 @@ COMPARE = Command(
     help="Train methods under equal conditions, and rank them on unseen classes.",
     add=_add_compare,
     run=_compare,
+    numbers={"seeds": whole(1, MOST_SEEDS), "epochs": whole(1), "steps": whole(1), "trials": whole(0, MOST_SEEDS)},
 )
 VERIFY = Command(
     name="verify",

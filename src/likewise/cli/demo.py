@@ -1,6 +1,5 @@
 """``likewise demo``: trains on digits without labels, and compares with raw pixels and the untrained encoder."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -11,9 +10,12 @@ from likewise.config.settings import FitSettings, OptimSettings, ViewSettings
 from likewise.data import Items, open_items
 from likewise.errors import LikewiseError
 from likewise.evaluation.classify import Protocol, evaluate
-from likewise.evaluation.scores import print_table, save_scores
+from likewise.evaluation.scores import EVALUATION, print_table, save_scores
 from likewise.reports.html import write_report
+from likewise.text import readable
 from likewise.training.fit import fit
+from likewise.training.run_folder import make_folder
+from likewise.training.run_lock import clear, written_by_one
 
 SETTINGS: FitSettings = settings_from(
     {
@@ -45,22 +47,23 @@ def digits() -> tuple[Items, Items]:
 
 def demo(out: Path) -> None:
     """Trains, measures, writes report.html, and prints the next commands. Replaces an earlier demo in ``out``."""
-    if out.exists():
-        if not (out / "demo.txt").exists():
-            raise LikewiseError(f"{out} exists and was not made by the demo; name another --out.")
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
-    (out / "demo.txt").write_text("made by likewise demo; replaced by the next one\n")
+    if out.exists() and not (out / "demo.txt").exists():
+        raise LikewiseError(f"{out} exists and was not made by the demo; name another --out.")
     train, test = digits()
+    if out.exists():
+        with written_by_one(out):
+            clear(out)
+    make_folder(out)
+    (out / "demo.txt").write_text("made by likewise demo; replaced by the next one\n", encoding="utf-8")
     print("5,000 handwritten digits: 4,000 for training without labels, 1,000 for measuring.", file=sys.stderr)
     model = fit(train, out=out, settings=SETTINGS)
     protocol = Protocol(fractions=(), svm=False, probe_epochs=0, seeds=10)
     scores = evaluate(model, train=train, test=test, protocol=protocol)
-    save_scores(out / "evaluation.json", scores)
+    save_scores(out / EVALUATION, scores)
     print_table([score for score in scores if "/svm" not in score.name])
     path = write_report(out, model=model, items=test)
     print(f"""
-Look: {path}
+Look: {readable(str(path))}
 
 On a folder of your own photos:
   likewise fit PHOTOS --out runs/photos --size 64 --epochs 100

@@ -1,19 +1,22 @@
 """``likewise fit``: reads settings from the method, from files and from options, in this order, and trains."""
 
+import argparse
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import Namespace
 
-from likewise.cli.parser import Command, Parser, Scalar
+from likewise.cli.parser import Command, Parser, YamlValue
 from likewise.config.checks import check
-from likewise.config.objective_table import of_objectives, of_policies
+from likewise.config.objective_table import OBJECTIVES, POLICIES, PolicyRow, Row, parameters_of
 from likewise.config.overrides import as_dict, flatten, settings_from
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.errors import Interrupted, LikewiseError
 from likewise.methods import over_method
+from likewise.text import readable
 
 
 def _add(parser: Parser) -> None:
@@ -33,13 +36,28 @@ def _add(parser: Parser) -> None:
     parser.add_class_arguments(FitSettings, skip={"objective", "negatives"})
     parser.add_class_arguments(ObjectiveSettings, "objective", skip={"parameters"})
     parser.add_class_arguments(NegativeSettings, "negatives", skip={"parameters"})
-    for group, names in (("objective", of_objectives()), ("negatives", of_policies())):
-        for name, owners in names.items():
-            parser.add_argument(f"--{group}.{name}", type=Scalar(), metavar="VALUE", help=f"of {', '.join(owners)}")
+    _add_parameters(parser, "objective", OBJECTIVES)
+    _add_parameters(parser, "negatives", POLICIES)
     several = [name for name, value in flatten(FitSettings()).items() if isinstance(value, tuple)]
     parser.take_several(*(f"--{name}" for name in several))
     parser.also("--objective", "--objective.kind")
     parser.also("--negatives", "--negatives.policies")
+
+
+def _add_parameters(parser: Parser, setting: str, rows: Sequence[Row | PolicyRow]) -> None:
+    """The parameters of the rows, and the names that the words give to others: the table refuses those."""
+    command = {"objective": "objectives", "negatives": "policies"}[setting]
+    group = parser.add_argument_group(f"Parameters of {setting}; `likewise {command} NAME` says what they mean")
+    options = {
+        f"--{setting}.{name}": "; ".join(f"{words}: {', '.join(owners)}" for words, owners in values.items())
+        for name, values in parameters_of(rows).items()
+    }
+    known = {*parser.options().values(), *options}
+    own = parser.words if FIT.name in parser.words[:1] else ()  # the words of another command are not for this parser
+    given = [word.partition("=")[0] for word in own if word.startswith(f"--{setting}.")]
+    for option in dict.fromkeys([*options, *(option for option in given if option not in known)]):
+        about = options.get(option, argparse.SUPPRESS)
+        group.add_argument(option, type=YamlValue(), metavar="VALUE", default=argparse.SUPPRESS, help=about)
 
 
 def _run(arguments: Namespace) -> int:
@@ -66,13 +84,9 @@ def _run(arguments: Namespace) -> int:
             command = "the same torchrun command with --resume"
         raise Interrupted(f"{stop} Continue with: {command}") from None
     if is_first():
-        steps = (
-            f"evaluate {out} --train DATA",
-            f"retrieve {out} --gallery DATA",
-            f"index {out} DATA",
-            f"report {out}",
-        )
-        print(f"Saved {out}. Next: {'; '.join(f'likewise {step}' for step in steps)}")
+        run = shlex.quote(out)
+        steps = (f"evaluate {run} --train DATA", f"retrieve {run} --gallery DATA", f"index {run} DATA", f"report {run}")
+        print(readable(f"Saved {out}. Next: {'; '.join(f'likewise {step}' for step in steps)}"))
     return 0
 
 

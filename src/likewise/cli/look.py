@@ -8,11 +8,15 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_set
 from likewise.cli.parser import Command, Parser
-from likewise.config.objective_table import fitting, objective, policy
+from likewise.config.guide import fitting
+from likewise.config.objective_table import objective, policy
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
+from likewise.config.values import Value
 from likewise.errors import LikewiseError
+from likewise.files import as_path
 from likewise.methods import METHODS, Method, method_named
+from likewise.text import readable
 
 
 def _add_demo(parser: Parser) -> None:
@@ -22,7 +26,7 @@ def _add_demo(parser: Parser) -> None:
 def _demo(arguments: Namespace) -> int:
     from likewise.cli.demo import demo
 
-    demo(Path(arguments.out))
+    demo(as_path(arguments.out, "--out"))
     return 0
 
 
@@ -49,6 +53,7 @@ def _about(method: Method) -> Iterator[str]:
     yield method.name
     choices = {
         "paper": method.paper,
+        **({"also": ", ".join(method.aliases)} if method.aliases else {}),
         "alike": method.alike,
         "dictionary": method.dictionary,
         "negatives": method.negatives,
@@ -116,12 +121,12 @@ def _figure(arguments: Namespace) -> int:
 
     low, high = arguments.range
     if arguments.name.lower() != "all":
-        print(draw_named(arguments.name, arguments.out, arguments.set, (low, high)))
+        print(readable(str(draw_named(arguments.name, arguments.out, arguments.set, (low, high)))))
         return 0
     if arguments.set:
         raise LikewiseError("--set gives the parameters of one objective; name that objective instead of all.")
     for drawn in draw_all(Path(arguments.out or "figures"), (low, high)):
-        print(drawn, flush=True)
+        print(readable(str(drawn)), flush=True)
     return 0
 
 
@@ -159,4 +164,5 @@ FIGURE = Command(
     help="Draw an objective: loss, gradients, decision boundary, where descent ends.",
     add=_add_figure,
     run=_figure,
+    numbers={"range": Value(least=-1, most=1)},
 )

@@ -1,12 +1,16 @@
 """The commands that measure a run: evaluate, retrieve."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_run
 from likewise.cli.parser import Command, Parser
+from likewise.config.ranges import MOST_SEEDS, whole
+from likewise.config.values import ABOVE_ZERO
+from likewise.errors import LikewiseError
+from likewise.files import as_path, place_for
+from likewise.text import readable
 
 OF_PROTOCOL = ("k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")
 
@@ -36,18 +40,19 @@ def _add_evaluate(parser: Parser) -> None:
 def _evaluate(arguments: Namespace) -> int:
     from likewise.evaluation.classify import Protocol, evaluate
     from likewise.evaluation.labelled_items import said_of_copies
-    from likewise.evaluation.scores import print_table, save_scores
+    from likewise.evaluation.scores import EVALUATION, print_table, save_scores
     from likewise.model import load
 
     given = {name: arguments[name] for name in OF_PROTOCOL if arguments[name] is not None}
-    protocol = replace(Protocol(labels=arguments.labels, key=arguments.key), **given)
-    scores = evaluate(load(arguments.run), train=arguments.train, test=arguments.test, protocol=protocol)
-    path = Path(arguments.out or Path(arguments.run) / "evaluation.json")
+    protocol = replace(Protocol(labels=arguments.labels, key=arguments.key, image=arguments.image), **given)
+    model = load(arguments.run)
+    path = place_for(arguments.out or as_path(arguments.run, "RUN") / EVALUATION)
+    scores = evaluate(model, train=arguments.train, test=arguments.test, protocol=protocol)
     save_scores(path, scores)
     print_table(scores)
     if said := said_of_copies(scores):
-        print(said)
-    print(f"Every number with its protocol: {path}")
+        print(readable(said))
+    print(readable(f"Every number with its protocol: {path}"))
     return 0
 
 
@@ -81,26 +86,32 @@ def _add_retrieve(parser: Parser) -> None:
 
 def _retrieve(arguments: Namespace) -> int:
     from likewise.evaluation.labelled_items import said_of_copies
-    from likewise.evaluation.retrieve import DETAIL, FILE, KS, print_retrieval_table, retrieve
+    from likewise.evaluation.retrieve import DETAIL, FILE, KS, STAMP, print_retrieval_table, retrieve
     from likewise.evaluation.scores import save_scores
     from likewise.model import load
 
-    path = Path(arguments.out or Path(arguments.run) / FILE)
+    model = load(arguments.run)
+    path = place_for(arguments.out or as_path(arguments.run, "RUN") / FILE)
     detail = path.parent / DETAIL if arguments.out is None else path.with_suffix("")
+    if detail == path:
+        raise LikewiseError(f"--out {path} has no ending, and a folder of that name goes beside it; write {path}.json.")
+    place_for(detail / STAMP)
     scores = retrieve(
-        load(arguments.run),
+        model,
         gallery=arguments.gallery,
         queries=arguments.queries,
         labels=arguments.labels,
         key=arguments.key,
+        image=arguments.image,
         ks=[k for several in arguments.ks or [KS] for k in several],
         detail=detail,
     )
     save_scores(path, scores)
     print_retrieval_table(scores)
     if said := said_of_copies(scores):
-        print(said)
-    print(f"Every number with its protocol: {path}; classes, the pairs it gets most wrong and the ROC: {detail}")
+        print(readable(said))
+    files = f"{path}; classes, the pairs it gets most wrong and the ROC: {detail}"
+    print(readable(f"Every number with its protocol: {files}"))
     return 0
 
 
@@ -110,6 +121,10 @@ EVALUATE = Command(
     help="Measure a run as a classifier: kNN, linear, few labels.",
     add=_add_evaluate,
     run=_evaluate,
+    numbers={
+        **{"k": whole(1), "temperature": ABOVE_ZERO, "probe_lr": ABOVE_ZERO, "probe_epochs": whole(0)},
+        "seeds": whole(1, MOST_SEEDS),
+    },
 )
 RETRIEVE = Command(
     name="retrieve",
@@ -117,4 +132,5 @@ RETRIEVE = Command(
     help="Measure a run as a search: retrieval, clusters, verification.",
     add=_add_retrieve,
     run=_retrieve,
+    numbers={"ks": whole(1)},
 )

@@ -119,19 +119,6 @@ def _not_a_group(match: re.Match[str], asked: Asked) -> str:
     return f"--{match[1]} is a group of settings, not a value; give its parts, such as {', '.join(parts[:2])}."
 
 
-def _no_settings(match: re.Match[str], asked: Asked) -> str:
-    return f"the file of --config must hold settings by name, as a run's config.yaml does, not {match[1]!r}."
-
-
-def _no_yaml(match: re.Match[str], asked: Asked) -> str:
-    where = match[1].replace(' in "<unicode string>"', "").rstrip(".")
-    return f"the file of --config can't be read as YAML: {where}."
-
-
-def _no_file(match: re.Match[str], asked: Asked) -> str:
-    return f"--config: {match[1][0].lower()}{match[1][1:]}."
-
-
 FORMS = (
     (r"invalid choice: '([^']*)' \(choose from", _unknown_command),
     (r"unrecognized arguments: (.*)", _unknown_option),
@@ -141,7 +128,4 @@ FORMS = (
     (r"argument (\S+): ignored explicit argument ('.*')", _needless_value),
     (r".*Parser key \"([\w.]+)\"[^:]*:(.*Expected an? .*)(?:Got|Given) value:\s?(.*)", _wrong_value),
     (r"Parser key \"([\w.]+)\": Unable to load config", _not_a_group),
-    (r"Unexpected config:\s?(.*)", _no_settings),
-    (r"Problems parsing config: (.*)", _no_yaml),
-    (r"Parser key \"config\": (.*)", _no_file),
 )

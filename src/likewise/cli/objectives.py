@@ -6,10 +6,11 @@ The text comes from the docstrings of the classes, read from their source. Impor
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from importlib.resources import files
 
-from likewise.config.objective_table import KNOWN, OBJECTIVES, POLICIES, Level, PolicyRow, Row
+from likewise.config.guide import KNOWN
+from likewise.config.objective_table import OBJECTIVES, POLICIES, Level, PolicyRow, Row
 
 LEVELS: dict[Level, str] = {
     "pair": "pair level: similarities with other items, in the batch or a dictionary",
@@ -37,15 +38,16 @@ def page(known: Row) -> Iterator[str]:
     """The page of one objective: its docstring, its parameters with defaults, and the data that it fits."""
     also = f" (also {', '.join(known.aliases)})" if known.aliases else ""
     yield f"{known.name}{also}, {LEVELS[known.level]}\n"
-    yield from _about(known, f"--objective {known.name}", "objective")
+    yield from _about(known, f"--objective {known.name}", "objective", known.given)
     yield "\nFits:"
-    yield from (f"  {row.data}" for row in KNOWN if known.class_name in row.objectives)
+    yield from (f"  {row.data}" for row in KNOWN if known.name in row.objectives)
     yield f"\n`likewise figure {known.name}` draws it."
 
 
 def policy_page(known: PolicyRow) -> Iterator[str]:
     """The page of one policy of negatives: its docstring, and its parameters with defaults."""
-    yield f"{known.name}, a policy of negatives\n"
+    also = f" (also {', '.join(known.aliases)})" if known.aliases else ""
+    yield f"{known.name}{also}, a policy of negatives\n"
     yield from _about(known, f"--negatives {known.name}", "negatives")
 
 
@@ -53,8 +55,8 @@ def _line(known: Row | PolicyRow) -> str:
     return f"  {known.name:<24}{_plain(_docstring(known).partition(chr(10))[0])}"
 
 
-def _about(known: Row | PolicyRow, choice: str, group: str) -> Iterator[str]:
-    """The docstring, the parameters, and the options that set them."""
+def _about(known: Row | PolicyRow, choice: str, group: str, by_run: Container[str] = ()) -> Iterator[str]:
+    """The docstring, the parameters, and the options that set them. The run gives the parameters ``by_run``."""
     about, _, told = _docstring(known).partition("Args:\n")
     yield _plain(about.rstrip())
     meanings = dict(re.findall(r"^ {4}(\w+): ((?:.|\n {8})*)", told, re.MULTILINE))
@@ -63,8 +65,8 @@ def _about(known: Row | PolicyRow, choice: str, group: str) -> Iterator[str]:
         yield "\nParameters:"
     for name, default in defaults.items():
         shown = name if default is None else f"{name}={default}"
-        given = "" if name in known.parameters else " (given by the run)"
-        yield f"  {shown:<24}{_plain(' '.join(meanings[name].split()))}{given}"
+        note = "" if name in known.parameters else " (given by the run)" if name in by_run else " (Python only)"
+        yield f"  {shown:<24}{_plain(' '.join(meanings[name].split()))}{note}"
     yield f"\nSet in a run by {' '.join([choice, *(f'--{group}.{name} VALUE' for name in known.parameters)])}"
 
 

@@ -9,11 +9,14 @@ def add_run(parser: Parser, help: str = "run folder") -> None:
 
 
 def add_columns(parser: Parser) -> None:
-    """--labels and --key: the columns of a parquet file."""
+    """--labels, --key and --image: the columns of a parquet file."""
     parser.add_argument(
         "--labels", type=str, metavar="COLUMN", default="auto", help="auto, or the parquet column that holds the label"
     )
     parser.add_argument("--key", type=str, metavar="COLUMN", default=None, help="the parquet column that holds the ids")
+    parser.add_argument(
+        "--image", type=str, metavar="COLUMN", default=None, help="the parquet column that holds the images"
+    )
 
 
 def add_layer(parser: Parser) -> None:

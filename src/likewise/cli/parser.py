@@ -2,15 +2,17 @@
 
 import sys
 from argparse import HelpFormatter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from likewise.cli.mistakes import Asked, explain
+from likewise.config.values import Value
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError
+from likewise.text import readable
 
 ABOUT = "Learns what is alike: fit an embedding, measure it, embed, index, search, look."
 
@@ -20,6 +22,7 @@ class Parser(ArgumentParser):
 
     family: tuple["Parser", ...] = ()  # the parsers of all commands; each parser has them
     overview: str = ""  # the help of the whole command line
+    words: tuple[str, ...] = ()  # the words of the command line, for options that the parser learns from them
 
     @property
     def name(self) -> str:
@@ -66,7 +69,7 @@ class Parser(ArgumentParser):
         """Prints one sentence about the mistake and exits with code 2."""
         commands = {part.name: part.options() for part in self.family}
         sentence = explain(message, Asked(command=self.name, commands=commands, options=self.options()))
-        print(f"likewise: {sentence}", file=sys.stderr)
+        print(f"likewise: {readable(sentence)}", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -86,7 +89,7 @@ class Several:
         return "values separated by commas"  # in --help
 
 
-class Scalar:
+class YamlValue:
     """Reads the text of an option as a value of YAML. The allowed values are checked later."""
 
     def __call__(self, text: Any) -> Any:
@@ -97,7 +100,7 @@ class Scalar:
             return text  # the table refuses it
 
     def __str__(self) -> str:
-        return "number or word"  # in --help
+        return "value"  # in --help
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,7 @@ class Command:
         run: runs it and returns the exit code.
         defaults: whether ``run`` also gets default values of arguments that were not given.
         usage: the usage line, where the parser does not know what is required.
+        numbers: the range of each option that is a number.
     """
 
     name: str
@@ -121,13 +125,38 @@ class Command:
     run: Callable[[Namespace], int]
     defaults: bool = True
     usage: str = ""
+    numbers: Mapping[str, Value] = field(default_factory=dict)
+
+    def check(self, given: Namespace, options: Mapping[str, str]) -> None:
+        """Raises LikewiseError when an option is empty or a number out of its range; ``options`` has their names."""
+        for key, value in given.items():
+            if any(isinstance(each, str) and not each.strip() for each in _each(value)):  # "$RUN", and RUN is not set
+                raise LikewiseError(f"{options[key]} is empty.")
+        for key, allowed in self.numbers.items():
+            for number in _each(given.get(key)):
+                if not allowed.holds(number):
+                    raise LikewiseError(f"{options[key]} is {number}; it must be {allowed.words()}.")
 
 
-def build_parser(commands: Iterable[Command]) -> Parser:
-    """The parser of the whole command line, with one parser for each command in ``family``."""
+def _each(value: Any) -> Iterator[Any]:
+    """The values of an option with one value, several or none."""
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _each(part)
+    elif value is not None:
+        yield value
+
+
+def build_parser(commands: Iterable[Command], words: Iterable[str] = ()) -> Parser:
+    """The parser of the whole command line, with one parser for each command in ``family``.
+
+    Args:
+        commands: the table of commands.
+        words: the words that will be parsed.
+    """
     from likewise import __version__
 
-    commands = tuple(commands)
+    commands, words = tuple(commands), tuple(words)
     parser = Parser(prog="likewise", allow_abbrev=False)
     parser.overview = overview(commands)
     parser.add_argument("--version", action="version", version=f"likewise {__version__}")
@@ -135,6 +164,7 @@ def build_parser(commands: Iterable[Command]) -> Parser:
     parts = []
     for command in commands:
         part = Parser(description=command.help, print_config=None)
+        part.words = words
         command.add(part)
         choice.add_subcommand(command.name, part)
         part.prog, part.usage = f"likewise {command.name}", command.usage or part.usage_of(command.name)

@@ -1,18 +1,27 @@
 """The commands that use a run: embed, index, search, report."""
 
-from pathlib import Path
+import shlex
 
 from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_layer, add_run
 from likewise.cli.parser import Command, Parser
+from likewise.config.ranges import whole
 from likewise.errors import LikewiseError
+from likewise.files import as_path, place_for
+from likewise.text import readable
 
 
 def _add_embed(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument("data", type=str, metavar="DATA", help="items to embed")
-    parser.add_argument("--out", type=str, required=True, metavar="FILE", help="parquet file: columns id and embedding")
+    parser.add_argument(
+        "--out",
+        type=str,
+        required=True,
+        metavar="FILE",
+        help="parquet file: columns id and embedding; or .npy file: the rows, and the ids in NAME.ids.json",
+    )
     add_layer(parser)
 
 
@@ -20,9 +29,11 @@ def _embed(arguments: Namespace) -> int:
     from likewise.index.embedding_file import write_embedding
     from likewise.model import layer_named, load
 
-    embedding = load(arguments.run).embed(arguments.data, layer=layer_named(arguments.layer))
+    model, layer = load(arguments.run), layer_named(arguments.layer)
+    place_for(arguments.out)
+    embedding = model.embed(arguments.data, layer=layer)
     write_embedding(arguments.out, *embedding)
-    print(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}")
+    print(readable(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}"))
     return 0
 
 
@@ -35,10 +46,12 @@ def _add_index(parser: Parser) -> None:
 def _index(arguments: Namespace) -> int:
     from likewise.model import INDEX, layer_named, load
 
-    index = load(arguments.run).index(arguments.data, layer=layer_named(arguments.layer))
-    folder = Path(arguments.run) / INDEX
+    model, layer = load(arguments.run), layer_named(arguments.layer)
+    folder = place_for(as_path(arguments.run, "RUN") / INDEX / "index.parquet").parent
+    index = model.index(arguments.data, layer=layer)
     index.save(folder)
-    print(f"{folder}: {len(index.ids):,} items. Next: likewise search {arguments.run} QUERY -k 10")
+    command = f"likewise search {shlex.quote(arguments.run)} QUERY -k 10"
+    print(readable(f"{folder}: {len(index.ids):,} items. Next: {command}"))
     return 0
 
 
@@ -51,8 +64,8 @@ def _add_search(parser: Parser) -> None:
 def _search(arguments: Namespace) -> int:
     from likewise.model import search_run
 
-    for hit in search_run(Path(arguments.run), arguments.query, arguments.k):
-        print(f"{hit.score:.4f}\t{hit.id}")
+    for hit in search_run(as_path(arguments.run, "RUN"), arguments.query, arguments.k):
+        print(f"{hit.score:.4f}\t{readable(hit.id)}")
     return 0
 
 
@@ -67,16 +80,20 @@ def _add_report(parser: Parser) -> None:
 def _report(arguments: Namespace) -> int:
     from likewise.reports.html import write_report
 
-    if arguments.data is None and (arguments.labels != "auto" or arguments.key is not None):
-        raise LikewiseError("--labels and --key need --data; the training items have the columns of the training.")
-    print(write_report(Path(arguments.run), data=arguments.data, labels=arguments.labels, key=arguments.key))
+    a = arguments
+    if a.data is None and (a.labels, a.key, a.image) != ("auto", None, None):
+        raise LikewiseError(
+            "--labels, --key and --image need --data; the training items have the columns of the training."
+        )
+    path = write_report(as_path(a.run, "RUN"), data=a.data, labels=a.labels, key=a.key, image=a.image)
+    print(readable(str(path)))
     return 0
 
 
 EMBED = Command(
     name="embed",
     group="use",
-    help="Write the embedding of DATA as parquet.",
+    help="Write the embedding of DATA as parquet or .npy.",
     add=_add_embed,
     run=_embed,
 )
@@ -93,6 +110,7 @@ SEARCH = Command(
     help="Print the ids and scores of the items most alike to QUERY.",
     add=_add_search,
     run=_search,
+    numbers={"k": whole(1)},
 )
 REPORT = Command(
     name="report",

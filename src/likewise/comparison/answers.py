@@ -1,4 +1,6 @@
-"""The files of a comparison: the answers, one JSON line each with its question and its state, and each cell's folder.
+"""The files of a comparison: a JSON line for each answer, with its question and its state, and a folder for each cell.
+
+A question is all that an answer depends on, except the state: versions, code and kind of device.
 
 See ``likewise.comparison.run``.
 """
@@ -7,7 +9,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.run_folder import make_folder
+from likewise.training.run_lock import FILES, clear
 
 QUESTION, PER_QUERY = "question.json", "per_query.npy"
 Question = dict[str, Any]
@@ -34,12 +36,13 @@ UNKNOWN: list[State] = [{}]  # of answers written before states were recorded
 
 
 class Answers:
-    """Append-only JSONL: a question with its measures, or with why it failed. The last line for a question wins.
+    """A JSONL file of answers: a question with its measures, or with the reason why it failed.
 
-    Each line is appended in one write, so two processes with one file lose no line. A last line without an end was cut
-    off (a kill, a full disk) and is ignored. The next answer puts an empty line after it, which marks it as cut off.
+    Lines are only added; the last line for a question counts. Each line is added in one write, so two processes with
+    the same file lose no line. A last line without an end was cut off (by a kill or a full disk) and is ignored; the
+    next answer puts an empty line after it, which marks it as cut off.
 
-    Raises LikewiseError, with the line's number, if any other line is no answer.
+    Raises LikewiseError, with the number of the line, if any other line is not an answer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +65,7 @@ class Answers:
         return self.known.get(_key(question))
 
     def add(self, question: Question, answer: Mapping[str, Any]) -> None:
-        """Appends an answer. Raises OSError if it can't be written; ``find`` then does not give it either."""
+        """Adds an answer. Raises OSError if it can't be written; then ``find`` does not return it."""
         line = json.dumps({"question": question, **answer}, ensure_ascii=False).encode(errors="backslashreplace")
         with open(self.path, "a+b", buffering=0) as file:
             whole = file.seek(0, os.SEEK_END) == 0 or (file.seek(-1, os.SEEK_END) >= 0 and file.read(1) == b"\n")
@@ -74,7 +77,7 @@ class Answers:
 
 
 def _answer(line: bytes) -> dict[str, Any] | None:
-    """The answer in a line; None if it holds none."""
+    """The answer in a line; None if the line is not an answer."""
     try:
         said = json.loads(line)
     except ValueError:  # no JSON, or no UTF-8
@@ -101,12 +104,13 @@ def fingerprint(items: Items) -> str:
         add_text(digest, name)
     digest.update(np.ascontiguousarray(items.labels).tobytes())
     for start in range(0, len(items), 4096):
+        items.refuse_cut()
         digest.update(np.ascontiguousarray(items.values[start : start + 4096]).tobytes())
     return digest.hexdigest()
 
 
 def asked_in(folder: Path) -> tuple[Question, list[State]]:
-    """The question that a folder belongs to, and the states that worked on it; both empty if it can't be read."""
+    """The question of a folder, and the states that worked on it; both are empty if they can't be read."""
     try:
         kept = json.loads((folder / QUESTION).read_bytes())
     except (OSError, ValueError):
@@ -118,7 +122,7 @@ def asked_in(folder: Path) -> tuple[Question, list[State]]:
 
 
 def per_query_in(folder: Path, question: Question, items: int) -> NDArray[np.float64] | None:
-    """The folder's figures of every query; None if they belong to another question or are damaged."""
+    """The measures of every query in the folder; None if they are of another question or damaged."""
     try:
         figures = np.load(folder / PER_QUERY) if asked_in(folder)[0] == question else None
     except (OSError, ValueError, EOFError, BadZipFile):
@@ -127,17 +131,18 @@ def per_query_in(folder: Path, question: Question, items: int) -> NDArray[np.flo
     return figures if fits else None
 
 
-def begin(folder: Path, question: Question, state: State) -> None:
-    """Makes a folder for a question. It is empty unless a training of the same question was stopped in it.
+def claim_folder(folder: Path, question: Question, state: State) -> None:
+    """Makes a folder for a question, and empties an earlier one, unless a training of the same question stopped in it.
 
-    Raises LikewiseError if compare did not make the folder, or if it can't be written.
+    Raises LikewiseError if an earlier folder was not made by compare, or if the folder can't be written.
     """
-    if folder.exists() and any(not entry.name.startswith(f".{QUESTION}.tmp-") for entry in folder.iterdir()):
-        if not (folder / QUESTION).exists():
-            raise LikewiseError(f"{folder} was not made by compare, so it is left alone; name another --out.")
-        if asked_in(folder)[0] != question:
-            shutil.rmtree(folder)
     make_folder(folder)
+    holds = [entry for entry in folder.iterdir() if entry.name not in FILES]
+    if any(not entry.name.startswith(f".{QUESTION}.tmp-") for entry in holds):
+        if not (folder / QUESTION).exists():
+            raise LikewiseError(f"{folder} was not made by compare, so it is not changed; name another --out.")
+        if asked_in(folder)[0] != question:
+            clear(folder)
     before = [earlier for earlier in asked_in(folder)[1] if earlier != state] if (folder / CHECKPOINT).exists() else []
     with atomic_write(folder / QUESTION) as file:
         file.write(json.dumps({**question, "made": [*before, state]}).encode())
@@ -159,7 +164,7 @@ def state_now(device: torch.device) -> State:
 
 
 def said_of_states(made: Mapping[str, Sequence[State]], now: State, path: Path) -> str:
-    """A sentence on the answers that a state other than ``now`` made, in whole or in part; empty if there are none."""
+    """A sentence on the answers that were made, wholly or partly, in another state than ``now``; empty if none were."""
     others = dict[str, list[str]]()
     for name, states in made.items():
         if list(states) != [now]:
@@ -168,11 +173,11 @@ def said_of_states(made: Mapping[str, Sequence[State]], now: State, path: Path) 
         return ""
     each = "; ".join(f"{', '.join(names)} ({text})" for text, names in others.items())
     return (
-        f"{sum(map(len, others.values()))} of {len(made)} cells are of an older or another state of likewise, torch or "
-        f"the device than the present one ({_state(now)}), and may differ for that alone: {each}. To make all anew, "
-        f"delete {path}, or name a new --out."
+        f"{sum(map(len, others.values()))} of {len(made)} cells were made with another state of likewise, torch or the "
+        f"device than the present one ({_state(now)}), and may differ for this reason alone: {each}. To make all cells "
+        f"again, delete {path}, or name a new --out."
     )
 
 
 def _state(state: State) -> str:
-    return ", ".join(f"{name} {value}" for name, value in state.items()) or "from before this was kept"
+    return ", ".join(f"{name} {value}" for name, value in state.items()) or "state not recorded"

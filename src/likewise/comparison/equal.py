@@ -1,4 +1,4 @@
-"""The same conditions for all methods of a comparison."""
+"""Gives all methods of a comparison the same conditions."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,10 +14,11 @@ from likewise.data import Items
 from likewise.methods import METHODS
 from likewise.training.batches import choose_sampler, refuse_few
 from likewise.training.decide import decide
+from likewise.training.supervision import refuse_classes
 
 
 def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSettings:
-    """Keeps what defines the method and uses common values for the rest; ``overrides`` win over both.
+    """The settings of a method in a comparison: its own where they define it, else common ones; ``overrides`` win.
 
     ``items`` is the smallest training set of the comparison. Raises LikewiseError on settings that the method refuses.
     """
@@ -25,7 +26,7 @@ def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSet
     optim = replace(common, lr=own.optim.lr, weight_decay=own.optim.weight_decay) if own.optim.name == "sgd" else common
     encoder = EncoderSettings(
         name="mlp" if items.kind == "vectors" else EncoderSettings().name,
-        centre=own.encoder.unit,  # raw rows have lengths of their own
+        centre=own.encoder.unit,  # rows that are not normalised are not centred either
         unit=own.encoder.unit,
         bn_groups=own.encoder.bn_groups,
     )
@@ -45,16 +46,18 @@ def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSet
     return check(settings_from(overrides, replace(equal, batch_size=batch)))
 
 
-def prepared(settings: FitSettings, items: Items, steps: int) -> FitSettings:
+def resolved(settings: FitSettings, items: Items, steps: int) -> FitSettings:
     """The settings of one training: every "auto" decided, epochs from ``steps``, the nearest possible batch size.
 
-    A sampler that divides all n items of an epoch has batches of n over a whole number; the nearest size is taken.
+    A sampler that divides the n items of an epoch evenly makes batches of n / (a whole number) items; the size nearest
+    to that of the settings is chosen. Raises LikewiseError if there are too few items.
     """
     if settings.sampler.kind != "classes":
         batches = max(1, round(len(items) / settings.batch_size))
         settings = replace(settings, batch_size=-(-len(items) // batches))
     settings = check(decide(settings, len(items)))
     refuse_few(settings, len(items))
+    refuse_classes(settings, items)
     return replace(settings, epochs=-(-steps // choose_sampler(settings, items).steps_per_epoch))
 
 

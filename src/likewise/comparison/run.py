@@ -1,6 +1,6 @@
 """``likewise compare``: methods with the same encoder, views, budget and split, measured on unseen classes.
 
-What a comparison says (table, paired tests, plot) is in ``likewise.comparison.table``.
+``likewise.comparison.table`` has the result: table, paired tests and plot.
 """
 
 import errno
@@ -28,13 +28,13 @@ from likewise.comparison.answers import (
     Question,
     State,
     asked_in,
-    begin,
+    claim_folder,
     fingerprint,
     per_query_in,
     said_of_states,
     state_now,
 )
-from likewise.comparison.equal import equalised, items_per_step, prepared
+from likewise.comparison.equal import equalised, items_per_step, resolved
 from likewise.comparison.split import Split, of_data, split_classes
 from likewise.comparison.statistics import scipy_stats
 from likewise.comparison.table import (
@@ -54,18 +54,21 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
 from likewise.evaluation.baselines import raw_rows
-from likewise.files import atomic_write
+from likewise.files import as_path, atomic_write
+from likewise.methods import method_named
 from likewise.model import Model
+from likewise.text import readable
 from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
-from likewise.training.fit import chosen, complete
+from likewise.training.fit import complete
 from likewise.training.needs import check_memory
-from likewise.training.run import begin as begin_run
-from likewise.training.run_folder import make_folder
+from likewise.training.run import begin
+from likewise.training.run_folder import make_folder, removed_if_refused
+from likewise.training.run_lock import written_by_one
 
 CELLS = "cells.jsonl"
-TUNING_SEED = 10_000  # of every trial; the final trainings use other seeds
+TUNING_SEED = 10_000  # seed of every trial; the final trainings have other seeds
 OURS = ("method", "seed", "epochs", "alike", "relations")  # set by the comparison or the method, not by the user
 
 
@@ -88,23 +91,24 @@ def compare(
 ) -> Comparison:
     """Trains every method with every seed on some classes, and retrieves items of other classes.
 
-    Common to all: split, encoder, length of the embedding, views, SGD with momentum and a cosine rate, steps, and items
-    per step. A method keeps its own objective, dictionary, negatives, learning rate and weight decay (if its optimizer
-    is SGD; else the defaults), raw or unit rows, and BatchNorm groups. A queue holds at most as many keys as there are
-    training items.
+    All methods have the same split, encoder, length of the embedding, views, SGD with momentum and a cosine rate,
+    steps, and items per step. A method keeps its own objective, dictionary, negatives, learning rate and weight decay
+    (if its optimizer is SGD; else the defaults), rows of length 1 or not, and BatchNorm groups. A queue has at most as
+    many keys as there are training items.
 
     ``trials`` trainings choose each method's learning rate and, if its objective has them, margin, γ and temperature.
-    The first trial has the method's own values, Optuna's TPE proposes the next ones. MAP@R on validation classes, which
-    are a part of the training classes, judges a trial. The best values then train on all training classes. Only the
-    final models see test classes.
+    The first trial has the method's own values; Optuna's TPE proposes the next ones. The score of a trial is MAP@R on
+    validation classes, which are a part of the training classes. With the best values the method then trains on all
+    training classes. Only these final models see test classes.
 
-    Every answer is a line of OUT/cells.jsonl with its question. A second call trains no question again that has an
-    answer, and a stopped training goes on from its checkpoint. An answer stays valid when the code changes; the notes
-    then name the answers that another state of likewise, torch or the device made. A cell that fails is recorded with
-    its reason, and the rest goes on.
+    A cell is a method with a seed. Its result, the answer, is a line of OUT/cells.jsonl together with its question:
+    everything that the result depends on. A second call trains no question again that has an answer, and continues a
+    stopped training from its checkpoint. An answer stays valid when the code changes; the notes then name the answers
+    that another state of likewise, torch or the device made. A cell that fails is recorded with its reason, and the
+    others continue.
 
     Args:
-        data: source of labelled items, one label each; at least 4 classes, 8 with trials, half as many with ``test``.
+        data: source of labelled items, one label each; at least 4 classes, 8 with trials; half as many with ``test``.
         methods: names of ``likewise methods``; a method that needs no labels trains without them.
         seeds: number of trainings of each method, with seeds 0, 1 ...
         out: folder of runs (METHOD-seed-S), cells.jsonl, compare.md, compare.json, compare.png and .svg.
@@ -113,49 +117,55 @@ def compare(
         steps: number of steps of every training, instead of ``epochs``.
         test: source of labelled test items, none with the content of a training item; None: ``test_share`` of the
             classes of ``data``, drawn by ``split_seed``.
-        test_share: share of the classes that test.
+        test_share: share of the classes that are test classes.
         split_seed: seed of the draw of test and validation classes.
-        trials: number of trainings that choose each method's hyper-parameters; 0: the method's own, which are
+        trials: number of trainings that choose each method's hyper-parameters; 0: the method's own values, which are
             likewise's learning rate and the paper's margin, γ and τ.
-        validation_share: share of the training classes that judge trials.
+        validation_share: share of the training classes that are validation classes in trials.
         baselines: whether to measure raw pixels (or vectors), and the untrained encoder of every seed.
-        progress: lines on standard error.
+        progress: print lines on standard error.
+
+    Returns:
+        The rows of the table and its notes; also written to OUT.
 
     Raises:
         LikewiseError: unknown methods, settings that some method refuses, a missing device, too few classes, no labels,
-            training items in ``test``, or a damaged cells.jsonl.
-        Interrupted: Ctrl-C; finished answers are kept.
+            training items in ``test``, a damaged cells.jsonl, or another process that writes ``out``.
+        Interrupted: Ctrl-C was pressed; finished answers are kept.
 
     Cost: methods × (seeds + trials) trainings, and for each an exact retrieval among the test items.
     """
-    overrides = dict(settings or {})
+    overrides, methods = dict(settings or {}), [method_named(name).name for name in methods]
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
     device = pick_device(of_data(overrides).device)  # raises if the device is missing
-    held_out = validation_share if trials else 0.0
-    split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
-    smallest = split.train if split.fit is None else split.fit
-    plans = {method: equalised(method, overrides, smallest) for method in methods}
-    length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
-    for plan in plans.values():
-        prepared(plan, smallest, length)  # raises now what would fail in every cell
-    make_folder(Path(out))
-    work = _Work(Path(out), length, len(methods) * seeds, progress, state_now(device))
-    outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
-    tuned, broken = _tuned(work, plans, trials, split)
-    for seed in range(seeds):
-        for method in methods:
-            if method in broken:
-                outcomes.append(Outcome(method=method, seed=seed, failed=broken[method]))
-            else:
-                outcomes.append(work.cell(method, seed, tuned[method], split))
-    said = _protocol(split, plans, length, seeds, trials)
-    made = said_of_states(work.made, work.state, work.answers.path)
-    comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made)
-    try:
-        write_comparison(comparison, Path(out))
-    except OSError as error:  # such as a full disk; the result is shown all the same
-        comparison = replace(comparison, failed=comparison.failed | {TABLE: _reason(error)})
-    return comparison
+    folder = as_path(out, "--out")
+    made_folders = make_folder(folder)
+    with written_by_one(folder), removed_if_refused(made_folders):
+        held_out = validation_share if trials else 0.0
+        split = split_classes(data, test, overrides, test_share, held_out, split_seed, progress=progress)
+        smallest = split.train if split.fit is None else split.fit
+        plans = {method: equalised(method, overrides, smallest) for method in methods}
+        length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
+        for plan in plans.values():
+            resolved(plan, smallest, length)  # raises now an error that every cell would have
+        work = _Work(folder, length, len(methods) * seeds, progress, state_now(device))
+        outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
+        tuned, broken = _tuned(work, plans, trials, split)
+        for seed in range(seeds):
+            for method in methods:
+                if method in broken:
+                    outcomes.append(Outcome(method=method, seed=seed, failed=broken[method]))
+                else:
+                    outcomes.append(work.cell(method, seed, tuned[method], split))
+        said = _protocol(split, plans, length, seeds, trials)
+        made = said_of_states(work.made, work.state, work.answers.path)
+        data = split.train.stamp("train") | split.test.stamp("test")
+        comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made, data=data)
+        try:
+            write_comparison(comparison, folder)
+        except OSError as error:  # such as a full disk; the result is still shown
+            comparison = replace(comparison, failed=comparison.failed | {TABLE: _reason(error)})
+        return comparison
 
 
 def main(
@@ -171,11 +181,13 @@ def main(
     test: str | None,
     labels: str,
     key: str | None,
+    image: str | None,
 ) -> int:
     """``likewise compare``: prints the table; returns 0 if every cell has an answer, 1 if one failed."""
     if epochs is not None and steps is not None:
-        raise LikewiseError("--epochs and --steps both say how long to train; leave one out.")
-    settings = {"labels": labels, **({} if key is None else {"key": key}), **assigned(assignments)}
+        raise LikewiseError("--epochs and --steps both set the length of training; leave one out.")
+    columns = {name: value for name, value in (("key", key), ("image", image)) if value is not None}
+    settings = {"labels": labels, **columns, **assigned(assignments)}
     comparison = compare(
         data,
         methods=[name.strip() for name in methods.split(",") if name.strip()],
@@ -202,8 +214,6 @@ def _check_plan(
 ) -> None:
     if not methods:
         raise LikewiseError("no method is named; give some, such as --methods circle,ms,facenet.")
-    for method in methods:
-        chosen(method, None)  # raises for an unknown name
     if ours := [name for name in OURS if name in overrides]:
         raise LikewiseError(f"compare sets {ours[0]} of every training itself; leave it out of --set.")
     twice = [name for name in dict.fromkeys(methods) if list(methods).count(name) > 1]
@@ -224,7 +234,7 @@ def _check_plan(
 
 
 class _Work:
-    """A comparison's folder, its answers, its budget, and the state that made each answer."""
+    """The folder of a comparison, its answers, its number of steps, and the states that made each answer."""
 
     def __init__(self, folder: Path, steps: int, cells: int, progress: bool, state: State) -> None:
         self.folder, self.steps, self.bars = folder, steps, progress and sys.stderr.isatty()
@@ -235,10 +245,10 @@ class _Work:
         self._known = dict[int, str]()
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(readable(text), highlight=False, markup=False, soft_wrap=True)
 
     def question(self, what: str, settings: FitSettings, train_on: Items, test_on: Items) -> Question:
-        """Everything that the answer depends on, except the state, as JSON."""
+        """Everything that the answer depends on, except the state, as values of JSON."""
         flat = {name: value for name, value in flatten(settings).items() if name not in ("cache", "checkpoint_seconds")}
         digest = hashlib.blake2b(json.dumps(flat).encode(), digest_size=16).hexdigest()
         parts = {"train": self._print(train_on), "test": self._print(test_on)}
@@ -257,7 +267,7 @@ class _Work:
             yield self._outcome(name, replace(plain, seed=seed), split, trains=False)
 
     def cell(self, method: str, seed: int, settings: FitSettings, split: Split) -> Outcome:
-        """One training, measured on the test classes: an earlier answer, a new one, or the reason it failed."""
+        """One training, measured on the test classes: an earlier answer, a new one, or the reason why it failed."""
         self.begun += 1
         return self._outcome(method, replace(settings, seed=seed), split, trains=True)
 
@@ -268,7 +278,7 @@ class _Work:
         outcome = Outcome(method=what, seed=settings.seed, baseline=not trains)
         try:
             if trains:
-                settings = prepared(settings, split.train, self.steps)
+                settings = resolved(settings, split.train, self.steps)
             asked = self.question(what, settings, split.train, split.test)
             known, per_query = self.answers.find(asked), per_query_in(folder, asked, len(split.test))
             if known is None or "found" not in known or per_query is None:
@@ -277,7 +287,7 @@ class _Work:
                     self.say(f"{name}: " + ", ".join(f"{MEASURES[m]} {100 * known['found'][m]:.1f}" for m in MEASURES))
         except Interrupted:
             raise
-        except Exception as error:  # whatever it was: the other cells go on
+        except Exception as error:  # of any kind: the other cells continue
             return replace(outcome, failed=self._failed(name, folder, asked, error))
         self.made[folder.name] = known.get("made", UNKNOWN)
         knobs = knob_values(settings) if trains else {}
@@ -286,12 +296,12 @@ class _Work:
     def _answer(
         self, what: str, settings: FitSettings, split: Split, folder: Path, asked: Question, trains: bool
     ) -> tuple[dict[str, Any], NDArray[np.float64]]:
-        """Trains unless it is a baseline, measures, and saves the answer."""
+        """Trains (except a baseline), measures, and saves the answer."""
         start = time.perf_counter()
         if trains:
             model = trained(settings, split.train, self.steps, folder, asked, self.state, self.bars)
         else:
-            begin(folder, asked, self.state)
+            claim_folder(folder, asked, self.state)
             model = Model.untrained(settings, split.train)
         rows = raw_rows(model, split.train, split.test)[1] if what == RAW else model.features(split.test)
         measures, per_query = measured(rows, split.test)
@@ -300,7 +310,7 @@ class _Work:
         if trains:
             measures["items_per_step"] = items_per_step(settings, split.train)
             measures["seconds"] = time.perf_counter() - start
-        known = {"found": measures, "made": asked_in(folder)[1]}
+        known = {"found": measures, "made": asked_in(folder)[1], "model": model.weights_hash}
         self.answers.add(asked, known)
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return known, per_query
@@ -312,7 +322,7 @@ class _Work:
         reason = _reason(error)
         with suppress(OSError):
             self.answers.add(asked, {"failed": reason, **(more or {})})
-        with suppress(OSError):  # the next call starts anew; after a full disk it goes on from the checkpoint
+        with suppress(OSError):  # the next call starts from step 0, but after a full disk from the checkpoint
             if (folder / QUESTION).exists() and not _full_disk(error):
                 (folder / CHECKPOINT).unlink(missing_ok=True)
         self.say(f"{name} failed: {reason}")
@@ -323,18 +333,19 @@ class _Work:
         folder, name = self.folder / f"{method}-trial-{number}", f"{method}, trial {number + 1}"
         asked: Question = {"what": f"{method} trial {number}", "seed": TUNING_SEED, "steps": self.steps}
         try:
-            settings = prepared(replace(settings, seed=TUNING_SEED), fit, self.steps)
+            settings = resolved(replace(settings, seed=TUNING_SEED), fit, self.steps)
             asked = self.question(f"{method} trial {number}", settings, fit, validation)
             known = self.answers.find(asked)
-            if known is None or "found" not in known:  # what failed may have been a full disk
+            if known is None or "found" not in known:  # the failure may have been a full disk
                 model = trained(settings, fit, self.steps, folder, asked, self.state, self.bars)
                 measures = measured(model.features(validation), validation)[0]
                 known = {"found": measures, "knobs": knob_values(settings), "made": asked_in(folder)[1]}
+                known["model"] = model.weights_hash
                 self.answers.add(asked, known)
                 self.say(f"{name}: MAP@R {100 * measures['map@r']:.1f} on validation classes")
         except Interrupted:
             raise
-        except Exception as error:  # whatever it was: the other trials go on
+        except Exception as error:  # of any kind: the other trials continue
             self._failed(name, folder, asked, error, {"knobs": knob_values(settings)})
             known = None
         if (folder / QUESTION).exists():
@@ -363,11 +374,13 @@ def _full_disk(error: BaseException | None) -> bool:
 def trained(
     settings: FitSettings, items: Items, steps: int, folder: Path, question: Question, state: State, bars: bool
 ) -> Model:
-    """Trains for exactly ``steps`` steps; goes on if a training of the same question was stopped."""
+    """Trains for exactly ``steps`` steps; continues a stopped training of the same question."""
     check_memory(settings, items)
-    begin(folder, question, state)
-    model = Model.untrained(settings, items)
-    complete(begin_run(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
+    make_folder(folder)
+    with written_by_one(folder):
+        claim_folder(folder, question, state)
+        model = Model.untrained(settings, items)
+        complete(begin(model, items, steps, pick_device(settings.device)), folder, resume=True, progress=bars)
     return model
 
 
@@ -383,14 +396,14 @@ def _tuned(
             tuned[method] = tune(work, method, settings, trials, split.fit, split.validation)
         except Interrupted:
             raise
-        except Exception as error:  # whatever it was: the other methods go on
+        except Exception as error:  # of any kind: the other methods continue
             broken[method] = f"its trials failed: {_reason(error)}"
             work.say(f"{method}: {broken[method]}")
     return tuned, broken
 
 
 def tune(work: _Work, method: str, settings: FitSettings, trials: int, fit: Items, validation: Items) -> FitSettings:
-    """The settings with the values of the best trial. Test items and their classes play no part."""
+    """The settings with the values of the best trial. This function does not get test items or classes."""
     knobs = knobs_of(decide(settings, len(fit)))
     done: list[tuple[dict[str, float], float | None]] = []
     for number in range(trials):
@@ -409,7 +422,7 @@ def _protocol(split: Split, plans: Mapping[str, FitSettings], steps: int, seeds:
         f"{split.train.source}: {split.said}; {len(split.train):,} items of {len(split.train.label_names)} classes "
         f"train, {len(split.test):,} items of {len(split.test.label_names)} classes are retrieved among themselves. "
         f"Every method: {s.encoder.name} to {s.encoder.dim} numbers, the same views, {s.optim.name.upper()} with a "
-        f"{s.optim.schedule} rate, {steps:,} steps of {s.batch_size} items, {s.sampler.per_class} of a class where "
+        f"{s.optim.schedule} rate, {steps:,} steps of {s.batch_size} items, {s.sampler.per_class} of a class if "
         f"batches are made of classes. "
     )
     if trials and split.fit is not None and split.validation is not None:

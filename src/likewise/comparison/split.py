@@ -9,11 +9,12 @@ import numpy as np
 
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
-from likewise.data import Items, open_items
+from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.model import open_by
 
-BATCH, CLASSES = 128, 32  # a batch has at most so many items and classes: 4 items of each class
+BATCH, CLASSES = 128, 32  # the largest number of items and of classes in a batch: 4 items of each class
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,12 +24,12 @@ class Split:
     train: Items
     test: Items
     fit: Items | None  # what trials train on
-    validation: Items | None  # what they are judged by
-    said: str
+    validation: Items | None  # what trials are measured on
+    said: str  # how the split was made, for the protocol
 
 
 def of_data(overrides: Mapping[str, Any]) -> FitSettings:
-    """The settings that all methods share: those of a comparison without what an objective or policy has to take."""
+    """The settings that all methods share: the overrides without those of objective and negatives."""
     own = ("objective", "negatives")
     return settings_from({name: value for name, value in overrides.items() if name.partition(".")[0] not in own})
 
@@ -48,7 +49,7 @@ def split_classes(
     The split depends only on the classes' names, the shares and ``seed``. See ``compare``.
     """
     settings = of_data(overrides)
-    items = _one_label(_opened(data, settings, progress))
+    items = _one_label(open_by(settings, data, progress=progress))
     order = np.random.default_rng(seed).permutation(np.unique(np.asarray(items.labels)))
     if test is None:
         order, taken = _divided(order, test_share, items, "training and test need two each")
@@ -56,7 +57,10 @@ def split_classes(
         said = f"{len(taken)} of {len(order) + len(taken)} classes, drawn by seed {seed}, are test classes"
         said += _said_of_copies(train, tested)
     else:
-        train, tested = of_classes(items, order), _one_label(_opened(test, settings, progress))
+        train, tested = (
+            of_classes(items, order),
+            _one_label(open_by(replace(settings, split=None), test, progress=progress)),
+        )
         if tested.kind != train.kind:
             raise LikewiseError(f"{tested.source} holds {tested.kind}, but {items.source} holds {items.kind}.")
         tested = of_classes(tested, np.unique(np.asarray(tested.labels)))
@@ -102,7 +106,7 @@ def _refuse_copies(train: Items, test: Items) -> None:
 
 
 def _said_of_copies(train: Items, test: Items) -> str:
-    """Warns if a training and a test class share content; returns what to say in the protocol, else ""."""
+    """Warns if test items are copies of training items; returns a clause for the protocol, empty without copies."""
     copies = list(_copies(train, test))
     if not copies:
         return ""
@@ -124,16 +128,12 @@ def _divided(order: Any, share: float, items: Items, why: str) -> tuple[Any, Any
 
 
 def of_classes(items: Items, classes: Any) -> Items:
-    """The items of these classes, in their order, with labels numbered anew; no other class is mentioned."""
+    """The items of these classes, in their order, with labels numbered from 0; other classes do not appear."""
     classes = np.sort(classes)
     labels = np.asarray(items.labels)
     part = items.select(np.flatnonzero(np.isin(labels, classes)))
     names = tuple(items.label_names[number] for number in classes)
     return replace(part, labels=np.searchsorted(classes, np.asarray(part.labels)), label_names=names, skipped=())
-
-
-def _opened(source: object, s: FitSettings, progress: bool) -> Items:
-    return open_items(source, size=s.size, labels=s.labels, key=s.key, cache=s.cache, progress=progress)
 
 
 def _one_label(items: Items) -> Items:

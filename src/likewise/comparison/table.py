@@ -14,12 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from likewise import __version__
 from likewise.comparison.statistics import holm, paired_t, sign_flip
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.metrics import retrieval
 from likewise.plots import matplotlib_module
+from likewise.stamp import Stamp
+from likewise.text import readable, utf8
 
 MEASURES = {"map@r": "MAP@R", "recall@1": "Recall@1", "r-precision": "R-Precision"}  # methods are ranked by the first
 NOTE = (
@@ -91,19 +94,21 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Rows and protocol of a comparison. The best method is first, then methods with missing seeds, then baselines.
+    """Rows and protocol of a comparison: methods from the best on, then methods with missing seeds, then baselines.
 
     Args:
         rows: of every method and baseline with an answer.
         failed: the reason of each cell without an answer.
         protocol: how the numbers were made, in a few sentences.
         made: a sentence on the cells that another state of likewise, torch or the device made; empty without such.
+        data: the stamp of the training and the test items.
     """
 
     rows: tuple[Row, ...]
     failed: dict[str, str]
     protocol: str
     made: str = ""
+    data: Stamp = field(default_factory=dict)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and cells of text."""
@@ -116,19 +121,19 @@ class Comparison:
         notes = [self.protocol, NOTE]
         if len(set(steps.values())) > 1:
             each = ", ".join(f"{name} {count:.1f}" for name, count in steps.items())
-            notes.append(f"Items a step, as batches without classes share out an epoch's items evenly: {each}.")
+            notes.append(f"Items per step differ, since batches without classes divide an epoch evenly: {each}.")
         incomplete = [f"{row.method} ({_seeds(row)} seeds)" for row in self.rows if row.missing and not row.baseline]
         if incomplete:
-            notes.append(f"Ranked after the methods that have all seeds, as some are missing: {', '.join(incomplete)}.")
+            notes.append(f"Ranked after the methods without failed seeds: {', '.join(incomplete)}.")
         if self.made:
             notes.append(self.made)
         return notes + [f"FAILED {name}: {reason}" for name, reason in self.failed.items()]
 
 
 def measured(rows: Tensor, items: Items) -> tuple[dict[str, float], Any]:
-    """Retrieval of the items among themselves: means, and (measures, Q) of every query.
+    """Looks each item up among the others: the means of the measures, and float64 (measures, Q) of every query.
 
-    A query is NaN if no other item has its label.
+    The measures of a query are NaN if no other item has its label.
     """
     result = retrieval(rows, torch.from_numpy(np.array(items.labels)), ks=(1,), worst=0)
     each = result.per_query
@@ -138,9 +143,14 @@ def measured(rows: Tensor, items: Items) -> tuple[dict[str, float], Any]:
 
 
 def summarise(
-    outcomes: Sequence[Outcome], *, test_labels: NDArray[np.int64], protocol: str, made: str = ""
+    outcomes: Sequence[Outcome],
+    *,
+    test_labels: NDArray[np.int64],
+    protocol: str,
+    made: str = "",
+    data: Stamp | None = None,
 ) -> Comparison:
-    """Rows of all methods, each compared with the best one by the items and seeds that both have."""
+    """Rows of all methods, each compared with the best method over the items and seeds that both have."""
     failed = {f"{cell.method}-seed-{cell.seed}": cell.failed for cell in outcomes if cell.failed}
     names = dict.fromkeys(cell.method for cell in outcomes if not cell.failed)
     by_method = {name: [cell for cell in outcomes if cell.method == name and not cell.failed] for name in names}
@@ -156,7 +166,7 @@ def summarise(
         for place, pair in enumerate(pairs, 1):
             if pair is not None:
                 rows[place] = replace(rows[place], difference=pair[0], p_classes=next(corrected), p_seeds=pair[2])
-    return Comparison(rows=tuple(rows), failed=failed, protocol=protocol, made=made)
+    return Comparison(rows=tuple(rows), failed=failed, protocol=protocol, made=made, data=data or {})
 
 
 def _row(cells: Sequence[Outcome], missing: Sequence[int]) -> Row:
@@ -220,13 +230,16 @@ def print_comparison(comparison: Comparison, folder: Path) -> None:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for cells in (header, *rows):
         print("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip())
-    print("", *comparison.notes(), sep="\n")
+    print("", *map(readable, comparison.notes()), sep="\n")
     if TABLE not in comparison.failed:
-        print(f"Written: {folder / TABLE}, compare.json; every cell: {folder / 'cells.jsonl'}")
+        print(readable(f"Written: {folder / TABLE}, compare.json; every cell: {folder / 'cells.jsonl'}"))
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Writes compare.md, compare.json and, if matplotlib is installed, compare.png and compare.svg."""
+    """Writes compare.md, compare.json and, if matplotlib is installed, compare.png and compare.svg.
+
+    Raises OSError from the file system.
+    """
     header, rows = comparison.table()
     lines = ["# Comparison", "", comparison.protocol, ""]
     lines += [_line(header), _line(["---", *["---:"] * (len(header) - 1)]), *map(_line, rows), ""]
@@ -236,11 +249,11 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         if row.knobs:
             lines.append(f"- {row.method}: " + ", ".join(f"{name}={value:.4g}" for name, value in row.knobs.items()))
     about: dict[str, Any] = {"protocol": comparison.protocol, "note": NOTE, "failed": comparison.failed}
-    about["made"] = comparison.made
+    about |= {"made": comparison.made, "likewise": __version__, "data": comparison.data}
     about["rows"] = [asdict(row) for row in comparison.rows]
     for name, text in ((TABLE, "\n".join(lines) + "\n"), ("compare.json", json.dumps(about, indent=1))):
         with atomic_write(folder / name) as file:
-            file.write(text.encode())
+            file.write(utf8(text))
     for suffix, page in _pages(comparison).items():
         with atomic_write(folder / f"compare.{suffix}") as file:
             file.write(page)
@@ -251,7 +264,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _pages(comparison: Comparison) -> dict[str, bytes]:
-    """The plot as PNG and SVG; without matplotlib nothing, and a line says so."""
+    """The plot as PNG and SVG. Without matplotlib there is none, and a line on standard error says so."""
     if not comparison.rows:
         return {}
     try:
@@ -275,7 +288,7 @@ def _pages(comparison: Comparison) -> dict[str, bytes]:
 
 
 def _panel(axis: Any, comparison: Comparison, measure: str) -> None:
-    """Mean ± deviation and every seed of each method; baselines are lines."""
+    """Draws mean ± deviation and every seed of each method, and a line for each baseline."""
     methods = [row for row in comparison.rows if not row.baseline]
     for place, row in enumerate(methods):
         values = [100 * value for value in row.values[measure]]

@@ -1,4 +1,4 @@
-"""The hyper-parameters that trials choose for a method, and the values that they try."""
+"""The hyper-parameters that trials choose for a method, and the values that trials use."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ class Knob:
 
 
 def knobs_of(settings: FitSettings) -> dict[str, Knob]:
-    """What is tuned of decided settings: the learning rate, and the objective's margins, scales and temperatures.
+    """What trials choose: the learning rate, and the objective's margins, scales and temperatures.
 
-    Ranges are factors of the method's own value: 0.1 to 10 of the rate, ¼ to 2 of a margin, ¼ to 4 of γ, s and τ.
+    ``settings`` have no "auto" left. Ranges are multiples of the method's own value: 0.1 to 10 for the rate, ¼ to 2 for
+    a margin, ¼ to 4 for γ, s and τ.
     """
     objective, lr = settings.objective, settings.optim.lr
     knobs = {"optim.lr": Knob(default=lr, low=lr / 10, high=lr * 10, log=True)}
@@ -54,7 +55,7 @@ def knob_values(settings: FitSettings) -> dict[str, float]:
 def propose(knobs: Mapping[str, Knob], done: Sequence[tuple[Mapping[str, float], float | None]]) -> dict[str, float]:
     """The values of the next trial: first the method's own, then TPE's proposals.
 
-    They are a pure function of the earlier trials' results, so a stopped comparison goes on with the same values.
+    They depend only on the results of earlier trials, so a stopped comparison continues with the same values.
     """
     if not done:
         return {name: float(knob.default) for name, knob in knobs.items()}

@@ -1,56 +1,33 @@
 """Checks of settings: values out of range, and choices that do not work together."""
 
 from collections.abc import Iterator
-from math import inf as infinite
 
 from likewise.config.objective_table import AUTO, OBJECTIVES, Row, objective
+from likewise.config.overrides import flatten
+from likewise.config.ranges import check_numbers
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
 
 
 def check(settings: FitSettings) -> FitSettings:
     """Returns the settings. Raises LikewiseError on a value, or a combination of values, that no run can use."""
-    s, v, e, o, neg = settings, settings.views, settings.encoder, settings.optim, settings.negatives
+    check_numbers(flatten(settings))
+    s, neg, groups, nesterov = settings, settings.negatives, settings.encoder.bn_groups, settings.optim.nesterov
     rules = {
-        "epochs": (s.epochs >= 1, s.epochs, "at least 1"),
-        "batch_size": (s.batch_size >= 2, s.batch_size, "at least 2"),
-        "size": (8 <= s.size <= 4096, s.size, "from 8 to 4096 pixels"),
-        "seed": (0 <= s.seed < 2**32, s.seed, "from 0 to 2³² − 1"),
-        "knn_items": (s.knn_items >= 10, s.knn_items, "at least 10"),
-        "loss_weight": (0 < s.loss_weight < infinite, s.loss_weight, "above 0"),
         "negatives.policies": (len(neg.policies) > 0, neg.policies, "at least one"),
         "negatives.at": (
             len(neg.at) == len(neg.policies) - 1,
             neg.at,
             f"one number for each of the {max(0, len(neg.policies) - 1)} changes of negatives.policies",
         ),
-        "sampler.per_class": (s.sampler.per_class >= 1, s.sampler.per_class, "at least 1"),
-        "bank.momentum": (0 <= s.bank.momentum < 1, s.bank.momentum, "in [0, 1)"),
-        "bank.samples": (s.bank.samples >= 0, s.bank.samples, "0 (all rows) or more"),
-        "queue.size": (s.queue.size >= 1, s.queue.size, "at least 1"),
-        "key_encoder.momentum": (0 <= s.key_encoder.momentum <= 1, s.key_encoder.momentum, "in [0, 1]"),
         "encoder.bn_groups": (
-            1 <= e.bn_groups <= s.batch_size // 2,
-            e.bn_groups,
+            groups <= s.batch_size // 2,
+            groups,
             f"from 1 to {s.batch_size // 2}: each group needs at least two of the batch's {s.batch_size} items",
         ),
-        "micro_batches": (1 <= s.micro_batches <= s.batch_size, s.micro_batches, "from 1 to batch_size"),
-        "encoder.dim": (e.dim >= 2, e.dim, "at least 2"),
-        "encoder.hidden": (e.hidden >= 1, e.hidden, "at least 1"),
-        "encoder.head_hidden": (e.head_hidden >= 0, e.head_hidden, "0 (as wide as the backbone's features) or more"),
-        "optim.lr": (0 < o.lr < infinite, o.lr, "above 0"),
-        "optim.momentum": (0 <= o.momentum < 1, o.momentum, "in [0, 1)"),
-        "optim.nesterov": (not o.nesterov or o.momentum > 0, o.nesterov, "false when optim.momentum is 0"),
-        "optim.weight_decay": (0 <= o.weight_decay < infinite, o.weight_decay, "0 or more"),
-        "optim.warmup": (0 <= o.warmup < 1, o.warmup, "a share in [0, 1)"),
-        "views.crop_scale": (0 < v.crop_scale[0] <= v.crop_scale[1] <= 1, v.crop_scale, "0 < smallest ≤ largest ≤ 1"),
-        "views.crop_ratio": (0 < v.crop_ratio[0] <= v.crop_ratio[1], v.crop_ratio, "0 < smallest ≤ largest"),
-        "views.hue": (0 <= v.hue <= 0.5, v.hue, "from 0 to 0.5 turns"),
-        "views.blur_sigma": (0 < v.blur_sigma[0] <= v.blur_sigma[1], v.blur_sigma, "0 < smallest ≤ largest"),
-        "views.std": (all(x > 0 for x in v.std), v.std, "all above 0"),
+        "micro_batches": (s.micro_batches <= s.batch_size, s.micro_batches, "from 1 to batch_size"),
+        "optim.nesterov": (not nesterov or s.optim.momentum > 0, nesterov, "false when optim.momentum is 0"),
     }
-    shares = {"flip": v.flip, "jitter": v.jitter, "grayscale": v.grayscale, "blur": v.blur, "dropout": v.dropout}
-    rules |= {f"views.{name}": (0 <= p <= 1, p, "a probability from 0 to 1") for name, p in shares.items()}
     for name, (fine, value, wanted) in rules.items():
         if not fine:
             raise LikewiseError(f"setting {name!r} is {value}; it must be {wanted}.")
@@ -109,7 +86,7 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
         yield f"relations={s.relations} lists pairs or triplets; set alike=pairs or alike=triplets."
     if listed and not s.items_are_keys:
         yield f"alike={s.alike} compares the items of a batch: set dictionary=batch and batch.keys=same."
-    if s.alike == "label" and s.dictionary == "bank":
+    if s.alike == "label" and s.source_of_keys == "bank":
         yield "a memory bank has a row for each item, not for each label: with alike=label use batch, queue or proxies."
     if s.alike == "instance" and s.items_are_keys:
         yield "batch.keys=same leaves an item without a positive view: use both or second, or alike=label."
@@ -127,17 +104,26 @@ def _refused_mining(s: FitSettings) -> Iterator[str]:
     """Checks the policies of negatives against the objective."""
     kind, neg = s.objective.kind, s.negatives
     row = None if kind == AUTO else objective(kind)
-    if neg.by == "active" and (row is None or not row.can_be_zero):
-        able = ", ".join(each.name for each in OBJECTIVES if each.can_be_zero)
-        yield f"negatives.by=active needs a loss that can be 0: {able}, not {kind}."
+    if neg.by == "active" and (row is None or not row.can_be_zero(s.objective.parameters)):
+        able = ", ".join(_when_zero(each) for each in OBJECTIVES if each.zero_if is not None)
+        yield f"negatives.by=active needs a loss that can be 0: {able}; objective {kind} is not one."
     if neg.by == "active" and not all(0 < share < 1 for share in neg.at):
         yield f"negatives.at={neg.at} must be shares of active triplets, above 0 and below 1."
     if neg.by != "active" and list(neg.at) != sorted(neg.at):
         yield f"negatives.at={neg.at} must not decrease: the policies come one after the other."
     if neg.number("least", 0.5) >= neg.number("most", 1.4):
         yield f"negatives.least={neg.number('least', 0.5):g} must be below negatives.most={neg.number('most', 1.4):g}."
+    keys = {"batch": 2 * s.batch_size, "queue": s.queue.size + 2 * s.batch_size}.get(s.source_of_keys)
+    if keys is not None and neg.number("count", 1) > keys:
+        yield f"negatives.count={neg.number('count', 1):g} must be at most {keys:,}, the keys that a query meets."
     if neg.mines and (row is None or not row.mines):
         yield (
             f"{neg.title()} needs an objective over an anchor's row of pairs, such as triplet, margin or circle; "
             f"objective {kind} is not one."
         )
+
+
+def _when_zero(row: Row) -> str:
+    """The objective, and the values of parameters with which its loss can be 0: ``triplet (soft=false)``."""
+    values = ", ".join(f"{name}={str(value).lower()}" for name, value in (row.zero_if or {}).items())
+    return row.name + f" ({values})" * bool(values)

@@ -3,12 +3,13 @@
 A row has the allowed values of each parameter. Its default is in the constructor, its meaning in the docstring.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import pi
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
+from likewise.config.names import called, letters
 from likewise.config.values import (
     ABOVE_ZERO,
     COUNT,
@@ -22,7 +23,7 @@ from likewise.config.values import (
     Value,
     one_of,
 )
-from likewise.errors import LikewiseError, closest
+from likewise.errors import LikewiseError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Level = Literal["pair", "class", "instance"]
 Boundary = Literal["balance", "zero", "each", "each-zero"]
 Keys = Literal["any", "bank", "own"]
+OfRun = Literal["classes", "items", "dim", "generator", "noise_generator"]
 
 
 PAIRS = one_of("active", "all", "sum")
@@ -48,11 +50,13 @@ class Row:
             each item ("instance").
         parameters: the constructor's parameters that a user may set.
         aliases: other names that are accepted.
-        given: the constructor's parameters that the run sets: sizes and generators.
+        given: the constructor's parameters that the run sets, and what of the run each one is.
         keys: its dictionaries: "any" except proxies, "bank" with a row for every item, or its "own" weights.
-        takes_policies: whether it works with policies of negatives: a pair-level loss over an anchor's row.
-        can_be_zero: whether a pair or triplet can have zero loss, so that active ones can be counted.
+        takes_policies: False for a pair-level loss that joins rows: policies of negatives need a loss of one anchor.
+        zero_if: the values of parameters (their defaults) with which a pair or triplet can have zero loss, so that
+            active ones can be counted; None where no values allow it.
         judges_pairs: whether it judges each pair alone, so that items with one kind of pair count too.
+        draws: the parameter with the number of keys that are sampled in place of all; empty where all are used.
         spreads: whether its rows can be sharded (``bank.sharded``).
         boundary: the decision boundary of its figure; see :data:`BOUNDARIES`.
         unless: (parameter, value, boundary): another boundary for this value of the parameter.
@@ -64,11 +68,12 @@ class Row:
     level: Level
     parameters: Mapping[str, Value] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
-    given: tuple[str, ...] = ()
+    given: Mapping[str, OfRun] = field(default_factory=dict)
     keys: Keys = "any"
     takes_policies: bool = True
-    can_be_zero: bool = False
+    zero_if: Mapping[str, object] | None = None
     judges_pairs: bool = False
+    draws: str = ""
     spreads: bool = False
     boundary: Boundary = "balance"
     unless: tuple[tuple[str, object, Boundary], ...] = ()
@@ -82,6 +87,12 @@ class Row:
     def mines(self) -> bool:
         """Whether it works with policies of negatives: it is a loss over an anchor's row of pairs."""
         return self.level == "pair" and self.takes_policies
+
+    def can_be_zero(self, parameters: Mapping[str, object]) -> bool:
+        """Whether a pair or triplet can have zero loss with these parameters; missing ones have their defaults."""
+        return self.zero_if is not None and all(
+            parameters.get(name, value) == value for name, value in self.zero_if.items()
+        )
 
     def load(self) -> "type[nn.Module]":
         """The class itself; this imports torch."""
@@ -97,7 +108,8 @@ BOUNDARIES: dict[Boundary, str] = {
 }
 
 
-OF_CLASSES = ("classes", "dim", "generator")
+OF_CLASSES: Mapping[str, OfRun] = {"classes": "classes", "dim": "dim", "generator": "generator"}
+NOISE: Mapping[str, OfRun] = {"generator": "noise_generator"}
 
 OBJECTIVES: tuple[Row, ...] = (
     Row(
@@ -123,14 +135,14 @@ OBJECTIVES: tuple[Row, ...] = (
     Row(
         *("contrastive", "Contrastive", "hinge", "pair"),
         {"positive_margin": NOT_NEGATIVE, "negative_margin": MARGIN, "squared": FLAG, "pairs": PAIRS},
-        can_be_zero=True,
+        zero_if={},
         judges_pairs=True,
         boundary="each-zero",
     ),
     Row(
         *("triplet", "Triplet", "hinge", "pair"),
         {"margin": MARGIN, "distance": one_of("squared", "euclidean"), "soft": FLAG, "pairs": PAIRS},
-        can_be_zero=True,
+        zero_if={"soft": False},
         boundary="zero",
         unless=(("soft", True, "balance"),),
     ),
@@ -140,7 +152,7 @@ OBJECTIVES: tuple[Row, ...] = (
             **{"alpha": MARGIN, "beta": NUMBER, "learn": FLAG, "classes": Value(kind=int, least=1, optional=True)},
             **{"nu": NOT_NEGATIVE, "pairs": PAIRS},
         },
-        can_be_zero=True,
+        zero_if={"nu": 0.0},
         judges_pairs=True,
         boundary="each-zero",
     ),
@@ -207,37 +219,48 @@ OBJECTIVES: tuple[Row, ...] = (
             **{"log_z": one_of("exact", "ema", "first"), "log_z_decay": Value(least=0, below=1)},
             "proximal": NOT_NEGATIVE,
         },
-        given=("noise_generator",),
+        given=NOISE,
         keys="bank",
+        draws="noise",
         boundary="each",
     ),
     Row(
         *("parametric-softmax", "ParametricSoftmax", "instance_level", "instance", {"scale": SCALE}, ("parametric",)),
-        given=("n", "dim", "generator"),
+        given={"n": "items", "dim": "dim", "generator": "generator"},
         keys="own",
         spreads=True,
     ),
     Row(
         *("sampled-softmax", "SampledSoftmax", "sampled", "instance"),
         {"samples": COUNT, "temperature": TEMPERATURE},
-        given=("noise_generator",),
+        given=NOISE,
         keys="bank",
+        draws="samples",
     ),
     Row(
         *("negative-sampling", "NegativeSampling", "sampled", "instance"),
         {"samples": COUNT, "power": NOT_NEGATIVE, "draw": DRAW},
-        given=("noise_generator",),
+        given=NOISE,
         keys="bank",
+        draws="samples",
         boundary="each",
     ),
 )
 AUTO = "auto"
-AUTO_MEANS = ("nonparametric-softmax", "nce", "infonce")  # the objectives that auto may stand for
+AUTO_FEW, AUTO_MANY, AUTO_BATCH = "nonparametric-softmax", "nce", "infonce"  # a whole bank of few or many items; others
+AUTO_MEANS = (AUTO_FEW, AUTO_MANY, AUTO_BATCH)  # the objectives that auto may stand for
 
 
 @dataclass(frozen=True)
 class PolicyRow:
-    """A policy of negatives: its class in ``likewise.negatives`` and the parameters of its constructor."""
+    """A policy of negatives: its class in ``likewise.negatives`` and the parameters of its constructor.
+
+    Args:
+        name: its name in settings, files and docs. Case, - and _ do not matter in input.
+        class_name: its class in ``likewise.negatives``.
+        parameters: the constructor's parameters.
+        aliases: other names that are accepted: those of papers and of pytorch-metric-learning.
+    """
 
     name: str
     class_name: str
@@ -256,160 +279,50 @@ class PolicyRow:
 
 
 POLICIES: tuple[PolicyRow, ...] = (
-    PolicyRow("all", "All"),
-    PolicyRow("random", "Random", {"count": COUNT}),
-    PolicyRow("easy", "Easy"),
+    PolicyRow("all", "All", aliases=("batch-all",)),
+    PolicyRow("random", "Random", {"count": COUNT}, ("uniform",)),
+    PolicyRow("easy", "Easy", aliases=("easiest",)),
     PolicyRow("inside-margin", "InsideMargin", {"margin": Value(above=0, below=4), "squared": FLAG}),
     PolicyRow("hardest-beyond", "HardestBeyond"),
-    PolicyRow("hard", "Hard"),
+    PolicyRow("hard", "Hard", aliases=("hardest",)),
     PolicyRow(
         *("distance-weighted", "DistanceWeighted"),
         {"count": COUNT, "least": Value(above=0, below=2), "most": Value(above=0, below=2.001)},
+        ("distance-weighted-sampling", "distance-weighted-miner"),
     ),
-    PolicyRow("multi-similarity", "MultiSimilarity", {"epsilon": NUMBER}),
+    PolicyRow("multi-similarity", "MultiSimilarity", {"epsilon": NUMBER}, ("ms", "multi-similarity-miner")),
 )
 
 
-@dataclass(frozen=True)
-class Known:
-    """A row of the table that maps knowledge about the data to fitting objectives.
-
-    Args:
-        data: what is known.
-        objectives: what fits, the first to try first.
-        call: how to call the first one, in one line; ``z`` are unit rows (B, D).
-        why: when to take which.
-    """
-
-    data: str
-    objectives: tuple[str, ...]
-    call: str
-    why: str
-
-
-KNOWN: tuple[Known, ...] = (
-    Known(
-        "nothing but the items: two views of each in the batch",
-        ("InfoNCE", "UnifiedPairSimilarity"),
-        "InfoNCE(temperature=0.1)(z, ids)",
-        "ids are item numbers, each twice in the batch; keys may be a queue.",
-    ),
-    Known(
-        "nothing but the items: one view, and a row for every item in memory",
-        ("NonParametricSoftmax", "NCE", "ParametricSoftmax"),
-        "NonParametricSoftmax(temperature=0.07)(z, ids, bank.rows)",
-        "Exact up to some ten thousand items; NCE above. ParametricSoftmax is the baseline with trained rows.",
-    ),
-    Known(
-        "pairs across two sources: a picture and its text, a query and the item that was chosen",
-        ("InfoNCE", "SampledSoftmax"),
-        "InfoNCE(temperature=0.07)(z, ids, other, ids)",
-        "The batch's other rows are the negatives; call it both ways round and add.",
-    ),
-    Known(
-        "labels; few items per class, or classes to come that training never saw",
-        (
-            *("MultiSimilarity", "Circle", "SupCon", "Triplet", "Margin", "UnifiedPairSimilarity"),
-            *("LiftedStructure", "NPair", "Angular", "Histogram", "Contrastive"),
-        ),
-        "MultiSimilarity()(z, labels)",
-        "Pairs within the batch: put several items of several classes in each. The last five are forebears.",
-    ),
-    Known(
-        "labels; a closed set of classes with many items each",
-        (
-            *("ArcFace", "AMSoftmax", "CircleClassifier", "NormFace", "L2Softmax"),
-            *("ASoftmax", "LargeMarginSoftmax", "Softmax"),
-        ),
-        "ArcFace(classes, dim)(z, labels)",
-        "A proxy for each class, trained with the encoder; no need to compose batches.",
-    ),
-    Known(
-        "several labels per item; alike when any agrees",
-        ("SupCon", "Circle", "MultiSimilarity"),
-        "SupCon()(z, several)",
-        "labels (B, L), −1 where an item has fewer; any pair-level objective takes them.",
-    ),
-    Known(
-        "pairs that are alike or not, and nothing about the rest",
-        ("Contrastive", "Margin"),
-        "Contrastive()(*from_pairs(z, pairs, alike))",
-        "These judge a pair by itself, so that an item with only one kind of pair still counts.",
-    ),
-    Known(
-        "triplets: a is more alike to b than to c",
-        ("Triplet", "UnifiedPairSimilarity", "Circle"),
-        "Triplet(margin=0.2)(*from_triplets(z, triplets))",
-        "Only the order is known, so the objective should compare, not judge a pair by itself.",
-    ),
-    Known(
-        "very many items or classes: too many to compare with all",
-        ("SampledSoftmax", "NCE", "NegativeSampling"),
-        "SampledSoftmax(samples=64)(z, ids, bank.rows)",
-        "SampledSoftmax follows the softmax's gradient; NCE can also tell how likely an item is.",
-    ),
-    Known(
-        "counts of what occurs together: a word and its context, items used by one person",
-        ("NegativeSampling", "SampledSoftmax", "NCE"),
-        "NegativeSampling(samples=5, noise=counts)(z, ids, contexts)",
-        "Each pair is a yes-or-no question beside noise drawn by the counts; rows keep their lengths.",
-    ),
-)
-
-
-def fitting() -> Iterator[str]:
-    """The table as text, a few lines for each row."""
-    for row in KNOWN:
-        fits = ", ".join(row.objectives)
-        yield f"{row.data}\n  fits        {fits}\n  call        {row.call}\n  note        {row.why}"
-
-
-Named = TypeVar("Named", Row, PolicyRow)
+UNCLEAR: Mapping[str, str] = {  # the names of several choices, and what they can mean
+    "semihard": "semi-hard negatives are inside-margin (all that are further than the positive by less than a margin) "
+    "or hardest-beyond (the nearest that is further than the positive); name one of the two",
+    "batchhard": "batch-hard is negatives.policies=hard with negatives.positives=hard; set both",
+}
 
 
 def objective(name: str) -> Row:
-    """The objective ``name``: a name, an alias or a class name; case, - and _ do not matter.
+    """The objective ``name``: a name or an alias; case, - and _ do not matter.
 
     Raises LikewiseError, with the closest name, on other names.
     """
-    named = [(known.name, known.class_name, *known.aliases) for known in OBJECTIVES]
-    return _called(name, OBJECTIVES, named, "objective")
+    return called(name, OBJECTIVES, "objective")
 
 
 def policy(name: str) -> PolicyRow:
-    """The policy of negatives ``name``. Raises LikewiseError, with the closest name, on other names."""
-    named = [(known.name, known.class_name, *known.aliases) for known in POLICIES]
-    return _called(name, POLICIES, named, "policy of negatives")
+    """The policy of negatives ``name``: a name or an alias; case, - and _ do not matter.
+
+    Raises LikewiseError on other names, with the closest name, or with both meanings of an ambiguous one.
+    """
+    if letters(name) in UNCLEAR:
+        raise LikewiseError(f"{name!r} is not one policy of negatives: {UNCLEAR[letters(name)]}.")
+    return called(name, POLICIES, "policy of negatives")
 
 
-def _called(name: str, rows: tuple[Named, ...], named: Iterable[tuple[str, ...]], what: str) -> Named:
-    plain = {_plain(each): row for row, names in zip(rows, named, strict=True) for each in names}
-    if _plain(name) in plain:
-        return plain[_plain(name)]
-    proper = [row.name for row in rows]
-    hint = closest(_plain(name), plain)
-    for each, row in plain.items():
-        hint = hint.replace(f"'{each}'", f"'{row.name}'")
-    raise LikewiseError(f"there is no {what} {name!r}.{hint} They are {', '.join(proper)}.")
-
-
-def of_objectives() -> dict[str, list[str]]:
-    """Every parameter of an objective, with the objectives that have it."""
-    return _owners(OBJECTIVES)
-
-
-def of_policies() -> dict[str, list[str]]:
-    """Every parameter of a policy of negatives, with the policies that have it."""
-    return _owners(POLICIES)
-
-
-def _owners(rows: Iterable[Row | PolicyRow]) -> dict[str, list[str]]:
-    owners: dict[str, list[str]] = {}
+def parameters_of(rows: Iterable[Row | PolicyRow]) -> dict[str, dict[str, list[str]]]:
+    """Every parameter of the rows: its allowed values in words, and the names of the rows that allow these."""
+    parameters: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        for name in row.parameters:
-            owners.setdefault(name, []).append(row.name)
-    return owners
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
+        for name, value in row.parameters.items():
+            parameters.setdefault(name, {}).setdefault(value.words(), []).append(row.name)
+    return parameters

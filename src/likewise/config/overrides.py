@@ -5,10 +5,10 @@ from dataclasses import is_dataclass, replace
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from likewise.config.objective_table import of_objectives
+from likewise.config.objective_table import OBJECTIVES, parameters_of
 from likewise.config.older import translated
 from likewise.config.settings import Chosen, FitSettings
-from likewise.config.values import plain
+from likewise.config.values import parameter, plain
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError, closest
 
@@ -110,13 +110,11 @@ def _with_parameters(old: Chosen, new: Chosen, values: Mapping[str, Any], prefix
     for name, value in values.items():
         if name in vars(new) and name != "parameters":
             continue
-        if name not in has:
-            its = f"It has {', '.join(has)}." if has else "It has none."
-            raise LikewiseError(f"{new.title()} has no parameter {name!r}.{closest(name, has)} {its}")
-        if value is None and not has[name].optional:
+        allowed = parameter(new.title(), name, has, besides=vars(new).keys() - {"parameters"})
+        if value is None and not allowed.optional:
             parameters.pop(name, None)
         else:
-            parameters[name] = has[name].read(prefix + name, value)
+            parameters[name] = allowed.read(prefix + name, value)
     return replace(new, parameters=parameters)
 
 
@@ -133,7 +131,11 @@ def _unknown(name: str) -> LikewiseError:
         return LikewiseError(
             f"setting {owner!r} can't be a single value; it must be its parts, as in `{owner}: {{...}}`."
         )
-    known = [*flatten(FitSettings()), *vars(FitSettings()), *(f"objective.{each}" for each in of_objectives())]
+    known = [
+        *flatten(FitSettings()),
+        *vars(FitSettings()),
+        *(f"objective.{each}" for each in parameters_of(OBJECTIVES)),
+    ]
     return LikewiseError(f"there is no setting {name!r}.{closest(name, known, dotted=True)} See `likewise fit --help`.")
 
 

@@ -316,6 +316,9 @@ class FitSettings:
         labels: auto, none, or a parquet column (in a folder of images, labels are the folder names). With
             alike=instance they are used only to measure.
         key: parquet column with the names of the items; default: the image's path.
+        image: parquet column with the images; default: the first that holds images.
+        split: of a folder of parquet files, those of this split only, such as train; default: all.
+        max_megapixels: larger images are skipped before they are decoded; phones make 200.
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
         alike: which items are alike: instance (views of one item), label (items with a common label), pairs or triplets
             (those in the file ``relations``, by item id).
@@ -344,6 +347,9 @@ class FitSettings:
     size: int = 32
     labels: str = "auto"
     key: str | None = None
+    image: str | None = None
+    split: str | None = None
+    max_megapixels: float = 256.0
     cache: str | None = None
     alike: Literal["instance", "label", "pairs", "triplets"] = "instance"
     relations: str | None = None
@@ -371,6 +377,12 @@ class FitSettings:
     knn_items: int = 5000
     keep_best: bool = False
     tensorboard: bool = False
+
+    @property
+    def source_of_keys(self) -> Literal["bank", "queue", "batch", "proxies"]:
+        """The dictionary; proxies where the objective has its own keys."""
+        owns = self.objective.kind != AUTO and objective(self.objective.kind).keys == "own"
+        return "proxies" if owns else self.dictionary
 
     @property
     def items_are_keys(self) -> bool:

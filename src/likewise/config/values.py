@@ -1,11 +1,12 @@
 """The allowed values of parameters of objectives and policies. Imports no torch."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from numbers import Integral, Real
 from typing import Literal
 
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, closest
 
 Scalar = float | int | bool | str | None
 Tuned = Literal["", "margin", "scale", "temperature"]
@@ -27,6 +28,7 @@ class Value:
         above: numbers must be above this.
         least: numbers must be this or more.
         below: numbers must be below this.
+        most: numbers must be this or less.
         choices: the only allowed values.
         optional: whether None is allowed. If not, ``null`` stands for the default.
         tuned: how ``likewise compare --trials`` searches around the default; empty: it does not search.
@@ -36,6 +38,7 @@ class Value:
     above: float = -inf
     least: float = -inf
     below: float = inf
+    most: float = inf
     choices: tuple[Scalar, ...] = ()
     optional: bool = False
     tuned: Tuned = ""
@@ -52,15 +55,16 @@ class Value:
             taken = int(value)
         if self.kind is str and type(value) is bool:  # YAML reads true as a truth
             taken = str(value).lower()
-        if isinstance(taken, Scalar) and type(taken) is self.kind and self._holds(taken):
+        if isinstance(taken, Scalar) and type(taken) is self.kind and self.holds(taken):
             return taken
         raise LikewiseError(f"setting {name!r} is {value!r}; it must be {self.words()}.")
 
-    def _holds(self, value: Scalar) -> bool:
+    def holds(self, value: Scalar) -> bool:
+        """Whether a value of the right kind is allowed."""
         if self.choices:
             return value in self.choices
         return isinstance(value, str | bool | None) or (
-            value > self.above and value >= self.least and value < self.below
+            self.above < value < self.below and self.least <= value <= self.most
         )
 
     def words(self) -> str:
@@ -73,6 +77,8 @@ class Value:
             wanted = "a whole number" if self.kind is int else "a number"
             wanted += f" above {self.above:g}" if self.above > -inf else ""
             wanted += f" from {self.least:g}" if self.least > -inf else ""
+            wanted += f" to {self.most:,.15g}" if -inf < self.least and self.most < inf else ""
+            wanted += f" and at most {self.most:,.15g}" if self.least == -inf and self.most < inf else ""
             wanted += f" and below {self.below:g}" if self.below < inf else ""
         return wanted + " or null" * self.optional
 
@@ -82,6 +88,17 @@ COUNT, FLAG = Value(kind=int, least=1, below=1e7), Value(kind=bool)
 MARGIN = Value(least=0, tuned="margin")
 FOLDS = Value(kind=int, choices=(1, 2, 3, 4), tuned="margin")  # a margin that multiplies an angle
 SCALE, TEMPERATURE = Value(above=0, tuned="scale"), Value(above=0, tuned="temperature")
+
+
+def parameter(owner: str, name: str, parameters: Mapping[str, Value], *, besides: Iterable[str] = ()) -> Value:
+    """The allowed values of the parameter ``name``.
+
+    Raises LikewiseError on others, with the owner's parameters and the closest name, of these or of those ``besides``.
+    """
+    if name not in parameters:
+        its = f"It has {', '.join(parameters)}." if parameters else "It has none."
+        raise LikewiseError(f"{owner} has no parameter {name!r}.{closest(name, [*parameters, *besides])} {its}")
+    return parameters[name]
 
 
 def one_of(*choices: str) -> Value:

@@ -1,5 +1,6 @@
-"""Reads and writes YAML. Files of settings and ``--set`` use the same dialect."""
+"""Reads and writes YAML. Files of settings and ``--set`` use the same dialect; a file named .json is read as JSON."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import yaml
 
 from likewise.errors import LikewiseError
+from likewise.files import as_path
 
 CONFIG = "config.yaml"  # in a run folder
 LARGEST = 1 << 20  # most bytes of a settings file
@@ -81,6 +83,23 @@ def read_yaml(text: str, where: str) -> Any:
         raise LikewiseError(f"{where} can't be read: {str(error).splitlines()[0]}.") from None
 
 
+def _read_json(text: str, where: str) -> Any:
+    """The value of JSON ``text``. YAML would refuse its tabs, and its escape of "/"."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in values:
+                raise ValueError(f"{key!r} occurs twice")
+            values[key] = value
+        return values
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise LikewiseError(f"{where} can't be read: {error}.") from None
+
+
 def as_yaml(values: Any) -> str:
     """``values`` (dicts, lists, tuples, numbers, strings) as text that :func:`read_yaml` reads."""
     text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
@@ -89,6 +108,7 @@ def as_yaml(values: Any) -> str:
 
 def read_settings_file(path: Path) -> dict[str, Any]:
     """The settings in a YAML or JSON file. Raises LikewiseError when it holds anything else."""
+    path = as_path(path, "--config")
     try:
         content = path.read_bytes()[: LARGEST + 1]
     except OSError as error:
@@ -99,7 +119,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise LikewiseError(f"{path} is not UTF-8 text; save it as UTF-8.") from None
-    values = read_yaml(text, str(path))
+    values = _read_json(text, str(path)) if path.suffix.lower() == ".json" else read_yaml(text, str(path))
     if not isinstance(values, dict):
         raise LikewiseError(f"{path} holds no settings; write NAME: VALUE lines, as in a run's config.yaml.")
     return values

@@ -1,7 +1,7 @@
 """Data in: from what a person has (photos, parquet, arrays, a Dataset) to named items, decoded once."""
 
 from likewise.data.items import Items, Skipped, describe, encode_label_sets, encode_labels, write_skipped
-from likewise.data.opening import open_items, read_image
+from likewise.data.opening import is_table, open_items, read_image
 from likewise.data.pair_files import Pairs, Triplets, read_pairs, read_triplets
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "describe",
     "encode_label_sets",
     "encode_labels",
+    "is_table",
     "open_items",
     "read_image",
     "read_pairs",

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from likewise.data.decode import BadItem, to_rgb
-from likewise.data.items import Items, Skipped, encode_source_labels
-from likewise.data.source import KINDS, Entry, Source, refuse_columns, sign, stat_line
+from likewise.data.decode import to_rgb
+from likewise.data.items import Items, Skipped, check_dense, encode_source_labels, refuse_cut
+from likewise.data.source import KINDS, BadItem, Entry, Source, Wanted, sign, stat_line
 from likewise.errors import LikewiseError
 
 Array = npt.NDArray[Any]
-_CHUNK = 65536  # rows of a vector array looked at together
+_CHUNK = 65536  # rows of a vector array that are checked at once
 
 
 @runtime_checkable
@@ -29,11 +29,11 @@ class MapDataset(Protocol):
     def __getitem__(self, row: int, /) -> object: ...
 
 
-def find_array(source: object, *, labels: str, key: str | None) -> "Source | Vectors":
+def find_array(source: object, wanted: Wanted) -> "Source | Vectors":
     """Open an array, a tuple (array, labels) or a map-style Dataset.
 
     Raises:
-        LikewiseError: anything else, an empty one, a wrong shape, or not one label per item.
+        LikewiseError: another type, no items, a wrong shape, or a number of labels that is not that of the items.
     """
     given: object = None
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray | torch.Tensor):
@@ -41,30 +41,27 @@ def find_array(source: object, *, labels: str, key: str | None) -> "Source | Vec
     if isinstance(source, np.ndarray | torch.Tensor):
         array = as_numpy(source)
         name = f"an array of shape {array.shape}"
-        refuse_columns(name, "an array", labels, key)
-        return _from_array(name, array, None if labels == "none" else given, path=None)
+        wanted.refuse(name, "an array")
+        return _from_array(name, array, None if wanted.labels == "none" else given, path=None)
     if isinstance(source, MapDataset) and not isinstance(source, str | bytes | dict):
-        return _from_dataset(source, labels=labels, key=key)
+        return _from_dataset(source, wanted)
     raise LikewiseError(f"{type(source).__name__} is not a source of items: give {KINDS}.")
 
 
-def load_npy(path: Path, *, labels: str, key: str | None) -> "Source | Vectors":
+def load_npy(path: Path, wanted: Wanted) -> "Source | Vectors":
     """Open a .npy file as a memory map.
 
     Raises:
-        LikewiseError: a damaged file, one with Python objects, or as :func:`find_array`.
+        LikewiseError: a damaged file, a file with Python objects, or as :func:`find_array`.
     """
-    refuse_columns(str(path), "a .npy file", labels, key)
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise LikewiseError(f"{path} cannot be read as .npy ({error}); save it again with numpy.save.") from error
+    wanted.refuse(str(path), "a .npy file")
+    array = read_npy(path)
     return _from_array(str(path), array, None, path=path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """Vectors need no cache: (N, D) numbers, and the reasons of rows that are known to be bad."""
+    """(N, D) vectors, which need no cache, and the reason for each row that is already known to be bad."""
 
     name: str
     values: Array
@@ -77,9 +74,12 @@ class Vectors:
         Raises:
             LikewiseError: no row can be used.
         """
-        with np.errstate(over="ignore"):  # what overflows float32 is found by isfinite
+        with np.errstate(over="ignore"):  # isfinite finds what overflows float32
             values = self.values.astype(np.float32, copy=False)
-        chunks = [np.isfinite(values[at : at + _CHUNK]).all(axis=1) for at in range(0, len(values), _CHUNK)]
+        chunks = []
+        for at in range(0, len(values), _CHUNK):
+            refuse_cut(self.values, self.name)
+            chunks.append(np.isfinite(values[at : at + _CHUNK]).all(axis=1))
         finite = np.concatenate(chunks)
         bad = {
             int(row): "not finite (holds NaN, infinity, or more than float32 can)" for row in np.flatnonzero(~finite)
@@ -111,6 +111,11 @@ class ArrayImages:
     path: Path | None
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing is chosen."""
+        return ()
+
+    @property
     def total(self) -> int:
         """Number of images."""
         return len(self.array)
@@ -122,7 +127,11 @@ class ArrayImages:
     def entries(self) -> Iterator[Entry]:
         """One per row."""
         for row in range(len(self.array)):
-            yield Entry(str(row), partial(np.asarray, self.array[row]))
+            yield Entry(str(row), partial(self._read, row))
+
+    def _read(self, row: int) -> Array:
+        refuse_cut(self.array, self.name)
+        return np.asarray(self.array[row])
 
     def labels(self, rows: Sequence[int]) -> list[object] | None:
         """The labels that were given; None without."""
@@ -131,7 +140,7 @@ class ArrayImages:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetImages:
-    """A map-style Dataset of images. One thread asks for its items, as few Datasets are thread-safe."""
+    """A map-style Dataset of images. One thread reads its items, since few Datasets are thread-safe."""
 
     name: str
     dataset: MapDataset
@@ -139,12 +148,17 @@ class DatasetImages:
     seen: dict[int, object] = field(default_factory=dict)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing is chosen."""
+        return ()
+
+    @property
     def total(self) -> int:
         """Number of items."""
         return len(self.dataset)
 
     def signature(self) -> None:
-        """Unknown: a Dataset is code."""
+        """None: a Dataset is code, so nothing tells whether its content has changed."""
         return None
 
     def entries(self) -> Iterator[Entry]:
@@ -152,12 +166,39 @@ class DatasetImages:
         for row in range(len(self.dataset)):
             value, label = _get(self.dataset, row)
             self.seen[row] = label
-            yield Entry(str(row), partial(_pixels, value))
+            yield Entry(str(row), partial(_pixels, value), _held(value))
 
     def labels(self, rows: Sequence[int]) -> list[object] | None:
-        """The second part of the items; None if no item has one."""
+        """The labels in the (image, label) items; None if no item has one."""
         labels = [self.seen.get(row) for row in rows]
         return labels if self.with_labels and any(label is not None for label in labels) else None
+
+
+def read_npy(path: str | Path) -> Array:
+    """The array of a .npy file, as a memory map.
+
+    Raises:
+        LikewiseError: the file is another one, damaged, or holds Python objects.
+    """
+    try:
+        # open_memmap reads .npy alone; numpy.load takes .npz and pickles too, whatever the file's name is
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError, OSError) as error:
+        raise LikewiseError(
+            f"{path} cannot be read as .npy ({_why_no_npy(path, error)}); save it again with numpy.save."
+        ) from error
+
+
+def _why_no_npy(path: str | Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    with open(path, "rb") as file:
+        head = file.read(6)
+    if head.startswith(b"PK"):
+        return "it is a .npz, which holds several arrays"
+    if head != b"\x93NUMPY":
+        return "it is a file of another kind"
+    return "it holds Python objects" if "object" in str(error) else str(error)
 
 
 def exact_images(source: Source, size: int) -> Items | None:
@@ -172,10 +213,15 @@ def exact_images(source: Source, size: int) -> Items | None:
 
 
 def as_numpy(value: Array | torch.Tensor) -> Array:
-    """A tensor as an array, without a copy where NumPy knows the type."""
+    """A tensor as an array, without a copy if NumPy has its dtype.
+
+    Raises:
+        LikewiseError: a tensor that is sparse, quantised or without values (meta).
+    """
     if isinstance(value, np.ndarray):
         return value
-    value = value.detach().cpu()
+    check_dense("a tensor", value)
+    value = value.detach().cpu().resolve_conj().resolve_neg()
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
@@ -194,24 +240,24 @@ def _from_array(name: str, array: Array, given: object, *, path: Path | None) ->
     return ArrayImages(name=name, array=array, given=labels, path=path)
 
 
-def _from_dataset(dataset: MapDataset, *, labels: str, key: str | None) -> Source | Vectors:
+def _from_dataset(dataset: MapDataset, wanted: Wanted) -> Source | Vectors:
     kind = type(dataset).__name__
     try:
         total = len(dataset)
     except (TypeError, NotImplementedError) as error:
         raise LikewiseError(f"{kind} has no length; give a map-style Dataset, with __len__ and __getitem__.") from error
     name = f"{kind} of {total:,} items"
-    refuse_columns(name, "a Dataset", labels, key)
+    wanted.refuse(name, "a Dataset")
     if total == 0:
         raise LikewiseError(f"{kind} is empty; give {KINDS}.")
     first = next((value for value, _ in (_get(dataset, row) for row in range(total)) if _usable(value)), None)
     if isinstance(first, np.ndarray) and first.ndim == 1:
-        return _vectors(dataset, name, len(first), with_labels=labels == "auto")
+        return _vectors(dataset, name, len(first), with_labels=wanted.labels == "auto")
     if first is not None and not isinstance(first, np.ndarray | Image.Image):
         raise LikewiseError(
             f"{name} gives {type(first).__name__}; its items must be a PIL image, array or tensor, or (image, label)."
         )
-    return DatasetImages(name=name, dataset=dataset, with_labels=labels == "auto")
+    return DatasetImages(name=name, dataset=dataset, with_labels=wanted.labels == "auto")
 
 
 def _usable(value: object) -> bool:
@@ -239,7 +285,7 @@ def _vectors(dataset: MapDataset, name: str, width: int, *, with_labels: bool) -
 
 
 def _get(dataset: MapDataset, row: int) -> tuple[object, object]:
-    """(value, label) of a Dataset's item; a tensor becomes an array; the value is a BadItem if asking failed."""
+    """(value, label) of a Dataset's item. A tensor becomes an array. The value is a BadItem if the Dataset raised."""
     try:
         item = dataset[row]
     except Exception as error:  # the user's code may raise anything; one bad item must not end the work
@@ -250,11 +296,18 @@ def _get(dataset: MapDataset, row: int) -> tuple[object, object]:
     return value, _label(label)
 
 
+def _held(value: object) -> int:
+    """Bytes of an image in memory, about."""
+    if isinstance(value, Image.Image):
+        return value.width * value.height * len(value.getbands())
+    return value.nbytes if isinstance(value, np.ndarray) else 0
+
+
 def _pixels(value: object) -> Array:
     if isinstance(value, BadItem):
         raise value
     if isinstance(value, Image.Image):
-        return np.asarray(to_rgb(value))
+        return np.asarray(value if value.mode.startswith("I;16") else to_rgb(value))
     if isinstance(value, np.ndarray):
         return value
     raise BadItem(f"{type(value).__name__} is not a PIL image, array or tensor")
@@ -282,15 +335,15 @@ def _label_list(labels: object) -> list[object]:
 
 
 def _known(labels: Array) -> list[object]:
-    """One label per item as plain Python values; a negative integer is no label."""
+    """One label per item as plain Python values; a negative integer means no label."""
     values = cast(list[Any], labels.tolist())
     return [None if label < 0 else label for label in values] if labels.dtype.kind == "i" else values
 
 
 def _label(label: object) -> object:
-    """A label as plain Python: tensor(3), numpy.int64(3) and 3 are the same. A list, set or 1-D array is several.
+    """A label as plain Python: tensor(3), numpy.int64(3) and 3 are equal. A list, set or 1-D array is several labels.
 
-    A negative integer in an array or tensor is no label; a negative Python integer is a label.
+    A negative integer in an array or tensor means no label; a negative Python integer is a label.
     """
     if isinstance(label, torch.Tensor | np.ndarray | np.generic):
         if np.prod(label.shape) == 1:

@@ -1,23 +1,25 @@
 """The cache of decoded images: one memory-mapped uint8 file per content and size.
 
 A cache is a folder ``{entries}x{size}px-{key}`` with ``values.bin`` (uint8, N·S·S·3, in the source's order) and
-``items.json`` (ids and what was skipped). ``key`` is a hash over every entry's id and bytes. Labels are not in the
-cache: the source gives them each time, so other labels need no new cache. ``stats/`` maps paths, sizes and times to
-caches, so an unchanged source is found without reading it.
+``items.json`` (ids, skipped items, assumed bits, checksum of the values). ``key`` is a hash over the id and bytes of
+every entry, the size, the largest image allowed and ``FORMAT``. Labels are not in the cache: the source gives them each
+time, so other labels need no new cache. ``stats/`` maps paths, sizes and times to caches, so the cache of an unchanged
+source is found without reading the source.
 
-One thread writes the file in order, as a plain file and not through a memory map. A full disk is then an error that can
-be reported; with a memory map it would end the process.
+One thread writes the file in order, as a plain file and not through a memory map: then a full disk is an error that can
+be reported, while with a memory map it would end the process.
 """
 
 import errno
 import hashlib
 import json
 import os
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,37 +27,47 @@ import numpy as np
 import torch
 
 from likewise.console import track
-from likewise.data.decode import BadItem, decode, decode_array, quiet_pillow
-from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_labels
-from likewise.data.source import Entry, Source, sign
-from likewise.errors import LikewiseError
-from likewise.files import atomic_write, replace_folder, temporary_folder
+from likewise.data.decode import decode, decode_array, quiet_pillow
+from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_labels, refuse_cut
+from likewise.data.source import BadItem, Entry, Source, sign
+from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.files import as_path, atomic_write, replace_folder, temporary_folder
+from likewise.text import in_words
 
-FORMAT = "likewise images 1"  # change it whenever decoding or this layout changes: old caches are then not found
-_CHUNK = 16  # entries per task: enough to hide a task's cost, few enough to bound memory
+FORMAT = "likewise images 2"  # change it whenever decoding or this layout changes: old caches are then not found
+_CHUNK = 16  # entries per task of a thread: enough to make a task's own cost small
+_CHUNK_BYTES = 4 << 20  # a task has fewer entries if they hold more than this
+_HELD_BYTES = 64 << 20  # waiting entries hold no more than this, unless a single task does
 _BUILDING = "building-"
+_PART_BYTES = 1 << 24  # of the values in a part of the checksum
+_CHECKED: set[tuple[str, int]] = set()  # caches whose checksum this process has compared: folder, time of writing
 
 
-def cached_items(source: Source, size: int, *, cache: str | Path | None, workers: int | None, progress: bool) -> Items:
+def cached_items(
+    source: Source, size: int, *, megapixels: float, cache: str | Path | None, workers: int | None, progress: bool
+) -> Items:
     """The images of ``source`` at ``size`` from the cache; builds the cache if it is missing.
 
     Raises:
         LikewiseError: no usable item, or the cache cannot be written.
     """
-    folder = Path(cache or os.environ.get("LIKEWISE_CACHE") or Path.home() / ".cache" / "likewise")
-    job = _Job(source, size, workers or max(2, torch.get_num_threads()), progress)
+    folder = cache_folder(cache)
+    job = _Job(source, size, megapixels, workers or max(2, torch.get_num_threads()), progress)
     try:
-        (folder / "stats").mkdir(parents=True, exist_ok=True)
         stored = _find(job, folder)
         if stored is None:
-            with quiet_pillow():
+            (folder / "stats").mkdir(parents=True, exist_ok=True)
+            with quiet_pillow(megapixels):
                 stored = _build(job, folder)
-    except OSError as error:  # of the cache; an item's own error has become its reason
-        need = source.total * size * size * 3 / 1e6
-        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+    except OSError as error:  # from the cache: an error of an item has become the reason to skip it
+        why = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            need = in_words(source.total * size * size * 3)
+            why = f"the disk is full, and {source.name} needs {need} at {size} px; make room, or"
+        else:
+            why += ";"
         raise LikewiseError(
-            f"the cache {folder} cannot be written: {why}; {source.name} needs {need:,.0f} MB at {size} px: "
-            "make room, or name another folder with cache= or LIKEWISE_CACHE."
+            f"the cache {folder} cannot be written: {why} name another folder with cache= or LIKEWISE_CACHE."
         ) from error
     skipped_rows = {row for row, _, _ in stored.skipped}
     labels = source.labels([row for row in range(source.total) if row not in skipped_rows])
@@ -68,13 +80,41 @@ def cached_items(source: Source, size: int, *, cache: str | Path | None, workers
         label_names=names,
         skipped=tuple(Skipped(id=id, reason=reason) for _, id, reason in stored.skipped),
         source=source.name,
+        notes=(*source.notes, *_said_of_bits(source.name, stored.bits)),
     )
+
+
+def _said_of_bits(name: str, counts: dict[str, int]) -> Iterator[str]:
+    for bits, count in sorted(counts.items()):
+        images = "1 image of 16 bits has" if count == 1 else f"{count:,} images of 16 bits have"
+        yield f"{name}: {images} no value above {2 ** int(bits) - 1:,}, read as {bits} bits."
+
+
+def cache_folder(cache: str | Path | None) -> Path:
+    """The folder of the caches: the given one, ``$LIKEWISE_CACHE`` or ``~/.cache/likewise``.
+
+    Raises:
+        LikewiseError: no home folder is known.
+    """
+    if cache is not None:
+        return as_path(cache, "the cache")
+    named = os.environ.get("LIKEWISE_CACHE")
+    if named:
+        return as_path(named, "LIKEWISE_CACHE")
+    try:
+        return Path.home() / ".cache" / "likewise"
+    except RuntimeError:
+        raise LikewiseError(
+            "no home folder of this user is known, which the cache of decoded images is in; name a folder with cache= "
+            "or LIKEWISE_CACHE."
+        ) from None
 
 
 @dataclass(frozen=True)
 class _Job:
     source: Source
     size: int
+    megapixels: float
     workers: int
     progress: bool
 
@@ -88,58 +128,64 @@ class _Stored:
     ids: list[str]
     values: Pixels
     skipped: list[tuple[int, str, str]]  # (row in the source, id, reason)
+    bits: dict[str, int]  # how many images of 16 bits were read as so many
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """An entry after a worker read it. Without pixels and reason it was only hashed."""
+    """An entry that a worker has read. Without pixels and reason it was only hashed."""
 
     id: str
     digest: bytes
     pixels: Pixels | None = None
     reason: str | None = None
+    bits: int = 0
 
 
 def _find(job: _Job, folder: Path) -> _Stored | None:
     """Find an existing cache by paths and times, or else by content; None if there is none."""
     signature = job.source.signature()
     if signature is None:
-        return None  # only a pass over the source shows its content, and building makes one
+        return None  # only reading the source shows its content, and building reads it
     note = _note(job, folder, signature)
     if note.is_file():
-        stored = _load(folder / note.read_text().strip(), job.size)
+        stored = _load(folder / note.read_bytes().decode(errors="replace").strip(), job.size, job.progress)
         if stored is not None:
             return stored
     if not any(folder.glob(f"{job.prefix}*")):
-        return None  # no cache has this size and length: do not read the source twice
-    content = _content_hash(job.size)
+        return None  # no cache has this size and length, so reading the source here would be wasted
+    content = _content_hash(job)
     with track(f"reading {job.source.name}", job.source.total, enabled=job.progress) as tick:
         for done, outcome in enumerate(_outcomes(job, _read), 1):
             _absorb(content, outcome)
             tick(done)
     name = job.prefix + content.hexdigest()
-    stored = _load(folder / name, job.size)
+    stored = _load(folder / name, job.size, job.progress)
     if stored is not None:
-        _remember(note, name)
+        with suppress(OSError):  # a cache that can only be read is used all the same
+            _remember(note, name)
     return stored
 
 
 def _build(job: _Job, folder: Path) -> _Stored:
-    """Go through the source once: read, hash, decode and write; then rename the folder to its content's key."""
-    signature = job.source.signature()  # taken before reading: a change during the build is noticed next time
-    ledger = _Ledger(_content_hash(job.size))
+    """Read, hash, decode and write every entry once; then rename the folder to the key of its content."""
+    signature = job.source.signature()  # computed before reading, so that the next run notices changes made meanwhile
+    ledger, checksum = _Ledger(_content_hash(job)), _Checksum(job.size)
     with temporary_folder(folder, _BUILDING) as temporary:
         bar = track(f"decoding {job.source.name}", job.source.total, enabled=job.progress)
         with open(temporary / "values.bin", "wb") as file, bar as tick:
             for done, outcome in enumerate(_outcomes(job, _decode), 1):
                 if ledger.keep(outcome) and outcome.pixels is not None:
-                    file.write(np.ascontiguousarray(outcome.pixels).data)
+                    pixels = np.ascontiguousarray(outcome.pixels).data
+                    file.write(pixels)
+                    checksum.add(pixels)
                 tick(done)
             file.flush()
             os.fsync(file.fileno())
         ledger.check(job.source)
         with atomic_write(temporary / "items.json") as file:
-            file.write(json.dumps({"ids": ledger.ids, "skipped": ledger.skipped}).encode())
+            about = {"ids": ledger.ids, "skipped": ledger.skipped, "bits": ledger.bits, "checksum": checksum.hex()}
+            file.write(json.dumps(about).encode())
         name = job.prefix + ledger.content.hexdigest()
         stored = _publish(temporary, folder / name, job.size)
     if signature is not None:
@@ -148,40 +194,108 @@ def _build(job: _Job, folder: Path) -> _Stored:
 
 
 def _publish(temporary: Path, final: Path, size: int) -> _Stored:
-    """Rename the finished folder; use the other one if another process has built the same meanwhile."""
-    for _ in range(4):  # processes that replace one damaged cache can get in each other's way
+    """Rename the finished folder; if another process has built the same cache meanwhile, use that one."""
+    for _ in range(4):  # several processes may replace the same damaged cache at once
         stored = _load(final, size)
         if stored is not None:
             return stored
         try:
             replace_folder(temporary, final)
+            _CHECKED.add(_written(final))  # just now
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                 raise
-    raise LikewiseError(f"the cache {final} keeps vanishing while it is opened; try again.")
+    raise LikewiseError(f"the cache {final} disappears again and again while it is opened; try again.")
 
 
-def _load(folder: Path, size: int) -> _Stored | None:
-    """Load a finished cache; None if it is missing, too short or damaged, so that it is built again."""
+def _load(folder: Path, size: int, progress: bool = False) -> _Stored | None:
+    """Load a finished cache; None if it is missing, too short or damaged, so that it is built again.
+
+    The first time in a process the values are read once and compared with their checksum (caches of older versions
+    have none). Under torchrun the first process of a machine does so for all.
+    """
     try:
         items: dict[str, Any] = json.loads((folder / "items.json").read_bytes())
         ids, skipped = items["ids"], [(int(row), str(id), str(reason)) for row, id, reason in items["skipped"]]
+        bits = {str(bits): int(count) for bits, count in items["bits"].items()}
         shape = (len(ids), size, size, 3)
         if (folder / "values.bin").stat().st_size != np.prod(shape):
             return None
         values = np.memmap(folder / "values.bin", dtype=np.uint8, mode="r", shape=shape)
-    except (OSError, ValueError, KeyError, TypeError):
+        written = _written(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return _Stored(ids, values, skipped)
+    if not all(isinstance(id, str) for id in ids):
+        return None
+    if "checksum" in items and written not in _CHECKED and os.environ.get("LOCAL_RANK", "0") == "0":
+        if items["checksum"] != _checksum(values, progress):
+            told = f"{folder} does not match its checksum: something else wrote into it, or the disk fails."
+            warnings.warn(f"{told} It is built again.", LikewiseWarning, stacklevel=2)
+            return None
+        _CHECKED.add(written)
+    return _Stored(ids, values, skipped, bits)
 
 
 def _note(job: _Job, folder: Path, signature: str) -> Path:
-    return folder / "stats" / sign([FORMAT, str(job.size), signature])
+    return folder / "stats" / sign([FORMAT, str(job.size), str(job.megapixels), signature])
 
 
 def _remember(note: Path, name: str) -> None:
     with atomic_write(note) as file:
         file.write(name.encode())
+
+
+def _written(folder: Path) -> tuple[str, int]:
+    """Tells apart the caches that were written."""
+    return str(folder.resolve()), (folder / "values.bin").stat().st_mtime_ns
+
+
+class _Checksum:
+    """blake2b over the blake2b of each part of the values, while they are written; see :func:`_checksum`."""
+
+    def __init__(self, size: int) -> None:
+        self.rows = _part_rows(size)
+        self.digests, self.part, self.in_part = list[bytes](), hashlib.blake2b(digest_size=16), 0
+
+    def add(self, item: memoryview) -> None:
+        """Adds the next item's pixels."""
+        if self.in_part == self.rows:
+            self._end()
+        self.part.update(item)
+        self.in_part += 1
+
+    def hex(self) -> str:
+        """The checksum of all items so far; call it once, at the end."""
+        if self.in_part:
+            self._end()
+        return hashlib.blake2b(b"".join(self.digests), digest_size=16).hexdigest()
+
+    def _end(self) -> None:
+        self.digests.append(self.part.digest())
+        self.part, self.in_part = hashlib.blake2b(digest_size=16), 0
+
+
+def _checksum(values: Pixels, progress: bool) -> str:
+    """The checksum of a cache's values: one pass over them with all threads, about a second per GB and core."""
+    rows = _part_rows(values.shape[1])
+
+    def digest(start: int) -> bytes:
+        refuse_cut(values, "its checksum")
+        return hashlib.blake2b(values[start : start + rows].data, digest_size=16).digest()
+
+    starts = range(0, len(values), rows)
+    bar = track("checking the cache", len(starts), enabled=progress)
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool, bar as tick:
+        digests = []
+        for done, part in enumerate(pool.map(digest, starts), 1):
+            digests.append(part)
+            tick(done)
+    return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
+
+
+def _part_rows(size: int) -> int:
+    """Number of items in a part of the checksum."""
+    return max(1, _PART_BYTES // (size * size * 3))
 
 
 @dataclass
@@ -192,32 +306,27 @@ class _Ledger:
     ids: list[str] = field(default_factory=list)
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     first_row: dict[str, int] = field(default_factory=dict)
-    duplicates: int = 0
+    bits: dict[str, int] = field(default_factory=dict)
     rows: int = 0
 
     def keep(self, outcome: _Outcome) -> bool:
-        """Record an outcome; returns whether its pixels belong in the cache."""
+        """Record an outcome; returns whether its pixels go into the cache."""
         _absorb(self.content, outcome)
         row, self.rows = self.rows, self.rows + 1
         first = self.first_row.setdefault(outcome.id, row)
         reason = outcome.reason
         if first != row:
-            self.duplicates += 1
             reason = f"duplicate id; first at row {first}"
         if reason is not None:
             self.skipped.append((row, outcome.id, reason))
             return False
         self.ids.append(outcome.id)
+        if outcome.bits:
+            self.bits[str(outcome.bits)] = self.bits.get(str(outcome.bits), 0) + 1
         return True
 
     def check(self, source: Source) -> None:
-        """Raise LikewiseError if no item is usable, or if the ids are plainly wrong."""
-        if 2 * self.duplicates > self.rows:
-            _, id, reason = next(entry for entry in self.skipped if entry[2].startswith("duplicate"))
-            raise LikewiseError(
-                f"{self.duplicates:,} of the {self.rows:,} ids of {source.name} are duplicates (such as {id!r}: "
-                f"{reason}); name a column of unique ids with key=."
-            )
+        """Raise LikewiseError if no item can be used."""
         if not self.ids:
             few = "; ".join(f"{id}: {reason}" for _, id, reason in self.skipped[:3])
             more = ", ..." if len(self.skipped) > 3 else ""
@@ -227,9 +336,9 @@ class _Ledger:
             )
 
 
-def _content_hash(size: int) -> "hashlib.blake2b":
+def _content_hash(job: _Job) -> "hashlib.blake2b":
     digest = hashlib.blake2b(digest_size=16)
-    add_text(digest, f"{FORMAT}, {size} px")
+    add_text(digest, f"{FORMAT}, {job.size} px, up to {job.megapixels} megapixels")
     return digest
 
 
@@ -238,50 +347,71 @@ def _absorb(content: "hashlib.blake2b", outcome: _Outcome) -> None:
     content.update(outcome.digest)
 
 
-def _outcomes(job: _Job, work: Callable[[Entry, int], _Outcome]) -> Iterator[_Outcome]:
-    """Results of ``work`` on all entries, in order. Threads do the work (decoders release the GIL), few at a time."""
-    entries = job.source.entries()
-    pending: deque[Future[list[_Outcome]]] = deque()
+def _outcomes(job: _Job, work: Callable[[Entry, _Job], _Outcome]) -> Iterator[_Outcome]:
+    """Results of ``work`` on all entries, in order. Threads do the work, since decoders release the GIL."""
+    pending: deque[tuple[Future[list[_Outcome]], int]] = deque()
+    waiting = 0  # bytes
     pool = ThreadPoolExecutor(job.workers, thread_name_prefix="likewise-decode")
     try:
-        while chunk := list(islice(entries, _CHUNK)):
-            pending.append(pool.submit(_run, work, chunk, job))
-            if len(pending) > job.workers + 2:
-                yield from pending.popleft().result()
+        for chunk in _chunks(job.source.entries()):
+            held = sum(entry.held for entry in chunk)
+            pending.append((pool.submit(_run, work, chunk, job), held))
+            waiting += held
+            del chunk
+            while len(pending) > job.workers + 2 or (pending and waiting > _HELD_BYTES):
+                task, held = pending.popleft()
+                yield from task.result()
+                waiting -= held
         while pending:
-            yield from pending.popleft().result()
+            yield from pending.popleft()[0].result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _run(work: Callable[[Entry, int], _Outcome], chunk: list[Entry], job: _Job) -> list[_Outcome]:
+def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """The entries of each task: few, and fewer where they are large."""
+    chunk, held = list[Entry](), 0
+    for entry in entries:
+        chunk.append(entry)
+        held += entry.held
+        if len(chunk) == _CHUNK or held >= _CHUNK_BYTES:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
+
+
+def _run(work: Callable[[Entry, _Job], _Outcome], chunk: list[Entry], job: _Job) -> list[_Outcome]:
     outcomes = []
     for entry in chunk:
         try:
-            outcomes.append(work(entry, job.size))
+            outcomes.append(work(entry, job))
         except LikewiseError as error:
             raise LikewiseError(f"{job.source.name}, item {entry.id}: {error}") from error
     return outcomes
 
 
-def _read(entry: Entry, size: int) -> _Outcome:
+def _read(entry: Entry, job: _Job) -> _Outcome:
     try:
         return _Outcome(entry.id, _digest(entry.load()))
     except BadItem as error:
         return _Outcome(entry.id, _digest(str(error).encode()))
 
 
-def _decode(entry: Entry, size: int) -> _Outcome:
+def _decode(entry: Entry, job: _Job) -> _Outcome:
     try:
         loaded = entry.load()
     except BadItem as error:
         return _Outcome(entry.id, _digest(str(error).encode()), reason=str(error))
     digest = _digest(loaded)
     try:
-        pixels = decode(loaded, size) if isinstance(loaded, bytes) else decode_array(loaded, size)
+        if isinstance(loaded, bytes):
+            decoded = decode(loaded, job.size, job.megapixels)
+        else:
+            decoded = decode_array(loaded, job.size)
     except BadItem as error:
         return _Outcome(entry.id, digest, reason=str(error))
-    return _Outcome(entry.id, digest, pixels=pixels)
+    return _Outcome(entry.id, digest, pixels=decoded.pixels, bits=decoded.bits)
 
 
 def _digest(loaded: "bytes | np.ndarray[Any, Any]") -> bytes:

@@ -4,7 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from likewise.data.items import Pixels
+from likewise.data.source import MEGAPIXELS, BadItem
 from likewise.errors import LikewiseError
 
 Image.init()  # loads the format plugins now, in one thread
@@ -36,49 +37,58 @@ _UPRIGHT = {
 }
 
 
-class BadItem(Exception):
-    """One item cannot be used; the text is the reason. The item is skipped and nothing else stops."""
+_FEWER = (8, 12)  # bits that often lie in 16
 
 
-def decode(data: bytes, size: int) -> Pixels:
+class Decoded(NamedTuple):
+    """An image, and what was assumed about it."""
+
+    pixels: Pixels
+    bits: int = 0  # that were assumed, where 16 hold fewer; 0: nothing was assumed
+
+
+def decode(data: bytes, size: int, megapixels: float = MEGAPIXELS) -> Decoded:
     """Decode an image file's bytes to uint8 (size, size, 3) RGB, upright.
 
-    The central square is resized with antialiasing (bilinear). That is "shorter side to ``size``, then centre crop"
-    without rounding in between. An image of exactly size × size keeps its decoded pixels bit for bit. libjpeg decodes a
-    JPEG at a fraction of its size if it has more than twice the pixels needed per side; this changes pixels by one or
-    two grey levels. Alpha is composited over white; an animation gives its first frame; 16-bit grey is scaled, not
-    clipped; CMYK is converted as Pillow does.
+    The central square is resized with antialiasing (bilinear). This equals "resize the shorter side to ``size``, then
+    crop the centre" without rounding between. An image of exactly size × size keeps its decoded pixels bit for bit. If
+    a JPEG has more than twice the pixels needed per side, libjpeg decodes it at a fraction of its size; this changes
+    pixels by one or two grey levels. Alpha is put over white; of an animation the first frame is used; 16-bit grey is
+    scaled, not clipped, and as 12 or 8 bits if no value needs more; CMYK is converted by Pillow.
 
     Args:
         data: the whole file.
         size: side of the result in pixels, ≥ 1.
+        megapixels: of the largest image that is decoded; the header says how large it is. Decode within
+            :func:`quiet_pillow` of the same number, as Pillow has a limit too.
 
     Raises:
-        BadItem: zero bytes, truncated, not an image, or more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``
-            (read from the header, before anything is decoded).
+        BadItem: zero bytes, truncated, not an image, or more than ``megapixels`` (the header tells, before any pixel is
+            decoded).
     """
     if not data:
         raise BadItem("empty file (zero bytes)")
     try:
-        image = _decode_jpeg(data, size) if data.startswith(b"\xff\xd8\xff") else None
-        return _fit(_decode_any(data) if image is None else image, size)
+        image = _decode_jpeg(data, size, megapixels) if data.startswith(b"\xff\xd8\xff") else None
+        image, bits = _decode_any(data, megapixels) if image is None else (image, 0)
+        return Decoded(_fit(image, size), bits)
     except BadItem:
         raise
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
-        raise BadItem(_reason(error, data)) from error
+        raise BadItem(_reason(error, data, megapixels)) from error
 
 
-def decode_array(array: npt.NDArray[Any], size: int) -> Pixels:
+def decode_array(array: npt.NDArray[Any], size: int) -> Decoded:
     """Turn one image given as an array into uint8 (size, size, 3) RGB, as :func:`decode` does with files.
 
     Args:
-        array: (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4 (RGBA); the last axis is tried first.
-            uint8, bool, uint16 (scaled by 1/257), or float in [0, 1].
+        array: (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4 (RGBA); if both fit, the last axis is C. uint8, bool,
+            uint16 (as 12 or 8 bits if no value needs more), or float in [0, 1].
         size: side of the result in pixels, ≥ 1.
 
     Raises:
         BadItem: not finite, of another shape, or without pixels.
-        LikewiseError: another dtype, or floats outside [0, 1], which mean that the whole source has a wrong scale.
+        LikewiseError: another dtype, or floats outside [0, 1]: the scale of the whole source is then wrong.
     """
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = array.transpose(1, 2, 0)
@@ -86,24 +96,33 @@ def decode_array(array: npt.NDArray[Any], size: int) -> Pixels:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
         raise BadItem(f"an array of shape {array.shape} is not an image; expected (H, W), (H, W, C) or (C, H, W)")
-    return _fit(to_rgb(Image.fromarray(np.ascontiguousarray(_to_uint8(array)))), size)
+    pixels, bits = _to_uint8(array)
+    return Decoded(_fit(to_rgb(Image.fromarray(np.ascontiguousarray(pixels))), size), bits)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow image to mode RGB: scale deep grey to 8 bits, resolve palettes, put alpha over white.
+    """:func:`as_rgb` without the assumed bits."""
+    return as_rgb(image)[0]
+
+
+def as_rgb(image: Image.Image) -> tuple[Image.Image, int]:
+    """Convert any Pillow image to RGB: scale 16-bit grey to 8 bits, look up palettes, put alpha over white.
+
+    Returns the image, and the bits that were assumed where 16 hold fewer, or 0.
 
     Raises:
         BadItem: 32-bit pixels outside 0..65535, or float pixels outside [0, 1], whose scale is unknown.
     """
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(_to_uint8(np.asarray(image).astype(np.uint16)))
-    elif image.mode in ("I", "F"):
-        image = Image.fromarray(_from_32_bit(np.asarray(image)))
+    bits = 0
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        deep = np.asarray(image)
+        pixels, bits = _from_32_bit(deep) if image.mode in ("I", "F") else _to_uint8(deep.astype(np.uint16))
+        image = Image.fromarray(pixels)
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, "white")
         canvas.alpha_composite(image.convert("RGBA"))
         image = canvas
-    return image.convert("RGB")
+    return image.convert("RGB"), bits
 
 
 def looks_like_image(head: bytes) -> bool:
@@ -117,19 +136,24 @@ def looks_like_image(head: bytes) -> bool:
 
 
 @contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Hide Pillow's warnings about single files; a real problem becomes the item's reason."""
+def quiet_pillow(megapixels: float = MEGAPIXELS) -> Iterator[None]:
+    """Hide Pillow's warnings about single files and set its limit. A real problem is the reason to skip the item."""
+    limit = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
+        Image.MAX_IMAGE_PIXELS = int(megapixels * 1e6)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
-def _decode_jpeg(data: bytes, size: int) -> Image.Image | None:
-    """Decode a plain JPEG with simplejpeg; None for other files, as Pillow accepts more and explains better."""
+def _decode_jpeg(data: bytes, size: int, megapixels: float) -> Image.Image | None:
+    """Decode a plain JPEG with simplejpeg; None for other files: Pillow reads more of them and has clearer errors."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        _refuse_bomb(width, height)
+        _refuse_bomb(width, height, megapixels)
         if space not in ("YCbCr", "Gray"):
             return None
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=2 * size, min_width=2 * size, min_factor=2)
@@ -142,18 +166,18 @@ def _decode_jpeg(data: bytes, size: int) -> Image.Image | None:
     return image
 
 
-def _decode_any(data: bytes) -> Image.Image:
+def _decode_any(data: bytes, megapixels: float) -> tuple[Image.Image, int]:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        _refuse_bomb(*image.size)
+        _refuse_bomb(*image.size, megapixels)
         image.load()
-        return to_rgb(_upright(image, image))
+        return as_rgb(_upright(image, image))
 
 
 def _upright(image: Image.Image, header: Image.Image) -> Image.Image:
     """Rotate ``image`` as the EXIF of ``header`` says; unreadable EXIF rotates nothing."""
     try:
         turn = _UPRIGHT.get(header.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged metadata, of whatever kind, is no reason to lose a good picture
+    except Exception:  # damaged metadata of any kind is no reason to skip a good picture
         turn = None
     return image if turn is None else image.transpose(turn)
 
@@ -168,13 +192,18 @@ def _fit(image: Image.Image, size: int) -> Pixels:
     return np.asarray(image)
 
 
-def _to_uint8(array: npt.NDArray[Any]) -> Pixels:
+def _to_uint8(array: npt.NDArray[Any]) -> tuple[Pixels, int]:
+    """An array as 8 bits, and the bits that were assumed where 16 hold fewer. Byte order does not matter."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.uint8:
-        return array.view(np.uint8)
+        return array.view(np.uint8), 0
     if array.dtype == bool:
-        return array.astype(np.uint8) * np.uint8(255)
+        return array.astype(np.uint8) * np.uint8(255), 0
     if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        highest = int(array.max())
+        bits = next((bits for bits in _FEWER if 0 < highest < 2**bits), 0)
+        whole = 2 ** (bits or 16) - 1
+        return ((array.astype(np.uint32) * 255 + whole // 2) // whole).astype(np.uint8), bits
     if not np.issubdtype(array.dtype, np.floating):
         raise LikewiseError(f"images of type {array.dtype} have no known scale; convert them to uint8 (0 to 255).")
     if not np.isfinite(array).all():
@@ -186,10 +215,10 @@ def _to_uint8(array: npt.NDArray[Any]) -> Pixels:
             "divide by 255 or leave out the normalisation, or give uint8."
         )
     scaled: Pixels = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
-    return scaled
+    return scaled, 0
 
 
-def _from_32_bit(array: npt.NDArray[Any]) -> Pixels:
+def _from_32_bit(array: npt.NDArray[Any]) -> tuple[Pixels, int]:
     """Pillow's modes I (16-bit PNG and PGM in some versions; 32-bit TIFF) and F (float TIFF, PFM)."""
     low, high = float(array.min()), float(array.max())
     if array.dtype == np.float32 and 0 <= low <= high <= 1:
@@ -200,19 +229,18 @@ def _from_32_bit(array: npt.NDArray[Any]) -> Pixels:
     raise BadItem(f"32-bit pixels of unknown scale, from {low:g} to {high:g}; expected {expected}")
 
 
-def _refuse_bomb(width: int, height: int) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and width * height > limit:
-        raise BadItem(_bomb(limit))
+def _refuse_bomb(width: int, height: int, megapixels: float) -> None:
+    if width * height > megapixels * 1e6:
+        raise BadItem(f"too large: {width * height / 1e6:,.0f} megapixels, {_limit(megapixels)}")
 
 
-def _bomb(limit: int) -> str:
-    return f"decompression bomb (more than PIL.Image.MAX_IMAGE_PIXELS = {limit:,} pixels)"
+def _limit(megapixels: float) -> str:
+    return f"more than max_megapixels={megapixels:g}; raise it for a real photo (or this is a decompression bomb)"
 
 
-def _reason(error: Exception, data: bytes) -> str:
+def _reason(error: Exception, data: bytes, megapixels: float) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        return _bomb(Image.MAX_IMAGE_PIXELS or 0)
+        return f"too large: {_limit(megapixels)}"
     if isinstance(error, UnidentifiedImageError):
         if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1"):
             return "HEIC cannot be read; convert it to JPEG or PNG"

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from likewise.data.decode import IMAGE_SUFFIXES, BadItem, looks_like_image
-from likewise.data.source import Entry, read_bytes, sign, stat_line
+from likewise.data.decode import IMAGE_SUFFIXES, looks_like_image
+from likewise.data.items import as_id
+from likewise.data.source import BadItem, Entry, read_bytes, sign, stat_line
+from likewise.text import utf8
 
-# Files that often lie beside images, one per image; they are not opened to see whether they are images.
+# Suffixes of files that are often beside images. Such files are not opened to see whether they are images.
 _OTHER_SUFFIXES = {
     *(".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".ini", ".yaml", ".yml", ".toml", ".xml", ".html", ".log"),
     *(".py", ".ipynb", ".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".parquet", ".arrow", ".db", ".lock"),
@@ -18,7 +21,7 @@ _OTHER_SUFFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file that should be an image; ``problem`` is the reason it cannot be used, if that is known already."""
+    """A file that should be an image. If it is already known that it cannot be used, ``problem`` is the reason."""
 
     id: str
     path: str
@@ -26,7 +29,7 @@ class ImageFile:
     problem: str = ""
 
     def load(self) -> bytes:
-        """The bytes, or BadItem."""
+        """The bytes. Raises BadItem if the file cannot be read."""
         if self.problem:
             raise BadItem(self.problem)
         return read_bytes(self.path)
@@ -34,11 +37,12 @@ class ImageFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A folder of images; an image's label is the name of its parent folder, below this one."""
+    """A folder of images. The label of an image is the name of its parent folder, if that is below this folder."""
 
     name: str
     files: tuple[ImageFile, ...]
     with_labels: bool
+    notes: tuple[str, ...]
 
     @property
     def total(self) -> int:
@@ -46,7 +50,7 @@ class Folder:
         return len(self.files)
 
     def signature(self) -> str:
-        """Over every path, size and time."""
+        """A hash over every path, size and time."""
         parts = [os.path.abspath(self.name)]
         for file in self.files:
             parts += [file.id, file.stat, file.problem]
@@ -58,7 +62,7 @@ class Folder:
             yield Entry(file.id, file.load)
 
     def labels(self, rows: Sequence[int]) -> list[Hashable] | None:
-        """The parent folders' names, if at least two differ; None for an image beside these folders."""
+        """The names of the parent folders, if at least two differ; None for an image that is beside these folders."""
         if not self.with_labels:
             return None
         above = [self.files[row].id.rpartition("/")[0] for row in rows]
@@ -66,36 +70,122 @@ class Folder:
         return names if len(set(names) - {None}) > 1 else None
 
 
-def list_images(root: Path) -> tuple[list[ImageFile], list[Path]]:
-    """(images sorted by id, other files) below ``root``. Follows links but no loops; ignores hidden names."""
-    images: list[ImageFile] = []
-    others: list[Path] = []
-    _list(root, "", (os.path.realpath(root),), images, others)
-    return sorted(images, key=lambda file: file.id), sorted(others)
+class Listing(NamedTuple):
+    """What lies below a folder."""
+
+    images: list[ImageFile]  # sorted by id
+    others: list[Path]  # sorted
+    notes: tuple[str, ...]  # on links
 
 
-def _list(folder: Path, prefix: str, above: tuple[str, ...], images: list[ImageFile], others: list[Path]) -> None:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        reason = "permission denied" if isinstance(error, PermissionError) else f"cannot be read ({error.strerror})"
-        images.append(ImageFile(prefix or ".", str(folder), "", f"folder: {reason}"))
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        # Names that are not UTF-8 become readable text, so that ids can be printed and stored anywhere.
-        id = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
-        if entry.is_dir():
-            real = os.path.realpath(entry.path)
-            if real not in above:
-                _list(Path(entry.path), f"{id}/", (*above, real), images, others)
-        else:
-            image = _inspect(id, entry)
-            if image is None:
-                others.append(Path(entry.path))
-            else:
-                images.append(image)
+def list_images(root: Path) -> Listing:
+    """All files below ``root`` but those with hidden names, each once.
+
+    What lies in the folder itself comes first, then what its links lead to, in the order of the links' names: an image
+    or a folder that is there already is left out. Ids are in Unicode's form NFC. Where two names are the same in it,
+    the second one gets " (2)".
+    """
+    walk = _Walk(root)
+    walk.folder(root, "", os.path.realpath(root))
+    walk.links()
+    seen = dict[str, int]()
+    in_order = sorted(walk.images, key=lambda file: (file.id, file.path))
+    images = [replace(image, id=_unique(image.id, seen)) for image in in_order]
+    return Listing(sorted(images, key=lambda file: file.id), sorted(walk.others), tuple(walk.notes(root)))
+
+
+def _unique(id: str, seen: dict[str, int]) -> str:
+    """``id``, or with a number behind it when it was given before."""
+    while id in seen:
+        seen[id] += 1
+        id = f"{id} ({seen[id]})"
+    seen[id] = 1
+    return id
+
+
+class _Walk:
+    """Goes through a folder, and then through what its links lead to."""
+
+    def __init__(self, root: Path) -> None:
+        self.images: list[ImageFile] = []
+        self.others: list[Path] = []
+        self.followed: list[tuple[str, str]] = []  # links: id, target
+        self.left_out: list[tuple[str, str]] = []
+        self._root = os.path.realpath(root)
+        self._folders: set[str] = set()  # real paths
+        self._files: set[str] = set()  # real paths of the images
+        self._other_files: set[str] = set()
+        self._links: list[tuple[str, os.DirEntry[str]]] = []
+
+    def folder(self, folder: str | Path, prefix: str, real: str) -> None:
+        """Everything below a folder, whose real path is ``real``; links are kept for later. It does not recurse."""
+        todo = [(os.fspath(folder), prefix, real)]
+        while todo:
+            path, prefix, real = todo.pop()
+            if real in self._folders:
+                continue
+            self._folders.add(real)
+            try:
+                entries = list(os.scandir(path))
+            except OSError as error:
+                denied = isinstance(error, PermissionError)
+                reason = "permission denied" if denied else f"cannot be read ({error.strerror})"
+                self.images.append(ImageFile(prefix or ".", path, "", f"folder: {reason}"))
+                continue
+            if any(entry.name == "cells.jsonl" for entry in entries):  # of ``likewise compare``, which drew a plot here
+                entries = [entry for entry in entries if entry.name != "compare.png"]
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                # Names that are not UTF-8 become readable text, so that ids can be printed and stored anywhere.
+                id = prefix + as_id(utf8(entry.name).decode())
+                inside = os.path.join(real, entry.name)
+                if entry.is_symlink():
+                    self._links.append((id, entry))
+                elif entry.is_dir():
+                    junctions = os.name == "nt"  # links that are no symbolic links
+                    todo.append((entry.path, f"{id}/", os.path.realpath(inside) if junctions else inside))
+                else:
+                    self._file(id, entry, inside)
+
+    def links(self) -> None:
+        """What the links lead to, where it was not met before; also the links within."""
+        while self._links:
+            links, self._links = sorted(self._links, key=lambda link: (link[0], link[1].path)), []
+            for id, entry in links:
+                real = os.path.realpath(entry.path)
+                if real in self._folders or real in self._files:
+                    self.left_out.append((id, real))
+                    continue
+                before = len(self.images)
+                if entry.is_dir():
+                    self.folder(entry.path, f"{id}/", real)
+                else:
+                    self._file(id, entry, real)
+                if os.path.exists(real) and len(self.images) > before:
+                    self.followed.append((id, real))
+
+    def _file(self, id: str, entry: "os.DirEntry[str]", real: str) -> None:
+        image = _inspect(id, entry)
+        if image is None and real not in self._other_files:
+            self.others.append(Path(entry.path))
+            self._other_files.add(real)
+        elif image is not None:
+            self.images.append(image)
+            self._files.add(real)
+
+    def notes(self, root: Path) -> Iterator[str]:
+        """What was done with links, in a line each."""
+        said = (
+            (self.followed, f"{root}: followed"),
+            (self.left_out, f"{root}: left out, since their files are read already:"),
+        )
+        for links, what in said:
+            if links:
+                id, real = links[0]
+                target = os.path.relpath(real, self._root) if real.startswith(self._root + os.sep) else real
+                shown = utf8(target).decode()
+                yield f"{what} {len(links):,} {'link' if len(links) == 1 else 'links'} (such as {id!r} to {shown!r})."
 
 
 def _inspect(id: str, entry: "os.DirEntry[str]") -> ImageFile | None:

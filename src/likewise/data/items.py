@@ -1,9 +1,10 @@
-"""Items: every data source becomes ids, values, labels, and a list of what was left out."""
+"""Items: every data source becomes ids, values, labels, and a list of the items that were left out."""
 
 import csv
 import hashlib
 import io
 import re
+import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +17,8 @@ import torch
 
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
+from likewise.stamp import Stamp
+from likewise.text import readable, utf8
 
 Pixels = npt.NDArray[np.uint8]
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
@@ -23,7 +26,7 @@ Rows = Sequence[int] | npt.NDArray[np.integer[Any]] | torch.Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """An item that was left out, and why in plain words."""
+    """An item that was left out, and the reason in plain words."""
 
     id: str
     reason: str
@@ -31,20 +34,23 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Items:
-    """Named items, all decoded to one size, with random access by row.
+    """Items with ids, all of one size, with random access by row.
 
     Args:
-        ids: N unique, stable names; row r of ``values`` is ``ids[r]``.
+        ids: N unique, stable names, in Unicode's form NFC; ``ids[r]`` is the id of row r of ``values``.
         values: images: uint8 (N, S, S, 3) RGB, usually a read-only memory map; vectors: float32 (N, D), finite.
         kind: "images" or "vectors".
-        labels: int64 index into ``label_names``; None without labels. (N,): one label per item, −1 for an item without
-            one. (N, L): several labels per item, each once, padded with −1.
+        labels: int64 places in ``label_names``; None without labels. (N,): one label per item, −1 for an item without
+            a label. (N, L): several labels per item, each once, padded with −1.
         label_names: the labels as text; whole numbers sort by value (2 before 10).
         skipped: the items left out, in the source's order.
         source: what the user gave, for messages.
+        notes: what was chosen for the user when it was opened, one line each.
+        path: the source in full, if it is a file or folder.
 
     Raises:
-        LikewiseError: when the parts disagree in length, labels are neither (N,) nor (N, L), or an id occurs twice.
+        LikewiseError: if ids, values and labels have different lengths, labels are neither (N,) nor (N, L), or an id
+            occurs twice.
     """
 
     ids: tuple[str, ...]
@@ -54,8 +60,11 @@ class Items:
     label_names: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     source: str = ""
+    notes: tuple[str, ...] = ()
+    path: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", tuple(map(as_id, self.ids)))
         n = len(self.ids)
         if len(self.values) != n:
             raise LikewiseError(f"{self.source}: {n} ids but {len(self.values)} values; give one id per value.")
@@ -81,15 +90,17 @@ class Items:
     def batch(self, rows: Rows) -> torch.Tensor:
         """A copy of the values of ``rows``, in that order: uint8 (B, S, S, 3) or float32 (B, D).
 
-        One fancy index: O(B) reads of contiguous rows, whatever N is.
+        Cost: B reads of contiguous rows, for any N.
         """
+        self.refuse_cut()
         return torch.from_numpy(np.asarray(self.values)[_as_rows(rows)])
 
     def select(self, rows: Rows) -> "Items":
         """The items of ``rows``, in that order, with their ids and labels; ``label_names`` and ``skipped`` stay whole.
 
-        An ascending run of rows shares memory with this object; other rows are copied.
+        Consecutive ascending rows share memory with this object; other rows are copied.
         """
+        self.refuse_cut()
         rows = _as_rows(rows)
         run = len(rows) > 0 and rows[0] >= 0 and bool((np.diff(rows) == 1).all())
         index = slice(int(rows[0]), int(rows[-1]) + 1) if run else rows
@@ -100,17 +111,39 @@ class Items:
             labels=None if self.labels is None else self.labels[rows],
         )
 
+    def refuse_cut(self) -> None:
+        """Raises LikewiseError when the file of the values became shorter: reading them would end the process."""
+        refuse_cut(self.values, self.source)
+
     @cached_property
     def ids_hash(self) -> str:
-        """blake2b (128 bit, hex) over the ids in order: equal exactly when ids and order are equal. O(N), once."""
+        """blake2b (128 bit, hex) over the ids in order: equal only for equal ids in the same order. O(N), once."""
         digest = hashlib.blake2b(digest_size=16)
         for name in self.ids:
             add_text(digest, name)
         return digest.hexdigest()
 
+    def stamp(self, name: str, one: str | None = None) -> Stamp:
+        """What a file made from these items says of them: the source as typed, in full, and the ids' hash.
+
+        ``one`` begins the names of the last two entries, where ``name`` is a plural.
+        """
+        path: Stamp = {} if self.path is None else {f"{name}_path": readable(self.path)}
+        of = one or name
+        return {name: readable(self.source), **path, f"{of}_items": len(self), f"{of}_ids_hash": self.ids_hash}
+
+
+def refuse_cut(values: npt.NDArray[Any], source: str) -> None:
+    """Raises LikewiseError when ``values`` are a memory map of a file that became shorter since it was opened."""
+    mapped = values._mmap if isinstance(values, np.memmap) else None  # type: ignore[attr-defined]
+    if mapped is not None and mapped.size() < len(mapped):
+        raise LikewiseError(
+            f"{values.filename} was cut short while {source} was read from it; start again."  # type: ignore[attr-defined]
+        )
+
 
 def content_digest(value: npt.NDArray[Any]) -> bytes:
-    """A 128-bit hash of one item's value: equal only for equal content."""
+    """A 128-bit hash of the value of an item: equal only for equal content."""
     return hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=16).digest()
 
 
@@ -121,11 +154,33 @@ def add_text(digest: "hashlib.blake2b", text: str) -> None:
     digest.update(data)
 
 
-def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Turn hashable labels into (int64 (N,) index, names). None, NaN, NA and empty text become −1: no label.
+def check_dense(name: str, tensor: torch.Tensor) -> None:
+    """Raise LikewiseError on a tensor whose values can't be read: sparse, quantised or without any (meta)."""
+    if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+        kind = "on the device meta" if tensor.is_meta else "quantised" if tensor.is_quantized else "sparse"
+        raise LikewiseError(
+            f"{name} of shape {tuple(tensor.shape)} is {kind}, so values can't be read; give a dense one."
+        )
 
-    Labels with the same text (1 and "1") are the same label; True and 1, or 1 and 1.0, are two labels. A tuple is one
-    label. Whole numbers sort by value, other names naturally ("a2" before "a10").
+
+def as_id(text: str) -> str:
+    """An id in Unicode's form NFC: "é" as one character and "e" with an accent after it are the same id."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def text_of(value: object) -> str:
+    """An id or a label as text; a whole number is written without a point, whatever type its column has."""
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        value = int(number) if number.is_integer() and abs(number) < 2**53 else value
+    return as_id(str(value))
+
+
+def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Turn hashable labels into (int64 (N,) places in the names, names). None, NaN, NA and "" become −1: no label.
+
+    Labels with the same text (1, 1.0 and "1"; the two Unicode forms of "é") are the same label; True and 1 are two. A
+    tuple is one label. Whole numbers sort by value, other names naturally ("a2" before "a10").
     """
     texts = [_label_text(label) for label in labels]
     names, row = _name_rows(texts)
@@ -133,7 +188,7 @@ def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tu
 
 
 def encode_label_sets(labels: Iterable[object]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Turn several labels per item into (int64 (N, L) index padded with −1, names).
+    """Turn several labels per item into (int64 (N, L) places in the names, padded with −1; names).
 
     L is the largest number of labels of an item, at least 1. Each row is in ascending order.
 
@@ -176,7 +231,7 @@ def write_skipped(items: Items, path: str | Path) -> None:
     writer.writerow(["id", "reason"])
     writer.writerows([item.id, item.reason] for item in items.skipped)
     with atomic_write(path) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+        file.write(utf8(text.getvalue()))
 
 
 def describe(items: Items) -> str:
@@ -198,7 +253,7 @@ def _name_rows(texts: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
 def _label_text(label: Hashable) -> str:
     """A label as text; empty for no label. NaN is not equal to itself; comparing pandas' NA raises TypeError."""
     try:
-        return "" if label is None or label != label else str(label)
+        return "" if label is None or label != label else text_of(label)
     except TypeError:
         return ""
 

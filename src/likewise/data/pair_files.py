@@ -17,13 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.data.items import Skipped
+from likewise.data.items import Skipped, as_id
 from likewise.errors import LikewiseError, closest
+from likewise.files import as_path, utf8_path
 
 _CHUNK = 65536  # rows of a file held as text at once
 _SHOWN = 5  # bad rows in an error
 _HINTED = 100  # bad rows that get the closest known id: finding it takes milliseconds
-_NEAR = 50  # ids on either side, in alphabetical order, that an unknown one is compared with
+_NEAR = 50  # an unknown id is compared with so many ids before and after it in the alphabet
 _ALIKE = {"true": 1, "yes": 1, "false": 0, "no": 0}  # and the numbers 1 and 0, however they are written
 
 
@@ -34,7 +35,7 @@ class Pairs:
     Args:
         rows: (M, 2) int64, rows of the items.
         alike: (M,) bool, whether each pair is alike.
-        merged: how many rows of the file said again what an earlier one had said.
+        merged: number of rows of the file that repeat an earlier row.
         skipped: rows of the file that were left out, as "line 7", with the reason.
         source: the file, for messages.
     """
@@ -55,7 +56,7 @@ class Triplets:
 
     Args:
         rows: (M, 3) int64, rows of the items: anchor, positive, negative.
-        merged: how many rows of the file said again what an earlier one had said.
+        merged: number of rows of the file that repeat an earlier row.
         skipped: rows of the file that were left out, as "line 7", with the reason.
         source: the file, for messages.
     """
@@ -74,26 +75,27 @@ def read_pairs(
 ) -> Pairs:
     """Read pairs of items: the columns ``a``, ``b`` (ids) and ``alike`` of a .csv or .parquet file.
 
-    CSV is UTF-8 with a header line. Columns may be in any order, with others between them. An id with a comma or a
-    leading space is in quotes. ``alike`` is 1 or 0 (or 1.00), true or false, yes or no, in any case; in parquet also
-    bool. (a, b) and (b, a) are the same pair; a repeated pair is merged.
+    CSV is UTF-8 with a header line. Columns may be in any order, and there may be others. An id with a comma or a
+    leading space must be in quotes; its Unicode form does not matter. ``alike`` is 1 or 0 (or 1.00), true or false, yes
+    or no, in upper or lower case; in parquet also bool. (a, b) and (b, a) are the same pair; repeated pairs are merged.
 
     Args:
         path: the file.
         ids: N unique ids of the items, such as ``Items.ids``; an id's place is its row.
-        skip_bad: leave out bad rows and list them in ``Pairs.skipped``; a contradiction is an error all the same.
-        skipped: items that could not be used, such as ``Items.skipped``. Rows about them are left out and listed in
-            ``Pairs.skipped``; they are no error.
+        skip_bad: leave out bad rows and list them in ``Pairs.skipped``; a contradiction is still an error.
+        skipped: items that could not be used, such as ``Items.skipped``. Rows that name them are not an error: they are
+            left out and listed in ``Pairs.skipped``.
 
     Raises:
-        LikewiseError: the file is missing, empty or damaged, or lacks a column. No row is good. One row says that a
-            pair is alike and another that it is not. With ``skip_bad=False`` also bad rows, the first five by line: an
-            unknown id (with the closest known one), an empty field, an item paired with itself, another word for alike.
+        LikewiseError: the file is missing, empty or damaged, or lacks a column; no row can be used; or one row says
+            that a pair is alike and another that it is not. With ``skip_bad=False`` also if there are bad rows: an
+            unknown id (the message has the closest known one), an empty field, an item paired with itself, another word
+            for alike. The message has the first five bad rows by line.
 
-    Cost: O(R log R), some 8 s for a million rows among a million items; 8·(W + 2)·R bytes, a dictionary of the ids, and
-    the text of 65,536 rows.
+    Cost: O(R log R) time, about 8 s for a million rows among a million items. Memory 8·(W + 2)·R bytes, a dictionary of
+    the ids, and the text of 65,536 rows.
     """
-    table = _read(Path(path), ids, ("a", "b"), "alike", skipped)
+    table = _read(as_path(path, "the file of pairs or triplets"), ids, ("a", "b"), "alike", skipped)
     table.refuse(table.rows[:, 0] == table.rows[:, 1], lambda names: f"{names[0]!r} is paired with itself")
     kept, merged = _settle(
         table,
@@ -116,15 +118,15 @@ def read_triplets(
 ) -> Triplets:
     """Read triplets of items: the columns ``anchor``, ``positive`` and ``negative`` (ids) of a .csv or .parquet file.
 
-    The file, the arguments and the errors are those of :func:`read_pairs`. A row is also bad if its three items are not
-    all different. Two triplets contradict each other if one exchanges the positive and the negative of the other.
+    File, arguments and errors are as for :func:`read_pairs`. A row is also bad if its three items are not all
+    different. Two triplets contradict each other if the positive of one is the negative of the other, and the reverse.
 
     Raises:
         LikewiseError: as :func:`read_pairs`.
 
     Cost: as :func:`read_pairs`.
     """
-    table = _read(Path(path), ids, ("anchor", "positive", "negative"), "", skipped)
+    table = _read(as_path(path, "the file of pairs or triplets"), ids, ("anchor", "positive", "negative"), "", skipped)
     anchor, positive, negative = table.rows.T
     table.refuse(anchor == positive, lambda names: f"{names[0]!r} is anchor and positive")
     table.refuse(anchor == negative, lambda names: f"{names[0]!r} is anchor and negative")
@@ -150,14 +152,14 @@ class _Table:
     rows: npt.NDArray[np.int64]  # (R, W) of the items, −1 where there is none
     alike: npt.NDArray[np.bool_]  # (R,)
     bad: dict[int, str] = field(default_factory=dict)  # reasons, by place in the arrays above
-    lost: dict[int, str] = field(default_factory=dict)  # the same, for rows about items that could not be used
+    lost: dict[int, str] = field(default_factory=dict)  # the same, for rows that name an item that could not be used
 
     def where(self, place: int) -> str:
-        """Such as "line 7"."""
+        """The row in words, such as "line 7"."""
         return f"{self.word} {self.numbers[place]}"
 
     def names(self, place: int) -> list[str]:
-        """The ids of a row whose ids are known."""
+        """The ids in a row, if all of them are known."""
         return [self.ids[row] for row in self.rows[place].tolist()]
 
     def refuse(self, mask: npt.NDArray[np.bool_], reason: Callable[[list[str]], str]) -> None:
@@ -179,12 +181,14 @@ def _settle(
     say: Callable[[list[str], bool], str],
     skip_bad: bool,
 ) -> tuple[npt.NDArray[np.int64], int]:
-    """Merge rows that repeat each other; returns the places of the rows to keep and how many were merged.
+    """Merge rows that repeat each other; returns the places of the rows to keep and the number of merged ones.
 
     Args:
-        keys: (R, W) equal for rows about the same pair or triplet, which repeat or contradict each other.
-        sides: (R,) the statement of each row; rows with the same key must have the same side.
-        say: a row's statement in words, from its ids and side.
+        table: the rows.
+        keys: (R, W), equal for rows with the same pair or triplet, which repeat or contradict each other.
+        sides: (R,) what each row says of its key; rows with the same key must have the same side.
+        say: gives what a row says in words, from its ids and side.
+        skip_bad: whether bad rows are left out; otherwise they are an error.
     """
     good = np.ones(len(keys), dtype=bool)
     good[[*table.bad, *table.lost]] = False
@@ -230,14 +234,14 @@ class _Chunk(NamedTuple):
 
 
 def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str, skipped: Sequence[Skipped]) -> _Table:
-    """Read all rows of a file; mark the bad ones and those about items that could not be used."""
+    """Read all rows of a file; mark bad rows, and rows that name items that could not be used."""
     wanted = [*columns, flag] if flag else list(columns)
     word, chunks = _open(path, wanted)
-    known = dict(zip(ids, range(len(ids)), strict=True))
+    known = {as_id(id): row for row, id in enumerate(ids)}
     parts: list[npt.NDArray[np.int64]] = []  # (R, 1 + W + 1) numbers, rows, alike
     bad: dict[int, str] = {}
     lost: dict[int, str] = {}
-    total, reasons = 0, _Reasons(ids, wanted, {item.id: item.reason for item in skipped})
+    total, reasons = 0, _Reasons(ids, wanted, {as_id(item.id): item.reason for item in skipped})
     for chunk in chunks:
         rows = [_look_up(column, known) for column in chunk.columns[: len(columns)]]
         flags = _flags(chunk.columns[-1]) if flag else np.ones(len(chunk.numbers), dtype=np.int64)
@@ -266,7 +270,8 @@ def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str, s
 
 
 def _look_up(texts: list[str], known: dict[str, int]) -> npt.NDArray[np.int64]:
-    """The item row of each id, −1 for an unknown id. Spaces around an id are ignored unless an item's id has them."""
+    """The item row of each id, −1 for an unknown id. Spaces around an id are ignored, unless an id has them itself."""
+    texts = list(map(as_id, texts))
     rows = list(map(known.get, texts))
     if None in rows:
         rows = [known.get(text.strip(), -1) if row is None else row for text, row in zip(texts, rows, strict=True)]
@@ -280,7 +285,7 @@ def _flags(texts: list[str]) -> npt.NDArray[np.int64]:
 
 
 def _flag(text: str) -> int:
-    """A word, or a number such as 1, 1.0 or 0.00."""
+    """1, 0 or −1 for a word, or for a number such as 1, 1.0 or 0.00."""
     try:
         return {1.0: 1, 0.0: 0}.get(float(text), -1)
     except ValueError:
@@ -289,11 +294,11 @@ def _flag(text: str) -> int:
 
 @dataclass
 class _Reasons:
-    """Says what is wrong with a row; the first rows also get the closest known id."""
+    """Gives the reason why a row is bad; the first such rows also get the closest known id."""
 
     ids: Sequence[str]
     wanted: list[str]
-    unusable: dict[str, str]  # why, by id of the items that could not be used
+    unusable: dict[str, str]  # the reason why each skipped item could not be used, by its id
     hints: int = _HINTED
 
     def lost(self, texts: list[str], unknown: list[bool]) -> str:
@@ -303,6 +308,7 @@ class _Reasons:
 
     def _skipped(self, text: str) -> str:
         """The id of the skipped item that ``text`` names; empty for any other text."""
+        text = as_id(text)
         return next((id for id in (text, text.strip()) if id in self.unusable), "")
 
     def give(self, texts: list[str], unknown: list[bool]) -> str:
@@ -342,7 +348,7 @@ def _last_part(id: str) -> str:
 
 
 def _open(path: Path, wanted: list[str]) -> tuple[str, Iterator[_Chunk]]:
-    """The word for a row ("line" or "row"), and the file's chunks."""
+    """The word for a row of the file ("line" or "row"), and the file's chunks."""
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         what = "is a folder." if path.is_dir() else f"does not exist.{closest(path.name, siblings)}"
@@ -356,7 +362,7 @@ def _open(path: Path, wanted: list[str]) -> tuple[str, Iterator[_Chunk]]:
 
 
 def _csv_chunks(path: Path, wanted: list[str]) -> Iterator[_Chunk]:
-    """Chunks of a CSV file. A row's number is the line it begins on; blank lines are no rows."""
+    """Chunks of a CSV file. The number of a row is the line that it begins on; blank lines are not rows."""
     line = 0
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -398,7 +404,7 @@ def _parquet_chunks(path: Path, wanted: list[str]) -> Iterator[_Chunk]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path, memory_map=True) as file:
+        with parquet.ParquetFile(utf8_path(path), memory_map=True) as file:
             _places(path, list(file.schema_arrow.names), wanted)
             start = 1
             for batch in file.iter_batches(batch_size=_CHUNK, columns=wanted):

@@ -9,26 +9,61 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from likewise.data.decode import BadItem
 from likewise.data.items import add_text
 from likewise.errors import LikewiseError
 
 KINDS = "a folder of images, a .parquet file or a folder of them, a .npy file, an array or a map-style Dataset"
+MEGAPIXELS = 256.0  # of the largest image that is decoded; phones make 200
+
+
+class BadItem(Exception):
+    """One item cannot be used; the text is the reason. The item is skipped and nothing else stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the user named of a source. All but "auto" and "none" are for tables, which have columns.
+
+    Args:
+        labels: "auto", "none", or the column of the labels.
+        key: the column of the ids.
+        image: the column of the images.
+        split: of the files, read those of this split only, such as "train".
+    """
+
+    labels: str = "auto"
+    key: str | None = None
+    image: str | None = None
+    split: str | None = None
+
+    def refuse(self, name: str, kind: str) -> None:
+        """Raise LikewiseError if a column or a split is named, as ``kind`` has none."""
+        if self.labels not in ("auto", "none"):
+            raise LikewiseError(f"labels={self.labels!r} names a column, but {name} is {kind}: use 'auto' or 'none'.")
+        for option, value in (("key", self.key), ("image", self.image)):
+            if value is not None:
+                raise LikewiseError(f"{option}={value!r} names a column, but {name} is {kind}: leave {option} out.")
+        if self.split is not None:
+            raise LikewiseError(
+                f"split={self.split!r} chooses among parquet files, but {name} is {kind}: leave split out, or give the "
+                "part itself."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One item before decoding. ``load`` runs in a worker thread and returns a file's bytes or an array.
 
-    ``load`` raises BadItem when the item cannot be read.
+    ``load`` raises BadItem when the item cannot be read. ``held`` is the number of bytes in memory until it is called.
     """
 
     id: str
     load: Callable[[], bytes | npt.NDArray[Any]]
+    held: int = 0
 
 
 class Source(Protocol):
-    """What the cache needs to know of a source of images."""
+    """A source of images, as the cache uses it."""
 
     @property
     def name(self) -> str:
@@ -38,25 +73,21 @@ class Source(Protocol):
     def total(self) -> int:
         """Number of entries, good or bad."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen for the user, one line each."""
+
     def signature(self) -> str | None:
-        """A text that changes whenever the content may have changed; it reads no content. None: not known."""
+        """A text that changes if the content may have changed, computed without reading it. None: not known."""
 
     def entries(self) -> Iterator[Entry]:
         """All entries, always in the same order."""
 
     def labels(self, rows: Sequence[int]) -> Sequence[object] | None:
-        """Labels of these entries; None without labels. Call it after ``entries`` is exhausted or cached.
+        """Labels of these entries; None without labels. Call it after ``entries`` was read to the end, or cached.
 
-        A label is hashable; a list, set or array is several labels.
+        A hashable value is one label; a list, set or array is several labels.
         """
-
-
-def refuse_columns(name: str, kind: str, labels: str, key: str | None) -> None:
-    """Raise LikewiseError when column names were given for a source without columns."""
-    if labels not in ("auto", "none"):
-        raise LikewiseError(f"labels={labels!r} names a column, but {name} is {kind}: use 'auto' or 'none'.")
-    if key is not None:
-        raise LikewiseError(f"key={key!r} names a column, but {name} is {kind}: leave key out.")
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -76,13 +107,13 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def stat_line(path: str | Path) -> str:
-    """Size and times of a file: equal while nothing is written. The change time also notices a restored mtime."""
+    """Size and times of a file: equal as long as nothing is written, even if somebody resets the mtime."""
     stat = os.stat(path)
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def sign(parts: Sequence[str]) -> str:
-    """blake2b over texts, hex."""
+    """A blake2b hash over texts, hex."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         add_text(digest, part)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from likewise.dictionaries.keys import Dictionary, Fresh, Keys, bank_update, check_bank, random_unit_rows
+from likewise.alike import Ids, as_ids, check_rows, check_tensor
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import Ids, as_ids, check_rows
 
 
 class MemoryBank(Dictionary):
@@ -129,3 +129,38 @@ class MemoryBank(Dictionary):
     def set_extra_state(self, state: list[str] | None) -> None:
         """Restores the names."""
         self.item_ids = state
+
+
+def check_bank(n: int, dim: int, momentum: float) -> float:
+    """The momentum, in [0, 1). Raises LikewiseError on sizes and shares that no memory bank can have."""
+    at_least_one("n", n, "a memory bank has a row for each item")
+    at_least_one("dim", dim, "a row has numbers, 128 in the paper")
+    if not 0 <= momentum < 1:
+        raise LikewiseError(
+            f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, and NPID's released code uses 0.5."
+        )
+    return momentum
+
+
+def bank_update(bank: Tensor, n: int, rows: Tensor, ids: Ids) -> tuple[Tensor, Tensor]:
+    """What an update of a memory bank of ``n`` rows is given, checked: (B,) ids and (B, D) rows in the bank's dtype.
+
+    Rows of the same id are replaced by their mean, so that neither is lost and their order does not matter. Nothing
+    waits for a device, so ids are compared with ``n`` on the CPU alone.
+
+    Raises LikewiseError on shapes that don't fit, and on an id that is no row of the bank.
+    """
+    check_tensor("rows", rows)
+    ids = as_ids("ids", ids, bank.device)
+    if rows.ndim != 2 or rows.shape[1] != bank.shape[1] or ids.shape != rows.shape[:1]:
+        raise LikewiseError(
+            f"rows {tuple(rows.shape)} and ids {tuple(ids.shape)} don't fit a memory bank with {bank.shape[1]} numbers "
+            "per row; each row needs the number of its item."
+        )
+    check_rows("ids", ids, n, "rows in the memory bank")
+    fresh = rows.detach().to(bank)
+    in_order = ids.sort().values
+    place = torch.searchsorted(in_order, ids)  # (B,) the same for the same id
+    count = torch.zeros_like(place).index_add_(0, place, torch.ones_like(place))
+    mean = torch.zeros_like(fresh).index_add_(0, place, fresh) / count.clamp(min=1).unsqueeze(1).to(fresh.dtype)
+    return ids, torch.where((count == 1)[place].unsqueeze(1), fresh, mean[place])

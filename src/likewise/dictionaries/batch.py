@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.dictionaries.keys import Dictionary, Fresh, Keys
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import Ids, as_ids
 
 
 class Batch(Dictionary):

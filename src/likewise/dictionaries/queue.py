@@ -6,9 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids, check_tensor
 from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import Ids, as_ids
 
 NOBODY = -1  # the id of a random row, which is no query's positive
 
@@ -137,6 +137,7 @@ class Queue(Dictionary):
 
         Raises LikewiseError on other shapes, before anything is enqueued.
         """
+        check_tensor("rows", rows)
         ids, size, count = as_ids("ids", ids, self.rows.device), len(self.rows), len(rows)
         if rows.shape[1:] != self.rows.shape[1:] or ids.shape != (count, *self.ids.shape[1:]):
             names = "" if self.ids.ndim == 1 else f" and {self.ids.shape[1]} ids"

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.dictionaries.keys import Dictionary, Fresh, Keys, bank_update, check_bank, random_unit_rows
+from likewise.alike import Ids
+from likewise.dictionaries.bank import bank_update, check_bank
+from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import Ids
 
 DRAWN_FLOATS = 1 << 22  # the first rows are drawn in blocks of this many numbers: 16 MiB
 CANNOT_FOLLOW = (
@@ -48,7 +49,38 @@ def sharded_weight(n: int, dim: int, *, generator: torch.Generator | None = None
     return nn.Parameter(_own_rows(n, dim, uniform))
 
 
-class ShardedProxies(Dictionary):
+class _Sharded(Dictionary):
+    """The state of a dictionary whose rows are divided among the processes. Abstract: subclasses are final.
+
+    Attributes:
+        n: rows in all.
+    """
+
+    n: int
+
+    def choices(self, others: int) -> int:
+        """The number of all rows."""
+        return self.n
+
+    def state(self) -> dict[str, Any]:
+        """Empty: the rows are in ``shards()``."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
+        """Raises LikewiseError: sharded rows can't follow their items."""
+        raise LikewiseError(CANNOT_FOLLOW)
+
+    @torch.no_grad()
+    def load_shards(self, shards: Mapping[str, Tensor]) -> None:
+        """Restores ``shards()``."""
+        for name, rows in self.shards().items():
+            rows.copy_(shards[name])
+
+
+class ShardedProxies(_Sharded):
     """The sharded weights of the parametric softmax. The optimizer updates them.
 
     Args:
@@ -75,32 +107,12 @@ class ShardedProxies(Dictionary):
     def update(self, rows: Tensor, ids: Ids) -> None:
         """Does nothing: the optimizer updates the rows."""
 
-    def choices(self, others: int) -> int:
-        """The number of all rows."""
-        return self.n
-
-    def state(self) -> dict[str, Any]:
-        """Empty: the rows are in ``shards()``."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Does nothing."""
-
-    def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
-        """Raises LikewiseError: sharded rows can't follow their items."""
-        raise LikewiseError(CANNOT_FOLLOW)
-
     def shards(self) -> dict[str, Tensor]:
         """This process' rows."""
         return {"weight": self.weight.detach()}
 
-    @torch.no_grad()
-    def load_shards(self, shards: Mapping[str, Tensor]) -> None:
-        """Restores ``shards()``."""
-        self.weight.copy_(shards["weight"])
 
-
-class ShardedMemoryBank(Dictionary):
+class ShardedMemoryBank(_Sharded):
     """:class:`~likewise.dictionaries.MemoryBank` with its rows divided among the processes.
 
     ``v_i ← norm(momentum · v_i + (1 − momentum) · f_i)`` for the rows that this process owns. In one process it equals
@@ -135,8 +147,7 @@ class ShardedMemoryBank(Dictionary):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_bank(n, dim, momentum)
-        self.n, self.momentum = n, momentum
+        self.n, self.momentum = n, check_bank(n, dim, momentum)
         self.start = own_share(n)[0]
         self.register_buffer("rows", _own_rows(n, dim, lambda some: random_unit_rows(some, dim, generator)))
 
@@ -164,29 +175,9 @@ class ShardedMemoryBank(Dictionary):
         places, fresh = places[here], fresh[here]
         self.rows[places] = functional.normalize(torch.lerp(fresh, self.rows[places], self.momentum), dim=1)
 
-    def choices(self, others: int) -> int:
-        """The number of all rows."""
-        return self.n
-
-    def state(self) -> dict[str, Any]:
-        """Empty: the rows are in ``shards()``."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Does nothing."""
-
-    def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
-        """Raises LikewiseError: sharded rows can't follow their items."""
-        raise LikewiseError(CANNOT_FOLLOW)
-
     def shards(self) -> dict[str, Tensor]:
         """This process' rows."""
         return {"rows": self.rows}
-
-    @torch.no_grad()
-    def load_shards(self, shards: Mapping[str, Tensor]) -> None:
-        """Restores ``shards()``."""
-        self.rows.copy_(shards["rows"])
 
 
 def _own_rows(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from likewise.derivatives import first_order_only
 from likewise.errors import LikewiseError
 
 PATIENCE = timedelta(days=1)  # one process may decode millions of photos while the others wait
@@ -219,7 +218,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        first_order_only("gather_rows of several processes", grad, "take second derivatives in one process")
+        if torch.is_grad_enabled():
+            raise LikewiseError("gather_rows of several processes has first-order gradients only; use one process.")
         total = grad.contiguous().clone()
         dist.all_reduce(total)
         return torch.split(total, ctx.sizes)[rank()], None

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from likewise.distributed.processes import any_of, gather_rows, rank, shares, size, starts
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError
-from likewise.files import remove_abandoned, replace_folder, temporary_name
+from likewise.files import held_folder, remove_abandoned, replace_folder, temporary_name
 
 FORMAT, CONTENTS = 1, "shards.json"
 PIECE_BYTES = 1 << 30  # largest file; saving needs this much memory beyond the rows
@@ -59,10 +60,12 @@ def save_sharded(folder: Path, tensors: dict[str, Tensor], n: int) -> None:
     row_bytes = sum(tensor.shape[1:].numel() * tensor.element_size() for tensor in tensors.values())
     pieces = [_pieces(*bounds, row_bytes) for bounds in zip(starts(shares(n, size())), shares(n, size()), strict=True)]
 
+    held = ExitStack()
+
     def begin() -> None:
         if rank() == 0:
             remove_abandoned(folder.parent, prefix)
-            temporary.mkdir()
+            held.enter_context(held_folder(temporary))
 
     def write() -> None:
         for a, b in pieces[rank()]:
@@ -84,6 +87,7 @@ def save_sharded(folder: Path, tensors: dict[str, Tensor], n: int) -> None:
     finally:
         if rank() == 0:
             shutil.rmtree(temporary, ignore_errors=True)
+        held.close()
 
 
 def load_sharded(

@@ -139,13 +139,12 @@ def running_statistics(embedder: nn.Module) -> dict[str, Tensor]:
 
 
 def embed_aside(
-    embedder: nn.Module, part: Tensor, statistics: dict[str, Tensor], moved: list[dict[str, Tensor]] | None = None
+    embedder: nn.Module, part: Tensor, statistics: dict[str, Tensor], moved: list[dict[str, Tensor]]
 ) -> Tensor:
     """Embeds a part without changing ``statistics``; appends the values they would get to ``moved``."""
     copies = {name: buffer.clone() for name, buffer in statistics.items()}
     rows: Tensor = torch.func.functional_call(embedder, copies, (part,))
-    if moved is not None:
-        moved.append(copies)
+    moved.append(copies)
     return rows
 
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from likewise.derivatives import first_order_only
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import at_least_float32
+from likewise.kernels.numerics import at_least_float32, first_order_only
 
 
 class SyncedBatchNorm(_BatchNorm):

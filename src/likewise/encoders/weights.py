@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.errors import LikewiseError
+from likewise.files import as_path, utf8_path
 
 _SHOWN = 5
 _BANK_OF_NPID = (
@@ -73,7 +74,7 @@ def load_weights(module: nn.Module, path: str | Path, *, allow: Sequence[str] = 
 
     Cost: one pass over the file; memory for its size once.
     """
-    path = Path(path)
+    path = as_path(path, "the weights file")
     entries = _target_names(_source_names(_read(path), path), module)
     state = module.state_dict()
     good: dict[str, Tensor] = {}
@@ -197,6 +198,7 @@ def _read(path: Path) -> object:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
+            utf8_path(path)  # safetensors opens no other
             return load_file(path)
         return _read_pickled(path)
     except LikewiseError:

@@ -1,4 +1,4 @@
-"""Measures a trained model beside two baselines: raw pixels and the untrained encoder.
+"""Measures a trained model and two baselines: raw pixels and the untrained encoder.
 
 Public names: ``classify.evaluate``, ``classify.Protocol``, ``retrieve.retrieve``.
 """

@@ -1,4 +1,4 @@
-"""The baselines of every measurement: raw pixels or features, and the encoder before training."""
+"""The baselines of every measurement: raw pixels or vectors, and the encoder before training."""
 
 import math
 from collections.abc import Iterator
@@ -17,23 +17,23 @@ _PIXEL_TILE = 4096  # images converted to float at once
 
 
 def raw_pixels(images: NDArray[np.uint8], mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Images as centred unit rows of their pixels: the baseline that an encoder must beat.
+    """The pixels of images as centred rows of length 1: the baseline that an encoder must beat.
 
-    Training images give the mean; test images take it::
+    The mean of the training images is also subtracted from the test images::
 
         train, mean = raw_pixels(train_images)
         test, _ = raw_pixels(test_images, mean)
 
     Args:
         images: uint8 (N, S, S, 3), for instance a memory-mapped cache.
-        mean: float32 (S·S·3,), in units of pixel values; None: the images' own.
+        mean: float32 (S·S·3,), in units of pixel values; None: the mean of these images.
 
     Returns:
-        rows: float32 (N, S·S·3), each (pixels − mean) divided by its length; an image equal to the mean stays zero.
+        rows: float32 (N, S·S·3), each (pixels − mean) divided by its length; zero for an image equal to the mean.
         mean: float32 (S·S·3,), the mean that was subtracted.
 
     Raises:
-        LikewiseError: not uint8 (N, H, W, 3), empty, or a mean of another length.
+        LikewiseError: images that are not uint8 (N, S, S, 3) or are empty, or a mean of another length.
 
     Cost: two passes over the images; the rows take 4 bytes a pixel value.
     """
@@ -43,7 +43,7 @@ def raw_pixels(images: NDArray[np.uint8], mean: Tensor | None = None) -> tuple[T
     if count == 0 or width == 0:
         raise LikewiseError(f"images are empty (shape {images.shape}); there is nothing to measure.")
     if mean is None:
-        # Whole numbers up to 255 · N: exact, so the mean does not depend on the order of the images.
+        # Sums of whole numbers are exact, so the mean does not depend on the order of the images.
         mean = torch.from_numpy(images.sum(axis=0, dtype=np.int64).reshape(width) / count).float()
     if mean.shape != (width,):
         raise LikewiseError(f"mean has shape {tuple(mean.shape)}, but these images have {width} pixel values.")
@@ -58,10 +58,13 @@ REPRESENTATIONS = ("raw", "untrained", "learned")
 
 
 def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Tensor, str]:
-    """Raw unit rows of train and of test, and the name of this layer. Without a test set, test is train.
+    """Raw rows of length 1 of train and of test, float32 (N, F) and (M, F), and the name of this layer.
 
-    Rows are pixels centred by train's mean, or standardised vectors.
+    Rows are pixels centred by the mean of train, or standardised vectors. Without a test set, the rows of train are
+    returned twice.
     """
+    for items in (train, *(() if test is None else (test,))):
+        items.refuse_cut()
     if train.kind == "images":
         rows, mean = raw_pixels(train.values)
         return rows, rows if test is None else raw_pixels(test.values, mean)[0], "pixels, centred"
@@ -73,7 +76,7 @@ def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Te
 
 
 def encoders(model: Model, items: Items) -> Iterator[tuple[str, Model]]:
-    """The untrained encoder and the learned one; a user's own backbone has no untrained twin."""
+    """The untrained encoder and the learned one. With a user's own backbone only the learned one can be given."""
     if not model.own_backbone:
         untrained = Model.untrained(model.settings, items)
         untrained.vector_mean, untrained.vector_std = model.vector_mean, model.vector_std

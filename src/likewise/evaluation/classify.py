@@ -1,7 +1,9 @@
-"""``likewise evaluate``: kNN and classifiers of a run, raw pixels and the untrained encoder, with their protocols."""
+"""``likewise evaluate``: kNN and linear classifiers on a run, raw pixels and the untrained encoder."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,14 +12,16 @@ from torch import Tensor
 from likewise.console import track
 from likewise.data import Items
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import copies, labelled, one_label, same_classes, shared_ids
+from likewise.evaluation.labelled_items import LEFT_OUT, data_stamp, labelled, one_label, same_classes, shared_ids
 from likewise.evaluation.scores import AS_TRAINED
 from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
 from likewise.metrics.neighbours import fair_k, knn_accuracy
 from likewise.metrics.score import Score
 from likewise.model import Model
+from likewise.stamp import Stamp, source_in
 
+OPTIONS = ("labels", "key", "k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")  # of the command
 TEMPERATURE = 0.07  # of NPID's votes
 
 
@@ -28,20 +32,22 @@ class Protocol:
     Args:
         labels: auto, or the parquet column of the label.
         key: the parquet column of the ids; None: as the run was trained.
-        k: neighbours that vote; None: as many as a class has labels on average, at most NPID's 200.
-        temperature: of the votes, the same for every representation; None: NPID's 0.07, and one more score,
-            ``knn/as-trained``, with the temperature of training where it is another, as in NPID.
+        image: the parquet column of the images; None: as the run was trained.
+        k: number of neighbours that vote; None: the mean number of labels of a class, at most NPID's 200.
+        temperature: temperature of the votes, the same for every representation; None: NPID's 0.07, and one more score,
+            ``knn/as-trained``, with the temperature of training if that is another, as in NPID.
         svm: whether to fit the linear SVM on all labels.
-        probe_lr: learning rate of the linear probe; MoCo's 30. It suits unit rows, so features are normalised first.
-        probe_epochs: epochs of the linear probe; MoCo's 100; 0 leaves the probe out.
+        probe_lr: learning rate of the linear probe; MoCo has 30. It suits rows of length 1, so features are normalised.
+        probe_epochs: epochs of the linear probe; MoCo has 100; 0: no probe.
         few_labels: whether to measure with few labels too.
-        per_class: numbers of labels per class.
-        fractions: shares of the labels.
+        per_class: numbers of labels kept per class.
+        fractions: shares of the labels kept.
         seeds: number of draws of the few labels.
     """
 
     labels: str = "auto"
     key: str | None = None
+    image: str | None = None
     k: int | None = None
     temperature: float | None = None
     svm: bool = True
@@ -55,14 +61,14 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Labelled train and test rows of one representation. Without a test set, train is measured against itself."""
+    """Train and test rows of one representation. Without a test set, the train rows are also the test rows."""
 
     name: str
-    embedding: tuple[Tensor, Tensor]  # neighbours are sought among these
-    backbone: tuple[Tensor, Tensor]  # linear classifiers are fit on these
-    layers: tuple[str, str]
-    ids: tuple[Tensor, Tensor]  # equal for the same item only
-    about: dict[str, str | int | float]
+    embedding: tuple[Tensor, Tensor]  # (N, D) and (M, D) rows, for kNN
+    backbone: tuple[Tensor, Tensor]  # (N, F) and (M, F) rows, for linear classifiers
+    layers: tuple[str, str]  # names of these two layers
+    ids: tuple[Tensor, Tensor]  # (N,) and (M,), equal only for the same item
+    about: Stamp
 
 
 def evaluate(
@@ -75,23 +81,40 @@ def evaluate(
 ) -> list[Score]:
     """Measures ``model``, raw pixels (or vectors) and the untrained encoder on the same items.
 
-    Weighted kNN (NPID §3.4) and few labels use the embedding. The linear SVM and MoCo's linear probe use the backbone's
-    features. An item in both train and test is never its own neighbour, and no classifier is tested on it. Without
-    ``test`` there is only kNN, and each item is left out of its own neighbours. A user's own backbone can't be built
-    again, so such a model has no untrained encoder beside it.
+    Weighted kNN (NPID §3.4) and few labels use the embedding. The linear SVM and MoCo's linear probe use the features
+    of the backbone. An item that is in train and in test is never its own neighbour, and no classifier is tested on it.
+    For test classes that train does not have, use ``retrieve.retrieve``.
 
-    Raises LikewiseError if labels are missing, fewer than two, or several per item, or if train lacks a label of test.
-    For test classes that training never saw, use ``retrieve.retrieve``.
-    Departures: the probe has no augmentation (features are computed once) and normalises features; NPID fine-tunes on
-    few labels, here the encoder stays frozen.
+    Args:
+        model: the model to measure. If its backbone is the user's own module, there is no untrained encoder, since the
+            settings alone can't build it.
+        train: source of the labelled items that neighbours and classifiers learn from, one label each.
+        test: source of the labelled items that are classified. None: only kNN, of each train item among the others.
+        protocol: how to measure; None: the defaults.
+        progress: show a bar.
+
+    Returns:
+        Scores named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ..., accuracies in [0, 1].
+
+    Raises:
+        LikewiseError: labels are missing, fewer than two, or several per item; or train lacks a label of test.
+
+    Departures: the probe has no augmentation (features are computed once) and normalises features. NPID fine-tunes on
+    few labels; here the encoder stays frozen.
+
+    Cost: each encoder embeds the items twice, once per layer; then see ``knn_accuracy``, ``linear_svm``,
+    ``linear_probe`` and ``few_labels``.
     """
     protocol = protocol or Protocol()
-    labels, key = protocol.labels, protocol.key
-    train_items = one_label(labelled(model.open(train, labels=labels, key=key, progress=progress)))
+
+    def opened(source: object) -> Items:
+        items = model.open(source, labels=protocol.labels, key=protocol.key, image=protocol.image, progress=progress)
+        return one_label(labelled(items))
+
+    train_items = opened(train)
     test_items = None
     if test is not None:
-        test_items = one_label(labelled(model.open(test, labels=labels, key=key, progress=progress)))
-        test_items = same_classes(test_items, train_items)
+        test_items = same_classes(opened(test), train_items)
     scores: list[Score] = []
     with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
         for number, task in enumerate(tasks(model, train_items, test_items)):
@@ -101,17 +124,9 @@ def evaluate(
 
 
 def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
-    """The three representations, one after the other, so that memory holds one set of features at a time."""
+    """The three representations, one after the other, so that only one set of features is in memory at a time."""
     ids = shared_ids(train, train if test is None else test)
-    about: dict[str, str | int | float] = {
-        "train": train.source,
-        "train_items": len(train),
-        "train_ids_hash": train.ids_hash,
-        "test": "train, each left out" if test is None else test.source,
-        "test_items": len(train if test is None else test),
-        "test_ids_hash": (train if test is None else test).ids_hash,
-        "copies": 0 if test is None else copies(train, test, ids[1]),
-    }
+    about = data_stamp("train", "test", train, test, ids[1])
     rows, other, layer = raw_rows(model, train, test)
     stamp = about | ({"size": model.settings.size} if train.kind == "images" else {})
     yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(layer, layer), ids=ids, about=stamp)
@@ -144,14 +159,15 @@ def measure(
     test_labels = train_labels if test is None else torch.from_numpy(np.asarray(test.labels))
     k = min(fair_k(train_labels) if protocol.k is None else protocol.k, len(train) - 1)
     z, z_test = task.embedding
-    about = {**task.about, "layer": task.layers[0]}
+    options = options_of(protocol)
+    about = {**task.about, "layer": task.layers[0]} | ({"options": options} if options else {})
     scores = []
     for name, tau in temperatures.items():
         accuracy = knn_accuracy(
             z_test, test_labels, z, train_labels, k=k, temperature=tau, query_ids=test_ids, key_ids=train_ids
         )
         scores.append(Score(name=name, value=accuracy, protocol={**about, "k": k, "temperature": tau}))
-    fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # no classifier is tested on items that it was fit on
+    fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # classifiers are tested only on items that are not in train
     if test is not None and len(fresh):
         about["test_items"] = len(fresh)
         h, h_test = task.backbone
@@ -174,14 +190,29 @@ def measure(
     ]
 
 
+def options_of(protocol: Protocol) -> str:
+    """The options of ``likewise evaluate`` that make this protocol, of those that are not the default."""
+    usual = asdict(Protocol())
+    given = {name: value for name, value in asdict(protocol).items() if name in OPTIONS and value != usual[name]}
+    return shlex.join(word for name, value in given.items() for word in (f"--{name}", str(value)))
+
+
+def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
+    """The command that measures again what a score's protocol says."""
+    test = [] if protocol.get("test") == LEFT_OUT.format("train") else ["--test", source_in(protocol, "test")]
+    options = shlex.split(str(protocol.get("options", "")))
+    return ["likewise", "evaluate", str(run), "--train", source_in(protocol, "train"), *test, *options]
+
+
 def _linear(
     h: Tensor,
     labels: Tensor,
     h_test: Tensor,
     test_labels: Tensor,
     protocol: Protocol,
-    about: dict[str, str | int | float],
+    about: Stamp,
 ) -> list[Score]:
+    """The scores of the linear SVM and the linear probe."""
     scores = []
     if protocol.svm:
         svm = linear_svm(h, labels, h_test, test_labels)
@@ -189,7 +220,7 @@ def _linear(
     if protocol.probe_epochs:
         settings = ProbeSettings(lr=protocol.probe_lr, epochs=protocol.probe_epochs, milestones=milestones(protocol))
         probe = linear_probe(h, labels, h_test, test_labels, settings)
-        stamp: dict[str, str | int | float] = {
+        stamp: Stamp = {
             **about,
             "lr": settings.lr,
             "weight_decay": settings.weight_decay,
@@ -203,7 +234,7 @@ def _linear(
 
 
 def milestones(protocol: Protocol) -> tuple[int, ...]:
-    """The epochs at which the rate drops: MoCo's 60 and 80 of 100, in proportion."""
+    """The epochs after which the learning rate drops, in proportion to MoCo's 60 and 80 of 100."""
     return tuple(sorted({max(1, round(protocol.probe_epochs * share)) for share in (0.6, 0.8)}))
 
 

@@ -1,6 +1,7 @@
-"""Prepares items for an evaluation: keeps the labelled ones, matches classes, counts copies."""
+"""Prepares items for an evaluation: keeps the labelled ones, matches classes, counts copies, describes the data."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,10 +11,11 @@ from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.errors import LikewiseError
 from likewise.metrics.score import Score
+from likewise.stamp import Stamp
 
 
 def labelled(items: Items, least: int = 2) -> Items:
-    """The items with one label or several. Raises LikewiseError if there are none, or too few classes."""
+    """The items that have a label. Raises LikewiseError if there are fewer than ``least`` different labels."""
     if items.labels is None or len(items.label_names) < least:
         raise LikewiseError(
             f"{items.source} has {'one label only' if items.label_names else 'no labels'}, so there is nothing to "
@@ -24,34 +26,26 @@ def labelled(items: Items, least: int = 2) -> Items:
 
 
 def one_label(items: Items) -> Items:
-    """The same items. Raises LikewiseError if they have several labels each, as a classifier takes one."""
+    """The same items. Raises LikewiseError if items have several labels each, since a classifier needs one."""
     if items.labels is not None and items.labels.ndim != 1:
         raise LikewiseError(
-            f"{items.source} has several labels per item, and classifiers need one; take `likewise retrieve`."
+            f"{items.source} has several labels per item, and classifiers need one; use `likewise retrieve`."
         )
     return items
 
 
 def same_classes(test: Items, train: Items) -> Items:
-    """``test`` with train's label numbers. Raises LikewiseError on a label that train does not have."""
+    """``test`` with the label numbers of train. Raises LikewiseError if train lacks one of its labels."""
     unknown = [name for name in test.label_names if name not in train.label_names]
     if unknown:
         raise LikewiseError(f"{test.source} has labels that {train.source} lacks: {', '.join(unknown[:5])}.")
     number = np.array([train.label_names.index(name) for name in test.label_names])
     assert test.labels is not None
-    return Items(
-        ids=test.ids,
-        values=test.values,
-        kind=test.kind,
-        labels=number[test.labels],
-        label_names=train.label_names,
-        skipped=test.skipped,
-        source=test.source,
-    )
+    return replace(test, labels=number[test.labels], label_names=train.label_names)
 
 
 def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
-    """int64 ids of train's and test's items. Two ids are equal only for the same name and the same content."""
+    """int64 (N,) ids of train and (M,) of test. Two ids are equal only for items of the same name and content."""
     if test is train:
         return torch.arange(len(train)), torch.arange(len(train))
     where = {name: row for row, name in enumerate(train.ids)}
@@ -63,23 +57,52 @@ def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
     return torch.arange(len(train)), torch.from_numpy(ids)
 
 
+LEFT_OUT = "{}, each left out"  # in the place of a second source, where items are looked up among themselves
+
+
 def copies(train: Items, test: Items, test_ids: Tensor) -> int:
-    """How many test items have the content of a train item under another id. Such items find themselves.
+    """The number of test items that have the content of a train item with another id. Such items find themselves.
 
     ``test_ids`` come from ``shared_ids``. Cost: one pass over the bytes of both, or none if all ids are shared.
     """
+    for items in (train, test):
+        items.refuse_cut()
     apart = test.values[(test_ids >= len(train)).numpy()]
     known = {content_digest(value) for value in train.values} if len(apart) else set()
     return sum(content_digest(value) in known for value in apart)
 
 
+def data_stamp(
+    name: str, asked: str, items: Items, others: Items | None, other_ids: Tensor, *, title: str | None = None
+) -> Stamp:
+    """The protocol's facts about the data: source, number and hash of ids of both sets, and the number of copies.
+
+    Args:
+        name: what the protocol calls the items that are searched or trained on.
+        asked: what it calls the items that are looked up or classified.
+        items: the items called ``name``.
+        others: the items called ``asked``; None: ``items``, each left out of its own search.
+        other_ids: of ``others``, from ``shared_ids``.
+        title: the key of the source of ``others``; None: ``asked``.
+    """
+    if others is None:
+        second = replace(items, source=LEFT_OUT.format(name), path=None).stamp(title or asked, asked)
+    else:
+        second = others.stamp(title or asked, asked)
+    return {
+        **items.stamp(name),
+        **second,
+        "copies": 0 if others is None else copies(items, others, other_ids),
+    }
+
+
 def said_of_copies(scores: Sequence[Score]) -> str:
-    """A sentence on ``copies`` for people; empty if there are none."""
+    """A sentence for the user about ``copies``; empty if there are none."""
     counts = {int(score.protocol.get("copies", 0)) for score in scores}
     count = max(counts, default=0)
     if not count:
         return ""
     return (
-        f"{count:,} of the items looked up {'is' if count == 1 else 'are'} among those searched too, under another id, "
-        "and so find themselves: figures are too good. Name the column of ids with --key, or take them out."
+        f"{count:,} of the items looked up {'is' if count == 1 else 'are'} also among the items searched, with another "
+        "id, and so find themselves: the results are too good. Name the column of ids with --key, or remove the copies."
     )

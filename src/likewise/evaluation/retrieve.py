@@ -1,11 +1,13 @@
-"""``likewise retrieve``: retrieval, clusters and verification of a run, raw pixels and the untrained encoder.
+"""``likewise retrieve``: retrieval, clusters and verification with a run, raw pixels and the untrained encoder.
 
-Zero-shot: training need not have seen any class of the gallery or the queries (Oh Song et al. 2016).
+It can be zero-shot: the classes of gallery and queries may be new to the model (Oh Song et al. 2016).
 """
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from likewise.console import track
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import copies, labelled, shared_ids
+from likewise.evaluation.labelled_items import LEFT_OUT, data_stamp, labelled, shared_ids
 from likewise.evaluation.scores import lay_out, percent, print_rows
 from likewise.files import atomic_write
 from likewise.metrics.clustering import clustering
@@ -27,14 +29,16 @@ from likewise.metrics.score import Score
 from likewise.metrics.verification import Roc, fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
 from likewise.model import Model
+from likewise.stamp import Stamp, source_in
+from likewise.text import utf8
 
-FILE = "retrieval.json"  # of a run, beside evaluation.json
+FILE = "retrieval.json"  # in the run folder, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
+STAMP = "stamp.json"  # in that folder: whose figures these are
 FOLDS = 10
-KS = (1, 2, 4, 8)  # of Recall@k
+KS = (1, 2, 4, 8)  # the k of Recall@k
 WRONG = 100  # pairs of each kind in wrong.csv
 FARS = (1e-1, 1e-2, 1e-3)
-Stamp = dict[str, str | int | float]
 
 
 def retrieve(
@@ -44,6 +48,7 @@ def retrieve(
     queries: object | None = None,
     labels: str = "auto",
     key: str | None = None,
+    image: str | None = None,
     ks: Sequence[int] = KS,
     clusters: bool = True,
     verification: bool = True,
@@ -54,51 +59,48 @@ def retrieve(
 ) -> list[Score]:
     """Measures ``model``, raw pixels (or vectors) and the untrained encoder by looking queries up in a gallery.
 
-    Scores are named ``learned/recall@1``, ``learned/map@r`` ... and measure three things. Retrieval looks each query up
-    in the gallery. Clustering compares k-means clusters of the gallery with its labels; there are as many clusters as
-    labels. Verification draws pairs from the gallery, half of them alike, and tests them in LFW's ten folds; the folds
-    share no label if there are enough labels. See ``retrieval``, ``clustering``, ``fold_pairs`` and ``verification``.
-    Every number has its protocol.
+    There are three measurements. Retrieval looks each query up in the gallery. Clustering compares k-means clusters of
+    the gallery with its labels; there are as many clusters as labels. Verification draws pairs from the gallery, half
+    of them alike, and tests them in LFW's ten folds; the folds share no label if there are enough labels. See
+    ``retrieval``, ``clustering``, ``fold_pairs`` and ``verification``.
 
     Args:
-        model: what to measure.
-        gallery: source of the items to search; items without a label are left out.
-        queries: source of the items to look up. None: the gallery's, each left out of its own ranking. An item in both
-            (same id, same content) never finds itself either; the protocol counts as "copies" the queries whose content
-            is in the gallery under another id. Labels are matched by name. A query whose label the gallery lacks does
-            not count; the protocol says how many there are.
+        model: the model to measure.
+        gallery: source of the items that are searched; items without a label are left out.
+        queries: source of the items that are looked up. None: the items of the gallery, each among the others. An item
+            that is in both (same id, same content) never finds itself. The protocol counts, as "copies", the queries
+            whose content is in the gallery with another id. Labels are matched by name. A query without an item of its
+            label in the gallery does not count; the protocol has the number of such queries.
         labels: auto, or the parquet column of the label.
         key: the parquet column of the ids; None: as the run was trained.
-        ks: of Recall@k.
+        image: the parquet column of the images; None: as the run was trained.
+        ks: the k of Recall@k.
         clusters: whether to measure clusters; left out if items have several labels.
         verification: whether to measure verification; left out if items have several labels, or if fewer than 40 pairs
             can be drawn.
-        seeds: of k-means; the first one also draws the pairs.
-        pairs: the largest number of pairs; LFW's.
-        detail: a folder for classes.csv (the figures of every class), wrong.csv (the pairs that the learned embedding
-            gets most wrong) and roc.csv (points of the curve).
+        seeds: seeds of k-means; the first one also draws the pairs.
+        pairs: the largest number of pairs; LFW has 6,000.
+        detail: a folder for classes.csv (the measures of every class), wrong.csv (the pairs that the learned embedding
+            gets most wrong) and roc.csv (points of the curve); None: no files.
         progress: show a bar.
+
+    Returns:
+        Scores named ``raw/recall@1``, ``learned/map@r`` ..., each with its protocol.
 
     Raises:
         LikewiseError: labels are missing or fewer than two, or no query has an item of its label in the gallery.
 
-    Cost: see ``retrieval`` and ``clustering``; the rows of one representation are in memory at a time.
+    Cost: see ``retrieval`` and ``clustering``. The rows of only one representation are in memory at a time.
     """
-    items, others = labelled(model.open(gallery, labels=labels, key=key, progress=progress)), None
+    items, others = labelled(model.open(gallery, labels=labels, key=key, image=image, progress=progress)), None
     if queries is not None:
-        others = labelled(model.open(queries, labels=labels, key=key, progress=progress), least=1)
+        others = labelled(model.open(queries, labels=labels, key=key, image=image, progress=progress), least=1)
     ids = shared_ids(items, items if others is None else others)
-    about: Stamp = {
-        "gallery": items.source,
-        "gallery_items": len(items),
-        "gallery_ids_hash": items.ids_hash,
-        "queries": "gallery, each left out" if others is None else others.source,
-        "query_items": len(items if others is None else others),
-        "query_ids_hash": (items if others is None else others).ids_hash,
-        "copies": 0 if others is None else copies(items, others, ids[1]),
-    }
+    about = data_stamp("gallery", "query", items, others, ids[1], title="queries")
+    if options := _options(labels, key, ks):
+        about["options"] = options
     scores: list[Score] = []
-    tables = Detail()
+    tables, stamp = Detail(), about
     with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
         one_label = items.labels is not None and items.labels.ndim == 1
         for name, rows, query_rows, stamp in _representations(model, items, others, about):
@@ -114,13 +116,13 @@ def retrieve(
             ]
             tick(REPRESENTATIONS.index(name) + 1)
     if detail is not None:
-        tables.write(detail)
+        tables.write(detail, stamp)
     return scores
 
 
 @dataclass(kw_only=True)
 class Detail:
-    """The tables of the detail folder, row by row. ``of`` is the representation that is measured now."""
+    """The rows of the tables in the detail folder. ``of`` is the representation that is being measured."""
 
     of: str = ""
     classes: list[tuple[object, ...]] = field(default_factory=list)
@@ -128,7 +130,7 @@ class Detail:
     curve: list[tuple[object, ...]] = field(default_factory=list)
 
     def add_retrieval(self, result: Retrieval, names: Sequence[str], gallery: Items, queries: Items) -> None:
-        """Adds the figures of every class, and the pairs that the learned embedding gets most wrong."""
+        """Adds the measures of every class, and the pairs that the learned embedding gets most wrong."""
         each = result.per_class
         columns = (each.queries, each.precision_at_1, each.r_precision, each.map_at_r, each.average_precision)
         rows = zip(each.labels.tolist(), *(column.tolist() for column in columns), strict=True)
@@ -139,13 +141,16 @@ class Detail:
                 self.wrong += [(sort, queries.ids[query], gallery.ids[item], score) for query, item, score in pairs]
 
     def add_curve(self, curve: Roc) -> None:
-        """Adds at most 500 points of the curve, with both ends."""
+        """Adds at most 500 points of the curve; both ends are among them."""
         some = torch.linspace(0, len(curve.fpr) - 1, min(500, len(curve.fpr))).round().long()
         points = zip(*(x[some].tolist() for x in (curve.fpr, curve.tpr, curve.thresholds)), strict=True)
         self.curve += [(self.of, *point) for point in points]
 
-    def write(self, folder: Path) -> None:
-        """Writes the three files, each whole or not at all."""
+    def write(self, folder: Path, stamp: Stamp) -> None:
+        """Writes the three files, each whole or not at all, and last the stamp that they have in common.
+
+        Raises OSError from the file system.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         figures = ("queries", "precision@1", "r-precision", "map@r", "map")
         for name, header, rows in (
@@ -156,13 +161,30 @@ class Detail:
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\n").writerows([header, *rows])
             with atomic_write(folder / name) as file:
-                file.write(text.getvalue().encode())
+                file.write(utf8(text.getvalue()))
+        with atomic_write(folder / STAMP) as file:
+            file.write(utf8(json.dumps(stamp, indent=1, ensure_ascii=False)))
+
+
+def _options(labels: str, key: str | None, ks: Sequence[int]) -> str:
+    """The options of ``likewise retrieve`` beside the sources, of those that are not the default."""
+    words = [*(["--labels", labels] if labels != "auto" else []), *(["--key", key] if key is not None else [])]
+    return shlex.join([*words, *(["--ks", ",".join(map(str, ks))] if tuple(ks) != KS else [])])
+
+
+def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
+    """The command that measures again what a score's protocol says."""
+    others = (
+        [] if protocol.get("queries") == LEFT_OUT.format("gallery") else ["--queries", source_in(protocol, "queries")]
+    )
+    options = shlex.split(str(protocol.get("options", "")))
+    return ["likewise", "retrieve", str(run), "--gallery", source_in(protocol, "gallery"), *others, *options]
 
 
 def _representations(
     model: Model, gallery: Items, queries: Items | None, about: Stamp
 ) -> Iterator[tuple[str, Tensor, Tensor, Stamp]]:
-    """Name, rows of gallery and of queries, and protocol, one after the other."""
+    """Name, gallery rows, query rows and protocol of each representation, one after the other."""
     rows, query_rows, layer = raw_rows(model, gallery, queries)
     size: Stamp = {"size": model.settings.size} if gallery.kind == "images" else {}
     yield "raw", rows, query_rows, {**about, "layer": layer, **size}
@@ -182,7 +204,7 @@ def _retrieved(
     about: Stamp,
     tables: Detail,
 ) -> list[Score]:
-    """The scores that follow from the ranks."""
+    """The scores of retrieval: Recall@k, R-Precision, MAP@R, mAP, MRR, the worst class and hubs."""
     query_items = gallery if queries is None else queries
     names, query_labels = matched_labels(gallery, query_items)
     result = retrieval(
@@ -217,15 +239,15 @@ def _retrieved(
 
 
 def matched_labels(gallery: Items, queries: Items) -> tuple[tuple[str, ...], Tensor]:
-    """All label names, the gallery's first, and the queries' labels as places in them; −1 stays −1."""
+    """All label names, those of the gallery first, and the labels of the queries as places in them; −1 stays −1."""
     names = tuple(dict.fromkeys(gallery.label_names + queries.label_names))
     place = {name: number for number, name in enumerate(names)}
-    number = np.array([*(place[name] for name in queries.label_names), -1])  # the last is for −1
+    number = np.array([*(place[name] for name in queries.label_names), -1])  # index −1 gives −1
     return names, torch.from_numpy(number[np.asarray(queries.labels)])
 
 
 def _clustered(rows: Tensor, gallery: Items, seeds: Sequence[int], about: Stamp) -> list[Score]:
-    """Agreement of k-means clusters with the labels."""
+    """NMI and AMI of k-means clusters and the labels."""
     result = clustering(rows, torch.from_numpy(np.asarray(gallery.labels)), seeds=seeds)
     stamp: Stamp = {**about, "clusters": result.clusters, "seeds": ",".join(map(str, seeds)), "iterations": 100}
     return [
@@ -270,7 +292,7 @@ def drawn_pairs(labels: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor, T
     half = min(most // 2, alike, len(labels) * (len(labels) - 1) // 2 - alike)
     if half < 2 * FOLDS:
         return None
-    with suppress(LikewiseError):  # of few labels
+    with suppress(LikewiseError):  # too few labels
         pairs, same, folds = fold_pairs(labels, most, folds=FOLDS, seed=seed)
         if len(pairs) >= 4 * FOLDS:
             return pairs, same, folds
@@ -278,7 +300,7 @@ def drawn_pairs(labels: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor, T
 
 
 def retrieval_table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of text: measures down, representations across."""
+    """Header and rows of text: a row for each measure, a column for each representation."""
     return lay_out(scores, "%", _describe, _cell)
 
 

@@ -3,26 +3,50 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import REPRESENTATIONS
 from likewise.files import atomic_write
 from likewise.metrics.score import Score
+from likewise.stamp import Stamp
+
+EVALUATION = "evaluation.json"  # of a run, after ``likewise evaluate``
 
 AS_TRAINED = "as-trained"  # in the name of a score: votes with the temperature of training
 
 
 def save_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Writes all scores with their protocols as JSON, atomically. Raises LikewiseError when it can't."""
+    """Writes all scores with their protocols as JSON, atomically. Raises LikewiseError if that fails."""
     try:
         with atomic_write(path) as file:
-            file.write(json.dumps([score.as_dict() for score in scores], indent=1, ensure_ascii=False).encode())
+            text = json.dumps([score.as_dict() for score in scores], indent=1, ensure_ascii=False)
+            file.write(text.encode(errors="backslashreplace"))
     except OSError as error:
         raise LikewiseError(f"can't write {path}: {error.strerror}; choose another --out.") from error
 
 
+def read_scores(path: Path) -> list[Score]:
+    """The scores of a file that ``save_scores`` wrote. Raises LikewiseError when it holds anything else."""
+    try:
+        return [_score(entry) for entry in json.loads(path.read_bytes())]
+    except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or not of scores
+        raise LikewiseError(f"{path} is damaged: it holds no scores; delete it, and measure again.") from None
+
+
+def _score(entry: dict[str, Any]) -> Score:
+    value, std = (None if entry[name] is None else float(entry[name]) for name in ("value", "std"))
+    value = float("nan") if value is None else value
+    return Score(name=str(entry["name"]), value=value, std=std, protocol=dict(entry["protocol"].items()))
+
+
+def learned_protocol(scores: Sequence[Score]) -> Stamp:
+    """The protocol of the first score of the learned embedding; empty if there is none."""
+    return next((score.protocol for score in scores if score.name.startswith("learned/")), {})
+
+
 def table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of text: measures down, representations across."""
+    """Header and rows of text: a row for each measure, a column for each representation."""
     return lay_out(scores, "accuracy, %", describe_measure, percent)
 
 
@@ -32,10 +56,10 @@ def lay_out(
     """Header and rows of any table of scores.
 
     Args:
-        scores: named "representation/measure".
+        scores: the scores, named "representation/measure".
         corner: text of the first cell.
-        describe: a measure's name in words.
-        cell: a score as text.
+        describe: gives a measure's name in words.
+        cell: gives a score as text.
     """
     value = {score.name: score for score in scores}
     names = list(dict.fromkeys(score.name.partition("/")[2] for score in scores))
@@ -56,7 +80,7 @@ def describe_measure(name: str) -> str:
 
 
 def percent(score: Score) -> str:
-    """``12.3`` or ``12.3 ± 0.4``; a failed measurement says so."""
+    """``12.3`` or ``12.3 ± 0.4``; "diverged" for a score that is NaN."""
     if score.value != score.value:
         return "diverged"
     return f"{100 * score.value:.1f}" + (f" ± {100 * score.std:.1f}" if score.std is not None else "")

@@ -1,8 +1,9 @@
-"""Reads and writes an embedding, ids and rows, as a parquet file."""
+"""Reads and writes an embedding (rows with ids) as a parquet file."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -10,19 +11,20 @@ import torch
 from torch import Tensor
 
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import as_path, atomic_write
 from likewise.metrics.checks import Rows, as_rows, check_ids, peaks
+from likewise.text import utf8
 
 _METADATA = b"likewise"
 _GROUP_ROWS = 65_536  # rows per parquet row group, so that other tools can read a file in parts
 
 
 class Embedding(NamedTuple):
-    """What an embedding file holds: float32 (N, D) rows, their ids in the same order, and how they were made."""
+    """The content of an embedding file."""
 
-    rows: Tensor
-    ids: tuple[str, ...]
-    metadata: dict[str, str | int | float]
+    rows: Tensor  # (N, D) float32
+    ids: tuple[str, ...]  # N ids, in the order of the rows
+    metadata: dict[str, str | int | float]  # how the rows were made
 
     def __repr__(self) -> str:
         n, dim = self.rows.shape
@@ -34,7 +36,8 @@ def write_embedding(
 ) -> None:
     """Write an embedding as parquet, atomically: columns ``id`` (string), ``embedding`` (fixed_size_list<float>[D]).
 
-    ``metadata`` is kept as JSON in the schema's metadata under the key ``likewise``.
+    ``metadata`` is kept as JSON in the schema's metadata under the key ``likewise``. If ``path`` ends in ``.npy``, it
+    holds the rows, and NAME.ids.json beside it the metadata and the ids in the same order.
 
     Args:
         path: the file; its folder must exist.
@@ -43,19 +46,30 @@ def write_embedding(
         metadata: how the rows were made.
 
     Raises:
-        LikewiseError: no rows, an id twice, lengths that differ, NaN or infinity (by the item's id).
+        LikewiseError: there are no rows, an id occurs twice, rows and ids have different lengths, or a row has NaN or
+            infinity (its id is named).
         OSError: from the file system.
+
+    Cost: 4·N·D bytes on disk, and the ids.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = check_embedding(rows, ids)
+    path, rows = as_path(path, "--out"), check_embedding(rows, ids)
     values = np.ascontiguousarray(rows.detach().cpu().float().numpy())
+    if path.suffix.lower() == ".npy":
+        with atomic_write(path.with_suffix(".ids.json")) as file:
+            file.write(utf8(json.dumps({"metadata": dict(metadata), "ids": list(ids)}, ensure_ascii=False)))
+        with atomic_write(path) as file:
+            np.save(file, values)
+        return
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-    table = pa.table({"id": pa.array(ids, pa.string()), "embedding": vectors})
-    table = table.replace_schema_metadata({_METADATA: json.dumps(dict(metadata), ensure_ascii=False)})
+    table = pa.table({"id": pa.array(map(utf8, ids), pa.string()), "embedding": vectors})
+    table = table.replace_schema_metadata(
+        {_METADATA: json.dumps(dict(metadata), ensure_ascii=False).encode(errors="backslashreplace")}
+    )
     with atomic_write(path) as file:
-        # Learned float32 numbers hardly compress; a dictionary of them would only cost time.
+        # Learned float32 numbers hardly compress; a dictionary would only take time.
         pq.write_table(
             table, file, compression="NONE", use_dictionary=False, write_statistics=False, row_group_size=_GROUP_ROWS
         )
@@ -65,23 +79,27 @@ def read_embedding(path: str | Path) -> Embedding:
     """Read an embedding file: one that ``write_embedding`` wrote, or any parquet with the same two columns.
 
     Raises:
-        LikewiseError: no such file, not parquet, other columns, rows of different lengths, missing values.
+        LikewiseError: there is no such file; it is not parquet, has other columns, or rows of different lengths; values
+            are missing, NaN or infinite; an id occurs twice.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not Path(path).is_file():
-        raise LikewiseError(f"there is no embedding file {path}; make one with: likewise embed RUN DATA --out {path}")
+    path = as_path(path, "the embedding file")
+    if not path.is_file():
+        raise LikewiseError(
+            f"there is no embedding file {path}; make one with: likewise embed RUN DATA --out {quote(str(path))}"
+        )
     try:
-        # One open file: read_table opens the path twice, and between the two another process may replace it.
+        # The file is opened once: read_table opens the path twice, and another process may replace it between.
         with open(path, "rb") as file:
             table = pq.ParquetFile(file).read(columns=["id", "embedding"])
-        metadata = json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))
+        metadata = dict(json.loads((table.schema.metadata or {}).get(_METADATA, b"{}")).items())
         vectors = table["embedding"].combine_chunks()
         ids = tuple(table["id"].to_pylist())
         width = len(vectors[0]) if len(vectors) else 0
         vectors = vectors.cast(pa.list_(pa.float32(), width))
-    except (pa.ArrowException, OSError, TypeError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise LikewiseError(
             f"{path} is not an embedding file (parquet with columns id and embedding): {error}"
         ) from error

@@ -1,5 +1,6 @@
-"""Exact search in an embedding, and saving it."""
+"""An index of an embedding: exact search, saving and loading."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,9 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.data.items import as_id
 from likewise.errors import LikewiseError
+from likewise.files import as_path
 from likewise.index.embedding_file import check_embedding, read_embedding, write_embedding
-from likewise.metrics.checks import Rows, as_rows, check_finite
+from likewise.metrics.checks import Rows, as_rows, as_tensor, check_finite
 from likewise.metrics.neighbours import top_k
 
 _FILE = "index.parquet"
@@ -32,12 +35,14 @@ class Index:
         rows: (N, D) float, unit rows for cosines; kept as given, not copied.
         ids: N different strings.
         protocol: how the rows were made (run, layer, data, epoch ...); saved beside them.
-        read: what makes a row (D,) of a file, for searches by path: ``model.index`` gives its model's. Not saved.
+        read: a function from the path of a file to its row (D,), for searches by path. ``model.index`` gives that of
+            its model. It is not saved.
 
     Raises:
-        LikewiseError: no rows, an id twice, lengths that differ, NaN or infinity (by the item's id).
+        LikewiseError: there are no rows, an id occurs twice, rows and ids have different lengths, or a row has NaN or
+            infinity (its id is named).
 
-    Cost: memory of the rows plus about 100 bytes per id; a search is one float64 pass over the rows per 512 queries.
+    Cost: memory of the rows and about 100 bytes per id. A search reads all rows once, in float64, per 512 queries.
     """
 
     def __init__(
@@ -53,7 +58,10 @@ class Index:
         self.rows = rows.detach()
         self.protocol = dict(protocol or {})
         self.read = read
-        self._row_of = {item: row for row, item in enumerate(self.ids)}
+        self._row_of = {as_id(item): row for row, item in enumerate(self.ids)}
+        if len(self._row_of) < len(self.ids):
+            first = next(item for row, item in enumerate(self.ids) if self._row_of[as_id(item)] != row)
+            raise LikewiseError(f"id {first!r} occurs twice, in two Unicode forms; ids must name one item each.")
 
     def __repr__(self) -> str:
         n, dim = self.rows.shape
@@ -67,28 +75,28 @@ class Index:
 
     def __contains__(self, item: str) -> bool:
         """Whether an item of this id is in the index."""
-        return item in self._row_of
+        return as_id(item) in self._row_of
 
     def search(self, query: Query, k: int = 10, *, exclude_id: str | None = None) -> list[Hit]:
         """The k items nearest to one query, best first; equal scores in the order of the index.
 
         Args:
-            query: the id of an indexed item, whose row is looked up; a path to an image, or to a .npy file of one
-                vector, which the model that made the index embeds; or a row (D,) float. An id goes before a path.
-            k: hits wanted, ≥ 1; fewer come back when the index holds fewer.
-            exclude_id: an item never to return; an unknown id is ignored. None: the query's own id, if the query is
-                an id.
+            query: the id of an indexed item, whose row is used; a path to an image, or to a .npy file of one vector,
+                which ``read`` embeds; or a row (D,) float. Text that is both an id and a path counts as an id.
+            k: number of hits, ≥ 1; if the index has fewer items, there are fewer hits.
+            exclude_id: id of an item that is not returned; an unknown id is ignored. None: the query's own id, if the
+                query is an id.
 
         Raises:
-            LikewiseError: text that is neither an id nor a file, a file but no model, a query of another length, NaN
-                or infinity in it, k < 1.
+            LikewiseError: text that is neither an id nor a file, a file but no ``read``, a query of another length or
+                with NaN, infinity or numbers so large that scores would overflow, k < 1.
         """
         if isinstance(query, str | Path):
             name = str(query)
-            row = self.rows[self._row_of[name]] if name in self else self._read(name)
-            exclude_id = name if exclude_id is None else exclude_id  # ignored where it is a path
+            row = self.rows[self._row_of[as_id(name)]] if name in self else self._read(name)
+            exclude_id = name if exclude_id is None else exclude_id  # ignored if it is a path
         else:
-            row = query if isinstance(query, Tensor) else torch.from_numpy(np.array(query))
+            row = as_tensor("the query", query)
         if row.ndim != 1:
             raise LikewiseError(
                 f"a query must be one row of shape (D,), but has shape {tuple(row.shape)}; search_batch takes several."
@@ -97,32 +105,38 @@ class Index:
 
     def _read(self, path: str) -> Tensor:
         """(D,) the row of a file."""
+        path = os.path.expanduser(path)
         if not Path(path).is_file():
             raise LikewiseError(
                 f"{path!r} is neither a file nor the id of an indexed item; ids look like {self.ids[0]!r}."
             )
         if self.read is None:
             raise LikewiseError(
-                f"this index was loaded without a model, which {path} is to be embedded with: take lw.load(RUN)"
-                f".search({path!r}), or search with an id or a row of model.embed."
+                f"this index was loaded without a model, so it can't embed {path}: use lw.load(RUN).search({path!r}), "
+                "or search with an id or a row of model.embed."
             )
         return self.read(path)
 
     def search_batch(
         self, queries: Rows, k: int = 10, *, exclude_ids: Sequence[str | None] | None = None
     ) -> list[list[Hit]]:
-        """The k items nearest to each of (B, D) queries; the same hits as ``search`` gives for each alone.
+        """The k items nearest to each of several queries; the hits of a query are those that ``search`` gives for it.
 
         Args:
             queries: (B, D) float.
-            k: hits wanted for each, ≥ 1.
-            exclude_ids: for each query an id never to return, or None.
+            k: number of hits for each query, ≥ 1.
+            exclude_ids: for each query the id of an item that is not returned, or None.
 
         Raises:
-            LikewiseError: as ``search``, or when ``exclude_ids`` has another length than ``queries``.
+            LikewiseError: as ``search``, or if ``exclude_ids`` has another length than ``queries``.
         """
         queries = as_rows("queries", queries)
         check_finite("queries", queries)
+        if bool(torch.isinf(queries.float().norm(dim=1)).any()):
+            raise LikewiseError(
+                f"the query has numbers up to {float(queries.abs().max()):.3g}, so that scores would overflow: "
+                "scale it to length 1, as the rows of the index."
+            )
         if queries.shape[1] != self.rows.shape[1]:
             raise LikewiseError(
                 f"the query has {queries.shape[1]} numbers but the index holds rows of {self.rows.shape[1]}: "
@@ -130,7 +144,7 @@ class Index:
             )
         if exclude_ids is not None and len(exclude_ids) != queries.shape[0]:
             raise LikewiseError(f"{queries.shape[0]} queries but {len(exclude_ids)} exclude_ids; give one each.")
-        excluded = [-1 if item is None else self._row_of.get(item, -1) for item in exclude_ids or ()]
+        excluded = [-1 if item is None else self._row_of.get(as_id(item), -1) for item in exclude_ids or ()]
         scores, rows = top_k(
             queries.to(self.rows.device),
             self.rows,
@@ -144,22 +158,23 @@ class Index:
         ]
 
     def save(self, folder: str | Path) -> None:
-        """Write the index into ``folder`` as one parquet file, atomically: readers see the old or the new one.
+        """Write the index into ``folder`` as one parquet file, whole or not at all. ``folder`` is made if missing.
 
         Raises:
             OSError: from the file system.
         """
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_embedding(Path(folder) / _FILE, self.rows, self.ids, self.protocol)
+        folder = as_path(folder, "the folder of the index")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_embedding(folder / _FILE, self.rows, self.ids, self.protocol)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Index":
         """Read an index that ``save`` wrote.
 
         Raises:
-            LikewiseError: no index there, or a damaged one.
+            LikewiseError: there is no index in the folder, or it is damaged.
         """
-        path = Path(folder) / _FILE
+        path = as_path(folder, "the folder of the index") / _FILE
         if not path.is_file():
             raise LikewiseError(f"there is no index in {folder}; make one with: likewise index RUN DATA.")
         return cls(*read_embedding(path))

@@ -13,8 +13,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from likewise.derivatives import differentiated_again, ordinary, twin_gradients
-from likewise.kernels.numerics import SHORTEST, at_least_float32, keep_pages, softplus, unit
+from likewise.kernels.numerics import (
+    SHORTEST,
+    at_least_float32,
+    differentiated_again,
+    keep_pages,
+    ordinary,
+    softplus,
+    twin_gradients,
+    unit,
+)
 
 Target = Callable[..., Tensor]
 TILE_FLOATS = 7 << 20  # 28 MiB of logits; glibc returns freed blocks of 32 MiB to the system
@@ -135,7 +143,7 @@ def _sweep(
     keys, count = given_keys.to(queries.dtype), queries.shape[0]
     inverse = _inverse_lengths(keys) if form.unit_keys else None  # (K,)
     grad_keys = None
-    tiles = list[list[Tensor | None]]()  # of each: the losses, and the gradients of queries and row inputs
+    losses, gradients = list[Tensor](), list[list[Tensor | None]]()  # of each tile; of queries and row inputs
     for start in range(0, count, tile_rows):
         rows = slice(start, start + tile_rows) if count > tile_rows else ...
         q, shrink = queries[rows], None
@@ -143,7 +151,7 @@ def _sweep(
             shrink = _inverse_lengths(q).unsqueeze(1)
             q = q * shrink
         some = [x[rows] for x in row_inputs]
-        losses, weights, slopes = _tile(
+        tile_losses, weights, slopes = _tile(
             form, q, keys, inverse, own[rows], some, wanted, None if upstream is None else upstream[rows]
         )
         grad_queries = None
@@ -153,21 +161,22 @@ def _sweep(
                 _leave_tangent(grad_queries, q).mul_(shrink)
         if wanted[1]:
             grad_keys = weights.T @ q if grad_keys is None else grad_keys.addmm_(weights.T, q)
-        tiles.append([losses, grad_queries, *slopes])
+        losses.append(tile_losses)
+        gradients.append([grad_queries, *slopes])
     if grad_keys is not None:
         if inverse is not None:
             for start in range(0, keys.shape[0], CHUNK):
                 some_keys = slice(start, start + CHUNK)
                 _leave_tangent(grad_keys[some_keys], keys[some_keys] * inverse[some_keys, None])
         grad_keys = grad_keys.to(given_keys.dtype)
-    losses, grad_queries, *slopes = tiles[0] if len(tiles) == 1 else map(_joined, zip(*tiles, strict=True))
-    return losses, [grad_queries, grad_keys, *slopes]
+    grad_queries, *slopes = (_joined(parts) for parts in zip(*gradients, strict=True))
+    return torch.cat(losses) if len(losses) > 1 else losses[0], [grad_queries, grad_keys, *slopes]
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     """The parts of all tiles as one tensor; None where they are not wanted."""
     present = [part for part in parts if part is not None]
-    return torch.cat(present) if present else None
+    return torch.cat(present) if len(present) > 1 else parts[0]
 
 
 def _tile(

@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from likewise.derivatives import differentiated_again, ordinary, twin_gradients
-from likewise.kernels.numerics import SHORTEST, at_least_float32, keep_pages, unit
+from likewise.kernels.numerics import (
+    SHORTEST,
+    at_least_float32,
+    differentiated_again,
+    keep_pages,
+    ordinary,
+    twin_gradients,
+    unit,
+)
 
 TILE_KEYS = 2048  # at Q = 128, float32 similarities of a tile take 1 MiB, which fits a core's L2 cache
 LEAST_TILE_KEYS, TILE_FLOATS = 32, 1 << 19  # with many queries a tile has fewer keys: 2 MiB in all

@@ -16,8 +16,15 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from likewise.alike import Listed, Relation, reordered, restored, tile_rows_for
-from likewise.derivatives import differentiated_again, ordinary, twin_gradients
-from likewise.kernels.numerics import Rule, at_least_float32, keep_pages, zero_uncounted
+from likewise.kernels.numerics import (
+    Rule,
+    at_least_float32,
+    differentiated_again,
+    keep_pages,
+    ordinary,
+    twin_gradients,
+    zero_uncounted,
+)
 
 FUSED_BACKEND = "inductor"
 

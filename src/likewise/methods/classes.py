@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from likewise.config.objective_table import objective as objective_row
 from likewise.config.settings import EncoderSettings, FitSettings, ObjectiveSettings, OptimSettings
 from likewise.methods.method import Method
 
@@ -22,8 +23,10 @@ GENTLE = replace(BASE.optim, lr=0.005)  # where s = 64 makes gradients long
 
 
 def _row(name: str, paper: str, objective: str, settings: FitSettings, *departures: str) -> Method:
+    row = objective_row(settings.objective.kind)
     return Method(
         name=name,
+        aliases=tuple(each for each in (row.name, *row.aliases) if each != name),
         paper=paper,
         alike="same label",
         dictionary="proxies: weights, a vector of each class",

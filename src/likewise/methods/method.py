@@ -10,7 +10,8 @@ class Method:
     """A method by name.
 
     Args:
-        name: the value of ``--method``.
+        name: the value of ``--method``. Case, - and _ do not matter in input.
+        aliases: other names that are accepted: those of the objective, where the method is the only one of it.
         paper: the paper that describes it.
         alike: which pairs are positives.
         dictionary: the source of the keys.
@@ -21,6 +22,7 @@ class Method:
     """
 
     name: str
+    aliases: tuple[str, ...] = ()
     paper: str
     alike: str
     dictionary: str

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from likewise.config.objective_table import objective as objective_row
 from likewise.config.settings import (
     BatchSettings,
     EncoderSettings,
@@ -37,8 +38,10 @@ RAW = EncoderSettings(head="linear", dim=128, centre=False, unit=False)
 
 
 def _row(name: str, paper: str, objective: str, negatives: str, settings: FitSettings, *departures: str) -> Method:
+    row = objective_row(settings.objective.kind)
     return Method(
         name=name,
+        aliases=tuple(each for each in (row.name, *row.aliases) if each != name),
         paper=paper,
         alike=ALIKE,
         dictionary=DICTIONARY,

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from likewise.config.names import called
 from likewise.config.objective_table import AUTO
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings, ObjectiveSettings
-from likewise.errors import LikewiseError, closest
 from likewise.methods.classes import CLASSES
 from likewise.methods.mechanisms import BANK, END_TO_END
 from likewise.methods.method import Method
@@ -22,10 +22,11 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """The method ``name``. Raises LikewiseError, with the closest name, on other names."""
-    if name not in METHODS:
-        raise LikewiseError(f"there is no method {name!r}.{closest(name, METHODS)} Known: {', '.join(METHODS)}.")
-    return METHODS[name]
+    """The method ``name``: a name or an alias; case, - and _ do not matter.
+
+    Raises LikewiseError, with the closest name, on other names.
+    """
+    return called(name, METHODS.values(), "method")
 
 
 def over_method(*parts: Mapping[str, Any], saved: FitSettings | None = None) -> FitSettings:
@@ -36,6 +37,7 @@ def over_method(*parts: Mapping[str, Any], saved: FitSettings | None = None) -> 
     """
     named = [part["method"] for part in parts if "method" in part]
     method = method_named(str(named[-1]) if named else "npid" if saved is None else saved.method)
+    parts = tuple({**part, "method": method.name} if "method" in part else part for part in parts)
     if saved is None or saved.method != method.name:
         settings = method.settings
         for part in parts:

@@ -6,33 +6,34 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.ids import Ids, as_ids
 from likewise.metrics.checks import Rows, as_rows
 
 T = TypeVar("T")
 
 
 class Metric(Generic[T]):
-    """Any measure of rows and labels with ``update``, ``compute`` and ``reset``, as torchmetrics' metrics have them.
+    """Gives any measure of rows and labels the methods ``update``, ``compute`` and ``reset`` of torchmetrics' metrics.
 
-    ``Metric(lw.retrieval)``, ``Metric(lw.knn_accuracy)`` (leave-one-out), ``Metric(lw.metrics.clustering)``; with
-    arguments, or other rows to compare with, as a function: ``Metric(lambda z, y: lw.retrieval(z, y, ks=(1, 10)))``,
+    Examples are ``Metric(lw.retrieval)``, ``Metric(lw.knn_accuracy)`` (leave-one-out) and
+    ``Metric(lw.metrics.clustering)``. A lambda gives a measure arguments, or other rows to compare with:
+    ``Metric(lambda z, y: lw.retrieval(z, y, ks=(1, 10)))``,
     ``Metric(lambda z, y: lw.knn_accuracy(z, y, bank, bank_labels, k=20))``.
 
-    ``compute`` calls the measure once with all rows, so its result is the function's, however the rows were cut into
-    batches. Ranks need all rows: nothing smaller than the rows can be kept.
+    ``compute`` calls the measure once with all rows. Its result is therefore that of the measure, however the rows were
+    divided into batches. Ranks depend on all rows, so all rows are kept.
 
-    Where several processes share the rows, ``compute`` gathers them in the order of the processes, and gives the same
-    result in each: all call it together. A sampler that repeats items to fill up the last batch has them counted twice.
+    If several processes share the rows, all call ``compute`` together. It gathers the rows in the order of the
+    processes and returns the same result in each. Items that a sampler repeats to fill the last batch count twice.
 
-    Cost: N·(4·D + 8·L) bytes on the CPU for N rows so far; ``compute`` needs as much again, in each process for the
-    rows of all, and what the measure needs. ``update`` copies its rows to the CPU.
+    Cost: N·(4·D + 8·L) bytes on the CPU for N rows so far. ``compute`` needs as much again (in each process, for the
+    rows of all), and what the measure needs. ``update`` copies its rows to the CPU.
 
     Args:
-        measure: of float32 rows (N, D) and int64 labels (N,) or (N, L), on the CPU.
-        device: what several processes gather on; with NCCL, a CUDA device.
+        measure: a function of float32 rows (N, D) and int64 labels (N,) or (N, L), on the CPU.
+        device: the device that several processes gather on; with NCCL, a CUDA device.
     """
 
     def __init__(self, measure: Callable[[Tensor, Tensor], T], *, device: torch.device | str = "cpu") -> None:
@@ -44,13 +45,13 @@ class Metric(Generic[T]):
         return f"Metric({len(self)} rows, measure={self.measure!r}, device={str(self.device)!r})"
 
     def __len__(self) -> int:
-        """Rows so far, in this process."""
+        """Number of rows so far, in this process."""
         return sum(map(len, self.rows))
 
     def update(self, rows: Rows, labels: Ids) -> None:
-        """Adds a batch: rows (B, D), and their labels (B,) or (B, L), of the same D and L as before.
+        """Adds a batch: rows (B, D) float, and their integer labels (B,) or (B, L), with the same D and L as before.
 
-        Raises LikewiseError on other shapes or dtypes; nothing is added then.
+        Raises LikewiseError on other shapes or dtypes; then nothing is added.
         """
         rows, labels = as_rows("rows", rows), as_ids("labels", labels)
         if labels.ndim not in (1, 2) or len(labels) != len(rows):
@@ -64,7 +65,7 @@ class Metric(Generic[T]):
         self.labels.append(labels.detach().to("cpu", torch.int64, copy=True))
 
     def compute(self) -> T:
-        """The measure of all rows so far. Raises LikewiseError where a process has none, and as the measure does."""
+        """The measure of all rows so far. Raises LikewiseError if a process has no rows, and as the measure does."""
         if any(processes.any_of([not self.rows], self.device)):
             raise LikewiseError("there are no rows to measure; update(rows, labels) comes before compute().")
         rows, labels = torch.cat(self.rows), torch.cat(self.labels)

@@ -8,19 +8,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
+from likewise.data.items import check_dense
 from likewise.errors import LikewiseError
-from likewise.ids import Ids, as_ids
 
 Rows = Tensor | npt.NDArray[np.floating[Any]] | Sequence[Sequence[float]]
 _TILE = 8192  # rows copied at once
 
 
 def as_rows(name: str, rows: Rows) -> Tensor:
-    """Rows as a float tensor (N, D): a tensor as it is, an array as a view of its memory, a list as a copy.
+    """Rows as a float tensor (N, D): a tensor unchanged, an array as a view of its memory, a list as a copy.
 
-    Raises LikewiseError on what is empty, or no floats of that shape. O(1), but for a list.
+    Raises LikewiseError if there are no rows or columns, on another shape, and on a dtype that is not floating point.
+    O(1), except for a list.
     """
-    rows = rows if isinstance(rows, Tensor) else _from_array(name, rows)
+    rows = as_tensor(name, rows)
     if rows.ndim != 2:
         raise LikewiseError(f"{name} must have shape (N, D), one row per item, but has shape {tuple(rows.shape)}.")
     if not rows.is_floating_point():
@@ -30,13 +32,18 @@ def as_rows(name: str, rows: Rows) -> Tensor:
     return rows
 
 
-def _from_array(name: str, rows: Rows) -> Tensor:
+def as_tensor(name: str, rows: Rows | Sequence[float]) -> Tensor:
+    """A dense tensor as it is; an array in any byte order or a list as a tensor. Raises LikewiseError on others."""
+    if isinstance(rows, Tensor):
+        check_dense(name, rows)
+        return rows
     try:
-        array = np.ascontiguousarray(rows)
+        array = np.asarray(rows)
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
         return torch.from_numpy(array if array.flags.writeable else array.copy())
     except (TypeError, ValueError):
         raise LikewiseError(
-            f"{name} can't be read as numbers of shape (N, D): give a tensor, an array, or lists of one length."
+            f"{name} can't be read as numbers: give a tensor, an array, or lists of numbers, all of one length."
         ) from None
 
 
@@ -51,8 +58,8 @@ def check_finite(name: str, rows: Tensor, first: int = 0) -> None:
 
 
 def peaks(rows: Tensor) -> Tensor:
-    """Largest magnitude of each of (N, D) rows, (N,); NaN or infinite if an entry is. Copies the rows once."""
-    return rows.detach().abs().amax(1)  # fifteen times quicker on a CPU than torch's infinity norm
+    """Largest magnitude of each of (N, D) rows, (N,); NaN or infinity if an entry is. Copies the rows once."""
+    return rows.detach().abs().amax(1)  # fifteen times as fast on a CPU as torch's infinity norm
 
 
 def check_peaks(name: str, largest: Tensor, first: int = 0) -> None:
@@ -64,7 +71,7 @@ def check_peaks(name: str, largest: Tensor, first: int = 0) -> None:
 
 
 def as_labels(name: str, labels: Ids, rows: Tensor | None = None) -> Tensor:
-    """Labels as an integer tensor (N,), one for each of the rows where these are given, and none negative.
+    """Labels as an integer tensor (N,), none negative; with ``rows``, one label for each row.
 
     Raises LikewiseError on anything else.
     """

@@ -16,35 +16,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
-from likewise.ids import Ids, as_ids
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite, peaks
 from likewise.metrics.neighbours import power_of_two
 
-_TILE = 2**21  # distances at once
-_TILE_VALUES = 2**21  # of rows in float64 at once
-_CANDIDATES = 64  # of k-means++ whose distances are computed together
-_TERMS = 2**20  # of the expected mutual information at once
+_TILE = 2**21  # distances in memory at once
+_TILE_VALUES = 2**21  # float64 values of rows in memory at once
+_CANDIDATES = 64  # candidates of k-means++ whose distances are computed together
+_TERMS = 2**20  # terms of the expected mutual information in memory at once
 
 
 class KMeans(NamedTuple):
-    """Clusters of N rows: (N,) int64 numbers, (C, D) float64 centres, the sum of squared distances, and steps taken."""
+    """Clusters of N rows."""
 
-    labels: Tensor
-    centres: Tensor
-    inertia: float
-    iterations: int
+    labels: Tensor  # (N,) int64, the cluster of each row
+    centres: Tensor  # (C, D) float64
+    inertia: float  # sum of squared distances of the rows to their centres
+    iterations: int  # steps made
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clustering:
-    """Agreement of k-means clusters with labels: means and standard deviations (n − 1) over the seeds; see below."""
+    """Agreement of k-means clusters with labels, the result of ``clustering``."""
 
-    nmi: float
-    nmi_std: float | None  # None for one seed
+    nmi: float  # mean over the seeds
+    nmi_std: float | None  # standard deviation over the seeds (n − 1); None for one seed
     ami: float
     ami_std: float | None
-    clusters: int
+    clusters: int  # C
     seeds: tuple[int, ...]
     per_seed: tuple[tuple[float, float], ...]  # (NMI, AMI) of each
 
@@ -59,16 +59,16 @@ def clustering(
     starts: int = 10,
     iterations: int = 100,
 ) -> Clustering:
-    """NMI and AMI of k-means clusters and the labels, over the seeds; in [0, 1], AMI about 0 for random clusters.
+    """NMI and AMI of k-means clusters and the labels, over several seeds: at most 1, AMI about 0 for random clusters.
 
     Args:
         rows: (N, D) float; unit rows are usual.
         labels: (N,) integers ≥ 0.
-        clusters: C; the number of distinct labels when not given.
-        seeds: of k-means++, one clustering each.
+        clusters: C; None: the number of distinct labels.
+        seeds: seeds of k-means++, a clustering for each.
         spherical: see ``kmeans``.
         starts: see ``kmeans``.
-        iterations: at most, from each start.
+        iterations: largest number of steps from each start.
 
     Raises:
         LikewiseError: wrong shapes or dtypes, NaN or infinity (by row), no seed, C < 1 or > N.
@@ -104,20 +104,20 @@ def kmeans(
 ) -> KMeans:
     """Lloyd's algorithm from k-means++ starts (Arthur and Vassilvitskii 2007), until no row changes its cluster.
 
-    Minimises Σ_n ‖x_n − c(x_n)‖². The start that ends with the smallest sum is kept, of equal sums the first: from a
-    single start two of six well separated groups are often joined. Of equally near centres the one with the smaller
-    number wins. A cluster that loses all its rows keeps its centre. Rows, and centres when distances are computed, are
-    rounded to b bits of their largest entry, b = min(24, ⌊(53 − ⌈log₂ D⌉) / 2⌋), which is 23 at D = 128. The clusters
-    are therefore the same to the bit for any number of threads.
+    Minimises Σ_n ‖x_n − c(x_n)‖². The start that ends with the smallest sum is kept, of equal sums the first: a single
+    start often joins two of six well separated groups. Of equally near centres the one with the smaller number wins. A
+    cluster that loses all its rows keeps its centre. Rows are rounded to b bits relative to their largest entry, and so
+    are centres for the computation of distances; b = min(24, ⌊(53 − ⌈log₂ D⌉) / 2⌋), which is 23 at D = 128. The
+    clusters are therefore the same to the bit for any number of threads.
 
     Args:
         rows: (N, D) float.
         clusters: C, 1 ≤ C ≤ N. If there are fewer distinct rows, each of them gets a centre.
-        seed: of the starts.
+        seed: seed of the starts.
         spherical: whether to divide rows and centres by their length, so that the nearest centre has the largest cosine
             (spherical k-means, Dhillon and Modha 2001).
-        starts: ≥ 1.
-        iterations: at most, ≥ 1, from each start.
+        starts: number of starts, ≥ 1.
+        iterations: largest number of steps from each start, ≥ 1.
 
     Raises:
         LikewiseError: wrong shape, NaN or infinity (by row), C, ``starts`` or ``iterations`` out of range.
@@ -152,7 +152,7 @@ def _lloyd(whole: Tensor, unit: float, centres: Tensor, radius: float | None, it
 
 
 def _whole(rows: Tensor, spherical: bool) -> tuple[Tensor, float]:
-    """Rows as whole numbers up to 2ᵇ in float32, and their unit; float64 sums and products of them are exact."""
+    """Rows as whole numbers up to 2ᵇ in float32, and the value of 1 in them. Their float64 products are exact."""
     whole = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
     step = max(1, _TILE_VALUES // rows.shape[1])
     largest = 1.0 if spherical else max(float(peaks(part).max()) for part in torch.split(rows, step))
@@ -170,19 +170,19 @@ def _bits(width: int) -> int:
 
 
 def _snapped(centres: Tensor) -> Tensor:
-    """(C, D) float64 centres, rounded to so many bits that their products with rows are exact."""
+    """(C, D) float64 centres, rounded to as many bits as make their products with rows exact."""
     exponent = torch.frexp(centres.abs().amax(1, keepdim=True)).exponent.long() - _bits(centres.shape[1])
     return (centres * power_of_two(-exponent)).round_().mul_(power_of_two(exponent))
 
 
 def _squared(rows: Tensor, centres: Tensor) -> Tensor:
-    """(B, C) squared distances of float64 rows; exact products, so the same for any tile."""
+    """(B, C) squared distances of float64 rows and centres; the products are exact, so tiles do not matter."""
     products = rows @ centres.T
     return (rows.square().sum(1, keepdim=True) - 2 * products).add_(centres.square().sum(1)).clamp_min_(0.0)
 
 
 def _nearest(whole: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """The number of each row's nearest centre (the smaller one of equals) and its squared distance, both (N,)."""
+    """The number of each row's nearest centre (of equal ones the smallest) and its squared distance, both (N,)."""
     snapped, numbers = _snapped(centres), torch.arange(len(centres), device=centres.device)
     labels = torch.empty(len(whole), dtype=torch.int64, device=whole.device)
     distances = torch.empty(len(whole), dtype=torch.float64, device=whole.device)
@@ -196,7 +196,7 @@ def _nearest(whole: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _means(whole: Tensor, labels: Tensor, centres: Tensor, radius: float | None) -> Tensor:
-    """The mean of each cluster's rows, scaled to the given length if any; an empty cluster keeps its centre."""
+    """The mean of each cluster's rows, scaled to length ``radius`` if given; an empty cluster keeps its centre."""
     sums = torch.zeros_like(centres)
     step = max(1, _TILE_VALUES // whole.shape[1])
     for start in range(0, len(whole), step):
@@ -209,9 +209,9 @@ def _means(whole: Tensor, labels: Tensor, centres: Tensor, radius: float | None)
 
 
 def _start(whole: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """k-means++: each next centre is row n with probability ∝ its squared distance d_n to the nearest so far.
+    """k-means++: the next centre is row n with probability ∝ d_n, its squared distance to the nearest centre so far.
 
-    Many candidates are drawn at once from the old distances. A candidate whose distance has shrunk from d to d' is
+    Many candidates are drawn at once from the old distances. A candidate whose distance has become d' instead of d is
     accepted with probability d'/d, which equals a draw from the new distances. The work is then products of matrices.
     """
     first = int(torch.randint(len(whole), (1,), generator=generator))
@@ -235,18 +235,18 @@ def _start(whole: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
 
 
 def _take(distance: Tensor, between: Tensor, chance: list[float], left: int) -> list[int]:
-    """The accepted candidates, one after the other, at most ``left``."""
+    """The places of the accepted candidates, tested one after the other; at most ``left``."""
     taken: list[int] = []
     old, apart = distance.tolist(), between.cpu().numpy()
-    for number, was in enumerate(old):
-        now = min([was, *apart[number, taken].tolist()])
-        if chance[number] * was < now and len(taken) < left:
+    for number, before in enumerate(old):
+        now = min([before, *apart[number, taken].tolist()])
+        if chance[number] * before < now and len(taken) < left:
             taken.append(number)
     return taken
 
 
 def _shrink(distance: Tensor, whole: Tensor, centres: Tensor) -> None:
-    """Updates each row's squared distance to the nearest centre by new centres."""
+    """Updates each row's squared distance to the nearest centre when ``centres`` are added."""
     step = max(1, min(_TILE // len(centres), _TILE_VALUES // whole.shape[1])) if len(centres) else len(whole)
     for start in range(0, len(whole), step):
         if len(centres):
@@ -255,10 +255,11 @@ def _shrink(distance: Tensor, whole: Tensor, centres: Tensor) -> None:
 
 
 def normalized_mutual_information(labels: Ids, clusters: Ids) -> float:
-    """NMI = I(U; V) / ((H(U) + H(V)) / 2) of two labellings, in [0, 1]: scikit-learn's default, the arithmetic mean.
+    """NMI = I(U; V) / ((H(U) + H(V)) / 2) of labels and clusters, in [0, 1]; scikit-learn's default, arithmetic mean.
 
-    I(U; V) = Σ_ij n_ij/N log(N n_ij / (a_i b_j)) over pairs of a class and a cluster that share items. 1 when both put
-    all items into one group, 0 when one does. NMI grows with the number of clusters even for random ones; AMI does not.
+    I(U; V) = Σ_ij n_ij/N log(N n_ij / (a_i b_j)) over pairs of a class and a cluster that share items; n_ij is their
+    number, a_i and b_j are the sizes. NMI is 1 if both put all items into one group, and 0 if only one does. It grows
+    with the number of clusters even for random clusters; AMI does not.
 
     Args:
         labels: (N,) integers.
@@ -278,16 +279,16 @@ def normalized_mutual_information(labels: Ids, clusters: Ids) -> float:
 def adjusted_mutual_information(labels: Ids, clusters: Ids) -> float:
     """AMI = (I − E[I]) / ((H(U) + H(V)) / 2 − E[I]) (Vinh, Epps and Bailey 2010), with scikit-learn's arithmetic mean.
 
-    1 for equal groupings, 0 on average for random ones of the same sizes, below 0 for worse.
+    It is 1 for equal groups, 0 on average for random groups of the same sizes, and below 0 for worse ones.
 
-    E[I] = Σ_ij Σ_n P(n; a_i, b_j) n/N log(N n / (a_i b_j)), with P the hypergeometric probability that a class of a_i
-    and a random cluster of b_j items share n of N.
+    E[I] = Σ_ij Σ_n P(n; a_i, b_j) n/N log(N n / (a_i b_j)). P is the hypergeometric probability that a class of a_i
+    items and a random cluster of b_j items share n of the N items.
 
-    Arguments and errors as ``normalized_mutual_information``.
+    Arguments and errors are those of ``normalized_mutual_information``.
 
-    Cost: O(N log N + U·V·w) time and about 50 MiB. Groups of equal sizes are computed together, and n runs only over
-    the terms where P is above e⁻³⁷ of its sum: w ≤ min(a, b) terms, at most 100 plus 20 standard deviations of n. P
-    comes from ratios of neighbouring terms, not from factorials, so it is precise for a million items.
+    Cost: O(N log N + U·V·w) time and about 50 MiB. Groups of equal size are computed together. n runs only over terms
+    where P is above e⁻³⁷ of its sum: w ≤ min(a, b) terms, at most 100 plus 20 standard deviations of n. P is computed
+    from ratios of neighbouring terms, not from factorials, so it is precise for a million items.
     """
     table = _table(labels, clusters)
     if min(len(table.rows), len(table.columns)) == 1:
@@ -316,9 +317,9 @@ def _table(labels: Ids, clusters: Ids) -> _Table:
             raise LikewiseError(f"{name} must be (N,) integers, not empty, but have shape {tuple(given.shape)}.")
     if len(labels) != len(clusters):
         raise LikewiseError(f"there are {len(labels)} labels but {len(clusters)} clusters; give one each per item.")
-    _, one, rows = np.unique(labels.cpu().numpy(), return_inverse=True, return_counts=True)
-    _, two, columns = np.unique(clusters.cpu().numpy(), return_inverse=True, return_counts=True)
-    pairs, cells = np.unique(one.astype(np.int64) * len(columns) + two, return_counts=True)
+    _, row, rows = np.unique(labels.cpu().numpy(), return_inverse=True, return_counts=True)
+    _, column, columns = np.unique(clusters.cpu().numpy(), return_inverse=True, return_counts=True)
+    pairs, cells = np.unique(row.astype(np.int64) * len(columns) + column, return_counts=True)
     return _Table(cells, pairs // len(columns), pairs % len(columns), rows, columns)
 
 
@@ -328,7 +329,7 @@ def _entropy(sizes: NDArray[np.int64]) -> float:
 
 
 def _information(table: _Table) -> float:
-    """I(U; V) in nats; rounding does not take it below 0."""
+    """I(U; V) in nats, at least 0."""
     size = table.cells.sum()
     margins = np.log(table.rows / size)[table.row] + np.log(table.columns / size)[table.column]
     share = table.cells / size
@@ -338,47 +339,47 @@ def _information(table: _Table) -> float:
 def expected_information(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
     """E[I] in nats for groups of these sizes, as ``adjusted_mutual_information`` states it."""
     size = int(rows.sum())
-    ones, one_times = np.unique(rows, return_counts=True)
-    twos, two_times = np.unique(columns, return_counts=True)
+    class_sizes, class_times = np.unique(rows, return_counts=True)
+    b, cluster_times = np.unique(columns, return_counts=True)
     sums: list[float] = []
-    for one, times in zip(ones.tolist(), one_times.tolist(), strict=True):
-        low, high = _window(one, twos, size)
+    for a, times in zip(class_sizes.tolist(), class_times.tolist(), strict=True):
+        low, high = _window(a, b, size)
         start = 0
-        while start < len(twos):
+        while start < len(b):
             widths = np.maximum.accumulate(high[start:] - low[start:] + 1)
             stop = start + max(1, int(np.searchsorted(widths * np.arange(1, len(widths) + 1), _TERMS, side="right")))
             part = slice(start, stop)
-            values = _expected_terms(one, twos[part], low[part], high[part], size)
-            sums += (times * two_times[part] * values).tolist()
+            values = _expected_terms(a, b[part], low[part], high[part], size)
+            sums += (times * cluster_times[part] * values).tolist()
             start = stop
     return math.fsum(sums)
 
 
-def _window(one: int, twos: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _window(a: int, b: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The range of n with nearly all of its probability: the mean ± (50 + 10 standard deviations), within limits."""
-    mean = one * (twos / size)
-    variance = mean * (1 - one / size) * (1 - twos / size) * (size / max(1, size - 1))
+    mean = a * (b / size)
+    variance = mean * (1 - a / size) * (1 - b / size) * (size / max(1, size - 1))
     reach = 50 + 10 * np.sqrt(np.maximum(variance, 0.0))
-    low = np.maximum(np.maximum(0, one + twos - size), np.floor(mean - reach).astype(np.int64))
-    high = np.minimum(np.minimum(one, twos), np.ceil(mean + reach).astype(np.int64))
+    low = np.maximum(np.maximum(0, a + b - size), np.floor(mean - reach).astype(np.int64))
+    high = np.minimum(np.minimum(a, b), np.ceil(mean + reach).astype(np.int64))
     return low, high
 
 
 def _expected_terms(
-    one: int, twos: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64], size: int
+    a: int, b: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64], size: int
 ) -> NDArray[np.float64]:
-    """Σ_n P(n) n/N log(N n / (a b)) for one class size and some cluster sizes, P divided by its sum.
+    """Σ_n P(n) n/N log(N n / (a b)) for one class size a and some cluster sizes b, P divided by its sum.
 
     P(n+1) / P(n) = (a − n)(b − n) / ((n + 1)(N − a − b + n + 1)).
     """
     n = low[:, None] + np.arange(int((high - low).max()) + 1)  # (V, W)
     inside = n <= high[:, None]
-    two = twos[:, None].astype(np.float64)
+    b_column = b[:, None].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         before = n[:, :-1]
-        ratio = np.log(one - before) + np.log(two - before)
-        ratio -= np.log(before + 1) + np.log(size - one - two + before + 1)
-        logs = np.where(inside, np.concatenate([np.zeros((len(twos), 1)), np.cumsum(ratio, axis=1)], axis=1), -np.inf)
+        ratio = np.log(a - before) + np.log(b_column - before)
+        ratio -= np.log(before + 1) + np.log(size - a - b_column + before + 1)
+        logs = np.where(inside, np.concatenate([np.zeros((len(b), 1)), np.cumsum(ratio, axis=1)], axis=1), -np.inf)
         weights = np.exp(logs - logs.max(axis=1, keepdims=True))
-        terms = np.where(inside & (n > 0), n / size * (np.log(n) + np.log(size) - np.log(one) - np.log(two)), 0.0)
+        terms = np.where(inside & (n > 0), n / size * (np.log(n) + np.log(size) - np.log(a) - np.log(b_column)), 0.0)
     return np.asarray((weights * terms).sum(axis=1) / weights.sum(axis=1))

@@ -1,4 +1,4 @@
-"""Measures of collapse, which say whether rows use their space: effective rank and spread."""
+"""Measures of collapse: whether rows vary in many directions (effective rank), and how far they spread."""
 
 import math
 
@@ -11,8 +11,8 @@ from likewise.metrics.checks import Rows, as_rows, check_finite
 def effective_rank(rows: Rows) -> float:
     """exp of the entropy of the singular values over their sum (RankMe, Garrido et al. 2023, eq. 1).
 
-    Between 1 (all rows on one line: collapsed) and min(N, D). Rows are neither centred nor normalised, as in
-    the paper. All-zero rows have rank 0.
+    Between 1 (collapsed: all rows on one line) and min(N, D). Rows are neither centred nor normalised, as in the paper.
+    If all rows are zero it is 0.
 
     Args:
         rows: (N, D) float; a few thousand rows are enough.
@@ -20,8 +20,8 @@ def effective_rank(rows: Rows) -> float:
     Raises:
         LikewiseError: wrong shape, NaN or infinity (by row).
 
-    Cost: O(N·D·min(N, D)) in float64. Departure: singular values are the roots of the smaller Gram matrix's
-    eigenvalues, which is faster and loses only those below 1e-8 of the largest; no ε is added to the shares.
+    Cost: O(N·D·min(N, D)) in float64. Departures: singular values are the square roots of the eigenvalues of the
+    smaller Gram matrix; this is faster and loses only values below 1e-8 of the largest. No ε is added to the shares.
     """
     rows = as_rows("rows", rows)
     check_finite("rows", rows)
@@ -39,7 +39,7 @@ def effective_rank(rows: Rows) -> float:
 def collapse_std(rows: Rows) -> float:
     """Mean over columns of the standard deviation of the L2-normalised rows, times √D (SimSiam, fig. 2).
 
-    Near 1 when rows spread over the whole sphere, 0 when all are the same point.
+    Near 1 if the rows spread over the whole sphere, 0 if all are the same point.
 
     Args:
         rows: (N, D) float, N ≥ 2.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError
-from likewise.ids import Ids, as_ids
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_classes, check_ids, check_positive, check_same_width
 from likewise.metrics.linear import linear_svm
 from likewise.metrics.neighbours import fair_k, knn_accuracy
@@ -21,13 +21,16 @@ class FewLabelsSettings:
     """The labelled subsets, and the settings of the two classifiers on them.
 
     Args:
-        per_class: labels kept of each class; a smaller class keeps all its labels.
-        fractions: share of each class's labels kept, rounded to the nearest whole number, at least one.
-        seeds: one subset is drawn for each; mean and standard deviation are over them.
-        k: neighbours that vote, at most the number of labels kept. None: as many as a class has labels on average, at
-            most NPID's 200, so that a vote is never of all labels.
+        per_class: numbers of labels kept of each class; a class with fewer keeps all its labels.
+        fractions: shares of the labels kept of each class, rounded to the nearest whole number, at least one label.
+        seeds: for each seed a subset is drawn; mean and standard deviation are over the seeds.
+        k: number of neighbours that vote, at most the number of labels kept. None: the mean number of labels of a
+            class, at most NPID's 200, so that never all labels vote.
         temperature: τ of the votes.
-        C: of the linear SVM.
+        C: weight of the errors of the linear SVM.
+
+    Raises:
+        LikewiseError: τ, C, k, a number or a share out of range; seeds that are empty or repeat.
     """
 
     per_class: tuple[int, ...] = (1, 5, 10)
@@ -54,15 +57,15 @@ class FewLabelsSettings:
 def draw_order(ids: Sequence[str], seed: int) -> Tensor:
     """A random order of items that depends on the seed and the set of ids, not on their given order.
 
-    Items are sorted by the BLAKE2b hash of seed and id. An item therefore keeps its place among the others when the
-    data set is shuffled or grows.
+    Items are sorted by the BLAKE2b hash of seed and id. Two items therefore keep their order when the data set is
+    shuffled or grows.
 
     Args:
         ids: N different strings.
         seed: any integer.
 
     Returns:
-        int64 (N,), positions in ``ids``.
+        int64 (N,), places in ``ids``.
 
     Cost: O(N log N), about 2 µs an item.
     """
@@ -74,7 +77,7 @@ def draw_order(ids: Sequence[str], seed: int) -> Tensor:
 def labelled_rows(labels: Ids, order: Tensor, keep: int | float) -> Tensor:
     """The rows whose labels are kept: the first of each class in ``order``.
 
-    Subsets of one order are nested: the 5 labels a class include the 1.
+    Subsets of the same order are nested: the 5 labels of a class include its 1 label.
 
     Args:
         labels: (N,) integers.
@@ -83,8 +86,8 @@ def labelled_rows(labels: Ids, order: Tensor, keep: int | float) -> Tensor:
             each class, rounded half up, at least one.
 
     Returns:
-        int64 rows, class by class and within a class in ``order``: the same items in the same sequence however
-        the data set is ordered.
+        int64 rows, class by class, and within a class in ``order``. The order of the data set does not change which
+        items these are, nor their sequence.
     """
     ordered = as_ids("labels", labels).cpu().long()[order]
     kept = []
@@ -114,16 +117,16 @@ def few_labels(
         train_ids: N different strings.
         test_features: (M, D).
         test_labels: (M,) integers ≥ 0.
-        settings: the defaults when not given.
+        settings: None: the defaults.
 
     Returns:
         Scores named ``knn/1-per-class``, ``svm/1-per-class``, ..., ``knn/20%``, ``svm/20%``: mean over seeds, std
-        with n − 1 (None for one seed). The protocol holds the labels kept in all, k or C, and the seeds.
+        with n − 1 (None for one seed). The protocol has the total number of labels kept, k or C, and the seeds.
 
     Raises:
         LikewiseError: wrong shapes or lengths, NaN (by row), one class only, an id twice.
 
-    Cost: for each seed and subset one kNN and one SVM on the subset, at most the largest share of N.
+    Cost: a kNN and an SVM for each seed and subset.
     """
     settings = settings or FewLabelsSettings()
     train_features = as_rows("train_features", train_features)
@@ -134,7 +137,7 @@ def few_labels(
     check_classes(train_labels)
     check_ids(train_features, train_ids)
     plans: list[int | float] = [*map(int, settings.per_class), *map(float, settings.fractions)]
-    found: dict[tuple[int, str], list[float]] = {}
+    accuracies: dict[tuple[int, str], list[float]] = {}
     kept: dict[int, tuple[int, int]] = {}  # the number of labels, and k
     for seed in settings.seeds:
         order = draw_order(train_ids, seed)
@@ -145,11 +148,11 @@ def few_labels(
             kept[number] = rows.numel(), k
             knn = knn_accuracy(test_features, test_labels, *task, k=k, temperature=settings.temperature)
             svm = linear_svm(*task, test_features, test_labels, C=settings.C).accuracy
-            found.setdefault((number, "knn"), []).append(knn)
-            found.setdefault((number, "svm"), []).append(svm)
+            accuracies.setdefault((number, "knn"), []).append(knn)
+            accuracies.setdefault((number, "svm"), []).append(svm)
     return [
         _score(classifier, plans[number], *kept[number], values, settings)
-        for (number, classifier), values in found.items()
+        for (number, classifier), values in accuracies.items()
     ]
 
 

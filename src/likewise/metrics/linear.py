@@ -1,6 +1,6 @@
 """Linear classifiers on frozen features: the SVM of NPID's tables, and MoCo's linear probe.
 
-Both work on features that were computed once, so a whole evaluation is a few hundred matrix products.
+Both use features that were computed once, so a whole evaluation takes a few hundred matrix products.
 """
 
 import math
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.ids import Ids
 from likewise.metrics.checks import (
     Rows,
     as_labels,
@@ -35,8 +35,8 @@ class SvmResult:
         weights: (C, D), one row per class, in the features' precision.
         bias: (C,).
         classes: int64 (C,), the label of each row of ``weights``, ascending.
-        iterations: Newton steps.
-        gradient: largest gradient entry at the end over the largest at the start.
+        iterations: number of Newton steps.
+        gradient: largest gradient entry at the end, divided by the largest at the start.
         converged: whether ``gradient`` reached the tolerance.
     """
 
@@ -66,9 +66,9 @@ def linear_svm(
 
         ½(‖w‖² + b²) + C Σ_i max(0, 1 − y_i (w·x_i + b))²
 
-    The bias is the weight of a constant feature 1 and so is regularised, as there. Solved as liblinear does, by
-    Newton's method with conjugate gradients, but for all classes at once, so that the work is products of matrices.
-    Features are used as they are: their scale matters as much as C.
+    The bias is the weight of a constant feature 1, so it is regularised too, as in liblinear. The solver is also that
+    of liblinear, Newton's method with conjugate gradients, but for all classes at once, so that the work is products of
+    matrices. Features are used as they are: their scale matters as much as C.
 
     Args:
         features: (N, D) float32 or float64; the solver works in that precision.
@@ -76,9 +76,9 @@ def linear_svm(
         test_features: (M, D).
         test_labels: (M,); a label that training never saw counts as wrong.
         C: weight of the errors against the margin; above 0.
-        tolerance: stop when the largest gradient entry has shrunk by this factor. For ten balanced classes 1e-5 is
-            liblinear's own rule; float32 features allow no less than about 1e-6.
-        max_iterations: Newton steps; ending there unconverged gives a LikewiseWarning.
+        tolerance: stop when the largest gradient entry is at most this share of the largest at the start. For ten
+            balanced classes 1e-5 is liblinear's own rule; float32 features allow no less than about 1e-6.
+        max_iterations: largest number of Newton steps; a LikewiseWarning says if they were not enough.
 
     Raises:
         LikewiseError: wrong shapes or lengths, NaN (by row), fewer than two classes, C ≤ 0.
@@ -121,11 +121,14 @@ class ProbeSettings:
         lr: learning rate of the first epochs.
         weight_decay: of weights and bias.
         epochs: passes over the training rows.
-        batch_size: rows a step; the last, smaller batch is used too.
+        batch_size: rows per step; the last, smaller batch is used too.
         momentum: of SGD.
-        milestones: the learning rate is divided by 10 after so many epochs; values ≥ ``epochs`` have no effect.
-        seed: of the first weights and of the order of the rows.
-        normalize: L2-normalise the rows first (see :func:`linear_probe`).
+        milestones: after each of these epochs the learning rate is divided by 10; values ≥ ``epochs`` have no effect.
+        seed: seed of the first weights and of the order of the rows.
+        normalize: whether to L2-normalise the rows first (see :func:`linear_probe`).
+
+    Raises:
+        LikewiseError: a value out of range.
     """
 
     lr: float = 30.0
@@ -155,9 +158,9 @@ class ProbeResult:
     """What a linear probe reached.
 
     Args:
-        accuracy_last: test accuracy after the last epoch, in [0, 1]; the number to report. NaN when it diverged.
-        accuracy_best: highest test accuracy after any epoch, which was picked by looking at the test set.
-        best_epoch: epoch of ``accuracy_best``, counted from 1; 0 when there is none.
+        accuracy_last: test accuracy after the last epoch, in [0, 1]; the number to report. NaN if the probe diverged.
+        accuracy_best: highest test accuracy after any epoch; this choice uses the test set.
+        best_epoch: epoch of ``accuracy_best``, counted from 1; 0 if there is none.
         train_loss: mean cross-entropy of each epoch in nats, measured while training.
         trouble: why the numbers can't be trusted; empty if they can.
     """
@@ -182,17 +185,18 @@ def linear_probe(
     First weights N(0, 0.01²), bias 0; gradients in closed form, in the features' precision.
 
     Departures. MoCo draws a new crop and flip of every image in every epoch; here features are computed once, from
-    the plain view. MoCo's lr of 30 suits its backbone's small activations. Rows are L2-normalised first, so that it
-    suits any encoder. ``settings`` can turn that off, and choose lr.
+    the plain view. MoCo's lr of 30 suits the small activations of its backbone. Here rows are L2-normalised first, so
+    that this lr suits any encoder; ``settings`` can turn this off and set lr.
 
-    A probe that diverges has ``accuracy_last`` NaN, or a loss above that of guessing; ``trouble`` says so.
+    If the probe diverges, ``accuracy_last`` is NaN. If its loss ends above that of guessing, it has learned nothing.
+    ``trouble`` says so in both cases.
 
     Args:
         features: (N, D) float.
         labels: (N,) integers ≥ 0, at least two different.
         test_features: (M, D).
         test_labels: (M,); a label that training never saw counts as wrong.
-        settings: MoCo's when not given.
+        settings: None: MoCo's.
 
     Raises:
         LikewiseError: wrong shapes or lengths, NaN (by row), fewer than two classes.
@@ -263,7 +267,7 @@ def _probe_result(losses: list[float], accuracies: list[float], settings: ProbeS
 
 
 def _task(features: Rows, labels: Ids, test_features: Rows, test_labels: Ids) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same as tensors. Raises LikewiseError on what can't be classified."""
+    """Features and labels as tensors. Raises LikewiseError if they can't be classified."""
     features, test_features = as_rows("features", features), as_rows("test_features", test_features)
     labels = as_labels("labels", labels, features)
     test_labels = as_labels("test_labels", test_labels, test_features)

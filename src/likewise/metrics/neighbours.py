@@ -1,13 +1,12 @@
 """Exact nearest neighbours by inner product, and the weighted vote of Wu et al. 2018 (NPID), section 3.4.
 
-Keys stream by in tiles: nothing of size queries × keys exists beyond one tile, so a million keys need a few hundred
-MiB.
+Keys are read in tiles, and only the scores of one tile are in memory. A million keys need a few hundred MiB.
 
 The guarantee: scores and ranks are the same to the bit for any tile, any batching of the queries, any number of threads
-and any device. A plain float product of matrices may differ in its last bit with any of these, and near ties then
-change places. Here every row is first rounded to b bits relative to its largest entry, b = min(24, ⌊(53 − ⌈log₂ D⌉) /
-2⌋), which is 23 at D = 128 and 20 at D = 3072. Sums of D products of such numbers fit into float64 exactly, in any
-order.
+and any device. A plain float product of matrices may differ in its last bit with any of these, and two nearly equal
+scores may then change places. Here every row is first rounded to b bits relative to its largest entry,
+b = min(24, ⌊(53 − ⌈log₂ D⌉) / 2⌋), which is 23 at D = 128 and 20 at D = 3072. Sums of D products of such numbers fit
+into float64 exactly, in any order.
 
 The price: a score differs a little from that of the unrounded rows (random unit rows: standard deviation 2e-8 at D =
 128 and 5e-8 at D = 3072, as float32 itself). The product runs at float64 speed, half that of float32 on a CPU.
@@ -19,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.ids import Ids, as_ids
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width, peaks
 
 _QUERY_TILE = 512  # rows; with 8,192 keys a float64 block is 32 MiB
 _KEY_TILE_BYTES = 64 * 2**20  # of float64 keys; wide rows get fewer keys per tile
-_GROUP = 16  # keys of a tile whose best is compared first; see merge
+_GROUP = 16  # keys of a group of a tile; the best of each group is compared first, see merge
 _LOW = 0xFFFFFFFF
 
 
@@ -41,22 +40,22 @@ def top_k(
 ) -> tuple[Tensor, Tensor]:
     """The k keys of largest inner product for every query, exactly.
 
-    Results do not depend on ``tile``, on how the queries are batched, on threads or device (see the module's
-    text for the guarantee and its price). Keys of equal score come in the order of their rows.
+    Results do not depend on ``tile``, on the batching of the queries, on threads or on the device; the docstring of
+    this module explains why. Keys of equal score come in the order of their rows.
 
     Args:
         queries: (Q, D) float, any scale; unit rows make the scores cosines.
-        keys: (K, D) float. They may live on another device: tiles are moved to the queries'.
-        k: neighbours wanted, ≥ 1. With fewer keys than that, min(k, K) columns come back.
-        query_ids: (Q,) integers, with ``key_ids``: a key whose id equals the query's is never returned,
-            so an item does not find itself.
-        key_ids: (K,) integers; need not be distinct.
-        tile: keys held at once; changes memory and speed only.
+        keys: (K, D) float. They may be on another device: their tiles are moved to that of the queries.
+        k: number of neighbours, ≥ 1. With fewer keys, the result has min(k, K) columns.
+        query_ids: (Q,) integers, given with ``key_ids``: a key with the query's id is never returned, so that an item
+            does not find itself.
+        key_ids: (K,) integers, not necessarily distinct.
+        tile: keys in memory at once; changes memory and speed only.
 
     Returns:
         scores: float32 (Q, min(k, K)), descending.
-        rows: int64, same shape, into ``keys``. Where exclusion leaves a query fewer keys, the rest of its
-            row has score −inf and row −1.
+        rows: int64 of the same shape, rows of ``keys``. If ids leave a query fewer keys than columns, the rest of its
+            columns has score −inf and row −1.
 
     Raises:
         LikewiseError: wrong shapes, k < 1, NaN or infinity (by row), ids for one side only.
@@ -98,24 +97,24 @@ def knn_classify(
 ) -> tuple[Tensor, Tensor]:
     """The classes that the k nearest keys vote for, w_c = Σ_{i in N_k} exp(s_i / τ) 1(c_i = c) (NPID, section 3.4).
 
-    Each row is divided by exp(s_max / τ), its nearest key's weight, so that τ = 0.005 does not overflow; this
-    changes no ranking. With fewer than k keys all of them vote. NPID's released code uses the same rule, with
-    the temperature of training.
+    Each row is divided by exp(s_max / τ), the weight of the nearest key, so that τ = 0.005 does not overflow. This
+    does not change the order of the classes. With fewer than k keys all of them vote. NPID's released code uses the
+    same rule, with the temperature of training.
 
     Args:
         queries: (Q, D) float unit rows.
         keys: (K, D) float unit rows.
         key_labels: (K,) integers ≥ 0.
-        k: neighbours that vote, ≥ 1.
+        k: number of keys that vote, ≥ 1.
         temperature: τ > 0.
-        query_ids: (Q,) integers, with ``key_ids``: a key with the query's id does not vote. Without them a warning says
-            when the keys are the queries, to the bit.
+        query_ids: (Q,) integers, given with ``key_ids``: a key with the query's id does not vote. Without them a
+            warning says when the keys are the queries, to the bit.
         key_ids: (K,) integers.
 
     Returns:
-        classes: int64 (Q, min(k, K)), the largest vote first; of equal votes the smaller class. ``classes[:, 0]`` is
-            the prediction. Where the neighbours have fewer classes, the rest of the row is −1.
-        votes: float32, same shape. The nearest key's class has at least 1; where the class is −1 the vote is 0.
+        classes: int64 (Q, min(k, K)), the class with the largest vote first; of equal votes the smaller class.
+            ``classes[:, 0]`` is the prediction. If the neighbours have fewer classes, the rest of the row is −1.
+        votes: float32 of the same shape. The class of the nearest key has at least 1; a class of −1 has 0.
 
     Raises:
         LikewiseError: wrong shapes or lengths, k < 1, τ ≤ 0, NaN.
@@ -147,17 +146,17 @@ def knn_accuracy(
     query_ids: Ids | None = None,
     key_ids: Ids | None = None,
 ) -> float:
-    """Share of queries whose largest vote (``knn_classify``) is their own label, in [0, 1].
+    """Share of queries whose largest vote (``knn_classify``) is for their own label, in [0, 1].
 
-    Without keys the queries are looked up among themselves, each left out of its own vote: leave-one-out.
-    Equal votes go to the smaller class number. A query left without any key counts as wrong, and so does one
-    whose label no key has. Arguments, errors and cost as for ``knn_classify``.
+    Without keys, the queries are looked up among themselves, each left out of its own vote (leave-one-out). Of equal
+    votes the smaller class number wins. A query without any key counts as wrong, and so does a query whose label no key
+    has. ``query_labels`` are (Q,) integers ≥ 0; the other arguments, errors and cost are as for ``knn_classify``.
     """
     queries = as_rows("queries", queries)
     query_labels = as_labels("query_labels", query_labels, queries)
     if keys is None:
         if key_labels is not None or query_ids is not None or key_ids is not None:
-            raise LikewiseError("key_labels, query_ids and key_ids say something about keys: give them too.")
+            raise LikewiseError("key_labels, query_ids and key_ids need keys: give them too.")
         keys, key_labels, query_ids = queries, query_labels, torch.arange(queries.shape[0])
         key_ids = query_ids
     if key_labels is None:
@@ -169,9 +168,9 @@ def knn_accuracy(
 
 
 def fair_k(labels: Ids) -> int:
-    """The number of neighbours for a vote among these labels: as many as a class has on average, at most NPID's 200.
+    """The number of neighbours that vote among (N,) labels: the mean number of items of a class, at most NPID's 200.
 
-    With a fixed k of 200, all of a few labels would vote. O(N log N).
+    With a fixed k of 200 and few labels, all labels would vote. O(N log N).
     """
     labels = as_ids("labels", labels)
     return min(200, int(len(labels) / len(torch.unique(labels)) + 0.5))
@@ -188,10 +187,10 @@ def _warn_of_themselves(queries: Tensor, keys: Tensor) -> None:
 
 
 def _vote(scores: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """(B, k) scores and labels of neighbours, nearest first -> (B, k) classes and votes, the largest vote first.
+    """(B, k) classes and votes, the largest vote first, from (B, k) scores and labels of neighbours, nearest first.
 
-    Equal labels are put side by side; each run of them is added up in one slot. Slots are in the order of the labels,
-    and the sort by votes is stable, so of equal votes the smaller class comes first.
+    Neighbours are sorted by label, and the weights of equal labels are added up in one place. The places are in the
+    order of the labels and the sort by votes is stable, so of equal votes the smaller class comes first.
     """
     exact = scores.double()
     nearest = exact[:, :1].clamp_min(torch.finfo(torch.float64).min)  # a query without keys: −inf − finite
@@ -231,17 +230,19 @@ def _ids_of(name: str, ids: Ids | None, rows: Tensor) -> Tensor | None:
     """(N,) ids of the rows."""
     if ids is None:
         return None
-    found = as_ids(name, ids)
-    if found.shape != (rows.shape[0],):
-        raise LikewiseError(f"{name} must be {rows.shape[0]} integers, one per row, not {tuple(found.shape)}.")
-    return found
+    numbers = as_ids(name, ids)
+    if numbers.shape != (rows.shape[0],):
+        raise LikewiseError(f"{name} must be {rows.shape[0]} integers, one per row, not {tuple(numbers.shape)}.")
+    return numbers
 
 
 def snap(name: str, rows: Tensor, first: int) -> Tensor:
-    """Rows as float64, each entry rounded to b bits of the row's largest, so that inner products are exact.
+    """Rows as float64, each entry rounded to b bits relative to the row's largest, so that inner products are exact.
 
-    With |entry| ≤ 2ᵉ and b bits, entries are integers times 2ᵉ⁻ᵇ, products integers up to 2²ᵇ, and D of them
-    stay within 2⁵³. Scaling by powers of two is exact, and the maximum does not depend on any order.
+    If |entry| ≤ 2ᵉ, the rounded entries are integers times 2ᵉ⁻ᵇ. A product of two integers is at most 2²ᵇ, and a sum of
+    D of these at most 2⁵³. Scaling by powers of two is exact, and a maximum does not depend on the order of entries.
+
+    ``first`` is the number of the first row, for the error: LikewiseError on NaN or infinity.
     """
     largest = peaks(rows)
     check_peaks(name, largest, first)
@@ -252,12 +253,12 @@ def snap(name: str, rows: Tensor, first: int) -> Tensor:
 
 
 def power_of_two(exponent: Tensor) -> Tensor:
-    """2 to an int64 exponent within ±1022, exactly: written into float64's exponent bits."""
+    """2 to the power of an int64 within ±1022, exactly: it is written into the exponent bits of float64."""
     return ((exponent + 1023) << 52).view(torch.float64)
 
 
 class Tiles:
-    """Memory for one tile of scores, allocated once: new memory for every tile costs as much as a copy."""
+    """Memory for one tile of scores, allocated once, since new memory for every tile takes as long as a copy."""
 
     def __init__(self, queries: int, keys: int, device: torch.device) -> None:
         self._width = -(-keys // _GROUP) * _GROUP
@@ -278,8 +279,9 @@ class Tiles:
 def merge(best: Tensor, scores: Tensor, leaders: Tensor, start: int) -> Tensor:
     """The k best packed entries among (B, k) ``best``, in descending order, and a tile's (B, W) scores.
 
-    A key among the k best is in a group whose best score reaches the k-th best of the tile's groups (``leading``) and
-    the k-th best score so far. Only such groups are searched; in later tiles they are few.
+    ``leaders`` are the best scores of the tile's groups (``leading``). A key can be among the k best only if the leader
+    of its group is at least the k-th largest leader and at least the k-th best score so far. Only such groups are
+    searched; in later tiles they are few.
     """
     k, count = best.shape[1], leaders.shape[1]
     floor = unpack(best[:, -1:])[0]
@@ -287,19 +289,19 @@ def merge(best: Tensor, scores: Tensor, leaders: Tensor, start: int) -> Tensor:
         floor = torch.maximum(floor, leaders.topk(k, dim=1).values[:, -1:])
     useful = int((leaders >= floor).sum(1).amax())
     groups = scores.view(scores.shape[0], _GROUP, count)
-    chosen = leaders.topk(useful, dim=1, sorted=False).indices[:, None]  # all that reach the floor, and maybe others
+    chosen = leaders.topk(useful, dim=1, sorted=False).indices[:, None]  # all groups that reach the floor, maybe others
     columns = chosen + torch.arange(start, start + _GROUP * count, count, device=scores.device)[:, None]
-    found = pack(groups.gather(2, chosen.expand(-1, _GROUP, -1)), columns)
-    return torch.cat([best, found.flatten(1)], 1).topk(k, dim=1).values
+    candidates = pack(groups.gather(2, chosen.expand(-1, _GROUP, -1)), columns)
+    return torch.cat([best, candidates.flatten(1)], 1).topk(k, dim=1).values
 
 
 def leading(scores: Tensor) -> Tensor:
-    """The best score of each group of 16 keys of a tile, (B, W) -> (B, W / 16): columns g, g + W / 16, g + W / 8 ..."""
+    """(B, W / 16) best score of each group of 16 keys of a tile's (B, W); group g has columns g, g + W / 16, ..."""
     return scores.view(scores.shape[0], _GROUP, -1).amax(1)
 
 
 def pack(scores: Tensor, rows: Tensor) -> Tensor:
-    """One int64 that orders by score, then by smaller row: all distinct, so selection is deterministic."""
+    """An int64 for each score and row. It sorts by score, then by smaller row, so that ties have a fixed order."""
     bits = (scores + 0.0).view(torch.int32)  # + 0.0: −0 becomes 0
     return (_ordered(bits).long() << 32) | (_LOW - rows)
 
@@ -312,5 +314,5 @@ def unpack(packed: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ordered(bits: Tensor) -> Tensor:
-    """Bits of float32 to an int32 with the floats' order, and back: negative floats have their order reversed."""
+    """The bits of float32 numbers as int32 that sort as the numbers do; the same again goes back."""
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)

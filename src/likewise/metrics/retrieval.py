@@ -1,4 +1,4 @@
-"""Exact retrieval: Recall@k, R-Precision, MAP@R, mAP, MRR, classes, hubs, and the pairs an embedding gets most wrong.
+"""Exact retrieval: Recall@k, R-Precision, MAP@R, mAP, MRR, each class, hubs, and the pairs that are most wrong.
 
 Dimension legend: Q queries, K gallery items, D columns, L labels of an item, C classes.
 """
@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.ids import Ids, as_ids
 from likewise.metrics.checks import Rows, as_rows, check_peaks, peaks
 from likewise.metrics.neighbours import checked_search, unpack
 from likewise.metrics.ranks import Ranks, Relevance, columns, ranks
 
 _CHECKED = 8192  # rows copied at once
-_TRIED = 8  # queries that are looked for in the gallery where no ids are given
+_TRIED = 8  # first queries that are searched in the gallery when no ids are given
 
 
 class Pair(NamedTuple):
@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PerQuery:
-    """The figures of each query, in order. Without a relevant gallery item they are NaN, and the rank is 0."""
+    """The measures of each query, in order. For a query without a relevant item they are NaN, and its rank is 0."""
 
     relevant: Tensor  # (Q,) int64, R: relevant items in the gallery, the query itself left out
     first_rank: Tensor  # (Q,) int64, rank of the nearest relevant item, from 1; 0 without any
@@ -46,8 +46,8 @@ class PerQuery:
 class PerClass:
     """Means over the queries of each class, ascending by label. A query with several labels counts in each class."""
 
-    labels: Tensor  # (C,) int64, those of the queries that count
-    queries: Tensor  # (C,) int64
+    labels: Tensor  # (C,) int64, labels of the queries that have a relevant item
+    queries: Tensor  # (C,) int64, number of these queries
     precision_at_1: Tensor  # (C,) float64
     r_precision: Tensor  # (C,) float64
     map_at_r: Tensor  # (C,) float64
@@ -66,30 +66,30 @@ class WorstClass(NamedTuple):
 class Hubness(NamedTuple):
     """How unevenly gallery items occur among the k nearest of the queries (Radovanović et al. 2010).
 
-    N_k(x) is the number of queries that have x among their k nearest. Figures depend on Q, K and k; compare only
-    figures of equal sizes. With fewer queries than items, most items never occur, however good the embedding is.
+    N_k(x) is the number of queries that have x among their k nearest. The measures depend on Q, K and k; compare only
+    measures of the same sizes. With fewer queries than items, most items never occur, however good the embedding is.
     """
 
     k: int
     skewness: float  # of N_k over the gallery: E[(N_k − μ)³] / σ³; 0 when all are equal
-    anti_hubs: float  # share of the gallery that is among nobody's k nearest
-    top_row: int  # the item that occurs most often; of equal ones the smallest row
-    top_count: int  # and for how many queries
+    anti_hubs: float  # share of the gallery that is among no query's k nearest
+    top_row: int  # row of the item that occurs most often; of equal ones the smallest row
+    top_count: int  # number of queries that it occurs for
     occurrences: Tensor  # (K,) int64, N_k
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Retrieval:
-    """The result of ``retrieval``. Means are over the ``queries`` with a relevant item in the gallery."""
+    """The result of ``retrieval``. Means are over the ``queries`` that have a relevant item in the gallery."""
 
-    recall: dict[int, float]
+    recall: dict[int, float]  # Recall@k by k
     precision_at_1: float
     r_precision: float
     map_at_r: float
     mean_average_precision: float
     mrr: float
-    queries: int
-    without_relevant: int  # queries that don't count, since no gallery item is relevant to them
+    queries: int  # queries with a relevant item
+    without_relevant: int  # the other queries; they do not count
     per_query: PerQuery
     per_class: PerClass
     worst_class: WorstClass
@@ -111,54 +111,56 @@ def retrieval(
     worst: int = 10,
     tile: int | None = None,
 ) -> Retrieval:
-    """Looks every query up in the gallery and measures the ranking. A gallery item is relevant when it shares a label.
+    """Looks every query up in the gallery and measures its ranking. A gallery item is relevant if it shares a label.
 
-    The gallery is ranked by inner product (cosine, for unit rows), descending; **of two equal scores the smaller
-    gallery row comes first**, so duplicates have definite ranks. Scores are those of ``top_k``: exact, then float32.
-    With R relevant items of a query, rel(i) = 1 where the i-th ranked is one, and P(i) = 1/i Σ_{j≤i} rel(j):
+    The gallery is ranked by inner product (the cosine, for unit rows), descending. **Of two equal scores the smaller
+    gallery row comes first**, so that duplicates have definite ranks. Scores are those of ``top_k``: computed exactly,
+    then rounded to float32. R is the number of relevant items of a query, rel(i) is 1 if the i-th item of the ranking
+    is relevant and else 0, and P(i) = 1/i Σ_{j≤i} rel(j):
 
-    - Recall@k: share of queries with a relevant item among the k nearest (Jégou et al. 2011; the field's Recall@k).
-      Precision@1 is Recall@1.
+    - Recall@k: share of queries with a relevant item among the k nearest (Jégou et al. 2011). Precision@1 is Recall@1.
     - R-Precision: P(R). MAP@R: 1/R Σ_{i≤R} P(i) rel(i) (Musgrave, Belongie and Lim 2020, eq. 2).
     - mAP: mean over queries of 1/R Σ_i P(i) rel(i) over the **full** ranking. MRR: mean of 1 / rank of the first
       relevant item.
 
-    A query without a relevant item does not count in any mean; ``without_relevant`` is their number. It does count in
-    hubness, which needs no label.
+    A query without a relevant item does not count in any mean; ``without_relevant`` is the number of such queries.
+    They do count in hubness, which needs no label.
 
-    Two lists hold the pairs that are most wrong. ``nearest_different`` has the highest scores of queries with their
-    nearest irrelevant item. ``furthest_same`` has the lowest scores of queries with their last relevant item. In each
-    list a gallery item occurs once, in the worst of its pairs; a pair that occurs from both sides is listed once.
+    Two lists have the pairs that are most wrong. ``nearest_different`` pairs queries with their nearest item that is
+    not relevant, highest scores first. ``furthest_same`` pairs queries with their last relevant item, lowest scores
+    first. In each list a gallery item occurs once, in the worst of its pairs. A pair of two items is listed once, even
+    if each is the query of the other.
 
     Args:
         queries: (Q, D) float, any scale; unit rows make the scores cosines.
         query_labels: (Q,) integers, or (Q, L) for several labels an item; below 0: no label, relevant to nothing.
-        gallery: (K, D) float. None: the queries themselves, each left out of its own ranking. It may live on another
-            device: tiles are moved to the queries'.
-        gallery_labels: (K,) or (K, L) integers; items without a label are distractors.
-        query_ids: (Q,) integers, with ``gallery_ids``: an item of the query's id is left out of its ranking. Without
-            them a warning says when the first queries are all in the gallery, to the bit.
-        gallery_ids: (K,) integers; need not be distinct.
-        ks: of Recall@k, each ≥ 1.
-        hub_k: neighbours among which hubs are counted, ≥ 1; at most K.
+        gallery: (K, D) float. None: the queries themselves, each left out of its own ranking. It may be on another
+            device: its tiles are moved to that of the queries.
+        gallery_labels: (K,) or (K, L) integers; an item without a label is never relevant.
+        query_ids: (Q,) integers, given with ``gallery_ids``: gallery items with the query's id are left out of its
+            ranking. Without ids, a warning says if the first queries are all rows of the gallery, equal to the bit.
+        gallery_ids: (K,) integers, not necessarily distinct.
+        ks: the k of Recall@k, each ≥ 1.
+        hub_k: number of nearest items that hubs are counted in, ≥ 1; with fewer gallery items, K.
         worst: length of the lists of pairs, ≥ 0.
-        tile: gallery rows at once; changes memory and speed only.
+        tile: gallery rows computed at once; changes memory and speed only.
 
     Raises:
-        LikewiseError: wrong shapes, dtypes or lengths, NaN or infinity (by row), scores beyond float32, a k < 1, the
-            queries as their own gallery without ids, or no query with a relevant item.
+        LikewiseError: wrong shapes, dtypes or lengths, NaN or infinity (by row), scores beyond float32, a k < 1, a
+            gallery that is the queries without ids, or no query with a relevant item.
 
-    Cost: O(Q·K·(D + log K)) time in float64, about 3 times that of the products alone; 8 to 12 times where a tenth of
-    some ten thousand items is relevant, and up to 36 times at R = 100,000. Memory beyond the inputs: some 200 bytes a
-    query and 50 a gallery item, and 100 to 600 MiB for tiles and for 4 million relevant items (R, if that is more):
-    nothing of Q×K, nor of Q×R. With a million items of 128 numbers 126 MiB at R = 200, 650 MiB at R = 100,000.
+    Cost: O(Q·K·(D + log K)) time in float64: about 3 times that of the products alone, 8 to 12 times if a tenth of some
+    ten thousand items is relevant, and up to 36 times at R = 100,000. Memory beyond the inputs: about 200 bytes a query
+    and 50 a gallery item, and 100 to 600 MiB for tiles and for up to 4 million relevant items at once (or R, if that is
+    more). No matrix of Q×K or Q×R is stored. A million items of 128 numbers take 126 MiB at R = 200, 650 MiB at
+    R = 100,000.
 
-    Results are the same to the bit for any tile, any number of threads and any batching of the queries: figures of a
-    query depend on that query alone, and means over queries are sums rounded once.
+    Results are the same to the bit for any tile, any number of threads and any batching of the queries: the measures
+    of a query depend on that query alone, and a mean is an exact sum that is rounded once.
     """
     if gallery is None:
         if gallery_labels is not None or query_ids is not None or gallery_ids is not None:
-            raise LikewiseError("gallery_labels, query_ids and gallery_ids say something about a gallery: give it too.")
+            raise LikewiseError("gallery_labels, query_ids and gallery_ids need a gallery: give it too.")
         queries = gallery = as_rows("queries", queries)
         gallery_labels, query_ids = query_labels, torch.arange(queries.shape[0])
         gallery_ids = query_ids
@@ -177,52 +179,52 @@ def retrieval(
     if query_ids is None:
         _warn_of_copies(queries, gallery)
     relevance = Relevance(query_labels, gallery_labels, query_ids, gallery_ids)
-    found = ranks(queries, gallery, relevance, min(hub_k, gallery.shape[0]), tile)
-    if not bool((found.relevant > 0).any()):
+    ranked = ranks(queries, gallery, relevance, min(hub_k, gallery.shape[0]), tile)
+    if not bool((ranked.relevant > 0).any()):
         raise LikewiseError(
             f"none of the {queries.shape[0]} queries has another item of its label in the gallery of "
             f"{gallery.shape[0]}; check that both number their labels alike."
         )
     names = (query_ids, gallery_ids) if query_ids is not None and gallery_ids is not None else None
-    return _summary(found, query_labels.cpu(), names, tuple(ks), min(hub_k, gallery.shape[0]), worst)
+    return _summary(ranked, query_labels.cpu(), names, tuple(ks), min(hub_k, gallery.shape[0]), worst)
 
 
 def _summary(
-    found: Ranks, labels: Tensor, ids: tuple[Tensor, Tensor] | None, ks: tuple[int, ...], hub_k: int, worst: int
+    ranked: Ranks, labels: Tensor, ids: tuple[Tensor, Tensor] | None, ks: tuple[int, ...], hub_k: int, worst: int
 ) -> Retrieval:
-    """All figures, from the ranks of every query."""
-    counts = found.relevant > 0
-    some, first = int(counts.sum()), found.first[counts]
-    r_precision = found.within.double() / found.relevant.clamp_min(1)
+    """All measures, from the ranks of every query."""
+    counts = ranked.relevant > 0
+    some, first = int(counts.sum()), ranked.first[counts]
+    r_precision = ranked.within.double() / ranked.relevant.clamp_min(1)
     nan = torch.tensor(torch.nan, dtype=torch.float64)
     per_query = PerQuery(
-        relevant=found.relevant,
-        first_rank=found.first,
+        relevant=ranked.relevant,
+        first_rank=ranked.first,
         r_precision=torch.where(counts, r_precision, nan),
-        map_at_r=torch.where(counts, found.ap_at_r, nan),
-        average_precision=torch.where(counts, found.ap, nan),
+        map_at_r=torch.where(counts, ranked.ap_at_r, nan),
+        average_precision=torch.where(counts, ranked.ap, nan),
     )
     per_class = _per_class(per_query, counts, labels)
     return Retrieval(
-        recall={k: int((first <= k).sum()) / some for k in ks},
+        recall={k: int((first <= min(k, torch.iinfo(first.dtype).max)).sum()) / some for k in ks},
         precision_at_1=int((first <= 1).sum()) / some,
         r_precision=_mean(r_precision[counts]),
-        map_at_r=_mean(found.ap_at_r[counts]),
-        mean_average_precision=_mean(found.ap[counts]),
+        map_at_r=_mean(ranked.ap_at_r[counts]),
+        mean_average_precision=_mean(ranked.ap[counts]),
         mrr=_mean(1.0 / first.double()),
         queries=some,
         without_relevant=len(counts) - some,
         per_query=per_query,
         per_class=per_class,
         worst_class=_worst_class(per_class),
-        hubness=hubness(found.occurrences, hub_k),
-        nearest_different=_pairs(found.other, worst, ids, largest=True),
-        furthest_same=_pairs(found.furthest, worst, ids, largest=False),
+        hubness=hubness(ranked.occurrences, hub_k),
+        nearest_different=_pairs(ranked.other, worst, ids, largest=True),
+        furthest_same=_pairs(ranked.furthest, worst, ids, largest=False),
     )
 
 
 def _mean(values: Tensor) -> float:
-    """The mean of the exact sum, rounded once: torch's sum depends on the number of threads."""
+    """The exact mean, rounded once. torch's sum would depend on the number of threads."""
     return math.fsum(values.tolist()) / len(values)
 
 
@@ -248,20 +250,22 @@ def _per_class(per_query: PerQuery, counts: Tensor, labels: Tensor) -> PerClass:
 
 
 def _worst_class(classes: PerClass) -> WorstClass:
-    """The first of the smallest MAP@R."""
+    """The class with the smallest MAP@R; of equal ones the first."""
     place = int((classes.map_at_r == classes.map_at_r.min()).nonzero()[0])
     figures = (column[place].item() for column in (classes.precision_at_1, classes.map_at_r))
     return WorstClass(int(classes.labels[place]), int(classes.queries[place]), *figures)
 
 
 def hubness(occurrences: Tensor, k: int) -> Hubness:
-    """``Hubness`` of (K,) int64 occurrences, non-negative and at least one: how many queries have each item among
-    their k nearest. Moments are exact whole numbers up to the last division. O(K log K)."""
+    """``Hubness`` of occurrences: how many queries have each item among their k nearest, (K,) int64, K ≥ 1, none < 0.
+
+    Moments are exact whole numbers until the last division. O(K log K).
+    """
     values, times = (column.tolist() for column in torch.unique(occurrences, return_counts=True))
     size = len(occurrences)
-    one, two, three = (sum(t * v**power for v, t in zip(values, times, strict=True)) for power in (1, 2, 3))
-    variance = size * two - one**2  # × K²
-    third = size**2 * three - 3 * size * one * two + 2 * one**3  # × K³
+    sum_1, sum_2, sum_3 = (sum(t * v**power for v, t in zip(values, times, strict=True)) for power in (1, 2, 3))
+    variance = size * sum_2 - sum_1**2  # × K²
+    third = size**2 * sum_3 - 3 * size * sum_1 * sum_2 + 2 * sum_1**3  # × K³
     top = int((occurrences == occurrences.max()).nonzero()[0])
     return Hubness(
         k=k,
@@ -274,7 +278,7 @@ def hubness(occurrences: Tensor, k: int) -> Hubness:
 
 
 def _pairs(packed: Tensor, count: int, ids: tuple[Tensor, Tensor] | None, *, largest: bool) -> tuple[Pair, ...]:
-    """The worst pairs, among one pair of each query: each gallery item once, and each pair once."""
+    """The worst of the queries' pairs, one pair for each query. A gallery item is listed once, and so is a pair."""
     score, row = unpack(packed)
     query = (row >= 0).nonzero().squeeze(1)
     query = query[score[query].argsort(descending=largest, stable=True)]  # of equal scores the smaller query first
@@ -285,8 +289,8 @@ def _pairs(packed: Tensor, count: int, ids: tuple[Tensor, Tensor] | None, *, lar
     chosen = query[by_item[leads].sort().values]
     pairs: list[Pair] = []
     seen = set[frozenset[int]]()
-    for one in chosen[: 2 * count].tolist():  # a pair has two sides only
-        pair = Pair(one, int(row[one]), float(score[one]))
+    for number in chosen[: 2 * count].tolist():  # a pair occurs at most twice, once for each of its items
+        pair = Pair(number, int(row[number]), float(score[number]))
         if ids is not None:
             both = frozenset((int(ids[0][pair.query]), int(ids[1][pair.gallery])))
             if both in seen:
@@ -305,7 +309,7 @@ def _check_numbers(ks: Sequence[int], worst: int, tile: int | None) -> None:
 
 
 def _check_sizes(queries: Tensor, gallery: Tensor, *, by_ids: bool) -> None:
-    """Refuse the queries as their own gallery without ids, and scores beyond float32. One pass over both."""
+    """Refuse a gallery that is the queries without ids, and scores beyond float32. One pass over both."""
     if not by_ids and gallery.data_ptr() == queries.data_ptr() and gallery.shape == queries.shape:
         raise LikewiseError(
             "queries and gallery are the same rows, so every item would find itself first; give query_ids and "
@@ -317,7 +321,7 @@ def _check_sizes(queries: Tensor, gallery: Tensor, *, by_ids: bool) -> None:
 
 
 def _warn_of_copies(queries: Tensor, gallery: Tensor) -> None:
-    """Warns if the first queries are all in the gallery, equal to the bit: without ids they find themselves."""
+    """Warns if the first queries are all rows of the gallery, equal to the bit. Without ids they find themselves."""
     few = queries[:_TRIED]
     nearest = (few @ gallery.to(few.device, few.dtype).T).argmax(1)
     if len(few) > 1 and torch.equal(gallery[nearest.to(gallery.device)].to(few), few):
@@ -330,21 +334,21 @@ def _warn_of_copies(queries: Tensor, gallery: Tensor) -> None:
 
 
 def _largest(name: str, rows: Tensor) -> float:
-    """The largest magnitude of any entry. Raises LikewiseError naming the row of NaN or infinity."""
-    found = 0.0
+    """The largest magnitude of any entry. Raises LikewiseError, with the row, on NaN or infinity."""
+    largest = 0.0
     for start in range(0, rows.shape[0], _CHECKED):
-        largest = peaks(rows[start : start + _CHECKED])
-        check_peaks(name, largest, start)
-        found = max(found, float(largest.max()))
-    return found
+        of_rows = peaks(rows[start : start + _CHECKED])
+        check_peaks(name, of_rows, start)
+        largest = max(largest, float(of_rows.max()))
+    return largest
 
 
 def _labels(name: str, labels: Ids, rows: Tensor) -> Tensor:
     """(N,) or (N, L) labels of the rows."""
-    found = as_ids(name, labels)
-    if found.ndim not in (1, 2) or found.shape[0] != rows.shape[0] or found.shape[-1] == 0:
+    numbers = as_ids(name, labels)
+    if numbers.ndim not in (1, 2) or numbers.shape[0] != rows.shape[0] or numbers.shape[-1] == 0:
         raise LikewiseError(
             f"{name} must be ({rows.shape[0]},), one per row, or ({rows.shape[0]}, L) for several, "
-            f"but have shape {tuple(found.shape)}."
+            f"but have shape {tuple(numbers.shape)}."
         )
-    return found
+    return numbers

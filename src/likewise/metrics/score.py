@@ -10,13 +10,13 @@ from likewise.errors import LikewiseError
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One measured number and how it was measured; the two always stay together.
+    """One measured number with its protocol, which says how it was measured.
 
     Args:
         name: what was measured, such as ``knn`` or ``svm/1-per-class``.
-        value: the number; accuracies are shares in [0, 1]. NaN when the measurement failed.
-        std: standard deviation over seeds (n − 1 in the denominator), None when measured once.
-        protocol: everything needed to repeat it: layer, k, temperature, data, ids_hash, epoch, seeds ...
+        value: the number; accuracies are shares in [0, 1]. NaN if the measurement failed.
+        std: standard deviation over seeds (n − 1 in the denominator); None if measured once.
+        protocol: what is needed to measure it again: layer, k, temperature, data, ids_hash, epoch, seeds ...
 
     Raises:
         LikewiseError: an empty protocol, or a protocol value that is not text, an integer or a float.
@@ -39,7 +39,7 @@ class Score:
                 )
 
     def stamped(self, protocol: Mapping[str, str | int | float]) -> "Score":
-        """The same score with more protocol entries; LikewiseError when one contradicts what is there."""
+        """The same score with more protocol entries. Raises LikewiseError if one contradicts an entry of the score."""
         for key, value in protocol.items():
             if self.protocol.get(key, value) != value:
                 raise LikewiseError(

@@ -1,16 +1,16 @@
 """Newton's method for squared-hinge classifiers, one against the rest, for all classes at once.
 
 The Hessian of a class is H = I + 2C Σ x xᵀ over the rows that violate its margin (x ends in the constant 1). It is
-never formed: conjugate gradients need only its products, one pass over the features for all classes together. One
-matrix preconditions all classes: I + 2Cs Σ x xᵀ over a sample of the rows, where s is the share of violations. On
-CIFAR-10's pixels (50,000 × 3,072) that is ten times quicker than without.
+never stored: conjugate gradients need only products with it, which take one pass over the features for all classes
+together. All classes have the same preconditioner: I + 2Cs Σ x xᵀ over a sample of the rows, where s is the share of
+violations. On CIFAR-10's pixels (50,000 × 3,072) this is ten times as fast as without a preconditioner.
 """
 
 import torch
 from torch import Tensor
 
-_TILE_BYTES = 3 * 2**20  # of features: small enough to be still in cache when the pass comes back with gradients
-_SAMPLE = 4  # rows of the preconditioner per column: its eigenvalues are then within about (1 ± ½)² of the whole's
+_TILE_BYTES = 3 * 2**20  # of features: small enough to be still in the cache when their gradients are computed
+_SAMPLE = 4  # rows of the sample per column: its eigenvalues are then those of all rows times about (1 ± ½)²
 
 
 def fit_squared_hinge(
@@ -23,11 +23,12 @@ def fit_squared_hinge(
         targets: int64 (N,) in [0, classes).
         classes: number of classes, at least 2.
         C: weight of the errors.
-        tolerance: stop when the largest gradient entry has shrunk by this factor.
-        max_iterations: Newton steps.
+        tolerance: stop when the largest gradient entry is at most this share of the largest at the start.
+        max_iterations: largest number of Newton steps.
 
     Returns:
-        Parameters (classes, D + 1), weights and, last, the bias; the steps taken; how far the gradient has shrunk.
+        Parameters (classes, D + 1), the bias in the last column; the number of steps; the largest gradient entry as a
+        share of the largest at the start.
     """
     parameters = features.new_zeros(classes, features.shape[1] + 1)
     losses, gradient, active = squared_hinge(features, targets, parameters, C)
@@ -58,11 +59,12 @@ def squared_hinge(features: Tensor, targets: Tensor, parameters: Tensor, C: floa
     Args:
         features: (N, D).
         targets: int64 (N,), rows of ``parameters``: y is 1 for the row's own class, −1 for the others.
-        parameters: (C, D + 1), weights and, last, the bias.
+        parameters: (C, D + 1), the bias in the last column.
         C: weight of the errors.
 
     Returns:
-        The losses, float64 (C,); the gradient (C, D + 1); and, bool (N, C), which rows violate which class's margin.
+        The losses, float64 (C,); the gradient, (C, D + 1); whether each row violates the margin of each class, bool
+        (N, C).
     """
     gradient = parameters.clone()
     active = torch.empty(features.shape[0], parameters.shape[0], dtype=torch.bool, device=features.device)
@@ -81,7 +83,7 @@ def squared_hinge(features: Tensor, targets: Tensor, parameters: Tensor, C: floa
 
 
 def _newton_direction(features: Tensor, active: Tensor, gradient: Tensor, C: float, factor: Tensor | None) -> Tensor:
-    """Preconditioned conjugate gradients for H p = −g of all classes, each to a tenth of its gradient's length."""
+    """Solves H p = −g for all classes by preconditioned conjugate gradients, to a tenth of each gradient's length."""
     tiny = torch.finfo(gradient.dtype).tiny
     solution, residual = torch.zeros_like(gradient), -gradient
     preconditioned = _precondition(residual, factor)
@@ -114,16 +116,16 @@ def _sampled_gram(features: Tensor) -> Tensor:
 
 
 def _factor(gram: Tensor, weight: float) -> Tensor | None:
-    """Cholesky factor of I + weight · gram; None where rounding spoils it."""
+    """Cholesky factor of I + weight · gram; None if rounding makes that matrix not positive."""
     matrix = gram * weight
-    # The gram of float32 rows is only positive to its own rounding.
+    # The gram of float32 rows is positive only up to rounding.
     matrix.diagonal().add_(1 + 1e-7 * float(matrix.diagonal().sum()))
     factor, failed = torch.linalg.cholesky_ex(matrix)
     return None if int(failed) else factor
 
 
 def _precondition(residual: Tensor, factor: Tensor | None) -> Tensor:
-    """Each row of (C, D + 1) ``residual`` solved against the preconditioner."""
+    """Each row of (C, D + 1) ``residual`` multiplied by the inverse of the preconditioner."""
     if factor is None:
         return residual.clone()
     return torch.cholesky_solve(residual.double().T, factor).T.to(residual.dtype)

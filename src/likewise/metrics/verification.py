@@ -1,4 +1,4 @@
-"""Verification says of a pair whether it is alike: ROC, AUC, TAR at a FAR, accuracy by LFW's ten folds.
+"""Verification decides whether a pair is alike: ROC, AUC, TAR at a FAR, accuracy by LFW's ten folds.
 
 Dimension legend: N rows, D columns, P pairs, F folds, T distinct scores.
 """
@@ -13,39 +13,36 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.alike import Flags, Ids, as_flags, as_ids
 from likewise.errors import LikewiseError
-from likewise.ids import Flags, Ids, as_flags, as_ids
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite
 from likewise.metrics.neighbours import snap
 
-_TILE = 2**21  # numbers in float64 at once
+_TILE = 2**21  # float64 numbers in memory at once
 _MOST_PAIRS = 2 * 10**7
 
 
 class Roc(NamedTuple):
-    """A curve of thresholds, descending from ∞. A pair is called alike if its score is at least the threshold.
+    """The curve over all thresholds. A pair is called alike if its score is at least the threshold."""
 
-    False positive rate, true positive rate and threshold, float64 (T + 1,) each, one for every distinct score.
-    """
-
-    fpr: Tensor
-    tpr: Tensor
-    thresholds: Tensor
-    auc: float
+    fpr: Tensor  # (T + 1,) float64, false positive rate at each threshold
+    tpr: Tensor  # (T + 1,) float64, true positive rate at each threshold
+    thresholds: Tensor  # (T + 1,) float64, ∞ and then every distinct score, descending
+    auc: float  # area under the curve
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What ``verification`` measured."""
+    """The result of ``verification``. A different pair is one that is not alike."""
 
     accuracy: float  # mean over the folds
-    standard_error: float  # of that mean: the folds' standard deviation (n − 1) / √F
-    thresholds: tuple[float, ...]  # of each fold, chosen on the others
+    standard_error: float  # of that mean: standard deviation over the folds (n − 1), divided by √F
+    thresholds: tuple[float, ...]  # of each fold, chosen on the other folds
     fold_accuracies: tuple[float, ...]
     auc: float
-    tar_at_far: dict[float, float | None]  # None: too few different pairs to resolve it
-    alike: int  # pairs
-    different: int
+    tar_at_far: dict[float, float | None]  # None: too few different pairs for this rate
+    alike: int  # number of alike pairs
+    different: int  # number of different pairs
     roc: Roc
 
 
@@ -64,15 +61,15 @@ def verification(
     The best threshold lies midway between two neighbouring scores; of equally good ones it is the highest.
 
     TAR@FAR f (true accept rate at a false accept rate) is the largest true positive rate at a threshold whose false
-    positive rate is at most f. It is None when f is below one in the number of different pairs.
+    positive rate is at most f. It is None if f is smaller than 1 / (number of different pairs).
 
     Args:
         rows: (N, D) float.
-        pairs: (P, 2) integers, rows of each pair. ``fold_pairs`` and ``random_pairs`` draw them from labels.
+        pairs: (P, 2) integers, the two rows of each pair. ``fold_pairs`` and ``random_pairs`` draw pairs from labels.
         alike: (P,) bool.
         fars: false accept rates, each in (0, 1].
-        folds: how many, in runs of pairs as given (LFW's file has 300 alike and 300 different pairs a fold); or (P,)
-            integers, the fold of each pair.
+        folds: number of folds: the pairs, in the given order, are divided into so many equal parts (a fold of LFW's
+            file is 300 alike and then 300 different pairs). Or (P,) integers, the fold of each pair.
 
     Raises:
         LikewiseError: wrong shapes or dtypes, NaN or infinity (by row), rows out of range, pairs all alike or all
@@ -103,9 +100,10 @@ def verification(
 
 @torch.no_grad()
 def pair_scores(rows: Rows, pairs: Ids) -> Tensor:
-    """float32 (P,) inner products of pairs of rows, exact before they are rounded, as in ``top_k``.
+    """float32 (P,) inner products of pairs of rows, computed exactly and then rounded, as in ``top_k``.
 
-    Raises LikewiseError as ``verification``. Cost: O(P·D) time, 8 bytes a pair and about 100 MiB.
+    ``rows`` are (N, D) float, ``pairs`` (P, 2) integers. Raises LikewiseError on wrong shapes or dtypes, on NaN or
+    infinity (by row), and on rows out of range. Cost: O(P·D) time, 8 bytes a pair and about 100 MiB.
     """
     rows, pairs = as_rows("rows", rows), as_ids("pairs", pairs)
     check_finite("rows", rows)
@@ -119,8 +117,8 @@ def pair_scores(rows: Rows, pairs: Ids) -> Tensor:
     scores = torch.empty(len(pairs), device=rows.device)
     step = max(1, _TILE // rows.shape[1])
     for start in range(0, len(pairs), step):
-        one, two = (snap("rows", rows[pairs[start : start + step, side]], 0) for side in (0, 1))
-        scores[start : start + step] = (one * two).sum(1)  # exact, so the same in any order
+        left, right = (snap("rows", rows[pairs[start : start + step, side]], 0) for side in (0, 1))
+        scores[start : start + step] = (left * right).sum(1)  # exact, so the same in any order
     return scores
 
 
@@ -132,7 +130,7 @@ def roc(scores: Tensor | npt.NDArray[np.floating[Any]] | Sequence[float], alike:
         alike: (P,) bool.
 
     Raises:
-        LikewiseError: wrong shapes or dtypes, NaN (by pair), or pairs all alike or all different.
+        LikewiseError: wrong shapes or dtypes, NaN (by pair), or pairs that are all alike or all different.
 
     Cost: O(P log P) time.
     """
@@ -161,8 +159,8 @@ def roc(scores: Tensor | npt.NDArray[np.floating[Any]] | Sequence[float], alike:
 def tar_at_far(curve: Roc, far: float, different: int) -> float | None:
     """The largest true positive rate of a threshold whose false positive rate is at most ``far``.
 
-    None when ``far`` is below 1 / ``different``, the smallest rate that so many different pairs can show. Raises
-    LikewiseError on a rate outside (0, 1].
+    ``different`` is the number of different pairs. None if ``far`` is below 1 / ``different``, the smallest rate above
+    0 that so many pairs can have. Raises LikewiseError on a rate outside (0, 1].
     """
     if not 0 < far <= 1:
         raise LikewiseError(f"a false accept rate must be above 0 and at most 1, but is {far}.")
@@ -172,15 +170,15 @@ def tar_at_far(curve: Roc, far: float, different: int) -> float | None:
 
 
 def random_pairs(labels: Ids, count: int | None = None, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Pairs of different rows and whether their labels agree: all pairs, or ``count`` pairs, half of them alike.
+    """Pairs of rows and whether their labels are equal: all pairs, or ``count`` drawn ones, half of them alike.
 
-    Alike and different pairs are drawn separately, uniformly and without replacement, then shuffled together. Any
-    consecutive part of them is therefore a fair fold.
+    Alike and different pairs are drawn separately, uniformly and without replacement, and then shuffled. Any
+    consecutive part of them can therefore be a fold.
 
     Args:
         labels: (N,) integers ≥ 0.
         count: P, even, ≥ 2; None: all N·(N − 1)/2 pairs, in order, at most twenty million.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         int64 (P, 2), the smaller row first, and bool (P,); on the CPU.
@@ -202,7 +200,7 @@ def random_pairs(labels: Ids, count: int | None = None, *, seed: int = 0) -> tup
     generator = torch.Generator().manual_seed(seed)
     values, order = labels.sort(stable=True)
     place = torch.arange(len(labels))
-    end = torch.searchsorted(values, values, right=True)  # behind the last of the same label
+    end = torch.searchsorted(values, values, right=True)  # the place after the last row of the same label
     same = _draw(place + 1, end - place - 1, count // 2, "alike", generator)
     other = _draw(end, len(labels) - end, count // 2, "different", generator)
     pairs = order[torch.cat([same, other])].sort(1).values
@@ -211,23 +209,23 @@ def random_pairs(labels: Ids, count: int | None = None, *, seed: int = 0) -> tup
 
 
 def fold_pairs(labels: Ids, most: int = 6000, *, folds: int = 10, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs in folds that share no label, as in LFW: each fold has equally many, half of them alike.
+    """Pairs in folds that share no label, as in LFW. All folds have the same number of pairs, half of them alike.
 
-    The labels are dealt to the folds, those with most items first, so that folds have about the same size. Within a
-    fold ``random_pairs`` draws. A threshold is therefore always tested on labels that did not choose it.
+    The labels are given to the folds in turn, those with most items first, so that folds have about the same size.
+    ``random_pairs`` draws the pairs of a fold. A threshold is therefore tested on other labels than it was chosen on.
 
     Args:
         labels: (N,) integers ≥ 0.
-        most: pairs at most, over all folds; fewer if the smallest fold has fewer. LFW has 6,000.
+        most: largest number of pairs over all folds; there are fewer if a fold can't make enough. LFW has 6,000.
         folds: F, at least 2.
-        seed: of the deal and the draw.
+        seed: seed of the division into folds and of the draw.
 
     Returns:
         int64 (P, 2), bool (P,) and int64 (P,), the fold of each pair, for ``verification(..., folds=...)``; on the CPU.
 
     Raises:
-        LikewiseError: labels of another shape or dtype, fewer than two folds, or a fold that makes no pair of a sort,
-            as with fewer than 2·F labels.
+        LikewiseError: labels of another shape or dtype, fewer than two folds, or a fold without an alike or a different
+            pair, which happens with fewer than 2·F labels.
 
     Cost: O(N log N + P log P).
     """
@@ -245,19 +243,20 @@ def fold_pairs(labels: Ids, most: int = 6000, *, folds: int = 10, seed: int = 0)
     half = min(most // (2 * folds), int(alike.min()), int((items * (items - 1) // 2 - alike).min()))
     if half < 1:
         raise LikewiseError(
-            f"{len(values)} labels do not make pairs of either sort in {folds} folds that share none; take fewer folds."
+            f"{len(values)} labels do not make alike and different pairs in each of {folds} folds that share "
+            "no label; use fewer folds."
         )
     pairs, same = [], []
     for fold in range(folds):
         rows = (fold_of[number] == fold).nonzero().squeeze(1)
-        found, are_alike = random_pairs(labels[rows], 2 * half, seed=seed)
-        pairs.append(rows[found])
+        drawn, are_alike = random_pairs(labels[rows], 2 * half, seed=seed)
+        pairs.append(rows[drawn])
         same.append(are_alike)
     return torch.cat(pairs), torch.cat(same), torch.arange(folds).repeat_interleave(2 * half)
 
 
 def _draw(first: Tensor, partners: Tensor, count: int, sort: str, generator: torch.Generator) -> Tensor:
-    """(count, 2) distinct pairs of places, uniform: p may pair with ``partners[p]`` places from ``first[p]`` on."""
+    """(count, 2) distinct random pairs of places: p can pair with the ``partners[p]`` places from ``first[p]`` on."""
     ends = partners.cumsum(0)
     total = int(ends[-1])
     if total < count:
@@ -266,7 +265,7 @@ def _draw(first: Tensor, partners: Tensor, count: int, sort: str, generator: tor
         drawn = torch.randperm(total, generator=generator)[:count]
     else:
         drawn = torch.empty(0, dtype=torch.int64)
-        while len(drawn) < count:  # each round adds over two thirds of what is missing
+        while len(drawn) < count:  # a round adds more than two thirds of what is missing
             more = torch.randint(total, (count - len(drawn),), generator=generator)
             drawn = torch.unique(torch.cat([drawn, more]))
     place = torch.searchsorted(ends, drawn, right=True)
@@ -274,7 +273,8 @@ def _draw(first: Tensor, partners: Tensor, count: int, sort: str, generator: tor
 
 
 def _counts(scores: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distinct scores from ∞ down, float64 (T + 1,), and how many alike and different pairs reach each, int64."""
+    """∞ and the distinct scores, descending, float64 (T + 1,); the numbers of alike and of different pairs that reach
+    each, int64 (T + 1,)."""
     ordered, order = scores.double().sort(descending=True)
     last = torch.ones_like(ordered, dtype=torch.bool)
     last[:-1] = ordered[1:] != ordered[:-1]
@@ -285,7 +285,7 @@ def _counts(scores: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _folds(folds: int | Ids, count: int, device: torch.device) -> Tensor:
-    """The fold of each pair, (P,) int64 from 0, none empty."""
+    """The fold of each pair, (P,) int64 from 0; no fold is empty."""
     if isinstance(folds, int):
         if not 2 <= folds <= count:
             raise LikewiseError(f"folds must be from 2 to the {count} pairs, but are {folds}.")
@@ -313,7 +313,7 @@ def _by_folds(scores: Tensor, alike: Tensor, places: Tensor) -> tuple[list[float
 def _best_threshold(scores: Tensor, alike: Tensor) -> float:
     """The threshold midway between the two scores that separate the pairs best; the highest of equally good ones."""
     steps, true, false = _counts(scores, alike)
-    good = true - false  # right answers, up to a constant
+    good = true - false  # number of right answers, minus a constant
     best = int((good == good.max()).nonzero()[0])
     here, below = float(steps[best]), float(steps[best + 1]) if best + 1 < len(steps) else -math.inf
     return (here + below) / 2 if math.isfinite(here) and math.isfinite(below) else here

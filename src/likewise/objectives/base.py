@@ -9,12 +9,10 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from likewise.alike import Listed, Relation, relate
-from likewise.derivatives import traced
+from likewise.alike import Flags, Ids, Listed, Relation, as_ids, check_labels, check_tensor, relate, traced
 from likewise.dictionaries.keys import Keys
 from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
-from likewise.ids import Flags, Ids, as_ids, check_labels
 from likewise.kernels.class_losses import Form, class_losses
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import (
@@ -26,10 +24,68 @@ from likewise.kernels.numerics import (
     unit,
 )
 from likewise.kernels.row_losses import row_losses
-from likewise.objectives.checks import SEEN_KEYS, Watch, check_keys, check_proxies, proxy_rows, rows_of
+from likewise.objectives.checks import check_keys, check_proxies, proxy_rows, rows_of
 
 How = Literal["mean", "sum", "none"]
 BOTH = "a positive and a negative: put several items of several classes in each batch"
+TWO_VIEWS = "Give two views z0, z1 of the same items as objective(*likewise.objectives.from_views(z0, z1))."
+
+
+LENGTH_TOLERANCE = 0.05
+SEEN_KEYS = 4  # times the number of queries: as many keys are looked at
+
+
+class Watch:
+    """Looks at the values that an objective is given: on the CPU at every call, elsewhere at calls 1, 2, 4, 8, ...
+
+    Elsewhere looking waits for the device. A traced call is not looked at. Each warning comes once.
+
+    Cost: a pass over the queries and over at most four times as many keys, beside the products of all of them.
+
+    Args:
+        owner: the objective's name, for the warnings.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self.owner, self.calls, self.said = owner, 0, set[str]()
+
+    def __repr__(self) -> str:
+        return f"Watch(owner={self.owner!r})"
+
+    def due(self, device: torch.device) -> bool:
+        """Whether this call is looked at."""
+        if traced():
+            return False
+        self.calls += 1
+        return device.type == "cpu" or not self.calls & (self.calls - 1)
+
+    def unit_rows(self, what: str, rows: Tensor, used: Tensor | None = None) -> None:
+        """Warns of rows that are not of unit length; ``used`` (N,) bool: those that matter."""
+        if "unit rows" in self.said:
+            return
+        off = (torch.linalg.vector_norm(at_least_float32(rows.detach()), dim=1) - 1).abs()
+        furthest = float((off if used is None else off * used).max())
+        if furthest > LENGTH_TOLERANCE:
+            self._say(
+                "unit rows",
+                f"the {what} are not unit rows (a length is off by {furthest:.3g}). Pass "
+                f"torch.nn.functional.normalize({what}); the loss takes q·k for the cosine.",
+            )
+
+    def own_keys(self, queries: Tensor, keys: Tensor) -> None:
+        """Warns of keys that are the queries, without ``own``: each row would be its own positive."""
+        if "own keys" in self.said or keys.shape != queries.shape or keys.dtype != queries.dtype:
+            return
+        if keys is queries or torch.equal(keys, queries):
+            self._say(
+                "own keys",
+                "the keys are the queries, so each row is its own positive. Leave the keys out, or say which key is "
+                "the query itself: own=torch.arange(len(queries)).",
+            )
+
+    def _say(self, what: str, message: str) -> None:
+        self.said.add(what)
+        warnings.warn(f"{self.owner}: {message} (Said once.)", LikewiseWarning, stacklevel=5)
 
 
 class Reduction:
@@ -128,6 +184,7 @@ class PairObjective(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = True
+    takes_policies: bool = True
     chance = unknown_chance
     triplet_margin = no_triplet_margin
     log_values = no_values
@@ -171,7 +228,8 @@ class PairObjective(nn.Module):
         Raises:
             LikewiseError: shapes or dtypes do not fit together.
         """
-        ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device)
+        check_tensor("queries", queries)
+        ids = ids if isinstance(ids, Listed) else as_ids("ids", ids, queries.device, of_rows=TWO_VIEWS)
         relation = relate(queries, ids, keys, key_ids, own, pulls, pushes)
         if self.watch.due(queries.device):
             self._look_at(queries, relation, keys)
@@ -197,6 +255,10 @@ class PairObjective(nn.Module):
         """(Q,) losses, and (Q,) bool which of them count. Classes whose loss joins several rows override it."""
         ahead = self.reduce.how != "none"
         return row_losses(self.rows, queries, keys, relation, self.row_inputs(queries, ids), ahead=ahead)
+
+    def active_hinge(self) -> tuple[float, Distance] | None:
+        """Margin and distance of a triplet's hinge that is averaged over the active triplets; None for other losses."""
+        return None
 
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
         """Tensors of Q rows that :meth:`rows` gets besides similarities and masks; none by default."""
@@ -258,6 +320,7 @@ class ClassObjective(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = False
+    takes_policies: bool = False
     triplet_margin = no_triplet_margin
     log_values = no_values
     advance = changes_nothing
@@ -410,6 +473,7 @@ class InstanceObjective(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = False
+    takes_policies: bool = False
     triplet_margin = no_triplet_margin
     log_values = no_values
     advance = changes_nothing

@@ -1,20 +1,13 @@
 """Checks that the objectives share: of constructor arguments, of ids, and of the rows that they are given."""
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from likewise.alike import Listed
-from likewise.derivatives import traced
-from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.ids import Ids, as_ids, check_rows
-from likewise.kernels.numerics import at_least_float32
-
-LENGTH_TOLERANCE = 0.05
-SEEN_KEYS = 4  # times the number of queries: as many keys are looked at
+from likewise.alike import Ids, Listed, as_ids, check_rows, check_tensor, traced
+from likewise.errors import LikewiseError
 
 
 def above_zero(name: str, value: float, advice: str) -> float:
@@ -31,61 +24,10 @@ def one_of(name: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
-class Watch:
-    """Looks at the values that an objective is given: on the CPU at every call, elsewhere at calls 1, 2, 4, 8, ...
-
-    Elsewhere looking waits for the device. A traced call is not looked at. Each warning comes once.
-
-    Cost: a pass over the queries and over at most four times as many keys, beside the products of all of them.
-
-    Args:
-        owner: the objective's name, for the warnings.
-    """
-
-    def __init__(self, owner: str) -> None:
-        self.owner, self.calls, self.said = owner, 0, set[str]()
-
-    def __repr__(self) -> str:
-        return f"Watch(owner={self.owner!r})"
-
-    def due(self, device: torch.device) -> bool:
-        """Whether this call is looked at."""
-        if traced():
-            return False
-        self.calls += 1
-        return device.type == "cpu" or not self.calls & (self.calls - 1)
-
-    def unit_rows(self, what: str, rows: Tensor, used: Tensor | None = None) -> None:
-        """Warns of rows that are not of unit length; ``used`` (N,) bool: those that matter."""
-        if "unit rows" in self.said:
-            return
-        off = (torch.linalg.vector_norm(at_least_float32(rows.detach()), dim=1) - 1).abs()
-        furthest = float((off if used is None else off * used).max())
-        if furthest > LENGTH_TOLERANCE:
-            self._say(
-                "unit rows",
-                f"the {what} are not unit rows (a length is off by {furthest:.3g}). Pass "
-                f"torch.nn.functional.normalize({what}); the loss takes q·k for the cosine.",
-            )
-
-    def own_keys(self, queries: Tensor, keys: Tensor) -> None:
-        """Warns of keys that are the queries, without ``own``: each row would be its own positive."""
-        if "own keys" in self.said or keys.shape != queries.shape or keys.dtype != queries.dtype:
-            return
-        if keys is queries or torch.equal(keys, queries):
-            self._say(
-                "own keys",
-                "the keys are the queries, so each row is its own positive. Leave the keys out, or say which key is "
-                "the query itself: own=torch.arange(len(queries)).",
-            )
-
-    def _say(self, what: str, message: str) -> None:
-        self.said.add(what)
-        warnings.warn(f"{self.owner}: {message} (Said once.)", LikewiseWarning, stacklevel=5)
-
-
 def check_proxies(queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> tuple[Tensor, Tensor | None]:
     """For queries against proxies: ids and key ids as tensors. Raises LikewiseError when shapes do not fit together."""
+    check_tensor("queries", queries)
+    check_tensor("keys", keys)
     ids = as_ids("ids", ids, queries.device)
     key_ids = None if key_ids is None else as_ids("key_ids", key_ids, keys.device)
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1] or len(keys) == 0:
@@ -150,6 +92,8 @@ def rows_of(ids: Tensor, key_ids: Tensor | None, count: int) -> Tensor:
 
 def check_keys(queries: Tensor, ids: Ids | Listed, keys: Tensor, key_ids: Ids | None) -> tuple[Tensor, Tensor | None]:
     """For queries against one key of each item: ids and key ids as tensors. Raises LikewiseError on wrong shapes."""
+    check_tensor("queries", queries)
+    check_tensor("keys", keys)
     if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1]:
         raise LikewiseError(
             f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must be (B, D) and (n, D) with the same D."

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from likewise.derivatives import traced
+from likewise.alike import traced
 from likewise.errors import LikewiseError
 from likewise.objectives.base import ClassObjective, How
 from likewise.objectives.checks import above_zero

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-from likewise.alike import Listed
+from likewise.alike import Listed, check_rows
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import check_rows
 from likewise.kernels.numerics import Distance, distance
 from likewise.negatives import SORTED_FROM
 from likewise.objectives.base import How, PairObjective
@@ -120,8 +119,6 @@ class Margin(PairObjective):
         reduction: "mean", "sum" or "none" over the anchors with a positive or a negative.
     """
 
-    can_be_zero = True
-
     def __init__(
         self,
         *,
@@ -137,6 +134,7 @@ class Margin(PairObjective):
         if classes is not None:
             at_least_one("classes", classes, "None learns one β for all")
         self.alpha, self.nu, self.pairs, self.classes = alpha, nu, check_pairs(pairs), classes
+        self.can_be_zero = nu == 0  # otherwise ν β is always added
         start = torch.full((classes or 1,), float(beta))
         if learn:
             self.beta: Tensor = nn.Parameter(start)
@@ -221,6 +219,10 @@ class Triplet(PairObjective):
     def triplet_margin(self) -> tuple[float, Distance] | None:
         """α and the distance; None for the soft margin."""
         return None if self.soft else (self.margin, self.distance)
+
+    def active_hinge(self) -> tuple[float, Distance] | None:
+        """α, where it is a hinge's and the active triplets are averaged."""
+        return self.triplet_margin() if self.pairs == "active" else None
 
     def extra_repr(self) -> str:
         """The parameters."""

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from likewise.alike import Listed
+from likewise.alike import Flags, Ids, Listed, as_flags, as_ids, check_tensor
 from likewise.errors import LikewiseError
-from likewise.ids import Flags, Ids, as_flags, as_ids
 
 
 def from_views(*views: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,6 +23,8 @@ def from_views(*views: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         LikewiseError: fewer than two views, or views of different shapes.
     """
+    for number, view in enumerate(views):
+        check_tensor(f"views[{number}]", view)
     shapes = [tuple(view.shape) for view in views]
     if len(views) < 2 or len(set(shapes)) > 1 or len(shapes[0]) != 2:
         raise LikewiseError(f"views {shapes} must be two or more, all of one shape (N, D).")
@@ -76,6 +77,7 @@ def from_pairs(embeddings: Tensor, pairs: Ids, alike: Flags) -> tuple[Tensor, Li
 
 def _places(name: str, places: Ids, width: int, embeddings: Tensor) -> Tensor:
     """(M, width) int64 rows of the embeddings."""
+    check_tensor("embeddings", embeddings)
     rows = as_ids(name, places, embeddings.device)
     if rows.ndim != 2 or rows.shape[1] != width or not len(rows):
         raise LikewiseError(f"{name} {tuple(rows.shape)} must be (·, {width}) integers, not empty.")

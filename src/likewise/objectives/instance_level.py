@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.derivatives import traced
+from likewise.alike import Ids, traced
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import Ids
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import at_least_float32, gathered_similarities, product
 from likewise.objectives.base import How, InstanceObjective, Match

@@ -19,11 +19,13 @@ class Objective(Protocol):
             Each process then computes the loss of the whole batch.
         can_be_zero: whether a row that counts can have loss 0, as with a hinge.
         of_pairs: whether a row needs a positive and a negative among the keys.
+        takes_policies: whether it is a loss over an anchor's row of pairs, so that policies of negatives apply.
     """
 
     joins_rows: bool
     can_be_zero: bool
     of_pairs: bool
+    takes_policies: bool
 
     def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
         """The loss of queries against the keys of a dictionary. The training step calls it."""

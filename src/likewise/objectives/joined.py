@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, restored, tile_rows_for
-from likewise.derivatives import differentiated_again, ordinary, traced, twin_gradients
+from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, restored, tile_rows_for, traced
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import (
     at_least_float32,
+    differentiated_again,
     distance,
     logaddexp,
     masked_logsumexp,
     mean_over,
     nonempty,
+    ordinary,
     softplus,
+    twin_gradients,
 )
 from likewise.kernels.row_losses import row_losses
 from likewise.objectives.base import How, PairObjective
@@ -79,6 +81,8 @@ class Angular(PairObjective):
         degrees: α, an angle in degrees between 0 and 90; the paper uses 36 to 55.
         reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
     """
+
+    takes_policies = False
 
     def __init__(self, *, degrees: float = 40.0, reduction: How = "mean") -> None:
         super().__init__(reduction)
@@ -157,6 +161,8 @@ class LiftedStructure(PairObjective):
         generalised: whether to use the generalised form.
         reduction: "mean", "sum" or "none" over the anchors with a positive and a negative.
     """
+
+    takes_policies = False
 
     def __init__(self, *, margin: float = 1.0, generalised: bool = False, reduction: How = "mean") -> None:
         super().__init__(reduction)
@@ -240,6 +246,7 @@ class Histogram(PairObjective):
     """
 
     joins_rows = True
+    takes_policies = False
 
     def __init__(self, *, bins: int = 100, reduction: How = "mean") -> None:
         super().__init__(reduction)

@@ -10,16 +10,21 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from likewise.alike import Listed, Masks, Relation, reordered, restored, tile_rows_for
-from likewise.derivatives import refuse_tracing, traced
+from likewise.alike import Listed, Masks, Relation, reordered, restored, tile_rows_for, traced
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import Distance, at_least_float32, distance, paired_similarities, ruled_losses
+from likewise.kernels.numerics import (
+    Distance,
+    at_least_float32,
+    distance,
+    paired_similarities,
+    refuse_tracing,
+    ruled_losses,
+)
 from likewise.kernels.row_losses import row_losses
 from likewise.negatives import (
     Curriculum,
     Filter,
-    InsideMargin,
     Pick,
     Policy,
     Positives,
@@ -27,7 +32,7 @@ from likewise.negatives import (
     choose_positives,
 )
 from likewise.objectives.base import How, PairObjective
-from likewise.objectives.hinge import ABSENT, Pairs, Triplet, check_pairs, inside_violations
+from likewise.objectives.hinge import ABSENT, Pairs, check_pairs, inside_violations
 
 SMOOTH = 0.9  # of the moving average of the share of active pairs
 
@@ -60,7 +65,7 @@ class Mined(PairObjective):
     Paper: Schroff, Kalenichenko, Philbin, FaceNet, CVPR 2015, §3.2; see each policy for its own.
 
     Args:
-        objective: any pair-level objective that judges an anchor's row (not Angular, Histogram, original
+        objective: any pair-level objective that judges an anchor's row (not Angular, Histogram,
             LiftedStructure). Its own ``reduction`` is not used.
         negatives: a policy, or a curriculum of them.
         positives: "all", or the furthest ("hard") or nearest ("easy", Xuan et al. 2020) one of each anchor.
@@ -78,6 +83,7 @@ class Mined(PairObjective):
             whose loss is always above 0.
     """
 
+    takes_policies = False
     stage: Tensor
     active: Tensor
 
@@ -91,7 +97,7 @@ class Mined(PairObjective):
         generator: torch.Generator | None = None,
         reduction: How = "mean",
     ) -> None:
-        if not isinstance(objective, PairObjective) or type(objective).losses is not PairObjective.losses:
+        if not isinstance(objective, PairObjective) or not objective.takes_policies:
             raise LikewiseError(
                 f"{type(objective).__name__} is not a loss over an anchor's row of pairs, so negatives can't be chosen "
                 "for it; use another objective, such as Triplet, Margin or Circle."
@@ -188,13 +194,13 @@ class Mined(PairObjective):
             rows = torch.cat([anchors, anchors.repeat_interleave(k)])
             columns = torch.cat([chosen.positives, chosen.negatives.flatten()])
             s_p, s_n = torch.split(paired_similarities(queries, keys, rows, columns), [count, count * k])
-            one = torch.ones(count, 1, dtype=torch.bool, device=anchors.device)
-            of_pairs = [x[anchors] for x in inputs]
+            single = torch.ones(count, 1, dtype=torch.bool, device=anchors.device)
+            inputs_of_pairs = [x[anchors] for x in inputs]
             s_p, s_n = s_p.unsqueeze(1), s_n.view(count, k)
-            found, counted = ruled_losses(self.objective.rows, s_p, one, s_n, chosen.there, of_pairs)
-        self._follow(found.detach(), counted)
-        weight = (counted & (found.detach() > 0)) if self.pairs == "active" else counted
-        losses = queries.new_zeros(len(queries)).index_add(0, anchors, torch.where(weight, found, 0.0))
+            of_pair, counted = ruled_losses(self.objective.rows, s_p, single, s_n, chosen.there, inputs_of_pairs)
+        self._follow(of_pair.detach(), counted)
+        weight = (counted & (of_pair.detach() > 0)) if self.pairs == "active" else counted
+        losses = queries.new_zeros(len(queries)).index_add(0, anchors, torch.where(weight, of_pair, 0.0))
         if self.pairs != "sum":
             number = queries.new_zeros(len(queries)).index_add(0, anchors, weight.to(queries.dtype))
             losses = losses / number.clamp(min=1)
@@ -203,7 +209,7 @@ class Mined(PairObjective):
     def rows(
         self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, *inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The objective over what a filter keeps; by itself for each positive where the policy looks at it."""
+        """The objective over what a filter keeps; for each positive separately if the filter is ``of_pair``."""
         policy, rule = self.policy, self.objective.rows
         assert isinstance(policy, Filter)
         if self.positives != "all":
@@ -214,32 +220,25 @@ class Mined(PairObjective):
             return rule(s_p, kept_p, s_n, kept_n, *inputs)
         total, number = s_n.new_zeros(len(s_n)), s_n.new_zeros(len(s_n))
         counted = torch.zeros_like(total, dtype=torch.bool)
-        if self._is_inside_hinge(policy):
-            return self._inside_hinge(s_p, positive, s_n, negative)
+        hinge = self._hinge_inside(policy)
+        if hinge is not None:
+            return _inside_hinge(s_p, positive, s_n, negative, *hinge)
         width = positive.shape[1] if traced() else max(1, int(positive.sum(1).max()))
         columns = positive.byte().topk(width, 1).indices  # the positives first
         for column in torch.split(columns, 1, 1):
-            of_pair, there = s_p.gather(1, column), positive.gather(1, column)
-            loss, found = rule(of_pair, *_without_empty(policy, of_pair, there, s_n, negative), *inputs)
-            weight = found & (loss.detach() > 0) if self.pairs == "active" else found
-            total, number, counted = total + torch.where(found, loss, 0.0), number + weight, counted | found
+            near, there = s_p.gather(1, column), positive.gather(1, column)
+            loss, valid = rule(near, *_without_empty(policy, near, there, s_n, negative), *inputs)
+            weight = valid & (loss.detach() > 0) if self.pairs == "active" else valid
+            total, number, counted = total + torch.where(valid, loss, 0.0), number + weight, counted | valid
         return total if self.pairs == "sum" else total / number.clamp(min=1), counted
 
-    def _is_inside_hinge(self, policy: Filter) -> bool:
-        """Whether the loss is a triplet's hinge over what is inside its own margin: there is a quicker way."""
-        triplet = self.objective
-        if not isinstance(policy, InsideMargin) or not isinstance(triplet, Triplet) or triplet.soft:
-            return False
-        same = (policy.margin, policy.squared) == (triplet.margin, triplet.distance == "squared")
-        return same and self.pairs == triplet.pairs == "active" and not traced()
-
-    def _inside_hinge(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """What the passes of :meth:`rows` over each positive come to, its naive twin."""
-        triplet = self.objective
-        assert isinstance(triplet, Triplet)
-        near = torch.where(positive, distance(s_p, triplet.distance), -ABSENT)
-        far = torch.where(negative, distance(s_n, triplet.distance), ABSENT)
-        return inside_violations(near, far, triplet.margin)
+    def _hinge_inside(self, policy: Filter) -> tuple[float, Distance] | None:
+        """Margin and distance of a triplet's hinge, if the policy keeps what is inside this margin: a faster way."""
+        hinge = self.objective.active_hinge()
+        if hinge is None or self.pairs != "active" or traced():
+            return None
+        margin, kind = hinge
+        return hinge if policy.inside() == (margin, kind == "squared") else None
 
     def _follow(self, losses: Tensor, counted: Tensor) -> None:
         """Moves ``active`` towards the share of the losses that counted, of all processes, that are above 0."""
@@ -251,10 +250,19 @@ class Mined(PairObjective):
             self.active.lerp_(self.active.new_tensor(above / number), 1 - SMOOTH)
 
 
+def _inside_hinge(
+    s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, margin: float, kind: Distance
+) -> tuple[Tensor, Tensor]:
+    """The same as the passes of :meth:`Mined.rows` over each positive, its naive twin."""
+    near = torch.where(positive, distance(s_p, kind), -ABSENT)
+    far = torch.where(negative, distance(s_n, kind), ABSENT)
+    return inside_violations(near, far, margin)
+
+
 def _without_empty(
     policy: Filter, s_p: Tensor, there: Tensor, s_n: Tensor, negative: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The positive's mask, the negatives and theirs. A positive that the policy leaves no negative is not there."""
+    """The positive's mask, and the negatives with their mask. A positive without a kept negative is left out."""
     kept_p, kept_n = policy.keep(s_p, there, s_n, negative)
     return kept_p & (kept_n.sum(1, keepdim=True) > 0), s_n, kept_n & kept_p
 
@@ -302,19 +310,19 @@ def choose(
     if policy.draws:
         drawn = torch.rand(count, width * policy.draws, generator=generator, device=queries.device)
         drawn = reordered(drawn, order)
-    # What is kept is allocated before the tiles: in between it would pin the pages that they give back.
+    # The results are allocated before the tiles. Allocated between tiles, they would hold memory that tiles free.
     columns = torch.zeros(count, width, dtype=torch.int64, device=queries.device)
     negatives = columns.unsqueeze(2).repeat(1, 1, max(1, policy.draws))
     there, valid = torch.zeros_like(negatives, dtype=torch.bool), torch.zeros_like(columns[:, 0], dtype=torch.bool)
-    space = queries.new_empty(min(step, count), len(keys))  # of every tile: fresh memory would be zeroed page by page
+    space = queries.new_empty(min(step, count), len(keys))  # all tiles share it: new memory costs time to zero
     for start in range(0, count, step):
         tile = slice(start, min(start + step, count))
         with torch.autocast(queries.device.type, enabled=False):
             similarities = torch.mm(sorted_queries[tile], sorted_keys.T, out=space[: tile.stop - start])
         masks = relation.masks(tile.start, tile.stop)
-        found = _choose_tile(policy, positives, similarities, masks, drawn[tile], queries.shape[1])
-        pairs = found.positives.shape[1]
-        columns[tile, :pairs], negatives[tile, :pairs], there[tile, :pairs], valid[tile] = found
+        of_tile = _choose_tile(policy, positives, similarities, masks, drawn[tile], queries.shape[1])
+        pairs = of_tile.positives.shape[1]
+        columns[tile, :pairs], negatives[tile, :pairs], there[tile, :pairs], valid[tile] = of_tile
     if key_order is not None:
         columns, negatives = key_order[columns], key_order[negatives]
     columns, negatives, there = (restored(x, order) for x in (columns, negatives, there))

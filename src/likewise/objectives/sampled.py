@@ -1,4 +1,4 @@
-"""Objectives that meet a few sampled keys for all: sampled softmax, and word2vec's negative sampling.
+"""Objectives over a few sampled keys in place of all keys: sampled softmax, and word2vec's negative sampling.
 
 Dimension legend: B queries, n keys, D dimensions, m samples (k in word2vec).
 
@@ -23,15 +23,15 @@ __all__ = ["NegativeSampling", "SampledSoftmax"]
 
 
 class Noise(nn.Module):
-    """A distribution Q over n keys: uniform, or proportional to weights to a power.
+    """A distribution Q over n keys: uniform, or proportional to the keys' counts to a power.
 
     Rows are drawn with replacement by inverting the cumulative sums in float64: log2 n steps a draw, and any n
-    (``torch.multinomial`` ends at 2²⁴). Rows of weight 0 are never drawn. The sums move with the module from device to
+    (``torch.multinomial`` ends at 2²⁴). Rows of count 0 are never drawn. The sums move with the module from device to
     device, keep their precision under ``half()``, and are not part of its state.
 
     Args:
-        weights: (n,) counts, 0 or more, of any real dtype; None: uniform over however many keys there are.
-        power: of the weights; word2vec's is 0.75.
+        counts: (n,) 0 or more, of any real dtype; None: uniform over however many keys there are.
+        power: of the counts; word2vec's is 0.75.
         generator: where rows are drawn from; on the keys' device. Default: torch's own, which a full compiled graph
             needs.
     """
@@ -40,55 +40,55 @@ class Noise(nn.Module):
     _log_density: Tensor | None
 
     def __init__(
-        self, weights: Tensor | None = None, *, power: float = 1.0, generator: torch.Generator | None = None
+        self, counts: Tensor | None = None, *, power: float = 1.0, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         if not 0 <= power < math.inf:
             raise LikewiseError(f"power={power} must be 0 or more, and finite; word2vec uses 0.75.")
         self.power, self.generator = power, generator
         cumulative = log_density = None
-        if weights is not None:
-            _check_weights(weights)
-            raised = weights.detach().double().cpu()  # a parallel scan need not be monotone
+        if counts is not None:
+            _check_counts(counts)
+            raised = counts.detach().double().cpu()  # on a GPU, a parallel sum may not be monotone
             raised = raised / raised.max()
             raised = torch.where(raised > 0, raised**power, 0.0)
             sums = raised.cumsum(0)
             cumulative, log_density = sums / sums[-1], raised.log() - sums[-1].log()
-        # as their bits: .half(), .float() and .bfloat16() of the module leave integers alone
-        self.register_buffer("_cumulative", _to_bits(cumulative, weights), persistent=False)
-        self.register_buffer("_log_density", _to_bits(log_density, weights), persistent=False)
+        # as integer bits, which .half(), .float() and .bfloat16() of the module do not change
+        self.register_buffer("_cumulative", _to_bits(cumulative, counts), persistent=False)
+        self.register_buffer("_log_density", _to_bits(log_density, counts), persistent=False)
 
     def extra_repr(self) -> str:
-        """How many weights, and the power."""
-        weights = None if self._cumulative is None else len(self._cumulative)
-        return f"weights={weights}, power={self.power}"
+        """How many counts, and the power."""
+        counts = None if self._cumulative is None else len(self._cumulative)
+        return f"counts={counts}, power={self.power}"
 
     def draw(self, shape: Sequence[int], n: int, device: torch.device) -> Tensor:
-        """Rows of n keys: int64 of the shape. Raises LikewiseError when n is not the number of weights."""
+        """Rows of n keys: int64 of the shape. Raises LikewiseError when n is not the number of counts."""
         if self._cumulative is None:
             return torch.randint(n, tuple(shape), generator=self.generator, device=device)
         if len(self._cumulative) != n:
-            raise LikewiseError(f"the noise has {len(self._cumulative)} weights but there are {n} keys: give one each.")
+            raise LikewiseError(f"there are {len(self._cumulative)} counts but {n} keys: give one for each key.")
         sums = self._cumulative.view(torch.float64)
         places = torch.rand(tuple(shape), dtype=torch.float64, generator=self.generator, device=device)
         return torch.searchsorted(sums, places, right=True)  # below n: the last sum is 1, the places are below it
 
     def log_density(self, rows: Tensor, n: int) -> Tensor:
-        """``log Q`` of rows of n keys: float64 of their shape; −inf where the weight is 0."""
+        """``log Q`` of rows of n keys: float64 of their shape; −inf where the count is 0."""
         if self._log_density is None:
             return torch.full(rows.shape, -math.log(n), dtype=torch.float64, device=rows.device)
         return self._log_density.view(torch.float64)[rows]
 
 
-def _check_weights(weights: Tensor) -> None:
-    if weights.ndim != 1 or len(weights) == 0 or weights.is_complex():
-        raise LikewiseError(f"noise weights {tuple(weights.shape)} must be (n,) real numbers, one per key.")
-    if not weights.isfinite().all() or (weights < 0).any() or not (weights > 0).any():
-        raise LikewiseError("noise weights must be finite, 0 or more, and not all 0: give counts, one per key.")
+def _check_counts(counts: Tensor) -> None:
+    if counts.ndim != 1 or len(counts) == 0 or counts.is_complex():
+        raise LikewiseError(f"counts {tuple(counts.shape)} must be (n,) real numbers, one per key.")
+    if not counts.isfinite().all() or (counts < 0).any() or not (counts > 0).any():
+        raise LikewiseError("counts must be finite, 0 or more, and not all 0.")
 
 
-def _to_bits(values: Tensor | None, weights: Tensor | None) -> Tensor | None:
-    return None if values is None or weights is None else values.view(torch.int64).to(weights.device)
+def _to_bits(values: Tensor | None, counts: Tensor | None) -> Tensor | None:
+    return None if values is None or counts is None else values.view(torch.int64).to(counts.device)
 
 
 class SampledSoftmax(InstanceObjective):
@@ -112,7 +112,7 @@ class SampledSoftmax(InstanceObjective):
     Args:
         samples: m, drawn with replacement.
         temperature: τ; 1 for plain inner products, as in the paper. With others the queries are unit rows.
-        noise: (n,) weights of Q, such as counts, by the rows of the keys; None: uniform.
+        counts: (n,) how often each key occurs; Q is proportional to them. None: Q is uniform, as in a run.
         generator: where samples are drawn from; on the keys' device. Default: torch's own, which a full compiled graph
             needs.
         reduction: "mean", "sum" or "none" over the queries with a positive.
@@ -125,14 +125,14 @@ class SampledSoftmax(InstanceObjective):
         *,
         samples: int = 4096,
         temperature: float = 0.07,
-        noise: Tensor | None = None,
+        counts: Tensor | None = None,
         generator: torch.Generator | None = None,
         reduction: How = "mean",
     ) -> None:
         super().__init__(reduction, unit_rows=temperature != 1)
         self.samples = at_least_one("samples", samples, "thousands are usual")
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
-        self.noise = Noise(noise, generator=generator)
+        self.noise = Noise(counts, generator=generator)
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -176,7 +176,7 @@ class NegativeSampling(InstanceObjective):
 
     Args:
         samples: k; the paper's 5–20 for small data, 2–5 for large.
-        noise: (n,) counts U by the rows of the keys; None: uniform.
+        counts: (n,) how often each key occurs, U. None: U is uniform, as in a run.
         power: of the counts.
         draw: "per-example" draws k keys for each query, as in the paper; "shared" k for the whole batch.
         generator: where samples are drawn from; on the keys' device. Default: torch's own, which a full compiled graph
@@ -190,7 +190,7 @@ class NegativeSampling(InstanceObjective):
         self,
         *,
         samples: int = 5,
-        noise: Tensor | None = None,
+        counts: Tensor | None = None,
         power: float = 0.75,
         draw: NoiseDraw = "per-example",
         generator: torch.Generator | None = None,
@@ -199,7 +199,7 @@ class NegativeSampling(InstanceObjective):
         super().__init__(reduction)
         self.samples = at_least_one("samples", samples, "word2vec uses 2 to 20")
         self.draw = one_of("draw", draw, DRAWS)
-        self.noise = Noise(noise, power=power, generator=generator)
+        self.noise = Noise(counts, power=power, generator=generator)
 
     def extra_repr(self) -> str:
         """The parameters."""

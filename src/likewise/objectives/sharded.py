@@ -7,17 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likewise.alike import Listed
-from likewise.derivatives import first_order_only
+from likewise.alike import Ids, Listed, as_ids, check_rows, check_tensor
 from likewise.dictionaries.keys import Keys
 from likewise.distributed.processes import gather_rows, largest_over, rank, size, starts, sum_over
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError, at_least_one
-from likewise.ids import Ids, as_ids, check_rows
 from likewise.kernels.logsumexp import row_logsumexp
-from likewise.kernels.numerics import at_least_float32
-from likewise.objectives.base import changes_nothing, no_triplet_margin, no_values
-from likewise.objectives.checks import Watch, above_zero
+from likewise.kernels.numerics import at_least_float32, first_order_only
+from likewise.objectives.base import Watch, changes_nothing, no_triplet_margin, no_values
+from likewise.objectives.checks import above_zero
 from likewise.objectives.instance_level import TEMPERATURE_ADVICE, proximal_penalty
 
 
@@ -61,6 +59,7 @@ class ShardedSoftmax(nn.Module):
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = False
+    takes_policies: bool = False
     triplet_margin = no_triplet_margin
     log_values = no_values
     advance = changes_nothing
@@ -95,6 +94,8 @@ class ShardedSoftmax(nn.Module):
                 CPU only; on other devices a check waits for the device, and the loss is NaN instead.
         """
         start, count = own_share(self.n)
+        check_tensor("queries", queries)
+        check_tensor("keys", keys)
         ids = as_ids("ids", ids, queries.device)
         if queries.ndim != 2 or ids.shape != queries.shape[:1]:
             raise LikewiseError(f"queries {tuple(queries.shape)} and ids {tuple(ids.shape)} must be (B, D) and (B,).")

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from likewise.alike import relate, reordered, tile_rows_for
-from likewise.ids import Ids
+from likewise.alike import Ids, relate, reordered, tile_rows_for
 from likewise.kernels.numerics import Distance, at_least_float32, distance
 from likewise.objectives.hinge import violations
 

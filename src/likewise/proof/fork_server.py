@@ -113,7 +113,7 @@ def _forked(request: dict[str, Any], streams: list[int], servers: list[socket.so
     for place, stream in enumerate(streams):
         os.dup2(stream, place)
         os.close(stream)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 (multiprocessing has replaced it)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (multiprocessing has replaced it)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])

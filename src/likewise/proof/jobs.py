@@ -242,7 +242,7 @@ def _result(place: Path, name: str, rank: int, late: str, code: int) -> Learned 
     if path.exists():
         saved = torch.load(path, weights_only=True)
         return Unlearned(*saved) if isinstance(saved[0], str) else Learned(*saved)
-    lines = (place / f"output {rank}").read_text(errors="replace").strip().splitlines()
+    lines = (place / f"output {rank}").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     reason = late or f"a process ended early: {lines[-1] if lines else 'it printed nothing'}"
     return Unlearned(reason, False, code == -signal.SIGKILL and not late)
 

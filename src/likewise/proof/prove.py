@@ -23,7 +23,8 @@ from likewise.encoders.gradient_cache import normalises_batches
 from likewise.errors import LikewiseError
 from likewise.model import Model
 from likewise.proof.jobs import STEPS, Job, Learned, Results, Unlearned, started
-from likewise.proof.small_run import Plan, draws_random_numbers, in_parts, prepare, remark_on_parts
+from likewise.proof.small_run import Plan, draws_random_numbers, in_parts, make_plan, remark_on_parts
+from likewise.text import readable
 from likewise.training.batches import choose_sampler
 from likewise.training.checkpoint import CHECKPOINT
 
@@ -98,7 +99,7 @@ def verify(
 
     Cost: about 10 s for a small encoder.
     """
-    return prove(prepare(run_or_method, data, settings, backbone=backbone))
+    return prove(make_plan(run_or_method, data, settings, backbone=backbone))
 
 
 def prove(plan: Plan) -> list[Comparison]:
@@ -176,9 +177,9 @@ def _not_killed(ended: Learned | Unlearned, checkpoint: Path) -> Unlearned | Non
 
 def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> int:
     """``likewise verify``: prints the table. Returns 0 if all results are equal, 1 if one differs or a run broke."""
-    plan = prepare(run_or_method, data, assigned(assignments))
+    plan = make_plan(run_or_method, data, assigned(assignments))
     print(
-        *plan.notes,
+        *map(readable, plan.notes),
         f"Training {STEPS} steps in 5 fresh processes; this takes about ten seconds ...",
         sep="\n",
         flush=True,
@@ -205,7 +206,7 @@ def print_table(comparisons: Sequence[Comparison]) -> None:
     for each in comparisons:
         said = each.impossible or each.broken or each.remark
         if said:
-            console.print(f"{each.name}: {said}", markup=False, highlight=False, soft_wrap=True)
+            console.print(readable(f"{each.name}: {said}"), markup=False, highlight=False, soft_wrap=True)
     rounding = max(each.tolerance for each in comparisons)
     magnified = "" if rounding <= ROUNDING else ", because this encoder magnifies it (measured by changing last bits)"
     console.print(

@@ -14,25 +14,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise.config.checks import check
+from likewise.config.names import called
+from likewise.config.objective_table import AUTO, AUTO_FEW, AUTO_MANY, objective
 from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
-from likewise.data import Items, open_items
+from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
-from likewise.errors import LikewiseError, closest
-from likewise.methods import METHODS
+from likewise.errors import LikewiseError
+from likewise.methods import METHODS, Method
 from likewise.model import NAME as MODEL
-from likewise.model import Model
+from likewise.model import Model, open_by
 from likewise.proof.jobs import STEPS
 from likewise.training.batches import choose_sampler
 from likewise.training.decide import EXACT_ITEMS, decide
-from likewise.training.run_folder import read_config
+from likewise.training.run_folder import read_config, read_data, training_items
 
 ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
 LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # with this many weights or more: batches of 8, 7 and 7
 LEAST, LABELS = 8, 8  # the fewest items, and the number of made-up labels
+SAMPLES = 24  # most samples of a sampled objective
 OF_MANY = (
-    f"objective auto is nce here, as for more than {EXACT_ITEMS:,} items; --set objective=nonparametric-softmax proves "
+    f"objective {AUTO} is {AUTO_MANY} here, as for more than {EXACT_ITEMS:,} items; --set objective={AUTO_FEW} proves "
     "the exact softmax of fewer."
 )
 
@@ -58,7 +61,7 @@ class Plan:
     asked: FitSettings
 
 
-def prepare(
+def make_plan(
     run_or_method: str | Path,
     data: object = None,
     settings: Mapping[str, Any] | None = None,
@@ -68,45 +71,47 @@ def prepare(
     """Makes the settings and items of ``verify`` small. Raises LikewiseError as ``verify`` does."""
     run, name = Path(run_or_method), str(run_or_method)
     is_run = (run / CONFIG).is_file()
-    if not is_run and name not in METHODS:
-        if run.is_dir():
-            raise LikewiseError(f"{run} holds no run ({CONFIG} is missing); give a run folder, or a method's name.")
-        raise LikewiseError(
-            f"there is no run folder and no method {name!r}.{closest(name, METHODS)} Methods: {', '.join(METHODS)}."
-        )
+    usual = read_config(run) if is_run else _method(name, run).settings
     if is_run and backbone is None and _has_own_backbone(run):
         raise LikewiseError(f"{run} was trained with the user's own backbone; verify it from Python with backbone=.")
     if isinstance(backbone, torch.jit.ScriptModule):
         raise LikewiseError("TorchScript can't be sent to the other processes; give the module that it was made from.")
     if "method" in (settings or {}):
         raise LikewiseError("the method can't be a setting here: name it in place of the run folder.")
-    asked = settings_from(settings or {}, read_config(run) if is_run else METHODS[name].settings)
+    asked = settings_from(settings or {}, usual)
     items, note = _items(asked, data, run if is_run else None)
     if len(items) < LEAST:
         raise LikewiseError(f"{items.source} holds {len(items)} usable items; verify needs at least {LEAST}.")
     decided = decide(asked, len(items) if is_run else max(len(items), EXACT_ITEMS + 1))
     plan = _made_small(check(decided), items, note, backbone)
-    if asked.objective.kind == "auto" and decided.objective.kind == "nce" and not is_run:
+    if asked.objective.kind == AUTO and decided.objective.kind == AUTO_MANY and not is_run:
         return replace(plan, notes=(*plan.notes, OF_MANY))
     return plan
+
+
+def _method(name: str, folder: Path) -> Method:
+    try:
+        return called(name, METHODS.values(), "run folder and no method")
+    except LikewiseError:
+        if folder.is_dir():
+            raise LikewiseError(
+                f"{folder} holds no run ({CONFIG} is missing); give a run folder, or a method's name."
+            ) from None
+        raise
 
 
 def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, str]:
     """The items, and a sentence on where they are from."""
     if data is not None:
-        items = open_items(data, size=asked.size, labels="none", key=asked.key, cache=asked.cache)
+        items = open_by(replace(asked, labels="none"), data)
         return items, f"Items: the first of {items.source}."
     kind, why = "vectors" if asked.encoder.name == "mlp" else "images", "no --data is given"
     if run is not None:
-        about = _about(run)
-        kind, source, why = about.get("kind", kind), about.get("source"), "the run's own can't be opened"
+        why = "the run's own can't be opened"
         try:
-            if isinstance(source, str) and Path(source).exists():
-                items = open_items(
-                    source, size=asked.size, labels="none", key=asked.key, cache=asked.cache, progress=False
-                )
-                if items.kind == kind:
-                    return items, f"Items: the first of the run's own, {source}."
+            kind = (read_data(run) or {"kind": kind})["kind"]
+            items = training_items(run, asked)
+            return items, f"Items: the first of the run's own, {items.source}."
         except LikewiseError:
             pass
     random, ids = np.random.default_rng(0), tuple(map(str, range(ITEMS)))
@@ -123,17 +128,8 @@ def _has_own_backbone(run: Path) -> bool:
     try:
         with safe_open(run / MODEL, "pt") as file:
             return bool(json.loads((file.metadata() or {})["likewise"])["own"])
-    except (SafetensorError, OSError, KeyError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return False
-
-
-def _about(run: Path) -> dict[str, Any]:
-    """A run's data.json; empty if it can't be read."""
-    try:
-        about = json.loads((run / "data.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
 
 
 def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module | None) -> Plan:
@@ -163,8 +159,10 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
         small = replace(small, queue=replace(asked.queue, size=min(asked.queue.size, 2 * batch + 1)))
     if small.dictionary == "bank":
         small = replace(small, bank=replace(asked.bank, samples=min(asked.bank.samples, 16)))
-    if small.objective.kind == "nce":
-        small = settings_from({"objective.noise": min(int(small.objective.number("noise", 24)), 24)}, small)
+    drawn = objective(small.objective.kind).draws
+    if drawn:
+        few = min(int(small.objective.number(drawn, SAMPLES)), SAMPLES)
+        small = settings_from({f"objective.{drawn}": few}, small)
     small = replace(small, epochs=-(-STEPS // choose_sampler(small, items, relations).steps_per_epoch))
     if items.kind == "images" and small.size > side:
         try:

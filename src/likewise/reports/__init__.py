@@ -1,4 +1,4 @@
-"""What a person looks at: the report of a run, and figures of objectives.
+"""The report of a run, and figures of objectives.
 
 Public names: ``html.write_report``, ``figure.draw``.
 """

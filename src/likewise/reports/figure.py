@@ -22,15 +22,16 @@ from torch import Tensor
 from likewise.config.objective_table import BOUNDARIES, OBJECTIVES, Boundary, Row
 from likewise.config.objective_table import objective as objective_row
 from likewise.config.overrides import assigned
-from likewise.errors import LikewiseError, closest
-from likewise.files import atomic_write
+from likewise.config.values import parameter
+from likewise.errors import LikewiseError
+from likewise.files import atomic_write, place_for
 from likewise.plots import matplotlib_module
 
 Points = NDArray[np.float64]
 STARTS = ((0.9, 0.6), (0.4, 0.1))  # A: both similarities high; B: both low. The negative is 0.3 above the positive
-SIZES = {"classes": 2, "dim": 2, "n": 2}  # for objectives that need a size; pair_loss does not depend on it
+SIZES = {"classes": 2, "dim": 2, "n": 2}  # for objectives that need sizes; pair_loss does not depend on them
 SIZE = (9.0, 8.8)  # inches
-COLOURS = ("#d55e00", "#0072b2")  # of A and B: told apart by the colour-blind too
+COLOURS = ("#d55e00", "#0072b2")  # of A and B; colour-blind readers can distinguish them
 EDGE = "#111111"
 
 
@@ -82,13 +83,13 @@ def boundary_of(objective: Drawable) -> Boundary:
 
 
 def criteria(objective: Drawable, boundary: Boundary) -> tuple[Accepts, ...]:
-    """The tests that a point on the good side of the boundary passes. See ``objective_table.BOUNDARIES``."""
+    """The tests that a point must pass to be accepted by the boundary. See ``objective_table.BOUNDARIES``."""
     if boundary == "balance":
         return (lambda field: field.loss <= math.log(2),)
     if boundary == "zero":
         return (lambda field: field.loss <= 1e-12,)
     low_n = low_p = 0.0
-    if boundary == "each":  # far outside the square a logistic term has its full gradient
+    if boundary == "each":  # far outside the square a logistic term has its largest gradient
         far = measure(objective, np.array([1e3, -1e3]))
         low_n, low_p = abs(float(far.by_n)) / 2, abs(float(far.by_p)) / 2
     return (lambda field: np.abs(field.by_n) <= low_n, lambda field: np.abs(field.by_p) <= low_p)
@@ -97,8 +98,8 @@ def criteria(objective: Drawable, boundary: Boundary) -> tuple[Accepts, ...]:
 def edges(objective: Drawable, accepts: Accepts, limits: tuple[float, float], nodes: int = 161) -> list[Points]:
     """The lines between accepted and other points of the square, each (V, 2), exact to 1e-11.
 
-    A grid brackets each line, then 30 bisections along the grid's edges locate it. The sides of the square are left
-    out, as distances and angles have no gradient there.
+    A grid finds each line roughly, then 30 bisections along the grid's edges locate it. The sides of the square are
+    left out, since distances and angles have no gradient there.
     """
     from contourpy import contour_generator
 
@@ -124,7 +125,8 @@ def descend(
 ) -> Descent:
     """Gradient descent on the two similarities from ``start``, within the square, until the point is accepted.
 
-    A step goes 1/200 of the square's side along −∇L. Descent ends early where no gradient points into the square.
+    A step has a length of 1/200 of the square's side, along −∇L. Descent also ends if −∇L is 0 or leads out of the
+    square.
     """
     step = (limits[1] - limits[0]) / 200
     here = np.clip(np.array(start, dtype=float), *limits)
@@ -190,25 +192,27 @@ def draw(
     The files are the same for the same objective and versions, byte by byte.
 
     Args:
-        objective: anything with ``pair_loss``; every objective has it.
-        out: path without a suffix; its folder must exist.
-        title: above the figure; default: the class name. Text after a line break is smaller.
-        boundary: what to draw as the decision boundary; default: as in the table of objectives.
-        limits: both sides of the square, in [−1, 1].
-        grid: cells per side of the heat maps.
-        formats: which files.
+        objective: any object with ``pair_loss``; every objective has it.
+        out: path without a suffix; its folder is made if it is missing.
+        title: text above the figure; None: the class name. Text after a line break is smaller.
+        boundary: what to draw as the decision boundary; None: as in the table of objectives.
+        limits: lower and upper limit of both similarities, in [−1, 1].
+        grid: number of cells per side of the heat maps.
+        formats: the files to write.
+
+    Returns:
+        The files, the boundary and the descents.
 
     Raises:
-        LikewiseError: limits that are no range of cosines, or the extra ``plot`` is not installed.
-        OSError: the folder is missing, or the files can't be written.
+        LikewiseError: ``limits`` is not a range of cosines, or the extra ``plot`` is not installed.
+        OSError: the files can't be written.
     """
     if not -1 <= limits[0] < limits[1] <= 1:
         raise LikewiseError(
             f"range {limits[0]:g} {limits[1]:g} makes no square of cosines; give LOW HIGH, −1 ≤ LOW < HIGH ≤ 1."
         )
     stem = str(out).removesuffix(".png").removesuffix(".svg")
-    files = tuple(Path(f"{stem}.{suffix}") for suffix in formats)
-    Path(stem).parent.stat()  # a folder that is missing is said at once
+    files = tuple(place_for(f"{stem}.{suffix}") for suffix in formats)
     matplotlib = matplotlib_module()
     boundary = boundary or boundary_of(objective)
     accepts = criteria(objective, boundary)
@@ -254,7 +258,7 @@ def _page(figure: Any, suffix: str) -> bytes:
     page = buffer.getvalue()
     if suffix == "png":
         return page
-    # Half the size: a tenth of a point is enough, and few texts are turned. Verdana is as wide where DejaVu is missing.
+    # This halves the size: a tenth of a point is precise enough. Verdana is as wide as DejaVu, if that is missing.
     text = re.sub(r' transform="rotate\(-0 [^"]*"|<!--.*?-->', "", page.decode())
     text = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found.group()), text)
     return re.sub(r"\s*\n\s*", "\n", text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")).encode()
@@ -300,12 +304,12 @@ def _panels(
 
 
 def _box(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-    """A box in inches as shares of the figure."""
+    """A box given in inches, as shares of the figure's size."""
     return x / SIZE[0], y / SIZE[1], width / SIZE[0], height / SIZE[1]
 
 
 def _top(values: Points) -> float:
-    """The end of the colour scale: a high quantile, as some gradients grow without bound at a corner."""
+    """The end of the colour scale: a high quantile, since some gradients become infinite at a corner."""
     finite = values[np.isfinite(values)]
     return max(float(np.quantile(finite, 0.995)), 1e-12) if len(finite) else 1.0
 
@@ -328,7 +332,7 @@ def _heat(
 
 
 def _arrows(axis: Any, objective: Drawable, limits: tuple[float, float]) -> None:
-    """Arrows along descent, longer with the root of the gradient. One line with gaps keeps the SVG small."""
+    """Arrows along −∇L; their length grows with the root of |∇L|. All are one line with gaps: a small SVG."""
     number = 11
     pitch = (limits[1] - limits[0]) / number
     points = np.stack(np.meshgrid(*[limits[0] + (np.arange(number) + 0.5) * pitch] * 2), -1).reshape(-1, 2)
@@ -363,11 +367,8 @@ def build(row: Row, given: Mapping[str, object]) -> tuple[Any, str]:
     Raises LikewiseError for an unknown parameter, or a value that the parameter can't take.
     """
     kind = row.load()
-    for name in given:
-        if name not in row.parameters:
-            its = f"It has {', '.join(row.parameters)}." if row.parameters else "It has none that a figure shows."
-            raise LikewiseError(f"{row.name} has no parameter {name!r}.{closest(name, row.parameters)} {its}")
-    values = {name: row.parameters[name].read(name, value) for name, value in given.items()}
+    title = f"objective {row.name}"
+    values = {name: parameter(title, name, row.parameters).read(name, value) for name, value in given.items()}
     defaults = signature(kind).parameters
     shown = {name: values.get(name, defaults[name].default) for name in row.parameters}
     text = ", ".join(
@@ -388,7 +389,6 @@ def draw_named(name: str, out: str | None, settings: Sequence[str], limits: tupl
 
 def draw_all(folder: Path, limits: tuple[float, float]) -> Iterator[Drawn]:
     """Draws every objective of the table at its defaults into ``folder``, which is made if it is missing."""
-    folder.mkdir(exist_ok=True)
     for row in OBJECTIVES:
         objective, title = build(row, {})
         yield draw(objective, folder / row.name, title=title, limits=limits)

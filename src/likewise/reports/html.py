@@ -1,11 +1,12 @@
-"""``report.html``: settings, scores, curves, neighbours as pictures, a map. It is one file and loads nothing."""
+"""``report.html``: settings, scores, curves, neighbours as pictures, a map, in one file that loads no other."""
 
 import base64
 import csv
 import html
 import io
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.config.overrides import as_dict
 from likewise.config.settings import ObjectiveSettings
+from likewise.config.yaml_file import as_yaml
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.evaluation.retrieve import DETAIL, FILE, retrieval_table
-from likewise.evaluation.scores import table
-from likewise.files import atomic_write
+from likewise.evaluation import classify, retrieve
+from likewise.evaluation.retrieve import DETAIL, FILE, STAMP, retrieval_table
+from likewise.evaluation.scores import EVALUATION, learned_protocol, read_scores, table
+from likewise.files import atomic_write, place_for
 from likewise.metrics import Retrieval, Score, retrieval, top_k
 from likewise.model import Model, load
 from likewise.plots import matplotlib_module
+from likewise.stamp import refuse_other_model
+from likewise.text import readable, utf8
 from likewise.training.metrics_log import read_metrics
+from likewise.training.run_folder import read_data, training_items
 
+REPORT = "report.html"
 QUERIES, NEIGHBOURS, MAP_ITEMS = 10, 10, 2000
-WRONG_QUERIES, WRONG_PAIRS = 1000, 10  # looked up among all, shown of each sort
+WRONG_QUERIES, WRONG_PAIRS = 1000, 10  # number of items looked up, and of pairs shown of each kind
+LONGEST = 200  # characters of a name that are shown
 TAUGHT_BY = {
     "instance": "no label used to train",
     "label": "trained with their labels",
@@ -41,6 +50,7 @@ th:first-child,td:first-child{text-align:left}
 figure{margin:0;text-align:center;font-size:.7rem}
 figure img{width:64px;height:64px;image-rendering:pixelated;border-radius:4px}.query img{outline:3px solid #0a66c2}
 .query{margin-right:14px}.pairs{display:flex;flex-wrap:wrap;gap:10px 26px}.pairs .query{margin-right:6px}
+.legend{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:0 1.2rem;font-size:.9rem}
 .note{color:#5a6875;font-size:.9rem}details pre{background:#f5f7f9;padding:1rem;overflow:auto}
 img.wide{max-width:100%}figcaption{max-width:64px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 """
@@ -52,6 +62,7 @@ def write_report(
     data: object | None = None,
     labels: str = "auto",
     key: str | None = None,
+    image: str | None = None,
     model: Model | None = None,
     items: Items | None = None,
 ) -> Path:
@@ -59,64 +70,63 @@ def write_report(
 
     Args:
         run: folder of a trained run.
-        data: source of the items for pictures and map; default: the data that the run was fit on.
+        data: source of the items for pictures and map; None: the data that the run was trained on.
         labels: auto, or the label column of ``data``.
         key: the id column of ``data``.
-        model: the run's model, if it is in memory already.
-        items: opened items, instead of ``data``.
+        image: the image column of ``data``.
+        model: the run's model, if it is already in memory.
+        items: opened items, used instead of ``data``.
 
-    Raises LikewiseError if the run has no model, the data is gone, or the extra ``plot`` is not installed.
+    Raises:
+        LikewiseError: the run has no model, its data can't be opened, a file of it is damaged, or the extra ``plot`` is
+            not installed.
+
+    Cost: one pass of the encoder over the items, and t-SNE of at most 2,000 of them.
     """
     model = model or load(run)
-    about = _read(run / "data.json")
-    if items is None:
-        source = data if data is not None else about["source"]
-        try:
-            items = model.open(source, labels=model.settings.labels if data is None else labels, key=key)
-        except LikewiseError as error:
-            raise LikewiseError(f"the report needs the items ({error}) Name them with --data.") from error
+    place_for(run / REPORT)
+    if items is None and data is None:
+        items = training_items(run, model.settings)
+    elif items is None:
+        items = model.open(data, labels=labels, key=key, image=image)
+    about = read_data(run) or {"source": items.source, "items": len(items), "kind": items.kind, "skipped": 0}
     rows = model.features(items)
     parts = [
         "<h2>What was done</h2>" + _summary(run, model, about),
-        "<h2>How good it is</h2>" + _table(run),
+        "<h2>How good it is</h2>" + _table(run, model.weights_hash),
         "<h2>Learning curves</h2>" + _curves(run),
         "<h2>Nearest neighbours</h2>" + _neighbours(items, rows),
         "<h2>Pairs it gets most wrong</h2>" + _wrong(items, rows),
         "<h2>Map</h2>" + _map(items, rows),
         "<h2>Every setting</h2><details><summary>config.yaml</summary><pre>"
-        + html.escape((run / "config.yaml").read_text())
+        + html.escape(as_yaml(as_dict(model.settings)))
         + "</pre></details>",
     ]
-    title = html.escape(f"likewise: {run.name}")
+    title = _named(f"likewise: {run.name}")
+    stamp = html.escape(json.dumps({**model.protocol("embedding"), **items.stamp("data")}, ensure_ascii=False))
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta name="likewise" content="{stamp}">'
         f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{''.join(parts)}</html>"
     )
-    path = run / "report.html"
+    path = run / REPORT
     with atomic_write(path) as file:
-        file.write(page.encode())
+        file.write(utf8(page))
     return path
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise LikewiseError(f"{path} is damaged: it is not JSON; delete it and make it again.") from None
 
 
 def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
     settings, metrics = model.settings, read_metrics(run)
     speed = [float(line["items_per_second"]) for line in metrics if "items_per_second" in line]
     text = (
-        f"{about['items']:,} {about['kind']} from <b>{html.escape(about['source'])}</b> "
+        f"{about['items']:,} {about['kind']} from <b>{_named(about['source'])}</b> "
         f"({about['skipped']} left out: skipped.csv), {TAUGHT_BY[settings.alike]}. Method {settings.method}, objective "
-        f"{settings.objective.kind}{_parameters(settings.objective)}, {html.escape(settings.encoder.name)} "
+        f"{settings.objective.kind}{_parameters(settings.objective)}, {_named(settings.encoder.name)} "
         f"→ {model.embedder.dim} numbers on the unit sphere, {model.epoch:g} epochs of batches of {settings.batch_size}"
     )
     text += f", {np.median(speed):,.0f} items/s" if speed else ""
     verdicts = [str(line["verdict"]) for line in metrics if "verdict" in line]
-    warning = f'<p class="note">Last warning: {html.escape(verdicts[-1])}</p>' if verdicts else ""
+    warning = f'<p class="note">Last warning: {html.escape(readable(verdicts[-1]))}</p>' if verdicts else ""
     return f"<p>{text}.</p>{warning}{_online(metrics)}"
 
 
@@ -138,20 +148,28 @@ def _online(metrics: Sequence[dict[str, float | str]]) -> str:
     )
 
 
-def _table(run: Path) -> str:
+def _table(run: Path, model: str) -> str:
+    """The scores of this model. Raises LikewiseError when a file of scores is damaged or another model's."""
     text = ""
-    path = run / "evaluation.json"
+    path = run / EVALUATION
     if path.exists():
-        scores = _scores(path)
+        scores = read_scores(path)
+        protocol = learned_protocol(scores)
+        refuse_other_model(path, protocol, model, classify.renewal(run, protocol))
         note = "mean ± standard deviation over draws of the labels. Neighbours vote with weight exp(s/τ)."
         text += _drawn(*table(scores), note, scores)
     path = run / FILE
     if path.exists():
-        scores = _scores(path)
+        scores = read_scores(path)
+        protocol = learned_protocol(scores)
+        refuse_other_model(path, protocol, model, retrieve.renewal(run, protocol))
         note = (
             "± over seeds of k-means, or the standard error over folds. Every number is of items looked up by cosine."
         )
-        text += _drawn(*retrieval_table(scores), note, scores) + _retrieved(run / DETAIL)
+        text += _drawn(*retrieval_table(scores), note, scores)
+        if (run / DETAIL).exists():
+            _refuse_other_figures(run / DETAIL, protocol, retrieve.renewal(run, protocol))
+            text += _retrieved(run / DETAIL)
     if not text:
         commands = (
             "<code>likewise evaluate RUN --train A --test B</code>, <code>likewise retrieve RUN --gallery A</code>"
@@ -160,8 +178,21 @@ def _table(run: Path) -> str:
     return text
 
 
+def _refuse_other_figures(folder: Path, protocol: Mapping[str, object], renew: Sequence[str]) -> None:
+    """Raises LikewiseError unless the figures of every class were made together with the scores."""
+    try:
+        stamp = json.loads((folder / STAMP).read_bytes())
+    except (OSError, ValueError):
+        stamp = None
+    if not isinstance(stamp, dict) or any(protocol.get(name) != value for name, value in stamp.items()):
+        raise LikewiseError(
+            f"the figures in {folder} were not made with the scores beside them; make both again with: "
+            f"{shlex.join(renew)}"
+        )
+
+
 def _retrieved(folder: Path) -> str:
-    """The ROC, the weakest classes and the pairs that are most wrong, from the last ``likewise retrieve``."""
+    """The ROC, the worst classes and the pairs that are most wrong, from the last ``likewise retrieve``."""
     text = ""
     curve, classes, wrong = (_rows(folder / name) for name in ("roc.csv", "classes.csv", "wrong.csv"))
     if curve:
@@ -177,35 +208,41 @@ def _retrieved(folder: Path) -> str:
         text += _picture(figure)
     learned = [row for row in classes if row["representation"] == "learned" and row["map@r"] != "nan"]
     weakest = sorted(learned, key=lambda row: float(row["map@r"]))[:WRONG_PAIRS]
-    said = ", ".join(f"{html.escape(row['class'])} {100 * float(row['map@r']):.1f} %" for row in weakest)
+    said = ", ".join(f"{_named(row['class'])} {100 * float(row['map@r']):.1f} %" for row in weakest)
     text += f"<p class='note'>Weakest classes, by MAP@R: {said}. All: {DETAIL}/classes.csv.</p>" if said else ""
     for sort in dict.fromkeys(row["sort"] for row in wrong):
         pairs = [row for row in wrong if row["sort"] == sort][:WRONG_PAIRS]
-        each = "; ".join(f"{row['query']} and {row['gallery']} {float(row['similarity']):.2f}" for row in pairs)
-        text += f"<p class='note'>{sort.capitalize()}: {html.escape(each)}. More: {DETAIL}/wrong.csv.</p>"
+        each = "; ".join(
+            f"{_named(row['query'])} and {_named(row['gallery'])} {float(row['similarity']):.2f}" for row in pairs
+        )
+        text += f"<p class='note'>{_named(sort.capitalize())}: {each}. More: {DETAIL}/wrong.csv.</p>"
     return text
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
+    if not path.exists():
+        return []
+    text = _text(path)
+    before = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    finally:
+        csv.field_size_limit(before)
 
 
-def _scores(path: Path) -> list[Score]:
-    return [
-        Score(
-            name=s["name"],
-            value=float("nan") if s["value"] is None else s["value"],
-            std=s["std"],
-            protocol=s["protocol"],
-        )
-        for s in _read(path)
-    ]
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace")
+
+
+def _named(text: str) -> str:
+    """A name of a file, an item or a label for the page: readable, escaped, and cut where it is very long."""
+    return html.escape(readable(text if len(text) <= LONGEST else f"{text[:LONGEST]} …"), quote=True)
 
 
 def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, scores: Sequence[Score]) -> str:
-    text = "<table><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in header) + "</tr>"
+    text = "<table><tr>" + "".join(f"<th>{_named(cell)}</th>" for cell in header) + "</tr>"
     for row in rows:
-        text += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        text += "<tr>" + "".join(f"<td>{_named(cell)}</td>" for cell in row) + "</tr>"
     protocols = "\n".join(f"{score.name}: {json.dumps(dict(score.protocol), ensure_ascii=False)}" for score in scores)
     return (
         f"{text}</table><p class='note'>{note}</p><details><summary>Protocol of every number</summary>"
@@ -247,7 +284,7 @@ def _neighbours(items: Items, rows: Tensor) -> str:
 
 
 def _wrong(items: Items, rows: Tensor) -> str:
-    """Near items with different labels, and distant items with the same label. At most 1,000 items are looked up."""
+    """The nearest items with different labels, and the furthest with the same. At most 1,000 items are looked up."""
     if items.labels is None:
         return '<p class="note">The items have no labels, so nothing says which pairs are wrong.</p>'
     labels = torch.from_numpy(np.asarray(items.labels))
@@ -257,9 +294,9 @@ def _wrong(items: Items, rows: Tensor) -> str:
         result = retrieval(
             rows[some], labels[some], rows[known], labels[known], query_ids=some, gallery_ids=known, worst=WRONG_PAIRS
         )
-    except LikewiseError:  # nothing but labels of one item, or none at all
+    except LikewiseError:  # no two items share a label
         return '<p class="note">No label has two items, so nothing says which pairs are wrong.</p>'
-    what = f"{len(some):,} items looked up among {len(known):,} of {html.escape(items.source)}"
+    what = f"{len(some):,} items looked up among {len(known):,} of {_named(items.source)}"
     text = f"<p class='note'>{what}. {_weakest(items, result)}</p>"
     for title, pairs in (
         ("Different labels, nearest to each other", result.nearest_different),
@@ -272,18 +309,18 @@ def _wrong(items: Items, rows: Tensor) -> str:
 
 def _weakest(items: Items, result: Retrieval) -> str:
     worst = result.worst_class
-    name = html.escape(items.label_names[worst.label])
+    name = _named(items.label_names[worst.label])
     return f"MAP@R {result.map_at_r:.1%}; of the weakest label, <b>{name}</b>, {worst.map_at_r:.1%}."
 
 
 def _pair(items: Items, query: int, other: int, score: float) -> str:
     """The query, framed, and the other item with its cosine: as pictures, or as ids if items are vectors."""
-    label, other_label = _label(items, query), _label(items, other)
     if items.kind == "images":
+        label, other_label = _label(items, query), _label(items, other)
         cells = _thumbnail(items, query, label, "query") + _thumbnail(items, other, f"{score:.2f} {other_label}", "")
         return f'<div class="row">{cells}</div>'
-    named = f"{items.ids[query]} ({label}) and {items.ids[other]} ({other_label}): {score:.2f}"
-    return f"<div>{html.escape(named)}</div>"
+    one, another = (f"{_named(items.ids[row])} ({_named(_label(items, row))})" for row in (query, other))
+    return f"<div>{one} and {another}: {score:.2f}</div>"
 
 
 def _label(items: Items, row: int) -> str:
@@ -294,18 +331,18 @@ def _label(items: Items, row: int) -> str:
 def _thumbnail(items: Items, row: int, caption: str, kind: str) -> str:
     from PIL import Image
 
-    name = html.escape(items.ids[row], quote=True)
+    name = _named(items.ids[row])
     buffer = io.BytesIO()
     Image.fromarray(np.asarray(items.values[row])).resize((64, 64), Image.Resampling.NEAREST).save(buffer, "PNG")
     source = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<figure class="{kind}"><img alt="{name}" title="{name}" src="data:image/png;base64,{source}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        f"<figcaption>{_named(caption)}</figcaption></figure>"
     )
 
 
 def _map(items: Items, rows: Tensor) -> str:
-    """A t-SNE map of at most 2,000 items: neighbours stay neighbours, distances between groups mean nothing."""
+    """A t-SNE map of at most 2,000 items. Near items are alike; distances between groups have no meaning."""
     matplotlib = matplotlib_module()
     if len(items) < 10:
         return '<p class="note">Too few items for a map.</p>'
@@ -315,17 +352,18 @@ def _map(items: Items, rows: Tensor) -> str:
     perplexity = min(30, (len(some) - 1) / 3)
     flat = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0).fit_transform(rows[some].numpy())
     figure = matplotlib.figure.Figure(figsize=(9, 7))
-    axis = figure.subplots()
+    axis, legend = figure.subplots(), ""
     if items.labels is not None and items.labels.ndim == 1 and 1 < len(items.label_names) <= 20:
         labels = items.labels[some.numpy()]
         for number, name in enumerate(items.label_names):
-            axis.scatter(*flat[labels == number].T, s=8, color=matplotlib.colormaps["tab20"](number), label=name)
-        axis.legend(frameon=False, fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+            colour = matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](number))
+            axis.scatter(*flat[labels == number].T, s=8, color=colour)
+            legend += f'<li><span style="color:{colour}">●</span> {_named(name)}</li>'  # in HTML: no font lacks letters
     else:
         axis.scatter(*flat.T, s=8, color="#0a66c2")
     axis.axis("off")
     note = f"<p class='note'>{len(some):,} items by t-SNE of cosines. Colours are labels, of 20 at most.</p>"
-    return note + _picture(figure)
+    return note + (f'<ul class="legend">{legend}</ul>' if legend else "") + _picture(figure)
 
 
 def _picture(figure: Any) -> str:

@@ -40,6 +40,16 @@ def refuse_few(settings: FitSettings, n: int) -> None:
     lay_out(n // build_sampler(settings, n).steps_per_epoch, max(groups, parts))
 
 
+def _advice(s: FitSettings, known: int) -> str:
+    """What to set if batches have more than the ``known`` classes: the largest size, or what no size fits."""
+    size = known * s.sampler.per_class
+    parts = {"encoder.bn_groups": 2 * s.encoder.bn_groups, "micro_batches": s.micro_batches}
+    for name, least in parts.items():
+        if size < least:
+            return f"no batch_size fits both this and {name}, which needs {least} items or more: lower {name}"
+    return f"set batch_size to {size}"
+
+
 def choose_sampler(settings: FitSettings, items: Items, relations: Pairs | Triplets | None = None) -> Sampler:
     """The sampler that ``settings.sampler`` names, over ``items``; a PairSampler where there are ``relations``.
 
@@ -57,7 +67,7 @@ def choose_sampler(settings: FitSettings, items: Items, relations: Pairs | Tripl
         if classes > known:
             raise LikewiseError(
                 f"batch_size={s.batch_size} is {classes} classes of sampler.per_class={s.sampler.per_class} items, but "
-                f"{items.source} has only {known} labels; set batch_size to {known * s.sampler.per_class}."
+                f"{items.source} has only {known} labels; {_advice(s, known)}."
             )
         return ClassSampler(items.labels, classes, s.sampler.per_class, s.seed)
     smallest = max(2 * s.encoder.bn_groups, s.micro_batches)
@@ -82,7 +92,7 @@ def batches(
     labels = torch.from_numpy(np.array(items.labels)) if settings.alike == "label" else None
     alike = relations.alike if isinstance(relations, Pairs) else None
 
-    def prepare(step: int) -> Seen:
+    def draw(step: int) -> Seen:
         drawn = sampler.tuples(step) if isinstance(sampler, PairSampler) else None
         rows = sampler.rows(step) if drawn is None else drawn.rows
         layout = lay_out(len(rows), groups)
@@ -103,18 +113,18 @@ def batches(
 
     start, stop = session.step, session.total
     if device.type == "cpu":
-        yield from map(prepare, range(start, stop))
+        yield from map(draw, range(start, stop))
         return
     follow = (
         partial(torch.cuda.set_device, device) if device.type == "cuda" else None
     )  # each thread has its own current device
     with ThreadPoolExecutor(1, initializer=follow) as reader:
-        ahead = reader.submit(prepare, start) if start < stop else None
+        ahead = reader.submit(draw, start) if start < stop else None
         for step in range(start, stop):
             assert ahead is not None
             ready = ahead.result()
             if step + 1 < stop:
-                ahead = reader.submit(prepare, step + 1)
+                ahead = reader.submit(draw, step + 1)
             yield ready
 
 

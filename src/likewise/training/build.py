@@ -1,13 +1,15 @@
 """Builds what the settings name: objective, policies of negatives, dictionary, optimizer, views, session."""
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import nn
 
+from likewise.config.objective_table import OfRun, Row, policy
 from likewise.config.objective_table import objective as objective_row
-from likewise.config.objective_table import policy
-from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings, OptimSettings
+from likewise.config.settings import FitSettings, NegativeSettings, OptimSettings
+from likewise.config.values import Scalar
 from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.dictionaries import Batch, Dictionary, MemoryBank, Proxies, Queue
@@ -25,6 +27,7 @@ from likewise.objectives.base import PairObjective
 from likewise.objectives.interface import Objective
 from likewise.objectives.sharded import ShardedSoftmax
 from likewise.training.batches import ViewFunction
+from likewise.training.decide import complete
 from likewise.training.lars import Lars
 from likewise.training.session import Roles, Session
 from likewise.training.supervision import supervision_of
@@ -38,12 +41,12 @@ def build_objective(
     """Builds the objective from its row of the table, with the policies of ``settings.negatives``."""
     row, parameters = objective_row(settings.objective.kind), settings.objective.parameters
     if settings.bank.sharded:
-        return _sharded_objective(settings.objective, len(items))
-    of_run = {
-        **{"classes": len(items.label_names), "n": len(items), "dim": dim},
+        return _sharded_objective(row, parameters, len(items))
+    of_run: dict[OfRun, object] = {
+        **{"classes": len(items.label_names), "items": len(items), "dim": dim},
         **{"generator": generator, "noise_generator": noise_generator},
     }
-    given = {name.removeprefix("noise_"): of_run[name] for name in row.given}
+    given = {name: of_run[what] for name, what in row.given.items()}
     objective = cast(Objective, row.load()(**given, **parameters))
     chosen = settings.negatives
     if not chosen.mines:
@@ -64,11 +67,12 @@ def build_policies(settings: NegativeSettings) -> Curriculum:
     return Curriculum(tuple(built), settings.at, settings.by)
 
 
-def _sharded_objective(settings: ObjectiveSettings, n: int) -> ShardedSoftmax:
+def _sharded_objective(row: Row, parameters: Mapping[str, Scalar], n: int) -> ShardedSoftmax:
     """The exact softmax over sharded keys: the rows of a bank, or trained weights."""
-    if objective_row(settings.kind).keys == "own":
-        return ShardedSoftmax(n, temperature=1 / settings.number("scale", 1.0), keys_learn=True)
-    return ShardedSoftmax(n, temperature=settings.vote_temperature, proximal=settings.number("proximal", 0.0))
+    number = cast(dict[str, float], complete(parameters, row.parameters, [row.load()]))
+    if row.keys == "own":
+        return ShardedSoftmax(n, temperature=1 / number["scale"], keys_learn=True)
+    return ShardedSoftmax(n, temperature=number["temperature"], proximal=number["proximal"])
 
 
 def build_session(
@@ -223,9 +227,13 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda", torch.cuda.current_device())  # each process has its own GPU
     if name == "auto":
         return torch.device("cpu")
+    seen = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    seen += ["mps"] if torch.backends.mps.is_available() else []
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise LikewiseError(f"device {name!r} can't be used here ({str(error).splitlines()[0]}); try auto.") from None
+    except (RuntimeError, AssertionError, ImportError) as error:
+        known = name in seen or (name == "cuda" and len(seen) > 1)
+        reason = str(error).splitlines()[0] if known else f"torch sees {', '.join(seen)} only"
+        raise LikewiseError(f"device {name!r} can't be used here ({reason}); try auto.") from None
     return device

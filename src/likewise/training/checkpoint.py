@@ -27,9 +27,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
         cause = error.__context__ if isinstance(error.__context__, OSError) else error
         reason = cause.strerror if isinstance(cause, OSError) else str(cause).splitlines()[0]
-        raise LikewiseError(
-            f"could not write {path} ({reason}); the last good checkpoint is kept. Free some space."
-        ) from error
+        kept = "the last good checkpoint is kept" if path.exists() else "there is no checkpoint yet"
+        raise LikewiseError(f"could not write {path} ({reason}); {kept}. Free some space.") from error
 
 
 def save_run(folder: Path, session: Session) -> None:

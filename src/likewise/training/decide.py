@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from inspect import signature
 
-from likewise.config.objective_table import AUTO, objective, policy
+from likewise.config.objective_table import AUTO, AUTO_BATCH, AUTO_FEW, AUTO_MANY, objective, policy
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
 from likewise.config.values import Scalar
 
@@ -18,14 +18,13 @@ def decide(settings: FitSettings, n: int) -> FitSettings:
     triplets come from their file, so the sampler is "instance". A triplet names its negative, so the policy is "all".
     """
     chosen = _objective(settings, n)
-    dictionary = "proxies" if objective(chosen.kind).keys == "own" else settings.dictionary
     negatives, sampler = settings.negatives, settings.sampler
     if settings.alike in ("pairs", "triplets"):
         sampler = replace(sampler, kind="instance")
     if settings.alike == "triplets":
         negatives = replace(negatives, policies=("all",), at=(), parameters={})
     negatives = _negatives(negatives, chosen)
-    return replace(settings, dictionary=dictionary, objective=chosen, negatives=negatives, sampler=sampler)
+    return replace(settings, dictionary=settings.source_of_keys, objective=chosen, negatives=negatives, sampler=sampler)
 
 
 def _objective(settings: FitSettings, n: int) -> ObjectiveSettings:
@@ -33,10 +32,10 @@ def _objective(settings: FitSettings, n: int) -> ObjectiveSettings:
     chosen = settings.objective
     if chosen.kind == AUTO:
         whole_bank = settings.dictionary == "bank" and not settings.bank.samples
-        exact = "nonparametric-softmax" if n <= EXACT_ITEMS else "nce"
-        chosen = replace(chosen, kind=exact if whole_bank else "infonce")
+        of_bank = AUTO_FEW if n <= EXACT_ITEMS else AUTO_MANY
+        chosen = replace(chosen, kind=of_bank if whole_bank else AUTO_BATCH)
     row = objective(chosen.kind)
-    return replace(chosen, parameters=_complete(chosen.parameters, row.parameters, [row.load()]))
+    return replace(chosen, parameters=complete(chosen.parameters, row.parameters, [row.load()]))
 
 
 def _negatives(negatives: NegativeSettings, chosen: ObjectiveSettings) -> NegativeSettings:
@@ -45,10 +44,10 @@ def _negatives(negatives: NegativeSettings, chosen: ObjectiveSettings) -> Negati
     if "margin" in negatives.has() and chosen.kind == "triplet":
         given = {"margin": chosen.parameters["margin"]} | given
     classes = [policy(name).load() for name in negatives.policies]
-    return replace(negatives, parameters=_complete(given, negatives.has(), classes))
+    return replace(negatives, parameters=complete(given, negatives.has(), classes))
 
 
-def _complete(given: Mapping[str, Scalar], names: Iterable[str], classes: Iterable[type]) -> dict[str, Scalar]:
+def complete(given: Mapping[str, Scalar], names: Iterable[str], classes: Iterable[type]) -> dict[str, Scalar]:
     """A value for each of ``names``: the given one, or the default of the class that has this parameter."""
     defaults = {name: part.default for each in classes for name, part in signature(each).parameters.items()}
     return {name: given.get(name, defaults[name]) for name in names}

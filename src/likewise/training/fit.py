@@ -3,6 +3,8 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +15,16 @@ from likewise.config.checks import check
 from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
-from likewise.data import Items, describe, open_items
+from likewise.data import Items, describe
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
 from likewise.encoders.gradient_cache import normalises_batches
 from likewise.errors import LikewiseError
-from likewise.methods import over_method
+from likewise.files import as_path
+from likewise.methods import method_named, over_method
 from likewise.model import NAME as MODEL
-from likewise.model import Model
+from likewise.model import Model, open_by
 from likewise.training.batches import Sampler, choose_sampler, refuse_few
 from likewise.training.build import pick_device
 from likewise.training.checkpoint import CHECKPOINT, load_run
@@ -36,11 +39,15 @@ from likewise.training.run_folder import (
     make_folder,
     placed,
     read_config,
+    remove_folder,
     resolve,
     write_config,
     write_data,
 )
-from likewise.training.supervision import labelled, notes_on, read_relations, refuse_small_steps
+from likewise.training.run_lock import written_by_one
+from likewise.training.supervision import keep_labelled, notes_on, read_relations, refuse_classes, refuse_small_steps
+
+PATIENCE = 60.0  # seconds in which a killed process of a restarted run gives the lock back
 
 
 def fit(
@@ -69,40 +76,62 @@ def fit(
 
     Raises LikewiseError for unusable data or settings, and Interrupted on Ctrl-C (the state is saved).
     """
-    folder = Path(out)
+    folder = as_path(out, "--out")
     goes_on = resume or (processes.restarted() and began_here(folder))
     settings = chosen(method, settings, goes_on=folder if goes_on else None)
     with processes.joined(settings.device):  # a resumed run's saved device decides how the processes communicate
         restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe on another node
         resume = resume or (restarted and began_here(folder))
         settings = resolve(folder, settings, resume)
-        return _fit(data, folder, settings, resume, backbone, progress and processes.rank() == 0)
+        lay_out(settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches))  # before a file is made
+        if backbone is None:
+            check_memory_unseen(settings)
+        first = processes.rank() == 0
+        made = make_folder(folder) if first else []
+        with _lock(folder) if first else nullcontext():
+            settings = resolve(folder, settings, resume)  # another run may have ended here meanwhile
+            return _fit(data, folder, settings, resume, backbone, made, progress and first)
+
+
+def _lock(folder: Path) -> AbstractContextManager[None]:
+    """Holds the lock of the run folder. Raises LikewiseError when another run has it."""
+    return written_by_one(folder, patience=PATIENCE if processes.restarted() else 0.0)
 
 
 def _fit(
-    data: object, folder: Path, settings: FitSettings, resume: bool, backbone: nn.Module | None, progress: bool
+    data: object,
+    folder: Path,
+    settings: FitSettings,
+    resume: bool,
+    backbone: nn.Module | None,
+    made: Sequence[Path],
+    progress: bool,
 ) -> Model:
-    device, first = pick_device(settings.device), processes.rank() == 0
-    lay_out(
-        settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches)
-    )  # raises before the data are read
-    if backbone is None:
-        check_memory_unseen(settings)
-    if first:
-        make_folder(folder)
+    device = pick_device(settings.device)
+    run = None
+    try:
+        run = _begun(data, settings, device, backbone, progress)
+        complete(run, folder, resume=resume, progress=progress)
+    except LikewiseError:
+        if run is None or run.session.step == 0:
+            remove_folder(made)
+        raise
+    return run.model
+
+
+def _begun(
+    data: object, settings: FitSettings, device: torch.device, backbone: nn.Module | None, progress: bool
+) -> Run:
+    """The run before its first step. It writes no file."""
     with processes.first_first():  # the first process decodes the items into the cache; the others read them there
-        items = open_items(
-            data, size=settings.size, labels=settings.labels, key=settings.key, cache=settings.cache, progress=progress
-        )
+        items = open_by(settings, data, progress=progress)
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; training needs at least 2.")
     settings, items, relations, sampler, notes = prepare(settings, items, backbone)
     total = settings.epochs * sampler.steps_per_epoch
     model = Model.untrained(settings, items, backbone=backbone)
     announce(model, items, total, notes, enabled=progress)
-    run = begin(model, items, total, device, relations=relations, sampler=sampler)
-    complete(run, folder, resume=resume, progress=progress)
-    return model
+    return begin(model, items, total, device, relations=relations, sampler=sampler)
 
 
 def complete(run: Run, folder: Path, *, resume: bool, progress: bool) -> None:
@@ -144,7 +173,7 @@ def prepare(settings: FitSettings, items: Items, backbone: nn.Module | None = No
     """
     notes = []
     if settings.alike == "label":
-        total, items = len(items), labelled(items)
+        total, items = len(items), keep_labelled(items)
         if len(items) < total:
             notes.append(f"left out, with no label: {total - len(items):,} of the {total:,} items (skipped.csv).")
     refuse_few(settings, len(items))
@@ -153,6 +182,7 @@ def prepare(settings: FitSettings, items: Items, backbone: nn.Module | None = No
     if unused:
         names = ", ".join(f"objective.{name}" for name in unused)
         notes.append(f"warning: {names} is not used: for {len(items):,} items auto is {settings.objective.title()}.")
+    refuse_classes(settings, items)
     relations = read_relations(settings, items)
     sampler = choose_sampler(settings, items, relations)
     refuse_small_steps(settings, sampler, settings.epochs * sampler.steps_per_epoch)
@@ -194,10 +224,11 @@ def chosen(
     ``goes_on`` is the folder of a resumed run: its saved settings are the defaults, unless another method is named.
     """
     named = settings.method if isinstance(settings, FitSettings) else (settings or {}).get("method", method)
-    if method is not None and named != method:
+    if method is not None and method_named(str(named)) != method_named(method):
         raise LikewiseError(f"method={method!r} and the settings' method {named!r} are two; leave one out.")
     if isinstance(settings, FitSettings):
         settings = settings_from(as_dict(settings))  # checks names and values
+        settings = replace(settings, method=method_named(settings.method).name)
     else:
         given = {} if method is None else {"method": method}
         given |= settings or {}

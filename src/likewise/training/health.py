@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -119,6 +119,9 @@ def verdict(health: Health) -> Verdict | None:
     return None
 
 
+SOFTER = {"temperature": "raise", "scale": "lower", "gamma": "lower"}  # what makes logits smaller
+
+
 class Watch:
     """Collects losses without stalling the device, and stops the run at the first loss that is NaN or infinite.
 
@@ -126,10 +129,14 @@ class Watch:
         item_ids: names of the items, by row.
         folder: the folder where the item names of a bad batch are written.
         losses: the session's list of losses since the last logged mean; updated in place.
+        parameters: names of the objective's parameters, for the advice.
     """
 
-    def __init__(self, item_ids: Sequence[str], folder: Path, losses: list[float]) -> None:
+    def __init__(
+        self, item_ids: Sequence[str], folder: Path, losses: list[float], *, parameters: Collection[str] = ()
+    ) -> None:
         self._item_ids, self._folder, self._losses = item_ids, folder, losses
+        self._advice = "".join(f" or {what} objective.{name}" for name, what in SOFTER.items() if name in parameters)
         self._seen: list[tuple[int, Tensor, Tensor]] = []
         self._since, self._items = time.perf_counter(), 0
 
@@ -168,5 +175,5 @@ class Watch:
             file.write(json.dumps({"step": step, "what": what, "items": names}, indent=1).encode())
         raise LikewiseError(
             f"{what} at step {step}, on a batch with {', '.join(names[:3])} … (all {len(names)} "
-            f"in {report}); this state was not saved: lower optim.lr or raise objective.temperature and start again."
+            f"in {report}); this state was not saved: lower optim.lr{self._advice} and start again."
         )

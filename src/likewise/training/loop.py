@@ -29,6 +29,7 @@ from likewise.training.run import Run
 from likewise.training.session import Session
 from likewise.training.step import Seen, train_step
 
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Ctrl-C, a closed terminal, a scheduler before it kills
 CHECK_STEPS = 10  # steps between reads of the losses; reading every loss would stall an accelerator
 LOG_STEPS = 200  # at most this many steps between two lines of the log
 KEYS_SEEN = 4096  # the health check uses at most this many keys of a queue
@@ -45,7 +46,8 @@ def train(run: Run, folder: Path, *, progress: bool = True) -> None:
     session, total, first = run.session, run.session.total, processes.rank() == 0
     tensorboard = session.settings.tensorboard
     log = MetricsLog(folder, step=session.step, tensorboard=tensorboard) if first else NoLog()
-    watch, saved_at = Watch(run.items.ids, folder, session.losses), time.monotonic()
+    parameters = session.settings.objective.has()
+    watch, saved_at = Watch(run.items.ids, folder, session.losses, parameters=parameters), time.monotonic()
     with TrainingProgress(total, done=session.step, enabled=progress) as bar, stop_on_signal() as stop, closing(log):
         for batch in run.batches():
             loss, queries = train_step(session, batch)
@@ -187,12 +189,17 @@ def going_on(bar: TrainingProgress) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Yields an event that Ctrl-C or SIGTERM sets: the step ends and is saved. A second Ctrl-C stops at once."""
+    """Yields an event that one of ``STOPS`` sets: the step ends and is saved. A second Ctrl-C stops at once.
+
+    A signal that the process was told to ignore, as SIGHUP under nohup, stays ignored.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread can handle signals
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    known = [signal.Signals[name] for name in STOPS if name in signal.Signals.__members__]  # Windows lacks some
+    before = {number: signal.getsignal(number) for number in known}
+    before = {number: old for number, old in before.items() if old != signal.SIG_IGN or number == signal.SIGINT}
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()

@@ -8,6 +8,8 @@ from typing import Any
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 
+METRICS = "metrics.jsonl"  # in a run folder
+
 
 class MetricsLog:
     """Writes one JSON object per line to ``metrics.jsonl``, and to TensorBoard if asked.
@@ -19,7 +21,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS
         kept = [line for line in read_metrics(folder) if float(line["step"]) <= step]
         with atomic_write(self.path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
@@ -27,7 +29,7 @@ class MetricsLog:
 
     def write(self, step: int, values: Mapping[str, float | str]) -> None:
         """Appends ``{"step": step, ...values}``."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self._board is not None:
             for name, value in values.items():
@@ -52,15 +54,22 @@ class NoLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float | str]]:
-    """The lines of a run's ``metrics.jsonl``. A line that is not valid JSON (cut off by a kill) is ignored."""
-    path = folder / "metrics.jsonl"
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else ():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
-    return lines
+    """The lines of a run's ``metrics.jsonl``. A line that holds no step and values (cut off by a kill) is ignored."""
+    path = folder / METRICS
+    lines = [_line(text) for text in path.read_bytes().split(b"\n")] if path.exists() else []
+    return [line for line in lines if line is not None]
+
+
+def _line(text: bytes) -> dict[str, float | str] | None:
+    """A step and its values, all numbers except the verdict; None for anything else."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int | float):
+        return None
+    fine = all(isinstance(value, str if name == "verdict" else int | float) for name, value in line.items())
+    return line if fine else None
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

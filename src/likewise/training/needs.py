@@ -15,6 +15,7 @@ from likewise.data import Items
 from likewise.distributed import processes
 from likewise.encoders import build_embedder
 from likewise.errors import LikewiseError
+from likewise.text import in_words
 from likewise.training.build import pick_device
 
 FLOAT = 4  # bytes
@@ -60,13 +61,16 @@ def _needs(
     weights, dim = _encoder(s, vector_dim, backbone)
     knobs = "encoder.name, encoder.dim, encoder.hidden or encoder.head_hidden"
     yield Need("the encoder's weights, gradients and momentum", 3 * FLOAT * weights, knobs)
-    if s.dictionary == "queue":
+    if s.source_of_keys == "queue":
         yield Need("the key encoder", FLOAT * weights, knobs)
         yield Need("the queue", (FLOAT * dim + 8) * s.queue.size, "queue.size or encoder.dim")
     share = parts if s.bank.sharded else 1
-    if s.dictionary == "bank":
+    if s.source_of_keys == "bank":
         yield Need("the memory bank", FLOAT * dim * -(-n // share), "encoder.dim, or set bank.sharded")
     row = None if s.objective.kind == AUTO else objective(s.objective.kind)
+    if row is not None and row.draws:
+        drawn = s.batch_size * int(s.objective.number(row.draws, 0))
+        yield Need("the drawn negatives of a step", 3 * FLOAT * drawn, f"objective.{row.draws} or batch_size")
     if row is not None and row.keys == "own":
         rows = classes if row.level == "class" else -(-n // share)
         yield Need("the proxies, with gradients and momentum", 3 * FLOAT * dim * rows, "encoder.dim")
@@ -101,7 +105,8 @@ def _meminfo() -> int | None:
 
 def _cgroup(folder: Path, most: str, used: str) -> int | None:
     try:
-        return max(0, int((folder / most).read_text()) - int((folder / used).read_text()))
+        limit, taken = (int((folder / name).read_text(encoding="utf-8")) for name in (most, used))
+        return max(0, limit - taken)
     except (OSError, ValueError):  # no limit reads "max"
         return None
 
@@ -144,11 +149,3 @@ def refuse_too_large(parts: Sequence[Need], device: torch.device) -> None:
         f"this run needs at least {in_words(total)} of memory{several}, but {in_words(free)} are free. The largest "
         f"part is {most.what}: {in_words(sharing * most.size)}; lower {most.settings}."
     )
-
-
-def in_words(size: int) -> str:
-    """``1.5 GB``: bytes with a unit."""
-    for unit, name in ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB")):
-        if size >= unit:
-            return f"{size / unit:,.1f} {name}" if size < 10 * unit else f"{size / unit:,.0f} {name}"
-    return f"{size:,} bytes"

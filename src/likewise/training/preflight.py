@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from likewise.config.objective_table import AUTO_FEW
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.methods import METHODS
@@ -87,8 +88,6 @@ class _Run:
         return self.least * (2 if self.settings.joint else 1)
 
     def with_advice(self, advice: Advice) -> "_Run":
-        if advice.better is None:
-            return self
         settings = settings_from({advice.setting: advice.better}, self.settings)
         run = replace(self, settings=settings)
         longer = advice.setting in ("epochs", "batch_size")
@@ -278,8 +277,10 @@ def _samples(run: _Run) -> Iterator[Advice]:
 
 def _noise(run: _Run) -> Iterator[Advice]:
     o = run.settings.objective
-    noise = int(o.number("noise", 4096))
-    if o.kind != "nce" or FEW_NEGATIVES <= noise < run.n:
+    if "noise" not in o.parameters:
+        return
+    noise = int(o.number("noise", 0))
+    if FEW_NEGATIVES <= noise < run.n:
         return
     if noise < FEW_NEGATIVES and run.n > 4096:
         why = "noise samples are few: NPID's kNN on CIFAR-10 is 63 % with 10, 78 % with 512 and 80 % with 4,096"
@@ -289,7 +290,7 @@ def _noise(run: _Run) -> Iterator[Advice]:
         f"with {noise:,} noise samples estimates a sum over {run.n:,} items; the exact sum costs no more, and needs no "
         "estimate of log Z"
     )
-    yield Advice("objective.kind", o.kind, "nonparametric-softmax", why)
+    yield Advice("objective.kind", o.kind, AUTO_FEW, why)
 
 
 def _key_momentum(run: _Run) -> Iterator[Advice]:

@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from likewise.text import readable
 from likewise.training.health import Verdict
 
 LINES = 20  # without a terminal a whole run prints about this many lines
@@ -65,4 +66,4 @@ class TrainingProgress:
 
     def say(self, text: str) -> None:
         """Prints a plain line above the bar."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(readable(text), highlight=False, markup=False, soft_wrap=True)

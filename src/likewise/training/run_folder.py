@@ -3,9 +3,11 @@
 import json
 import os
 import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryFile
+from typing import Any
 
 import torch
 
@@ -16,26 +18,39 @@ from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import as_path, atomic_write, make_writable, utf8_path
 from likewise.model import NAME as MODEL
+from likewise.model import open_by
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
+from likewise.training.metrics_log import METRICS
+from likewise.training.run_lock import FILES as LOCK_FILES
+from likewise.training.supervision import keep_labelled
 
-DATA = "data.json"
+DATA, SKIPPED = "data.json", "skipped.csv"
 
 
 def began_here(folder: Path) -> bool:
     """Whether this launch of torchrun started the run in ``folder``, and so may resume it automatically."""
     try:
-        return bool(json.loads((folder / DATA).read_bytes())["torchrun"] == os.environ.get("TORCHELASTIC_RUN_ID"))
-    except (OSError, ValueError, KeyError):
+        about = read_data(folder)
+    except LikewiseError:
         return False
+    return about is not None and about.get("torchrun") == os.environ.get("TORCHELASTIC_RUN_ID")
 
 
 def placed(settings: FitSettings) -> FitSettings:
-    """Makes the path of ``relations`` absolute, so that a run can be resumed from any folder."""
-    path = settings.relations
-    return settings if path is None else replace(settings, relations=str(Path(path).absolute()))
+    """Makes paths of settings absolute, so that a run can be resumed from any folder."""
+    relations, cache, weights = (
+        None if path is None else str(as_path(path, name).absolute())
+        for name, path in (
+            ("relations", settings.relations),
+            ("cache", settings.cache),
+            ("encoder.weights", settings.encoder.weights),
+        )
+    )
+    encoder = replace(settings.encoder, weights=weights)
+    return replace(settings, relations=relations, cache=cache, encoder=encoder)
 
 
 def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
@@ -45,7 +60,7 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
     settings differ from the saved ones.
     """
     if folder.exists() and not folder.is_dir():
-        raise LikewiseError(f"{folder} is a file; --out must name a folder.")
+        raise LikewiseError(f"{folder} is {'a file' if folder.is_file() else 'no folder'}; --out must name a folder.")
     holds_run = (folder / CHECKPOINT).exists() or (folder / MODEL).exists()
     if not resume:
         if holds_run:
@@ -71,14 +86,34 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
     return saved
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the run folder. Raises LikewiseError when no file can be written there."""
+def make_folder(folder: Path) -> list[Path]:
+    """Makes the run folder; returns the folders that were missing, the innermost first.
+
+    Raises LikewiseError when no file can be written there, or its name is not UTF-8.
+    """
+    utf8_path(folder)
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    make_writable(folder, f"can't write the run folder {folder}")
+    return missing
+
+
+def remove_folder(made: Sequence[Path]) -> None:
+    """Removes the folders that ``make_folder`` made, where they hold only the files of a run before its first step."""
+    with suppress(OSError):  # one holds something else
+        for folder in made:
+            for name in (CONFIG, DATA, SKIPPED, METRICS, *LOCK_FILES) if folder == made[0] else ():
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+@contextmanager
+def removed_if_refused(made: Sequence[Path]) -> Iterator[None]:
+    """On a LikewiseError removes the folders that ``make_folder`` made, unless they hold something."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise LikewiseError(f"can't write the run folder {folder}: {error.strerror}; choose another --out.") from error
+        yield
+    except LikewiseError:
+        remove_folder(made)
+        raise
 
 
 def write_config(folder: Path, settings: FitSettings) -> None:
@@ -106,11 +141,13 @@ def write_data(folder: Path, items: Items) -> None:
     """Writes data.json (a description of the items) and skipped.csv (the skipped items and the reasons)."""
     about = {
         "source": items.source,
+        "path": items.path,
         "items": len(items),
         "kind": items.kind,
         "ids_hash": items.ids_hash,
         "labels": list(items.label_names),
         "skipped": len(items.skipped),
+        "notes": list(items.notes),
         "likewise": __version__,
         "torch": torch.__version__,
         "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),
@@ -118,4 +155,42 @@ def write_data(folder: Path, items: Items) -> None:
     }
     with atomic_write(folder / DATA) as file:
         file.write(json.dumps(about, indent=1).encode())
-    write_skipped(items, folder / "skipped.csv")
+    write_skipped(items, folder / SKIPPED)
+
+
+def read_data(folder: Path) -> dict[str, Any] | None:
+    """What ``write_data`` wrote; None when there is no such file. Raises LikewiseError when it holds anything else."""
+    path = folder / DATA
+    try:
+        about = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        about = None
+    kinds = {"source": str, "items": int, "kind": str, "ids_hash": str, "skipped": int}
+    if not isinstance(about, dict) or not all(isinstance(about.get(name), kind) for name, kind in kinds.items()):
+        raise LikewiseError(f"{path} is damaged; delete it, and name the items with --data.")
+    return about
+
+
+def training_items(folder: Path, settings: FitSettings) -> Items:
+    """The items that the run in ``folder`` was trained on, opened again from the place where they were.
+
+    Raises LikewiseError when data.json is missing or damaged, and when the items are gone, or are others now.
+    """
+    about = read_data(folder)
+    if about is None:
+        raise LikewiseError(f"{folder / DATA} is missing, which says what the items were; name them with --data.")
+    source = about.get("path") or about["source"]
+    try:
+        items = open_by(settings, source)
+        items = keep_labelled(items) if settings.alike == "label" else items
+    except LikewiseError as error:
+        raise LikewiseError(
+            f"the items that {folder} was trained on can't be opened ({error}) Name them with --data."
+        ) from error
+    if items.ids_hash != about["ids_hash"]:
+        raise LikewiseError(
+            f"{source} holds other items than {folder} was trained on; name the items that you mean with --data."
+        )
+    return replace(items, source=about["source"])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.config.settings import FitSettings
+from likewise.data.items import as_id
 from likewise.dictionaries import Dictionary
 from likewise.distributed import processes
 from likewise.encoders import Embedder
@@ -168,7 +169,7 @@ class Session:
             ) from error
 
     def _restore(self, state: dict[str, Any]) -> list[str]:
-        saved_ids = tuple(state["item_ids"])
+        saved_ids = tuple(map(as_id, state["item_ids"]))
         if self.total <= state["step"] < state.get("total", 0):
             raise LikewiseError(
                 f"the run was at step {state['step']} of {state['total']}, but on these {len(self.item_ids):,} items "

@@ -23,7 +23,7 @@ from likewise.errors import LikewiseError
 from likewise.training.samplers import PairSampler
 
 
-def labelled(items: Items) -> Items:
+def keep_labelled(items: Items) -> Items:
     """The items that have a label. The others join the skipped items.
 
     Raises LikewiseError when fewer than two items have a label, or when all labels are the same.
@@ -79,6 +79,22 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
             "positives with its negatives: add such pairs, or use contrastive or margin, which judge each pair alone."
         )
     return pairs
+
+
+def refuse_classes(settings: FitSettings, items: Items) -> None:
+    """Raises LikewiseError when ``objective.classes`` does not cover the label, or the item, of every anchor."""
+    classes = int(settings.objective.number("classes", 0))
+    if not classes:
+        return
+    several = settings.alike == "label" and items.labels is not None and items.labels.ndim > 1
+    if several or settings.relations is not None:
+        what = "several labels of an item" if several else f"alike={settings.alike}"
+        raise LikewiseError(f"objective.classes={classes} needs one label for each item, not {what}; leave it out.")
+    count, what = (len(items.label_names), "labels") if settings.alike == "label" else (len(items), "items")
+    if classes < count:
+        raise LikewiseError(
+            f"objective.classes={classes} is fewer than the {count:,} {what} of {items.source}; set it to {count}."
+        )
 
 
 def notes_on(relations: Pairs | Triplets | None) -> Iterator[str]:

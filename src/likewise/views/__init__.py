@@ -1,4 +1,4 @@
-"""Random views of items: what is drawn, and how images and vectors are changed by it."""
+"""Random views of items: the random draws, and the changes that they make to images and vectors."""
 
 from likewise.views.render import Share, Views, apply_views, plain_view
 from likewise.views.vectors import VectorViews

@@ -1,7 +1,7 @@
-"""Draws the random part of views and composes it into two small matrices per image; no pixel is touched here.
+"""Draws the random numbers of views and makes two small matrices per image of them; this module reads no pixels.
 
-``draw_views`` draws, ``crop_boxes`` is the rule of the crop, ``geometry`` and ``colour`` compose the two matrices. All
-of it runs on the CPU in float64, so every device gets the same views.
+``draw_views`` draws, ``crop_boxes`` chooses the crops, ``geometry`` and ``colour`` make the two matrices. All of this
+runs on the CPU in float64, so every device gets the same views.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from torch import Tensor
 from likewise.config.settings import ViewSettings
 
 LUMA: Final = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode "L"
-ATTEMPTS: Final = 10  # tries at a crop that fits before the central one is taken, as torchvision
+ATTEMPTS: Final = 10  # crops that are tried before the central one is taken, as in torchvision
 CROP_UNIFORMS: Final = 2 * ATTEMPTS + 2
 UNIFORMS: Final = CROP_UNIFORMS + 11  # per image; draw_views gives each its meaning
 
@@ -50,7 +50,7 @@ class Drawn:
 def crop_boxes(
     uniforms: Tensor, height: int, width: int, *, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
-    """Boxes of a random resized crop (Szegedy et al. 2015), torchvision's rule for all images at once.
+    """Boxes of random resized crops (Szegedy et al. 2015), by torchvision's rule, for all images at once.
 
     Ten boxes are drawn: area uniform in ``scale`` (a share of the source's area), aspect ratio width/height log-uniform
     in ``ratio``, sides rounded to whole pixels. The first box that fits is placed uniformly. If none fits, the box is
@@ -85,7 +85,7 @@ def crop_boxes(
 def draw_views(settings: ViewSettings, count: int, height: int, width: int, generator: torch.Generator) -> Drawn:
     """Draw the random numbers of ``count`` views of images of ``height`` × ``width``.
 
-    The generator gives one (B, 33) block of uniforms; row b alone decides view b.
+    The generator gives one (B, 33) block of uniform numbers; view b depends on row b alone.
     """
     u = torch.rand(count, UNIFORMS, generator=generator, dtype=torch.float64)
     crop, rest = u[:, :CROP_UNIFORMS], u[:, CROP_UNIFORMS:]
@@ -111,7 +111,7 @@ def draw_views(settings: ViewSettings, count: int, height: int, width: int, gene
 
 
 def geometry(boxes: Tensor, flips: Tensor, angles: Tensor, height: int, width: int) -> Tensor:
-    """One affine map per image from output pixels to source pixels: un-rotate, un-flip, then un-crop.
+    """One affine map per image from output pixels to source pixels: it undoes the rotation, the flip and the crop.
 
     Coordinates are continuous: pixel i covers [i, i + 1], its centre is i + ½ (align_corners=False).
 
@@ -139,10 +139,10 @@ def geometry(boxes: Tensor, flips: Tensor, angles: Tensor, height: int, width: i
 def colour(factors: Tensor, orders: Tensor, grays: Tensor) -> Tensor:
     """One linear map per image from RGB and the image's mean RGB to RGB: the jitter in its order, then gray.
 
-    Contrast blends with the mean gray of the image at that point of the sequence. Every step is linear, so this mean is
-    the current map applied to the mean of the crop. The whole jitter is therefore x ↦ M x + N μ, with μ the mean RGB of
-    the crop, and M and N do not depend on the pixels. Hue turns RGB about the gray axis (1, 1, 1) by ``hue`` turns.
-    This is linear, unlike HSV's hexagon, and equal to it at multiples of a third of a turn.
+    Contrast mixes in the mean gray of the image as it is before that step. Every step is linear, so this mean is the
+    map so far, applied to the mean of the crop. The whole jitter is therefore x ↦ M x + N μ, where μ is the mean RGB of
+    the crop, and M and N do not depend on the pixels. Hue rotates RGB about the gray axis (1, 1, 1) by ``hue`` turns.
+    Unlike a shift of HSV's hue this is linear; at multiples of a third of a turn the two are equal.
 
     Args:
         factors: (B, 4) brightness, contrast, saturation, hue.

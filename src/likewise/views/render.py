@@ -1,10 +1,10 @@
-"""Random views of images: the changes between a query and its key that keep them alike.
+"""Random views of images: changes after which an image is still alike to itself.
 
-An image's view is two small matrices. All geometry (random resized crop, flip, rotation) is one affine map of
-coordinates, sampled once. All colour (brightness, contrast, saturation, hue, grayscale) and the normalisation are one
-affine map of RGB, applied once. Names, ranges and distributions are those of torchvision's RandomResizedCrop,
-RandomHorizontalFlip, RandomRotation, ColorJitter, RandomGrayscale and GaussianBlur. docs/views.md says where one
-composed map differs from the sequence of transforms, and by how much.
+Two small matrices make the view of an image. All geometry (random resized crop, flip, rotation) is one affine map of
+coordinates; the image is sampled once. All colour (brightness, contrast, saturation, hue, grayscale) and the
+normalisation are one affine map of RGB, applied once. Names, ranges and distributions are those of torchvision's
+RandomResizedCrop, RandomHorizontalFlip, RandomRotation, ColorJitter, RandomGrayscale and GaussianBlur. docs/views.md
+says where this differs from one transform after the other, and by how much.
 
 All random numbers come from the given generator, on the CPU. Their number per image does not depend on the pixels or
 the settings, so the same generator state gives the same views on any device.
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from likewise.config.ranges import check_numbers
 from likewise.config.settings import ViewSettings
 from likewise.errors import LikewiseError
 from likewise.views.draw import Drawn, colour, crop_boxes, draw_views, geometry
@@ -35,13 +36,13 @@ __all__ = [
     "plain_view",
     "sample",
 ]
-# Output pixels worked on at once per thread: fits the L2 cache, and what is allocated and freed for a chunk stays
-# small enough for the C allocator to keep (giving it back and faulting it in again doubled the time at 32 px).
+# Output pixels of a chunk, per thread. A chunk fits the L2 cache. The C allocator keeps memory of this size:
+# giving the memory back to the system and getting it again doubled the time at 32 px.
 CHUNK_PIXELS: Final = 1 << 15
 
 
 def sample(images: Tensor, maps: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear samples of images at affinely mapped pixels; pixels of the border are repeated beyond it.
+    """Samples images bilinearly at affinely mapped pixels. Beyond the border the pixels of the border are repeated.
 
     Args:
         images: (B, H, W, 3) uint8.
@@ -59,8 +60,8 @@ def sample(images: Tensor, maps: Tensor, height: int, width: int) -> Tensor:
 def _grid_lines(maps: Tensor, images: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """The sampling grid as two sums: (B, 2, 1, width) + (B, 2, height, 1), in grid_sample's units.
 
-    They are small even for a whole batch; the grid itself is made for one chunk at a time. Float64 on the CPU makes all
-    devices sample at the same places.
+    These parts are small even for a whole batch; the sum is made for one chunk at a time. They are computed in float64
+    on the CPU, so that all devices sample at the same places.
     """
     to_grid = torch.tensor([2 / images.shape[2], 2 / images.shape[1]], dtype=torch.float64)
     x, y, shift = (maps * to_grid[:, None])[..., None].unbind(2)
@@ -70,9 +71,9 @@ def _grid_lines(maps: Tensor, images: Tensor, height: int, width: int) -> tuple[
 
 
 def _sample_at(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    # Small first: the bytes are transposed before they grow to floats.
+    # Transposed as bytes, which are a quarter of the floats.
     planes = images.permute(0, 3, 1, 2).contiguous().float()
-    # Planar sums, seen as pairs: three times as fast as adding into pairs, and read as fast.
+    # Sums of whole planes, then a view as (x, y) pairs: three times as fast as adding into pairs, and read as fast.
     grid = (across + down).permute(0, 2, 3, 1)
     return F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
@@ -80,16 +81,16 @@ def _sample_at(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     """Each image convolved with its own Gaussian, cut off at ⌈3σ⌉ pixels and normalised; edges are reflected.
 
-    Three standard deviations hold 99.7 % of a Gaussian. The blur is separable and takes 2 (2 ⌈3σ⌉ + 1) multiplications
-    per value, with the largest σ of the batch. It is a sum of shifted images: a grouped convolution is no quicker on
-    the CPU.
+    Three standard deviations have 99.7 % of a Gaussian. The blur is separable and takes 2 (2 ⌈3σ⌉ + 1) multiplications
+    per value, with the largest σ of the batch. It is computed as a sum of shifted images; a grouped convolution is not
+    faster on the CPU.
 
     Args:
         images: (B, C, H, W) float, B > 0.
         sigmas: (B,) > 0, pixels; on the CPU.
 
     Returns:
-        (B, C, H, W), new memory. In images smaller than the kernel, it is cut off at what can be reflected.
+        (B, C, H, W), in new memory. In small images the kernel is cut off further, at min(H, W) − 1 pixels.
     """
     height, width = images.shape[2:]
     reach = (3 * sigmas).ceil().clamp(max=min(height, width) - 1)
@@ -119,7 +120,7 @@ def apply_views(
     sigmas: Tensor | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """Sample, recolour, clamp to [0, 1], normalise, blur: the part of a view that touches pixels.
+    """The part of a view that computes pixels: sample, recolour, clamp to [0, 1], normalise, blur.
 
     Args:
         images: (B, H, W, 3) uint8.
@@ -129,17 +130,19 @@ def apply_views(
         mean: per channel, in units of [0, 1].
         std: per channel.
         sigmas: (B,) on the CPU, 0 = no blur; None = no image is blurred.
-        chunk: images worked on at once; by default all on a GPU, and on the CPU as many as the caches hold.
+        chunk: images computed at once; by default all on a GPU, and on the CPU as many as fit the caches.
 
     Returns:
-        (B, 3, *size) float32. Time O(B · size); memory beyond the result: about 40 bytes per pixel of a chunk.
+        (B, 3, *size) float32.
+
+    Cost: time O(B · pixels); about 40 bytes of memory per pixel of a chunk, beyond the result.
     """
     count, (height, width) = len(images), size
     result = torch.empty(count, 3, height, width, dtype=torch.float32, device=images.device)
     bounds = [((0 - m) / s, (1 - m) / s) for m, s in zip(mean, std, strict=True)]
     means = torch.tensor(mean, dtype=torch.float64)[:, None]
     stds = torch.tensor(std, dtype=torch.float64)[:, None]
-    # From bytes to normalised values: one affine map does it all, x ↦ linear x + of_mean μ + shift.
+    # One affine map goes from bytes to normalised values: x ↦ linear x + of_mean μ + shift.
     linear, of_mean = (colours / (255 * stds)).float().to(images.device).tensor_split(2, 2)
     shift = (-means / stds).float().to(images.device)
     across, down = _grid_lines(maps, images, height, width)
@@ -153,7 +156,7 @@ def apply_views(
         for channel, (low, high) in enumerate(bounds):
             out[:, channel].clamp_(low, high)
         if sigmas is not None and (rows := sigmas[part].nonzero()[:, 0]).numel():
-            # Blurring keeps constants, so after the normalisation is the same as before it.
+            # Blurring does not change constants, so it gives the same after the normalisation as before.
             there = rows.to(images.device)
             blurred = gaussian_blur(result[part][there], sigmas[part][rows])
             result[part].index_copy_(0, there, blurred)
@@ -161,7 +164,7 @@ def apply_views(
 
 
 def _chunk(images: Tensor, pixels: int) -> int:
-    """How many images to work on at once; it changes the speed, not the views."""
+    """How many images are computed at once; this changes the speed, not the views."""
     if images.device.type != "cpu":
         return max(1, len(images))
     return max(1, CHUNK_PIXELS // pixels) * torch.get_num_threads()
@@ -179,15 +182,15 @@ class Views:
 
     Args:
         settings: what varies and how much.
-        size: side, or height and width, of the views; None keeps the images' own. No antialiasing: a view should
-            not be much smaller than a crop.
+        size: side, or height and width, of the views in pixels; None: as the images. There is no antialiasing, so a
+            view should not be much smaller than a crop.
 
     Raises:
         LikewiseError: a setting outside its range, named.
     """
 
     def __init__(self, settings: ViewSettings, size: int | tuple[int, int] | None = None) -> None:
-        _check_settings(settings)
+        check_numbers({f"views.{name}": value for name, value in vars(settings).items()})
         self.settings = settings
         self.size = (size, size) if isinstance(size, int) else size
         if self.size is not None and min(self.size) < 1:
@@ -197,11 +200,11 @@ class Views:
         return f"Views({self.settings}, size={self.size})"
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Drawn:
-        """The random numbers of a call for ``count`` images of ``height`` × ``width``; advances the generator."""
+        """Draws the random numbers of ``count`` images of ``height`` × ``width`` pixels; advances the generator."""
         return draw_views(self.settings, count, height, width, generator)
 
     def apply(self, images: Tensor, drawn: Drawn) -> Tensor:
-        """The views of (B, H, W, 3) uint8 images for numbers drawn before: (B, 3, *size) float32, normalised."""
+        """The views that ``drawn`` makes of (B, H, W, 3) uint8 images: (B, 3, *size) float32, normalised."""
         height, width = self.size or (images.shape[1], images.shape[2])
         maps = geometry(drawn.boxes, drawn.flips, drawn.angles, height, width)
         colours = colour(drawn.factors, drawn.orders, drawn.grays)
@@ -263,34 +266,3 @@ def check_generator(generator: torch.Generator) -> None:
             f"The views' generator is on {generator.device}, but must be on the CPU: "
             "the same seed then gives the same views on any device."
         )
-
-
-def _check_settings(settings: ViewSettings) -> None:
-    for name, value in (
-        ("flip", settings.flip),
-        ("jitter", settings.jitter),
-        ("grayscale", settings.grayscale),
-        ("blur", settings.blur),
-    ):
-        require(0 <= value <= 1, name, value, "a probability")
-    for name, value in (
-        ("rotation", settings.rotation),
-        ("brightness", settings.brightness),
-        ("contrast", settings.contrast),
-        ("saturation", settings.saturation),
-    ):
-        require(value >= 0, name, value, "at least 0")
-    require(0 <= settings.hue <= 0.5, "hue", settings.hue, "from 0 to 0.5 turns")
-    low, high = settings.crop_scale
-    require(0 < low <= high <= 1, "crop_scale", settings.crop_scale, "two shares, 0 < low <= high <= 1")
-    low, high = settings.crop_ratio
-    require(0 < low <= high, "crop_ratio", settings.crop_ratio, "two ratios, 0 < low <= high")
-    low, high = settings.blur_sigma
-    require(0 < low <= high, "blur_sigma", settings.blur_sigma, "two widths in pixels, 0 < low <= high")
-    require(min(settings.std) > 0, "std", settings.std, "above 0")
-
-
-def require(holds: bool, name: str, value: object, rule: str) -> None:
-    """Raise LikewiseError, naming the setting and its rule, unless ``holds``."""
-    if not holds:
-        raise LikewiseError(f"The views' {name} is {value}, but must be {rule}.")

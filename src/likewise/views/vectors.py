@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from likewise.config.ranges import RANGES
 from likewise.errors import LikewiseError
-from likewise.views.render import Share, check_generator, require
+from likewise.views.render import Share, check_generator
 
 
 class VectorViews:
@@ -21,8 +22,8 @@ class VectorViews:
     """
 
     def __init__(self, noise: float, dropout: float, mean: Tensor, std: Tensor) -> None:
-        require(noise >= 0, "noise", noise, "at least 0")
-        require(0 <= dropout <= 1, "dropout", dropout, "a probability")
+        for name, value in (("views.noise", noise), ("views.dropout", dropout)):
+            RANGES[name].read(name, value)
         if mean.ndim != 1 or mean.shape != std.shape:
             raise LikewiseError(
                 f"The features' mean has shape {tuple(mean.shape)} and their std {tuple(std.shape)}, "

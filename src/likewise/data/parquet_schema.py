@@ -1,0 +1,93 @@
+"""What the columns of a parquet file can be used for: images, ids, labels."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from likewise.errors import LikewiseError, closest
+
+NEEDED = "a struct with binary bytes, or binary"
+
+
+def image_columns(schema: Any) -> list[str]:
+    """The columns that hold images: structs with ``bytes``, and after them binary columns."""
+    from pyarrow import types
+
+    structs = [field.name for field in schema if types.is_struct(field.type) and is_images(field.type)]
+    return structs + [field.name for field in schema if _is_bytes(field.type)]
+
+
+def is_images(kind: Any) -> bool:
+    """Whether a column of this type holds images."""
+    from pyarrow import types
+
+    if not types.is_struct(kind):
+        return _is_bytes(kind)
+    place = kind.get_field_index("bytes")
+    return place >= 0 and (_is_bytes(kind.field(place).type) or types.is_null(kind.field(place).type))
+
+
+def image_parts(column: str, kind: Any) -> tuple[str, str | None]:
+    """The names, as parquet has them, of an image column's bytes and of its paths, if it has these."""
+    from pyarrow import types
+
+    if not types.is_struct(kind):
+        return column, None
+    return f"{column}.bytes", f"{column}.path" if kind.get_field_index("path") >= 0 else None
+
+
+def holds_ids(kind: Any) -> bool:
+    """Whether a column of this type can name items: text, numbers or dates, but no bytes, lists or structs."""
+    return _holds_values(kind)
+
+
+def holds_labels(kind: Any) -> bool:
+    """Whether a column of this type can hold labels: what can be an id, or lists of these."""
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return _holds_values(kind)
+
+
+def is_number(kind: Any) -> bool | None:
+    """Whether labels of this type are numbers; None for a column without values."""
+    from pyarrow import types
+
+    while types.is_dictionary(kind) or types.is_nested(kind):
+        kind = kind.value_type
+    if types.is_null(kind):
+        return None
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def column_type(schema: Any, others: Iterable[str], name: str, file: str) -> Any:
+    """The type of a column; None if it is one of ``others``, which the names of folders stand for.
+
+    Raises:
+        LikewiseError: no column of that name, or several.
+    """
+    names = schema.names
+    if names.count(name) > 1:
+        raise LikewiseError(f"{file} has {names.count(name)} columns {name!r}; rename or remove all but one.")
+    if name in names:
+        return schema.field(name).type
+    if name in others:
+        return None
+    names = [*names, *others]
+    raise LikewiseError(f"{file} has no column {name!r}.{closest(name, names)} Its columns are {', '.join(names)}.")
+
+
+def _is_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def _holds_values(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return not (_is_bytes(kind) or types.is_fixed_size_binary(kind) or types.is_nested(kind))

@@ -1,0 +1,58 @@
+"""The stamp of a file that a model made: whose weights, which items, which version. The check before it is used again.
+
+A stamp is part of a file's metadata or of a score's protocol:
+
+- ``model``: the hash of the model's file (:func:`hash_of`); ``likewise``: the version;
+- for the items called NAME: ``NAME`` as it was typed, ``NAME_path`` in full if it is a path, and a hash of the ids.
+"""
+
+import hashlib
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from likewise.errors import LikewiseError
+
+Stamp = dict[str, str | int | float]
+_PART = 1 << 24
+
+
+def hash_of(path: Path) -> str:
+    """blake2b (128 bit, hex) of a file's bytes. Cost: one pass, about a second per GB."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while part := file.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def refuse_other_model(file: Path, stamp: Mapping[str, object], model: str, renew: Sequence[str]) -> None:
+    """Raises LikewiseError unless ``file`` was made with the model of this hash.
+
+    Args:
+        file: what is to be used.
+        stamp: what it says of itself.
+        model: the hash of the model that the run holds now.
+        renew: the command that makes the file again, word by word.
+    """
+    made_with = stamp.get("model")
+    if made_with != model:
+        why = "was made with another model than the run has now" if made_with else "does not say which model made it"
+        raise LikewiseError(f"{file} {why}; make it again with: {shlex.join(renew)}")
+
+
+def source_in(stamp: Mapping[str, object], name: str) -> str:
+    """How a command names the items NAME of a stamp now: as typed if that is still the same place, else in full.
+
+    Items that are no path, such as an array, are DATA.
+    """
+    typed, path = str(stamp.get(name, "")), stamp.get(f"{name}_path")
+    if path is not None:
+        return typed if full_path(typed) == path else str(path)
+    return typed if typed and os.path.exists(typed) else "DATA"
+
+
+def full_path(typed: str) -> str:
+    """The absolute path of what was typed, with ``~`` replaced."""
+    return os.path.abspath(os.path.expanduser(typed))
