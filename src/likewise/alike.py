@@ -80,7 +80,7 @@ def check_rows(name: str, ids: Tensor, count: int, what: str, *, none: bool = Fa
     """
     if traced() or not ids.numel() or not (wait or ids.device.type == "cpu"):
         return
-    least, most = map(int, ids.aminmax()) if ids.is_cpu else torch.stack(ids.aminmax()).tolist()
+    least, most = torch.stack(ids.aminmax()).tolist()
     if most < count and (none or least >= 0):
         return
     wrong = (ids >= count) if none else (ids >= count) | (ids < 0)
@@ -152,7 +152,7 @@ class Relation:
             0 means no label.
         key_ids: (K,) or (K, L), in the same way.
         own: (Q,) the key row that is the query itself, −1 where there is none; this pair is left out. None: no query is
-            a key. Where ``ids is key_ids``, the queries are the keys, and ``own`` is 0, 1, ..., Q − 1.
+            a key.
         pulls: (K,) bool, the keys that may be positives; None: all. Other keys with the query's id are neither positive
             nor negative.
         pushes: (K,) bool, the keys that may be negatives; None: all.
@@ -167,9 +167,6 @@ class Relation:
     def _named(self) -> tuple[Tensor, Tensor]:
         """Ids and key ids, with different negative ids for rows without label, so that these rows are not alike."""
         ids, key_ids = self.ids, self.key_ids
-        if ids is key_ids and ids.ndim == 1 and self.own is not None:
-            named = torch.where(ids < 0, -2 - self.own, ids)
-            return named, named
         if ids.ndim == key_ids.ndim == 1:
             alone = -1 if self.own is None else torch.where(self.own < 0, -1, -2 - self.own)
             places = torch.arange(len(key_ids), device=key_ids.device)
@@ -195,9 +192,6 @@ class Relation:
         (ids, key_ids), own = self._named(), self.own
         if self.query_order is None or self.key_order is None:
             return ids, key_ids, own
-        if ids is key_ids:
-            ids = ids[self.query_order]
-            return ids, ids, own  # in sorted order too, query i is key i
         if own is not None:
             place = torch.empty_like(self.key_order)
             place[self.key_order] = torch.arange(len(place), device=place.device)
@@ -229,10 +223,7 @@ class Relation:
         same = columns < last
         columns = torch.minimum(columns, (last - 1).clamp(min=0))
         negative = torch.ones(stop - start, len(key_ids), dtype=torch.bool, device=ids.device)  # (R, K)
-        if ids is key_ids:
-            negative.scatter_(1, columns, False)
-        else:
-            negative.scatter_(1, columns, (first == last).expand_as(columns))
+        negative.scatter_(1, columns, (first == last).expand_as(columns))
         pulls, pushes = self._sorted_roles
         same = same if pulls is None else same & pulls[columns]
         negative = negative if pushes is None else negative.logical_and_(pushes)

@@ -25,7 +25,6 @@ def same(found: Tensor, expected: Tensor, queries: Tensor, keys: Tensor) -> None
 @pytest.mark.parametrize("wanted", ["queries", "keys", "queries, keys"])
 def test_each_side_has_its_gradient_alone(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics, "GATHER_FLOATS", 3 * 5)  # three pairs at a time
-    monkeypatch.setattr(numerics, "OWN_ROWS", 2)
     queries, keys = made(wanted)
     rows, columns = torch.randint(7, (11,)), torch.randint(6, (11,))
     same(paired_similarities(queries, keys, rows, columns), (queries[rows] * keys[columns]).sum(1), queries, keys)

@@ -132,7 +132,7 @@ class _MaskedLogSumExp(torch.autograd.Function):
         top = weights.amax(1, keepdim=True)
         torch.softmax(weights, 1, out=weights)
         empty = top == floor
-        result = (top - weights.amax(1, keepdim=True).log_()).masked_fill_(empty, -torch.inf).squeeze(1)
+        result = torch.where(empty, -torch.inf, top - weights.amax(1, keepdim=True).log()).squeeze(1)
         ctx.weights, ctx.empty, ctx.scale = weights, empty, scale  # type: ignore[attr-defined]
         return result
 
@@ -142,7 +142,7 @@ class _MaskedLogSumExp(torch.autograd.Function):
         weights, ctx.weights = ctx.weights, None  # type: ignore[attr-defined]
         if weights is None:
             raise RuntimeError("masked_logsumexp keeps no second copy of its weights: backward runs once.")
-        factor = (grad.unsqueeze(1) * ctx.scale).masked_fill_(ctx.empty, 0.0)  # type: ignore[attr-defined]
+        factor = torch.where(ctx.empty, 0.0, grad.unsqueeze(1) * ctx.scale)  # type: ignore[attr-defined]
         return weights.mul_(factor), None, None
 
 

@@ -113,9 +113,8 @@ class _Rows(torch.autograd.Function):
                 return naive_row_losses(rule, queries, keys, relation, row_inputs)[0]
 
             return None, None, None, None, *twin_gradients(twin, [queries, keys, *row_inputs], upstream)
-        alike = upstream.stride(0) == 0 or bool((upstream == upstream[:1]).all())
-        if ctx.ahead is not None and alike:  # type: ignore[attr-defined]
-            gradients = [None if g is None else g * upstream[0] for g in ctx.ahead]  # type: ignore[attr-defined]
+        if ctx.ahead is not None and bool((upstream == upstream[:1]).all()):  # type: ignore[attr-defined]
+            gradients = [None if g is None else g * upstream[:1].sum() for g in ctx.ahead]  # type: ignore[attr-defined]
         else:
             queries, keys, *row_inputs = ctx.saved_tensors  # type: ignore[attr-defined]
             rule, relation, tile_rows = ctx.recipe  # type: ignore[attr-defined]

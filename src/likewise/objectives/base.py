@@ -361,6 +361,8 @@ class ClassObjective(nn.Module):
         """
         keys = self.proxies if keys is None else keys
         ids, key_ids = check_proxies(queries, ids, keys, key_ids)
+        if ids.ndim == 2 and self.watch.due(queries.device):
+            check_labels("ids", ids)
         rows = proxy_rows(ids, len(keys), key_ids)  # (Q,) or (Q, L), −1: none
         queries, scale = at_least_float32(queries), self.logit_scale()
         if rows.ndim == 1 and not isinstance(scale, Tensor):
