@@ -5,7 +5,8 @@
 
 One run of each method, of each pair-level objective over each dictionary, of each class-level objective, of each policy
 of negatives and of each way to say what is alike. A hash covers every trained weight, buffer, bank, queue and optimizer
-moment, every loss and measure of the log, and the scores of an evaluation; not times, speeds, or names of the code.
+moment, every loss and measure of the log, and the scores of an evaluation; not their protocols, times, speeds, or
+names of the code.
 """
 
 import argparse
@@ -141,7 +142,7 @@ def hashes(only: str) -> dict[str, dict[str, str]]:
             try:
                 model = lw.fit(items, out=out, method=method, settings=SMALL | settings, progress=False)
                 scores = lw.evaluate(model, train=items)
-                found[cell] = learned(out) | {"scores": digest(scores)}
+                found[cell] = learned(out) | {"scores": digest([(each.name, each.value, each.std) for each in scores])}
             except ValueError as refused:  # a combination that is refused must be refused after the change too
                 found[cell] = {"refused": type(refused).__name__}
             print(f"{cell}: {' '.join(found[cell].values())}", file=sys.stderr, flush=True)
