@@ -1,6 +1,7 @@
 """Pairs and triplets from files: ids become rows, and a bad file is described by line, id and reason."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from likewise.data import Skipped, read_pairs, read_triplets
+from likewise.data.pair_files import _parquet_chunks
 from likewise.errors import LikewiseError
 from likewise.objectives import Contrastive, Triplet, from_pairs, from_triplets
 from likewise.training.samplers import PairSampler
@@ -360,3 +362,15 @@ def test_files_reach_objectives_by_batches(tmp_path: Path) -> None:
     expected = objective(*from_pairs(z, pairs.rows, pairs.alike))
     assert torch.isclose(objective(*from_pairs(z[rows], local, pairs.alike[which])), expected)
     assert np.isfinite(expected.item())
+
+
+def test_a_parquet_file_that_is_cut_short_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("likewise.data.pair_files._CHUNK", 100)
+    path, texts = tmp_path / "p.parquet", [f"{number:040d}" for number in range(20_000)]
+    options: dict[str, Any] = {"row_group_size": 1000, "compression": "none", "use_dictionary": False}
+    pq.write_table(pa.table({"a": texts, "b": texts}), path, **options)
+    chunks = _parquet_chunks(path, ["a", "b"])
+    next(chunks)
+    os.truncate(path, 100)
+    with pytest.raises(LikewiseError, match=r"p\.parquet cannot be read as parquet"):
+        list(chunks)

@@ -404,13 +404,15 @@ def _parquet_chunks(path: Path, wanted: list[str]) -> Iterator[_Chunk]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(utf8_path(path), memory_map=True) as file:
+        # Not mapped: a mapped file that is cut short meanwhile ends the process.
+        with parquet.ParquetFile(utf8_path(path)) as file:
             _places(path, list(file.schema_arrow.names), wanted)
             start = 1
-            for batch in file.iter_batches(batch_size=_CHUNK, columns=wanted):
-                numbers = list(range(start, start + len(batch)))
-                start += len(batch)
-                yield _Chunk(numbers, [_texts(batch.column(name).to_pylist()) for name in wanted], {})
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(batch_size=_CHUNK, row_groups=[group], columns=wanted):
+                    numbers = list(range(start, start + len(batch)))
+                    start += len(batch)
+                    yield _Chunk(numbers, [_texts(batch.column(name).to_pylist()) for name in wanted], {})
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0].strip(" .")
         raise LikewiseError(f"{path} cannot be read as parquet ({reason}); replace it.") from error
