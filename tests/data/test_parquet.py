@@ -292,3 +292,25 @@ def test_batches_are_of_bytes(tmp_path: Path, opened: Any, monkeypatch: pytest.M
         assert 1 <= max(rows for name, rows in sizes if name == "image.bytes") <= most
         assert found.ids == whole.ids
         assert np.array_equal(found.values, whole.values)
+
+
+def test_decimals_are_the_labels_that_numbers_are(tmp_path: Path, opened: Any) -> None:
+    write(tmp_path / "data/0.parquet", [0, 1], label=pa.array([0, 1], type=pa.decimal128(5, 2)))
+    write(tmp_path / "data/1.parquet", [2, 3, 4], label=[0.0, 1.0, 0.5])
+    write(tmp_path / "data/2.parquet", [5], label=pa.array([0.5]).cast(pa.decimal128(5, 2)))
+    assert opened(tmp_path / "data").label_names == ("0", "1", "0.5")
+
+
+def test_folders_that_could_be_labels_are_said(tmp_path: Path, opened: Any) -> None:
+    write(tmp_path / "data/Kind=x/0.parquet", [0])
+    write(tmp_path / "data/Kind=y/0.parquet", [1])
+    items = opened(tmp_path / "data")
+    assert items.labels is None
+    assert items.notes == ("the folders' names stand for 'Kind', which are no labels unless labels= names one.",)
+    assert opened(tmp_path / "data", labels="Kind").label_names == ("x", "y")
+
+
+def test_a_pattern_reads_a_file_once(tmp_path: Path, opened: Any) -> None:
+    write(tmp_path / "data/a/0.parquet", [0, 1])
+    (tmp_path / "data/b").symlink_to("a")
+    assert len(opened(tmp_path / "data/*/0.parquet")) == 2

@@ -51,7 +51,7 @@ class ParquetFile:
         inside = [beside] if beside is not None and beside not in self.partitions else []
         reads = [self.bytes_column, *inside]
         above = self.partitions.get(beside or "")
-        with _reading(self.path) as file:
+        with reading(self.path) as file:
             for group in range(file.metadata.num_row_groups):
                 size = _rows_at_once(file.metadata.row_group(group), reads)
                 for batch in file.iter_batches(batch_size=size, row_groups=[group], columns=reads):
@@ -63,7 +63,7 @@ class ParquetFile:
         if name in self.partitions:
             yield from [self.partitions[name]] * self.rows
             return
-        with _reading(self.path) as file:
+        with reading(self.path) as file:
             for batch in file.iter_batches(batch_size=_ROWS, columns=[name]):
                 yield from _leaf(batch, name).to_pylist()
 
@@ -176,7 +176,7 @@ class _Look:
 
 
 def _look(path: ParquetPath) -> _Look:
-    with _reading(path.path) as file:
+    with reading(path.path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     partitions = {name: value for name, value in path.partitions.items() if name not in schema.names}
     return _Look(path=path.path, name=path.name, rows=rows, schema=schema, partitions=partitions)
@@ -215,8 +215,13 @@ def _with_images(look: _Look, image: str, *, name: str) -> ParquetFile:
 def _label_column(labels: str, looks: Sequence[_Look]) -> tuple[str | None, list[str]]:
     """The column of the labels, and a note where folders stand for it."""
     column = "label" if labels == "auto" else labels
-    if labels == "none" or (labels == "auto" and not any(look.has(column) for look in looks)):
+    if labels == "none":
         return None, []
+    if labels == "auto" and not any(look.has(column) for look in looks):
+        folders = list(dict.fromkeys(name for look in looks for name in look.partitions))
+        named = ", ".join(map(repr, folders))
+        note = f"the folders' names stand for {named}, which are no labels unless labels= names one."
+        return None, [note] if folders else []
     lacking = next((look for look in looks if not look.has(column)), None)
     if labels == "auto" and lacking is not None:
         raise LikewiseError(
@@ -282,7 +287,7 @@ def _texts(values: Iterable[object]) -> Iterator[str]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Any]:
+def reading(path: Path) -> Iterator[Any]:
     """A parquet file, read in pieces: memory holds no whole row group. Raises LikewiseError if it is damaged."""
     import pyarrow
     from pyarrow import parquet
