@@ -1,6 +1,7 @@
-"""What every test starts from: one thread, blocks of memory that are kept, the same random numbers, an own cache."""
+"""What every test starts from: one thread, blocks of memory that are kept, random numbers, signals, an own cache."""
 
 import os
+import signal
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, and for every process that a test starts
 
@@ -11,6 +12,10 @@ from likewise.kernels.numerics import keep_pages
 
 torch.set_num_threads(1)  # the same sums in the same order here and in the processes that are started
 keep_pages()
+
+# A suite in the background, or under nohup, ignores these, and so would every process that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="session")
