@@ -372,5 +372,5 @@ def test_parquet_that_is_cut_while_it_is_read_is_a_sentence(tmp_path: Path, monk
     chunks = pair_files._parquet_chunks(path, ["a", "b", "alike"])
     next(chunks)
     os.truncate(path, 4096)
-    with pytest.raises(LikewiseError, match=r"pairs\.parquet cannot be read as parquet"):
+    with pytest.raises(LikewiseError, match=r"pairs\.parquet was cut short while it was read"):
         list(chunks)

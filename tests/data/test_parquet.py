@@ -1,6 +1,7 @@
 """Several parquet files as one source: what is joined, what is chosen and said, and what is refused."""
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 
 from likewise.data import Items, cache, open_items, parquet
 from likewise.data.parquet_files import ParquetPath
+from likewise.data.source import Wanted
 from likewise.errors import LikewiseError
 
 
@@ -314,3 +316,22 @@ def test_a_pattern_reads_a_file_once(tmp_path: Path, opened: Any) -> None:
     write(tmp_path / "data/a/0.parquet", [0, 1])
     (tmp_path / "data/b").symlink_to("a")
     assert len(opened(tmp_path / "data/*/0.parquet")) == 2
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_a_sentence(tmp_path: Path) -> None:
+    """Of a file that is cut, pyarrow gives fewer rows and says nothing."""
+    path = tmp_path / "cut.parquet"
+    images = [{"bytes": np.random.default_rng(seed).bytes(1 << 18), "path": None} for seed in range(32)]
+    pq.write_table(pa.table({"image": images}), path, row_group_size=8)
+    source = parquet.open_parquet("cut", [ParquetPath(path=path, name=path.name)], Wanted())
+    entries = source.entries()
+    next(entries)
+    os.truncate(path, 1 << 12)
+    with pytest.raises(LikewiseError, match=r"cut short while it was read|cannot be read as parquet"):
+        list(entries)
+
+
+def test_paths_like_the_names_of_rows_lose_no_image(tmp_path: Path, opened: Any) -> None:
+    paths = ["a", "a", "row 0", "x", None, "row 4"]
+    path = write(tmp_path / "data.parquet", range(6), paths)
+    assert opened(path).ids == ("row 0", "row 1", "row 2", "x", "row 4", "row 5")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from likewise.data.items import Skipped, as_id
-from likewise.data.parquet import reading
+from likewise.data.parquet import all_of, reading
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
 
@@ -404,7 +404,8 @@ def _parquet_chunks(path: Path, wanted: list[str]) -> Iterator[_Chunk]:
     with reading(path) as file:
         _places(path, list(file.schema_arrow.names), wanted)
         start = 1
-        for batch in file.iter_batches(batch_size=_CHUNK, columns=wanted):
+        batches = file.iter_batches(batch_size=_CHUNK, columns=wanted)
+        for batch in all_of(path, batches, file.metadata.num_rows):
             numbers = list(range(start, start + len(batch)))
             start += len(batch)
             yield _Chunk(numbers, [_texts(batch.column(name).to_pylist()) for name in wanted], {})
