@@ -1,12 +1,14 @@
 """Every objective against the floor of its three matrix products, and against pytorch-metric-learning.
 
     python benchmarks/objectives.py              # forward + backward, fp32, D=128, 4 per class, N=1024 and 4096
-    python benchmarks/objectives.py --rivals     # N=512, against pytorch-metric-learning (in the `dev` group)
+    python benchmarks/objectives.py --rivals     # CPU time of one thread, N=64, 256 and 1024, class level with 64 and
+                                                 # 50,000 classes, against pytorch-metric-learning (in the `dev` group)
     python benchmarks/objectives.py --memory     # N=16,384: peak memory beyond inputs and gradients, a process each
     python benchmarks/objectives.py --gpu        # N=65,536 in batch, and 256 × 10,000,000: time, memory, error
 
 The floor is QKᵀ, GK and GᵀQ of the same sizes. Rounds are interleaved and the best of each is kept: machines are
-shared. Class-level objectives have as many proxies as the batch has classes, so their floor is a quarter.
+shared. Class-level objectives have as many proxies as the batch has classes, so their floor is a quarter; with --rivals
+they have 64 and 50,000. --rivals measures CPU time, which other programs of the machine disturb less.
 """
 
 import argparse
@@ -113,11 +115,12 @@ class OnePairPerClass(nn.Module):
         return self.objective(rows[anchors], ids[anchors], rows[positives], ids[positives])
 
 
-def peers() -> dict[str, tuple[Callable[[], nn.Module], Callable[[], Callable[[Tensor, Tensor], Tensor]]]]:
-    """The losses that both have: ours, and theirs, each at the peer's own settings."""
-    from pytorch_metric_learning import distances, losses, miners
+Peer = tuple[Callable[[], nn.Module], Callable[[], Callable[[Tensor, Tensor], Tensor]]]
 
-    n = 512 // PER_CLASS
+
+def peers() -> dict[str, Peer]:
+    """The pair-level losses that both have: ours, and theirs, each at the peer's own settings."""
+    from pytorch_metric_learning import distances, losses, miners
 
     def mined(loss: nn.Module, miner: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
         return lambda rows, ids: loss(rows, ids, miner(rows, ids))
@@ -146,6 +149,14 @@ def peers() -> dict[str, tuple[Callable[[], nn.Module], Callable[[], Callable[[T
         "Margin": (lw.Margin, losses.MarginLoss),
         "Angular": (lw.Angular, losses.AngularLoss),
         "Histogram": (lw.Histogram, lambda: losses.HistogramLoss(n_bins=100)),
+    }
+
+
+def class_peers(n: int) -> dict[str, Peer]:
+    """The class-level losses that both have, with n classes."""
+    from pytorch_metric_learning import losses
+
+    return {
         "NormFace": (lambda: lw.NormFace(n, DIM), lambda: losses.NormalizedSoftmaxLoss(n, DIM)),
         "LargeMarginSoftmax": (lambda: lw.LargeMarginSoftmax(n, DIM), lambda: losses.LargeMarginSoftmaxLoss(n, DIM)),
         "ASoftmax / SphereFace": (lambda: lw.ASoftmax(n, DIM), lambda: losses.SphereFaceLoss(n, DIM)),
@@ -154,27 +165,58 @@ def peers() -> dict[str, tuple[Callable[[], nn.Module], Callable[[], Callable[[T
     }
 
 
-def rivals(only: str) -> None:
-    rows, ids = batch(512)
+TOO_LARGE = {"InfoNCE / NTXent": 512}  # beyond, theirs needs tens of GiB
+CLASSES = 64, 50_000
+
+
+def rivals(sizes: list[int], only: str) -> None:
+    torch.set_num_threads(1)
     ratios = []
-    print("| N=512 | likewise, ms | pytorch-metric-learning, ms | ratio |\n|-|-|-|-|")
-    for name, (ours, theirs) in peers().items():
-        if only.lower() not in name.lower():
-            continue
-        ours_step = step_of(ours(), rows, ids)
-        peer = theirs()
 
-        def theirs_step(peer: Callable[[Tensor, Tensor], Tensor] = peer) -> None:
-            rows.grad = None
-            peer(rows, ids).backward()
+    def row(name: str, peer: Peer, keys: int | None) -> str:
+        cells = []
+        for n in sizes:
+            if n > TOO_LARGE.get(name, n):
+                cells.append("–")
+                continue
+            rows, ids = batch(n)
+            ids = ids if keys is None else torch.arange(n) % keys
+            best = against(peer, rows, ids, n if keys is None else keys)
+            ratios.append(best["theirs"] / best["ours"])
+            floor = f", {best['ours'] / best['floor']:.2f}× floor" if keys and keys > n else ""
+            cells.append(f"{best['ours'] * 1e3:.2f} ms, **{ratios[-1]:.2f}×**{floor}")
+        return f"| {name} | {' | '.join(cells)} |"
 
-        start = time.perf_counter()
-        theirs_step()
-        rounds = max(2, min(30, int(4 / (time.perf_counter() - start))))
-        best = interleaved({"ours": ours_step, "theirs": theirs_step}, rounds)
-        ratios.append(best["theirs"] / best["ours"])
-        print(f"| {name} | {best['ours'] * 1e3:.2f} | {best['theirs'] * 1e3:.1f} | {ratios[-1]:.1f}× |", flush=True)
-    print(f"\nsmallest {min(ratios):.1f}×, median {statistics.median(ratios):.1f}×")
+    print("CPU time of one thread: ours, theirs / ours, and against the floor where classes outnumber rows\n")
+    print(f"| | {' | '.join(f'N={n}' for n in sizes)} |\n|-|{'-|' * len(sizes)}")
+    for name, peer in peers().items():
+        if only.lower() in name.lower():
+            print(row(name, peer, None), flush=True)
+    for classes in CLASSES:
+        for name, peer in class_peers(classes).items():
+            if only.lower() in name.lower():
+                print(row(f"{name}, {classes:,} classes", peer, classes), flush=True)
+    print(f"\nsmallest {min(ratios):.2f}×, median {statistics.median(ratios):.1f}×")
+
+
+def against(made: Peer, rows: Tensor, ids: Tensor, keys: int) -> dict[str, float]:
+    """The best CPU times, in seconds, of interleaved rounds of ours, theirs and the floor."""
+    objective, peer = (make() for make in made)
+    weights = [*objective.parameters(), *(peer.parameters() if isinstance(peer, nn.Module) else ()), rows]
+
+    def step(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            for weight in weights:
+                weight.grad = None
+            loss(rows, ids).backward()
+
+        return run
+
+    start = time.process_time()
+    step(peer)()
+    rounds = max(3, min(300, int(3 / (time.process_time() - start))))
+    tasks = {"ours": step(objective), "theirs": step(peer), "floor": floor_of(len(rows), keys)}
+    return interleaved(tasks, rounds, time.process_time)
 
 
 def memory_of(name: str, n: int) -> None:
@@ -265,7 +307,7 @@ def main() -> None:
     elif given.memory:
         memory((given.sizes or [16_384])[0], given.only)
     elif given.rivals:
-        rivals(given.only)
+        rivals(given.sizes or [64, 256, 1024], given.only)
     elif given.gpu:
         gpu()
     else:

@@ -85,14 +85,14 @@ BUGS = [
     Bug(
         "the mean is over all rows",
         "objectives/base.py",
-        "if self.across else counted.sum()",
-        "if self.across else counted.numel() + 0 * counted.sum()",
+        "int(counted.count_nonzero()) if read",
+        "counted.numel() if read",
     ),
     Bug(
         "the mean is a sum",
         "objectives/base.py",
-        "return losses.sum() / number.clamp(min=1)",
-        "return losses.sum()",
+        "return losses.sum() / (max(1, number)",
+        "return losses.sum() / (1",
     ),
     Bug("the warning is said each time", "objectives/base.py", "self.warned = True", "pass"),
     Bug(
@@ -202,7 +202,7 @@ BUGS = [
     Bug(
         "ψ does not fold",
         "objectives/class_level.py",
-        "torch.where(k % 2 == 0, multiple, -multiple) - 2 * k",
+        "(1 - 2 * (k % 2)) * multiple - 2 * k",
         "multiple",
     ),
     Bug(
@@ -210,6 +210,24 @@ BUGS = [
         "kernels/logsumexp.py",
         "scaled, pulled = queries * scale, queries * pull",
         "scaled, pulled = queries * scale, queries * scale",
+    ),
+    Bug(
+        "only the first tile of rows pulls the proxies",
+        "kernels/class_losses.py",
+        "if grad_keys is None else grad_keys.addmm_(weights.T, q)",
+        "if grad_keys is None else grad_keys",
+    ),
+    Bug(
+        "the own class is among the others",
+        "kernels/class_losses.py",
+        "logits.mul_(form.scale).scatter_(1, place, torch.finfo(queries.dtype).min)",
+        "logits.mul_(form.scale)",
+    ),
+    Bug(
+        "the gradient of proxies keeps its part along them",
+        "kernels/class_losses.py",
+        "if inverse is not None:\n            for start",
+        "if False:\n            for start",
     ),
     Bug(
         "the running mean key is not rescaled from tile to tile",

@@ -29,7 +29,7 @@ from likewise import alike
 from likewise.alike import Listed, relate
 from likewise.config.objective_table import OBJECTIVES
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.kernels import logsumexp, numerics
+from likewise.kernels import class_losses, logsumexp, numerics
 from likewise.kernels.row_losses import naive_row_losses, row_losses
 from likewise.negatives import Pick
 from likewise.objectives import NCE, Histogram, Mined
@@ -501,6 +501,8 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     monkeypatch.setattr(alike, "TILE_FLOATS", 1)
     monkeypatch.setattr(alike, "LEAST_ROWS", tile)
     monkeypatch.setattr(numerics, "GATHER_FLOATS", 1)
+    monkeypatch.setattr(class_losses, "TILE_FLOATS", 1)
+    monkeypatch.setattr(class_losses, "LEAST_ROWS", tile)
     assert logsumexp.row_logsumexp.__kwdefaults__ is not None
     monkeypatch.setitem(logsumexp.row_logsumexp.__kwdefaults__, "tile", tile)
 

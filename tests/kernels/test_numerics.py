@@ -6,7 +6,7 @@ from torch import Tensor
 
 from likewise.kernels import numerics
 from likewise.kernels.logsumexp import naive_row_logsumexp, row_logsumexp
-from likewise.kernels.numerics import own_similarities, paired_similarities
+from likewise.kernels.numerics import paired_similarities
 
 
 def made(wanted: str) -> tuple[Tensor, Tensor]:
@@ -25,12 +25,9 @@ def same(found: Tensor, expected: Tensor, queries: Tensor, keys: Tensor) -> None
 @pytest.mark.parametrize("wanted", ["queries", "keys", "queries, keys"])
 def test_each_side_has_its_gradient_alone(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics, "GATHER_FLOATS", 3 * 5)  # three pairs at a time
-    monkeypatch.setattr(numerics, "OWN_ROWS", 2)
     queries, keys = made(wanted)
     rows, columns = torch.randint(7, (11,)), torch.randint(6, (11,))
     same(paired_similarities(queries, keys, rows, columns), (queries[rows] * keys[columns]).sum(1), queries, keys)
-    place = torch.randint(6, (7,))
-    same(own_similarities(queries, keys, place), (queries * keys[place]).sum(1), queries, keys)
     same(row_logsumexp(queries, keys, 3.0), naive_row_logsumexp(queries, keys, 3.0), queries, keys)
     same(row_logsumexp(queries, keys, 3.0, tile=2), naive_row_logsumexp(queries, keys, 3.0), queries, keys)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from likewise.errors import LikewiseError
+from likewise.kernels.class_losses import Form, class_losses, naive_class_losses
 from likewise.kernels.logsumexp import naive_row_logsumexp, row_logsumexp
 from likewise.objectives.base import ClassObjective
 from likewise.objectives.class_level import (
@@ -364,6 +365,31 @@ def test_row_logsumexp_is_its_twin(tile: int, circle: float | None, scale: float
             torch.testing.assert_close(row_logsumexp(queries, keys, scale, tile=tile, **how), found)
 
 
+@pytest.mark.parametrize("tile_rows", [1, 2, 7])
+@pytest.mark.parametrize("circle", [None, 0.25])
+@pytest.mark.parametrize("unit", [False, True])
+def test_class_losses_are_their_twin(tile_rows: int, circle: float | None, unit: bool) -> None:
+    queries, keys = normal(5, 1).requires_grad_(), normal(K, 2).requires_grad_()
+    own, stretch = torch.tensor([3, -1, 0, 10, 3]), torch.linspace(1, 2, 5, dtype=torch.float64, requires_grad=True)
+    inputs = queries, keys, stretch
+    bent = Form(lambda s, length: length * s.sin(), 7.0, circle, unit, unit)
+    straight = Form(lambda s: 7 * (s - 0.2), 7.0, circle, unit, unit, slope=7.0)
+    for form, sought in ((bent, inputs), (straight, inputs[:2])):
+        twin = naive_class_losses(form, queries, keys, own, sought[2:])
+        for ahead in (True, False):
+            found = class_losses(form, queries, keys, own, sought[2:], ahead=ahead, tile_rows=tile_rows)
+            torch.testing.assert_close(found, twin, rtol=1e-11, atol=1e-11)
+            for weight in (torch.tensor(0.3, dtype=torch.float64), torch.linspace(1, 2, 5, dtype=torch.float64)):
+                grads = gradient((found * weight).sum(), *sought)
+                torch.testing.assert_close(grads, gradient((twin * weight).sum(), *sought), rtol=1e-9, atol=1e-10)
+        for only in sought:  # one gradient at a time
+            some = [x if x is only else x.detach() for x in sought]
+            alone = class_losses(form, some[0], some[1], own, some[2:], tile_rows=tile_rows)
+            torch.testing.assert_close(gradient(alone.sum(), only), gradient(twin.sum(), only), rtol=1e-9, atol=1e-10)
+        with torch.no_grad():
+            torch.testing.assert_close(class_losses(form, queries, keys, own, sought[2:]), found)
+
+
 def test_row_logsumexp_twin_is_a_loop() -> None:
     """The twin of the twin: eq. 6's negatives, written out."""
     queries, keys, skip = functional.normalize(normal(3, 1)), functional.normalize(normal(K, 2)), [[2, 4], [-1, 0], [5]]
@@ -388,10 +414,10 @@ def test_memory_is_flat_in_the_number_of_classes() -> None:
             return result
 
     for kind in (AMSoftmax, CircleClassifier):
-        objective = kind(100_000, 4)
+        objective = kind(500_000, 16)
         with Watch():
-            objective(torch.randn(64, 4, requires_grad=True), torch.arange(64)).backward()
-        assert max(sizes) == 100_000 * 4  # the proxies themselves; Q×K is 6,400,000
+            objective(torch.randn(64, 16, requires_grad=True), torch.arange(64)).backward()
+        assert max(sizes) == 500_000 * 16  # the proxies, and a tile of 16 rows; Q×K is 32,000,000
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -391,45 +391,6 @@ def paired_similarities(queries: Tensor, keys: Tensor, rows: Tensor, columns: Te
     return result
 
 
-OWN_ROWS = 4096  # the number of queries whose keys are gathered at a time
-
-
-class _OwnSimilarity(torch.autograd.Function):
-    """``q_i · k_{place_i}``, some rows at a time. It keeps no copy of the gathered keys."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, place: Tensor) -> Tensor:
-        ctx.save_for_backward(queries, keys, place)
-        parts = zip(torch.split(queries, OWN_ROWS), torch.split(place, OWN_ROWS), strict=True)
-        return torch.cat([(q * keys.index_select(0, p).to(q.dtype)).sum(1) for q, p in parts])
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        queries, keys, place = ctx.saved_tensors  # type: ignore[attr-defined]
-        if differentiated_again(grad):
-            grad_queries, grad_keys, _ = twin_gradients(own_similarities, [queries, keys, place], grad)
-            return grad_queries, grad_keys, None
-        needs_queries, needs_keys = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
-        grad_queries = torch.empty_like(queries) if needs_queries else None
-        grad_keys = torch.zeros_like(keys) if needs_keys else None
-        for start in range(0, len(queries), OWN_ROWS):
-            rows = slice(start, start + OWN_ROWS)
-            share, where = grad[rows].unsqueeze(1), place[rows]
-            if grad_queries is not None:
-                torch.mul(keys.index_select(0, where).to(queries.dtype), share, out=grad_queries[rows])
-            if grad_keys is not None:
-                grad_keys.index_add_(0, where, (queries[rows] * share).to(keys.dtype))
-        return grad_queries, grad_keys, None
-
-
-def own_similarities(queries: Tensor, keys: Tensor, place: Tensor) -> Tensor:
-    """(Q,) ``q_i · k_{place_i}``, with gradients of queries and keys. Cost: O(Q·D) time; 4,096 keys in memory."""
-    if ordinary():
-        return (queries * keys.index_select(0, place).to(queries.dtype)).sum(1)
-    result: Tensor = _OwnSimilarity.apply(queries, keys, place)  # type: ignore[no-untyped-call]
-    return result
-
-
 def zero_uncounted(losses: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     """The result of a rule, with loss 0 and no gradient where a row does not count."""
     return torch.where(counted, losses, 0.0), counted

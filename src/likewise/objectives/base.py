@@ -13,12 +13,12 @@ from likewise.alike import Flags, Ids, Listed, Relation, as_ids, check_labels, c
 from likewise.dictionaries.keys import Keys
 from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
+from likewise.kernels.class_losses import Form, class_losses
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import (
     SHORTEST,
     Distance,
     at_least_float32,
-    own_similarities,
     row_lengths,
     softplus,
     unit,
@@ -122,19 +122,21 @@ class Reduction:
 
         ``able`` (Q,) bool marks the rows that could count before mining; if given, the warning is about these rows.
         """
+        read = counted.is_cpu and not traced()  # elsewhere reading a value waits for the device
+        number: int | Tensor = int(counted.count_nonzero()) if read else counted.sum()
         if not self.warned and self.watch.due(counted.device):
-            self._count(counted if able is None else able)
+            self._look_at(int(number if able is None else able.sum()), counted.shape[0])
         if self.how != "mean":
             return losses if self.how == "none" else losses.sum()
-        number = processes.sum_over(counted.sum()) if self.across else counted.sum()
-        return losses.sum() / number.clamp(min=1)
+        if self.across:
+            number = processes.sum_over(counted.sum())
+        return losses.sum() / (max(1, number) if isinstance(number, int) else number.clamp(min=1))
 
-    def _count(self, counted: Tensor) -> None:
-        number = int(counted.sum())
-        if 2 * number < len(counted):
+    def _look_at(self, number: int, rows: int) -> None:
+        if 2 * number < rows:
             self.warned = True
             warnings.warn(
-                f"{self.owner}: {number} of {len(counted)} anchors counted in this batch; the others have no "
+                f"{self.owner}: {number} of {rows} anchors counted in this batch; the others have no "
                 f"gradient, as each needs {self.need}. (Said once.)",
                 LikewiseWarning,
                 stacklevel=4,
@@ -157,6 +159,11 @@ def no_triplet_margin(self: object) -> tuple[float, Distance] | None:
 def no_values(self: object) -> dict[str, float | str]:
     """Empty: this objective has no state to log."""
     return {}
+
+
+def no_constant(self: object) -> float | None:
+    """None: the slope of the target changes with the similarity."""
+    return None
 
 
 def changes_nothing(self: object, step: int, epoch: float) -> None:
@@ -290,9 +297,6 @@ class PairObjective(nn.Module):
             self.watch.unit_rows("keys", keys[some], relation.used(some))
 
 
-FEW_KEYS = 4  # up to this many keys per query, one scaled copy of all keys is faster than scaling in tiles
-
-
 class ClassObjective(nn.Module):
     """The base class of the class-level objectives, with one proxy for each class. Abstract: subclasses are final.
 
@@ -320,6 +324,7 @@ class ClassObjective(nn.Module):
     triplet_margin = no_triplet_margin
     log_values = no_values
     advance = changes_nothing
+    target_slope = no_constant
     unit_queries: ClassVar[bool] = False
     unit_proxies: ClassVar[bool] = False
     times_lengths: ClassVar[bool] = False
@@ -359,20 +364,17 @@ class ClassObjective(nn.Module):
         if ids.ndim == 2 and self.watch.due(queries.device):
             check_labels("ids", ids)
         rows = proxy_rows(ids, len(keys), key_ids)  # (Q,) or (Q, L), −1: none
-        queries = at_least_float32(queries)
+        queries, scale = at_least_float32(queries), self.logit_scale()
+        if rows.ndim == 1 and not isinstance(scale, Tensor):
+            return self.reduce(self._losses(queries, keys, rows, key_ids, scale), rows >= 0)
         with torch.autocast(queries.device.type, enabled=False):
+            rows = rows.reshape(len(rows), -1)
             queries, keys = self.vectors(unit(queries) if self.unit_queries else queries, keys, key_ids)
-            unit_keys = self.unit_proxies
-            if unit_keys and len(keys) <= FEW_KEYS * len(queries):
-                keys, unit_keys = unit(keys.to(queries.dtype)), False
-            target = self._targets(queries, keys, rows, unit_keys)  # like rows
-            scale = self.logit_scale()
+            target = self._targets(queries, keys, rows)  # (Q, L)
             if isinstance(scale, Tensor):
                 queries, scale = queries * scale, 1.0
-            push = row_logsumexp(queries, keys, scale, skip=rows, circle=self.circle, unit_keys=unit_keys)  # (Q,)
+            push = row_logsumexp(queries, keys, scale, skip=rows, circle=self.circle, unit_keys=self.unit_proxies)
             labelled = rows >= 0
-            if rows.ndim == 1:
-                return self.reduce(torch.where(labelled, softplus(push - target), 0.0), labelled)
             losses = torch.where(labelled, softplus(push.unsqueeze(1) - target), 0.0).sum(1)
             count = labelled.sum(1)
             return self.reduce(losses / count.clamp(min=1), count > 0)
@@ -412,15 +414,23 @@ class ClassObjective(nn.Module):
         zero = torch.zeros((), dtype=torch.float64)
         return float(softplus(self.other(zero) + math.log(n - 1) - self.target(zero)))
 
-    def _targets(self, queries: Tensor, keys: Tensor, rows: Tensor, unit_keys: bool) -> Tensor:
-        """The logit of each row's own class, or classes: (Q,) or (Q, L), like ``rows``."""
-        place = rows.clamp(min=0)
-        if rows.ndim == 1 and not unit_keys and (self.unit_proxies or not self.times_lengths):
-            similarity = own_similarities(queries, keys, place)
-            return self._target(similarity, row_lengths(queries) if self.times_lengths else None)
-        own = keys.index_select(0, place.reshape(-1)).to(queries.dtype)
-        own = (unit(own) if unit_keys else own).reshape(*rows.shape, -1)  # (Q, [L,] D)
-        queries = queries if rows.ndim == 1 else queries.unsqueeze(1)
+    def _losses(self, queries: Tensor, keys: Tensor, rows: Tensor, key_ids: Tensor | None, scale: float) -> Tensor:
+        """(Q,) losses of rows with one label each, where the scale is no parameter."""
+        queries, keys = self.vectors(queries, keys, key_ids)
+        lengths = []
+        if self.times_lengths:
+            length = row_lengths(queries)
+            if not self.unit_proxies:
+                length = length * row_lengths(keys.index_select(0, rows.clamp(min=0)).to(queries.dtype))
+            lengths = [length]
+        form = Form(self._target, scale, self.circle, self.unit_queries, self.unit_proxies, self.target_slope())
+        return class_losses(form, queries, keys, rows, lengths, ahead=self.reduce.how != "none")
+
+    def _targets(self, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
+        """(Q, L) logits of each row's own classes."""
+        own = keys.index_select(0, rows.clamp(min=0).reshape(-1)).to(queries.dtype)
+        own = (unit(own) if self.unit_proxies else own).reshape(*rows.shape, -1)  # (Q, L, D)
+        queries = queries.unsqueeze(1)
         similarity = (queries * own).sum(-1)
         if not self.times_lengths:
             return self.target(similarity)
@@ -428,7 +438,7 @@ class ClassObjective(nn.Module):
             similarity, row_lengths(queries) if self.unit_proxies else row_lengths(queries) * row_lengths(own)
         )
 
-    def _target(self, similarity: Tensor, length: Tensor | None) -> Tensor:
+    def _target(self, similarity: Tensor, length: Tensor | None = None) -> Tensor:
         """``target`` of an inner product; with ``length``, of its cosine, multiplied by this product of lengths."""
         if length is None:
             return self.target(similarity)

@@ -4,8 +4,9 @@ Dimension legend: Q queries, D dimensions, K proxies (one per class) or keys in 
 
 Every class here defines how queries and proxies are scaled before their inner product, and the *target*: the logit of
 the row's own class y as a function of its similarity. The loss of a row is ``softplus(log Σ_{j≠y} exp(logit_j) −
-target)``, which equals −log softmax with this target. :func:`likewise.kernels.logsumexp.row_logsumexp` sums over the
-other classes in tiles, so no Q×K matrix exists.
+target)``, which equals −log softmax with this target. :func:`likewise.kernels.class_losses.class_losses` computes it in
+tiles of rows. With several labels in a row, and with a learned scale, :func:`likewise.kernels.logsumexp.row_logsumexp`
+sums over the other classes in tiles of classes.
 
 In the equations w_j is the proxy of class j, x a query, θ_j the angle between them, and y the class of the query.
 """
@@ -50,7 +51,7 @@ class Softmax(ClassObjective):
     Relations: UnifiedPairSimilarity (Circle paper, eq. 1) on inner products with γ = 1 and m = 0. NormFace is this with
     unit length and a scale. ParametricSoftmax is this with one class for each item. The chance level is log K.
     Departures: no bias by default, as in the other class-level objectives.
-    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
+    Cost: 6·Q·K·D flops with the gradients; memory for a tile beyond the proxies, never for Q×K.
     Paper: the classifier of Sun et al., Circle Loss, CVPR 2020, sec. 3; Wu et al., NPID, CVPR 2018, eq. 1.
 
     Args:
@@ -89,6 +90,10 @@ class Softmax(ClassObjective):
         ones = queries.new_ones(len(queries), 1)
         return torch.cat([queries, ones], 1), torch.cat([keys, bias.to(keys.dtype).unsqueeze(1)], 1)
 
+    def target_slope(self) -> float | None:
+        """1."""
+        return 1.0
+
     def target(self, similarity: Tensor) -> Tensor:
         """w_y·x + b_y."""
         return similarity
@@ -101,7 +106,7 @@ class L2Softmax(ClassObjective):
 
     Relations: Softmax on queries of one length. With unit proxies as well it is NormFace.
     Departures: there is no bias. α is fixed at 16 by default; with ``learn=True`` it starts there.
-    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
+    Cost: 6·Q·K·D flops with the gradients; memory for a tile beyond the proxies, never for Q×K.
     Paper: Ranjan et al., L2-constrained Softmax Loss for Discriminative Face Verification, 2017.
 
     Args:
@@ -137,6 +142,10 @@ class L2Softmax(ClassObjective):
         """α."""
         return self.alpha
 
+    def target_slope(self) -> float | None:
+        """α, where it is no parameter."""
+        return self.alpha if isinstance(self.alpha, float) else None
+
     def target(self, similarity: Tensor) -> Tensor:
         """α w_y·x/‖x‖."""
         return self.alpha * similarity
@@ -148,14 +157,14 @@ def _folded_cosine(cosine: Tensor, margin: int) -> Tensor:
     cos(mθ) is computed as the Chebyshev polynomial T_m of cos θ. Without an arccosine the slope is finite at
     cos θ = ±1 too.
     """
-    before, multiple = torch.ones_like(cosine), cosine
-    for _ in range(margin - 1):
-        before, multiple = multiple, 2 * cosine * multiple - before
     if margin == 1:
-        return multiple
-    edges = torch.arange(1, margin, device=cosine.device, dtype=cosine.dtype).mul_(math.pi / margin).cos_()
+        return cosine
+    before, multiple, twice = cosine, 2 * cosine * cosine - 1, 2 * cosine
+    for _ in range(margin - 2):
+        before, multiple = multiple, twice * multiple - before
+    edges = cosine.new_tensor([math.cos(fold * math.pi / margin) for fold in range(1, margin)])
     k = (cosine.detach().unsqueeze(-1) < edges).sum(-1)
-    return torch.where(k % 2 == 0, multiple, -multiple) - 2 * k
+    return (1 - 2 * (k % 2)) * multiple - 2 * k
 
 
 def _annealed(cosine: Tensor, margin: int, mix: float) -> Tensor:
@@ -179,7 +188,7 @@ class LargeMarginSoftmax(ClassObjective):
     Relations: with m = 1, or as λ → ∞, it is Softmax. ASoftmax is this with ‖w‖ = 1.
     Departures: λ is ``mix``, 0 by default and constant. To anneal λ from large to small, a training loop sets
     ``objective.mix`` between steps. There is no bias.
-    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
+    Cost: 6·Q·K·D flops with the gradients; memory for a tile beyond the proxies, never for Q×K.
     Paper: Liu et al., Large-Margin Softmax Loss for Convolutional Neural Networks, ICML 2016.
 
     Args:
@@ -226,7 +235,7 @@ class ASoftmax(ClassObjective):
     margin from cos θ, ArcFace adds one to θ; both scale x to unit length as well.
     Departures: λ is ``mix``, 0 by default and constant. To anneal λ from large to small, a training loop sets
     ``objective.mix`` between steps. There is no bias.
-    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
+    Cost: 6·Q·K·D flops with the gradients; memory for a tile beyond the proxies, never for Q×K.
     Paper: Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, CVPR 2017.
 
     Args:
@@ -275,7 +284,7 @@ class NormFace(ClassObjective):
     Relations: AMSoftmax and ArcFace with margin 0; UnifiedPairSimilarity (eq. 1) with the unit proxies as keys, γ = s
     and m = 0; the normalised softmax of Zhai and Wu with temperature 1/s.
     Departures: s is fixed at 20 by default; with ``learn=True`` it starts there.
-    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
+    Cost: 6·Q·K·D flops with the gradients; memory for a tile beyond the proxies, never for Q×K.
     Paper: Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, ACM MM 2017.
 
     Args:
@@ -312,6 +321,10 @@ class NormFace(ClassObjective):
         """s."""
         return self.scale
 
+    def target_slope(self) -> float | None:
+        """s, where it is no parameter."""
+        return self.scale if isinstance(self.scale, float) else None
+
     def target(self, similarity: Tensor) -> Tensor:
         """s cos θ."""
         return self.scale * similarity
@@ -326,7 +339,7 @@ class AMSoftmax(ClassObjective):
     NormFace.
     Departures: none. The defaults are in common use for AM-softmax. CosFace uses s = 64 and m = 0.35; insightface uses
     m = 0.4.
-    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
+    Cost: 6·Q·K·D flops with the gradients; memory for a tile beyond the proxies, never for Q×K.
     Paper: Wang et al., Additive Margin Softmax for Face Verification, 2018; Wang et al., CosFace, CVPR 2018.
 
     Args:
@@ -365,6 +378,10 @@ class AMSoftmax(ClassObjective):
         """s."""
         return self.scale
 
+    def target_slope(self) -> float | None:
+        """s."""
+        return self.scale
+
     def target(self, similarity: Tensor) -> Tensor:
         """s (cos θ − m)."""
         return self.scale * (similarity - self.margin)
@@ -384,7 +401,7 @@ class ArcFace(ClassObjective):
     pytorch-metric-learning uses cos θ − m sin m. The gradient dt/dcos θ is the exact ``s sin(θ + m) / sin θ`` by
     default, with sin θ at least 1e-4. With ``gradient="insightface"`` it is s, as in insightface's code, which computes
     the margin outside autograd.
-    Cost: 6 to 8·Q·K·D flops with the gradients; memory for a few tiles beyond the proxies, never for Q×K.
+    Cost: 6·Q·K·D flops with the gradients; memory for a tile beyond the proxies, never for Q×K.
     Paper: Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019, eq. 3.
 
     Args:
@@ -447,8 +464,8 @@ class CircleClassifier(ClassObjective):
     Relations: Circle with the unit proxies as keys and one positive for each row. AMSoftmax is the class-level form of
     eq. 1.
     Departures: none. No gradient passes through α, as in the paper's eqs. 9–10.
-    Cost: 6 to 8·Q·K·D flops with the gradients, and two more passes over a tile; memory for a few tiles beyond the
-    proxies, never for Q×K.
+    Cost: 6·Q·K·D flops with the gradients, and three more passes over a tile; memory for two tiles beyond the proxies,
+    never for Q×K.
     Paper: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020, eq. 6.
 
     Args:
