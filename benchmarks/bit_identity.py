@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 import likewise as lw
-from likewise.config.objective_table import OBJECTIVES, POLICIES
+from likewise.config.objective_table import OBJECTIVES
+from likewise.config.policy_table import POLICIES
 
 PAIR_KINDS = [row.name for row in OBJECTIVES if row.level == "pair"]
 CLASS_KINDS = [row.name for row in OBJECTIVES if row.level == "class"]

@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 BY_NAME = {
     "likewise": "a public name loads when it is first used, so that `import likewise` is quick",
     "likewise.config.objective_table": "a row names its class and loads it when asked; settings need no torch",
+    "likewise.config.policy_table": "as objective_table",
     "likewise.encoders.external": "timm and transformers load when an encoder of theirs is asked for",
 }
 

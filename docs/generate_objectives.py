@@ -11,8 +11,7 @@ import sys
 from inspect import Parameter, signature
 from pathlib import Path
 
-from likewise.config.guide import KNOWN
-from likewise.config.objective_table import BOUNDARIES, OBJECTIVES, Row, objective
+from likewise.config.objective_table import BOUNDARIES, KNOWN, OBJECTIVES, Row, objective
 from likewise.reports.figure import build, draw
 
 PAGE = Path(__file__).parent / "objectives.md"

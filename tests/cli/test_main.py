@@ -27,8 +27,9 @@ from likewise.cli.commands import COMMANDS
 from likewise.cli.main import main
 from likewise.cli.mistakes import Asked, explain
 from likewise.cli.parser import Parser, build_parser
-from likewise.config.objective_table import OBJECTIVES, POLICIES
+from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import settings_from
+from likewise.config.policy_table import POLICIES
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError
 from likewise.index.embedding_file import read_embedding

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from likewise.comparison import answers
-from likewise.comparison.answers import Answers, asked_in, claim_folder, said_of_states
+from likewise.comparison.answers import Answers, claim_folder, describe_states, question_in
 from likewise.comparison.table import MEASURES
 from likewise.errors import LikewiseError
 
@@ -126,9 +126,9 @@ def test_the_code_is_known_by_its_files(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_what_is_said_of_states() -> None:
     now, before = {"likewise": "2", "device": "cpu"}, {"likewise": "1", "device": "cpu"}
-    assert said_of_states({"circle-seed-0": [now], "ms-seed-0": [now]}, now, Path("cells.jsonl")) == ""
+    assert describe_states({"circle-seed-0": [now], "ms-seed-0": [now]}, now, Path("cells.jsonl")) == ""
     made = {"circle-seed-0": [before], "ms-seed-0": [now], "ms-seed-1": [before], "raw-seed-0": [before, now]}
-    assert said_of_states(made, now, Path("out/cells.jsonl")) == (
+    assert describe_states(made, now, Path("out/cells.jsonl")) == (
         "3 of 4 cells were made with another state of likewise, torch or the device than the present one "
         "(likewise 2, device cpu), and may differ for this reason alone: circle-seed-0, ms-seed-1 (likewise 1, device "
         "cpu); raw-seed-0 (likewise 1, device cpu, then likewise 2, device cpu). To make all cells again, delete "
@@ -140,5 +140,5 @@ def test_a_folder_that_a_kill_left_without_a_question_is_ours(tmp_path: Path) ->
     (tmp_path / "a").mkdir()
     (tmp_path / "a/.question.json.tmp-dead-1-0").write_text("{")
     claim_folder(tmp_path / "a", question(0), {"likewise": "1"})
-    assert asked_in(tmp_path / "a") == (question(0), [{"likewise": "1"}])
+    assert question_in(tmp_path / "a") == (question(0), [{"likewise": "1"}])
     assert json.loads((tmp_path / "a/question.json").read_text())["made"] == [{"likewise": "1"}]

@@ -15,8 +15,9 @@ from toy import another
 from likewise.cli.main import main
 from likewise.config.checks import check
 from likewise.config.names import letters
-from likewise.config.objective_table import OBJECTIVES, POLICIES, PolicyRow, Row
+from likewise.config.objective_table import OBJECTIVES, Row
 from likewise.config.overrides import as_dict, flatten, settings_from
+from likewise.config.policy_table import POLICIES, PolicyRow
 from likewise.config.ranges import RANGES, RISING, check_numbers
 from likewise.config.settings import (
     BankSettings,

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from likewise.config.checks import check, refusals
-from likewise.config.objective_table import OBJECTIVES, POLICIES
+from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import settings_from
+from likewise.config.policy_table import POLICIES
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.dictionaries import Queue

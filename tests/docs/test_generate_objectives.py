@@ -13,8 +13,7 @@ from torch.nn import functional
 
 import likewise as lw
 from likewise.cli.main import main
-from likewise.config.guide import KNOWN, Known
-from likewise.config.objective_table import OBJECTIVES, Row, objective
+from likewise.config.objective_table import KNOWN, OBJECTIVES, Known, Row, objective
 from likewise.errors import LikewiseError
 from likewise.objectives.inputs import from_pairs, from_triplets
 

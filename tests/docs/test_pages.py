@@ -18,9 +18,11 @@ import likewise as lw
 from likewise.cli.commands import COMMANDS
 from likewise.cli.parser import build_parser
 from likewise.config.checks import check
-from likewise.config.objective_table import OBJECTIVES, POLICIES, parameters_of
+from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import flatten
+from likewise.config.policy_table import POLICIES
 from likewise.config.settings import FitSettings
+from likewise.config.values import parameters_of
 from likewise.methods import over_method
 
 ROOT = Path(__file__).parents[2]

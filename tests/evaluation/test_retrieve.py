@@ -16,7 +16,7 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.classify import evaluate
-from likewise.evaluation.labelled_items import labelled, said_of_copies
+from likewise.evaluation.labelled_items import describe_copies, labelled
 from likewise.evaluation.retrieve import drawn_pairs, matched_labels, print_retrieval_table, retrieval_table, retrieve
 from likewise.evaluation.scores import save_scores
 from likewise.metrics import Score, clustering, random_pairs, retrieval, verification
@@ -225,12 +225,12 @@ def test_items_of_the_gallery_under_other_names_are_counted_and_said() -> None:
     model = plain_model(gallery)
     found = retrieve(model, gallery=gallery, queries=renamed, progress=False)
     assert {score.protocol["copies"] for score in found} == {5}
-    assert said_of_copies(found).startswith(
+    assert describe_copies(found).startswith(
         "5 of the items looked up are also among the items searched, with another id"
     )
     same = retrieve(model, gallery=gallery, queries=gallery.select(np.arange(5)), progress=False)
     assert {score.protocol["copies"] for score in same} == {0}
-    assert said_of_copies(same) == ""
+    assert describe_copies(same) == ""
     assert evaluate(model, train=gallery, test=renamed, progress=False)[0].protocol["copies"] == 5
 
 

@@ -10,9 +10,11 @@ from jsonargparse import Namespace
 
 from likewise.cli.parser import Command, Parser, YamlValue
 from likewise.config.checks import check
-from likewise.config.objective_table import OBJECTIVES, POLICIES, PolicyRow, Row, parameters_of
+from likewise.config.objective_table import OBJECTIVES, Row
 from likewise.config.overrides import as_dict, flatten, settings_from
+from likewise.config.policy_table import POLICIES, PolicyRow
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
+from likewise.config.values import parameters_of
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.errors import Interrupted, LikewiseError
 from likewise.methods import over_method

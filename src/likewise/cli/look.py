@@ -8,9 +8,9 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_set
 from likewise.cli.parser import Command, Parser
-from likewise.config.guide import fitting
-from likewise.config.objective_table import objective, policy
+from likewise.config.objective_table import objective
 from likewise.config.overrides import flatten
+from likewise.config.policy_table import policy
 from likewise.config.settings import FitSettings
 from likewise.config.values import Value
 from likewise.errors import LikewiseError
@@ -37,6 +37,8 @@ def _add_methods(parser: Parser) -> None:
 
 
 def _methods(arguments: Namespace) -> int:
+    from likewise.cli.objectives import fitting
+
     if arguments.name is not None:
         method = method_named(arguments.name)
         print("\n".join([*_about(method), "  settings", *_settings(method)]))

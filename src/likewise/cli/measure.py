@@ -39,7 +39,7 @@ def _add_evaluate(parser: Parser) -> None:
 
 def _evaluate(arguments: Namespace) -> int:
     from likewise.evaluation.classify import Protocol, evaluate
-    from likewise.evaluation.labelled_items import said_of_copies
+    from likewise.evaluation.labelled_items import describe_copies
     from likewise.evaluation.scores import EVALUATION, print_table, save_scores
     from likewise.model import load
 
@@ -50,7 +50,7 @@ def _evaluate(arguments: Namespace) -> int:
     scores = evaluate(model, train=arguments.train, test=arguments.test, protocol=protocol)
     save_scores(path, scores)
     print_table(scores)
-    if said := said_of_copies(scores):
+    if said := describe_copies(scores):
         print(readable(said))
     print(readable(f"Every number with its protocol: {path}"))
     return 0
@@ -85,7 +85,7 @@ def _add_retrieve(parser: Parser) -> None:
 
 
 def _retrieve(arguments: Namespace) -> int:
-    from likewise.evaluation.labelled_items import said_of_copies
+    from likewise.evaluation.labelled_items import describe_copies
     from likewise.evaluation.retrieve import DETAIL, FILE, KS, STAMP, print_retrieval_table, retrieve
     from likewise.evaluation.scores import save_scores
     from likewise.model import load
@@ -108,7 +108,7 @@ def _retrieve(arguments: Namespace) -> int:
     )
     save_scores(path, scores)
     print_retrieval_table(scores)
-    if said := said_of_copies(scores):
+    if said := describe_copies(scores):
         print(readable(said))
     files = f"{path}; classes, the pairs it gets most wrong and the ROC: {detail}"
     print(readable(f"Every number with its protocol: {files}"))

@@ -9,8 +9,8 @@ import re
 from collections.abc import Container, Iterator
 from importlib.resources import files
 
-from likewise.config.guide import KNOWN
-from likewise.config.objective_table import OBJECTIVES, POLICIES, Level, PolicyRow, Row
+from likewise.config.objective_table import KNOWN, OBJECTIVES, Level, Row
+from likewise.config.policy_table import POLICIES, PolicyRow
 
 LEVELS: dict[Level, str] = {
     "pair": "pair level: similarities with other items, in the batch or a dictionary",
@@ -49,6 +49,13 @@ def policy_page(known: PolicyRow) -> Iterator[str]:
     also = f" (also {', '.join(known.aliases)})" if known.aliases else ""
     yield f"{known.name}{also}, a policy of negatives\n"
     yield from _about(known, f"--negatives {known.name}", "negatives")
+
+
+def fitting() -> Iterator[str]:
+    """What may be known about the data and the objectives that fit, a few lines for each."""
+    for row in KNOWN:
+        fits = ", ".join(row.objectives)
+        yield f"{row.data}\n  fits        {fits}\n  call        {row.call}\n  note        {row.why}"
 
 
 def _line(known: Row | PolicyRow) -> str:

@@ -109,7 +109,7 @@ def fingerprint(items: Items) -> str:
     return digest.hexdigest()
 
 
-def asked_in(folder: Path) -> tuple[Question, list[State]]:
+def question_in(folder: Path) -> tuple[Question, list[State]]:
     """The question of a folder, and the states that worked on it; both are empty if they can't be read."""
     try:
         kept = json.loads((folder / QUESTION).read_bytes())
@@ -124,7 +124,7 @@ def asked_in(folder: Path) -> tuple[Question, list[State]]:
 def per_query_in(folder: Path, question: Question, items: int) -> NDArray[np.float64] | None:
     """The measures of every query in the folder; None if they are of another question or damaged."""
     try:
-        figures = np.load(folder / PER_QUERY) if asked_in(folder)[0] == question else None
+        figures = np.load(folder / PER_QUERY) if question_in(folder)[0] == question else None
     except (OSError, ValueError, EOFError, BadZipFile):
         return None
     fits = isinstance(figures, np.ndarray) and figures.dtype == np.float64 and figures.shape == (len(MEASURES), items)
@@ -141,9 +141,11 @@ def claim_folder(folder: Path, question: Question, state: State) -> None:
     if any(not entry.name.startswith(f".{QUESTION}.tmp-") for entry in holds):
         if not (folder / QUESTION).exists():
             raise LikewiseError(f"{folder} was not made by compare, so it is not changed; name another --out.")
-        if asked_in(folder)[0] != question:
+        if question_in(folder)[0] != question:
             clear(folder)
-    before = [earlier for earlier in asked_in(folder)[1] if earlier != state] if (folder / CHECKPOINT).exists() else []
+    before = (
+        [earlier for earlier in question_in(folder)[1] if earlier != state] if (folder / CHECKPOINT).exists() else []
+    )
     with atomic_write(folder / QUESTION) as file:
         file.write(json.dumps({**question, "made": [*before, state]}).encode())
 
@@ -163,7 +165,7 @@ def state_now(device: torch.device) -> State:
     return {"likewise": __version__, "code": code_digest(), "torch": str(torch.__version__), "device": device.type}
 
 
-def said_of_states(made: Mapping[str, Sequence[State]], now: State, path: Path) -> str:
+def describe_states(made: Mapping[str, Sequence[State]], now: State, path: Path) -> str:
     """A sentence on the answers that were made, wholly or partly, in another state than ``now``; empty if none were."""
     others = dict[str, list[str]]()
     for name, states in made.items():

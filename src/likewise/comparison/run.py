@@ -27,11 +27,11 @@ from likewise.comparison.answers import (
     Answers,
     Question,
     State,
-    asked_in,
     claim_folder,
+    describe_states,
     fingerprint,
     per_query_in,
-    said_of_states,
+    question_in,
     state_now,
 )
 from likewise.comparison.equal import equalised, items_per_step, resolved
@@ -158,7 +158,7 @@ def compare(
                 else:
                     outcomes.append(work.cell(method, seed, tuned[method], split))
         said = _protocol(split, plans, length, seeds, trials)
-        made = said_of_states(work.made, work.state, work.answers.path)
+        made = describe_states(work.made, work.state, work.answers.path)
         data = split.train.stamp("train") | split.test.stamp("test")
         comparison = summarise(outcomes, test_labels=np.asarray(split.test.labels), protocol=said, made=made, data=data)
         try:
@@ -310,7 +310,7 @@ class _Work:
         if trains:
             measures["items_per_step"] = items_per_step(settings, split.train)
             measures["seconds"] = time.perf_counter() - start
-        known = {"found": measures, "made": asked_in(folder)[1], "model": model.weights_hash}
+        known = {"found": measures, "made": question_in(folder)[1], "model": model.weights_hash}
         self.answers.add(asked, known)
         (folder / CHECKPOINT).unlink(missing_ok=True)
         return known, per_query
@@ -339,7 +339,7 @@ class _Work:
             if known is None or "found" not in known:  # the failure may have been a full disk
                 model = trained(settings, fit, self.steps, folder, asked, self.state, self.bars)
                 measures = measured(model.features(validation), validation)[0]
-                known = {"found": measures, "knobs": knob_values(settings), "made": asked_in(folder)[1]}
+                known = {"found": measures, "knobs": knob_values(settings), "made": question_in(folder)[1]}
                 known["model"] = model.weights_hash
                 self.answers.add(asked, known)
                 self.say(f"{name}: MAP@R {100 * measures['map@r']:.1f} on validation classes")

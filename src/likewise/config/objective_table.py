@@ -1,15 +1,15 @@
-"""The table of objectives and policies of negatives: name, class, parameters, needs. Imports no torch.
+"""The table of objectives: name, class, parameters, needs; and the guide from data to objectives. Imports no torch.
 
 A row has the allowed values of each parameter. Its default is in the constructor, its meaning in the docstring.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import pi
 from typing import TYPE_CHECKING, Literal
 
-from likewise.config.names import called, letters
+from likewise.config.names import called
 from likewise.config.values import (
     ABOVE_ZERO,
     COUNT,
@@ -23,7 +23,6 @@ from likewise.config.values import (
     Value,
     one_of,
 )
-from likewise.errors import LikewiseError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -252,53 +251,90 @@ AUTO_MEANS = (AUTO_FEW, AUTO_MANY, AUTO_BATCH)  # the objectives that auto may s
 
 
 @dataclass(frozen=True)
-class PolicyRow:
-    """A policy of negatives: its class in ``likewise.negatives`` and the parameters of its constructor.
+class Known:
+    """A row of the table that maps knowledge about the data to fitting objectives.
 
     Args:
-        name: its name in settings, files and docs. Case, - and _ do not matter in input.
-        class_name: its class in ``likewise.negatives``.
-        parameters: the constructor's parameters.
-        aliases: other names that are accepted: those of papers and of pytorch-metric-learning.
+        data: what is known.
+        objectives: names of what fits, the first to try first.
+        call: how to call the first one in Python, in one line; ``z`` are unit rows (B, D).
+        why: when to take which.
     """
 
-    name: str
-    class_name: str
-    parameters: Mapping[str, Value] = field(default_factory=dict)
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def file(self) -> str:
-        """Where the class is written, within the package."""
-        return "negatives.py"
-
-    def load(self) -> type:
-        """The class itself; this imports torch."""
-        loaded: type = vars(import_module("likewise.negatives"))[self.class_name]
-        return loaded
+    data: str
+    objectives: tuple[str, ...]
+    call: str
+    why: str
 
 
-POLICIES: tuple[PolicyRow, ...] = (
-    PolicyRow("all", "All", aliases=("batch-all",)),
-    PolicyRow("random", "Random", {"count": COUNT}, ("uniform",)),
-    PolicyRow("easy", "Easy", aliases=("easiest",)),
-    PolicyRow("inside-margin", "InsideMargin", {"margin": Value(above=0, below=4), "squared": FLAG}),
-    PolicyRow("hardest-beyond", "HardestBeyond"),
-    PolicyRow("hard", "Hard", aliases=("hardest",)),
-    PolicyRow(
-        *("distance-weighted", "DistanceWeighted"),
-        {"count": COUNT, "least": Value(above=0, below=2), "most": Value(above=0, below=2.001)},
-        ("distance-weighted-sampling", "distance-weighted-miner"),
+KNOWN: tuple[Known, ...] = (
+    Known(
+        "nothing but the items: two views of each in the batch",
+        ("infonce", "unified-pair-similarity"),
+        "InfoNCE(temperature=0.1)(z, ids)",
+        "ids are item numbers, each twice in the batch; keys may be a queue.",
     ),
-    PolicyRow("multi-similarity", "MultiSimilarity", {"epsilon": NUMBER}, ("ms", "multi-similarity-miner")),
+    Known(
+        "nothing but the items: one view, and a row for every item in memory",
+        ("nonparametric-softmax", "nce", "parametric-softmax"),
+        "NonParametricSoftmax(temperature=0.07)(z, ids, bank.rows)",
+        "Exact up to some ten thousand items; nce above. parametric-softmax is the baseline with trained rows.",
+    ),
+    Known(
+        "pairs across two sources: a picture and its text, a query and the item that was chosen",
+        ("infonce", "sampled-softmax"),
+        "InfoNCE(temperature=0.07)(z, ids, other, ids)",
+        "The batch's other rows are the negatives; call it both ways round and add.",
+    ),
+    Known(
+        "labels; few items per class, or classes to come that training never saw",
+        (
+            *("multi-similarity", "circle", "supcon", "triplet", "margin", "unified-pair-similarity"),
+            *("lifted-structure", "npair", "angular", "histogram", "contrastive"),
+        ),
+        "MultiSimilarity()(z, labels)",
+        "Pairs within the batch: put several items of several classes in each. The last five are older.",
+    ),
+    Known(
+        "labels; a closed set of classes with many items each",
+        (
+            *("arcface", "am-softmax", "circle-classifier", "normface", "l2-softmax"),
+            *("a-softmax", "large-margin-softmax", "softmax"),
+        ),
+        "ArcFace(classes, dim)(z, labels)",
+        "A proxy for each class, trained with the encoder; no need to compose batches.",
+    ),
+    Known(
+        "several labels per item; alike when any agrees",
+        ("supcon", "circle", "multi-similarity"),
+        "SupCon()(z, several)",
+        "labels (B, L), −1 where an item has fewer; any pair-level objective takes them.",
+    ),
+    Known(
+        "pairs that are alike or not, and nothing about the rest",
+        ("contrastive", "margin"),
+        "Contrastive()(*from_pairs(z, pairs, alike))",
+        "These judge a pair by itself, so that an item with only one kind of pair still counts.",
+    ),
+    Known(
+        "triplets: a is more alike to b than to c",
+        ("triplet", "unified-pair-similarity", "circle"),
+        "Triplet(margin=0.2)(*from_triplets(z, triplets))",
+        "Only the order is known, so the objective should compare, not judge a pair by itself.",
+    ),
+    Known(
+        "very many items or classes: too many to compare with all",
+        ("sampled-softmax", "nce", "negative-sampling"),
+        "SampledSoftmax(samples=64)(z, ids, bank.rows)",
+        "sampled-softmax follows the softmax's gradient; nce can also tell how likely an item is.",
+    ),
+    Known(
+        "counts of what occurs together: a word and its context, items used by one person",
+        ("negative-sampling", "sampled-softmax", "nce"),
+        "NegativeSampling(samples=5, counts=counts)(z, ids, contexts)",
+        "Each pair is a yes-or-no question beside noise drawn by the counts; rows keep their lengths.",
+    ),
 )
-
-
-UNCLEAR: Mapping[str, str] = {  # the names of several choices, and what they can mean
-    "semihard": "semi-hard negatives are inside-margin (all that are further than the positive by less than a margin) "
-    "or hardest-beyond (the nearest that is further than the positive); name one of the two",
-    "batchhard": "batch-hard is negatives.policies=hard with negatives.positives=hard; set both",
-}
 
 
 def objective(name: str) -> Row:
@@ -307,22 +343,3 @@ def objective(name: str) -> Row:
     Raises LikewiseError, with the closest name, on other names.
     """
     return called(name, OBJECTIVES, "objective")
-
-
-def policy(name: str) -> PolicyRow:
-    """The policy of negatives ``name``: a name or an alias; case, - and _ do not matter.
-
-    Raises LikewiseError on other names, with the closest name, or with both meanings of an ambiguous one.
-    """
-    if letters(name) in UNCLEAR:
-        raise LikewiseError(f"{name!r} is not one policy of negatives: {UNCLEAR[letters(name)]}.")
-    return called(name, POLICIES, "policy of negatives")
-
-
-def parameters_of(rows: Iterable[Row | PolicyRow]) -> dict[str, dict[str, list[str]]]:
-    """Every parameter of the rows: its allowed values in words, and the names of the rows that allow these."""
-    parameters: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        for name, value in row.parameters.items():
-            parameters.setdefault(name, {}).setdefault(value.words(), []).append(row.name)
-    return parameters

@@ -5,10 +5,10 @@ from dataclasses import is_dataclass, replace
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from likewise.config.objective_table import OBJECTIVES, parameters_of
+from likewise.config.objective_table import OBJECTIVES
 from likewise.config.older import translated
 from likewise.config.settings import Chosen, FitSettings
-from likewise.config.values import parameter, plain
+from likewise.config.values import parameter, parameters_of, plain
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError, closest
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self
 
-from likewise.config.objective_table import AUTO, AUTO_MEANS, objective, policy
+from likewise.config.objective_table import AUTO, AUTO_MEANS, objective
+from likewise.config.policy_table import policy
 from likewise.config.values import Scalar, Value
 
 
@@ -152,11 +153,6 @@ class ObjectiveSettings(Chosen):
     def title(self) -> str:
         """See :class:`Chosen`."""
         return f"objective {self.kind}"
-
-    @property
-    def vote_temperature(self) -> float:
-        """τ of the votes in weighted kNN: the objective's temperature, or NPID's 0.07 if it has none."""
-        return self.number("temperature", 0.07)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from numbers import Integral, Real
-from typing import Literal
+from typing import Literal, Protocol
 
 from likewise.errors import LikewiseError, closest
 
@@ -104,3 +104,24 @@ def parameter(owner: str, name: str, parameters: Mapping[str, Value], *, besides
 def one_of(*choices: str) -> Value:
     """A parameter that is one of these words."""
     return Value(kind=str, choices=choices)
+
+
+class WithParameters(Protocol):
+    """A row of the table of objectives, or of that of policies."""
+
+    @property
+    def name(self) -> str:
+        """The name in settings, files and docs."""
+
+    @property
+    def parameters(self) -> Mapping[str, Value]:
+        """The constructor's parameters that a user may set."""
+
+
+def parameters_of(rows: Iterable[WithParameters]) -> dict[str, dict[str, list[str]]]:
+    """Every parameter of the rows: its allowed values in words, and the names of the rows that allow these."""
+    parameters: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for name, value in row.parameters.items():
+            parameters.setdefault(name, {}).setdefault(value.words(), []).append(row.name)
+    return parameters

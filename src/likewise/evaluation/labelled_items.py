@@ -96,7 +96,7 @@ def data_stamp(
     }
 
 
-def said_of_copies(scores: Sequence[Score]) -> str:
+def describe_copies(scores: Sequence[Score]) -> str:
     """A sentence for the user about ``copies``; empty if there are none."""
     counts = {int(score.protocol.get("copies", 0)) for score in scores}
     count = max(counts, default=0)

@@ -1,10 +1,10 @@
-"""The base classes of the objectives of each level: their calls, their checks, and the reduction of the row losses."""
+"""The base classes of pair-level and class-level objectives: calls, checks, and the reduction of the row losses."""
 
 import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from likewise.kernels.numerics import (
     unit,
 )
 from likewise.kernels.row_losses import row_losses
-from likewise.objectives.checks import check_keys, check_proxies, proxy_rows, rows_of
+from likewise.objectives.checks import check_proxies, proxy_rows
 
 How = Literal["mean", "sum", "none"]
 BOTH = "a positive and a negative: put several items of several classes in each batch"
@@ -443,86 +443,3 @@ class ClassObjective(nn.Module):
         if length is None:
             return self.target(similarity)
         return length * self.target(similarity / length.masked_fill(length < SHORTEST, 1.0))
-
-
-class Match(NamedTuple):
-    """Where each query's positive is among the keys.
-
-    Without ``key_ids`` an id is a row number. A query that does not count has some valid row.
-    """
-
-    rows: Tensor  # (B,) int64, the row of the positive
-    counted: Tensor  # (B,) bool, whether the query has a positive
-    ids: Tensor  # (B,) integers
-    key_ids: Tensor | None  # (n,) integers
-
-    def hits(self, rows: Tensor) -> Tensor:
-        """(m,) or (B, m) rows of keys → (B, m) bool: whether the key has the query's id."""
-        names = rows if self.key_ids is None else self.key_ids[rows]
-        return names == self.ids.unsqueeze(1)
-
-
-class InstanceObjective(nn.Module):
-    """The base class of the objectives with one positive for each query. Abstract: subclasses are final.
-
-    A subclass' constructor raises LikewiseError when a parameter is outside the range that its ``Args`` names.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the queries that count.
-        unit_rows: warn, once, when queries, or keys without gradient, are not of unit length.
-    """
-
-    joins_rows: bool = False
-    can_be_zero: bool = False
-    of_pairs: bool = False
-    takes_policies: bool = False
-    triplet_margin = no_triplet_margin
-    log_values = no_values
-    advance = changes_nothing
-
-    def __init__(self, reduction: How, *, unit_rows: bool = False) -> None:
-        super().__init__()
-        self.reduce = Reduction(reduction, type(self).__name__, "a positive (their ids are below 0)")
-        self.unit_rows, self.watch = unit_rows, Watch(type(self).__name__)
-
-    def forward(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None = None) -> Tensor:
-        """The loss of queries (B, D) whose positives are the keys (n, D) that ``ids`` (B,) name.
-
-        Args:
-            queries: (B, D), any floating dtype; similarities and sums are in float32 at least.
-            ids: (B,) integers; a query with an id below 0 has no positive and does not count.
-            keys: (n, D), any floating dtype.
-            key_ids: (n,) integers; by default the row numbers, as in a memory bank.
-
-        Returns:
-            A float32 scalar, float64 for float64 queries; (B,) with reduction "none".
-
-        Raises:
-            LikewiseError: shapes or dtypes do not fit together, or no key has a query's id.
-        """
-        return self.reduced_loss(queries, ids, keys, key_ids)
-
-    def share_rows(self) -> None:
-        """See :class:`likewise.objectives.interface.Objective`."""
-        self.reduce.across = True
-
-    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
-        """The loss against ``keys``, one row for each item; without keys, against the objective's own weights."""
-        loss: Tensor = self(queries, ids) if keys is None else self(queries, ids, keys.rows, keys.ids)
-        return loss
-
-    def reduced_loss(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> Tensor:
-        """Checks the arguments, finds the positives, and reduces :meth:`row_losses` over the queries that count."""
-        ids, key_ids = check_keys(queries, ids, keys, key_ids)
-        if self.unit_rows and self.watch.due(queries.device):
-            self.watch.unit_rows("queries", queries)
-            if not keys.requires_grad:
-                self.watch.unit_rows("keys", keys[: SEEN_KEYS * len(queries)])
-        match = Match(rows_of(ids, key_ids, len(keys)), ids >= 0, ids, key_ids)
-        with torch.autocast(queries.device.type, enabled=False):
-            losses = self.row_losses(at_least_float32(queries), keys, match)
-            return self.reduce(torch.where(match.counted, losses, 0.0), match.counted)
-
-    @abstractmethod
-    def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
-        """The formula: (B,) losses. ``queries`` are float32 or float64."""

@@ -10,19 +10,21 @@ keys, rows of a bank, are constants.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.alike import Ids, traced
+from likewise.alike import Ids, Listed, traced
+from likewise.dictionaries.keys import Keys
 from likewise.errors import LikewiseError, at_least_one
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import at_least_float32, gathered_similarities, product
-from likewise.objectives.base import How, InstanceObjective, Match
-from likewise.objectives.checks import above_zero, one_of
+from likewise.objectives.base import SEEN_KEYS, How, Reduction, Watch, changes_nothing, no_triplet_margin, no_values
+from likewise.objectives.checks import above_zero, check_keys, one_of, rows_of
 
 __all__ = ["NCE", "NonParametricSoftmax", "ParametricSoftmax", "proximal_penalty"]
 
@@ -30,6 +32,89 @@ LogZ = Literal["exact", "ema", "first"]
 NoiseDraw = Literal["shared", "per-example"]
 DRAWS = ("shared", "per-example")
 TEMPERATURE_ADVICE = "NPID uses 0.07"
+
+
+class Match(NamedTuple):
+    """Where each query's positive is among the keys.
+
+    Without ``key_ids`` an id is a row number. A query that does not count has some valid row.
+    """
+
+    rows: Tensor  # (B,) int64, the row of the positive
+    counted: Tensor  # (B,) bool, whether the query has a positive
+    ids: Tensor  # (B,) integers
+    key_ids: Tensor | None  # (n,) integers
+
+    def hits(self, rows: Tensor) -> Tensor:
+        """(m,) or (B, m) rows of keys → (B, m) bool: whether the key has the query's id."""
+        names = rows if self.key_ids is None else self.key_ids[rows]
+        return names == self.ids.unsqueeze(1)
+
+
+class InstanceObjective(nn.Module):
+    """The base class of the objectives with one positive for each query. Abstract: subclasses are final.
+
+    A subclass' constructor raises LikewiseError when a parameter is outside the range that its ``Args`` names.
+
+    Args:
+        reduction: "mean", "sum" or "none" over the queries that count.
+        unit_rows: warn, once, when queries, or keys without gradient, are not of unit length.
+    """
+
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    takes_policies: bool = False
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
+
+    def __init__(self, reduction: How, *, unit_rows: bool = False) -> None:
+        super().__init__()
+        self.reduce = Reduction(reduction, type(self).__name__, "a positive (their ids are below 0)")
+        self.unit_rows, self.watch = unit_rows, Watch(type(self).__name__)
+
+    def forward(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None = None) -> Tensor:
+        """The loss of queries (B, D) whose positives are the keys (n, D) that ``ids`` (B,) name.
+
+        Args:
+            queries: (B, D), any floating dtype; similarities and sums are in float32 at least.
+            ids: (B,) integers; a query with an id below 0 has no positive and does not count.
+            keys: (n, D), any floating dtype.
+            key_ids: (n,) integers; by default the row numbers, as in a memory bank.
+
+        Returns:
+            A float32 scalar, float64 for float64 queries; (B,) with reduction "none".
+
+        Raises:
+            LikewiseError: shapes or dtypes do not fit together, or no key has a query's id.
+        """
+        return self.reduced_loss(queries, ids, keys, key_ids)
+
+    def share_rows(self) -> None:
+        """See :class:`likewise.objectives.interface.Objective`."""
+        self.reduce.across = True
+
+    def against(self, queries: Tensor, ids: Tensor | Listed, keys: Keys | None) -> Tensor:
+        """The loss against ``keys``, one row for each item; without keys, against the objective's own weights."""
+        loss: Tensor = self(queries, ids) if keys is None else self(queries, ids, keys.rows, keys.ids)
+        return loss
+
+    def reduced_loss(self, queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> Tensor:
+        """Checks the arguments, finds the positives, and reduces :meth:`row_losses` over the queries that count."""
+        ids, key_ids = check_keys(queries, ids, keys, key_ids)
+        if self.unit_rows and self.watch.due(queries.device):
+            self.watch.unit_rows("queries", queries)
+            if not keys.requires_grad:
+                self.watch.unit_rows("keys", keys[: SEEN_KEYS * len(queries)])
+        match = Match(rows_of(ids, key_ids, len(keys)), ids >= 0, ids, key_ids)
+        with torch.autocast(queries.device.type, enabled=False):
+            losses = self.row_losses(at_least_float32(queries), keys, match)
+            return self.reduce(torch.where(match.counted, losses, 0.0), match.counted)
+
+    @abstractmethod
+    def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
+        """The formula: (B,) losses. ``queries`` are float32 or float64."""
 
 
 def proximal_penalty(queries: Tensor, previous: Tensor) -> Tensor:

@@ -57,11 +57,13 @@ class Mined(PairObjective):
     Relations: ``Mined(Triplet(), negatives=Hard(), positives="hard")`` is batch-hard (Hermans et al. 2017);
     ``HardestBeyond()`` FaceNet's semi-hard; ``Mined(Margin(), negatives=DistanceWeighted())`` Wu et al. 2017; with
     ``All()`` it is the objective itself. MultiSimilarity has its own mining inside.
-    Departures: FaceNet adds up its triplets; here an anchor's are averaged, and then the anchors that mining left one.
-    Cost: a pick: 2·Q·K·D flops without gradient, a few passes over the similarities (as many as a row has positives
-    where the choice depends on the positive, up to 48, else a sort of each row), then M·D; a filter: as the objective,
-    times P where it depends on the positive, but for a triplet's hinge inside its own margin, which sorts too. Memory
-    is a tile and M numbers: no triplets are listed.
+    Departures: FaceNet adds up its triplets. Here the loss is the mean over the triplets of each anchor, and then over
+    the anchors that have a triplet left.
+    Cost: a pick takes 2·Q·K·D flops without gradient, a few passes over the similarities, and M·D flops for the M
+    chosen pairs. If the choice depends on the positive, there is a pass for each positive of a row, or one sort of the
+    row where it has more than 48. A filter costs as much as the objective, P times as much if it depends on the
+    positive; for a triplet's hinge inside its own margin there is a sort instead. Memory is a tile and M numbers: no
+    triplets are listed.
     Paper: Schroff, Kalenichenko, Philbin, FaceNet, CVPR 2015, §3.2; see each policy for its own.
 
     Args:
@@ -71,7 +73,7 @@ class Mined(PairObjective):
         positives: "all", or the furthest ("hard") or nearest ("easy", Xuan et al. 2020) one of each anchor.
         pairs: over an anchor's pairs: "active" the mean of those with a loss above 0, "all" the mean, "sum" the sum.
         generator: for policies that draw, on the queries' device; torch's own by default.
-        reduction: "mean", "sum" or "none" over the anchors that mining left a pair.
+        reduction: "mean", "sum" or "none" over the anchors that have a pair left.
 
     Attributes:
         stage: () int64, the policy that is in force.
@@ -166,7 +168,7 @@ class Mined(PairObjective):
     def losses(  # type: ignore[override]
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
     ) -> tuple[Tensor, ...]:
-        """(Q,) losses, which of them mining left a pair, and which could have had one."""
+        """(Q,) losses, whether each anchor has a pair left, and whether it had one before mining."""
         policy, inputs = self.policy, self.row_inputs(queries, ids)
         if isinstance(policy, Filter):
             losses, counted = row_losses(self.rows, queries, keys, relation, inputs, ahead=self.reduce.how != "none")

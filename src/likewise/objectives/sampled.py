@@ -15,9 +15,16 @@ from torch.nn import functional
 
 from likewise.errors import LikewiseError, at_least_one
 from likewise.kernels.numerics import product, softplus
-from likewise.objectives.base import How, InstanceObjective, Match
+from likewise.objectives.base import How
 from likewise.objectives.checks import above_zero, one_of
-from likewise.objectives.instance_level import DRAWS, TEMPERATURE_ADVICE, NoiseDraw, noise_contrastive
+from likewise.objectives.instance_level import (
+    DRAWS,
+    TEMPERATURE_ADVICE,
+    InstanceObjective,
+    Match,
+    NoiseDraw,
+    noise_contrastive,
+)
 
 __all__ = ["NegativeSampling", "SampledSoftmax"]
 

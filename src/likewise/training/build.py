@@ -6,8 +6,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from likewise.config.objective_table import OfRun, Row, policy
+from likewise.config.objective_table import OfRun, Row
 from likewise.config.objective_table import objective as objective_row
+from likewise.config.policy_table import policy
 from likewise.config.settings import FitSettings, NegativeSettings, OptimSettings
 from likewise.config.values import Scalar
 from likewise.data import Items

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from inspect import signature
 
-from likewise.config.objective_table import AUTO, AUTO_BATCH, AUTO_FEW, AUTO_MANY, objective, policy
+from likewise.config.objective_table import AUTO, AUTO_BATCH, AUTO_FEW, AUTO_MANY, objective
+from likewise.config.policy_table import policy
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
 from likewise.config.values import Scalar
 
