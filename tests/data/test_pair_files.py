@@ -13,8 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likewise.data import Skipped, read_pairs, read_triplets
-from likewise.data.pair_files import _parquet_chunks
+from likewise.data import Skipped, pair_files, read_pairs, read_triplets
 from likewise.errors import LikewiseError
 from likewise.objectives import Contrastive, Triplet, from_pairs, from_triplets
 from likewise.training.samplers import PairSampler
@@ -364,13 +363,14 @@ def test_files_reach_objectives_by_batches(tmp_path: Path) -> None:
     assert np.isfinite(expected.item())
 
 
-def test_a_parquet_file_that_is_cut_short_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.data.pair_files._CHUNK", 100)
-    path, texts = tmp_path / "p.parquet", [f"{number:040d}" for number in range(20_000)]
-    options: dict[str, Any] = {"row_group_size": 1000, "compression": "none", "use_dictionary": False}
-    pq.write_table(pa.table({"a": texts, "b": texts}), path, **options)
-    chunks = _parquet_chunks(path, ["a", "b"])
+def test_parquet_that_is_cut_while_it_is_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in a memory map would end the process with SIGBUS."""
+    monkeypatch.setattr(pair_files, "_CHUNK", 1000)
+    texts = [np.random.default_rng(seed).bytes(100).hex() for seed in range(20_000)]
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(pa.table({"a": texts, "b": texts, "alike": [1] * 20_000}), path, row_group_size=1000)
+    chunks = pair_files._parquet_chunks(path, ["a", "b", "alike"])
     next(chunks)
-    os.truncate(path, 100)
-    with pytest.raises(LikewiseError, match=r"p\.parquet cannot be read as parquet"):
+    os.truncate(path, 4096)
+    with pytest.raises(LikewiseError, match=r"pairs\.parquet was cut short while it was read"):
         list(chunks)
