@@ -25,8 +25,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained model", ("model",)),
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "kernels", "methods", "metrics", "views")),
-    ("ground", ("alike", "config", "data", "distributed", "negatives", "plots")),
-    ("base", ("console", "files", "stamp")),
+    ("ground", ("config", "data", "distributed", "negatives", "plots")),
+    ("base", ("alike", "console", "files", "stamp")),
     ("errors", ("__init__", "errors", "text")),
 )
 

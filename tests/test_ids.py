@@ -14,7 +14,7 @@ from likewise.alike import as_ids, check_labels
 from likewise.dictionaries import Batch, Fresh, MemoryBank, Proxies, Queue
 from likewise.dictionaries.sharded import ShardedMemoryBank, sharded_weight
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.metrics import knn_accuracy, knn_classify
+from likewise.metrics import knn_accuracy, knn_classify, retrieval
 
 INTEGERS = [getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
 LABELS = torch.tensor([0, 1, 0, 2, 1, 2])
@@ -225,3 +225,69 @@ def test_queries_as_their_own_keys_are_said() -> None:
         lw.InfoNCE()(z, LABELS, z, LABELS, own=torch.arange(6))
         lw.InfoNCE()(*lw.from_pairs(z, [[0, 2], [0, 1], [2, 3]], [True, False, False]))
         knn_accuracy(z, LABELS, z, LABELS, k=1, query_ids=LABELS, key_ids=LABELS)
+
+
+UNREADABLE = {
+    "sparse": lambda rows: rows.to_sparse(),
+    "on the device meta": lambda rows: rows.to("meta"),
+    "quantised": lambda rows: torch.quantize_per_tensor(rows.float(), 0.1, 0, torch.qint32),
+    "a nested tensor": lambda rows: torch.nested.nested_tensor(list(rows)),
+}
+
+
+def rows_are_given() -> dict[str, Callable[[Tensor], object]]:
+    z, keys, ids = unit(3), unit(3, 1), torch.arange(3)
+    return {
+        "queries of pairs": lambda rows: lw.InfoNCE()(rows, ids),
+        "keys of pairs": lambda rows: lw.InfoNCE()(z, ids, rows, ids),
+        "queries of classes": lambda rows: lw.Softmax(3, 5)(rows, ids),
+        "keys of classes": lambda rows: lw.Softmax(3, 5)(z, ids, rows),
+        "queries of instances": lambda rows: lw.NonParametricSoftmax()(rows, ids, keys),
+        "keys of instances": lambda rows: lw.NonParametricSoftmax()(z, ids, rows),
+        "bank": lambda rows: MemoryBank(3, 5).update(rows, ids),
+        "queue": lambda rows: Queue(3, 5).update(rows, ids),
+        "views": lambda rows: lw.from_views(rows, rows),
+        "pairs": lambda rows: lw.from_pairs(rows, [[0, 1]], [True]),
+        "shares": lambda rows: lw.triplet_shares(rows, ids),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*(torch.quantize|nested tensors).*:UserWarning")
+@pytest.mark.parametrize("where", rows_are_given())
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_rows_that_hold_no_readable_values_are_refused(where: str, kind: str) -> None:
+    with pytest.raises(LikewiseError, match=f"{kind}.*dense"):
+        rows_are_given()[where](UNREADABLE[kind](unit(3)))
+
+
+@pytest.mark.parametrize("where", rows_are_given())
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64, torch.bool])
+def test_rows_of_another_kind_of_number_are_refused(where: str, dtype: torch.dtype) -> None:
+    """Of complex keys the real part was taken without an error."""
+    with pytest.raises(LikewiseError, match=f"floating point, but is {dtype}"):
+        rows_are_given()[where](unit(3).to(dtype))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.quantize.*:UserWarning")
+@pytest.mark.parametrize("kind", ["sparse", "on the device meta", "quantised"])
+def test_ids_that_hold_no_readable_values_are_refused(kind: str) -> None:
+    with pytest.raises(LikewiseError, match=f"ids of shape .* {kind}"):
+        as_ids("ids", UNREADABLE[kind](torch.arange(3)))
+
+
+def test_a_table_of_classes_is_refused_where_triplets_and_retrieval_are_measured() -> None:
+    table = functional.one_hot(LABELS)
+    with pytest.raises(LikewiseError, match="a column per class"):
+        lw.triplet_shares(unit(6), table)
+    with pytest.raises(LikewiseError, match="a column per class"):
+        retrieval(unit(6), table)
+
+
+def test_shares_of_triplets_say_that_the_keys_are_the_queries() -> None:
+    z = unit(6)
+    with pytest.warns(LikewiseWarning, match="the keys are the queries"):
+        lw.triplet_shares(z, LABELS, z.clone(), LABELS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lw.triplet_shares(z, LABELS)
+        lw.triplet_shares(z, LABELS, unit(6, 1), LABELS)

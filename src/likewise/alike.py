@@ -40,9 +40,11 @@ def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: 
         of_rows: advice for the message if ``ids`` are rows of floats.
 
     Raises:
-        LikewiseError: floats, bools, text, numbers beyond 63 bits, or rows of different lengths.
+        LikewiseError: floats, bools, text, numbers beyond 63 bits, rows of different lengths, or a tensor that is not
+            dense.
     """
     found = ids if isinstance(ids, Tensor) else _integers(name, ids, device)
+    check_dense(name, found)
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         advice = f" {of_rows}" if found.ndim == 2 and of_rows else ""
         raise LikewiseError(f"{name} are {found.dtype}; they must be integers, such as torch.int64.{advice}")
@@ -52,16 +54,31 @@ def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: 
     return numbers
 
 
+def check_dense(name: str, tensor: Tensor) -> None:
+    """Raises LikewiseError on a tensor whose values can't be read: sparse, nested, quantised or without any (meta)."""
+    if tensor.is_nested:
+        raise LikewiseError(f"{name} is a nested tensor; give a dense one, with rows of one length.")
+    if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+        kind = "on the device meta" if tensor.is_meta else "quantised" if tensor.is_quantized else "sparse"
+        raise LikewiseError(
+            f"{name} of shape {tuple(tensor.shape)} is {kind}, so values can't be read; give a dense one."
+        )
+
+
 def check_tensor(name: str, rows: object) -> None:
-    """Raises LikewiseError if ``rows`` is no tensor: a gradient needs one."""
+    """Raises LikewiseError if ``rows`` is no dense tensor of floats: a gradient needs one."""
     if not isinstance(rows, Tensor):
         kind = "a list" if isinstance(rows, list) else f"of type {type(rows).__name__}"
         raise LikewiseError(f"{name} must be a tensor, but is {kind}; pass torch.as_tensor({name}).")
+    check_dense(name, rows)
+    if not rows.is_floating_point():
+        raise LikewiseError(f"{name} must be floating point, but is {rows.dtype}; convert with .float().")
 
 
 def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:
     """Flags (N,) as a bool tensor. Raises LikewiseError on other dtypes."""
     found = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
+    check_dense(name, found)
     if found.dtype != torch.bool:
         raise LikewiseError(f"{name} are {found.dtype}; they must be torch.bool, one for each.")
     return found

@@ -554,6 +554,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("fit photos --out x --views 3", "--views is a group of settings|--views.crop_scale"),
     ("fit photos --out x --resume=yes", "--resume takes no value"),
     ("fit photos test --out x", "`likewise fit` has no place for 'test'"),
+    ("fit a.parquet b.parquet --out x", "no place for 'b.parquet'. Put a pattern of several files in quotes"),
     ("fit photos --out x --config typo.yaml", "'views.flipp'|Did you mean 'views.flip'?"),
     ("fit photos --out x --config list.yaml", "list.yaml holds no settings"),
     ("fit photos --out x --config broken.yaml", "broken.yaml can't be read: "),

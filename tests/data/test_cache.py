@@ -212,6 +212,8 @@ def test_another_limit_decodes_anew(tmp_path: Path, store: Path) -> None:
     )
     with pytest.raises(LikewiseError, match="max_megapixels=0 must be above 0"):
         opened(tmp_path / "photos", store, max_megapixels=0)
+    with pytest.raises(LikewiseError, match="max_megapixels=inf must be above 0, and finite"):
+        opened(tmp_path / "photos", store, max_megapixels=float("inf"))
 
 
 def test_environment_names_the_cache(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -350,3 +350,25 @@ def test_files_of_images_are_known_by_their_first_bytes(format: str) -> None:
 def test_films_and_texts_are_no_images() -> None:
     for head in (b"\0\0\0\x20ftypisom\0\0\2\0", b"RIFF\0\0\0\0WAVEfmt ", b"id,label\n1,2\n3,4\n", b""):
         assert not looks_like_image(head)
+
+
+def test_12_bits_in_16_bit_colour_are_not_dark() -> None:
+    """Pillow keeps the upper 8 of 16 bits, which are 4 bits of the 12."""
+    deep = np.random.default_rng(0).integers(0, 4096, (8, 8, 3))
+    read = decoding.decode(png16(deep), 8)
+    assert read.bits == 12
+    np.testing.assert_array_equal(read.pixels, (deep >> 8) * 17)
+    whole = decoding.decode(png16(deep * 16), 8)
+    assert whole.bits == 0
+    np.testing.assert_array_equal(whole.pixels, deep >> 4)
+    assert not decoding.decode(png16(deep * 0), 8).pixels.any()
+
+
+def png16(colour: np.ndarray) -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    height, width, _ = colour.shape
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colour)
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

@@ -164,3 +164,20 @@ def test_labels_as_text() -> None:
     assert [text_of(value) for value in (1, 1.0, np.float32(2), -0.0, 1.5, 2.0**60, True, NFD)] == [
         *("1", "1", "2", "0", "1.5", "1.152921504606847e+18", "True", NFC)
     ]
+
+
+def test_a_link_to_itself_is_no_item(tmp_path: Path, opened: Any) -> None:
+    put(tmp_path / "data", "a/0.png", "b/1.png")
+    for name in ("me", "me.png", "a/me"):
+        (tmp_path / "data" / name).symlink_to(Path(name).name)
+    items = opened(tmp_path / "data")
+    assert items.ids == ("a/0.png", "b/1.png")
+    assert [(skipped.id, skipped.reason) for skipped in items.skipped] == [("me.png", "file not found (a broken link)")]
+
+
+def test_one_class_is_said(tmp_path: Path, opened: Any) -> None:
+    items = opened(put(tmp_path / "data", "cat/0.png", "cat/1.png"))
+    assert items.labels is None
+    assert items.notes == (f"{tmp_path / 'data'} has one class only ('cat'), so its images have no labels.",)
+    assert not opened(tmp_path / "data", labels="none").notes
+    assert not opened(tmp_path / "data/cat").notes

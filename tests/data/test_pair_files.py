@@ -1,6 +1,7 @@
 """Pairs and triplets from files: ids become rows, and a bad file is described by line, id and reason."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likewise.data import Skipped, read_pairs, read_triplets
+from likewise.data import Skipped, pair_files, read_pairs, read_triplets
 from likewise.errors import LikewiseError
 from likewise.objectives import Contrastive, Triplet, from_pairs, from_triplets
 from likewise.training.samplers import PairSampler
@@ -360,3 +361,16 @@ def test_files_reach_objectives_by_batches(tmp_path: Path) -> None:
     expected = objective(*from_pairs(z, pairs.rows, pairs.alike))
     assert torch.isclose(objective(*from_pairs(z[rows], local, pairs.alike[which])), expected)
     assert np.isfinite(expected.item())
+
+
+def test_parquet_that_is_cut_while_it_is_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in a memory map would end the process with SIGBUS."""
+    monkeypatch.setattr(pair_files, "_CHUNK", 1000)
+    texts = [np.random.default_rng(seed).bytes(100).hex() for seed in range(20_000)]
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(pa.table({"a": texts, "b": texts, "alike": [1] * 20_000}), path, row_group_size=1000)
+    chunks = pair_files._parquet_chunks(path, ["a", "b", "alike"])
+    next(chunks)
+    os.truncate(path, 4096)
+    with pytest.raises(LikewiseError, match=r"pairs\.parquet was cut short while it was read"):
+        list(chunks)

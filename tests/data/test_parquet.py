@@ -1,6 +1,7 @@
 """Several parquet files as one source: what is joined, what is chosen and said, and what is refused."""
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 
 from likewise.data import Items, cache, open_items, parquet
 from likewise.data.parquet_files import ParquetPath
+from likewise.data.source import Wanted
 from likewise.errors import LikewiseError
 
 
@@ -292,3 +294,44 @@ def test_batches_are_of_bytes(tmp_path: Path, opened: Any, monkeypatch: pytest.M
         assert 1 <= max(rows for name, rows in sizes if name == "image.bytes") <= most
         assert found.ids == whole.ids
         assert np.array_equal(found.values, whole.values)
+
+
+def test_decimals_are_the_labels_that_numbers_are(tmp_path: Path, opened: Any) -> None:
+    write(tmp_path / "data/0.parquet", [0, 1], label=pa.array([0, 1], type=pa.decimal128(5, 2)))
+    write(tmp_path / "data/1.parquet", [2, 3, 4], label=[0.0, 1.0, 0.5])
+    write(tmp_path / "data/2.parquet", [5], label=pa.array([0.5]).cast(pa.decimal128(5, 2)))
+    assert opened(tmp_path / "data").label_names == ("0", "1", "0.5")
+
+
+def test_folders_that_could_be_labels_are_said(tmp_path: Path, opened: Any) -> None:
+    write(tmp_path / "data/Kind=x/0.parquet", [0])
+    write(tmp_path / "data/Kind=y/0.parquet", [1])
+    items = opened(tmp_path / "data")
+    assert items.labels is None
+    assert items.notes == ("the folders' names stand for 'Kind', which are no labels unless labels= names one.",)
+    assert opened(tmp_path / "data", labels="Kind").label_names == ("x", "y")
+
+
+def test_a_pattern_reads_a_file_once(tmp_path: Path, opened: Any) -> None:
+    write(tmp_path / "data/a/0.parquet", [0, 1])
+    (tmp_path / "data/b").symlink_to("a")
+    assert len(opened(tmp_path / "data/*/0.parquet")) == 2
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_a_sentence(tmp_path: Path) -> None:
+    """Of a file that is cut, pyarrow gives fewer rows and says nothing."""
+    path = tmp_path / "cut.parquet"
+    images = [{"bytes": np.random.default_rng(seed).bytes(1 << 18), "path": None} for seed in range(32)]
+    pq.write_table(pa.table({"image": images}), path, row_group_size=8)
+    source = parquet.open_parquet("cut", [ParquetPath(path=path, name=path.name)], Wanted())
+    entries = source.entries()
+    next(entries)
+    os.truncate(path, 1 << 12)
+    with pytest.raises(LikewiseError, match=r"cut short while it was read|cannot be read as parquet"):
+        list(entries)
+
+
+def test_paths_like_the_names_of_rows_lose_no_image(tmp_path: Path, opened: Any) -> None:
+    paths = ["a", "a", "row 0", "x", None, "row 4"]
+    path = write(tmp_path / "data.parquet", range(6), paths)
+    assert opened(path).ids == ("row 0", "row 1", "row 2", "x", "row 4", "row 5")

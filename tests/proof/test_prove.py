@@ -278,6 +278,14 @@ def test_pairs_and_triplets_are_made_up_and_proved(kind: str, items: int) -> Non
         assert [each.verdict for each in module.prove(plan)] == ["equal"] * 3
 
 
+@pytest.mark.parametrize(("classes", "kept"), [(3, 8), (500, 500)])
+def test_as_many_classes_as_the_made_up_labels_need(classes: int, kept: int) -> None:
+    plan = make_plan("margin", VECTORS, TINY | {"objective.classes": classes})
+    assert plan.items.labels is not None
+    assert plan.items.labels.max() == 7
+    assert plan.settings.objective.number("classes", 0) == kept
+
+
 def test_images_are_made_small_where_the_encoder_lets_them() -> None:
     plan = make_plan("npid", settings={"size": 64, "objective.kind": "nce"})
     assert plan.items.values.shape == (ITEMS, 32, 32, 3)

@@ -61,7 +61,8 @@ def _unknown_option(match: re.Match[str], asked: Asked) -> str:
     word = match[1].partition(" ")[0].partition("=")[0]
     where = "`likewise`" if asked.command == "likewise" else f"`likewise {asked.command}`"
     if not word.startswith("-"):
-        return f"{where} has no place for {word!r}."
+        pattern = " Put a pattern of several files in quotes." if word.lower().endswith(".parquet") else ""
+        return f"{where} has no place for {word!r}.{pattern}"
     known = [option[2:] for option in asked.options.values() if option.startswith("--")]
     hint = closest(word.lstrip("-"), known, dotted=True).replace("'", "'--", 1)
     takers = [command for command, options in asked.commands.items() if word in options.values()]

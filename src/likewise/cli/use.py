@@ -47,7 +47,7 @@ def _index(arguments: Namespace) -> int:
     from likewise.model import INDEX, layer_named, load
 
     model, layer = load(arguments.run), layer_named(arguments.layer)
-    folder = place_for(as_path(arguments.run, "RUN") / INDEX / "index.parquet").parent
+    folder = place_for(as_path(arguments.run, "RUN") / INDEX / "index.parquet", "RUN").parent
     index = model.index(arguments.data, layer=layer)
     index.save(folder)
     command = f"likewise search {shlex.quote(arguments.run)} QUERY -k 10"

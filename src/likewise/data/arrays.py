@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from likewise.alike import check_dense
 from likewise.data.decode import to_rgb
-from likewise.data.items import Items, Skipped, check_dense, encode_source_labels, refuse_cut
+from likewise.data.items import Items, Skipped, encode_source_labels, refuse_cut
 from likewise.data.source import KINDS, BadItem, Entry, Source, Wanted, sign, stat_line
 from likewise.errors import LikewiseError
 
@@ -222,7 +223,8 @@ def as_numpy(value: Array | torch.Tensor) -> Array:
         return value
     check_dense("a tensor", value)
     value = value.detach().cpu().resolve_conj().resolve_neg()
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    foreign = value.is_floating_point() and value.dtype not in (torch.float16, torch.float32, torch.float64)
+    return (value.float() if foreign else value).numpy()
 
 
 def _from_array(name: str, array: Array, given: object, *, path: Path | None) -> Source | Vectors:

@@ -54,7 +54,8 @@ def decode(data: bytes, size: int, megapixels: float = MEGAPIXELS) -> Decoded:
     crop the centre" without rounding between. An image of exactly size × size keeps its decoded pixels bit for bit. If
     a JPEG has more than twice the pixels needed per side, libjpeg decodes it at a fraction of its size; this changes
     pixels by one or two grey levels. Alpha is put over white; of an animation the first frame is used; 16-bit grey is
-    scaled, not clipped, and as 12 or 8 bits if no value needs more; CMYK is converted by Pillow.
+    scaled, not clipped, and as 12 or 8 bits if no value needs more; of 16-bit colour Pillow reads the upper 8 bits,
+    which count as 12 bits if no value needs more; CMYK is converted by Pillow.
 
     Args:
         data: the whole file.
@@ -169,8 +170,21 @@ def _decode_jpeg(data: bytes, size: int, megapixels: float) -> Image.Image | Non
 def _decode_any(data: bytes, megapixels: float) -> tuple[Image.Image, int]:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _refuse_bomb(*image.size, megapixels)
+        deep = any(";16" in str(tile[3]) for tile in image.tile)  # the encoding of the pixels, such as RGB;16B
         image.load()
+        if deep and image.mode in ("RGB", "RGBA"):
+            return _from_deep_colour(_upright(image, image))
         return as_rgb(_upright(image, image))
+
+
+def _from_deep_colour(image: Image.Image) -> tuple[Image.Image, int]:
+    """16-bit colour, of which Pillow keeps the upper 8 bits: where these have 4 only, the image has 12 bits."""
+    pixels = np.array(image)
+    colour = pixels[:, :, :3]
+    if not 0 < colour.max() < 16:
+        return as_rgb(image)
+    colour *= 17  # 15 becomes 255
+    return to_rgb(Image.fromarray(pixels)), 12
 
 
 def _upright(image: Image.Image, header: Image.Image) -> Image.Image:

@@ -94,6 +94,12 @@ def list_images(root: Path) -> Listing:
     return Listing(sorted(images, key=lambda file: file.id), sorted(walk.others), tuple(walk.notes(root)))
 
 
+def one_class(root: str, files: Sequence[ImageFile]) -> list[str]:
+    """A note where all images that are in a folder below ``root`` are in folders of one name: they have no labels."""
+    names = {file.id.rpartition("/")[0].rpartition("/")[2] for file in files} - {""}
+    return [f"{root} has one class only ({names.pop()!r}), so its images have no labels."] if len(names) == 1 else []
+
+
 def _unique(id: str, seen: dict[str, int]) -> str:
     """``id``, or with a number behind it when it was given before."""
     while id in seen:
@@ -158,7 +164,7 @@ class _Walk:
                     self.left_out.append((id, real))
                     continue
                 before = len(self.images)
-                if entry.is_dir():
+                if os.path.isdir(entry.path):  # entry.is_dir() raises for a link to itself
                     self.folder(entry.path, f"{id}/", real)
                 else:
                     self._file(id, entry, real)
@@ -193,9 +199,9 @@ def _inspect(id: str, entry: "os.DirEntry[str]") -> ImageFile | None:
     if suffix in IMAGE_SUFFIXES:
         if entry.is_symlink() and not os.path.exists(entry.path):
             return ImageFile(id, entry.path, "", "file not found (a broken link)")
-        if not entry.is_file():  # opening a pipe would wait forever
+        if not os.path.isfile(entry.path):  # opening a pipe would wait forever
             return ImageFile(id, entry.path, "", "not a file")
-    elif suffix in _OTHER_SUFFIXES or not entry.is_file():
+    elif suffix in _OTHER_SUFFIXES or not os.path.isfile(entry.path):
         return None
     else:
         try:

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -154,15 +155,6 @@ def add_text(digest: "hashlib.blake2b", text: str) -> None:
     digest.update(data)
 
 
-def check_dense(name: str, tensor: torch.Tensor) -> None:
-    """Raise LikewiseError on a tensor whose values can't be read: sparse, quantised or without any (meta)."""
-    if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
-        kind = "on the device meta" if tensor.is_meta else "quantised" if tensor.is_quantized else "sparse"
-        raise LikewiseError(
-            f"{name} of shape {tuple(tensor.shape)} is {kind}, so values can't be read; give a dense one."
-        )
-
-
 def as_id(text: str) -> str:
     """An id in Unicode's form NFC: "é" as one character and "e" with an accent after it are the same id."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
@@ -170,7 +162,9 @@ def as_id(text: str) -> str:
 
 def text_of(value: object) -> str:
     """An id or a label as text; a whole number is written without a point, whatever type its column has."""
-    if isinstance(value, float | np.floating):
+    if isinstance(value, Decimal) and value.is_finite():
+        value = int(value) if value == value.to_integral_value() else f"{value:f}".rstrip("0")
+    elif isinstance(value, float | np.floating):
         number = float(value)
         value = int(number) if number.is_integer() and abs(number) < 2**53 else value
     return as_id(str(value))

@@ -1,5 +1,6 @@
 """Opens sources of items, and reads a single image. Pillow, simplejpeg and pyarrow are imported when they are used."""
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -74,8 +75,8 @@ def open_items(
     """
     if isinstance(source, Items):
         return source
-    if not max_megapixels > 0:
-        raise LikewiseError(f"max_megapixels={max_megapixels} must be above 0.")
+    if not 0 < max_megapixels < math.inf:
+        raise LikewiseError(f"max_megapixels={max_megapixels} must be above 0, and finite.")
     if size < 1:
         raise LikewiseError(f"size={size} is no image size; give the side in pixels, 1 or more.")
     from likewise.data.arrays import Vectors, exact_images

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from likewise.data.items import Skipped, as_id
+from likewise.data.parquet import all_of, reading
 from likewise.errors import LikewiseError, closest
-from likewise.files import as_path, utf8_path
+from likewise.files import as_path
 
 _CHUNK = 65536  # rows of a file held as text at once
 _SHOWN = 5  # bad rows in an error
@@ -400,20 +401,14 @@ def _ragged(row: list[str], header: list[str]) -> str:
 
 def _parquet_chunks(path: Path, wanted: list[str]) -> Iterator[_Chunk]:
     """Chunks of a parquet file. Row numbers count from 1."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(utf8_path(path), memory_map=True) as file:
-            _places(path, list(file.schema_arrow.names), wanted)
-            start = 1
-            for batch in file.iter_batches(batch_size=_CHUNK, columns=wanted):
-                numbers = list(range(start, start + len(batch)))
-                start += len(batch)
-                yield _Chunk(numbers, [_texts(batch.column(name).to_pylist()) for name in wanted], {})
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0].strip(" .")
-        raise LikewiseError(f"{path} cannot be read as parquet ({reason}); replace it.") from error
+    with reading(path) as file:
+        _places(path, list(file.schema_arrow.names), wanted)
+        start = 1
+        batches = file.iter_batches(batch_size=_CHUNK, columns=wanted)
+        for batch in all_of(path, batches, file.metadata.num_rows):
+            numbers = list(range(start, start + len(batch)))
+            start += len(batch)
+            yield _Chunk(numbers, [_texts(batch.column(name).to_pylist()) for name in wanted], {})
 
 
 def _texts(values: list[Any]) -> list[str]:

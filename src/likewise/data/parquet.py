@@ -1,6 +1,7 @@
 """Parquet files with an image column (Hugging Face style) as a source of items."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from likewise.files import utf8_path
 _BYTES = 8 << 20  # of a batch of images; a single image may be larger
 _MOST = 64  # images of a batch
 _ROWS = 65536  # of a batch of ids or labels
+_ROW_NAME = re.compile(r"(^| )row \d+$")  # see ParquetFile.row_name
 _BUFFER = 1 << 20  # a file is read in such pieces, so that memory holds no whole row group
 
 
@@ -51,10 +53,11 @@ class ParquetFile:
         inside = [beside] if beside is not None and beside not in self.partitions else []
         reads = [self.bytes_column, *inside]
         above = self.partitions.get(beside or "")
-        with _reading(self.path) as file:
+        with reading(self.path) as file:
             for group in range(file.metadata.num_row_groups):
-                size = _rows_at_once(file.metadata.row_group(group), reads)
-                for batch in file.iter_batches(batch_size=size, row_groups=[group], columns=reads):
+                about = file.metadata.row_group(group)
+                parts = file.iter_batches(batch_size=_rows_at_once(about, reads), row_groups=[group], columns=reads)
+                for batch in all_of(self.path, parts, about.num_rows):
                     values = _leaf(batch, inside[0]).to_pylist() if inside else [above] * len(batch)
                     yield from zip(_leaf(batch, self.bytes_column), values, strict=True)
 
@@ -63,8 +66,8 @@ class ParquetFile:
         if name in self.partitions:
             yield from [self.partitions[name]] * self.rows
             return
-        with _reading(self.path) as file:
-            for batch in file.iter_batches(batch_size=_ROWS, columns=[name]):
+        with reading(self.path) as file:
+            for batch in all_of(self.path, file.iter_batches(batch_size=_ROWS, columns=[name]), self.rows):
                 yield from _leaf(batch, name).to_pylist()
 
 
@@ -76,7 +79,7 @@ class Parquet:
     files: tuple[ParquetFile, ...]
     key_column: str | None
     label_column: str | None
-    repeated: frozenset[str]  # paths that several rows have: they are no ids
+    repeated: frozenset[str]  # paths that are no ids, as several rows have them or could have them
     notes: tuple[str, ...]
 
     @property
@@ -176,7 +179,7 @@ class _Look:
 
 
 def _look(path: ParquetPath) -> _Look:
-    with _reading(path.path) as file:
+    with reading(path.path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     partitions = {name: value for name, value in path.partitions.items() if name not in schema.names}
     return _Look(path=path.path, name=path.name, rows=rows, schema=schema, partitions=partitions)
@@ -215,8 +218,13 @@ def _with_images(look: _Look, image: str, *, name: str) -> ParquetFile:
 def _label_column(labels: str, looks: Sequence[_Look]) -> tuple[str | None, list[str]]:
     """The column of the labels, and a note where folders stand for it."""
     column = "label" if labels == "auto" else labels
-    if labels == "none" or (labels == "auto" and not any(look.has(column) for look in looks)):
+    if labels == "none":
         return None, []
+    if labels == "auto" and not any(look.has(column) for look in looks):
+        folders = list(dict.fromkeys(name for look in looks for name in look.partitions))
+        named = ", ".join(map(repr, folders))
+        note = f"the folders' names stand for {named}, which are no labels unless labels= names one."
+        return None, [note] if folders else []
     lacking = next((look for look in looks if not look.has(column)), None)
     if labels == "auto" and lacking is not None:
         raise LikewiseError(
@@ -257,12 +265,16 @@ def _check_key(key: str, looks: Sequence[_Look]) -> None:
 
 
 def _repeated(name: str, files: Sequence[ParquetFile], key: str | None) -> tuple[frozenset[str], list[str]]:
-    """The paths that several rows have, and a note on them. A key that repeats is refused."""
+    """The paths that are no ids, and a note on those that several rows have. A key that repeats is refused.
+
+    A path such as "row 7" is none either, since it may be what another row is called.
+    """
     columns = ((file, key or file.path_column) for file in files)
     counts = Counter(_texts(value for file, column in columns if column is not None for value in file.column(column)))
     repeated = {text: count for text, count in counts.items() if count > 1}
+    row_names = frozenset(text for text in counts if key is None and _ROW_NAME.search(text))
     if not repeated:
-        return frozenset(), []
+        return row_names, []
     first, rows, total = next(iter(repeated)), sum(repeated.values()), sum(file.rows for file in files)
     if key is not None:
         raise LikewiseError(
@@ -273,7 +285,7 @@ def _repeated(name: str, files: Sequence[ParquetFile], key: str | None) -> tuple
         f"{name}: {rows:,} of the {total:,} images share their path with another one (such as {first!r}), so that "
         "their ids are file and row."
     )
-    return frozenset(repeated), [note]
+    return row_names.union(repeated), [note]
 
 
 def _texts(values: Iterable[object]) -> Iterator[str]:
@@ -282,7 +294,7 @@ def _texts(values: Iterable[object]) -> Iterator[str]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Any]:
+def reading(path: Path) -> Iterator[Any]:
     """A parquet file, read in pieces: memory holds no whole row group. Raises LikewiseError if it is damaged."""
     import pyarrow
     from pyarrow import parquet
@@ -292,6 +304,15 @@ def _reading(path: Path) -> Iterator[Any]:
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         raise LikewiseError(f"{path} cannot be read as parquet ({_line(error)}); replace or remove it.") from error
+
+
+def all_of(path: Path, batches: Iterable[Any], rows: int) -> Iterator[Any]:
+    """The batches. Raises LikewiseError at their end if they have other than ``rows`` rows: pyarrow does not say so."""
+    for batch in batches:
+        rows -= len(batch)
+        yield batch
+    if rows:
+        raise LikewiseError(f"{path} was cut short while it was read; replace it, and run this again.")
 
 
 def _rows_at_once(group: Any, columns: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """Which parquet files a source has: patterns, the splits of Hugging Face's layout, and hive partitions."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -58,10 +59,13 @@ def is_pattern(text: str) -> bool:
 def matching(pattern: str) -> list[ParquetPath]:
     """The parquet files that match a pattern such as ``data/train-*.parquet``; ``**`` stands for any folders.
 
+    A file that several names lead to counts once.
+
     Raises:
         LikewiseError: no file matches, or one is no parquet file.
     """
-    found = [Path(match) for match in sorted(glob(pattern, recursive=True)) if Path(match).is_file()]
+    matches = [match for match in sorted(glob(pattern, recursive=True)) if os.path.isfile(match)]
+    found = [Path(match) for match in {os.path.realpath(match): match for match in reversed(matches)}.values()]
     if not found:
         raise LikewiseError(f"no file matches {pattern}; write a pattern such as 'data/train-*.parquet', in quotes.")
     other = next((path for path in found if path.suffix.lower() != ".parquet"), None)

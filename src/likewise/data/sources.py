@@ -4,7 +4,7 @@ import os
 
 from likewise.data.arrays import Vectors, find_array, load_npy
 from likewise.data.decode import IMAGE_SUFFIXES
-from likewise.data.folder import Folder, list_images
+from likewise.data.folder import Folder, list_images, one_class
 from likewise.data.parquet import is_own, open_parquet
 from likewise.data.parquet_files import ParquetPath, below, is_pattern, matching
 from likewise.data.source import KINDS, Source, Wanted
@@ -36,7 +36,9 @@ def find_source(source: object, wanted: Wanted) -> Source | Vectors:
     found = list_images(path)
     if found.images:
         wanted.refuse(name, "a folder of images")
-        return Folder(name=name, files=tuple(found.images), with_labels=wanted.labels == "auto", notes=found.notes)
+        with_labels = wanted.labels == "auto"
+        notes = (*found.notes, *(one_class(name, found.images) if with_labels else ()))
+        return Folder(name=name, files=tuple(found.images), with_labels=with_labels, notes=notes)
     tables = [other for other in found.others if other.suffix.lower() == ".parquet" and not is_own(other)]
     if tables:
         return open_parquet(name, below(path, tables), wanted, found.notes)

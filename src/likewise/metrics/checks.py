@@ -8,8 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.alike import Ids, as_ids
-from likewise.data.items import check_dense
+from likewise.alike import Ids, as_ids, check_dense
 from likewise.errors import LikewiseError
 
 Rows = Tensor | npt.NDArray[np.floating[Any]] | Sequence[Sequence[float]]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.alike import Ids, as_ids
+from likewise.alike import Ids, as_ids, check_labels
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.metrics.checks import Rows, as_rows, check_peaks, peaks
 from likewise.metrics.neighbours import checked_search, unpack
@@ -174,6 +174,8 @@ def retrieval(
     device = queries.device
     query_labels = _labels("query_labels", query_labels, queries).to(device)
     gallery_labels = _labels("gallery_labels", gallery_labels, gallery).to(device)
+    if query_labels.shape[1:] == gallery_labels.shape[1:]:
+        check_labels("labels", torch.cat([query_labels, gallery_labels]))
     query_ids = None if query_ids is None else query_ids.to(device)
     gallery_ids = None if gallery_ids is None else gallery_ids.to(device)
     if query_ids is None:

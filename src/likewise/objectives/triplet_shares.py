@@ -1,11 +1,13 @@
 """A monitor of triplets: which share of a batch's anchors and triplets a triplet loss learns from."""
 
+import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from likewise.alike import Ids, relate, reordered, tile_rows_for
+from likewise.alike import Ids, as_ids, check_labels, check_tensor, relate, reordered, tile_rows_for
+from likewise.errors import LikewiseWarning
 from likewise.kernels.numerics import Distance, at_least_float32, distance
 from likewise.objectives.hinge import violations
 
@@ -46,11 +48,17 @@ def triplet_shares(
         violation: the mean of ``D_p + α − D_n`` over the active triplets; 0 where there are none.
 
     Raises:
-        LikewiseError: shapes or dtypes do not fit together.
+        LikewiseError: shapes or dtypes do not fit together, or labels are a table with a column per class.
 
     Cost: 2·N·K·D flops, and one pass over a tile for each positive of a row; memory for a few tiles.
     """
+    check_tensor("queries", queries)
+    ids = as_ids("ids", ids, queries.device)
+    check_labels("ids", ids)
     relation = relate(queries, ids, keys, key_ids, None)
+    if keys is not None and keys.shape == queries.shape and torch.equal(keys.to(queries), queries):
+        said = "triplet_shares: the keys are the queries, so each row is its own positive; leave the keys out."
+        warnings.warn(said, LikewiseWarning, stacklevel=3)  # 2 is the wrapper of no_grad
     ordered = reordered(at_least_float32(queries), relation.query_order)
     keys = at_least_float32(queries if keys is None else keys)
     ordered_keys = reordered(keys.to(ordered.dtype), relation.key_order)

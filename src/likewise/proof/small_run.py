@@ -163,6 +163,10 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
     if drawn:
         few = min(int(small.objective.number(drawn, SAMPLES)), SAMPLES)
         small = settings_from({f"objective.{drawn}": few}, small)
+    classes = int(small.objective.number("classes", 0))
+    if classes:  # the labels, or the items, are others than those of the run
+        few = LABELS if asked.alike == "label" else len(items)
+        small = settings_from({"objective.classes": max(classes, few)}, small)
     small = replace(small, epochs=-(-STEPS // choose_sampler(small, items, relations).steps_per_epoch))
     if items.kind == "images" and small.size > side:
         try:

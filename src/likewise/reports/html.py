@@ -84,7 +84,7 @@ def write_report(
     Cost: one pass of the encoder over the items, and t-SNE of at most 2,000 of them.
     """
     model = model or load(run)
-    place_for(run / REPORT)
+    place_for(run / REPORT, "RUN")
     if items is None and data is None:
         items = training_items(run, model.settings)
     elif items is None:
