@@ -146,15 +146,22 @@ def test_many_row_groups_keep_the_order(tmp_path, monkeypatch):
     monkeypatch.setattr("likewise.index.embedding_file._GROUP_ROWS", 16)
     rows = torch.arange(300.0).reshape(100, 3)
     names = [f"{number}" for number in range(100)]
-    write_embedding(tmp_path / "z", rows, names, {})
-    assert pq.ParquetFile(tmp_path / "z").num_row_groups == 7
-    again, ids, _ = read_embedding(tmp_path / "z")
+    write_embedding(tmp_path / "z.parquet", rows, names, {})
+    assert pq.ParquetFile(tmp_path / "z.parquet").num_row_groups == 7
+    again, ids, _ = read_embedding(tmp_path / "z.parquet")
     assert ids == tuple(names)
     assert torch.equal(again, rows)
 
 
 BROKEN = ROWS.clone()
 BROKEN[2, 1] = math.nan
+
+
+@pytest.mark.parametrize("name", ["z", "z.csv", "-"])
+def test_an_embedding_of_another_kind_of_file_is_refused(tmp_path, name):
+    with pytest.raises(LikewiseError, match=r"must end in \.parquet or \.npy"):
+        write_embedding(tmp_path / name, ROWS, IDS, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -171,7 +178,7 @@ def test_bad_embeddings_are_refused(tmp_path, ids, rows, text):
     with pytest.raises(LikewiseError, match=text):
         Index(rows, ids)
     with pytest.raises(LikewiseError, match=text):
-        write_embedding(tmp_path / "z", rows, ids, {})
+        write_embedding(tmp_path / "z.parquet", rows, ids, {})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -74,6 +74,10 @@ def test_fit_and_compare_hold_the_lock_of_out(tmp_path: Path, monkeypatch: pytes
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before
     fit(data, out="out", settings=MLP, progress=False)
     assert (tmp_path / "out" / LOCK).exists()
+    with written_by_one(tmp_path / "out"), pytest.raises(LikewiseError, match="out is being written by"):
+        fit(data, out="out", settings=MLP, progress=False)
+    with pytest.raises(LikewiseError, match="out already holds a run"):
+        fit(data, out="out", settings=MLP, progress=False)
 
 
 def test_a_cell_of_a_comparison_is_locked_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

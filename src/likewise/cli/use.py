@@ -26,11 +26,11 @@ def _add_embed(parser: Parser) -> None:
 
 
 def _embed(arguments: Namespace) -> int:
-    from likewise.index.embedding_file import write_embedding
+    from likewise.index.embedding_file import embedding_path, write_embedding
     from likewise.model import layer_named, load
 
     model, layer = load(arguments.run), layer_named(arguments.layer)
-    place_for(arguments.out)
+    place_for(embedding_path(arguments.out))
     embedding = model.embed(arguments.data, layer=layer)
     write_embedding(arguments.out, *embedding)
     print(readable(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}"))

@@ -31,6 +31,14 @@ class Embedding(NamedTuple):
         return f"Embedding({n} × {dim}, ids={self.ids[0]!r} …, metadata={self.metadata})"
 
 
+def embedding_path(path: str | Path) -> Path:
+    """The path of an embedding file to write. Raises LikewiseError unless its name ends in .parquet or .npy."""
+    path = as_path(path, "--out")
+    if path.suffix.lower() not in (".parquet", ".npy"):
+        raise LikewiseError(f"an embedding is written as parquet or .npy, so {path} must end in .parquet or .npy.")
+    return path
+
+
 def write_embedding(
     path: str | Path, rows: Rows, ids: Sequence[str], metadata: Mapping[str, str | int | float]
 ) -> None:
@@ -40,14 +48,14 @@ def write_embedding(
     holds the rows, and NAME.ids.json beside it the metadata and the ids in the same order.
 
     Args:
-        path: the file; its folder must exist.
+        path: the file, ending in .parquet or .npy; its folder must exist.
         rows: (N, D) float; stored as float32.
         ids: N different strings.
         metadata: how the rows were made.
 
     Raises:
-        LikewiseError: there are no rows, an id occurs twice, rows and ids have different lengths, or a row has NaN or
-            infinity (its id is named).
+        LikewiseError: the name ends otherwise, there are no rows, an id occurs twice, rows and ids have different
+            lengths, or a row has NaN or infinity (its id is named).
         OSError: from the file system.
 
     Cost: 4·N·D bytes on disk, and the ids.
@@ -55,7 +63,7 @@ def write_embedding(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path, rows = as_path(path, "--out"), check_embedding(rows, ids)
+    path, rows = embedding_path(path), check_embedding(rows, ids)
     values = np.ascontiguousarray(rows.detach().cpu().float().numpy())
     if path.suffix.lower() == ".npy":
         with atomic_write(path.with_suffix(".ids.json")) as file:

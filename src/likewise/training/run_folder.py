@@ -25,6 +25,7 @@ from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
 from likewise.training.metrics_log import METRICS
 from likewise.training.run_lock import FILES as LOCK_FILES
+from likewise.training.run_lock import refuse_while_written
 from likewise.training.supervision import keep_labelled
 
 DATA, SKIPPED = "data.json", "skipped.csv"
@@ -56,14 +57,15 @@ def placed(settings: FitSettings) -> FitSettings:
 def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
     """The settings of this run: the saved ones when it resumes, otherwise the given ones.
 
-    Raises LikewiseError when the folder already holds a run; when it holds no run to resume; and when the given
-    settings differ from the saved ones.
+    Raises LikewiseError when the folder is being written, or already holds a run; when it holds no run to resume; and
+    when the given settings differ from the saved ones.
     """
     if folder.exists() and not folder.is_dir():
         raise LikewiseError(f"{folder} is {'a file' if folder.is_file() else 'no folder'}; --out must name a folder.")
     holds_run = (folder / CHECKPOINT).exists() or (folder / MODEL).exists()
     if not resume:
         if holds_run:
+            refuse_while_written(folder)
             raise LikewiseError(f"{folder} already holds a run; add --resume to continue it, or name another --out.")
         return settings
     if not (folder / CONFIG).exists():

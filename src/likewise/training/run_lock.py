@@ -54,6 +54,13 @@ def written_by_one(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
+def refuse_while_written(folder: Path) -> None:
+    """Raises LikewiseError when another process holds the lock of ``folder``; writes nothing if none ever did."""
+    if (folder / WRITER).exists():
+        with written_by_one(folder):
+            pass
+
+
 def clear(folder: Path) -> None:
     """Empties a folder, except for its lock."""
     for entry in folder.iterdir():
