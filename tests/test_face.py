@@ -348,7 +348,7 @@ TAKES_IDS: dict[str, Callable[[Turn], Any]] = {
     "instance level": lambda t: objectives.NonParametricSoftmax()(ROWS, t(CLASSES), ROWS, t(torch.arange(12))),
     "weights": lambda t: objectives.ParametricSoftmax(4, 4, generator=seeded())(ROWS, t(CLASSES)),
     "sharded": lambda t: ShardedSoftmax(12)(ROWS, t(CLASSES), ROWS),
-    "triplet_shares": lambda t: objectives.triplet_shares(ROWS, t(CLASSES), ROWS, t(CLASSES)),
+    "triplet_shares": lambda t: objectives.triplet_shares(ROWS, t(CLASSES), -ROWS, t(CLASSES)),
     "from_pairs": lambda t: objectives.Circle()(
         *objectives.from_pairs(ROWS, t(torch.tensor([[0, 1], [0, 2], [1, 2]])), t(ALIKE[:3]))
     ),
