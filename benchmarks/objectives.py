@@ -165,7 +165,7 @@ def class_peers(n: int) -> dict[str, Peer]:
     }
 
 
-TOO_LARGE = {"InfoNCE / NTXent": 512}  # beyond, theirs needs tens of GiB
+TOO_LARGE = {"InfoNCE / NTXent": 512, "LiftedStructure": 512}  # beyond, theirs needs tens of GiB
 CLASSES = 64, 50_000
 
 
