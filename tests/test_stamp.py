@@ -16,6 +16,8 @@ from likewise.cli.main import main
 from likewise.comparison.run import compare
 from likewise.data import open_items
 from likewise.errors import LikewiseError
+from likewise.evaluation.classify import Protocol, options_of
+from likewise.evaluation.labelled_items import options_text
 from likewise.index.embedding_file import write_embedding
 from likewise.model import load
 from likewise.proof.small_run import make_plan
@@ -117,6 +119,16 @@ def test_scores_of_another_model_are_refused_with_the_commands_that_renew_them(
         )
         assert main(command.split()[1:]) == 0
     assert main(["report", "run"]) == 0
+
+
+def test_a_command_that_renews_scores_names_every_column_that_was_named() -> None:
+    columns = {"labels": "name", "key": "id", "image": "photo"}
+    assert (
+        options_of(Protocol(k=3, labels="name", key="id", image="photo"))
+        == "--labels name --key id --image photo --k 3"
+    )
+    options = options_text({**columns, "ks": (1, 2)}, {"labels": "auto", "key": None, "image": None, "ks": (1,)})
+    assert options == "--labels name --key id --image photo --ks 1,2"
 
 
 def test_figures_that_were_not_made_with_the_scores_are_refused(made: Path, place: Path) -> None:

@@ -1,6 +1,5 @@
 """``likewise evaluate``: kNN and linear classifiers on a run, raw pixels and the untrained encoder."""
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,16 +11,25 @@ from torch import Tensor
 from likewise.console import track
 from likewise.data import Items
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import LEFT_OUT, data_stamp, labelled, one_label, same_classes, shared_ids
+from likewise.evaluation.labelled_items import (
+    data_stamp,
+    labelled,
+    one_label,
+    options_text,
+    renewal_command,
+    same_classes,
+    shared_ids,
+)
 from likewise.evaluation.scores import AS_TRAINED
 from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
 from likewise.metrics.neighbours import fair_k, knn_accuracy
 from likewise.metrics.score import Score
 from likewise.model import Model
-from likewise.stamp import Stamp, source_in
+from likewise.stamp import Stamp
 
-OPTIONS = ("labels", "key", "k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")  # of the command
+# Of the command.
+OPTIONS = ("labels", "key", "image", "k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")
 TEMPERATURE = 0.07  # of NPID's votes
 
 
@@ -192,16 +200,13 @@ def measure(
 
 def options_of(protocol: Protocol) -> str:
     """The options of ``likewise evaluate`` that make this protocol, of those that are not the default."""
-    usual = asdict(Protocol())
-    given = {name: value for name, value in asdict(protocol).items() if name in OPTIONS and value != usual[name]}
-    return shlex.join(word for name, value in given.items() for word in (f"--{name}", str(value)))
+    given = {name: value for name, value in asdict(protocol).items() if name in OPTIONS}
+    return options_text(given, asdict(Protocol()))
 
 
 def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
     """The command that measures again what a score's protocol says."""
-    test = [] if protocol.get("test") == LEFT_OUT.format("train") else ["--test", source_in(protocol, "test")]
-    options = shlex.split(str(protocol.get("options", "")))
-    return ["likewise", "evaluate", str(run), "--train", source_in(protocol, "train"), *test, *options]
+    return renewal_command("evaluate", run, protocol, "train", "test")
 
 
 def _linear(

@@ -1,7 +1,9 @@
 """Prepares items for an evaluation: keeps the labelled ones, matches classes, counts copies, describes the data."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.errors import LikewiseError
 from likewise.metrics.score import Score
-from likewise.stamp import Stamp
+from likewise.stamp import Stamp, source_in
 
 
 def labelled(items: Items, least: int = 2) -> Items:
@@ -94,6 +96,23 @@ def data_stamp(
         **second,
         "copies": 0 if others is None else copies(items, others, other_ids),
     }
+
+
+def options_text(given: Mapping[str, object], usual: Mapping[str, object]) -> str:
+    """The options of a command whose values are not the usual ones, as one text."""
+    words = {f"--{name}": value for name, value in given.items() if value != usual[name]}
+    several = {option: value if isinstance(value, tuple) else (value,) for option, value in words.items()}
+    return shlex.join(word for option, values in several.items() for word in (option, ",".join(map(str, values))))
+
+
+def renewal_command(command: str, run: Path, protocol: Mapping[str, object], name: str, asked: str) -> list[str]:
+    """The command that measures again what a score's protocol says.
+
+    ``name`` and ``asked`` are the options, and the keys of the protocol, of its two sources.
+    """
+    second = [] if protocol.get(asked) == LEFT_OUT.format(name) else [f"--{asked}", source_in(protocol, asked)]
+    options = shlex.split(str(protocol.get("options", "")))
+    return ["likewise", command, str(run), f"--{name}", source_in(protocol, name), *second, *options]
 
 
 def describe_copies(scores: Sequence[Score]) -> str:

@@ -6,7 +6,6 @@ It can be zero-shot: the classes of gallery and queries may be new to the model 
 import csv
 import io
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from likewise.console import track
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import LEFT_OUT, data_stamp, labelled, shared_ids
+from likewise.evaluation.labelled_items import data_stamp, labelled, options_text, renewal_command, shared_ids
 from likewise.evaluation.scores import lay_out, percent, print_rows
 from likewise.files import atomic_write
 from likewise.metrics.clustering import clustering
@@ -29,7 +28,7 @@ from likewise.metrics.score import Score
 from likewise.metrics.verification import Roc, fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
 from likewise.model import Model
-from likewise.stamp import Stamp, source_in
+from likewise.stamp import Stamp
 from likewise.text import utf8
 
 FILE = "retrieval.json"  # in the run folder, beside evaluation.json
@@ -97,7 +96,8 @@ def retrieve(
         others = labelled(model.open(queries, labels=labels, key=key, image=image, progress=progress), least=1)
     ids = shared_ids(items, items if others is None else others)
     about = data_stamp("gallery", "query", items, others, ids[1], title="queries")
-    if options := _options(labels, key, ks):
+    asked = {"labels": labels, "key": key, "image": image, "ks": tuple(ks)}
+    if options := options_text(asked, {"labels": "auto", "key": None, "image": None, "ks": KS}):
         about["options"] = options
     scores: list[Score] = []
     tables, stamp = Detail(), about
@@ -166,19 +166,9 @@ class Detail:
             file.write(utf8(json.dumps(stamp, indent=1, ensure_ascii=False)))
 
 
-def _options(labels: str, key: str | None, ks: Sequence[int]) -> str:
-    """The options of ``likewise retrieve`` beside the sources, of those that are not the default."""
-    words = [*(["--labels", labels] if labels != "auto" else []), *(["--key", key] if key is not None else [])]
-    return shlex.join([*words, *(["--ks", ",".join(map(str, ks))] if tuple(ks) != KS else [])])
-
-
 def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
     """The command that measures again what a score's protocol says."""
-    others = (
-        [] if protocol.get("queries") == LEFT_OUT.format("gallery") else ["--queries", source_in(protocol, "queries")]
-    )
-    options = shlex.split(str(protocol.get("options", "")))
-    return ["likewise", "retrieve", str(run), "--gallery", source_in(protocol, "gallery"), *others, *options]
+    return renewal_command("retrieve", run, protocol, "gallery", "queries")
 
 
 def _representations(
