@@ -49,38 +49,31 @@ def sharded_weight(n: int, dim: int, *, generator: torch.Generator | None = None
     return nn.Parameter(_own_rows(n, dim, uniform))
 
 
-class _Sharded(Dictionary):
-    """The state of a dictionary whose rows are divided among the processes. Abstract: subclasses are final.
-
-    Attributes:
-        n: rows in all.
-    """
-
-    n: int
-
-    def choices(self, others: int) -> int:
-        """The number of all rows."""
-        return self.n
-
-    def state(self) -> dict[str, Any]:
-        """Empty: the rows are in ``shards()``."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Does nothing."""
-
-    def follow(self, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
-        """Raises LikewiseError: sharded rows can't follow their items."""
-        raise LikewiseError(CANNOT_FOLLOW)
-
-    @torch.no_grad()
-    def load_shards(self, shards: Mapping[str, Tensor]) -> None:
-        """Restores ``shards()``."""
-        for name, rows in self.shards().items():
-            rows.copy_(shards[name])
+# The answers of a dictionary whose rows are divided among the processes: they are in ``shards()``, not in ``state()``.
 
 
-class ShardedProxies(_Sharded):
+def no_state(self: Dictionary) -> dict[str, Any]:
+    """Empty: the rows are in ``shards()``."""
+    return {}
+
+
+def restores_nothing(self: Dictionary, state: Mapping[str, Any]) -> None:
+    """Does nothing."""
+
+
+def cannot_follow(self: Dictionary, old: Sequence[str], new: Sequence[str], generator: torch.Generator) -> None:
+    """Raises LikewiseError: sharded rows can't follow their items."""
+    raise LikewiseError(CANNOT_FOLLOW)
+
+
+@torch.no_grad()
+def load_own_rows(self: Dictionary, shards: Mapping[str, Tensor]) -> None:
+    """Restores ``shards()``."""
+    for name, rows in self.shards().items():
+        rows.copy_(shards[name])
+
+
+class ShardedProxies(Dictionary):
     """The sharded weights of the parametric softmax. The optimizer updates them.
 
     Args:
@@ -90,6 +83,11 @@ class ShardedProxies(_Sharded):
     """
 
     weight: nn.Parameter
+
+    state = no_state
+    restore = restores_nothing
+    follow = cannot_follow
+    load_shards = load_own_rows
 
     def __init__(self, n: int, dim: int, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -107,12 +105,16 @@ class ShardedProxies(_Sharded):
     def update(self, rows: Tensor, ids: Ids) -> None:
         """Does nothing: the optimizer updates the rows."""
 
+    def choices(self, others: int) -> int:
+        """The number of all rows."""
+        return self.n
+
     def shards(self) -> dict[str, Tensor]:
         """This process' rows."""
         return {"weight": self.weight.detach()}
 
 
-class ShardedMemoryBank(_Sharded):
+class ShardedMemoryBank(Dictionary):
     """:class:`~likewise.dictionaries.MemoryBank` with its rows divided among the processes.
 
     ``v_i ← norm(momentum · v_i + (1 − momentum) · f_i)`` for the rows that this process owns. In one process it equals
@@ -137,6 +139,11 @@ class ShardedMemoryBank(_Sharded):
     """
 
     rows: Tensor
+
+    state = no_state
+    restore = restores_nothing
+    follow = cannot_follow
+    load_shards = load_own_rows
 
     def __init__(
         self,
@@ -174,6 +181,10 @@ class ShardedMemoryBank(_Sharded):
         here = (places >= 0) & (places < len(self.rows))
         places, fresh = places[here], fresh[here]
         self.rows[places] = functional.normalize(torch.lerp(fresh, self.rows[places], self.momentum), dim=1)
+
+    def choices(self, others: int) -> int:
+        """The number of all rows."""
+        return self.n
 
     def shards(self) -> dict[str, Tensor]:
         """This process' rows."""
