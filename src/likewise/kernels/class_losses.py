@@ -18,6 +18,7 @@ from likewise.kernels.numerics import (
     at_least_float32,
     differentiated_again,
     keep_pages,
+    leave_tangent,
     ordinary,
     softplus,
     twin_gradients,
@@ -158,7 +159,7 @@ def _sweep(
         if wanted[0]:
             grad_queries = weights @ keys
             if shrink is not None:
-                _leave_tangent(grad_queries, q).mul_(shrink)
+                leave_tangent(grad_queries, q).mul_(shrink)
         if wanted[1]:
             grad_keys = weights.T @ q if grad_keys is None else grad_keys.addmm_(weights.T, q)
         losses.append(tile_losses)
@@ -167,7 +168,7 @@ def _sweep(
         if inverse is not None:
             for start in range(0, keys.shape[0], CHUNK):
                 some_keys = slice(start, start + CHUNK)
-                _leave_tangent(grad_keys[some_keys], keys[some_keys] * inverse[some_keys, None])
+                leave_tangent(grad_keys[some_keys], keys[some_keys] * inverse[some_keys, None])
         grad_keys = grad_keys.to(given_keys.dtype)
     grad_queries, *slopes = (_joined(parts) for parts in zip(*gradients, strict=True))
     return torch.cat(losses) if len(losses) > 1 else losses[0], [grad_queries, grad_keys, *slopes]
@@ -231,8 +232,3 @@ def _inverse_lengths(rows: Tensor) -> Tensor:
     """(N,) 1/length; 1 for rows that stay as they are."""
     length: Tensor = torch.linalg.vector_norm(rows, dim=1)
     return torch.threshold_(length, SHORTEST, 1.0).reciprocal_()
-
-
-def _leave_tangent(grad: Tensor, unit_rows: Tensor) -> Tensor:
-    """Takes from each row of ``grad``, in place, its part along the unit row."""
-    return grad.addcmul_(unit_rows, (grad * unit_rows).sum(1, keepdim=True), value=-1)

@@ -15,6 +15,7 @@ from likewise.kernels.numerics import (
     at_least_float32,
     differentiated_again,
     keep_pages,
+    leave_tangent,
     ordinary,
     twin_gradients,
     unit,
@@ -133,7 +134,7 @@ def _past_unit(grad: Tensor, block: Tensor, inverse: Tensor | None) -> Tensor:
     """The gradient of the keys, from the gradient of the unit keys ``block``."""
     if inverse is None:
         return grad
-    return grad.addcmul_(block, (grad * block).sum(1, keepdim=True), value=-1).mul_(inverse)
+    return leave_tangent(grad, block).mul_(inverse)
 
 
 def _tile_logits(

@@ -264,6 +264,11 @@ def unit(x: Tensor) -> Tensor:
     return result
 
 
+def leave_tangent(grad: Tensor, unit_rows: Tensor) -> Tensor:
+    """Takes from each row of ``grad``, in place, its part along the unit row."""
+    return grad.addcmul_(unit_rows, (grad * unit_rows).sum(1, keepdim=True), value=-1)
+
+
 def _lengths(x: Tensor) -> tuple[Tensor, Tensor]:
     """(·, 1) lengths, and which are below SHORTEST: those are constant, so that no order of gradient is infinite."""
     fixed: Tensor = torch.linalg.vector_norm(x.detach(), dim=-1, keepdim=True)
