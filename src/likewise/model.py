@@ -1,6 +1,5 @@
 """A trained model: load it, embed items with it, index and search them."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
-from likewise.stamp import Stamp, hash_of, refuse_other_model, source_in
+from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_in
 from likewise.text import utf8
 from likewise.views.render import plain_view
 
@@ -241,7 +240,7 @@ class Model:
 
         Save a loaded model after changing its weights: only then it has another hash.
         """
-        return self._loaded or hashlib.blake2b(self._bytes(), digest_size=16).hexdigest()
+        return self._loaded or hash_of_bytes(self._bytes())
 
     def protocol(self, layer: Layer) -> Stamp:
         """What made the numbers and rows of this model: method, encoder, layer, size, epoch, seed, weights."""

@@ -15,12 +15,18 @@ from pathlib import Path
 from likewise.errors import LikewiseError
 
 Stamp = dict[str, str | int | float]
+DIGEST_BYTES = 16
 _PART = 1 << 24
+
+
+def hash_of_bytes(content: bytes) -> str:
+    """What :func:`hash_of` gives for a file with these bytes."""
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def hash_of(path: Path) -> str:
     """blake2b (128 bit, hex) of a file's bytes. Cost: one pass, about a second per GB."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     with open(path, "rb") as file:
         while part := file.read(_PART):
             digest.update(part)

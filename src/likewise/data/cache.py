@@ -268,7 +268,7 @@ class _Checksum:
         """The checksum of all items so far; call it once, at the end."""
         if self.in_part:
             self._end()
-        return hashlib.blake2b(b"".join(self.digests), digest_size=16).hexdigest()
+        return _of_parts(self.digests)
 
     def _end(self) -> None:
         self.digests.append(self.part.digest())
@@ -290,6 +290,11 @@ def _checksum(values: Pixels, progress: bool) -> str:
         for done, part in enumerate(pool.map(digest, starts), 1):
             digests.append(part)
             tick(done)
+    return _of_parts(digests)
+
+
+def _of_parts(digests: Iterable[bytes]) -> str:
+    """The checksum of the values, from the blake2b of each part."""
     return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
 
 

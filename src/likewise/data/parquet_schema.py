@@ -37,7 +37,11 @@ def image_parts(column: str, kind: Any) -> tuple[str, str | None]:
 
 def holds_ids(kind: Any) -> bool:
     """Whether a column of this type can name items: text, numbers or dates, but no bytes, lists or structs."""
-    return _holds_values(kind)
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return not (_is_bytes(kind) or types.is_fixed_size_binary(kind) or types.is_nested(kind))
 
 
 def holds_labels(kind: Any) -> bool:
@@ -46,7 +50,7 @@ def holds_labels(kind: Any) -> bool:
 
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         kind = kind.value_type
-    return _holds_values(kind)
+    return holds_ids(kind)
 
 
 def is_number(kind: Any) -> bool | None:
@@ -83,11 +87,3 @@ def _is_bytes(kind: Any) -> bool:
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
-
-
-def _holds_values(kind: Any) -> bool:
-    from pyarrow import types
-
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    return not (_is_bytes(kind) or types.is_fixed_size_binary(kind) or types.is_nested(kind))
