@@ -6,6 +6,8 @@ from likewise.cli.commands import COMMANDS
 from likewise.cli.fit import is_first
 from likewise.cli.parser import build_parser
 from likewise.errors import Interrupted, LikewiseError
+from likewise.methods import METHODS
+from likewise.methods.other_kinds import kinds_told_apart
 from likewise.text import readable
 
 
@@ -43,7 +45,8 @@ def _run(arguments: list[str]) -> int:
         defaults.update(given)
         given = defaults
     command.check(given, parser.part(command.name).options())
-    code = command.run(given)
+    with kinds_told_apart(METHODS.values()):
+        code = command.run(given)
     sys.stdout.flush()
     return code
 

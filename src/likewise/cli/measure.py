@@ -5,7 +5,7 @@ from dataclasses import replace
 from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_run
-from likewise.cli.parser import Command, Parser
+from likewise.cli.parser import Command, Number, Parser
 from likewise.config.ranges import MOST_SEEDS, whole
 from likewise.config.values import ABOVE_ZERO
 from likewise.errors import LikewiseError
@@ -74,7 +74,7 @@ def _add_retrieve(parser: Parser) -> None:
     )
     add_columns(parser)
     parser.add_argument("--ks", type=tuple[int, ...], nargs="+", default=None, help="of Recall@k; default: 1 2 4 8")
-    parser.take_several("--ks")
+    parser.take_several("--ks", Number(int))
     parser.add_argument(
         "--out",
         type=str,
