@@ -176,6 +176,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("circle --range 1 0", "range 1 0 makes no square of cosines; give LOW HIGH"),
     ("circle --range nan 1", "--range can't be 'nan'; it must be a number"),
     ("circle --range 0", "--range needs 2 values"),
+    ("circle --out /dev/null", "/dev/null is a device, pipe or socket, not a file"),
     ("circle --out /dev/null/x", "can't write /dev/null/x.png: Not a directory"),
     ("all --set gamma=3", "--set gives the parameters of one objective"),
     ("all --out /dev/null", "Not a directory; choose another --out"),

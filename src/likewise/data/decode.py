@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from likewise.data.items import Pixels
 from likewise.data.source import MEGAPIXELS, BadItem
 from likewise.errors import LikewiseError
+from likewise.plots import is_drawn
 
 Image.init()  # loads the format plugins now, in one thread
 # Formats that are recognised by their first bytes and decoded in-process: no Ghostscript, no stubs.
@@ -64,11 +65,13 @@ def decode(data: bytes, size: int, megapixels: float = MEGAPIXELS) -> Decoded:
             :func:`quiet_pillow` of the same number, as Pillow has a limit too.
 
     Raises:
-        BadItem: zero bytes, truncated, not an image, or more than ``megapixels`` (the header tells, before any pixel is
-            decoded).
+        BadItem: zero bytes, a plot that likewise drew, truncated, not an image, or more than ``megapixels`` (the header
+            tells, before any pixel is decoded).
     """
     if not data:
         raise BadItem("empty file (zero bytes)")
+    if is_drawn(data):
+        raise BadItem("a plot that likewise drew")
     try:
         image = _decode_jpeg(data, size, megapixels) if data.startswith(b"\xff\xd8\xff") else None
         image, bits = _decode_any(data, megapixels) if image is None else (image, 0)

@@ -135,7 +135,7 @@ def few_labels(
     Returns:
         Scores named ``knn/1-per-class``, ``svm/1-per-class``, ..., ``knn/20%``, ``svm/20%``: mean over seeds, std
         with n − 1 (None for one seed). The protocol has the total number of labels kept, k or C, and the seeds. Where
-        several numbers or shares keep the same labels, as with few items, the first has scores and the others have none.
+        several numbers or shares keep the same labels, as with few items, only the first has scores.
 
     Raises:
         LikewiseError: wrong shapes or lengths, NaN (by row), one class only, an id twice.
