@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from likewise.errors import LikewiseError
 
@@ -26,6 +27,11 @@ Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 def traced() -> bool:
     """Whether a compiler or a transform of ``torch.func`` traces the call: then no value can be read."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def in_forward_mode() -> bool:
+    """Whether ``torch.autograd.forward_ad`` follows tangents: a kernel without a forward mode would lose them."""
+    return forward_ad._current_level >= 0
 
 
 def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: str = "") -> Tensor:
@@ -55,11 +61,12 @@ def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: 
 
 
 def check_dense(name: str, tensor: Tensor) -> None:
-    """Raises LikewiseError on a tensor whose values can't be read: sparse, nested, quantised or without any (meta)."""
+    """Raises LikewiseError on a tensor whose values can't be read: sparse, mkldnn, nested, quantised or meta."""
     if tensor.is_nested:
         raise LikewiseError(f"{name} is a nested tensor; give a dense one, with rows of one length.")
     if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
-        kind = "on the device meta" if tensor.is_meta else "quantised" if tensor.is_quantized else "sparse"
+        layout = "in the layout of mkldnn" if tensor.is_mkldnn else "sparse"
+        kind = "on the device meta" if tensor.is_meta else "quantised" if tensor.is_quantized else layout
         raise LikewiseError(
             f"{name} of shape {tuple(tensor.shape)} is {kind}, so values can't be read; give a dense one."
         )
