@@ -4,6 +4,7 @@ Dimension legend: Q queries, K keys, L labels per row, R rows of a tile, P posit
 A relation gives the masks of R rows at a time, so that no Q×K matrix exists.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,6 +81,19 @@ def check_tensor(name: str, rows: object) -> None:
     check_dense(name, rows)
     if not rows.is_floating_point():
         raise LikewiseError(f"{name} must be floating point, but is {rows.dtype}; convert with .float().")
+
+
+def check_new_rows(rows: Tensor, *, look: bool) -> None:
+    """The check of rows that a dictionary takes in. Raises LikewiseError as :func:`check_tensor`.
+
+    With ``look`` also on a row with NaN or infinity, on the CPU, where looking does not wait: 15 µs for 256 × 128.
+    """
+    check_tensor("rows", rows)
+    if not look or traced() or not rows.is_cpu or not rows.numel():
+        return
+    if not all(map(math.isfinite, torch.stack(rows.detach().aminmax()).tolist())):
+        place = (~rows.isfinite()).nonzero()[0].tolist()
+        raise LikewiseError(f"rows{place[:1]} holds NaN or infinity; check the encoder's output for that item.")
 
 
 def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:
