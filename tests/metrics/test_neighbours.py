@@ -249,3 +249,8 @@ def test_more_keys_than_have_numbers_are_refused(monkeypatch):
     monkeypatch.setattr(module, "_LOW", 4)
     with pytest.raises(LikewiseError, match="5 keys are more than 4; search them in parts"):
         top_k(torch.eye(5), torch.eye(5), 2)
+
+
+def test_no_labels_have_no_number_of_neighbours() -> None:
+    with pytest.raises(LikewiseError, match="labels are empty"):
+        module.fair_k([])

@@ -88,7 +88,7 @@ def _run(arguments: Namespace) -> int:
         command = shlex.join(["likewise", "fit", data, "--out", out, "--resume"])
         if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
             command = "the same torchrun command with --resume"
-        raise Interrupted(f"{stop} Continue with: {command}") from None
+        raise Interrupted(f"{stop} Continue with: {command}", stop.number) from None
     if is_first():
         run = shlex.quote(out)
         steps = (f"evaluate {run} --train DATA", f"retrieve {run} --gallery DATA", f"index {run} DATA", f"report {run}")

@@ -12,7 +12,7 @@ from likewise.text import readable
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 0; 2 after a user's mistake (one sentence on stderr); 130 after Ctrl-C."""
+    """Returns 0; 2 after a user's mistake (one sentence on stderr); 128 + its number after a signal (Ctrl-C: 130)."""
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:  # the reader (`| head`) has read enough
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted as stop:
         if is_first():
             _say(str(stop))
-        return 130
+        return 128 + stop.number
     except KeyboardInterrupt:
         _say("stopped.")
         return 130

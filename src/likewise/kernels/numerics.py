@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-from likewise.alike import traced
+from likewise.alike import in_forward_mode, traced
 from likewise.errors import LikewiseError
 
 Rule = Callable[..., tuple[Tensor, Tensor]]  # see likewise.kernels.row_losses
@@ -39,8 +39,8 @@ def refuse_tracing(what: str, instead: str) -> None:
 
 
 def ordinary() -> bool:
-    """Whether the naive twin must run: the call is traced, or it is part of a twin of :func:`twin_gradients`."""
-    return traced() or _in_twin.get()
+    """Whether the naive twin must run: traced, in forward mode, or as part of a twin of :func:`twin_gradients`."""
+    return traced() or in_forward_mode() or _in_twin.get()
 
 
 def differentiated_again(upstream: Tensor) -> bool:
@@ -53,6 +53,15 @@ def first_order_only(what: str, upstream: Tensor, instead: str) -> None:
     """In a backward pass that has no twin: raises LikewiseError where its result is differentiated again."""
     if differentiated_again(upstream):
         raise LikewiseError(f"{what} has first-order gradients only; {instead}.")
+
+
+def reverse_only(what: str, instead: str) -> Callable[..., None]:
+    """The ``jvp`` of an autograd function that has no forward mode: it raises LikewiseError."""
+
+    def jvp(ctx: FunctionCtx, *_: Tensor | None) -> None:
+        raise LikewiseError(f"{what} has no forward mode; {instead}.")
+
+    return jvp
 
 
 def twin_gradients(

@@ -170,9 +170,11 @@ def knn_accuracy(
 def fair_k(labels: Ids) -> int:
     """The number of neighbours that vote among (N,) labels: the mean number of items of a class, at most NPID's 200.
 
-    With a fixed k of 200 and few labels, all labels would vote. O(N log N).
+    With a fixed k of 200 and few labels, all labels would vote. O(N log N). Raises LikewiseError without labels.
     """
     labels = as_ids("labels", labels)
+    if not len(labels):
+        raise LikewiseError("labels are empty; k is the mean number of items of a class.")
     return min(200, int(len(labels) / len(torch.unique(labels)) + 0.5))
 
 
