@@ -603,6 +603,8 @@ def test_every_number_has_a_range_and_every_range_a_number() -> None:
         ("a-softmax", "objective.mix", (-1.0, NAN), (0.0,)),
         ("a-softmax", "objective.margin", (0, 5, 2.7), (1, 4, 3.0)),
         ("circle-classifier", "objective.margin", (1.0, -1.0), (-0.5, 0.25)),
+        ("margin", "objective.beta", (1e300, NAN), (1.2, -1.0)),
+        ("circle", "objective.gamma", (10**400, -(10**400)), (10**9,)),
         ("angular", "objective.degrees", (0.0, 90.0), (36,)),
         ("triplet", "objective.distance", ("cosine", 1), ("euclidean",)),
         ("multi-similarity", "objective.epsilon", ("x", NAN), (None, 0.2)),

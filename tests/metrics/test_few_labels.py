@@ -117,6 +117,7 @@ def test_bad_input():
         few_labels(x, y, IDS[1:], x, y)
     with pytest.raises(LikewiseError, match="at least two classes"):
         few_labels(x, torch.zeros_like(y), IDS, x, y)
-    for bad in ({"per_class": (0,)}, {"fractions": (1.5,)}, {"seeds": ()}, {"seeds": (1, 1)}, {"k": 0}, {"C": 0.0}):
+    ranges = {"per_class": (0, 1.5), "fractions": (1.5,), "seeds": (1, 1), "k": 0, "C": 1e300}
+    for bad in (*({name: value} for name, value in ranges.items()), {"seeds": ()}, {"k": 1.5}, {"C": 0.0}):
         with pytest.raises(LikewiseError, match=next(iter(bad))):
             FewLabelsSettings(**bad)

@@ -174,6 +174,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("histogram --set bins=1.5", "setting 'bins' is 1.5; it must be a whole number from 1"),
     ("multisimilarity --set epsilon=abc", "setting 'epsilon' is 'abc'; it must be a number or null"),
     ("circle --range 1 0", "range 1 0 makes no square of cosines; give LOW HIGH"),
+    ("circle --range 0 1e-300", "range 0 1e-300 makes no square of cosines"),
     ("circle --range nan 1", "--range can't be 'nan'; it must be a number"),
     ("circle --range 0", "--range needs 2 values"),
     ("circle --out /dev/null", "/dev/null is a device, pipe or socket, not a file"),

@@ -6,8 +6,7 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_run
 from likewise.cli.parser import Command, Number, Parser
-from likewise.config.ranges import MOST_SEEDS, whole
-from likewise.config.values import ABOVE_ZERO
+from likewise.config.ranges import MOST_SEEDS, POSITIVE, whole
 from likewise.errors import LikewiseError
 from likewise.files import as_path, place_for
 from likewise.text import readable
@@ -122,7 +121,7 @@ EVALUATE = Command(
     add=_add_evaluate,
     run=_evaluate,
     numbers={
-        **{"k": whole(1), "temperature": ABOVE_ZERO, "probe_lr": ABOVE_ZERO, "probe_epochs": whole(0)},
+        **{"k": whole(1), "temperature": POSITIVE, "probe_lr": POSITIVE, "probe_epochs": whole(0, 1_000_000)},
         "seeds": whole(1, MOST_SEEDS),
     },
 )

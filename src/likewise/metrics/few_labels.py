@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Ids, as_ids
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_classes, check_ids, check_positive, check_same_width
 from likewise.metrics.linear import linear_svm
 from likewise.metrics.neighbours import fair_k, knn_accuracy
@@ -44,12 +44,12 @@ class FewLabelsSettings:
         """Refuse what cannot be drawn or measured."""
         check_positive("temperature", self.temperature)
         check_positive("C", self.C)
-        if self.k is not None and self.k < 1:
-            raise LikewiseError(f"k must be at least 1 neighbour, but is {self.k}.")
+        if self.k is not None:
+            at_least_one("k", self.k, "it is a number of neighbours")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise LikewiseError(f"seeds must be one or more different numbers, but are {self.seeds}.")
-        if any(count < 1 for count in self.per_class):
-            raise LikewiseError(f"per_class must be numbers ≥ 1, but are {self.per_class}.")
+        for count in self.per_class:
+            at_least_one("per_class", count, "each is a number of labels")
         if any(not 0 < share <= 1 for share in self.fractions):
             raise LikewiseError(f"fractions must be above 0 and at most 1, but are {self.fractions}.")
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from likewise.alike import Ids, as_ids
-from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width, peaks
 
 _QUERY_TILE = 512  # rows; with 8,192 keys a float64 block is 32 MiB
@@ -217,8 +217,7 @@ def checked_search(
 
     Raises LikewiseError on a wrong k, shape, width or id.
     """
-    if k < 1:
-        raise LikewiseError(f"k must be at least 1 neighbour, but is {k}.")
+    at_least_one("k", k, "it is a number of neighbours")
     queries, keys = as_rows("queries", queries), as_rows(names[0], keys)
     check_same_width("queries", queries, names[0], keys)
     if keys.shape[0] > _LOW:

@@ -31,6 +31,7 @@ Points = NDArray[np.float64]
 STARTS = ((0.9, 0.6), (0.4, 0.1))  # A: both similarities high; B: both low. The negative is 0.3 above the positive
 SIZES = {"classes": 2, "dim": 2, "n": 2}  # for objectives that need sizes; pair_loss does not depend on them
 SIZE = (9.0, 8.8)  # inches
+NARROWEST = 0.001  # range; lines in a narrower one are those of rounding
 COLOURS = ("#d55e00", "#0072b2")  # of A and B; colour-blind readers can distinguish them
 EDGE = "#111111"
 
@@ -204,12 +205,13 @@ def draw(
         The files, the boundary and the descents.
 
     Raises:
-        LikewiseError: ``limits`` is not a range of cosines, or the extra ``plot`` is not installed.
+        LikewiseError: ``limits`` is not a range of cosines or too narrow, or the extra ``plot`` is not installed.
         OSError: the files can't be written.
     """
-    if not -1 <= limits[0] < limits[1] <= 1:
+    if not (-1 <= limits[0] < limits[1] <= 1 and limits[1] - limits[0] >= NARROWEST):
         raise LikewiseError(
-            f"range {limits[0]:g} {limits[1]:g} makes no square of cosines; give LOW HIGH, −1 ≤ LOW < HIGH ≤ 1."
+            f"range {limits[0]:g} {limits[1]:g} makes no square of cosines; give LOW HIGH, −1 ≤ LOW < HIGH ≤ 1, at "
+            f"least {NARROWEST:g} apart."
         )
     stem = str(out).removesuffix(".png").removesuffix(".svg")
     refuse_device(as_path(out, "--out"))
