@@ -25,8 +25,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained model", ("model",)),
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "kernels", "methods", "metrics", "views")),
-    ("ground", ("config", "data", "distributed", "negatives", "plots")),
-    ("base", ("alike", "console", "files", "stamp")),
+    ("ground", ("config", "data", "distributed", "negatives")),
+    ("base", ("alike", "console", "files", "plots", "stamp")),
     ("errors", ("__init__", "errors", "text")),
 )
 

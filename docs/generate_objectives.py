@@ -121,7 +121,10 @@ def page() -> str:
         table(),
         "## Shapes and errors",
         "`queries` are (Q, D) and `keys` (K, D), in any floating dtype; similarities and sums are in float32 or more.\n"
-        "Gradients of any order are exact: those beyond the first are computed on whole matrices of Q×K numbers.\n"
+        "Gradients of any order and the tangents of forward mode are exact. Those beyond the first gradient are\n"
+        "computed on whole matrices of Q×K numbers. In every order these are constants: α of Circle and\n"
+        'CircleClassifier, the slope that ArcFace with `gradient="insightface"` leaves out, log Z of NCE, the keys of\n'
+        "NonParametricSoftmax and NCE, what is drawn, and which pairs mining, a policy or a hinge keeps and counts.\n"
         "`ids` are (Q,) integers; at pair and class level also (Q, L), for several labels of a row. The loss is a\n"
         'float32 scalar (float64 for float64 queries), or (Q,) with `reduction="none"`. `LikewiseError` says which\n'
         "parameter is out of its range, and which shapes, dtypes or ids do not fit together. In the costs, Q or B is\n"

@@ -231,6 +231,7 @@ UNREADABLE = {
     "sparse": lambda rows: rows.to_sparse(),
     "on the device meta": lambda rows: rows.to("meta"),
     "quantised": lambda rows: torch.quantize_per_tensor(rows.float(), 0.1, 0, torch.qint32),
+    "in the layout of mkldnn": lambda rows: rows.float().to_mkldnn(),
     "a nested tensor": lambda rows: torch.nested.nested_tensor(list(rows)),
 }
 
@@ -256,7 +257,7 @@ def rows_are_given() -> dict[str, Callable[[Tensor], object]]:
 @pytest.mark.parametrize("where", rows_are_given())
 @pytest.mark.parametrize("kind", UNREADABLE)
 def test_rows_that_hold_no_readable_values_are_refused(where: str, kind: str) -> None:
-    with pytest.raises(LikewiseError, match=f"{kind}.*dense"):
+    with pytest.raises(LikewiseError, match=f"is {kind}.*dense"):
         rows_are_given()[where](UNREADABLE[kind](unit(3)))
 
 

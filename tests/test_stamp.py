@@ -21,6 +21,7 @@ from likewise.evaluation.labelled_items import options_text
 from likewise.index.embedding_file import write_embedding
 from likewise.model import load
 from likewise.proof.small_run import make_plan
+from likewise.reports.figure import draw_named
 from likewise.reports.html import write_report
 from likewise.training.fit import fit
 from likewise.training.metrics_log import read_metrics
@@ -213,8 +214,13 @@ def test_comparisons_say_whose_answers_they_are(made: Path, tmp_path: Path) -> N
     learned = next(answer for answer in answers if answer["question"]["what"] == "contrastive")
     assert learned["model"] == stamp.hash_of(out / "contrastive-seed-0" / "model.safetensors")
     assert json.loads((out / "compare.json").read_bytes())["data"]["train_path"] == str(tmp_path / "data")
-    assert (out / "compare.png").exists()
-    assert len(open_items(tmp_path / "data", size=8, progress=False)) == 16
+    draw_named("circle", str(tmp_path / "data" / "0" / "circle"), [], (-1.0, 1.0))
+    alone = tmp_path / "data" / "1" / "plot.png"  # without the SVG that was drawn with it
+    shutil.copy(out / "compare.png", alone)
+    (alone.parent / "0.svg").write_text("<svg/>")  # beside 0.png, which is a photo
+    items = open_items(tmp_path / "data", size=8, progress=False)
+    assert len(items) == 16
+    assert [(one.id, one.reason) for one in items.skipped] == [("1/plot.png", "a plot that likewise drew")]
 
 
 def test_an_index_among_the_tables_is_no_data(tmp_path: Path, made: Path) -> None:

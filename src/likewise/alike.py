@@ -4,6 +4,7 @@ Dimension legend: Q queries, K keys, L labels per row, R rows of a tile, P posit
 A relation gives the masks of R rows at a time, so that no Q×K matrix exists.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from likewise.errors import LikewiseError
 
@@ -26,6 +28,11 @@ Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 def traced() -> bool:
     """Whether a compiler or a transform of ``torch.func`` traces the call: then no value can be read."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def in_forward_mode() -> bool:
+    """Whether ``torch.autograd.forward_ad`` follows tangents: a kernel without a forward mode would lose them."""
+    return forward_ad._current_level >= 0
 
 
 def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: str = "") -> Tensor:
@@ -55,11 +62,12 @@ def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: 
 
 
 def check_dense(name: str, tensor: Tensor) -> None:
-    """Raises LikewiseError on a tensor whose values can't be read: sparse, nested, quantised or without any (meta)."""
+    """Raises LikewiseError on a tensor whose values can't be read: sparse, mkldnn, nested, quantised or meta."""
     if tensor.is_nested:
         raise LikewiseError(f"{name} is a nested tensor; give a dense one, with rows of one length.")
     if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
-        kind = "on the device meta" if tensor.is_meta else "quantised" if tensor.is_quantized else "sparse"
+        layout = "in the layout of mkldnn" if tensor.is_mkldnn else "sparse"
+        kind = "on the device meta" if tensor.is_meta else "quantised" if tensor.is_quantized else layout
         raise LikewiseError(
             f"{name} of shape {tuple(tensor.shape)} is {kind}, so values can't be read; give a dense one."
         )
@@ -73,6 +81,19 @@ def check_tensor(name: str, rows: object) -> None:
     check_dense(name, rows)
     if not rows.is_floating_point():
         raise LikewiseError(f"{name} must be floating point, but is {rows.dtype}; convert with .float().")
+
+
+def check_new_rows(rows: Tensor, *, look: bool) -> None:
+    """The check of rows that a dictionary takes in. Raises LikewiseError as :func:`check_tensor`.
+
+    With ``look`` also on a row with NaN or infinity, on the CPU, where looking does not wait: 15 µs for 256 × 128.
+    """
+    check_tensor("rows", rows)
+    if not look or traced() or not rows.is_cpu or not rows.numel():
+        return
+    if not all(map(math.isfinite, torch.stack(rows.detach().aminmax()).tolist())):
+        place = (~rows.isfinite()).nonzero()[0].tolist()
+        raise LikewiseError(f"rows{place[:1]} holds NaN or infinity; check the encoder's output for that item.")
 
 
 def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from operator import index
+from signal import SIGINT
 from typing import SupportsIndex
 
 
@@ -14,7 +15,16 @@ class LikewiseError(ValueError):
 
 
 class Interrupted(Exception):
-    """Training stopped by Ctrl-C or SIGTERM after its state was saved; the command line exits with code 130."""
+    """Training stopped by a signal after its state was saved.
+
+    Args:
+        sentence: what was done, for the user.
+        number: the signal's. The command line exits with 128 + number, which is 130 after Ctrl-C.
+    """
+
+    def __init__(self, sentence: str, number: int = SIGINT) -> None:
+        super().__init__(sentence)
+        self.number = int(number)
 
 
 class LikewiseWarning(UserWarning):

@@ -107,9 +107,17 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
 def refuse_special(path: Path) -> None:
     """Raises LikewiseError when something that is no regular file, such as a device, has the name ``path``."""
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "a device, pipe or socket"
-        raise LikewiseError(f"{path} is {kind}, not a file, so it is not replaced; name another file.")
+    refuse_device(path)
+    if path.is_dir():
+        raise LikewiseError(f"{path} is a folder, not a file, so it is not replaced; name another file.")
+
+
+def refuse_device(path: Path) -> None:
+    """Raises LikewiseError when something that is neither a file nor a folder has the name ``path``."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise LikewiseError(
+            f"{path} is a device, pipe or socket, not a file, so it is not replaced; name another file."
+        )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
-"""Loads matplotlib, of the extra ``plot``, when something is drawn."""
+"""Loads matplotlib, of the extra ``plot``, when something is drawn; marks pictures, so that none becomes an item."""
 
+import io
 from typing import Any
 
 from likewise.errors import LikewiseError
@@ -17,3 +18,19 @@ def matplotlib_module() -> Any:
     except ImportError:
         raise LikewiseError('plots are drawn with matplotlib; pip install "likewise[plot]".') from None
     return matplotlib
+
+
+SOFTWARE = "likewise"  # in the text chunk "Software" of every PNG that likewise draws
+HEAD = 128  # bytes at the beginning of a PNG that hold this chunk
+
+
+def png_of(figure: Any, *, dpi: int, box: str | None = None) -> bytes:
+    """A matplotlib figure as PNG that :func:`is_drawn` knows; ``box`` is matplotlib's ``bbox_inches``."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches=box, metadata={"Software": SOFTWARE})
+    return buffer.getvalue()
+
+
+def is_drawn(head: bytes) -> bool:
+    """Whether the first ``HEAD`` bytes of a file are those of a PNG that likewise drew."""
+    return head.startswith(b"\x89PNG") and b"tEXtSoftware\0" + SOFTWARE.encode() in head[:HEAD]

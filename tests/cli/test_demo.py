@@ -1,6 +1,7 @@
 """The demo, made small: it trains on the digits, measures, and leaves a report."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_the_demo_replaces_its_own_folder_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(*_: object, **__: object) -> None:
-        raise Interrupted("Stopped.")
+        raise Interrupted("Stopped.", signal.SIGTERM)
 
     monkeypatch.setattr(module, "fit", stop)
     mine, other = tmp_path / "mine", tmp_path / "other"
@@ -70,7 +71,7 @@ def test_the_demo_replaces_its_own_folder_and_nothing_else(
         folder.mkdir()
         (folder / "precious").touch()
     (mine / "demo.txt").touch()
-    assert main(["demo", "--out", str(mine)]) == 130  # Ctrl-C while it trains: a sentence, no traceback
+    assert main(["demo", "--out", str(mine)]) == 143  # SIGTERM while it trains: a sentence, no traceback
     assert capsys.readouterr().err.endswith("likewise: Stopped.\n")
     assert [path.name for path in mine.iterdir() if path.name[0] != "."] == ["demo.txt"]  # and the lock
     assert main(["demo", "--out", str(other)]) == 2

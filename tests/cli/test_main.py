@@ -563,6 +563,12 @@ MISTAKES: list[tuple[str, str]] = [
     ("fit photos --out x --config word.yaml", "negatives.policies=hard needs an objective over an anchor's row"),
     ("search run a --k ten", "--k can't be 'ten'; it must be a whole number."),
     ("methods nipd", "there is no method 'nipd'. Did you mean 'npid'?"),
+    ("fit photos --out x --method NT_Xent", "no method 'NT_Xent', but an objective: --objective NT_Xent (see"),
+    ("fit photos --out x --method queue", "no method 'queue', but a dictionary: --dictionary queue."),
+    ("fit photos --out x --objective moco", "no objective 'moco', but a method: --method moco (see"),
+    ("fit photos --out x --negatives circle", "but a method: --method circle|and an objective: --objective circle"),
+    ("compare photos --methods hard --out x", "no method 'hard', but a policy of negatives: --negatives hard (see"),
+    ("figure moco", "there is no objective 'moco', but a method"),
     ("objectives circel", "there is no objective 'circel'. Did you mean 'circle'?"),
     # settings
     ("fit photos --out x --method nipd", "no method 'nipd'. Did you mean 'npid'?"),
@@ -637,7 +643,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("retrieve run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
     ("retrieve vrun --gallery wider.npy", "no labels"),
     ("report run --labels colour", "--labels, --key and --image need --data"),
-    ("evaluate run --train photos --temperature 0", "--temperature is 0.0; it must be a number above 0."),
+    ("evaluate run --train photos --temperature 0", "--temperature is 0.0; it must be a number above 0 and at most"),
     ("evaluate run --train photos --test test --seeds 0", "--seeds is 0; it must be a whole number from 1 to 10,000."),
     (
         "evaluate run --train photos --test test --probe_epochs -1",

@@ -16,7 +16,7 @@ from likewise.cli.main import main
 from likewise.config.checks import check
 from likewise.config.names import letters
 from likewise.config.objective_table import OBJECTIVES, Row
-from likewise.config.overrides import as_dict, flatten, settings_from
+from likewise.config.overrides import as_dict, assigned, flatten, settings_from
 from likewise.config.policy_table import POLICIES, PolicyRow
 from likewise.config.ranges import RANGES, RISING, check_numbers
 from likewise.config.settings import (
@@ -189,6 +189,63 @@ def test_a_file_that_is_no_settings_is_one_sentence(
     assert said in printed
     assert printed.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "epochs", "rate"),
+    [
+        *((text, None, None) for text in ("0x10", "0b11", "0o7", "1_0", "1:30", "٣", "nan", '"5"', "null", "true")),
+        *((text, None, 10.0) for text in ("1e1", "10.", "1.0e+1")),
+        *((text, 10, 10.0) for text in ("010", "+10", " 10")),
+        *((text, None, None) for text in ("1e400", "9" * 5000)),
+        ("1" + "0" * 400, None, None),
+    ],
+)
+def test_a_number_is_spelt_alike_everywhere(
+    text: str, epochs: int | None, rate: float | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, expected in (("epochs", epochs), ("optim.lr", rate)):
+        (tmp_path / "s.yaml").write_text(f"{name}: {text}", encoding="utf-8")
+        for word in (f"--config={tmp_path / 's.yaml'}", f"--{name}={text}"):
+            assert number_read(name, word, capsys) == expected, word
+        try:
+            found = flatten(check(settings_from(assigned([f"{name}={text}"]))))[name]
+        except LikewiseError:
+            found = None
+        assert found == expected
+    if rate is None:
+        assert number_read("optim.milestones", f"--optim.milestones=[0.1, {text}]", capsys) is None
+
+
+def number_read(name: str, word: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    """The number that ``likewise fit`` reads; None where it refuses it, in one sentence."""
+    try:
+        code: object = main(["fit", word, "--print_config"])
+    except SystemExit as stop:
+        code = stop.code
+    said = capsys.readouterr()
+    if code == 0:
+        return flatten(settings_from(read_yaml(said.out, "printed")))[name]
+    assert (code, said.err.count("\n")) == (2, 1)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("optim.lr: 1\noptim: {lr: 2}", "optim.lr"),
+        ("optim: {lr: 2, momentum: 0}\noptim.lr: 2", "optim.lr"),
+        ("views: {flip: 0}\nviews.noise: 1\nviews.flip: 0", "views.flip"),
+    ],
+)
+def test_a_setting_in_two_spellings_is_refused(
+    text: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    assert main(["fit", "--config", str(tmp_path / "s.yaml"), "--print_config"]) == 2
+    assert f"setting {name!r} is given twice, with dots and nested" in capsys.readouterr().err
+    with pytest.raises(LikewiseError, match="--set gives 'seed' twice"):
+        assigned(["seed=1", "epochs=2", "seed=1"])
 
 
 def test_utf_16_and_what_is_not_there_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -546,6 +603,8 @@ def test_every_number_has_a_range_and_every_range_a_number() -> None:
         ("a-softmax", "objective.mix", (-1.0, NAN), (0.0,)),
         ("a-softmax", "objective.margin", (0, 5, 2.7), (1, 4, 3.0)),
         ("circle-classifier", "objective.margin", (1.0, -1.0), (-0.5, 0.25)),
+        ("margin", "objective.beta", (1e300, NAN), (1.2, -1.0)),
+        ("circle", "objective.gamma", (10**400, -(10**400)), (10**9,)),
         ("angular", "objective.degrees", (0.0, 90.0), (36,)),
         ("triplet", "objective.distance", ("cosine", 1), ("euclidean",)),
         ("multi-similarity", "objective.epsilon", ("x", NAN), (None, 0.2)),

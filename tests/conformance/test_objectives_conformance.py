@@ -22,6 +22,7 @@ import sampled_cases
 import torch
 from objective_case import Case, Given, Oracle, Problem, balanced, bank, problems, rows, seeded, shuffled
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -618,6 +619,17 @@ def test_compiled(case: Case) -> None:
     with torch.no_grad():
         exported = torch.export.export(objective, inputs)
         same(exported.module()(*inputs), answer[0])
+
+
+@every_case
+def test_forward_mode(case: Case) -> None:
+    """torch.autograd.forward_ad: the tangent is the gradient along a direction."""
+    problem, objective = usual(case), case.make("mean").double()
+    step, keys = torch.randn(problem.queries.shape, generator=seeded(7), dtype=torch.float64), problem.keys
+    with forward_ad.dual_level():
+        queries = case.features(forward_ad.make_dual(problem.queries, step))
+        found = forward_ad.unpack_dual(problem.call(objective, queries, case.key_features(keys))).tangent
+    same(found, (outcome(case, problem)[1][0] * step).sum(), 1e-7, 1e-9)
 
 
 @every_case

@@ -21,6 +21,7 @@ from PIL import Image
 from likewise import files
 from likewise.data import Items, cache, open_items
 from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.evaluation.baselines import raw_pixels
 from likewise.files import atomic_write, replace_folder
 from likewise.proof.fork_server import python
 
@@ -286,7 +287,9 @@ def test_a_file_cut_short_while_it_is_mapped_is_a_sentence(kind: str, photos: Pa
         items = opened(path, store)
     part = items.select([0, 1, 2])
     os.truncate(path, 4096)
-    for read in (lambda: items.batch([len(items) - 1]), lambda: items.select([5, 3]), lambda: part.batch([0])):
+    reads = [lambda: items.batch([len(items) - 1]), lambda: items.select([5, 3]), lambda: part.batch([0])]
+    reads += [lambda: list(items.each())] + [lambda: raw_pixels(items.values)] * (kind == "cache")
+    for read in reads:
         with pytest.raises(LikewiseError, match=f"{path.name} was cut short while .* was read from it"):
             read()
 

@@ -178,6 +178,34 @@ def test_alpha_is_composited_over_white() -> None:
     assert np.abs(decode(encode(Image.fromarray(grey, "LA"), "PNG"), 16)[:, :, 1] - expected_grey).max() <= 1
 
 
+@pytest.mark.parametrize("palette", [False, True])
+def test_alpha_strip_by_strip_is_that_of_the_whole(palette: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.fromarray(np.dstack([smooth(30, 20), smooth(30, 20, 1)[:, :, 0]]))
+    data = encode(image.quantize(16) if palette else image, "PNG")
+    whole = decode(data, 20)
+    monkeypatch.setattr(decoding, "_STRIP", 7)
+    assert np.array_equal(decode(data, 20), whole)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_large_images_that_are_decoded_whole_take_turns(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, image = encode(smooth(40, 40), format, progressive=True), smooth(40, 40)
+    monkeypatch.setattr(decoding, "_LARGE", 1599)
+    module, name = (decoding.simplejpeg, "decode_jpeg") if format == "JPEG" else (decoding, "_fit")
+    real, held = getattr(module, name), []
+
+    def seen(*given: Any, **more: Any) -> Any:
+        held.append(decoding._TURN.locked())
+        return real(*given, **more)
+
+    monkeypatch.setattr(module, name, seen)
+    assert np.abs(decode(data, 40).astype(int) - image).max() < 30
+    assert held == [True]
+    monkeypatch.setattr(decoding, "_LARGE", 1600)
+    decode(data, 40)
+    assert held == [True, False]
+
+
 def test_transparent_palette_entry_becomes_white() -> None:
     image = Image.new("P", (16, 16), 1)
     image.putpalette([10, 20, 30, 200, 100, 50])

@@ -1,6 +1,8 @@
 """The dictionaries: what they hold, what they give, their names and their state."""
 
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from likewise.dictionaries import Batch, Fresh, MemoryBank, Proxies, Queue
+from likewise.dictionaries.sharded import ShardedMemoryBank
 from likewise.errors import LikewiseError
 from likewise.objectives import InfoNCE, SupCon
 
@@ -250,3 +253,16 @@ def test_keys_that_do_not_fit_a_queue_leave_it_as_it_was() -> None:
 def test_misuse_of_a_queue_is_one_sentence(make: object, message: str) -> None:
     with pytest.raises(LikewiseError, match=message):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("make", [MemoryBank, ShardedMemoryBank, Queue])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_rows_that_are_not_finite_are_refused_whole(make: Callable[..., Any], dtype: torch.dtype, value: float) -> None:
+    dictionary, rows = make(5, 3), torch.randn(4, 3).to(dtype)
+    before, rows[2, 1] = dictionary.rows.clone(), value
+    with pytest.raises(LikewiseError, match=r"^rows\[2\] holds NaN or infinity"):
+        dictionary.update(rows, torch.arange(4))
+    assert torch.equal(dictionary.rows, before)
+    dictionary.update(rows, torch.arange(4), look=False)  # as the training step does, which looks at the loss
+    assert not dictionary.rows.isfinite().all()

@@ -17,6 +17,7 @@ import torch
 from forks import run_together
 from torch import Tensor
 from torch import distributed as dist
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 from likewise.dictionaries import MemoryBank
@@ -348,9 +349,14 @@ def test_in_one_process_the_bank_is_a_memory_bank_bit_for_bit() -> None:
     assert torch.equal(other.rows, bank.rows)
 
 
-def test_second_derivatives_of_a_sharded_softmax_are_refused() -> None:
+def test_second_derivatives_and_tangents_of_a_sharded_softmax_are_refused() -> None:
     queries = functional.normalize(torch.randn(3, 4), dim=1).requires_grad_()
     loss = ShardedSoftmax(5)(queries, torch.arange(3), torch.randn(5, 4))
+    with (
+        pytest.raises(LikewiseError, match="ShardedSoftmax has no forward mode"),
+        forward_ad.dual_level(),
+    ):
+        ShardedSoftmax(5)(forward_ad.make_dual(queries, queries), torch.arange(3), torch.randn(5, 4))
     with pytest.raises(LikewiseError, match="ShardedSoftmax has first-order gradients only"):
         torch.autograd.grad(loss, queries, create_graph=True)
 

@@ -187,7 +187,7 @@ def test_bad_embeddings_are_refused(tmp_path, ids, rows, text):
     [
         (torch.ones(5), 10, "5 numbers but the index holds rows of 6"),
         (torch.ones(2, 6), 10, "one row"),
-        (ROWS[0], 0, "k must be at least 1"),
+        (ROWS[0], 0, "k=0 must be at least 1"),
         (BROKEN[2], 10, "NaN"),
         (torch.ones(6, dtype=torch.int64), 10, "floating point"),
     ],

@@ -98,7 +98,8 @@ def test_more_labels_do_better_and_k_follows_the_labels():
     (x, y), (test_x, test_y) = data(0), data(1)
     settings = FewLabelsSettings(seeds=(0, 1))
     scores = {score.name: score for score in few_labels(x, y, IDS, test_x, test_y, settings)}
-    assert len(scores) == 16
+    subsets = ("1-per-class", "5-per-class", "10-per-class", "2%", "4%", "10%", "20%")  # 1 % of 75 is 1 per class again
+    assert list(scores) == [f"{classifier}/{subset}" for subset in subsets for classifier in ("knn", "svm")]
     assert [scores[f"knn/{few}-per-class"].protocol["k"] for few in (1, 5, 10)] == [1, 5, 10]
     fixed = few_labels(x, y, IDS, test_x, test_y, FewLabelsSettings(seeds=(0,), k=30, fractions=()))
     assert [score.protocol["k"] for score in fixed if "knn" in score.name] == [4, 20, 30]
@@ -116,6 +117,7 @@ def test_bad_input():
         few_labels(x, y, IDS[1:], x, y)
     with pytest.raises(LikewiseError, match="at least two classes"):
         few_labels(x, torch.zeros_like(y), IDS, x, y)
-    for bad in ({"per_class": (0,)}, {"fractions": (1.5,)}, {"seeds": ()}, {"seeds": (1, 1)}, {"k": 0}, {"C": 0.0}):
+    ranges = {"per_class": (0, 1.5), "fractions": (1.5,), "seeds": (1, 1), "k": 0, "C": 1e300}
+    for bad in (*({name: value} for name, value in ranges.items()), {"seeds": ()}, {"k": 1.5}, {"C": 0.0}):
         with pytest.raises(LikewiseError, match=next(iter(bad))):
             FewLabelsSettings(**bad)

@@ -173,6 +173,8 @@ def test_bad_settings():
         linear_svm(x, y, x, y, C=0)
     with pytest.raises(LikewiseError, match="lr must be"):
         ProbeSettings(lr=-1)
+    with pytest.raises(LikewiseError, match="lr must be"):
+        ProbeSettings(lr=1e300)  # overflows float32
     with pytest.raises(LikewiseError, match="momentum in"):
         ProbeSettings(momentum=1.0)
     with pytest.raises(LikewiseError, match="at least 1"):

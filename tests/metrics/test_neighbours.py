@@ -197,7 +197,9 @@ BAD_ROWS = unit(4, 3, 0).index_fill(0, torch.tensor([2]), math.nan)
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"k": 0}, "k must be at least 1"),
+        ({"k": 0}, "k=0 must be at least 1"),
+        *(({"k": bad}, "must be a whole number") for bad in (1.5, math.nan, math.inf, True)),
+        ({"temperature": 10**400}, "temperature must be a number above 0"),
         ({"temperature": 0.0}, "temperature must be a number above 0"),
         ({"temperature": math.nan}, "temperature must be a number above 0"),
         ({"queries": BAD_ROWS}, "queries row 2 holds NaN"),
@@ -249,3 +251,8 @@ def test_more_keys_than_have_numbers_are_refused(monkeypatch):
     monkeypatch.setattr(module, "_LOW", 4)
     with pytest.raises(LikewiseError, match="5 keys are more than 4; search them in parts"):
         top_k(torch.eye(5), torch.eye(5), 2)
+
+
+def test_no_labels_have_no_number_of_neighbours() -> None:
+    with pytest.raises(LikewiseError, match="labels are empty"):
+        module.fair_k([])

@@ -69,6 +69,8 @@ def test_rates_that_are_whole_numbers_of_pairs_are_not_lost_to_rounding() -> Non
     assert int((scores[:100] >= scores[100]).sum()) == 30
     curve = roc(scores, alike)
     assert (tar_at_far(curve, 0.29, 100), tar_at_far(curve, 0.3, 100)) == (0.0, 1.0)
+    with pytest.raises(LikewiseError, match="different=0 must be at least 1"):
+        tar_at_far(curve, 0.3, 0)
 
 
 # LFW's protocol

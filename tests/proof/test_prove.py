@@ -552,6 +552,12 @@ def test_a_methods_auto_is_proved_as_of_many_items_and_a_runs_is_decided(place: 
         assert not any("auto" in note for note in plan.notes)
 
 
+def test_an_encoder_beyond_the_memory_is_refused_but_a_queue_is_made_small() -> None:
+    with pytest.raises(LikewiseError, match="this run needs at least"):
+        make_plan("npid", VECTORS, {**TINY, "encoder.dim": 10**12})
+    assert make_plan("moco", VECTORS, {**TINY, "queue.size": 10**12}).settings.queue.size < 100
+
+
 def test_torchscript_is_refused_in_a_sentence() -> None:
     with pytest.raises(LikewiseError, match="TorchScript can't be sent"):
         make_plan("simclr", VECTORS, {}, backbone=torch.jit.script(nn.Linear(5, 6)))

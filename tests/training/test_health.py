@@ -448,7 +448,7 @@ def test_a_thread_that_is_not_the_main_one_leaves_signals_alone() -> None:
 
     def held() -> tuple[bool, bool]:
         with loop.stop_on_signal() as stop:
-            return stop.is_set(), signal.getsignal(signal.SIGTERM) is before
+            return stop.asked, signal.getsignal(signal.SIGTERM) is before
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(held).result() == (False, True)

@@ -65,8 +65,9 @@ def _compare(arguments: Namespace) -> int:
             image=a.image,
         )
     except (Interrupted, KeyboardInterrupt) as stop:
-        sentence = str(stop) or "Stopped."
-        raise Interrupted(f"{sentence} Continue with: {shlex.join(['likewise', 'compare', *_given(a)])}") from None
+        stop = stop if isinstance(stop, Interrupted) else Interrupted("Stopped.")
+        command = shlex.join(["likewise", "compare", *_given(a)])
+        raise Interrupted(f"{stop} Continue with: {command}", stop.number) from None
 
 
 def _given(arguments: Namespace) -> list[str]:

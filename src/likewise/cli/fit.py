@@ -8,11 +8,12 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from likewise.cli.parser import Command, Parser, YamlValue
+from likewise.cli.parser import Command, Number, Parser, YamlValue, as_given
 from likewise.config.checks import check
 from likewise.config.objective_table import OBJECTIVES, Row
 from likewise.config.overrides import as_dict, flatten, settings_from
 from likewise.config.policy_table import POLICIES, PolicyRow
+from likewise.config.ranges import RANGES
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
 from likewise.config.values import parameters_of
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
@@ -40,8 +41,11 @@ def _add(parser: Parser) -> None:
     parser.add_class_arguments(NegativeSettings, "negatives", skip={"parameters"})
     _add_parameters(parser, "objective", OBJECTIVES)
     _add_parameters(parser, "negatives", POLICIES)
-    several = [name for name, value in flatten(FitSettings()).items() if isinstance(value, tuple)]
-    parser.take_several(*(f"--{name}" for name in several))
+    for name, value in flatten(FitSettings()).items():
+        if isinstance(value, tuple):
+            parser.take_several(f"--{name}", Number(RANGES[name].kind) if name in RANGES else as_given)
+        elif name in RANGES:
+            parser.take_number(f"--{name}", RANGES[name].kind)
     parser.also("--objective", "--objective.kind")
     parser.also("--negatives", "--negatives.policies")
 
@@ -84,7 +88,7 @@ def _run(arguments: Namespace) -> int:
         command = shlex.join(["likewise", "fit", data, "--out", out, "--resume"])
         if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
             command = "the same torchrun command with --resume"
-        raise Interrupted(f"{stop} Continue with: {command}") from None
+        raise Interrupted(f"{stop} Continue with: {command}", stop.number) from None
     if is_first():
         run = shlex.quote(out)
         steps = (f"evaluate {run} --train DATA", f"retrieve {run} --gallery DATA", f"index {run} DATA", f"report {run}")

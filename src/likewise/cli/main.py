@@ -6,11 +6,13 @@ from likewise.cli.commands import COMMANDS
 from likewise.cli.fit import is_first
 from likewise.cli.parser import build_parser
 from likewise.errors import Interrupted, LikewiseError
+from likewise.methods import METHODS
+from likewise.methods.other_kinds import kinds_told_apart
 from likewise.text import readable
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 0; 2 after a user's mistake (one sentence on stderr); 130 after Ctrl-C."""
+    """Returns 0; 2 after a user's mistake (one sentence on stderr); 128 + its number after a signal (Ctrl-C: 130)."""
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:  # the reader (`| head`) has read enough
@@ -23,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted as stop:
         if is_first():
             _say(str(stop))
-        return 130
+        return 128 + stop.number
     except KeyboardInterrupt:
         _say("stopped.")
         return 130
@@ -43,7 +45,8 @@ def _run(arguments: list[str]) -> int:
         defaults.update(given)
         given = defaults
     command.check(given, parser.part(command.name).options())
-    code = command.run(given)
+    with kinds_told_apart(METHODS.values()):
+        code = command.run(given)
     sys.stdout.flush()
     return code
 

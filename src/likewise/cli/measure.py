@@ -5,9 +5,8 @@ from dataclasses import replace
 from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_run
-from likewise.cli.parser import Command, Parser
-from likewise.config.ranges import MOST_SEEDS, whole
-from likewise.config.values import ABOVE_ZERO
+from likewise.cli.parser import Command, Number, Parser
+from likewise.config.ranges import MOST_SEEDS, POSITIVE, whole
 from likewise.errors import LikewiseError
 from likewise.files import as_path, place_for
 from likewise.text import readable
@@ -74,7 +73,7 @@ def _add_retrieve(parser: Parser) -> None:
     )
     add_columns(parser)
     parser.add_argument("--ks", type=tuple[int, ...], nargs="+", default=None, help="of Recall@k; default: 1 2 4 8")
-    parser.take_several("--ks")
+    parser.take_several("--ks", Number(int))
     parser.add_argument(
         "--out",
         type=str,
@@ -122,7 +121,7 @@ EVALUATE = Command(
     add=_add_evaluate,
     run=_evaluate,
     numbers={
-        **{"k": whole(1), "temperature": ABOVE_ZERO, "probe_lr": ABOVE_ZERO, "probe_epochs": whole(0)},
+        **{"k": whole(1), "temperature": POSITIVE, "probe_lr": POSITIVE, "probe_epochs": whole(0, 1_000_000)},
         "seeds": whole(1, MOST_SEEDS),
     },
 )

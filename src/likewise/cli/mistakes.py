@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from likewise.errors import closest
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
+LONGEST = 100  # characters of a value in a message
 SEVERAL = "a list in brackets"
 EXPECTED = r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[([^\]]*)\]|tuple with (\d+) elements)"
 
@@ -96,6 +97,7 @@ def _wrong_value(match: re.Match[str], asked: Asked) -> str:
     key, value = match[1].removeprefix(f"{asked.command}."), match[3]
     value = ",".join(re.findall(r"'([^']*)'", value)) or {"None": "null"}.get(value, value)
     wanted, names = wanted_by(match[2])
+    value = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
     return f"{asked.written(key)} can't be {value!r}; it must be {wanted}.{closest(value, names)}"
 
 

@@ -9,12 +9,17 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from likewise.cli.mistakes import Asked, explain
-from likewise.config.values import Value
+from likewise.config.values import Value, as_float
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError
 from likewise.text import readable
 
 ABOUT = "Learns what is alike: fit an embedding, measure it, embed, index, search, look."
+
+
+def as_given(value: Any) -> Any:
+    """The value itself."""
+    return value
 
 
 class Parser(ArgumentParser):
@@ -51,11 +56,15 @@ class Parser(ArgumentParser):
                 words.append(f"{action.option_strings[-1]} {value}")
         return " ".join([*words, "[options]"])
 
-    def take_several(self, *options: str) -> None:
-        """Lets these options take one value or several: ``hard``, ``easy,hard`` or ``[easy, hard]``."""
-        for option in options:
-            action = self._option_string_actions[option]
-            action.type, action.metavar = Several(), "VALUE,..."
+    def take_several(self, option: str, read: Callable[[Any], Any] = as_given) -> None:
+        """Lets an option take one value or several: ``hard``, ``easy,hard`` or ``[easy, hard]``."""
+        action = self._option_string_actions[option]
+        action.type, action.metavar = Several(read), "VALUE,..."
+
+    def take_number(self, option: str, kind: type) -> None:
+        """Lets an option read an int or a float as config.yaml does. One of several values has its reader already."""
+        action = self._option_string_actions[option]
+        action.type = action.type or Number(kind)
 
     def also(self, alias: str, option: str) -> None:
         """Makes ``alias`` another name of ``option``. ``--help`` does not list it."""
@@ -73,17 +82,40 @@ class Parser(ArgumentParser):
         raise SystemExit(2)
 
 
+class Number:
+    """Reads the text of an option as config.yaml reads a number. The option's own type checks the value."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def __call__(self, text: Any) -> Any:
+        """A number or null; anything else in a list, which is refused.
+
+        jsonargparse would read the text itself, by a dialect in which ``0x10``, ``1_0`` and ``1:30`` are numbers.
+        """
+        value = YamlValue()(text)
+        if type(value) is int and self._kind is float:
+            return as_float(value)
+        return value if value is None or type(value) in (int, float) else [text]
+
+    def __str__(self) -> str:
+        return self._kind.__name__  # in --help
+
+
 class Several:
     """Reads the text of an option with several values as a list. The option's own type checks each value."""
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self._read = read
 
     def __call__(self, text: str) -> Any:
         """``1,10`` and ``[1, 10]`` as a list of two, ``1`` as a list of one."""
         if not text.startswith("["):
-            return [part.strip() for part in text.split(",") if part.strip()]
-        try:
-            return read_yaml(text, "a list")
-        except LikewiseError:
+            return [self._read(part.strip()) for part in text.split(",") if part.strip()]
+        values = YamlValue()(text)
+        if values == text:
             return text  # the option's own type refuses it
+        return list(map(self._read, values))
 
     def __str__(self) -> str:
         return "values separated by commas"  # in --help
@@ -166,6 +198,8 @@ def build_parser(commands: Iterable[Command], words: Iterable[str] = ()) -> Pars
         part = Parser(description=command.help, print_config=None)
         part.words = words
         command.add(part)
+        for key, allowed in command.numbers.items():
+            part.take_number(part.options()[key], allowed.kind)
         choice.add_subcommand(command.name, part)
         part.prog, part.usage = f"likewise {command.name}", command.usage or part.usage_of(command.name)
         parts.append(part)

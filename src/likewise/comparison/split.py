@@ -89,8 +89,8 @@ def _check_parts(train: Items, test: Items) -> None:
 
 def _copies(train: Items, test: Items) -> Iterator[tuple[str, str]]:
     """Pairs of ids: a test item and a training item with the same content. One pass over both."""
-    known = {content_digest(value): row for row, value in enumerate(train.values)}
-    for name, value in zip(test.ids, test.values, strict=True):
+    known = {content_digest(value): row for row, value in enumerate(train.each())}
+    for name, value in zip(test.ids, test.each(), strict=True):
         row = known.get(content_digest(value))
         if row is not None:
             yield name, train.ids[row]

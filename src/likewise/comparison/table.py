@@ -20,7 +20,7 @@ from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.metrics import retrieval
-from likewise.plots import matplotlib_module
+from likewise.plots import matplotlib_module, png_of
 from likewise.stamp import Stamp
 from likewise.text import readable, utf8
 
@@ -280,10 +280,10 @@ def _pages(comparison: Comparison) -> dict[str, bytes]:
         for axis, measure in zip(axes, ("map@r", "recall@1"), strict=True):
             _panel(axis, comparison, measure)
         axes[0].invert_yaxis()
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
-            pages[suffix] = buffer.getvalue()
+        pages["png"] = png_of(figure, dpi=150)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
+        pages["svg"] = buffer.getvalue()
     return pages
 
 

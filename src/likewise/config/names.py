@@ -21,10 +21,18 @@ class Named(Protocol):
 Found = TypeVar("Found", bound=Named)
 
 
+class UnknownName(LikewiseError):
+    """No row has this name. ``wrong`` says so, without the known names."""
+
+    def __init__(self, sentence: str, name: str = "", wrong: str = "") -> None:
+        super().__init__(sentence)
+        self.name, self.wrong = name, wrong
+
+
 def called(name: str, rows: Iterable[Found], what: str) -> Found:
     """The row with this ``name`` or alias; case, - and _ do not matter.
 
-    Raises LikewiseError, with the closest name, on other names. ``what`` says what the rows are.
+    Raises UnknownName, with the closest name, on other names. ``what`` says what the rows are.
     """
     rows = tuple(rows)
     known: dict[str, tuple[str, Found]] = {}
@@ -34,7 +42,8 @@ def called(name: str, rows: Iterable[Found], what: str) -> Found:
     if letters(name) in known:
         return known[letters(name)][1]
     hint = closest(letters(name), known, shown=lambda each: known[each][0])
-    raise LikewiseError(f"there is no {what} {name!r}.{hint} Known: {', '.join(row.name for row in rows)}.")
+    wrong = f"there is no {what} {name!r}"
+    raise UnknownName(f"{wrong}.{hint} Known: {', '.join(row.name for row in rows)}.", name, wrong)
 
 
 def letters(name: str) -> str:

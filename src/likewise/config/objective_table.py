@@ -148,8 +148,8 @@ OBJECTIVES: tuple[Row, ...] = (
     Row(
         *("margin", "Margin", "hinge", "pair"),
         {
-            **{"alpha": MARGIN, "beta": NUMBER, "learn": FLAG, "classes": Value(kind=int, least=1, optional=True)},
-            **{"nu": NOT_NEGATIVE, "pairs": PAIRS},
+            **{"alpha": MARGIN, "beta": Value(least=-1e9, most=1e9), "learn": FLAG},
+            **{"classes": Value(kind=int, least=1, optional=True), "nu": NOT_NEGATIVE, "pairs": PAIRS},
         },
         zero_if={"nu": 0.0},
         judges_pairs=True,

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from likewise.config.objective_table import OBJECTIVES
 from likewise.config.older import translated
 from likewise.config.settings import Chosen, FitSettings
-from likewise.config.values import parameter, parameters_of, plain
+from likewise.config.values import as_float, parameter, parameters_of, plain
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError, closest
 
@@ -53,28 +53,27 @@ def _values(settings: object) -> dict[str, Any]:
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns dotted names into nested dicts. If a name comes twice, the later value wins."""
+    """Turns dotted names into nested dicts. Raises LikewiseError if a setting comes twice, dotted and nested."""
     result: dict[str, Any] = {}
     for name, value in values.items():
         if not isinstance(name, str):
             raise LikewiseError(f"{name!r} is not the name of a setting; see `likewise fit --help`.")
-        first, _, rest = name.partition(".")
-        value = {rest: value} if rest else as_dict(value) if is_dataclass(value) else value
+        first, dot, rest = name.partition(".")
+        value = {rest: value} if dot else as_dict(value) if is_dataclass(value) else value
         value = _nested(value) if isinstance(value, Mapping) else value
         old = result.get(first)
         if first in result and isinstance(old, dict) != isinstance(value, dict):  # given alone, and in parts
             old, value = ({"": part} if not isinstance(part, dict) else part for part in (old, value))
-        result[first] = _merged(old, value) if isinstance(value, dict) and first in result else value
+        result[first] = _together(old, value, first) if first in result else value
     return result
 
 
-def _merged(old: Any, new: dict[str, Any]) -> dict[str, Any]:
-    """``new`` over ``old``, dict in dict. What was given alone, as in ``objective: circle``, has the empty name."""
-    result = dict(old)
-    for name, value in new.items():
-        both = isinstance(value, dict) and isinstance(result.get(name), dict)
-        result[name] = _merged(result[name], value) if both else value
-    return result
+def _together(one: Any, other: Any, name: str) -> dict[str, Any]:
+    """Both dicts in one, dict in dict. What was given alone, as in ``objective: circle``, has the empty name."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        raise LikewiseError(f"setting {name!r} is given twice, with dots and nested; leave one out.")
+    shared = {part: _together(one[part], value, f"{name}.{part}") for part, value in other.items() if part in one}
+    return one | other | shared
 
 
 def _over(settings: Any, values: Mapping[str, Any], prefix: str) -> Any:
@@ -155,9 +154,9 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
         if value is None or type(value) in options:
             return value
         if float in options and type(value) is int:
-            return float(value)
+            return as_float(value)
     elif kind is float and type(value) in (int, float):
-        return float(value)
+        return as_float(value)
     elif type(value) is kind:
         return value
     raise LikewiseError(f"setting {name!r} can't be {value!r}; it must be {_words(kind)}.")
@@ -177,10 +176,12 @@ def _words(kind: Any) -> str:
 
 def assigned(assignments: Sequence[str]) -> dict[str, Any]:
     """The settings of ``--set NAME=VALUE ...``, with values as in config.yaml. Raises LikewiseError on other text."""
-    values = {}
+    values: dict[str, Any] = {}
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
         if not sign:
             raise LikewiseError(f"--set takes NAME=VALUE, such as encoder.bn_groups=4, not {assignment!r}.")
+        if name in values:
+            raise LikewiseError(f"--set gives {name!r} twice; leave one out.")
         values[name] = read_yaml(text, f"--set {name}")
     return values

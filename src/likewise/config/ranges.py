@@ -14,6 +14,7 @@ COLOUR = Value(least=0, most=100)
 PIXELS = Value(above=0, most=4096)
 MANY = 10**12  # more than any run has of anything
 
+POSITIVE = Value(above=0, most=1e30)  # a factor in a measure; float32 holds it
 MOST_SEEDS = 10_000  # trainings or draws that are repeated
 
 

@@ -19,6 +19,14 @@ def plain(value: object) -> object:
     return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
 
 
+def as_float(value: int | float) -> float:
+    """The number as a float; an integer beyond the largest float becomes infinity, which every range refuses."""
+    try:
+        return float(value)
+    except OverflowError:
+        return inf if value > 0 else -inf
+
+
 @dataclass(frozen=True, kw_only=True)
 class Value:
     """The allowed values of a parameter.
@@ -50,7 +58,7 @@ class Value:
         value = plain(value)
         taken = value
         if self.kind is float and type(value) is int:
-            taken = float(value)
+            taken = as_float(value)
         if self.kind is int and type(value) is float and value.is_integer():
             taken = int(value)
         if self.kind is str and type(value) is bool:  # YAML reads true as a truth

@@ -1,9 +1,10 @@
 """Turns the bytes of one image file, or one array, into uint8 (S, S, 3) RGB; a bad image gets a plain reason."""
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from likewise.data.items import Pixels
 from likewise.data.source import MEGAPIXELS, BadItem
 from likewise.errors import LikewiseError
+from likewise.plots import is_drawn
 
 Image.init()  # loads the format plugins now, in one thread
 # Formats that are recognised by their first bytes and decoded in-process: no Ghostscript, no stubs.
@@ -38,6 +40,9 @@ _UPRIGHT = {
 
 
 _FEWER = (8, 12)  # bits that often lie in 16
+_LARGE = 64e6  # pixels; above it, images that are decoded whole take turns: one of 200 megapixels needs up to 2.5 GB
+_TURN = threading.Lock()
+_STRIP = 256  # rows that are put over white at once
 
 
 class Decoded(NamedTuple):
@@ -64,15 +69,16 @@ def decode(data: bytes, size: int, megapixels: float = MEGAPIXELS) -> Decoded:
             :func:`quiet_pillow` of the same number, as Pillow has a limit too.
 
     Raises:
-        BadItem: zero bytes, truncated, not an image, or more than ``megapixels`` (the header tells, before any pixel is
-            decoded).
+        BadItem: zero bytes, a plot that likewise drew, truncated, not an image, or more than ``megapixels`` (the header
+            tells, before any pixel is decoded).
     """
     if not data:
         raise BadItem("empty file (zero bytes)")
+    if is_drawn(data):
+        raise BadItem("a plot that likewise drew")
     try:
-        image = _decode_jpeg(data, size, megapixels) if data.startswith(b"\xff\xd8\xff") else None
-        image, bits = _decode_any(data, megapixels) if image is None else (image, 0)
-        return Decoded(_fit(image, size), bits)
+        pixels = _decode_jpeg(data, size, megapixels) if data.startswith(b"\xff\xd8\xff") else None
+        return _decode_any(data, size, megapixels) if pixels is None else Decoded(pixels)
     except BadItem:
         raise
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
@@ -120,10 +126,12 @@ def as_rgb(image: Image.Image) -> tuple[Image.Image, int]:
         pixels, bits = _from_32_bit(deep) if image.mode in ("I", "F") else _to_uint8(deep.astype(np.uint16))
         image = Image.fromarray(pixels)
     if image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, "white")
-        canvas.alpha_composite(image.convert("RGBA"))
+        canvas = Image.new("RGB", image.size)
+        for top in range(0, image.height, _STRIP):  # whole, it would be in memory four times
+            part = image.crop((0, top, image.width, min(top + _STRIP, image.height))).convert("RGBA")
+            canvas.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), (0, top))
         image = canvas
-    return image.convert("RGB"), bits
+    return image if image.mode == "RGB" else image.convert("RGB"), bits
 
 
 def looks_like_image(head: bytes) -> bool:
@@ -150,31 +158,39 @@ def quiet_pillow(megapixels: float = MEGAPIXELS) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _decode_jpeg(data: bytes, size: int, megapixels: float) -> Image.Image | None:
+def _turn(pixels: int) -> AbstractContextManager[object]:
+    """Waits for the other large images."""
+    return _TURN if pixels > _LARGE else nullcontext()
+
+
+def _decode_jpeg(data: bytes, size: int, megapixels: float) -> Pixels | None:
     """Decode a plain JPEG with simplejpeg; None for other files: Pillow reads more of them and has clearer errors."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         _refuse_bomb(width, height, megapixels)
         if space not in ("YCbCr", "Gray"):
             return None
-        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=2 * size, min_width=2 * size, min_factor=2)
+        progressive = b"\xff\xc2" in data  # then libjpeg keeps all coefficients
+        with _turn(width * height if progressive else 0):
+            pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=2 * size, min_width=2 * size, min_factor=2)
     except ValueError:
         return None
     image = Image.fromarray(pixels)
     if b"Exif\0\0" in data or b"tiff:Orientation" in data:
         with Image.open(io.BytesIO(data), formats=FORMATS) as header:
             image = _upright(image, header)
-    return image
+    return _fit(image, size)
 
 
-def _decode_any(data: bytes, megapixels: float) -> tuple[Image.Image, int]:
+def _decode_any(data: bytes, size: int, megapixels: float) -> Decoded:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _refuse_bomb(*image.size, megapixels)
         deep = any(";16" in str(tile[3]) for tile in image.tile)  # the encoding of the pixels, such as RGB;16B
-        image.load()
-        if deep and image.mode in ("RGB", "RGBA"):
-            return _from_deep_colour(_upright(image, image))
-        return as_rgb(_upright(image, image))
+        with _turn(image.width * image.height):
+            image.load()
+            read = _from_deep_colour if deep and image.mode in ("RGB", "RGBA") else as_rgb
+            rgb, bits = read(_upright(image, image))
+            return Decoded(_fit(rgb, size), bits)
 
 
 def _from_deep_colour(image: Image.Image) -> tuple[Image.Image, int]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from likewise.data.decode import IMAGE_SUFFIXES, looks_like_image
 from likewise.data.items import as_id
 from likewise.data.source import BadItem, Entry, read_bytes, sign, stat_line
+from likewise.plots import HEAD, is_drawn
 from likewise.text import utf8
 
 # Suffixes of files that are often beside images. Such files are not opened to see whether they are images.
@@ -138,10 +139,9 @@ class _Walk:
                 reason = "permission denied" if denied else f"cannot be read ({error.strerror})"
                 self.images.append(ImageFile(prefix or ".", path, "", f"folder: {reason}"))
                 continue
-            if any(entry.name == "cells.jsonl" for entry in entries):  # of ``likewise compare``, which drew a plot here
-                entries = [entry for entry in entries if entry.name != "compare.png"]
+            names = {entry.name for entry in entries}
             for entry in entries:
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") or _is_plot(entry, names):
                     continue
                 # Names that are not UTF-8 become readable text, so that ids can be printed and stored anywhere.
                 id = prefix + as_id(utf8(entry.name).decode())
@@ -192,6 +192,18 @@ class _Walk:
                 target = os.path.relpath(real, self._root) if real.startswith(self._root + os.sep) else real
                 shown = utf8(target).decode()
                 yield f"{what} {len(links):,} {'link' if len(links) == 1 else 'links'} (such as {id!r} to {shown!r})."
+
+
+def _is_plot(entry: "os.DirEntry[str]", names: set[str]) -> bool:
+    """Whether likewise drew this PNG. It draws an SVG beside it, so only a PNG beside an SVG is looked into."""
+    stem, suffix = os.path.splitext(entry.name)
+    if suffix != ".png" or f"{stem}.svg" not in names or not os.path.isfile(entry.path):
+        return False
+    try:
+        with open(entry.path, "rb") as file:
+            return is_drawn(file.read(HEAD))
+    except OSError:
+        return False
 
 
 def _inspect(id: str, entry: "os.DirEntry[str]") -> ImageFile | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from likewise.alike import Ids, as_ids, check_rows, check_tensor
+from likewise.alike import Ids, as_ids, check_new_rows, check_rows
 from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError, at_least_one
 
@@ -83,13 +83,13 @@ class MemoryBank(Dictionary):
         return Keys(self.rows[names.clamp(min=0)], names, pulls=~pushes, pushes=pushes)
 
     @torch.no_grad()
-    def update(self, rows: Tensor, ids: Ids) -> None:
+    def update(self, rows: Tensor, ids: Ids, *, look: bool = True) -> None:
         """Moves the bank's rows ``ids`` (B,), from 0 to n − 1, towards ``rows`` (B, D).
 
         Of several rows with one id the mean counts. Raises LikewiseError on shapes that don't fit and, on the CPU,
-        where looking does not wait, on an id that is no row.
+        where looking does not wait, on an id that is no row and, unless ``look`` is False, on NaN and infinity.
         """
-        ids, fresh = bank_update(self.rows, len(self.rows), rows, ids)
+        ids, fresh = bank_update(self.rows, len(self.rows), rows, ids, look)
         self.rows[ids] = functional.normalize(torch.lerp(fresh, self.rows[ids], self.momentum), dim=1)
 
     def choices(self, others: int) -> int:
@@ -142,15 +142,16 @@ def check_bank(n: int, dim: int, momentum: float) -> float:
     return momentum
 
 
-def bank_update(bank: Tensor, n: int, rows: Tensor, ids: Ids) -> tuple[Tensor, Tensor]:
+def bank_update(bank: Tensor, n: int, rows: Tensor, ids: Ids, look: bool) -> tuple[Tensor, Tensor]:
     """What an update of a memory bank of ``n`` rows is given, checked: (B,) ids and (B, D) rows in the bank's dtype.
 
     Rows of the same id are replaced by their mean, so that neither is lost and their order does not matter. Nothing
     waits for a device, so ids are compared with ``n`` on the CPU alone.
 
-    Raises LikewiseError on shapes that don't fit, and on an id that is no row of the bank.
+    Raises LikewiseError on shapes that don't fit, on an id that is no row of the bank, and where ``look`` on NaN and
+    infinity.
     """
-    check_tensor("rows", rows)
+    check_new_rows(rows, look=look)
     ids = as_ids("ids", ids, bank.device)
     if rows.ndim != 2 or rows.shape[1] != bank.shape[1] or ids.shape != rows.shape[:1]:
         raise LikewiseError(

@@ -25,7 +25,7 @@ class Batch(Dictionary):
         """The new keys."""
         return Keys(fresh.rows, as_ids("ids", fresh.ids, fresh.rows.device), own=fresh.own)
 
-    def update(self, rows: Tensor, ids: Ids) -> None:
+    def update(self, rows: Tensor, ids: Ids, *, look: bool = True) -> None:
         """Does nothing: no key is kept."""
 
     def choices(self, others: int) -> int:
@@ -53,7 +53,7 @@ class Proxies(Dictionary):
         """None: the objective holds the keys."""
         return None
 
-    def update(self, rows: Tensor, ids: Ids) -> None:
+    def update(self, rows: Tensor, ids: Ids, *, look: bool = True) -> None:
         """Does nothing: the optimizer updates the weights."""
 
     def choices(self, others: int) -> int:

@@ -45,8 +45,11 @@ class Dictionary(nn.Module):
         """The keys for queries with ``ids``; None where the objective's own weights are the keys."""
 
     @abstractmethod
-    def update(self, rows: Tensor, ids: Ids) -> None:
-        """Takes in the new rows of the step."""
+    def update(self, rows: Tensor, ids: Ids, *, look: bool = True) -> None:
+        """Takes in the new rows of the step.
+
+        ``look=False`` leaves out the look for NaN and infinity: for rows whose loss is looked at.
+        """
 
     @abstractmethod
     def choices(self, others: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from likewise.alike import Ids, as_ids, check_tensor
+from likewise.alike import Ids, as_ids, check_new_rows
 from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
 from likewise.errors import LikewiseError, at_least_one
 
@@ -130,14 +130,15 @@ class Queue(Dictionary):
         self.ids.copy_(moved[self.ids])  # index −1 is NOBODY, the last entry
 
     @torch.no_grad()
-    def update(self, rows: Tensor, ids: Ids) -> None:
+    def update(self, rows: Tensor, ids: Ids, *, look: bool = True) -> None:
         """Enqueues new keys (B, D) and their ids, (B,) or (B, L), in order. The oldest keys leave.
 
         Keys of the same id are keys of their own; ids below 0 name no item.
 
-        Raises LikewiseError on other shapes, before anything is enqueued.
+        Raises LikewiseError, before anything is enqueued, on other shapes and, on the CPU, where looking does not wait,
+        on NaN and infinity, unless ``look`` is False.
         """
-        check_tensor("rows", rows)
+        check_new_rows(rows, look=look)
         ids, size, count = as_ids("ids", ids, self.rows.device), len(self.rows), len(rows)
         if rows.shape[1:] != self.rows.shape[1:] or ids.shape != (count, *self.ids.shape[1:]):
             names = "" if self.ids.ndim == 1 else f" and {self.ids.shape[1]} ids"

@@ -102,7 +102,7 @@ class ShardedProxies(Dictionary):
         """This process' rows, with gradient."""
         return Keys(self.weight, sizes=fresh.sizes)
 
-    def update(self, rows: Tensor, ids: Ids) -> None:
+    def update(self, rows: Tensor, ids: Ids, *, look: bool = True) -> None:
         """Does nothing: the optimizer updates the rows."""
 
     def choices(self, others: int) -> int:
@@ -168,15 +168,15 @@ class ShardedMemoryBank(Dictionary):
         return Keys(self.rows, sizes=fresh.sizes)
 
     @torch.no_grad()
-    def update(self, rows: Tensor, ids: Ids) -> None:
+    def update(self, rows: Tensor, ids: Ids, *, look: bool = True) -> None:
         """Moves this process' bank rows towards the ``rows`` (B, D) of the whole batch, by their ``ids`` (B,).
 
         Ids are from 0 to n − 1; of several rows with one id the mean counts. Gather both with
         :func:`~likewise.distributed.processes.gather_rows`.
         Raises LikewiseError on shapes that don't fit and, on the CPU, where looking does not wait, on an id that is no
-        row.
+        row and, unless ``look`` is False, on NaN and infinity.
         """
-        ids, fresh = bank_update(self.rows, self.n, rows, ids)
+        ids, fresh = bank_update(self.rows, self.n, rows, ids, look)
         places = ids - self.start
         here = (places >= 0) & (places < len(self.rows))
         places, fresh = places[here], fresh[here]

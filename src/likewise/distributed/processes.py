@@ -223,3 +223,7 @@ class _Gather(torch.autograd.Function):
         total = grad.contiguous().clone()
         dist.all_reduce(total)
         return torch.split(total, ctx.sizes)[rank()], None
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Tensor | None) -> None:
+        raise LikewiseError("gather_rows of several processes has no forward mode; use one process.")

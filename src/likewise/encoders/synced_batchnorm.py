@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.kernels.numerics import at_least_float32, first_order_only
+from likewise.kernels.numerics import at_least_float32, first_order_only, reverse_only
 
 
 class SyncedBatchNorm(_BatchNorm):
@@ -180,3 +180,5 @@ class _Normalise(torch.autograd.Function):
         grad_weight = own[1] if ctx.needs_input_grad[1] else None
         grad_bias = own[0] if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias, None, None, None, None
+
+    jvp = staticmethod(reverse_only("SyncedBatchNorm of several processes", "use one process"))

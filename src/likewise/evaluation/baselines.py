@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from likewise.data import Items
+from likewise.data.items import refuse_cut
 from likewise.errors import LikewiseError
 from likewise.model import Model
 
@@ -42,14 +43,21 @@ def raw_pixels(images: NDArray[np.uint8], mean: Tensor | None = None) -> tuple[T
     count, width = images.shape[0], math.prod(images.shape[1:])
     if count == 0 or width == 0:
         raise LikewiseError(f"images are empty (shape {images.shape}); there is nothing to measure.")
+
+    def tiles() -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        for start in range(0, count, _PIXEL_TILE):
+            refuse_cut(images, "the raw pixels")
+            yield start, images[start : start + _PIXEL_TILE].reshape(-1, width)
+
     if mean is None:
         # Sums of whole numbers are exact, so the mean does not depend on the order of the images.
-        mean = torch.from_numpy(images.sum(axis=0, dtype=np.int64).reshape(width) / count).float()
+        total = np.sum([tile.sum(axis=0, dtype=np.int64) for _, tile in tiles()], axis=0)
+        mean = torch.from_numpy(total / count).float()
     if mean.shape != (width,):
         raise LikewiseError(f"mean has shape {tuple(mean.shape)}, but these images have {width} pixel values.")
     rows = torch.empty(count, width)
-    for start in range(0, count, _PIXEL_TILE):
-        part = torch.from_numpy(images[start : start + _PIXEL_TILE].reshape(-1, width).astype(np.float32))
+    for start, tile in tiles():
+        part = torch.from_numpy(tile.astype(np.float32))
         rows[start : start + _PIXEL_TILE] = torch.nn.functional.normalize(part - mean, dim=1)
     return rows, mean
 
@@ -63,16 +71,14 @@ def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Te
     Rows are pixels centred by the mean of train, or standardised vectors. Without a test set, the rows of train are
     returned twice.
     """
-    for items in (train, *(() if test is None else (test,))):
-        items.refuse_cut()
     if train.kind == "images":
         rows, mean = raw_pixels(train.values)
         return rows, rows if test is None else raw_pixels(test.values, mean)[0], "pixels, centred"
-    rows = functional.normalize(model.standardise(torch.from_numpy(np.array(train.values))), dim=1)
-    other = rows
-    if test is not None:
-        other = functional.normalize(model.standardise(torch.from_numpy(np.array(test.values))), dim=1)
-    return rows, other, "standardised vectors"
+    rows, *others = (
+        functional.normalize(model.standardise(items.batch(np.arange(len(items)))), dim=1)
+        for items in (train, *(() if test is None else (test,)))
+    )
+    return rows, others[0] if others else rows, "standardised vectors"
 
 
 def encoders(model: Model, items: Items) -> Iterator[tuple[str, Model]]:

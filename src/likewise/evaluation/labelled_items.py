@@ -54,7 +54,11 @@ def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
     ids = np.arange(len(train), len(train) + len(test))
     for row, name in enumerate(test.ids):
         other = where.get(name)
-        if other is not None and np.array_equal(test.values[row], train.values[other]):
+        if other is None:
+            continue
+        test.refuse_cut()
+        train.refuse_cut()
+        if np.array_equal(test.values[row], train.values[other]):
             ids[row] = other
     return torch.arange(len(train)), torch.from_numpy(ids)
 
@@ -67,11 +71,10 @@ def copies(train: Items, test: Items, test_ids: Tensor) -> int:
 
     ``test_ids`` come from ``shared_ids``. Cost: one pass over the bytes of both, or none if all ids are shared.
     """
-    for items in (train, test):
-        items.refuse_cut()
-    apart = test.values[(test_ids >= len(train)).numpy()]
-    known = {content_digest(value) for value in train.values} if len(apart) else set()
-    return sum(content_digest(value) in known for value in apart)
+    own = (test_ids >= len(train)).tolist()
+    apart = [content_digest(value) for value, alone in zip(test.each(), own, strict=True) if alone]
+    known = set(map(content_digest, train.each())) if apart else set()
+    return sum(digest in known for digest in apart)
 
 
 def data_stamp(

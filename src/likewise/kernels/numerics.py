@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-from likewise.alike import traced
+from likewise.alike import in_forward_mode, traced
 from likewise.errors import LikewiseError
 
 Rule = Callable[..., tuple[Tensor, Tensor]]  # see likewise.kernels.row_losses
@@ -40,8 +40,8 @@ def refuse_tracing(what: str, instead: str) -> None:
 
 
 def ordinary() -> bool:
-    """Whether the naive twin must run: the call is traced, or it is part of a naive twin (:func:`as_twin`)."""
-    return traced() or _in_twin.get()
+    """Whether the naive twin must run: traced, in forward mode, or as part of a naive twin (:func:`as_twin`)."""
+    return traced() or in_forward_mode() or _in_twin.get()
 
 
 @contextmanager
@@ -64,6 +64,15 @@ def first_order_only(what: str, upstream: Tensor, instead: str) -> None:
     """In a backward pass that has no twin: raises LikewiseError where its result is differentiated again."""
     if differentiated_again(upstream):
         raise LikewiseError(f"{what} has first-order gradients only; {instead}.")
+
+
+def reverse_only(what: str, instead: str) -> Callable[..., None]:
+    """The ``jvp`` of an autograd function that has no forward mode: it raises LikewiseError."""
+
+    def jvp(ctx: FunctionCtx, *_: Tensor | None) -> None:
+        raise LikewiseError(f"{what} has no forward mode; {instead}.")
+
+    return jvp
 
 
 def twin_gradients(
@@ -131,7 +140,7 @@ def product(a: Tensor, b: Tensor, *, guarded: bool = True) -> Tensor:
 
     Where ``guarded``, a backward pass inside autocast is without it too.
     """
-    if traced() or not guarded:
+    if traced() or in_forward_mode() or not guarded:
         return a @ b
     with no_autocast(a.device):
         result: Tensor = _Product.apply(a, b)  # type: ignore[no-untyped-call]

@@ -12,6 +12,7 @@ from likewise.methods.mechanisms import BANK, END_TO_END
 from likewise.methods.method import Method
 from likewise.methods.moco import MOCO, MOCO_SYMMETRIC, MOCO_V2
 from likewise.methods.npid import NPID
+from likewise.methods.other_kinds import kinds_told_apart
 from likewise.methods.pairs import PAIRS
 from likewise.methods.simclr import SIMCLR, SIMCLR_REPO
 
@@ -21,14 +22,16 @@ METHODS: dict[str, Method] = {
 }
 
 
+@kinds_told_apart(METHODS.values())
 def method_named(name: str) -> Method:
     """The method ``name``: a name or an alias; case, - and _ do not matter.
 
-    Raises LikewiseError, with the closest name, on other names.
+    Raises LikewiseError on other names, with the closest name, or with the kind that the name is of.
     """
     return called(name, METHODS.values(), "method")
 
 
+@kinds_told_apart(METHODS.values())
 def over_method(*parts: Mapping[str, Any], saved: FitSettings | None = None) -> FitSettings:
     """Merges the settings of files and options over the defaults of their method. A later part wins.
 

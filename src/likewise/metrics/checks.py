@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Ids, as_ids, check_dense
+from likewise.config.ranges import POSITIVE
 from likewise.errors import LikewiseError
 
 Rows = Tensor | npt.NDArray[np.floating[Any]] | Sequence[Sequence[float]]
@@ -108,9 +109,9 @@ def check_same_width(name: str, rows: Tensor, other_name: str, other: Tensor) ->
 
 
 def check_positive(name: str, value: float) -> None:
-    """Raise LikewiseError unless ``value`` is a finite number above zero."""
-    if not 0 < value < float("inf"):
-        raise LikewiseError(f"{name} must be a number above 0, but is {value}.")
+    """Raise LikewiseError unless ``value`` is above zero and fits into float32."""
+    if not POSITIVE.holds(value):
+        raise LikewiseError(f"{name} must be {POSITIVE.words()}, but is {value}.")
 
 
 def check_classes(labels: Tensor) -> Tensor:

@@ -2,14 +2,14 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from likewise.alike import Ids, as_ids
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_classes, check_ids, check_positive, check_same_width
 from likewise.metrics.linear import linear_svm
 from likewise.metrics.neighbours import fair_k, knn_accuracy
@@ -44,12 +44,12 @@ class FewLabelsSettings:
         """Refuse what cannot be drawn or measured."""
         check_positive("temperature", self.temperature)
         check_positive("C", self.C)
-        if self.k is not None and self.k < 1:
-            raise LikewiseError(f"k must be at least 1 neighbour, but is {self.k}.")
+        if self.k is not None:
+            at_least_one("k", self.k, "it is a number of neighbours")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise LikewiseError(f"seeds must be one or more different numbers, but are {self.seeds}.")
-        if any(count < 1 for count in self.per_class):
-            raise LikewiseError(f"per_class must be numbers ≥ 1, but are {self.per_class}.")
+        for count in self.per_class:
+            at_least_one("per_class", count, "each is a number of labels")
         if any(not 0 < share <= 1 for share in self.fractions):
             raise LikewiseError(f"fractions must be above 0 and at most 1, but are {self.fractions}.")
 
@@ -93,9 +93,22 @@ def labelled_rows(labels: Ids, order: Tensor, keep: int | float) -> Tensor:
     kept = []
     for label in torch.unique(ordered):
         rows = order[ordered == label]
-        count = keep if isinstance(keep, int) else max(1, math.floor(keep * rows.numel() + 0.5))
-        kept.append(rows[:count])
+        kept.append(rows[: _number_kept(rows.numel(), keep)])
     return torch.cat(kept)
+
+
+def _number_kept(size: int, keep: int | float) -> int:
+    """How many labels a class of ``size`` keeps."""
+    return min(size, keep if isinstance(keep, int) else max(1, math.floor(keep * size + 0.5)))
+
+
+def _different(plans: Iterable[int | float], labels: Tensor) -> list[int | float]:
+    """The plans without those that keep the same labels as an earlier one."""
+    sizes = torch.unique(labels, return_counts=True)[1].tolist()
+    first: dict[tuple[int, ...], int | float] = {}
+    for keep in plans:
+        first.setdefault(tuple(_number_kept(size, keep) for size in sizes), keep)
+    return list(first.values())
 
 
 def few_labels(
@@ -121,7 +134,8 @@ def few_labels(
 
     Returns:
         Scores named ``knn/1-per-class``, ``svm/1-per-class``, ..., ``knn/20%``, ``svm/20%``: mean over seeds, std
-        with n − 1 (None for one seed). The protocol has the total number of labels kept, k or C, and the seeds.
+        with n − 1 (None for one seed). The protocol has the total number of labels kept, k or C, and the seeds. Where
+        several numbers or shares keep the same labels, as with few items, only the first has scores.
 
     Raises:
         LikewiseError: wrong shapes or lengths, NaN (by row), one class only, an id twice.
@@ -136,7 +150,7 @@ def few_labels(
     test_labels = as_labels("test_labels", test_labels, test_features)
     check_classes(train_labels)
     check_ids(train_features, train_ids)
-    plans: list[int | float] = [*map(int, settings.per_class), *map(float, settings.fractions)]
+    plans = _different([*map(int, settings.per_class), *map(float, settings.fractions)], train_labels)
     accuracies: dict[tuple[int, str], list[float]] = {}
     kept: dict[int, tuple[int, int]] = {}  # the number of labels, and k
     for seed in settings.seeds:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from likewise.alike import Ids, as_ids
-from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width, peaks
 
 _QUERY_TILE = 512  # rows; with 8,192 keys a float64 block is 32 MiB
@@ -170,9 +170,11 @@ def knn_accuracy(
 def fair_k(labels: Ids) -> int:
     """The number of neighbours that vote among (N,) labels: the mean number of items of a class, at most NPID's 200.
 
-    With a fixed k of 200 and few labels, all labels would vote. O(N log N).
+    With a fixed k of 200 and few labels, all labels would vote. O(N log N). Raises LikewiseError without labels.
     """
     labels = as_ids("labels", labels)
+    if not len(labels):
+        raise LikewiseError("labels are empty; k is the mean number of items of a class.")
     return min(200, int(len(labels) / len(torch.unique(labels)) + 0.5))
 
 
@@ -215,8 +217,7 @@ def checked_search(
 
     Raises LikewiseError on a wrong k, shape, width or id.
     """
-    if k < 1:
-        raise LikewiseError(f"k must be at least 1 neighbour, but is {k}.")
+    at_least_one("k", k, "it is a number of neighbours")
     queries, keys = as_rows("queries", queries), as_rows(names[0], keys)
     check_same_width("queries", queries, names[0], keys)
     if keys.shape[0] > _LOW:

@@ -303,7 +303,7 @@ def _pairs(packed: Tensor, count: int, ids: tuple[Tensor, Tensor] | None, *, lar
 
 
 def _check_numbers(ks: Sequence[int], worst: int, tile: int | None) -> None:
-    if not ks or any(k < 1 or k != int(k) for k in ks):
+    if not ks or any(not 1 <= k < math.inf or k != int(k) for k in ks):
         raise LikewiseError(f"ks must be numbers of neighbours, each at least 1, but are {tuple(ks)}.")
     for name, value, least in (("worst", worst, 0), ("tile", 1 if tile is None else tile, 1)):
         if value < least:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Flags, Ids, as_flags, as_ids
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite
 from likewise.metrics.neighbours import snap
 
@@ -160,11 +160,11 @@ def tar_at_far(curve: Roc, far: float, different: int) -> float | None:
     """The largest true positive rate of a threshold whose false positive rate is at most ``far``.
 
     ``different`` is the number of different pairs. None if ``far`` is below 1 / ``different``, the smallest rate above
-    0 that so many pairs can have. Raises LikewiseError on a rate outside (0, 1].
+    0 that so many pairs can have. Raises LikewiseError on a rate outside (0, 1] and on a number below 1.
     """
     if not 0 < far <= 1:
         raise LikewiseError(f"a false accept rate must be above 0 and at most 1, but is {far}.")
-    if 1 / different > far:
+    if 1 / at_least_one("different", different, "a false accept is one of the different pairs") > far:
         return None
     return float(curve.tpr[curve.fpr <= far].max())
 

@@ -463,7 +463,7 @@ class CircleClassifier(ClassObjective):
 
     Relations: Circle with the unit proxies as keys and one positive for each row. AMSoftmax is the class-level form of
     eq. 1.
-    Departures: none. No gradient passes through α, as in the paper's eqs. 9–10.
+    Departures: none. No gradient of any order passes through α, as in the paper's eqs. 9–10.
     Cost: 6·Q·K·D flops with the gradients, and three more passes over a tile; memory for two tiles beyond the proxies,
     never for Q×K.
     Paper: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020, eq. 6.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-from likewise.alike import Listed, check_rows
+from likewise.alike import Listed, check_rows, in_forward_mode
 from likewise.errors import LikewiseError, at_least_one
 from likewise.kernels.numerics import Distance, distance
 from likewise.negatives import SORTED_FROM
@@ -253,7 +253,7 @@ def violations(near: Tensor, far: Tensor, soft: bool) -> tuple[Tensor, Tensor]:
     Memory for a few (R, K) matrices; the naive twin needs (R, P, K) numbers, and gives the second order of the soft
     form (hinges have none).
     """
-    if torch._C._are_functorch_transforms_active():
+    if torch._C._are_functorch_transforms_active() or in_forward_mode():
         gaps = near.unsqueeze(2) - far.unsqueeze(1)  # (R, P, K)
         terms = functional.softplus(gaps) if soft else gaps.clamp(min=0)
         return terms.sum((1, 2)), (functional.sigmoid(gaps) if soft else (gaps > 0).to(gaps.dtype)).detach().sum((1, 2))

@@ -206,7 +206,7 @@ class NCE(InstanceObjective):
 
     With ``P(i|v) = exp(v_i·v/τ)/Z`` and uniform noise ``P_n``,
     ``h(i, v) = P(i|v) / (P(i|v) + m P_n(i)) = σ(v_i·v/τ − log Z − log(m P_n))`` and per query
-    ``J = −log h(i, v) − Σ_{j ~ noise} log(1 − h(j, v)) + λ ‖v − v_i‖²``.
+    ``J = −log h(i, v) − Σ_{j ~ noise} log(1 − h(j, v)) + λ ‖v − v_i‖²``. No gradient passes through log Z or the keys.
 
     Relations: the binary loss is :func:`noise_contrastive`, which NegativeSampling uses with Z m P_n ≡ 1. As m grows,
     the gradient tends to that of NonParametricSoftmax.

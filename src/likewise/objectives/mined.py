@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from likewise.alike import Listed, Masks, Relation, reordered, restored, tile_rows_for, traced
+from likewise.alike import Listed, Masks, Relation, in_forward_mode, reordered, restored, tile_rows_for, traced
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
 from likewise.kernels.numerics import (
@@ -239,7 +239,7 @@ class Mined(PairObjective):
     def _hinge_inside(self, policy: Filter) -> tuple[float, Distance] | None:
         """Margin and distance of a triplet's hinge, if the policy keeps what is inside this margin: a faster way."""
         hinge = self.objective.active_hinge()
-        if hinge is None or self.pairs != "active" or traced():
+        if hinge is None or self.pairs != "active" or traced() or in_forward_mode():
             return None
         margin, kind = hinge
         return hinge if policy.inside() == (margin, kind == "squared") else None
@@ -307,6 +307,7 @@ def choose(
         tile_rows: rows of a tile; by default 4 MiB of similarities.
     """
     order, key_order = relation.query_order, relation.key_order
+    queries, keys = queries.detach(), keys.detach()  # of tangents too, which no_grad keeps
     sorted_queries, sorted_keys = reordered(queries, order), reordered(keys, key_order)
     count, step = len(queries), tile_rows or tile_rows_for(len(keys))
     width = 1 if positives != "all" else most_positives(relation, count, step)

@@ -13,11 +13,7 @@ from likewise.distributed.processes import gather_rows, largest_over, rank, size
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError, at_least_one
 from likewise.kernels.logsumexp import row_logsumexp
-from likewise.kernels.numerics import (
-    at_least_float32,
-    first_order_only,
-    no_autocast,
-)
+from likewise.kernels.numerics import at_least_float32, first_order_only, no_autocast, reverse_only
 from likewise.objectives.base import Watch, changes_nothing, no_triplet_margin, no_values
 from likewise.objectives.checks import above_zero
 from likewise.objectives.instance_level import TEMPERATURE_ADVICE, proximal_penalty
@@ -174,3 +170,5 @@ class _Share(torch.autograd.Function):
         first_order_only("ShardedSoftmax", grad, "take NonParametricSoftmax or ParametricSoftmax in one process")
         weights, ones = ctx.saved_tensors
         return grad * weights, grad * ones, None, None, None
+
+    jvp = staticmethod(reverse_only("ShardedSoftmax", "take NonParametricSoftmax or ParametricSoftmax in one process"))

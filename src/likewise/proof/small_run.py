@@ -28,6 +28,7 @@ from likewise.model import Model, open_by
 from likewise.proof.jobs import STEPS
 from likewise.training.batches import choose_sampler
 from likewise.training.decide import EXACT_ITEMS, decide
+from likewise.training.needs import check_memory
 from likewise.training.run_folder import read_config, read_data, training_items
 
 ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
@@ -134,6 +135,7 @@ def _has_own_backbone(run: Path) -> bool:
 
 def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module | None) -> Plan:
     """The plan with few items, small batches and images, and a queue that wraps around."""
+    check_memory(replace(asked, queue=replace(asked.queue, size=1)), items, backbone)  # the queue is made small below
     model = Model.untrained(asked, items, backbone=deepcopy(backbone))  # raises if no run could use the settings
     large = sum(weight.numel() for weight in model.embedder.parameters()) >= LARGE
     count, batch, side = (FEW, SMALL_BATCH, SMALL_SIDE) if large else (ITEMS, BATCH, SIDE)

@@ -24,13 +24,14 @@ from likewise.config.objective_table import objective as objective_row
 from likewise.config.overrides import assigned
 from likewise.config.values import parameter
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write, place_for
-from likewise.plots import matplotlib_module
+from likewise.files import as_path, atomic_write, place_for, refuse_device
+from likewise.plots import matplotlib_module, png_of
 
 Points = NDArray[np.float64]
 STARTS = ((0.9, 0.6), (0.4, 0.1))  # A: both similarities high; B: both low. The negative is 0.3 above the positive
 SIZES = {"classes": 2, "dim": 2, "n": 2}  # for objectives that need sizes; pair_loss does not depend on them
 SIZE = (9.0, 8.8)  # inches
+NARROWEST = 0.001  # range; lines in a narrower one are those of rounding
 COLOURS = ("#d55e00", "#0072b2")  # of A and B; colour-blind readers can distinguish them
 EDGE = "#111111"
 
@@ -204,14 +205,16 @@ def draw(
         The files, the boundary and the descents.
 
     Raises:
-        LikewiseError: ``limits`` is not a range of cosines, or the extra ``plot`` is not installed.
+        LikewiseError: ``limits`` is not a range of cosines or too narrow, or the extra ``plot`` is not installed.
         OSError: the files can't be written.
     """
-    if not -1 <= limits[0] < limits[1] <= 1:
+    if not (-1 <= limits[0] < limits[1] <= 1 and limits[1] - limits[0] >= NARROWEST):
         raise LikewiseError(
-            f"range {limits[0]:g} {limits[1]:g} makes no square of cosines; give LOW HIGH, −1 ≤ LOW < HIGH ≤ 1."
+            f"range {limits[0]:g} {limits[1]:g} makes no square of cosines; give LOW HIGH, −1 ≤ LOW < HIGH ≤ 1, at "
+            f"least {NARROWEST:g} apart."
         )
     stem = str(out).removesuffix(".png").removesuffix(".svg")
+    refuse_device(as_path(out, "--out"))
     files = tuple(place_for(f"{stem}.{suffix}") for suffix in formats)
     matplotlib = matplotlib_module()
     boundary = boundary or boundary_of(objective)
@@ -252,14 +255,12 @@ def _style() -> dict[str, Any]:
 
 
 def _page(figure: Any, suffix: str) -> bytes:
-    buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
-    figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
-    page = buffer.getvalue()
     if suffix == "png":
-        return page
+        return png_of(figure, dpi=150)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
     # This halves the size: a tenth of a point is precise enough. Verdana is as wide as DejaVu, if that is missing.
-    text = re.sub(r' transform="rotate\(-0 [^"]*"|<!--.*?-->', "", page.decode())
+    text = re.sub(r' transform="rotate\(-0 [^"]*"|<!--.*?-->', "", buffer.getvalue().decode())
     text = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found.group()), text)
     return re.sub(r"\s*\n\s*", "\n", text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")).encode()
 

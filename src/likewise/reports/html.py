@@ -25,7 +25,7 @@ from likewise.evaluation.scores import EVALUATION, learned_protocol, read_scores
 from likewise.files import atomic_write, place_for
 from likewise.metrics import Retrieval, Score, retrieval, top_k
 from likewise.model import Model, load
-from likewise.plots import matplotlib_module
+from likewise.plots import matplotlib_module, png_of
 from likewise.stamp import refuse_other_model
 from likewise.text import readable, utf8
 from likewise.training.metrics_log import read_metrics
@@ -367,6 +367,5 @@ def _map(items: Items, rows: Tensor) -> str:
 
 
 def _picture(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return f'<img class="wide" alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    source = base64.b64encode(png_of(figure, dpi=110, box="tight")).decode()
+    return f'<img class="wide" alt="" src="data:image/png;base64,{source}">'

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -29,7 +30,8 @@ from likewise.training.run import Run
 from likewise.training.session import Session
 from likewise.training.step import Seen, train_step
 
-STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Ctrl-C, a closed terminal, a scheduler before it kills
+# Ctrl-C and Ctrl-\, a closed terminal, a scheduler before it kills, and the limit of CPU time
+STOPS = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 CHECK_STEPS = 10  # steps between reads of the losses; reading every loss would stall an accelerator
 LOG_STEPS = 200  # at most this many steps between two lines of the log
 KEYS_SEEN = 4096  # the health check uses at most this many keys of a queue
@@ -40,8 +42,8 @@ def train(run: Run, folder: Path, *, progress: bool = True) -> None:
 
     All processes train; the first one also measures, logs and saves. If one process is told to stop, all stop.
     Labels are read for measuring, and for training where alike=label.
-    Raises Interrupted after Ctrl-C (the state is saved). Raises LikewiseError on NaN, and when the last checkpoint
-    can't be written.
+    Raises Interrupted after one of ``STOPS`` (the state is saved). Raises LikewiseError on NaN, and when the last
+    checkpoint can't be written.
     """
     session, total, first = run.session, run.session.total, processes.rank() == 0
     tensorboard = session.settings.tensorboard
@@ -52,7 +54,7 @@ def train(run: Run, folder: Path, *, progress: bool = True) -> None:
         for batch in run.batches():
             loss, queries = train_step(session, batch)
             watch.see(session.step, loss, batch.items)
-            due = what_is_due(run, stop.is_set(), saved_at)
+            due = what_is_due(run, stop.asked, saved_at)
             if due.read:  # before saving, so that NaN is never saved
                 mean, speed = watch.flush(weights_are_fine=not due.kept or session.is_finite())
                 status = f"epoch {(session.step - 1) // run.sampler.steps_per_epoch + 1} · loss {mean:.3f}"
@@ -67,7 +69,7 @@ def train(run: Run, folder: Path, *, progress: bool = True) -> None:
                 save(session, folder, bar, must=due.stops or session.step == total)
                 saved_at = time.monotonic()
             if due.stops and session.step < total:
-                raise Interrupted(f"Stopped at step {session.step} of {total}; everything is saved.")
+                raise Interrupted(f"Stopped at step {session.step} of {total}; everything is saved.", stop.number)
 
 
 class Due(NamedTuple):
@@ -187,13 +189,21 @@ def going_on(bar: TrainingProgress) -> Iterator[None]:
         bar.say(f"warning: {error} Training goes on.")
 
 
+@dataclass
+class Stop:
+    """Whether this process was asked to stop, and by which signal. Another process may have been asked instead."""
+
+    asked: bool = False
+    number: int = signal.SIGINT
+
+
 @contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """Yields an event that one of ``STOPS`` sets: the step ends and is saved. A second Ctrl-C stops at once.
+def stop_on_signal() -> Iterator[Stop]:
+    """Yields a ``Stop`` that one of ``STOPS`` asks for: the step ends and is saved. A second Ctrl-C stops at once.
 
     A signal that the process was told to ignore, as SIGHUP under nohup, stays ignored.
     """
-    stop = threading.Event()
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread can handle signals
         return
@@ -202,7 +212,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
     before = {number: old for number, old in before.items() if old != signal.SIG_IGN or number == signal.SIGINT}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        stop.set()
+        stop.asked, stop.number = True, number
         signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     for number in before:

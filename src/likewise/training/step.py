@@ -76,7 +76,7 @@ def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
     if several:
         processes.add_up(gradients(s))
     s.optimizer.step()
-    s.dictionary.update(fresh.rows, fresh.ids)
+    s.dictionary.update(fresh.rows, fresh.ids, look=False)  # the loss of these rows is looked at, by ``Watch``
     if several and groups > 1:
         for encoder in s.encoders():
             average_statistics(encoder)
