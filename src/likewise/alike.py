@@ -118,7 +118,7 @@ def check_rows(name: str, ids: Tensor, count: int, what: str, *, none: bool = Fa
     """
     if traced() or not ids.numel() or not (wait or ids.device.type == "cpu"):
         return
-    least, most = torch.stack(ids.aminmax()).tolist()
+    least, most = map(int, ids.aminmax()) if ids.is_cpu else torch.stack(ids.aminmax()).tolist()
     if most < count and (none or least >= 0):
         return
     wrong = (ids >= count) if none else (ids >= count) | (ids < 0)
@@ -190,7 +190,7 @@ class Relation:
             0 means no label.
         key_ids: (K,) or (K, L), in the same way.
         own: (Q,) the key row that is the query itself, −1 where there is none; this pair is left out. None: no query is
-            a key.
+            a key. Where ``ids is key_ids``, the queries are the keys, and ``own`` is 0, 1, ..., Q − 1.
         pulls: (K,) bool, the keys that may be positives; None: all. Other keys with the query's id are neither positive
             nor negative.
         pushes: (K,) bool, the keys that may be negatives; None: all.
@@ -202,9 +202,19 @@ class Relation:
     pulls: Tensor | None = None
     pushes: Tensor | None = None
 
+    @property
+    def _one_label_in_batch(self) -> bool:
+        """Whether the queries are the keys, with one label each."""
+        return self.ids is self.key_ids and self.ids.ndim == 1 and self.own is not None
+
     def _named(self) -> tuple[Tensor, Tensor]:
         """Ids and key ids, with different negative ids for rows without label, so that these rows are not alike."""
         ids, key_ids = self.ids, self.key_ids
+        if _all_labelled(ids) and (key_ids is ids or _all_labelled(key_ids)):
+            return ids, key_ids
+        if self._one_label_in_batch and self.own is not None:
+            ids = torch.where(ids < 0, -2 - self.own, ids)
+            return ids, ids
         if ids.ndim == key_ids.ndim == 1:
             alone = -1 if self.own is None else torch.where(self.own < 0, -1, -2 - self.own)
             places = torch.arange(len(key_ids), device=key_ids.device)
@@ -230,6 +240,9 @@ class Relation:
         (ids, key_ids), own = self._named(), self.own
         if self.query_order is None or self.key_order is None:
             return ids, key_ids, own
+        if self._one_label_in_batch:
+            ids = ids[self.query_order]
+            return ids, ids, own  # in sorted order too, query i is key i
         if own is not None:
             place = torch.empty_like(self.key_order)
             place[self.key_order] = torch.arange(len(place), device=place.device)
@@ -261,7 +274,10 @@ class Relation:
         same = columns < last
         columns = torch.minimum(columns, (last - 1).clamp(min=0))
         negative = torch.ones(stop - start, len(key_ids), dtype=torch.bool, device=ids.device)  # (R, K)
-        negative.scatter_(1, columns, (first == last).expand_as(columns))
+        if self._one_label_in_batch:
+            negative.scatter_(1, columns, False)
+        else:  # a query without a key of its id has a column too, the key before
+            negative.scatter_(1, columns, (first == last).expand_as(columns))
         pulls, pushes = self._sorted_roles
         same = same if pulls is None else same & pulls[columns]
         negative = negative if pushes is None else negative.logical_and_(pushes)
@@ -274,7 +290,12 @@ class Relation:
 
     def whole(self) -> Masks:
         """The masks of all rows at once, both (Q, K), in the given order. It is the naive twin of ``masks``."""
-        return Masks(None, *self._roles(*_masks(*self._named(), self.own)))
+        ids, key_ids = self._named()
+        if self._one_label_in_batch:  # every query is alike to itself, so it is not its own negative
+            same = _same(ids, key_ids)
+            itself = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
+            return Masks(None, *self._roles(same ^ itself, ~same))
+        return Masks(None, *self._roles(*_masks(ids, key_ids, self.own)))
 
     def _roles(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """(R, K) masks in the given order of keys, without the keys that may not pull or push."""
@@ -367,6 +388,11 @@ def _repeat(pairs: Tensor, rows: Tensor) -> Tensor:
     new = torch.arange(len(rows), device=rows.device).repeat_interleave(count)
     offset = torch.arange(len(new), device=rows.device) - (count.cumsum(0) - count).repeat_interleave(count)
     return torch.stack([new, pairs[first.repeat_interleave(count) + offset, 1]], 1)
+
+
+def _all_labelled(ids: Tensor) -> bool:
+    """Whether no id is below 0. It looks on the CPU alone, where looking does not wait for the device."""
+    return ids.is_cpu and not traced() and bool(ids.numel()) and int(ids.min()) >= 0
 
 
 def _masks(ids: Tensor, key_ids: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -96,6 +96,24 @@ BUGS = [
     ),
     Bug("the warning is said each time", "objectives/base.py", "self.warned = True", "pass"),
     Bug(
+        "few pairs: the twin is not the twin all through",
+        "kernels/row_losses.py",
+        "with as_twin():",
+        "with torch.enable_grad():",
+    ),
+    Bug(
+        "few pairs: in a batch a query is its own positive",
+        "alike.py",
+        "self._roles(same ^ itself, ~same)",
+        "self._roles(same, ~same)",
+    ),
+    Bug(
+        "few pairs: autocast enters the backward pass",
+        "kernels/row_losses.py",
+        "guarded=autocast",
+        "guarded=False",
+    ),
+    Bug(
         "the last ragged tile is dropped",
         "kernels/row_losses.py",
         "for start in range(0, len(losses), self.tile_rows):",

@@ -33,10 +33,23 @@ from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import class_losses, logsumexp, numerics
 from likewise.kernels.row_losses import naive_row_losses, row_losses
 from likewise.negatives import Pick
-from likewise.objectives import NCE, Histogram, Mined
+from likewise.objectives import NCE, Histogram, Mined, SupCon
 from likewise.objectives.base import PairObjective
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
+
+
+@pytest.fixture(autouse=True)
+def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The problems here are small, for which the naive twin would run; these tests are of the fast path."""
+    plain_pairs(monkeypatch, 0)
+
+
+def plain_pairs(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(PairObjective, "plain_pairs", count)
+    monkeypatch.setattr(SupCon, "plain_pairs", count)
+
+
 CASES = [
     *pair_level_cases.CASES,
     *hinge_cases.CASES,
@@ -274,6 +287,19 @@ class Caller(nn.Module):
 
     def forward(self, queries: Tensor) -> Tensor:
         return self.problem.call(self.objective, queries, self.keys)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.against == "batch"], ids=lambda case: case.name)
+def test_few_pairs(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The naive twin, which runs for few pairs, equals the loops too; twice, and its gradient has a gradient."""
+    plain_pairs(monkeypatch, 1000)
+    for kind in ("batch", "keys", "gathered", "unlabelled", "several", "ragged"):
+        if kind not in case.skips:
+            equals_oracle(case, kind, ["mean"])
+    if "second_order" not in case.skips:
+        test_second_order(case)
+    if "precision" not in case.skips:
+        test_precision(case, torch.float32)
 
 
 # Symmetries

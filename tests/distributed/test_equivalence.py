@@ -327,7 +327,7 @@ def own_order(patch: pytest.MonkeyPatch) -> None:
     """The keys are enqueued with this process' first."""
     update = Queue.update
     patch.setattr(
-        Queue, "update", lambda queue, ids, keys: update(queue, *(x.roll(processes.rank(), 0) for x in (ids, keys)))
+        Queue, "update", lambda queue, *new, look: update(queue, *(x.roll(processes.rank(), 0) for x in new), look=look)
     )
 
 

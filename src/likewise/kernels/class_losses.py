@@ -19,6 +19,7 @@ from likewise.kernels.numerics import (
     differentiated_again,
     keep_pages,
     leave_tangent,
+    no_autocast,
     ordinary,
     softplus,
     twin_gradients,
@@ -77,7 +78,7 @@ def class_losses(
     keep_pages()
     tile_rows = tile_rows or max(LEAST_ROWS, TILE_FLOATS // keys.shape[0])
     ahead = ahead and torch.is_grad_enabled()
-    with torch.autocast(queries.device.type, enabled=False):
+    with no_autocast(queries.device):
         losses: Tensor = _Classes.apply(form, own, tile_rows, ahead, queries, keys, *row_inputs)  # type: ignore[no-untyped-call]
     return losses
 
@@ -87,7 +88,7 @@ def naive_class_losses(
 ) -> Tensor:
     """The naive twin of :func:`class_losses`: the whole matrix at once, with O(Q·K) memory."""
     queries = at_least_float32(queries)
-    with torch.autocast(queries.device.type, enabled=False):
+    with no_autocast(queries.device):
         keys = keys.to(queries.dtype)
         queries = unit(queries) if form.unit_queries else queries
         similarities = queries @ (unit(keys) if form.unit_keys else keys).T  # (Q, K)
@@ -131,7 +132,7 @@ class _Classes(torch.autograd.Function):
         if gradients is not None and (upstream.stride(0) == 0 or bool((upstream == upstream[:1]).all())):
             return None, None, None, None, *(None if g is None else g.mul_(upstream[0]) for g in gradients)
         wanted = ctx.needs_input_grad[4:]  # type: ignore[attr-defined]
-        with torch.autocast(upstream.device.type, enabled=False):
+        with no_autocast(upstream.device):
             gradients = _sweep(form, own, tile_rows, inputs, wanted, upstream)[1]
         return None, None, None, None, *gradients
 

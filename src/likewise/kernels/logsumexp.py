@@ -16,6 +16,7 @@ from likewise.kernels.numerics import (
     differentiated_again,
     keep_pages,
     leave_tangent,
+    no_autocast,
     ordinary,
     twin_gradients,
     unit,
@@ -96,7 +97,7 @@ class _RowLogSumExp(torch.autograd.Function):
             return grad_queries, grad_keys, None, None, None, None, None, None
         pull = (grad.unsqueeze(1) * scale).masked_fill_(logsumexp == -torch.inf, 0.0)
         grad_queries = grad_keys = None
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device):
             if weights is not None:
                 block, inverse = _block(keys, 0, tile, queries.dtype, unit_keys)
                 if needs_queries:
@@ -200,7 +201,7 @@ def row_logsumexp(
     if tile is None:
         lone = wanted and keys.requires_grad and len(queries) * len(keys) <= KEPT_FLOATS
         tile = len(keys) if lone else min(TILE_KEYS, max(LEAST_TILE_KEYS, TILE_FLOATS // len(queries)))
-    with torch.autocast(queries.device.type, enabled=False):
+    with no_autocast(queries.device):
         result: Tensor = _RowLogSumExp.apply(queries, keys, scale, tile, skip, circle, unit_keys, wanted)  # type: ignore[no-untyped-call]
     return result
 
@@ -216,7 +217,7 @@ def naive_row_logsumexp(
 ) -> Tensor:
     """The naive twin of :func:`row_logsumexp`: the whole matrix at once, with O(Q·K) memory."""
     queries = at_least_float32(queries)
-    with torch.autocast(queries.device.type, enabled=False):
+    with no_autocast(queries.device):
         keys = keys.to(queries.dtype)
         keys = unit(keys) if unit_keys else keys
         logits = queries @ keys.T  # (Q, K)

@@ -4,7 +4,8 @@ Dimension legend: Q queries, K keys, D dimensions, M keys of a query or listed p
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from typing import Literal
@@ -39,8 +40,18 @@ def refuse_tracing(what: str, instead: str) -> None:
 
 
 def ordinary() -> bool:
-    """Whether the naive twin must run: traced, in forward mode, or as part of a twin of :func:`twin_gradients`."""
+    """Whether the naive twin must run: traced, in forward mode, or as part of a naive twin (:func:`as_twin`)."""
     return traced() or in_forward_mode() or _in_twin.get()
+
+
+@contextmanager
+def as_twin() -> Iterator[None]:
+    """Inside it every function of the kernels is its naive twin, ordinary torch with gradients of any order."""
+    token = _in_twin.set(True)
+    try:
+        yield
+    finally:
+        _in_twin.reset(token)
 
 
 def differentiated_again(upstream: Tensor) -> bool:
@@ -77,19 +88,21 @@ def twin_gradients(
     Returns:
         A gradient for each input, None where it needs none. Cost: that of the twin.
     """
-    create_graph, token = torch.is_grad_enabled(), _in_twin.set(True)
-    try:
-        with torch.enable_grad(), torch.autocast(upstream.device.type, enabled=False):
-            # a view of each: one tensor may come as two inputs
-            given = [x.view_as(x) if x is not None and x.requires_grad else x for x in inputs]
-            result = twin(*given)
-            sought = [x for x in given if x is not None and x.requires_grad]
-            if not sought or not result.requires_grad:
-                return [None] * len(given)
-            found = iter(torch.autograd.grad(result, sought, upstream, create_graph=create_graph, allow_unused=True))
-            return [next(found) if x is not None and x.requires_grad else None for x in given]
-    finally:
-        _in_twin.reset(token)
+    create_graph = torch.is_grad_enabled()
+    with as_twin(), torch.enable_grad(), no_autocast(upstream.device):
+        # a view of each: one tensor may come as two inputs
+        given = [x.view_as(x) if x is not None and x.requires_grad else x for x in inputs]
+        result = twin(*given)
+        sought = [x for x in given if x is not None and x.requires_grad]
+        if not sought or not result.requires_grad:
+            return [None] * len(given)
+        found = iter(torch.autograd.grad(result, sought, upstream, create_graph=create_graph, allow_unused=True))
+        return [next(found) if x is not None and x.requires_grad else None for x in given]
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Inside it torch.autocast is off for ``device``."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -118,15 +131,18 @@ class _Product(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b = ctx.saved_tensors  # type: ignore[attr-defined]
         needs_a, needs_b = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
-        with torch.autocast(grad.device.type, enabled=False):  # ordinary torch: it can be differentiated again
-            return grad @ b.mT if needs_a else None, a.mT @ grad if needs_b else None
+        with no_autocast(grad.device):  # ordinary torch: it can be differentiated again
+            return grad @ b.mT if needs_a else None, (grad.mT @ a).mT if needs_b else None
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b`` of two matrices, or of two batches of them; no autocast, forwards or backwards."""
-    if ordinary():
+def product(a: Tensor, b: Tensor, *, guarded: bool = True) -> Tensor:
+    """``a @ b`` of two matrices, or of two batches of them, without autocast.
+
+    Where ``guarded``, a backward pass inside autocast is without it too.
+    """
+    if traced() or in_forward_mode() or not guarded:
         return a @ b
-    with torch.autocast(a.device.type, enabled=False):
+    with no_autocast(a.device):
         result: Tensor = _Product.apply(a, b)  # type: ignore[no-untyped-call]
     return result
 
@@ -141,7 +157,7 @@ class _MaskedLogSumExp(torch.autograd.Function):
         top = weights.amax(1, keepdim=True)
         torch.softmax(weights, 1, out=weights)
         empty = top == floor
-        result = torch.where(empty, -torch.inf, top - weights.amax(1, keepdim=True).log()).squeeze(1)
+        result = (top - weights.amax(1, keepdim=True).log_()).masked_fill_(empty, -torch.inf).squeeze(1)
         ctx.weights, ctx.empty, ctx.scale = weights, empty, scale  # type: ignore[attr-defined]
         return result
 
@@ -151,7 +167,7 @@ class _MaskedLogSumExp(torch.autograd.Function):
         weights, ctx.weights = ctx.weights, None  # type: ignore[attr-defined]
         if weights is None:
             raise RuntimeError("masked_logsumexp keeps no second copy of its weights: backward runs once.")
-        factor = torch.where(ctx.empty, 0.0, grad.unsqueeze(1) * ctx.scale)  # type: ignore[attr-defined]
+        factor = (grad.unsqueeze(1) * ctx.scale).masked_fill_(ctx.empty, 0.0)  # type: ignore[attr-defined]
         return weights.mul_(factor), None, None
 
 
@@ -163,8 +179,9 @@ def masked_logsumexp(x: Tensor, mask: Tensor, scale: float = 1.0) -> Tensor:
     first-order gradients; where a loss is differentiated twice, the twin runs.
     """
     if ordinary():
-        kept = torch.where(mask, x * scale, torch.finfo(x.dtype).min).logsumexp(1)
-        return torch.where(mask.any(1), kept, -torch.inf)
+        floor = torch.finfo(x.dtype).min
+        kept = torch.where(mask, x if scale == 1 else x * scale, floor).logsumexp(1)
+        return torch.where(kept == floor, -torch.inf, kept)
     result: Tensor = _MaskedLogSumExp.apply(x, mask, scale)  # type: ignore[no-untyped-call]
     return result
 
@@ -189,9 +206,9 @@ class _LogAddExp(torch.autograd.Function):
 def logaddexp(a: Tensor, b: Tensor) -> Tensor:
     """``log(exp a + exp b)`` of tensors of one shape; −inf where both are."""
     if ordinary():
-        top = torch.maximum(a, b).detach().clamp(min=torch.finfo(a.dtype).min)
-        total = (a - top).exp() + (b - top).exp()
-        return torch.where(total > 0, total.clamp(min=torch.finfo(a.dtype).tiny).log() + top, -torch.inf)
+        floor = torch.finfo(a.dtype).min
+        total = torch.stack([a, b]).clamp(min=floor).logsumexp(0)
+        return torch.where(total == floor, -torch.inf, total)
     result: Tensor = _LogAddExp.apply(a, b)  # type: ignore[no-untyped-call]
     return result
 
@@ -207,7 +224,10 @@ SQUARE_FLOOR = 1e-8  # lower bound of D² under the root: no gradient below D = 
 
 def nonempty(*logsumexps: Tensor) -> Tensor:
     """(R,) bool: the anchors whose log-sum-exps are all of non-empty sums. It is cheaper than reducing the masks."""
-    return torch.stack([x != -torch.inf for x in logsumexps]).all(0)
+    first, *others = (x != -torch.inf for x in logsumexps)
+    for other in others:
+        first = first & other
+    return first
 
 
 def mean_over(values: Tensor, mask: Tensor) -> Tensor:

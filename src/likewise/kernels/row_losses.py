@@ -18,15 +18,19 @@ from torch.autograd.function import FunctionCtx
 from likewise.alike import Listed, Relation, reordered, restored, tile_rows_for
 from likewise.kernels.numerics import (
     Rule,
+    as_twin,
     at_least_float32,
     differentiated_again,
     keep_pages,
+    no_autocast,
     ordinary,
+    product,
     twin_gradients,
     zero_uncounted,
 )
 
 FUSED_BACKEND = "inductor"
+PLAIN_PAIRS = 1 << 14  # of a query and a key: for so many the naive twin is not slower, on one thread of a CPU
 
 
 def row_losses(
@@ -38,11 +42,13 @@ def row_losses(
     *,
     ahead: bool = True,
     tile_rows: int | None = None,
+    plain_pairs: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """The loss of each query, and whether it counted.
 
-    It equals :func:`naive_row_losses`, the naive twin, which needs the Q×K matrices. ``torch.compile`` and
-    ``torch.export`` trace the twin, so that the compiler can fuse it.
+    It equals :func:`naive_row_losses`, the naive twin, which needs the Q×K matrices. For few pairs the twin runs,
+    since its fixed cost is smaller. ``torch.compile`` and ``torch.export`` trace the twin, so that the compiler
+    can fuse it.
 
     Args:
         rule: see the module. A row that does not count has loss 0 and no gradient.
@@ -54,6 +60,7 @@ def row_losses(
             for all rows, as of a mean or a sum. This needs three matrix products. With another upstream gradient, or
             with ``ahead=False``, the backward pass computes the tiles again; this needs four.
         tile_rows: rows of a tile; by default as many as make 4 MiB of similarities.
+        plain_pairs: on a CPU, the twin runs for up to this many pairs of a query and a key.
 
     Returns:
         (Q,) losses and (Q,) bool. Queries, keys and row inputs get gradients; of higher order, the twin's.
@@ -65,7 +72,11 @@ def row_losses(
     keys = None if keys is None else at_least_float32(keys).to(queries.dtype)
     if ordinary():
         return naive_row_losses(rule, queries, keys, relation, row_inputs)
-    tile_rows = tile_rows or tile_rows_for(len(queries) if keys is None else len(keys))
+    count = len(queries) if keys is None else len(keys)
+    if queries.is_cpu and len(queries) * count <= plain_pairs:
+        with as_twin():
+            return naive_row_losses(rule, queries, keys, relation, row_inputs)
+    tile_rows = tile_rows or tile_rows_for(count)
     losses, counted = _Rows.apply(rule, relation, tile_rows, ahead, queries, keys, *row_inputs)  # type: ignore[no-untyped-call]
     return losses, counted
 
@@ -75,8 +86,10 @@ def naive_row_losses(
 ) -> tuple[Tensor, Tensor]:
     """The naive twin of :func:`row_losses`: the whole matrix at once, with O(Q·K) memory."""
     queries = at_least_float32(queries)
-    with torch.autocast(queries.device.type, enabled=False):
-        similarities = queries @ (queries if keys is None else at_least_float32(keys).to(queries.dtype)).T  # (Q, K)
+    keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
+    autocast = torch.is_autocast_enabled(queries.device.type)
+    with no_autocast(queries.device):
+        similarities = product(queries, keys.T, guarded=autocast)  # (Q, K)
         _, positive, negative = relation.whole()
         return zero_uncounted(*rule(similarities, positive, similarities, negative, *row_inputs))
 
@@ -113,7 +126,8 @@ class _Rows(torch.autograd.Function):
                 return naive_row_losses(rule, queries, keys, relation, row_inputs)[0]
 
             return None, None, None, None, *twin_gradients(twin, [queries, keys, *row_inputs], upstream)
-        if ctx.ahead is not None and bool((upstream == upstream[:1]).all()):  # type: ignore[attr-defined]
+        same = upstream.stride(0) == 0 or bool((upstream == upstream[:1]).all())
+        if ctx.ahead is not None and same:  # type: ignore[attr-defined]
             gradients = [None if g is None else g * upstream[:1].sum() for g in ctx.ahead]  # type: ignore[attr-defined]
         else:
             queries, keys, *row_inputs = ctx.saved_tensors  # type: ignore[attr-defined]
@@ -181,7 +195,7 @@ class _Sweep:
         self, rows: slice, inputs: list[Tensor], differentiate: bool, upstream: Tensor | None
     ) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
         """Loss, counted and gradients (of the similarities, then of the row inputs) of one tile."""
-        with torch.autocast(self.queries.device.type, enabled=False), torch.set_grad_enabled(differentiate):
+        with no_autocast(self.queries.device), torch.set_grad_enabled(differentiate):
             s_n = (self.queries[rows] @ self.keys.T).requires_grad_(differentiate)  # (R, K)
             columns, positive, negative = self.relation.masks(rows.start, rows.stop)
             s_p = s_n if columns is None else s_n.detach().gather(1, columns).requires_grad_(differentiate)

@@ -19,11 +19,12 @@ from likewise.kernels.numerics import (
     SHORTEST,
     Distance,
     at_least_float32,
+    no_autocast,
     row_lengths,
     softplus,
     unit,
 )
-from likewise.kernels.row_losses import row_losses
+from likewise.kernels.row_losses import PLAIN_PAIRS, row_losses
 from likewise.objectives.checks import check_proxies, proxy_rows
 
 How = Literal["mean", "sum", "none"]
@@ -179,8 +180,12 @@ class PairObjective(nn.Module):
         reduction: see :class:`likewise.objectives.Reduction`.
         need: what an anchor needs to count, in words.
         unit_rows: whether queries and keys must have unit length; a warning says once where they do not.
+
+    Attributes:
+        plain_pairs: up to so many pairs of a query and a key the naive twin runs, see ``row_losses``.
     """
 
+    plain_pairs: ClassVar[int] = PLAIN_PAIRS
     joins_rows: bool = False
     can_be_zero: bool = False
     of_pairs: bool = True
@@ -253,8 +258,8 @@ class PairObjective(nn.Module):
         self, queries: Tensor, ids: Tensor | Listed, keys: Tensor | None, relation: Relation | Listed
     ) -> tuple[Tensor, Tensor]:
         """(Q,) losses, and (Q,) bool which of them count. Classes whose loss joins several rows override it."""
-        ahead = self.reduce.how != "none"
-        return row_losses(self.rows, queries, keys, relation, self.row_inputs(queries, ids), ahead=ahead)
+        ahead, inputs = self.reduce.how != "none", self.row_inputs(queries, ids)
+        return row_losses(self.rows, queries, keys, relation, inputs, ahead=ahead, plain_pairs=self.plain_pairs)
 
     def active_hinge(self) -> tuple[float, Distance] | None:
         """Margin and distance of a triplet's hinge that is averaged over the active triplets; None for other losses."""
@@ -367,7 +372,7 @@ class ClassObjective(nn.Module):
         queries, scale = at_least_float32(queries), self.logit_scale()
         if rows.ndim == 1 and not isinstance(scale, Tensor):
             return self.reduce(self._losses(queries, keys, rows, key_ids, scale), rows >= 0)
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device):
             rows = rows.reshape(len(rows), -1)
             queries, keys = self.vectors(unit(queries) if self.unit_queries else queries, keys, key_ids)
             target = self._targets(queries, keys, rows)  # (Q, L)

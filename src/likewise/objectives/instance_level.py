@@ -22,7 +22,12 @@ from likewise.alike import Ids, Listed, traced
 from likewise.dictionaries.keys import Keys
 from likewise.errors import LikewiseError, at_least_one
 from likewise.kernels.logsumexp import row_logsumexp
-from likewise.kernels.numerics import at_least_float32, gathered_similarities, product
+from likewise.kernels.numerics import (
+    at_least_float32,
+    gathered_similarities,
+    no_autocast,
+    product,
+)
 from likewise.objectives.base import SEEN_KEYS, How, Reduction, Watch, changes_nothing, no_triplet_margin, no_values
 from likewise.objectives.checks import above_zero, check_keys, one_of, rows_of
 
@@ -108,7 +113,7 @@ class InstanceObjective(nn.Module):
             if not keys.requires_grad:
                 self.watch.unit_rows("keys", keys[: SEEN_KEYS * len(queries)])
         match = Match(rows_of(ids, key_ids, len(keys)), ids >= 0, ids, key_ids)
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device):
             losses = self.row_losses(at_least_float32(queries), keys, match)
             return self.reduce(torch.where(match.counted, losses, 0.0), match.counted)
 

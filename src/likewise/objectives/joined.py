@@ -20,6 +20,7 @@ from likewise.kernels.numerics import (
     logaddexp,
     masked_logsumexp,
     mean_over,
+    no_autocast,
     nonempty,
     ordinary,
     softplus,
@@ -108,13 +109,15 @@ class Angular(PairObjective):
         anchors, positives = queries[pairs.i], keys[pairs.j]  # (M, D)
         inputs = (anchors * positives).sum(1), pairs.weight
         chosen = relation.select(pairs.i)
-        losses, some = row_losses(self.rows, anchors + positives, keys, chosen, inputs, ahead=ahead)
+        losses, some = row_losses(
+            self.rows, anchors + positives, keys, chosen, inputs, ahead=ahead, plain_pairs=self.plain_pairs
+        )
         total = queries.new_zeros(len(queries)).index_add(0, pairs.i, losses)
         return total, pairs.counted(some, len(queries))
 
     def _whole(self, queries: Tensor, keys: Tensor, relation: Relation | Listed) -> tuple[Tensor, Tensor]:
         """All pairs of query and key at once, which a compiler can trace: Σ_n e^{f_an} e^{f_pn} is a matrix product."""
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device):
             _, positive, negative = relation.whole()
             s, scale = queries @ keys.T, 4 * self.tan2  # (Q, K)
             anchors, positives = scale * s, scale * keys @ keys.T
@@ -179,7 +182,7 @@ class LiftedStructure(PairObjective):
         """Row losses of the generalised form; the original form joins the negatives of both rows of a pair."""
         ahead = self.reduce.how != "none"
         if self.generalised:
-            return row_losses(self.rows, queries, keys, relation, ahead=ahead)
+            return row_losses(self.rows, queries, keys, relation, ahead=ahead, plain_pairs=self.plain_pairs)
         queries = at_least_float32(queries)
         keys = None if keys is None else at_least_float32(keys).to(queries.dtype)
         push = self._push(queries, keys, relation)  # (Q,)
@@ -211,7 +214,7 @@ class LiftedStructure(PairObjective):
     ) -> tuple[Tensor, Tensor]:
         """All pairs of query and key at once, which a compiler can trace."""
         positive = relation.whole().positive
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device):
             distances = distance(queries @ keys.T)  # (Q, K)
         both = logaddexp(push[:, None].expand(-1, len(push_keys)), push_keys.expand(len(push), -1))
         losses = mean_over((both + distances).clamp(min=0).square() / 2, positive)
@@ -219,7 +222,7 @@ class LiftedStructure(PairObjective):
 
     def _push(self, queries: Tensor, keys: Tensor | None, relation: Relation | Listed) -> Tensor:
         """(Q,) ``log Σ exp(α − D)`` over the negatives of each row; NOTHING where a row has none."""
-        push, some = row_losses(self._push_rows, queries, keys, relation, ahead=False)
+        push, some = row_losses(self._push_rows, queries, keys, relation, ahead=False, plain_pairs=self.plain_pairs)
         return torch.where(some, push, NOTHING)
 
     def _push_rows(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
@@ -266,7 +269,7 @@ class Histogram(PairObjective):
         """The loss of the batch, for each row that counts."""
         queries = at_least_float32(queries)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device):
             positive, negative, counted = _histograms(queries, keys, relation, self.bins)
         loss = (negative * positive.cumsum(0)).sum().to(queries.dtype)
         return torch.where(counted, loss, 0.0), counted
@@ -354,7 +357,7 @@ class _Histograms(torch.autograd.Function):
 
             grad_queries, grad_keys = twin_gradients(twin, [queries, keys], upstream.to(queries.dtype))
             return grad_queries, grad_keys, None, None
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device):
             return *_histogram_gradients((queries, keys, totals), relation, bins, upstream), None, None
 
 

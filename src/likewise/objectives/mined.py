@@ -17,6 +17,7 @@ from likewise.kernels.numerics import (
     Distance,
     at_least_float32,
     distance,
+    no_autocast,
     paired_similarities,
     refuse_tracing,
     ruled_losses,
@@ -171,7 +172,8 @@ class Mined(PairObjective):
         """(Q,) losses, whether each anchor has a pair left, and whether it had one before mining."""
         policy, inputs = self.policy, self.row_inputs(queries, ids)
         if isinstance(policy, Filter):
-            losses, counted = row_losses(self.rows, queries, keys, relation, inputs, ahead=self.reduce.how != "none")
+            ahead, plain = self.reduce.how != "none", self.plain_pairs
+            losses, counted = row_losses(self.rows, queries, keys, relation, inputs, ahead=ahead, plain_pairs=plain)
             if traced():
                 return losses, counted
             able = able_rows(relation, len(queries), len(queries) if keys is None else len(keys))
@@ -192,7 +194,7 @@ class Mined(PairObjective):
         anchors, (count, k) = chosen.anchors, chosen.negatives.shape
         if not count:
             return queries.sum(1) * 0, torch.zeros_like(chosen.valid)
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device):
             rows = torch.cat([anchors, anchors.repeat_interleave(k)])
             columns = torch.cat([chosen.positives, chosen.negatives.flatten()])
             s_p, s_n = torch.split(paired_similarities(queries, keys, rows, columns), [count, count * k])
@@ -320,7 +322,7 @@ def choose(
     space = queries.new_empty(min(step, count), len(keys))  # all tiles share it: new memory costs time to zero
     for start in range(0, count, step):
         tile = slice(start, min(start + step, count))
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device):
             similarities = torch.mm(sorted_queries[tile], sorted_keys.T, out=space[: tile.stop - start])
         masks = relation.masks(tile.start, tile.stop)
         of_tile = _choose_tile(policy, positives, similarities, masks, drawn[tile], queries.shape[1])

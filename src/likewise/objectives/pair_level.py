@@ -165,6 +165,8 @@ class SupCon(PairObjective):
         reduction: "mean", "sum" or "none" over the anchors with a positive.
     """
 
+    plain_pairs = 10_000  # its twin has two log-sum-exps of the whole matrix
+
     def __init__(self, *, temperature: float = 0.1, reduction: How = "mean") -> None:
         super().__init__(reduction, "a positive")
         self.temperature = above_zero("temperature", temperature, "the paper uses 0.1")
@@ -208,11 +210,11 @@ class NPair(PairObjective):
         return f"penalty={self.penalty}, reduction={self.reduce.how!r}"
 
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
-        """``λ ‖f‖²`` of each query, (Q,)."""
-        return (self.penalty * at_least_float32(queries).square().sum(1),)
+        """``λ ‖f‖²`` of each query, (Q,); nothing without a penalty."""
+        return () if not self.penalty else (self.penalty * at_least_float32(queries).square().sum(1),)
 
-    def rows(  # type: ignore[override]
-        self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, penalty: Tensor
+    def rows(
+        self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor, penalty: Tensor | float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """Eq. 8, plus the penalty."""
         push = masked_logsumexp(s_n, negative)

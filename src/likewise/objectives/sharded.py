@@ -13,7 +13,7 @@ from likewise.distributed.processes import gather_rows, largest_over, rank, size
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError, at_least_one
 from likewise.kernels.logsumexp import row_logsumexp
-from likewise.kernels.numerics import at_least_float32, first_order_only, reverse_only
+from likewise.kernels.numerics import at_least_float32, first_order_only, no_autocast, reverse_only
 from likewise.objectives.base import Watch, changes_nothing, no_triplet_margin, no_values
 from likewise.objectives.checks import above_zero
 from likewise.objectives.instance_level import TEMPERATURE_ADVICE, proximal_penalty
@@ -109,7 +109,7 @@ class ShardedSoftmax(nn.Module):
             sizes = gather_rows(torch.tensor([len(queries)], device=queries.device), [1] * size()).tolist()
         if not any(sizes):
             raise LikewiseError("no process has a query: an objective needs at least one.")
-        with torch.autocast(queries.device.type, enabled=False):
+        with no_autocast(queries.device):
             everyone = gather_rows(at_least_float32(queries), sizes)  # (B, D)
             everyones_ids = gather_rows(ids, sizes)  # (B,)
             check_rows("ids", everyones_ids, self.n, "keys in all", none=True)
