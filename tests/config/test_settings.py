@@ -271,9 +271,11 @@ def test_a_setting_in_two_spellings_is_refused(
 ) -> None:
     (tmp_path / "s.yaml").write_text(text)
     assert main(["fit", "--config", str(tmp_path / "s.yaml"), "--print_config"]) == 2
-    assert f"setting {name!r} is given twice, with dots and nested" in capsys.readouterr().err
-    with pytest.raises(LikewiseError, match="--set gives 'seed' twice"):
-        assigned(["seed=1", "epochs=2", "seed=1"])
+    assert f"s.yaml gives {name!r} twice; leave one out." in capsys.readouterr().err
+    for assignments in (["seed=1", "epochs=2", "seed=1"], ["optim={lr: 1}", "optim.lr=1"]):
+        with pytest.raises(LikewiseError, match=r"--set gives '(seed|optim.lr)' twice"):
+            assigned(assignments)
+    assert settings_from({"optim": {"lr": 1}, "optim.lr": 2}).optim.lr == 2  # as in {**base, "optim.lr": 2}
 
 
 def test_utf_16_and_what_is_not_there_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
