@@ -18,7 +18,8 @@ from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.training.decide import decide
-from likewise.training.fit import emulates_bf16, fit
+from likewise.training.fit import fit
+from likewise.training.pace import emulates_bf16
 from likewise.training.preflight import CHECKS, HARM, START_LEFT, Advice, _start_left, preflight
 from likewise.training.samplers import EpochSampler
 

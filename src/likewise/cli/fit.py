@@ -110,12 +110,13 @@ def _run(arguments: Namespace) -> int:
     given = arguments.as_dict()
     data, out = given.pop("data", None), given.pop("out", None)
     resume, shows = given.pop("resume", False), given.pop("print_config", False)
+    if "minutes" in given and "epochs" in given:
+        raise LikewiseError("--minutes and --epochs both say how long to train; leave one out.")
     files = [read_settings_file(Path(file)) for file in given.pop("config", [])]
     saved = Path(out or "") / CONFIG
     own = settings_from(read_settings_file(saved)) if resume and out and saved.exists() else None
-    settings = over_method(*files, given, saved=own)
     if shows:
-        print(as_yaml(as_dict(check(settings))), end="")
+        print(as_yaml(as_dict(check(over_method(*files, given, saved=own)))), end="")
         return 0
     if data is None or out is None:
         missing = [name for name, value in (("DATA", data), ("--out", out)) if value is None]
@@ -123,7 +124,7 @@ def _run(arguments: Namespace) -> int:
     from likewise.training.fit import fit
 
     try:
-        fit(data, out=out, settings=settings, resume=resume)
+        fit(data, out=out, settings=[*files, given], resume=resume)
     except Interrupted as stop:
         command = shlex.join(["likewise", "fit", data, "--out", out, "--resume"])
         if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":

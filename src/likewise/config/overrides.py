@@ -52,6 +52,19 @@ def _values(settings: object) -> dict[str, Any]:
     return fields | parameters
 
 
+def dotted(values: Mapping[str, Any]) -> list[str]:
+    """The dotted name of every value: of nested dicts too. ``{"objective": "circle"}`` has the name ``objective``."""
+    return _leaves(_nested(values), "")
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> list[str]:
+    names = list[str]()
+    for name, value in values.items():
+        whole = f"{prefix}.{name}" if prefix and name else prefix + name
+        names += _leaves(value, whole) if isinstance(value, Mapping) else [whole]
+    return names
+
+
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turns dotted names into nested dicts. The later of ``{**base, "optim.lr": 1}`` wins."""
     result: dict[str, Any] = {}

@@ -60,6 +60,8 @@ RANGES: Mapping[str, Value] = {
     "optim.milestones": SHARE,
     "optim.warmup": Value(least=0, below=1),
     "epochs": whole(1),
+    "minutes": Value(above=0, most=1e6),
+    "threads": whole(0, 4096),
     "batch_size": whole(2),
     "micro_batches": whole(1),
     "seed": whole(0, 2**32 - 1),

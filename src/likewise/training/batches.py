@@ -81,7 +81,7 @@ def batches(
     session: Session,
     relations: Pairs | Triplets | None = None,
 ) -> Iterator[Seen]:
-    """This process' part of every remaining step. With an accelerator, a thread prepares the next step in advance.
+    """This process' part of every remaining step. With an accelerator, a thread prepares one step more in advance.
 
     On a CPU this thread would compete with the training step for cores: training without it is about a tenth faster.
     The views of a step depend on (seed, step) alone, so a step prepared in advance needs no saved state. Every process
@@ -111,20 +111,21 @@ def batches(
         of_pairs = None if alike is None else alike[drawn.which].to(device)
         return see(settings, step, seen, ids, layout, rows, drawn.local.to(device), of_pairs)
 
-    start, stop = session.step, session.total
+    step = session.step
     if device.type == "cpu":
-        yield from map(draw, range(start, stop))
+        while step < session.total:  # a run with a budget of time changes it
+            yield draw(step)
+            step += 1
         return
     follow = (
         partial(torch.cuda.set_device, device) if device.type == "cuda" else None
     )  # each thread has its own current device
     with ThreadPoolExecutor(1, initializer=follow) as reader:
-        ahead = reader.submit(draw, start) if start < stop else None
-        for step in range(start, stop):
-            assert ahead is not None
+        ahead = reader.submit(draw, step)
+        while step < session.total:
             ready = ahead.result()
-            if step + 1 < stop:
-                ahead = reader.submit(draw, step + 1)
+            step += 1
+            ahead = reader.submit(draw, step)
             yield ready
 
 

@@ -1,8 +1,9 @@
 """``fit``: trains a model on items and writes it to a run folder."""
 
+import math
 import os
-import platform
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from likewise.config.checks import check
-from likewise.config.overrides import as_dict, settings_from
+from likewise.config.overrides import as_dict, dotted, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
 from likewise.data import Items, describe
@@ -31,11 +32,15 @@ from likewise.training.checkpoint import CHECKPOINT, load_run
 from likewise.training.decide import decide
 from likewise.training.loop import train
 from likewise.training.needs import check_memory, check_memory_unseen
+from likewise.training.pace import emulates_bf16
+from likewise.training.plan import Plan, Trial, plan
 from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress
+from likewise.training.recipe import wants_recipe, with_recipe
 from likewise.training.run import Run, begin
 from likewise.training.run_folder import (
     began_here,
+    is_longer,
     make_folder,
     placed,
     read_config,
@@ -45,6 +50,8 @@ from likewise.training.run_folder import (
     write_data,
 )
 from likewise.training.run_lock import written_by_one
+from likewise.training.session import Session
+from likewise.training.step import learning_rate
 from likewise.training.supervision import keep_labelled, notes_on, read_relations, refuse_classes, refuse_small_steps
 
 PATIENCE = 60.0  # seconds in which a killed process of a restarted run gives the lock back
@@ -55,7 +62,7 @@ def fit(
     *,
     out: str | Path,
     method: str | None = None,
-    settings: FitSettings | Mapping[str, Any] | None = None,
+    settings: FitSettings | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     resume: bool = False,
     backbone: nn.Module | None = None,
     progress: bool = True,
@@ -66,8 +73,11 @@ def fit(
         data: a folder of images, a parquet file or folder, an array or (array, labels), a torch Dataset, or Items.
         out: the run folder; it must not hold a run unless ``resume``.
         method: the row of ``likewise methods`` that gives the defaults. Default: npid; a resumed run keeps its own.
-        settings: a whole FitSettings, or overrides by dotted name: ``{"epochs": 50, "views.flip": 0.0}``.
-        resume: continue from the last checkpoint, bit for bit, with the settings of the run.
+        settings: a whole FitSettings, or overrides by dotted name: ``{"epochs": 50, "views.flip": 0.0}``; or several
+            such mappings, of which a later one wins. With ``{"minutes": 10}`` a few timed steps and a look at the items
+            choose what is not set.
+        resume: continue from the last checkpoint, bit for bit, with the settings of the run. Another number of epochs,
+            or ``minutes``, make the run longer; it is then no longer the run that had more epochs from the beginning.
         backbone: your own ``nn.Module``, (B, 3, S, S) or (B, D) → (B, F), instead of ``settings.encoder.name``.
         progress: show bars and lines on standard error.
 
@@ -78,10 +88,12 @@ def fit(
     """
     folder = as_path(out, "--out")
     goes_on = resume or (processes.restarted() and began_here(folder))
+    asked = names_of(settings)
     settings = chosen(method, settings, goes_on=folder if goes_on else None)
     with processes.joined(settings.device):  # a resumed run's saved device decides how the processes communicate
         restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe on another node
         resume = resume or (restarted and began_here(folder))
+        longer = resume and not restarted and is_longer(folder, settings, asked)
         settings = resolve(folder, settings, resume)
         lay_out(settings.batch_size, max(settings.encoder.bn_groups, settings.micro_batches))  # before a file is made
         if backbone is None:
@@ -90,7 +102,16 @@ def fit(
         made = make_folder(folder) if first else []
         with _lock(folder) if first else nullcontext():
             settings = resolve(folder, settings, resume)  # another run may have ended here meanwhile
-            return _fit(data, folder, settings, resume, backbone, made, progress and first)
+            return _fit(data, folder, Asked(settings, asked, resume, longer), backbone, made, progress and first)
+
+
+class Asked(NamedTuple):
+    """What is asked of a run."""
+
+    settings: FitSettings
+    names: Collection[str]  # of the settings that the user has set
+    resume: bool
+    longer: bool  # whether a resumed run gets more epochs or minutes than it had
 
 
 def _lock(folder: Path) -> AbstractContextManager[None]:
@@ -99,19 +120,13 @@ def _lock(folder: Path) -> AbstractContextManager[None]:
 
 
 def _fit(
-    data: object,
-    folder: Path,
-    settings: FitSettings,
-    resume: bool,
-    backbone: nn.Module | None,
-    made: Sequence[Path],
-    progress: bool,
+    data: object, folder: Path, asked: Asked, backbone: nn.Module | None, made: Sequence[Path], progress: bool
 ) -> Model:
-    device = pick_device(settings.device)
+    device = pick_device(asked.settings.device)
     run = None
     try:
-        run = _begun(data, settings, device, backbone, progress)
-        complete(run, folder, resume=resume, progress=progress)
+        run, planned = _begun(data, asked, device, backbone, progress)
+        complete(run, folder, planned, resume=asked.resume, longer=asked.longer, progress=progress)
     except LikewiseError:
         if run is None or run.session.step == 0:
             remove_folder(made)
@@ -120,40 +135,80 @@ def _fit(
 
 
 def _begun(
-    data: object, settings: FitSettings, device: torch.device, backbone: nn.Module | None, progress: bool
-) -> Run:
+    data: object, asked: Asked, device: torch.device, backbone: nn.Module | None, progress: bool
+) -> tuple[Run, Plan]:
     """The run before its first step. It writes no file."""
+    settings = asked.settings
     with processes.first_first():  # the first process decodes the items into the cache; the others read them there
         items = open_by(settings, data, progress=progress)
+    began = time.monotonic()
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; training needs at least 2.")
+    chosen_notes = list[str]()
+    if not asked.resume and wants_recipe(settings):
+        settings, chosen_notes = with_recipe(settings, items, asked.names)
     settings, items, relations, sampler, notes = prepare(settings, items, backbone)
-    total = settings.epochs * sampler.steps_per_epoch
-    model = Model.untrained(settings, items, backbone=backbone)
-    announce(model, items, total, notes, enabled=progress)
-    return begin(model, items, total, device, relations=relations, sampler=sampler)
+    trial = Trial(items, relations, sampler, device, backbone)
+    planned = plan(settings, trial, began=began, asked=asked.names, resumed=asked.resume)
+    model = Model.untrained(planned.settings, items, backbone=backbone)
+    announce(model, items, planned.total, [*chosen_notes, *notes, *planned.notes], enabled=progress)
+    return begin(model, items, planned.total, device, relations=relations, sampler=sampler), planned
 
 
-def complete(run: Run, folder: Path, *, resume: bool, progress: bool) -> None:
+def complete(
+    run: Run, folder: Path, planned: Plan | None = None, *, resume: bool, longer: bool = False, progress: bool
+) -> None:
     """Trains to the last step and saves the model. With ``resume`` it starts from the folder's checkpoint, if any.
 
     Only the first process writes files. Raises as ``likewise.training.loop.train`` does.
+
+    Args:
+        run: before its first step.
+        folder: of the run.
+        planned: what watches the time; None watches nothing.
+        resume: whether a run goes on.
+        longer: whether it gets more epochs or minutes than it had.
+        progress: show bars and lines.
     """
     session, device, first = run.session, run.session.device, processes.rank() == 0
+    budget = None if planned is None else planned.budget
     if resume and (folder / CHECKPOINT).exists():  # a run killed before its first checkpoint starts anew
         say([f"warning: {change}" for change in load_run(folder, session)], enabled=progress)
+        say(_go_on(session, planned, longer=longer), enabled=progress)
     if session.step >= session.total:
         say([f"all {session.total:,} steps of the run are done already: nothing is trained."], enabled=progress)
     elif first:
         write_config(folder, run.model.settings)
         write_data(folder, run.items)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        train(run, folder, progress=progress)
+        train(run, folder, budget=budget, threads=None if planned is None else planned.threads, progress=progress)
+    if budget is not None:  # the clock had the last word
+        epochs = math.ceil(session.total / run.sampler.steps_per_epoch)
+        run.model.settings = replace(run.model.settings, epochs=epochs)
+        if first:
+            write_config(folder, run.model.settings)
     run.model.epoch, run.model.run = run.epoch, folder
     if first:
         run.model.save(folder / MODEL)
     processes.wait()
     run.model.embedder.eval()
+
+
+def _go_on(session: Session, planned: Plan | None, *, longer: bool) -> list[str]:
+    """Sets the end of a resumed run. Returns a line about it if the run is longer than it was."""
+    budget = None if planned is None else planned.budget
+    if budget is not None and planned is not None:
+        if not longer:
+            budget.used += session.seconds
+            return []
+        session.total, session.seconds = session.step + planned.total, 0.0
+    if not longer or session.step >= session.total:
+        return []
+    rate = learning_rate(session.settings.optim, session.step, session.total)
+    return [
+        f"the run goes on from step {session.step:,} to step {session.total:,}: the learning rate starts again at "
+        f"{rate:.3g}, and its schedule ends there."
+    ]
 
 
 class Prepared(NamedTuple):
@@ -210,30 +265,42 @@ def say(lines: Sequence[str], *, enabled: bool = True) -> None:
             bar.say(line)
 
 
-def emulates_bf16(device: torch.device) -> bool:
-    """Whether bf16 is slower than fp32 on ``device``: true on x86 CPUs without AVX-512."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return device.type == "cpu" and x86 and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+def names_of(settings: FitSettings | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> frozenset[str]:
+    """The dotted names of the settings that are set; of whole settings, all."""
+    parts = _parts(as_dict(settings) if isinstance(settings, FitSettings) else settings)
+    return frozenset(name for part in parts for name in dotted(part))
+
+
+def _parts(settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
+    """The mappings of settings, in order."""
+    return [settings] if isinstance(settings, Mapping) else list(settings or ())
 
 
 def chosen(
-    method: str | None, settings: FitSettings | Mapping[str, Any] | None, *, goes_on: Path | None = None
+    method: str | None,
+    settings: FitSettings | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+    *,
+    goes_on: Path | None = None,
 ) -> FitSettings:
     """The method's defaults with the overrides, or whole settings unchanged. Raises LikewiseError on invalid settings.
 
     ``goes_on`` is the folder of a resumed run: its saved settings are the defaults, unless another method is named.
     """
-    named = settings.method if isinstance(settings, FitSettings) else (settings or {}).get("method", method)
-    if method is not None and method_named(str(named)) != method_named(method):
-        raise LikewiseError(f"method={method!r} and the settings' method {named!r} are two; leave one out.")
-    if isinstance(settings, FitSettings):
-        settings = settings_from(as_dict(settings))  # checks names and values
-        settings = replace(settings, method=method_named(settings.method).name)
-    else:
-        given = {} if method is None else {"method": method}
-        given |= settings or {}
-        if isinstance(given.get("relations"), os.PathLike):
-            given["relations"] = os.fspath(given["relations"])
-        saved = read_config(goes_on) if goes_on is not None and (goes_on / CONFIG).exists() else None
-        settings = over_method(given, saved=saved)
-    return placed(check(settings))
+    whole = settings if isinstance(settings, FitSettings) else None
+    parts = [] if isinstance(settings, FitSettings) else _parts(settings)
+    named = [part["method"] for part in parts if "method" in part][-1:] if whole is None else [whole.method]
+    if method is not None and named and method_named(str(named[0])) != method_named(method):
+        raise LikewiseError(f"method={method!r} and the settings' method {named[0]!r} are two; leave one out.")
+    if whole is not None:
+        whole = settings_from(as_dict(whole))  # checks names and values
+        return placed(check(replace(whole, method=method_named(whole.method).name)))
+    parts = ([] if method is None else [{"method": method}]) + [
+        {**part, "relations": os.fspath(part["relations"])} if isinstance(part.get("relations"), os.PathLike) else part
+        for part in parts
+    ]
+    saved = read_config(goes_on) if goes_on is not None and (goes_on / CONFIG).exists() else None
+    merged = over_method(*parts, saved=saved)
+    lengths = [{"minutes", "epochs"}.intersection(dotted(part)) for part in parts]
+    if [each for each in lengths if each][-1:] == [{"epochs"}]:  # named after the minutes
+        merged = replace(merged, minutes=None)
+    return placed(check(merged))

@@ -22,9 +22,11 @@ from likewise.errors import Interrupted, LikewiseError
 from likewise.metrics.neighbours import fair_k, knn_accuracy
 from likewise.model import Model
 from likewise.objectives import triplet_shares
+from likewise.training.budget import Budget
 from likewise.training.checkpoint import save_run
 from likewise.training.health import Health, Watch, measure, verdict
 from likewise.training.metrics_log import MetricsLog, NoLog
+from likewise.training.pace import ThreadWatch
 from likewise.training.progress import TrainingProgress
 from likewise.training.run import Run
 from likewise.training.session import Session
@@ -37,23 +39,35 @@ LOG_STEPS = 200  # at most this many steps between two lines of the log
 KEYS_SEEN = 4096  # the health check uses at most this many keys of a queue
 
 
-def train(run: Run, folder: Path, *, progress: bool = True) -> None:
-    """Trains ``run`` from its current step to its last.
+def train(
+    run: Run,
+    folder: Path,
+    *,
+    budget: Budget | None = None,
+    threads: ThreadWatch | None = None,
+    progress: bool = True,
+) -> None:
+    """Trains ``run`` from its current step to its last, which follows from the time where there is a ``budget``.
 
     All processes train; the first one also measures, logs and saves. If one process is told to stop, all stop.
     Labels are read for measuring, and for training where alike=label.
     Raises Interrupted after one of ``STOPS`` (the state is saved). Raises LikewiseError on NaN, and when the last
     checkpoint can't be written.
     """
-    session, total, first = run.session, run.session.total, processes.rank() == 0
+    session, first = run.session, processes.rank() == 0
     tensorboard = session.settings.tensorboard
     log = MetricsLog(folder, step=session.step, tensorboard=tensorboard) if first else NoLog()
     parameters = session.settings.objective.has()
     watch, saved_at = Watch(run.items.ids, folder, session.losses, parameters=parameters), time.monotonic()
-    with TrainingProgress(total, done=session.step, enabled=progress) as bar, stop_on_signal() as stop, closing(log):
+    bar = TrainingProgress(session.total, done=session.step, enabled=progress)
+    if budget is not None:
+        budget.start(session.step)
+    with bar, stop_on_signal() as stop, closing(log):
         for batch in run.batches():
             loss, queries = train_step(session, batch)
             watch.see(session.step, loss, batch.items)
+            if budget is not None:
+                keep_to(budget, session, bar)
             due = what_is_due(run, stop.asked, saved_at)
             if due.read:  # before saving, so that NaN is never saved
                 mean, speed = watch.flush(weights_are_fine=not due.kept or session.is_finite())
@@ -64,12 +78,27 @@ def train(run: Run, folder: Path, *, progress: bool = True) -> None:
             if due.ends_epoch and first:
                 write_knn(run, folder, log, bar)
             if due.logged:
+                if threads is not None and (said := threads.see(speed)):
+                    bar.say(said)
                 watch.restart()  # after measuring, so that items/s counts training alone
             if due.saved:
-                save(session, folder, bar, must=due.stops or session.step == total)
+                save(session, folder, bar, must=due.stops or session.step == session.total)
                 saved_at = time.monotonic()
-            if due.stops and session.step < total:
-                raise Interrupted(f"Stopped at step {session.step} of {total}; everything is saved.", stop.number)
+            if due.stops and session.step < session.total:
+                said = f"Stopped at step {session.step} of {session.total}; everything is saved."
+                raise Interrupted(said, stop.number)
+
+
+def keep_to(budget: Budget, session: Session, bar: TrainingProgress) -> None:
+    """Counts the remaining steps anew if it is time to, and tells when the run becomes shorter or longer by a tenth."""
+    before = session.total
+    session.seconds, now = budget.spent, budget.follow(session)
+    if now is None:
+        return
+    bar.retarget(now)
+    if abs(now - before) > 0.1 * before:
+        why = "faster" if now > before else "slower"
+        bar.say(f"the steps are {why} than before: {now:,} of them fit into the time, not {before:,}.")
 
 
 class Due(NamedTuple):
@@ -86,7 +115,7 @@ class Due(NamedTuple):
 def what_is_due(run: Run, stopping: bool, saved_at: float) -> Due:
     """The actions after the run's current step. Every process must call it; if one is ``stopping``, all stop."""
     session, step = run.session, run.session.step
-    ends_epoch = step % run.sampler.steps_per_epoch == 0
+    ends_epoch = step % run.sampler.steps_per_epoch == 0 or step == session.total
     late = processes.rank() == 0 and time.monotonic() - saved_at > session.settings.checkpoint_seconds
     if session.device.type == "cpu" or step % CHECK_STEPS == 0 or ends_epoch:  # this waits for the device
         stopping, late = processes.any_of([stopping, late], session.device)
@@ -110,7 +139,8 @@ def write_health(run: Run, health: Health, speed: float, log: MetricsLog | NoLog
 def write_knn(run: Run, folder: Path, log: MetricsLog | NoLog, bar: TrainingProgress) -> None:
     """Measures, prints and logs the online kNN accuracy if it is due in this epoch; keeps the best weights if asked."""
     session, epoch = run.session, round(run.epoch)
-    score = online_knn(run.model, run.items) if knn_is_due(session.settings, epoch) else None
+    due = knn_is_due(session.settings, epoch, last=session.step == session.total)
+    score = online_knn(run.model, run.items) if due else None
     if score is None:
         return
     use = "by the training labels" if session.settings.alike == "label" else "labels only measure here"
@@ -141,9 +171,9 @@ def look(session: Session, loss: float, queries: Tensor, batch: Seen) -> Health:
     return measure(loss, chance, rows, valid=shares.valid, margin=margin, triplets=shares)
 
 
-def knn_is_due(settings: FitSettings, epoch: int) -> bool:
+def knn_is_due(settings: FitSettings, epoch: int, *, last: bool) -> bool:
     """Whether to measure after this epoch: after every ``knn_epochs`` epochs and after the last."""
-    return settings.knn_epochs > 0 and (epoch % settings.knn_epochs == 0 or epoch == settings.epochs)
+    return settings.knn_epochs > 0 and (epoch % settings.knn_epochs == 0 or last)
 
 
 def online_knn(model: Model, items: Items) -> float | None:

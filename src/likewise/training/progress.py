@@ -57,6 +57,11 @@ class TrainingProgress:
             left = seconds / max(1, step - self.started_at) * (self.total - step)
             self.say(f"step {step}/{self.total} · {status} · {seconds:.0f} s · ETA {left:.0f} s")
 
+    def retarget(self, total: int) -> None:
+        """Sets another number of steps of the whole run."""
+        self.total, self._every = total, max(1, total // LINES)
+        self._bar.update(self._task, total=total)
+
     def warn_once(self, warning: Verdict | None) -> None:
         """Prints a warning, unless the last check gave a warning of the same kind."""
         kind = warning.kind if warning is not None else None

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from likewise.training.run_lock import FILES as LOCK_FILES
 from likewise.training.run_lock import refuse_while_written
 from likewise.training.supervision import keep_labelled
 
+LENGTH = ("epochs", "minutes")  # a resumed run may have others: it is then longer
 DATA, SKIPPED = "data.json", "skipped.csv"
 
 
@@ -80,12 +81,21 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
     saved = decide(saved, 0)  # older versions did not save the defaults of the objective
     old, new = flatten(saved), flatten(decide(settings, 0))
     for name in {**old, **new}:
-        if old.get(name) != new.get(name):
+        if name not in LENGTH and old.get(name) != new.get(name):
             raise LikewiseError(
                 f"a resumed run keeps its saved settings, but {name} was {old.get(name)!r} and is now "
                 f"{new.get(name)!r}; leave it out, or start a new run."
             )
-    return saved
+    minutes = settings.minutes if settings.epochs == saved.epochs else None
+    return replace(saved, epochs=settings.epochs, minutes=minutes)
+
+
+def is_longer(folder: Path, settings: FitSettings, asked: Collection[str]) -> bool:
+    """Whether a resumed run is asked to go on beyond its end: minutes are named, or the epochs are others."""
+    if not (folder / CONFIG).exists():
+        return False
+    saved = read_config(folder)
+    return "minutes" in asked or settings.epochs != saved.epochs or settings.minutes != saved.minutes
 
 
 def make_folder(folder: Path) -> list[Path]:

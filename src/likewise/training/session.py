@@ -46,6 +46,7 @@ class Session:
         roles: the roles of an item's views.
         rows_add_up: whether the batch's loss is a sum over its queries, so that processes can divide them.
         step: number of steps done.
+        seconds: of the training so far, where the run has a budget of time.
         best: the best online accuracy so far and its epoch, when labels exist.
         losses: losses of the steps since the last logged mean, so that a resumed run logs the same mean.
     """
@@ -65,6 +66,7 @@ class Session:
     roles: Roles
     rows_add_up: bool
     step: int = 0
+    seconds: float = 0.0
     best: tuple[float, float] = (0.0, 0.0)
     losses: list[float] = field(default_factory=list)
 
@@ -138,6 +140,7 @@ class Session:
         return {
             "step": self.step,
             "total": self.total,
+            "seconds": self.seconds,
             "best": list(self.best),
             "losses": list(self.losses),
             "item_ids": list(self.item_ids),
@@ -170,7 +173,7 @@ class Session:
 
     def _restore(self, state: dict[str, Any]) -> list[str]:
         saved_ids = tuple(map(as_id, state["item_ids"]))
-        if self.total <= state["step"] < state.get("total", 0):
+        if self.settings.minutes is None and self.total <= state["step"] < state.get("total", 0):
             raise LikewiseError(
                 f"the run was at step {state['step']} of {state['total']}, but on these {len(self.item_ids):,} items "
                 f"it has only {self.total} steps, so none is left; use the data of the run, or start a new run."
@@ -186,6 +189,8 @@ class Session:
         self.noise_generator.set_state(state["noise_generator"])
         self.step, self.best = state["step"], (state["best"][0], state["best"][1])
         self.losses[:] = state["losses"]
+        if self.settings.minutes is not None:  # the clock has set the number of steps
+            self.total, self.seconds = state["total"], state.get("seconds", 0.0)
         changes = [self._describe_items(saved_ids)]
         if before is not None:
             changes.append(describe_change(before, self.supervision, saved_ids, self.item_ids))

@@ -1,0 +1,102 @@
+"""Settings that suit the items and a budget of minutes, with the reason for each. No label is read."""
+
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+from likewise.config.checks import check
+from likewise.config.overrides import flatten
+from likewise.config.settings import FitSettings
+from likewise.data import Items
+from likewise.methods import over_method
+from likewise.training.traits import Traits, traits_of
+
+STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
+
+
+class Choice(NamedTuple):
+    """A setting of the recipe."""
+
+    name: str  # dotted
+    value: Any
+    why: str
+
+
+class Recipe(NamedTuple):
+    """Settings with the choices in them, and what to say about them."""
+
+    settings: FitSettings
+    notes: list[str]
+
+
+def wants_recipe(settings: FitSettings) -> bool:
+    """Whether the items choose settings: with ``recipe=data``, and with ``minutes`` where the recipe is auto."""
+    return settings.recipe == "data" or (settings.recipe == "auto" and settings.minutes is not None)
+
+
+def with_recipe(settings: FitSettings, items: Items, asked: Collection[str]) -> Recipe:
+    """``settings`` with those of the recipe, except what the user has ``asked`` for.
+
+    Images: views from their traits. Where nothing is asked about the method, and each item is alike to its views alone:
+    two views of each item against the rest of the batch, with a temperature and a learning rate for a short training.
+    """
+    free = settings.alike == "instance" and not any(_about(name, asked) for name in STRUCTURE)
+    found, traits = list[Choice](_of_time()) if free else [], None
+    if items.kind == "images":
+        traits = traits_of(items)
+        found += _views(traits)
+    choices = [choice for choice in found if not _about(choice.name, asked)]
+    kept = {name: value for name, value in flatten(settings).items() if _about(name, asked)}
+    kept |= {"method": settings.method} if not free else {}
+    chosen = over_method({choice.name: choice.value for choice in choices}, kept)
+    reasons: dict[str, list[str]] = {}
+    for choice in choices:
+        reasons.setdefault(choice.why, []).append(f"{choice.name}={_text(choice.value)}")
+    notes = [] if traits is None else [f"the items are {traits.line()}."]
+    notes += [f"recipe: {', '.join(names)}: {why}." for why, names in reasons.items()]
+    return Recipe(check(chosen), notes)
+
+
+def _text(value: Any) -> str:
+    """A value as --help writes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _about(name: str, asked: Collection[str]) -> bool:
+    """Whether the user has set ``name``, or what it is a part of: ``objective`` for ``objective.temperature``."""
+    return any(name == each or name.startswith(f"{each}.") or each.startswith(f"{name}.") for each in asked)
+
+
+def _of_time() -> Iterator[Choice]:
+    """The method and its rates, for minutes instead of hundreds of epochs."""
+    yield Choice("method", "simclr", "two views of each item against the batch learn the most in few epochs")
+    short = "for a short training"
+    yield Choice("batch_size", 256, "many steps, and enough negatives in each")
+    yield Choice("objective.temperature", 0.2, f"{short}; 0.5 is for hundreds of epochs")
+    yield Choice("optim.name", "sgd", "LARS is for batches of thousands")
+    yield Choice("optim.lr", 0.12, f"{short}, batches of 256")
+    yield Choice("optim.weight_decay", 5e-4, short)
+    yield Choice("optim.warmup", 0.0, short)
+    yield Choice(
+        "encoder.centre", True, "the first embeddings lie in a narrow cone, which a short training hardly leaves"
+    )
+
+
+def _views(traits: Traits) -> Iterator[Choice]:
+    """How a picture may change and still be alike to itself."""
+    drawn = "drawings change less than photos and stay what they are"
+    yield Choice(
+        "views.flip", 0.5 if traits.two_sided else 0.0,
+        "mirror images are at home among the items" if traits.two_sided else "a mirror image would be another thing",
+    )  # fmt: skip
+    if traits.drawn:
+        yield Choice("views.crop_scale", (0.5, 1.0), drawn)
+        yield Choice("views.rotation", 10.0, "drawings are not always upright")
+    else:
+        yield Choice("views.crop_scale", (0.2, 1.0), "a part of a photo shows the same thing")
+    if traits.grey:
+        for name in ("saturation", "hue", "grayscale"):
+            yield Choice(f"views.{name}", 0.0, "the items have no colours")
+    elif traits.drawn:
+        for name, value in (("brightness", 0.2), ("contrast", 0.2), ("saturation", 0.2), ("hue", 0.02)):
+            yield Choice(f"views.{name}", value, "colours tell drawings apart")
+        yield Choice("views.grayscale", 0.0, "colours tell drawings apart")
