@@ -629,7 +629,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("evaluate run --train photos --k 0", "--k is 0; it must be a whole number from 1 to 1,000,000,000,000."),
     (
         "evaluate run --train photos --measures knn,prob",
-        "there is no measure 'prob'. Did you mean 'probe'? Known: knn,",
+        "there is no measure 'prob'. Did you mean 'probe'? Known: ",
     ),
     ("evaluate run --train photos --measures probe", "without test items only knn is measured; give test."),
     ("evaluate run", "`likewise evaluate` needs --train."),
