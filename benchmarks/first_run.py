@@ -6,7 +6,7 @@
     python benchmarks/first_run.py --only emoji --fit-options "--epochs 20 --views.flip 0"
 
 Each training is ``likewise fit PICTURES --labels none --minutes M``, as a user types it: no label is read. A run that
-is finished in --out with the same options is measured, not trained again.
+is finished in --out with the same options is measured, not trained again; after a change of the code give a new --out.
 
 | set | trained on | looked up among | measure |
 |-|-|-|-|
