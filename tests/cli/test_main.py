@@ -610,7 +610,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("fit photos --out a_file/x", "can't write the run folder a_file/x: Not a directory"),
     ("fit photos --out nothing_here --resume", "nothing_here holds no run to resume"),
     ("fit photos --out run --resume --optim.lr 0.5", "keeps its saved settings, but optim.lr was 0.03 and is now 0.5"),
-    ("fit photos --out run --resume --epochs 200", "keeps its saved settings, but epochs was 2 and is now 200"),
+    ("fit photos --out run --resume --seed 200", "keeps its saved settings, but seed was 0 and is now 200"),
     ("fit vectors.npy --out run --resume", "does not fit the items"),
     ("fit test --out vrun --resume", "does not fit the items"),
     ("evaluate nope --train photos", "there is no run nope; train one first"),

@@ -617,7 +617,7 @@ def test_ranges(name: str, bad: tuple[Any, ...], good: tuple[Any, ...]) -> None:
 def test_every_number_has_a_range_and_every_range_a_number() -> None:
     kinds = {
         name: {type(one) for one in (value if isinstance(value, tuple) else (value,))}
-        for name, value in flatten(settings_from({"negatives.at": [1.0]})).items()
+        for name, value in flatten(settings_from({"negatives.at": [1.0], "minutes": 1.0})).items()
     }
     assert set(RANGES) == {name for name, types in kinds.items() if types <= {int, float} and types}
     assert all(RANGES[name].kind is next(iter(kinds[name])) for name in RANGES)

@@ -25,9 +25,9 @@ from likewise.text import readable
 # What `--help` shows, in this order. A test holds the names to the options.
 COMMON = (
     *("data", "out", "resume", "config"),
-    *("method", "alike", "labels", "size", "epochs", "batch_size"),
-    *("encoder.name", "encoder.dim", "objective.kind", "objective.temperature", "optim.lr"),
-    *("views.crop_scale", "views.flip", "seed", "device", "precision"),
+    *("minutes", "epochs", "recipe", "method", "alike", "labels", "size", "batch_size"),
+    *("encoder.name", "objective.kind", "objective.temperature", "optim.lr"),
+    *("views.crop_scale", "views.flip", "device", "precision"),
 )
 # What `--help-all` shows after these: names of settings, or of groups of them. Any other setting is under REST.
 SECTIONS = {
@@ -110,7 +110,7 @@ def _run(arguments: Namespace) -> int:
     given = arguments.as_dict()
     data, out = given.pop("data", None), given.pop("out", None)
     resume, shows = given.pop("resume", False), given.pop("print_config", False)
-    if "minutes" in given and "epochs" in given:
+    if given.get("minutes") is not None and "epochs" in given:
         raise LikewiseError("--minutes and --epochs both say how long to train; leave one out.")
     files = [read_settings_file(Path(file)) for file in given.pop("config", [])]
     saved = Path(out or "") / CONFIG

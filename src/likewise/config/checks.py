@@ -47,6 +47,8 @@ def refusals(settings: FitSettings) -> Iterator[str]:
         yield "symmetric=true needs dictionary=queue; with dictionary=batch, batch.keys=both makes both views queries."
     if s.bank.sharded and kind == AUTO:
         yield "bank.sharded=true needs the exact softmax: objective nonparametric-softmax, with bank.samples=0."
+    if s.views.small_until and s.encoder.name.startswith(("timm:", "hf:")):
+        yield f"views.small_until shows pictures of two sizes, but encoder {s.encoder.name} may take one; leave it out."
     if s.micro_batches > 1 and s.bank.sharded:
         yield "micro_batches and bank.sharded do not work together yet; leave one out."
 

@@ -39,6 +39,7 @@ RANGES: Mapping[str, Value] = {
     "views.grayscale": SHARE,
     "views.blur": SHARE,
     "views.blur_sigma": PIXELS,
+    "views.small_until": SHARE,
     "views.noise": Value(least=0, most=1e6),
     "views.dropout": SHARE,
     "views.mean": Value(least=-1e6, most=1e6),

@@ -31,6 +31,8 @@ class ViewSettings:
         grayscale: probability of a grey view; 0.2 in NPID, MoCo and SimCLR.
         blur: probability of a Gaussian blur; 0 because it costs time and does not help at 32 px.
         blur_sigma: pixels, drawn uniformly; SimCLR's (0.1, 2).
+        small_until: share of the training, from its beginning, in which views have half the side: such steps are more
+            than twice as fast, so that more of them fit; 0 is never.
         noise: vectors only: standard deviation of added noise, in units of each feature's standard deviation.
         dropout: vectors only: probability that a feature is set to its mean.
         mean: per channel, subtracted after scaling to [0, 1]; ImageNet's, as public weights expect.
@@ -49,6 +51,7 @@ class ViewSettings:
     grayscale: float = 0.2
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
+    small_until: float = 0.0
     noise: float = 0.1
     dropout: float = 0.1
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)

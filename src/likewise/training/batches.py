@@ -80,6 +80,7 @@ def batches(
     views: ViewFunction,
     session: Session,
     relations: Pairs | Triplets | None = None,
+    small_views: ViewFunction | None = None,
 ) -> Iterator[Seen]:
     """This process' part of every remaining step. With an accelerator, a thread prepares one step more in advance.
 
@@ -101,7 +102,9 @@ def batches(
             values = values.pin_memory()
         values, share = values.to(device, non_blocking=True), Share(len(rows), layout.rows)
         generator = torch.Generator().manual_seed(stable_seed(sampler.seed, "views", step))
-        seen = [views(values, generator, share) for _ in range(settings.views_per_item)]
+        early = step < settings.views.small_until * session.total
+        show = views if small_views is None or not early else small_views
+        seen = [show(values, generator, share) for _ in range(settings.views_per_item)]
         if values.ndim == 4:
             seen = [view.contiguous(memory_format=torch.channels_last) for view in seen]
         ids = rows if labels is None else labels[rows]

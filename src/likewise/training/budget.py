@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from likewise.distributed import processes
 from likewise.training.session import Session
 
-LOOKS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)  # shares of the time after which the steps are counted anew
+LOOKS = 25  # times that the steps are counted anew
 CHANGE = 0.02  # a smaller change of the number of steps is not made
 
 
@@ -24,18 +24,33 @@ class Budget:
     Args:
         seconds: of the whole run.
         used: seconds used before, by an interrupted run.
+        early: share of the steps, from the first, that take another time than the rest.
+        early_cost: their time, as a multiple of the rest's.
         clock: seconds, rising.
     """
 
     seconds: float
     used: float = 0.0
+    early: float = 0.0
+    early_cost: float = 1.0
     clock: Callable[[], float] = time.monotonic
-    _looks: list[float] = field(default_factory=lambda: list(LOOKS))
 
     def start(self, step: int) -> None:
         """Starts the clock at ``step``."""
         self._began = self._since = self.clock()
-        self._from = step
+        self._from, self._share = step, 0.0
+
+    def work(self, step: int, to: int, total: int) -> float:
+        """The time from ``step`` to step ``to`` of ``total``, in late steps."""
+        early = max(0.0, min(to, self.early * total) - step)
+        return self.early_cost * early + (to - step - early)
+
+    def steps(self, work: float, step: int = 0) -> int:
+        """The number of steps of a run that does so much ``work`` after ``step``; one more than ``step`` at least."""
+        total = (work + self.early_cost * step) / (self.early_cost * self.early + 1 - self.early)
+        if self.early * total <= step:  # only late steps are left
+            total = step + work
+        return max(step + 1, round(total))
 
     @property
     def spent(self) -> float:
@@ -61,11 +76,13 @@ class Budget:
 
     def _total(self, session: Session) -> int:
         spent, step = self.spent, session.step
-        if not self._looks or spent < self._looks[0] * self.seconds or step == self._from:
+        share = max(spent / self.seconds, step / session.total)
+        early = step >= session.total - 1 and spent < (1 - 1 / LOOKS) * self.seconds
+        if step == self._from or not (early or share > self._share + 1 / LOOKS):
             return session.total
-        while self._looks and spent >= self._looks[0] * self.seconds:
-            del self._looks[0]
-        each = (self.clock() - self._since) / (step - self._from)
+        each = (self.clock() - self._since) / self.work(self._from, step, session.total)
         self._since, self._from = self.clock(), step
-        total = step + max(1, round((self.seconds - spent) / each))
-        return session.total if abs(total - session.total) < CHANGE * session.total else total
+        total = self.steps((self.seconds - spent) / each, step)
+        total = session.total if abs(total - session.total) < CHANGE * session.total and not early else total
+        self._share = max(spent / self.seconds, step / total)
+        return total

@@ -222,6 +222,13 @@ def build_views(model: Model) -> ViewFunction:
     return lambda batch, generator, share: random(model.standardise(batch), generator, share)
 
 
+def build_small_views(model: Model) -> ViewFunction | None:
+    """The views of half the side, with which a training may begin; None where it does not."""
+    if model.kind != "images" or not model.settings.views.small_until:
+        return None
+    return Views(model.settings.views, -(-model.settings.size // 2))
+
+
 def pick_device(name: str) -> torch.device:
     """The device of that name; ``auto`` is the accelerator if there is one. Raises LikewiseError if it is missing."""
     if name in ("auto", "cuda") and torch.cuda.is_available():

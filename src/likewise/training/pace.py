@@ -117,11 +117,14 @@ class ThreadWatch:
     Args:
         choices: numbers of threads, the one in use among them; with a single one nothing is tried.
         use: sets the number of threads.
+        threads: the number in use; None: torch's.
     """
 
-    def __init__(self, choices: list[int], use: Callable[[int], None] = torch.set_num_threads) -> None:
+    def __init__(
+        self, choices: list[int], use: Callable[[int], None] = torch.set_num_threads, *, threads: int | None = None
+    ) -> None:
         self._choices, self._use = choices, use
-        self._threads, self._best = torch.get_num_threads(), 0.0
+        self._threads, self._best = threads or torch.get_num_threads(), 0.0
         self._before: tuple[int, float] | None = None  # threads and speed before the trial
 
     def see(self, speed: float) -> str | None:

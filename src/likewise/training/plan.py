@@ -77,27 +77,33 @@ def plan(
             return Plan(settings, total, None, watch, [])
         pace = measure_pace(trial.run(settings, ENDLESS), choices)
         return Plan(settings, total, None, ThreadWatch(choices), _of_threads(pace))
-    minutes = settings.minutes
-    limit = max(1.0, LOOK * 60 * minutes)
-    pace = measure_pace(trial.run(settings, ENDLESS), choices, limit)
+    minutes, limit = settings.minutes, LOOK * 60 * settings.minutes
+    late = replace(settings, views=replace(settings.views, small_until=0.0))
+    pace = measure_pace(trial.run(late, ENDLESS), choices, limit)
     notes = _of_threads(pace)
     if not resumed and "precision" not in asked and settings.precision == "fp32" and not emulates_bf16(trial.device):
-        other = replace(settings, precision="bf16")
+        other = replace(late, precision="bf16")
         quick = measure_pace(trial.run(other, ENDLESS), [pace.threads], limit)
         if quick.seconds * FASTER < pace.seconds:
             notes.append(f"precision=bf16: {pace.seconds / quick.seconds:.1f}× as fast as fp32 on this machine.")
-            settings, pace = other, quick
-    budget = Budget(seconds=60 * minutes, used=time.monotonic() - began)
-    total = max(1, round((budget.seconds - budget.used) / pace.seconds))
+            settings, late, pace = replace(settings, precision="bf16"), other, quick
+    early, early_cost = settings.views.small_until, 1.0
+    if early:
+        small = replace(late, views=replace(late.views, small_until=1.0))
+        early_cost = measure_pace(trial.run(small, ENDLESS), [pace.threads], limit).seconds / pace.seconds
+    used = time.monotonic() - began
+    budget = Budget(seconds=60 * minutes, used=used, early=early, early_cost=early_cost)
+    total = budget.steps((budget.seconds - used) / pace.seconds)
     if processes.size() > 1:
         told = torch.tensor([total], device=trial.device)
         processes.from_first([told])
         total = int(told)
     epochs = math.ceil(total / trial.sampler.steps_per_epoch)
     speed = len(trial.items) / trial.sampler.steps_per_epoch / pace.seconds
+    half = f" ({early:.0%} of the steps at half the size, {1 / early_cost:.1f}× as fast)" if early else ""
     notes.append(
         f"minutes={minutes:g}: {total:,} steps, {total / trial.sampler.steps_per_epoch:.1f} epochs of "
-        f"{len(trial.items):,} items at {speed:,.0f} items/s; batch_size={settings.batch_size}, size={settings.size}."
+        f"{len(trial.items):,} items at {speed:,.0f} items/s{half}; batch_size={settings.batch_size}, size={settings.size}."
     )
     watch = ThreadWatch(choices) if len(choices) > 1 else None
     return Plan(replace(settings, epochs=epochs), total, budget, watch, notes)

@@ -11,6 +11,7 @@ from likewise.methods import over_method
 from likewise.training.traits import Traits, traits_of
 
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
+TEMPERATURE = "objective.temperature"
 
 
 class Choice(NamedTuple):
@@ -39,7 +40,8 @@ def with_recipe(settings: FitSettings, items: Items, asked: Collection[str]) -> 
     Images: views from their traits. Where nothing is asked about the method, and each item is alike to its views alone:
     two views of each item against the rest of the batch, with a temperature and a learning rate for a short training.
     """
-    free = settings.alike == "instance" and not any(_about(name, asked) for name in STRUCTURE)
+    structure = any(name.partition(".")[0] in STRUCTURE and name != TEMPERATURE for name in asked)
+    free = settings.alike == "instance" and not structure
     found, traits = list[Choice](_of_time()) if free else [], None
     if items.kind == "images":
         traits = traits_of(items)
@@ -63,7 +65,7 @@ def _text(value: Any) -> str:
 
 def _about(name: str, asked: Collection[str]) -> bool:
     """Whether the user has set ``name``, or what it is a part of: ``objective`` for ``objective.temperature``."""
-    return any(name == each or name.startswith(f"{each}.") or each.startswith(f"{name}.") for each in asked)
+    return any(name == each or name.startswith(f"{each}.") for each in asked)
 
 
 def _of_time() -> Iterator[Choice]:
@@ -71,7 +73,7 @@ def _of_time() -> Iterator[Choice]:
     yield Choice("method", "simclr", "two views of each item against the batch learn the most in few epochs")
     short = "for a short training"
     yield Choice("batch_size", 256, "many steps, and enough negatives in each")
-    yield Choice("objective.temperature", 0.2, f"{short}; 0.5 is for hundreds of epochs")
+    yield Choice(TEMPERATURE, 0.2, f"{short}; 0.5 is for hundreds of epochs")
     yield Choice("optim.name", "sgd", "LARS is for batches of thousands")
     yield Choice("optim.lr", 0.12, f"{short}, batches of 256")
     yield Choice("optim.weight_decay", 5e-4, short)

@@ -9,7 +9,7 @@ from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.model import Model
 from likewise.training.batches import Sampler, ViewFunction, batches, choose_sampler
-from likewise.training.build import build_session, build_views
+from likewise.training.build import build_session, build_small_views, build_views
 from likewise.training.session import Session
 from likewise.training.step import Seen
 
@@ -24,6 +24,7 @@ class Run:
         relations: the pairs or triplets that say which items are alike; None where there are none.
         sampler: chooses the items of each step.
         views: draws a random view of each item.
+        small_views: the same of half the side, for the first part of the training; None where there is none.
         session: the state that training changes.
     """
 
@@ -32,11 +33,12 @@ class Run:
     relations: Pairs | Triplets | None
     sampler: Sampler
     views: ViewFunction
+    small_views: ViewFunction | None
     session: Session
 
     def batches(self) -> Iterator[Seen]:
         """This process' part of every remaining step."""
-        return batches(self.items, self.sampler, self.views, self.session, self.relations)
+        return batches(self.items, self.sampler, self.views, self.session, self.relations, self.small_views)
 
     @property
     def epoch(self) -> float:
@@ -60,5 +62,12 @@ def begin(
     sampler = sampler or choose_sampler(model.settings, items, relations)
     session = build_session(model.settings, model.embedder, items, total, device, relations)
     session.train()
-    views = build_views(model)
-    return Run(model=model, items=items, relations=relations, sampler=sampler, views=views, session=session)
+    return Run(
+        model=model,
+        items=items,
+        relations=relations,
+        sampler=sampler,
+        views=build_views(model),
+        small_views=build_small_views(model),
+        session=session,
+    )

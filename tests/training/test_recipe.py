@@ -1,0 +1,104 @@
+"""The recipe: what pictures are like, and the settings that follow, without labels and under what the user sets."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from likewise.config.overrides import dotted, flatten, settings_from
+from likewise.data import Items
+from likewise.methods import over_method
+from likewise.training.fit import fit
+from likewise.training.recipe import wants_recipe, with_recipe
+from likewise.training.run_folder import read_config
+from likewise.training.traits import traits_of
+
+
+def pictures(kind: str, n: int = 60, size: int = 16) -> Items:
+    """Smooth random colours, as photos have; or bent strokes on white, all of which open to the right."""
+    random = np.random.default_rng(0)
+    if kind == "photos":
+        coarse = random.uniform(0, 255, size=(n, 5, 5, 3))
+        places = np.linspace(0, 3.999, size)
+        low, share = places.astype(int), (places % 1)[:, None]
+        down = coarse[:, low] * (1 - share[..., None]) + coarse[:, low + 1] * share[..., None]
+        values = down[:, :, low] * (1 - share) + down[:, :, low + 1] * share
+        values += random.normal(0, 6, size=values.shape)
+    else:
+        values = np.full((n, size, size, 3), 255.0)
+        for row, picture in enumerate(values):
+            top, height = random.integers(0, 4), random.integers(8, 12)
+            picture[top : top + height, 3:5] = picture[top : top + 2, 3:13] = 20 * (row % 3)
+    return Items(ids=tuple(map(str, range(n))), values=values.clip(0, 255).astype(np.uint8), kind="images", source=kind)
+
+
+def test_traits_tell_drawings_from_photos_and_one_side_from_two() -> None:
+    photos, drawings = traits_of(pictures("photos")), traits_of(pictures("drawings"))
+    assert (photos.drawn, photos.grey, photos.two_sided) == (False, False, True)
+    assert (drawings.drawn, drawings.grey, drawings.two_sided) == (True, True, False)
+    assert drawings.copies > 0.5 > photos.copies
+    assert "mirror images are not at home among them" in drawings.line()
+
+
+def test_the_recipe_follows_the_traits_and_says_why() -> None:
+    base = settings_from({"minutes": 3.0})
+    photos = with_recipe(base, pictures("photos"), ["minutes"])
+    drawings = with_recipe(base, pictures("drawings"), ["minutes"])
+    assert (photos.settings.views.flip, photos.settings.views.crop_scale) == (0.5, (0.2, 1.0))
+    assert (drawings.settings.views.flip, drawings.settings.views.crop_scale) == (0.0, (0.5, 1.0))
+    assert (drawings.settings.views.hue, drawings.settings.views.grayscale) == (0.0, 0.0)
+    assert {photos.settings.method, drawings.settings.method} == {"simclr"}
+    assert photos.settings.minutes == 3.0
+    said = "\n".join(drawings.notes)
+    assert "recipe: views.flip=0.0: a mirror image would be another thing." in said
+    assert "recipe: views.crop_scale=0.5,1.0, " in said or "recipe: views.crop_scale=0.5,1.0: " in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ({"views.flip": 0.25}, {"views.flip": 0.25}),
+        ({"views": {"flip": 0.25}, "batch_size": 32}, {"views.flip": 0.25, "batch_size": 32}),
+        ({"method": "npid"}, {"method": "npid", "objective.kind": "auto", "optim.lr": 0.03, "batch_size": 128}),
+        ({"objective": "circle", "dictionary": "batch"}, {"objective.kind": "circle", "method": "npid"}),
+        ({"objective.temperature": 0.3}, {"method": "simclr", "objective.temperature": 0.3}),
+    ],
+)
+def test_what_the_user_sets_stays(asked: dict[str, Any], kept: dict[str, Any]) -> None:
+    settings = over_method({**asked, "minutes": 3.0})
+    found = flatten(with_recipe(settings, pictures("drawings"), dotted({**asked, "minutes": 3.0})).settings)
+    assert {name: found[name] for name in kept} == kept
+    assert found["views.grayscale"] == 0.0
+
+
+def test_no_label_is_read() -> None:
+    items = pictures("drawings")
+    settings = settings_from({"minutes": 3.0})
+    labelled = [
+        replace(items, labels=np.arange(60) % number, label_names=tuple(map(str, range(number)))) for number in (2, 30)
+    ]
+    found = [with_recipe(settings, each, ["minutes"]) for each in (items, *labelled)]
+    assert found[0] == found[1] == found[2]
+
+
+def test_epochs_keep_the_papers_recipe_and_minutes_take_that_of_the_items() -> None:
+    for given, wanted in (
+        ({"epochs": 3}, False),
+        ({"minutes": 3.0}, True),
+        ({"minutes": 3.0, "recipe": "paper"}, False),
+        ({"epochs": 3, "recipe": "data"}, True),
+    ):
+        assert wants_recipe(settings_from(given)) == wanted
+
+
+def test_fit_writes_the_recipe_into_the_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = {"epochs": 1, "recipe": "data", "size": 16, "batch_size": 16, "encoder.head_hidden": 8, "encoder.dim": 4}
+    fit(pictures("drawings"), out=tmp_path / "r", settings=more)
+    said = capsys.readouterr().err
+    assert "the items are grey drawings" in said
+    saved = read_config(tmp_path / "r")
+    assert (saved.method, saved.views.flip, saved.batch_size, saved.encoder.dim) == ("simclr", 0.0, 16, 4)
+    fit(pictures("drawings"), out=tmp_path / "r", resume=True)  # a resumed run keeps its own
+    assert read_config(tmp_path / "r") == saved
