@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from jsonargparse import Namespace
 
-from likewise.cli.options import add_columns, add_run
+from likewise.cli.options import add_labels, add_run
 from likewise.cli.parser import Command, Number, Parser
 from likewise.config.ranges import MOST_SEEDS, POSITIVE, whole
 from likewise.errors import LikewiseError
@@ -22,7 +22,7 @@ def _add_evaluate(parser: Parser) -> None:
     parser.add_argument(
         "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
     )
-    add_columns(parser)
+    add_labels(parser)
     parser.add_argument("--k", type=int, default=None, help="how many vote; default: labels per class, at most 200")
     parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: 0.07, also as trained")
     parser.add_argument("--probe_lr", type=float, default=None, help="of the linear probe; default: MoCo's 30")
@@ -43,7 +43,8 @@ def _evaluate(arguments: Namespace) -> int:
     from likewise.model import load
 
     given = {name: arguments[name] for name in OF_PROTOCOL if arguments[name] is not None}
-    protocol = replace(Protocol(labels=arguments.labels, key=arguments.key, image=arguments.image), **given)
+    a = arguments
+    protocol = replace(Protocol(labels=a.labels, key=a.key, image=a.image, columns=tuple(a.columns)), **given)
     model = load(arguments.run)
     path = place_for(arguments.out or as_path(arguments.run, "RUN") / EVALUATION)
     scores = evaluate(model, train=arguments.train, test=arguments.test, protocol=protocol)
@@ -71,7 +72,7 @@ def _add_retrieve(parser: Parser) -> None:
         default=None,
         help="labelled queries; default: the gallery's items, each without itself",
     )
-    add_columns(parser)
+    add_labels(parser)
     parser.add_argument("--ks", type=tuple[int, ...], nargs="+", default=None, help="of Recall@k; default: 1 2 4 8")
     parser.take_several("--ks", Number(int))
     parser.add_argument(
@@ -102,6 +103,7 @@ def _retrieve(arguments: Namespace) -> int:
         labels=arguments.labels,
         key=arguments.key,
         image=arguments.image,
+        columns=arguments.columns,
         ks=[k for several in arguments.ks or [KS] for k in several],
         detail=detail,
     )

@@ -309,11 +309,12 @@ class FitSettings:
     Args:
         method: the method that gives the defaults; see ``likewise methods``.
         size: side in pixels of the images in cache and training.
-        labels: auto, none, or a parquet column (in a folder of images, labels are the folder names). With
-            alike=instance they are used only to measure.
-        key: parquet column with the names of the items; default: the image's path.
+        labels: auto, none, a column (in a folder of images, labels are the folder names), or a file: .npy by row, or
+            .parquet or .csv by id. With alike=instance they are used only to measure.
+        key: column with the names of the items; default: the image's path, or of vectors the column id.
         image: parquet column with the images; default: the first that holds images.
         split: of a folder of parquet files, those of this split only, such as train; default: all.
+        columns: columns of the vectors, names or patterns: one of lists, or several of numbers, such as pixel*.
         max_megapixels: larger images are skipped before they are decoded; phones make 200.
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
         alike: which items are alike: instance (views of one item), label (items with a common label), pairs or triplets
@@ -345,6 +346,7 @@ class FitSettings:
     key: str | None = None
     image: str | None = None
     split: str | None = None
+    columns: tuple[str, ...] = ()
     max_megapixels: float = 256.0
     cache: str | None = None
     alike: Literal["instance", "label", "pairs", "triplets"] = "instance"

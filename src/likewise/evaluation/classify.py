@@ -29,7 +29,7 @@ from likewise.model import Model
 from likewise.stamp import Stamp
 
 # Of the command.
-OPTIONS = ("labels", "key", "image", "k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")
+OPTIONS = ("labels", "key", "image", "columns", "k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")
 TEMPERATURE = 0.07  # of NPID's votes
 
 
@@ -38,9 +38,10 @@ class Protocol:
     """How a run is measured.
 
     Args:
-        labels: auto, or the parquet column of the label.
-        key: the parquet column of the ids; None: as the run was trained.
+        labels: auto, the column of the label, or a file of labels.
+        key: the column of the ids; None: as the run was trained.
         image: the parquet column of the images; None: as the run was trained.
+        columns: the columns of the vectors; empty: as the run was trained.
         k: number of neighbours that vote; None: the mean number of labels of a class, at most NPID's 200.
         temperature: temperature of the votes, the same for every representation; None: NPID's 0.07, and one more score,
             ``knn/as-trained``, with the temperature of training if that is another, as in NPID.
@@ -56,6 +57,7 @@ class Protocol:
     labels: str = "auto"
     key: str | None = None
     image: str | None = None
+    columns: tuple[str, ...] = ()
     k: int | None = None
     temperature: float | None = None
     svm: bool = True
@@ -116,7 +118,8 @@ def evaluate(
     protocol = protocol or Protocol()
 
     def opened(source: object) -> Items:
-        items = model.open(source, labels=protocol.labels, key=protocol.key, image=protocol.image, progress=progress)
+        p = protocol
+        items = model.open(source, labels=p.labels, key=p.key, image=p.image, columns=p.columns, progress=progress)
         return one_label(labelled(items))
 
     train_items = opened(train)

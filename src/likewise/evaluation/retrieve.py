@@ -48,6 +48,7 @@ def retrieve(
     labels: str = "auto",
     key: str | None = None,
     image: str | None = None,
+    columns: Sequence[str] = (),
     ks: Sequence[int] = KS,
     clusters: bool = True,
     verification: bool = True,
@@ -70,9 +71,10 @@ def retrieve(
             that is in both (same id, same content) never finds itself. The protocol counts, as "copies", the queries
             whose content is in the gallery with another id. Labels are matched by name. A query without an item of its
             label in the gallery does not count; the protocol has the number of such queries.
-        labels: auto, or the parquet column of the label.
-        key: the parquet column of the ids; None: as the run was trained.
+        labels: auto, the column of the label, or a file of labels.
+        key: the column of the ids; None: as the run was trained.
         image: the parquet column of the images; None: as the run was trained.
+        columns: the columns of the vectors; empty: as the run was trained.
         ks: the k of Recall@k.
         clusters: whether to measure clusters; left out if items have several labels.
         verification: whether to measure verification; left out if items have several labels, or if fewer than 40 pairs
@@ -91,13 +93,16 @@ def retrieve(
 
     Cost: see ``retrieval`` and ``clustering``. The rows of only one representation are in memory at a time.
     """
-    items, others = labelled(model.open(gallery, labels=labels, key=key, image=image, progress=progress)), None
-    if queries is not None:
-        others = labelled(model.open(queries, labels=labels, key=key, image=image, progress=progress), least=1)
+
+    def opened(source: object, least: int) -> Items:
+        items = model.open(source, labels=labels, key=key, image=image, columns=columns, progress=progress)
+        return labelled(items, least)
+
+    items, others = opened(gallery, 2), None if queries is None else opened(queries, 1)
     ids = shared_ids(items, items if others is None else others)
     about = data_stamp("gallery", "query", items, others, ids[1], title="queries")
-    asked = {"labels": labels, "key": key, "image": image, "ks": tuple(ks)}
-    if options := options_text(asked, {"labels": "auto", "key": None, "image": None, "ks": KS}):
+    asked = {"labels": labels, "key": key, "image": image, "columns": tuple(columns), "ks": tuple(ks)}
+    if options := options_text(asked, {"labels": "auto", "key": None, "image": None, "columns": (), "ks": KS}):
         about["options"] = options
     scores: list[Score] = []
     tables, stamp = Detail(), about

@@ -42,8 +42,8 @@ def keep_labelled(items: Items) -> Items:
         has = f"one label only ({items.label_names[used[0]]!r})"
     if has:
         raise LikewiseError(
-            f"{items.source} has {has}, and alike=label needs two: put images in a folder per class, or name the "
-            "parquet column with --labels."
+            f"{items.source} has {has}, and alike=label needs two: put images in a folder per class, or give --labels: "
+            "a column, or a file of labels."
         )
     if known.all():
         return items
