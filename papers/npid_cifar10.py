@@ -62,7 +62,7 @@ def run(settings: FitSettings, train: object, test: object, out: Path) -> float:
     start = time.perf_counter()
     model = fit(train, out=out, settings=settings)
     seconds = time.perf_counter() - start
-    protocol = Protocol(few_labels=False, svm=False, probe_epochs=0)
+    protocol = Protocol(measures=("knn",))
     scores = evaluate(model, train=train, test=test, protocol=protocol)
     save_scores(out / "evaluation.json", scores)
     print_table(scores)

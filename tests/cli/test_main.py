@@ -627,6 +627,11 @@ MISTAKES: list[tuple[str, str]] = [
     ("evaluate run --train photos/red", "photos/red has no labels"),
     ("evaluate run --train photos --test strangers", "strangers has labels that photos lacks: blue"),
     ("evaluate run --train photos --k 0", "--k is 0; it must be a whole number from 1 to 1,000,000,000,000."),
+    (
+        "evaluate run --train photos --measures knn,prob",
+        "there is no measure 'prob'. Did you mean 'probe'? Known: ",
+    ),
+    ("evaluate run --train photos --measures probe", "without test items only knn is measured; give test."),
     ("evaluate run", "`likewise evaluate` needs --train."),
     ("evaluate run --gallery photos", "has no option --gallery, but `likewise retrieve` has."),
     ("evaluate run --train photos --queries test", "has no option --queries, but `likewise retrieve` has."),
@@ -639,6 +644,7 @@ MISTAKES: list[tuple[str, str]] = [
         "--ks is 100000000000000000000; it must be a whole number from 1 to 1,000,000,000,000.",
     ),
     ("retrieve run --gallery photos --ks 1 x", "--ks can't be 'x'; it must be a whole number."),
+    ("retrieve run --gallery photos --measures nmi", "there is no measure 'nmi'. Known: retrieval, clusters, verif"),
     ("retrieve run --gallery photos --key id", "'id' names a column"),
     ("retrieve run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
     ("retrieve vrun --gallery wider.npy", "no labels"),
@@ -735,7 +741,7 @@ def one_of_each_kind(part: Parser) -> dict[str, argparse.Action]:
     found: dict[tuple[str, ...], tuple[str, argparse.Action]] = {}
     for action in part._actions:
         option = next(reversed(action.option_strings), "")
-        if option in ("", "--help", "--resume", "--config", "--print_config"):
+        if option in ("", "--help", "--help-all", "--resume", "--config", "--print_config"):
             continue
         if part._option_string_actions[option] is not action:  # another way to write an option
             continue

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from toy import another
 
+from likewise.cli.fit import COMMON, REST, SECTIONS
+from likewise.cli.help import as_typed
 from likewise.cli.main import main
 from likewise.config.checks import check
 from likewise.config.names import letters
@@ -29,7 +31,7 @@ from likewise.config.settings import (
     SamplerSettings,
     ViewSettings,
 )
-from likewise.config.yaml_file import CONFIG, read_settings_file, read_yaml
+from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file, read_yaml
 from likewise.errors import LikewiseError, closest
 from likewise.evaluation.classify import Protocol
 from likewise.methods import METHODS, over_method
@@ -147,6 +149,32 @@ def test_options_are_over_files_and_later_files_over_earlier(
     assert parsed(capsys, *files, "--epochs", "9").epochs == 9
 
 
+@pytest.mark.parametrize("place", ["files first", "options first", "between"])
+def test_an_option_of_any_kind_wins_over_files_in_any_order(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files set every setting to another value, and parameters; the options set all of them back."""
+    method = METHODS["margin"].settings
+    values = flatten(method)
+    others = {name: other_value(name, value) for name, value in values.items() if name in NAMES}
+    others |= {"method": "moco", "objective.kind": "circle", "objective.gamma": 7.0, "views.crop_scale": [0.1, 0.2]}
+    others |= {"negatives.policies": ["distance-weighted"], "negatives.count": 3}
+    (tmp_path / "one.yaml").write_text(as_yaml(others))
+    (tmp_path / "two.yaml").write_text(as_yaml({"objective": {"kind": "margin", "alpha": 0.7}, "epochs": 77}))
+    files = ["--config", str(tmp_path / "one.yaml"), "--config", str(tmp_path / "two.yaml")]
+    back = {**values, "objective.alpha": None, "negatives.count": None}
+    options = [f"--{name}={'[]' if value == () else as_typed(value)}" for name, value in back.items()]
+    half = len(options) // 2
+    words = {
+        "files first": [*files, *options],
+        "options first": [*options, *files],
+        "between": [*options[:half], *files[:2], *options[half:], *files[2:]],
+    }
+    assert parsed(capsys, *words[place]) == method
+    alone = parsed(capsys, *options[:1], *files[2:], "--objective.beta", "0.9")
+    assert (alone.epochs, dict(alone.objective.parameters)) == (77, {"alpha": 0.7, "beta": 0.9})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -243,9 +271,11 @@ def test_a_setting_in_two_spellings_is_refused(
 ) -> None:
     (tmp_path / "s.yaml").write_text(text)
     assert main(["fit", "--config", str(tmp_path / "s.yaml"), "--print_config"]) == 2
-    assert f"setting {name!r} is given twice, with dots and nested" in capsys.readouterr().err
-    with pytest.raises(LikewiseError, match="--set gives 'seed' twice"):
-        assigned(["seed=1", "epochs=2", "seed=1"])
+    assert f"s.yaml gives {name!r} twice; leave one out." in capsys.readouterr().err
+    for assignments in (["seed=1", "epochs=2", "seed=1"], ["optim={lr: 1}", "optim.lr=1"]):
+        with pytest.raises(LikewiseError, match=r"--set gives '(seed|optim.lr)' twice"):
+            assigned(assignments)
+    assert settings_from({"optim": {"lr": 1}, "optim.lr": 2}).optim.lr == 2  # as in {**base, "optim.lr": 2}
 
 
 def test_utf_16_and_what_is_not_there_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -668,14 +698,42 @@ def test_each_class_is_frozen_and_by_keyword(kind: type) -> None:
     assert all(field.default is not field.default_factory for field in fields(kind))  # every field has a default
 
 
-def test_help_says_what_each_setting_is(capsys: pytest.CaptureFixture[str]) -> None:
+def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The help of ``fit`` in one line."""
     with pytest.raises(SystemExit) as stop:
-        main(["fit", "--help"])
+        main(["fit", *words])
     assert stop.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_all_of_the_help_says_what_each_setting_is(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys, "--help-all")
     for name in NAMES:
-        assert re.search(rf" --{re.escape(name)} .*?\(type: ", text), name
+        assert len(re.findall(rf" --{re.escape(name)} (?:\S+,?) .*?\(type: ", text)) == 1, name
     assert "NPID's accuracy stops growing at 128" in text
+    titles = [*SECTIONS, REST]
+    assert [text.index(f" {title}: ") for title in titles] == sorted(text.index(f" {title}: ") for title in titles)
+    for row in OBJECTIVES:
+        assert all(f" --objective.{name} " in text for name in row.parameters)
+
+
+def test_the_help_begins_with_the_twenty_options_that_matter(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys, "--help")
+    written = ["DATA", *(f"--{name} " for name in COMMON[1:])]
+    assert len(set(COMMON)) == 20
+    assert [text.index(f" {option}") for option in written] == sorted(text.index(f" {option}") for option in written)
+    assert set(re.findall(r" --([\w.]*\w) [A-Z{]", text)) <= set(COMMON)
+    assert "--help-all" in text
+
+
+@pytest.mark.parametrize("words", [("--method", "moco-v2"), ("--method=MoCo_v2",)])
+@pytest.mark.parametrize("shows", ["--help", "--help-all"])
+def test_the_help_of_a_method_shows_its_defaults(
+    words: tuple[str, ...], shows: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = help_of(capsys, *words, shows)
+    assert re.search(r"--batch_size .*?default: 256\).* --objective\.temperature .*?default: 0\.2\)", text)
+    assert ("--queue.size" in text) == (shows == "--help-all")
 
 
 def test_auto_is_exact_for_few_items_and_nce_for_many() -> None:

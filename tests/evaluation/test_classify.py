@@ -25,7 +25,7 @@ from likewise.training.fit import fit
 
 IMAGES: FitSettings = settings_from({"size": 16, "encoder.dim": 8, "epochs": 1, "batch_size": 16})
 PLAIN: FitSettings = settings_from({"encoder": {"name": "mlp", "head": "none", "centre": False}, "epochs": 1})
-QUICK = Protocol(probe_epochs=0, few_labels=False)
+QUICK = Protocol(measures=("knn", "svm"))
 
 
 def blobs(n: int = 60, *, seed: int = 0, noise: float = 0.1, first: int = 0) -> Items:
@@ -111,9 +111,11 @@ def test_classifiers_are_tested_on_what_they_were_not_fit_on(monkeypatch: pytest
     seen: list[tuple[int, int]] = []
     original = module.linear_svm
 
-    def spy(rows: torch.Tensor, labels: torch.Tensor, others: torch.Tensor, other_labels: torch.Tensor) -> Any:
+    def spy(
+        rows: torch.Tensor, labels: torch.Tensor, others: torch.Tensor, other_labels: torch.Tensor, **more: Any
+    ) -> Any:
         seen.append((len(rows), len(others)))
-        return original(rows, labels, others, other_labels)
+        return original(rows, labels, others, other_labels, **more)
 
     monkeypatch.setattr(module, "linear_svm", spy)
     train, model = blobs(60), plain_model(blobs(60))

@@ -2,6 +2,8 @@
 
 import csv
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.evaluation.classify import evaluate
+from likewise.evaluation.classify import Protocol, evaluate
 from likewise.evaluation.labelled_items import describe_copies, labelled
 from likewise.evaluation.retrieve import drawn_pairs, matched_labels, print_retrieval_table, retrieval_table, retrieve
 from likewise.evaluation.scores import save_scores
@@ -169,14 +171,48 @@ def test_several_labels_per_item_have_retrieval_alone() -> None:
         evaluate(plain_model(items), train=several, progress=False)
 
 
-def test_clusters_and_verification_can_be_left_out_and_few_pairs_leave_themselves_out() -> None:
+def kinds(scores: Sequence[Score]) -> set[str]:
+    """Which of the measures the scores are of."""
+    names = {score.name.partition("/")[2] for score in scores}
+    signs = {"retrieval": "recall@1", "clusters": "nmi", "verification": "auc"}
+    return {kind for kind, name in signs.items() if name in names}
+
+
+def test_measures_are_chosen_and_few_pairs_leave_themselves_out(capsys: pytest.CaptureFixture[str]) -> None:
     items = blobs(30)
-    names = set(by_name(retrieve(plain_model(items), gallery=items, clusters=False, verification=False)))
-    assert not any(name.endswith(("nmi", "ami", "auc", "accuracy")) for name in names)
-    few = items.select(range(9))
-    names = set(by_name(retrieve(plain_model(items), gallery=few, progress=False)))
-    assert "learned/nmi" in names
-    assert "learned/auc" not in names
+    model = plain_model(items)
+    assert kinds(retrieve(model, gallery=items)) == {"retrieval", "clusters", "verification"}
+    for asked in (["retrieval"], ["clusters", "verification"]):
+        scores = retrieve(model, gallery=items, measures=asked)
+        assert kinds(scores) == set(asked)
+        assert scores[0].protocol["options"] == f"--measures {','.join(asked)}"
+    assert capsys.readouterr().err == ""
+    assert kinds(retrieve(model, gallery=items.select(range(12)), progress=False)) == {"retrieval", "clusters"}
+
+
+def test_clusters_of_few_items_are_left_out_with_a_line_unless_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    few = blobs(30).select(range(9))
+    model = plain_model(few)
+    assert kinds(retrieve(model, gallery=few)) == {"retrieval"}
+    said = "clusters: left out, for a label has 3.0 items on average; --measures clusters computes them.\n"
+    assert capsys.readouterr().err == said
+    assert kinds(retrieve(model, gallery=few, measures=("retrieval", "clusters"))) == {"retrieval", "clusters"}
+    assert capsys.readouterr().err == ""
+
+
+def test_a_measure_that_is_unknown_or_impossible_is_one_sentence() -> None:
+    items = blobs(30)
+    model = plain_model(items)
+    known = "Did you mean 'clusters'? Known: retrieval, clusters, verification."
+    with pytest.raises(LikewiseError, match=re.escape(f"there is no measure 'cluster'. {known}")):
+        retrieve(model, gallery=items, measures=["cluster"])
+    with pytest.raises(LikewiseError, match=r"Did you mean 'probe'\? Known: knn, svm, probe, few-labels"):
+        evaluate(model, train=items, protocol=Protocol(measures=("knn", "prob")))
+    with pytest.raises(LikewiseError, match="svm, probe: without test items only knn is measured; give test"):
+        evaluate(model, train=items, protocol=Protocol(measures=("svm", "probe")))
+    several = replace(items, labels=np.zeros((30, 2), np.int64))
+    with pytest.raises(LikewiseError, match="several labels per item, and verification needs one"):
+        retrieve(model, gallery=several, measures=["retrieval", "verification"])
 
 
 @pytest.mark.parametrize(

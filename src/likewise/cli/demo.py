@@ -57,7 +57,7 @@ def demo(out: Path) -> None:
     (out / "demo.txt").write_text("made by likewise demo; replaced by the next one\n", encoding="utf-8")
     print("5,000 handwritten digits: 4,000 for training without labels, 1,000 for measuring.", file=sys.stderr)
     model = fit(train, out=out, settings=SETTINGS)
-    protocol = Protocol(fractions=(), svm=False, probe_epochs=0, seeds=10)
+    protocol = Protocol(measures=("knn", "few-labels"), fractions=(), seeds=10)
     scores = evaluate(model, train=train, test=test, protocol=protocol)
     save_scores(out / EVALUATION, scores)
     print_table([score for score in scores if "/svm" not in score.name])

@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -18,8 +19,32 @@ from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSet
 from likewise.config.values import parameters_of
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.errors import Interrupted, LikewiseError
-from likewise.methods import over_method
+from likewise.methods import method_named, over_method
 from likewise.text import readable
+
+# What `--help` shows, in this order. A test holds the names to the options.
+COMMON = (
+    *("data", "out", "resume", "config"),
+    *("method", "alike", "labels", "size", "epochs", "batch_size"),
+    *("encoder.name", "encoder.dim", "objective.kind", "objective.temperature", "optim.lr"),
+    *("views.crop_scale", "views.flip", "seed", "device", "precision"),
+)
+# What `--help-all` shows after these: names of settings, or of groups of them. Any other setting is under REST.
+SECTIONS = {
+    "The options that matter most": COMMON,
+    "Data": ("relations", "key", "image", "split", "max_megapixels", "cache"),
+    "Views: random changes of an item": ("views",),
+    "Encoder": ("encoder",),
+    "Objective; `likewise objectives NAME` says what its parameters mean": ("objective", "loss_weight"),
+    "Negatives; `likewise policies NAME` says what their parameters mean": ("negatives",),
+    "Dictionary: where the keys come from": ("dictionary", "bank", "queue", "batch", "key_encoder", "symmetric"),
+    "Batches": ("sampler", "micro_batches"),
+    "Optimisation": ("optim",),
+}
+REST = "The run"
+MORE = """`likewise fit --help-all` shows every option, in groups. `likewise fit --method moco --help` shows the
+defaults of moco, and `likewise methods` the methods."""
+MEANS = {"objective.temperature": "τ, what similarities are divided by; lower: the nearest items count more; "}
 
 
 def _add(parser: Parser) -> None:
@@ -48,22 +73,37 @@ def _add(parser: Parser) -> None:
             parser.take_number(f"--{name}", RANGES[name].kind)
     parser.also("--objective", "--objective.kind")
     parser.also("--negatives", "--negatives.policies")
+    parser.epilog = MORE
+    parser.arrange(SECTIONS, REST)
+    _show_defaults(parser)
+
+
+def _show_defaults(parser: Parser) -> None:
+    """The help of ``--method moco --help`` has moco's defaults. Parsing uses no default of the parser."""
+    words = _own_words(parser)
+    named = [word.partition("=")[2] for word in words if word.startswith("--method=")]
+    named += [value for word, value in pairwise(words) if word == "--method"]
+    if named and {"-h", "--help", "--help-all"} & set(words):
+        parser.show_defaults(flatten(method_named(named[-1]).settings))
+
+
+def _own_words(parser: Parser) -> tuple[str, ...]:
+    """The words of the command line, if they are for this command."""
+    return parser.words if FIT.name in parser.words[:1] else ()
 
 
 def _add_parameters(parser: Parser, setting: str, rows: Sequence[Row | PolicyRow]) -> None:
     """The parameters of the rows, and the names that the words give to others: the table refuses those."""
-    command = {"objective": "objectives", "negatives": "policies"}[setting]
-    group = parser.add_argument_group(f"Parameters of {setting}; `likewise {command} NAME` says what they mean")
     options = {
-        f"--{setting}.{name}": "; ".join(f"{words}: {', '.join(owners)}" for words, owners in values.items())
+        f"--{setting}.{name}": MEANS.get(f"{setting}.{name}", "")
+        + "; ".join(f"{words}: {', '.join(owners)}" for words, owners in values.items())
         for name, values in parameters_of(rows).items()
     }
     known = {*parser.options().values(), *options}
-    own = parser.words if FIT.name in parser.words[:1] else ()  # the words of another command are not for this parser
-    given = [word.partition("=")[0] for word in own if word.startswith(f"--{setting}.")]
+    given = [word.partition("=")[0] for word in _own_words(parser) if word.startswith(f"--{setting}.")]
     for option in dict.fromkeys([*options, *(option for option in given if option not in known)]):
         about = options.get(option, argparse.SUPPRESS)
-        group.add_argument(option, type=YamlValue(), metavar="VALUE", default=argparse.SUPPRESS, help=about)
+        parser.add_argument(option, type=YamlValue(), metavar="VALUE", default=argparse.SUPPRESS, help=about)
 
 
 def _run(arguments: Namespace) -> int:

@@ -1,11 +1,11 @@
 """The commands that need no run: demo, methods, objectives, policies, figure."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from jsonargparse import Namespace
 
+from likewise.cli.help import as_typed
 from likewise.cli.options import add_set
 from likewise.cli.parser import Command, Parser
 from likewise.config.objective_table import objective
@@ -70,8 +70,7 @@ def _settings(method: Method) -> Iterator[str]:
     usual = flatten(FitSettings())
     for name, value in flatten(method.settings).items():
         if value != usual.get(name) and name != "method":
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else json.dumps(value).strip('"')
-            yield f"    --{name} {text}"
+            yield f"    --{name} {as_typed(value)}"
 
 
 def _add_objectives(parser: Parser) -> None:

@@ -11,7 +11,7 @@ from likewise.errors import LikewiseError
 from likewise.files import as_path, place_for
 from likewise.text import readable
 
-OF_PROTOCOL = ("k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")
+OF_PROTOCOL = ("k", "temperature", "probe_lr", "probe_epochs", "seeds")
 
 
 def _add_evaluate(parser: Parser) -> None:
@@ -23,17 +23,26 @@ def _add_evaluate(parser: Parser) -> None:
         "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
     )
     add_labels(parser)
+    _add_measures(parser, "knn, svm, probe, few-labels (1, 5, 10 per class and 1–20 %); default: all")
     parser.add_argument("--k", type=int, default=None, help="how many vote; default: labels per class, at most 200")
     parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: 0.07, also as trained")
     parser.add_argument("--probe_lr", type=float, default=None, help="of the linear probe; default: MoCo's 30")
     parser.add_argument(
         "--probe_epochs", type=int, default=None, help="of the linear probe; default: MoCo's 100; 0 leaves it out"
     )
-    parser.add_argument(
-        "--few_labels", type=bool, default=None, help="measure with 1, 5, 10 per class and 1–20 % labels; default: true"
-    )
     parser.add_argument("--seeds", type=int, default=None, help="draws of the few labels; default: 5")
     parser.add_argument("--out", type=str, default=None, help="JSON file of all numbers; default: RUN/evaluation.json")
+
+
+def _add_measures(parser: Parser, help: str) -> None:
+    """--measures NAME ..."""
+    parser.add_argument("--measures", type=tuple[str, ...], nargs="+", default=None, help=help)
+    parser.take_several("--measures")
+
+
+def _measures(arguments: Namespace) -> tuple[str, ...] | None:
+    """The names of ``--measures``; None: those of the command."""
+    return None if arguments.measures is None else tuple(name for several in arguments.measures for name in several)
 
 
 def _evaluate(arguments: Namespace) -> int:
@@ -43,7 +52,8 @@ def _evaluate(arguments: Namespace) -> int:
     from likewise.model import load
 
     given = {name: arguments[name] for name in OF_PROTOCOL if arguments[name] is not None}
-    a = arguments
+    a, measures = arguments, _measures(arguments)
+    given |= {} if measures is None else {"measures": measures}
     protocol = replace(Protocol(labels=a.labels, key=a.key, image=a.image, columns=tuple(a.columns)), **given)
     model = load(arguments.run)
     path = place_for(arguments.out or as_path(arguments.run, "RUN") / EVALUATION)
@@ -73,6 +83,9 @@ def _add_retrieve(parser: Parser) -> None:
         help="labelled queries; default: the gallery's items, each without itself",
     )
     add_labels(parser)
+    _add_measures(
+        parser, "retrieval, clusters, verification; default: all, but no clusters if a label has fewer than 4 items"
+    )
     parser.add_argument("--ks", type=tuple[int, ...], nargs="+", default=None, help="of Recall@k; default: 1 2 4 8")
     parser.take_several("--ks", Number(int))
     parser.add_argument(
@@ -105,6 +118,7 @@ def _retrieve(arguments: Namespace) -> int:
         image=arguments.image,
         columns=arguments.columns,
         ks=[k for several in arguments.ks or [KS] for k in several],
+        measures=_measures(arguments),
         detail=detail,
     )
     save_scores(path, scores)

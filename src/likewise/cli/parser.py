@@ -2,12 +2,13 @@
 
 import sys
 from argparse import HelpFormatter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
+from likewise.cli.help import Brief, HelpAll, sections
 from likewise.cli.mistakes import Asked, explain
 from likewise.config.values import Value, as_float
 from likewise.config.yaml_file import read_yaml
@@ -28,6 +29,7 @@ class Parser(ArgumentParser):
     family: tuple["Parser", ...] = ()  # the parsers of all commands; each parser has them
     overview: str = ""  # the help of the whole command line
     words: tuple[str, ...] = ()  # the words of the command line, for options that the parser learns from them
+    sections_shown: int | None = None  # the number of sections of options that --help shows; None: all of them
 
     @property
     def name(self) -> str:
@@ -67,12 +69,34 @@ class Parser(ArgumentParser):
         action.type = action.type or Number(kind)
 
     def also(self, alias: str, option: str) -> None:
-        """Makes ``alias`` another name of ``option``. ``--help`` does not list it."""
-        self._option_string_actions[alias] = self._option_string_actions[option]
+        """Makes ``alias`` another name of ``option``. The help of the option names it."""
+        action = self._option_string_actions[option]
+        self._option_string_actions[alias] = action
+        action.help = f"{action.help} In short: {alias}."
+
+    def show_defaults(self, values: Mapping[str, Any]) -> None:
+        """Shows these values, by key, as the defaults in the help."""
+        for action in self._actions:
+            action.default = values.get(action.dest, action.default)
+
+    def arrange(self, wanted: Mapping[str, Sequence[str]], rest: str) -> None:
+        """Shows the options under these headings: the first by ``--help``, all by ``--help-all``. See ``sections``."""
+        self.add_argument("--help-all", action=HelpAll, help="show every option, in groups")
+        self._action_groups, self.sections_shown = [], 1
+        for title, actions in sections(self._actions, wanted, rest).items():
+            self.add_argument_group(title)._group_actions = actions
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The text of ``--help``."""
-        return self.overview or super().format_help(formatter)
+        if self.overview:
+            return self.overview
+        groups = self._action_groups
+        self._action_groups = groups[: self.sections_shown]
+        self.formatter_class = DefaultHelpFormatter if self.sections_shown is None else Brief
+        try:
+            return super().format_help(formatter)
+        finally:
+            self._action_groups = groups
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints one sentence about the mistake and exits with code 2."""

@@ -9,7 +9,7 @@ from likewise.config.objective_table import OBJECTIVES
 from likewise.config.older import translated
 from likewise.config.settings import Chosen, FitSettings
 from likewise.config.values import as_float, parameter, parameters_of, plain
-from likewise.config.yaml_file import read_yaml
+from likewise.config.yaml_file import read_yaml, refuse_twice
 from likewise.errors import LikewiseError, closest
 
 WORDS: dict[object, tuple[str, str]] = {
@@ -53,7 +53,7 @@ def _values(settings: object) -> dict[str, Any]:
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns dotted names into nested dicts. Raises LikewiseError if a setting comes twice, dotted and nested."""
+    """Turns dotted names into nested dicts. The later of ``{**base, "optim.lr": 1}`` wins."""
     result: dict[str, Any] = {}
     for name, value in values.items():
         if not isinstance(name, str):
@@ -64,16 +64,17 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
         old = result.get(first)
         if first in result and isinstance(old, dict) != isinstance(value, dict):  # given alone, and in parts
             old, value = ({"": part} if not isinstance(part, dict) else part for part in (old, value))
-        result[first] = _together(old, value, first) if first in result else value
+        result[first] = _merged(old, value) if isinstance(value, dict) and first in result else value
     return result
 
 
-def _together(one: Any, other: Any, name: str) -> dict[str, Any]:
-    """Both dicts in one, dict in dict. What was given alone, as in ``objective: circle``, has the empty name."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        raise LikewiseError(f"setting {name!r} is given twice, with dots and nested; leave one out.")
-    shared = {part: _together(one[part], value, f"{name}.{part}") for part, value in other.items() if part in one}
-    return one | other | shared
+def _merged(old: Any, new: dict[str, Any]) -> dict[str, Any]:
+    """``new`` over ``old``, dict in dict. What was given alone, as in ``objective: circle``, has the empty name."""
+    result = dict(old)
+    for name, value in new.items():
+        both = isinstance(value, dict) and isinstance(result.get(name), dict)
+        result[name] = _merged(result[name], value) if both else value
+    return result
 
 
 def _over(settings: Any, values: Mapping[str, Any], prefix: str) -> Any:
@@ -184,4 +185,5 @@ def assigned(assignments: Sequence[str]) -> dict[str, Any]:
         if name in values:
             raise LikewiseError(f"--set gives {name!r} twice; leave one out.")
         values[name] = read_yaml(text, f"--set {name}")
+    refuse_twice(values, "--set")
     return values

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,4 +123,23 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     values = _read_json(text, str(path)) if path.suffix.lower() == ".json" else read_yaml(text, str(path))
     if not isinstance(values, dict):
         raise LikewiseError(f"{path} holds no settings; write NAME: VALUE lines, as in a run's config.yaml.")
+    refuse_twice(values, str(path))
     return values
+
+
+def refuse_twice(values: Mapping[str, Any], where: str) -> None:
+    """Raises LikewiseError if a setting has two spellings: ``optim.lr: 1`` and ``optim: {lr: 2}``."""
+    seen: set[str] = set()
+    for name in _dotted(values):
+        if name in seen:
+            raise LikewiseError(f"{where} gives {name!r} twice; leave one out.")
+        seen.add(name)
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted name of every value."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"

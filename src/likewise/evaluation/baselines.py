@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from likewise.console import Tick, part_of, untold
 from likewise.data import Items
 from likewise.data.items import refuse_cut
 from likewise.errors import LikewiseError
-from likewise.model import Model
+from likewise.model import Layer, Model
 
 _PIXEL_TILE = 4096  # images converted to float at once
 
 
-def raw_pixels(images: NDArray[np.uint8], mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def raw_pixels(images: NDArray[np.uint8], mean: Tensor | None = None, *, tick: Tick = untold) -> tuple[Tensor, Tensor]:
     """The pixels of images as centred rows of length 1: the baseline that an encoder must beat.
 
     The mean of the training images is also subtracted from the test images::
@@ -28,6 +29,7 @@ def raw_pixels(images: NDArray[np.uint8], mean: Tensor | None = None) -> tuple[T
     Args:
         images: uint8 (N, S, S, 3), for instance a memory-mapped cache.
         mean: float32 (S·S·3,), in units of pixel values; None: the mean of these images.
+        tick: told the share of the work that is done.
 
     Returns:
         rows: float32 (N, S·S·3), each (pixels − mean) divided by its length; zero for an image equal to the mean.
@@ -59,26 +61,29 @@ def raw_pixels(images: NDArray[np.uint8], mean: Tensor | None = None) -> tuple[T
     for start, tile in tiles():
         part = torch.from_numpy(tile.astype(np.float32))
         rows[start : start + _PIXEL_TILE] = torch.nn.functional.normalize(part - mean, dim=1)
+        tick(min(1.0, (start + _PIXEL_TILE) / count))
     return rows, mean
 
 
 REPRESENTATIONS = ("raw", "untrained", "learned")
 
 
-def raw_rows(model: Model, train: Items, test: Items | None) -> tuple[Tensor, Tensor, str]:
+def raw_rows(model: Model, train: Items, test: Items | None, *, tick: Tick = untold) -> tuple[Tensor, Tensor, str]:
     """Raw rows of length 1 of train and of test, float32 (N, F) and (M, F), and the name of this layer.
 
     Rows are pixels centred by the mean of train, or standardised vectors. Without a test set, the rows of train are
-    returned twice.
+    returned twice. ``tick`` is told the share of the work that is done.
     """
     if train.kind == "images":
-        rows, mean = raw_pixels(train.values)
-        return rows, rows if test is None else raw_pixels(test.values, mean)[0], "pixels, centred"
-    rows, *others = (
+        parts = 1 if test is None else 2
+        rows, mean = raw_pixels(train.values, tick=part_of(tick, 0, parts))
+        others = rows if test is None else raw_pixels(test.values, mean, tick=part_of(tick, 1, parts))[0]
+        return rows, others, "pixels, centred"
+    rows, *more = (
         functional.normalize(model.standardise(items.batch(np.arange(len(items)))), dim=1)
         for items in (train, *(() if test is None else (test,)))
     )
-    return rows, others[0] if others else rows, "standardised vectors"
+    return rows, more[0] if more else rows, "standardised vectors"
 
 
 def encoders(model: Model, items: Items) -> Iterator[tuple[str, Model]]:
@@ -88,3 +93,8 @@ def encoders(model: Model, items: Items) -> Iterator[tuple[str, Model]]:
         untrained.vector_mean, untrained.vector_std = model.vector_mean, model.vector_std
         yield "untrained", untrained
     yield "learned", model
+
+
+def embedded(encoder: Model, items: Items, layer: Layer = "embedding", *, tick: Tick = untold) -> Tensor:
+    """``encoder.features``, with a ``tick`` that is told the share of the items that are done."""
+    return encoder.features(items, layer=layer, tick=lambda done: tick(done / len(items)))

@@ -1,6 +1,6 @@
 """``likewise evaluate``: kNN and linear classifiers on a run, raw pixels and the untrained encoder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.console import track
+from likewise.console import Tick, part_of, stages
 from likewise.data import Items
-from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
+from likewise.errors import LikewiseError
+from likewise.evaluation.baselines import embedded, encoders, raw_rows
 from likewise.evaluation.labelled_items import (
+    check_measures,
     data_stamp,
     labelled,
     one_label,
@@ -25,11 +27,12 @@ from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
 from likewise.metrics.neighbours import fair_k, knn_accuracy
 from likewise.metrics.score import Score
-from likewise.model import Model
+from likewise.model import Layer, Model
 from likewise.stamp import Stamp
 
+MEASURES = ("knn", "svm", "probe", "few-labels")
 # Of the command.
-OPTIONS = ("labels", "key", "image", "columns", "k", "temperature", "probe_lr", "probe_epochs", "few_labels", "seeds")
+OPTIONS = ("labels", "key", "image", "columns", "measures", "k", "temperature", "probe_lr", "probe_epochs", "seeds")
 TEMPERATURE = 0.07  # of NPID's votes
 
 
@@ -42,13 +45,12 @@ class Protocol:
         key: the column of the ids; None: as the run was trained.
         image: the parquet column of the images; None: as the run was trained.
         columns: the columns of the vectors; empty: as the run was trained.
+        measures: which to compute: knn, svm (the linear SVM on all labels), probe, few-labels.
         k: number of neighbours that vote; None: the mean number of labels of a class, at most NPID's 200.
         temperature: temperature of the votes, the same for every representation; None: NPID's 0.07, and one more score,
             ``knn/as-trained``, with the temperature of training if that is another, as in NPID.
-        svm: whether to fit the linear SVM on all labels.
         probe_lr: learning rate of the linear probe; MoCo has 30. It suits rows of length 1, so features are normalised.
         probe_epochs: epochs of the linear probe; MoCo has 100; 0: no probe.
-        few_labels: whether to measure with few labels too.
         per_class: numbers of labels kept per class.
         fractions: shares of the labels kept.
         seeds: number of draws of the few labels.
@@ -58,12 +60,11 @@ class Protocol:
     key: str | None = None
     image: str | None = None
     columns: tuple[str, ...] = ()
+    measures: tuple[str, ...] = MEASURES
     k: int | None = None
     temperature: float | None = None
-    svm: bool = True
     probe_lr: float = 30.0
     probe_epochs: int = 100
-    few_labels: bool = True
     per_class: tuple[int, ...] = (1, 5, 10)
     fractions: tuple[float, ...] = (0.01, 0.02, 0.04, 0.1, 0.2)
     seeds: int = 5
@@ -101,13 +102,14 @@ def evaluate(
         train: source of the labelled items that neighbours and classifiers learn from, one label each.
         test: source of the labelled items that are classified. None: only kNN, of each train item among the others.
         protocol: how to measure; None: the defaults.
-        progress: show a bar.
+        progress: show bars.
 
     Returns:
         Scores named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ..., accuracies in [0, 1].
 
     Raises:
-        LikewiseError: labels are missing, fewer than two, or several per item; or train lacks a label of test.
+        LikewiseError: a measure is unknown or needs test items; labels are missing, fewer than two, or several per
+            item; or train lacks a label of test.
 
     Departures: the probe has no augmentation (features are computed once) and normalises features. NPID fine-tunes on
     few labels; here the encoder stays frozen.
@@ -116,6 +118,9 @@ def evaluate(
     ``linear_probe`` and ``few_labels``.
     """
     protocol = protocol or Protocol()
+    check_measures(protocol.measures, MEASURES)
+    if test is None and "knn" not in protocol.measures:
+        raise LikewiseError(f"{', '.join(protocol.measures)}: without test items only knn is measured; give test.")
 
     def opened(source: object) -> Items:
         p = protocol
@@ -127,34 +132,52 @@ def evaluate(
     if test is not None:
         test_items = same_classes(opened(test), train_items)
     scores: list[Score] = []
-    with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
-        for number, task in enumerate(tasks(model, train_items, test_items)):
-            scores += measure(task, train_items, test_items, protocol, temperatures(model, protocol))
-            tick(number + 1)
+    with stages(enabled=progress) as begin:
+        for task in tasks(model, train_items, test_items, protocol.measures, begin):
+            scores += measure(task, train_items, test_items, protocol, temperatures(model, protocol), begin)
     return scores
 
 
-def tasks(model: Model, train: Items, test: Items | None) -> Iterator[Task]:
-    """The three representations, one after the other, so that only one set of features is in memory at a time."""
+def tasks(
+    model: Model, train: Items, test: Items | None, measures: Container[str], begin: Callable[[str], Tick]
+) -> Iterator[Task]:
+    """The three representations, one after the other, so that only one set of features is in memory at a time.
+
+    The backbone is left out where no measure needs it: its rows are then those of the embedding.
+    """
     ids = shared_ids(train, train if test is None else test)
-    about = data_stamp("train", "test", train, test, ids[1])
-    rows, other, layer = raw_rows(model, train, test)
+    about = data_stamp("train", "test", train, test, ids[1], tick=begin("looking for copies"))
+    rows, other, layer = raw_rows(model, train, test, tick=begin("reading raw rows"))
     stamp = about | ({"size": model.settings.size} if train.kind == "images" else {})
     yield Task(name="raw", embedding=(rows, other), backbone=(rows, other), layers=(layer, layer), ids=ids, about=stamp)
     del rows, other
     for name, encoder in encoders(model, train):
-        z = encoder.features(train)
-        h = encoder.features(train, layer="backbone")
-        z_test = z if test is None else encoder.features(test)
-        h_test = h if test is None else encoder.features(test, layer="backbone")
+        z, z_test = _both(encoder, train, test, "embedding", begin(f"{name}: embedding"))
+        h, h_test = z, z_test
+        if test is not None and ("svm" in measures or "probe" in measures):
+            h, h_test = _both(encoder, train, test, "backbone", begin(f"{name}: backbone"))
         stamp = {**encoder.protocol("embedding"), **about}
         del stamp["layer"]
         layers = ("embedding", "backbone")
         yield Task(name=name, embedding=(z, z_test), backbone=(h, h_test), layers=layers, ids=ids, about=stamp)
 
 
+def _both(encoder: Model, train: Items, test: Items | None, layer: Layer, tick: Tick) -> tuple[Tensor, Tensor]:
+    """The rows of train and of test; without a test set those of train, twice."""
+    if test is None:
+        rows = embedded(encoder, train, layer, tick=tick)
+        return rows, rows
+    first, second = part_of(tick, 0, 2), part_of(tick, 1, 2)
+    return embedded(encoder, train, layer, tick=first), embedded(encoder, test, layer, tick=second)
+
+
 def measure(
-    task: Task, train: Items, test: Items | None, protocol: Protocol, temperatures: dict[str, float]
+    task: Task,
+    train: Items,
+    test: Items | None,
+    protocol: Protocol,
+    temperatures: dict[str, float],
+    begin: Callable[[str], Tick],
 ) -> list[Score]:
     """All scores of one representation, named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ...
 
@@ -164,7 +187,12 @@ def measure(
         test: labelled items, or None to leave each item of ``train`` out of its own vote.
         protocol: how to measure.
         temperatures: of the votes of each kNN score, by the score's name.
+        begin: begins a stage of the bar.
     """
+
+    def stage(what: str) -> Tick:
+        return begin(f"{task.name}: {what}")
+
     train_ids, test_ids = task.ids
     train_labels = torch.from_numpy(np.asarray(train.labels))
     test_labels = train_labels if test is None else torch.from_numpy(np.asarray(test.labels))
@@ -173,19 +201,26 @@ def measure(
     options = options_of(protocol)
     about = {**task.about, "layer": task.layers[0]} | ({"options": options} if options else {})
     scores = []
-    for name, tau in temperatures.items():
+    for name, tau in temperatures.items() if "knn" in protocol.measures else ():
         accuracy = knn_accuracy(
-            z_test, test_labels, z, train_labels, k=k, temperature=tau, query_ids=test_ids, key_ids=train_ids
+            z_test,
+            test_labels,
+            z,
+            train_labels,
+            k=k,
+            temperature=tau,
+            query_ids=test_ids,
+            key_ids=train_ids,
+            tick=stage(name),
         )
         scores.append(Score(name=name, value=accuracy, protocol={**about, "k": k, "temperature": tau}))
     fresh = (test_ids >= len(train)).nonzero().squeeze(1)  # classifiers are tested only on items that are not in train
     if test is not None and len(fresh):
         about["test_items"] = len(fresh)
         h, h_test = task.backbone
-        scores += _linear(
-            h, train_labels, h_test[fresh], test_labels[fresh], protocol, {**about, "layer": task.layers[1]}
-        )
-        if protocol.few_labels:
+        stamp: Stamp = {**about, "layer": task.layers[1]}
+        scores += _linear(h, train_labels, h_test[fresh], test_labels[fresh], protocol, stamp, stage)
+        if "few-labels" in protocol.measures:
             few = FewLabelsSettings(
                 per_class=protocol.per_class,
                 fractions=protocol.fractions,
@@ -193,7 +228,9 @@ def measure(
                 k=protocol.k,
                 temperature=temperatures["knn"],
             )
-            measured = few_labels(z, train_labels, train.ids, z_test[fresh], test_labels[fresh], few)
+            measured = few_labels(
+                z, train_labels, train.ids, z_test[fresh], test_labels[fresh], few, tick=stage("few labels")
+            )
             scores += [score.stamped(about) for score in measured]
     return [
         Score(name=f"{task.name}/{score.name}", value=score.value, std=score.std, protocol=score.protocol)
@@ -219,15 +256,16 @@ def _linear(
     test_labels: Tensor,
     protocol: Protocol,
     about: Stamp,
+    stage: Callable[[str], Tick],
 ) -> list[Score]:
-    """The scores of the linear SVM and the linear probe."""
+    """The scores of the linear SVM and the linear probe, where they are asked for."""
     scores = []
-    if protocol.svm:
-        svm = linear_svm(h, labels, h_test, test_labels)
+    if "svm" in protocol.measures:
+        svm = linear_svm(h, labels, h_test, test_labels, tick=stage("linear SVM"))
         scores.append(Score(name="svm", value=svm.accuracy, protocol={**about, "C": 1.0}))
-    if protocol.probe_epochs:
+    if "probe" in protocol.measures and protocol.probe_epochs:
         settings = ProbeSettings(lr=protocol.probe_lr, epochs=protocol.probe_epochs, milestones=milestones(protocol))
-        probe = linear_probe(h, labels, h_test, test_labels, settings)
+        probe = linear_probe(h, labels, h_test, test_labels, settings, tick=stage("linear probe"))
         stamp: Stamp = {
             **about,
             "lr": settings.lr,

@@ -1,7 +1,7 @@
 """Prepares items for an evaluation: keeps the labelled ones, matches classes, counts copies, describes the data."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.console import Tick, untold
 from likewise.data import Items
 from likewise.data.items import content_digest
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, closest
 from likewise.metrics.score import Score
 from likewise.stamp import Stamp, source_in
 
@@ -63,22 +64,43 @@ def shared_ids(train: Items, test: Items) -> tuple[Tensor, Tensor]:
     return torch.arange(len(train)), torch.from_numpy(ids)
 
 
+def check_measures(asked: Iterable[str], known: Sequence[str]) -> None:
+    """Raises LikewiseError on the first name that is no measure, with the closest known one."""
+    for name in asked:
+        if name not in known:
+            raise LikewiseError(f"there is no measure {name!r}.{closest(name, known)} Known: {', '.join(known)}.")
+
+
 LEFT_OUT = "{}, each left out"  # in the place of a second source, where items are looked up among themselves
 
 
-def copies(train: Items, test: Items, test_ids: Tensor) -> int:
+def copies(train: Items, test: Items, test_ids: Tensor, *, tick: Tick = untold) -> int:
     """The number of test items that have the content of a train item with another id. Such items find themselves.
 
-    ``test_ids`` come from ``shared_ids``. Cost: one pass over the bytes of both, or none if all ids are shared.
+    ``test_ids`` come from ``shared_ids``; ``tick`` is told the share of the work that is done. Cost: one pass over the
+    bytes of both, or none if all ids are shared.
     """
-    own = (test_ids >= len(train)).tolist()
-    apart = [content_digest(value) for value, alone in zip(test.each(), own, strict=True) if alone]
-    known = set(map(content_digest, train.each())) if apart else set()
+    own, total = (test_ids >= len(train)).tolist(), len(test) + len(train)
+
+    def digests(items: Items, done: int) -> Iterator[bytes]:
+        for number, value in enumerate(items.each(), start=done):
+            tick(number / total)
+            yield content_digest(value)
+
+    apart = [digest for digest, alone in zip(digests(test, 0), own, strict=True) if alone] if any(own) else []
+    known = set(digests(train, len(test))) if apart else set()
     return sum(digest in known for digest in apart)
 
 
 def data_stamp(
-    name: str, asked: str, items: Items, others: Items | None, other_ids: Tensor, *, title: str | None = None
+    name: str,
+    asked: str,
+    items: Items,
+    others: Items | None,
+    other_ids: Tensor,
+    *,
+    title: str | None = None,
+    tick: Tick = untold,
 ) -> Stamp:
     """The protocol's facts about the data: source, number and hash of ids of both sets, and the number of copies.
 
@@ -89,6 +111,7 @@ def data_stamp(
         others: the items called ``asked``; None: ``items``, each left out of its own search.
         other_ids: of ``others``, from ``shared_ids``.
         title: the key of the source of ``others``; None: ``asked``.
+        tick: told the share of the work that is done.
     """
     if others is None:
         second = replace(items, source=LEFT_OUT.format(name), path=None).stamp(title or asked, asked)
@@ -97,7 +120,7 @@ def data_stamp(
     return {
         **items.stamp(name),
         **second,
-        "copies": 0 if others is None else copies(items, others, other_ids),
+        "copies": 0 if others is None else copies(items, others, other_ids, tick=tick),
     }
 
 

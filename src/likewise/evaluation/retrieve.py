@@ -6,7 +6,7 @@ It can be zero-shot: the classes of gallery and queries may be new to the model 
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.console import track
+from likewise.console import Tick, say, stages
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.evaluation.baselines import REPRESENTATIONS, encoders, raw_rows
-from likewise.evaluation.labelled_items import data_stamp, labelled, options_text, renewal_command, shared_ids
+from likewise.evaluation.baselines import embedded, encoders, raw_rows
+from likewise.evaluation.labelled_items import (
+    check_measures,
+    data_stamp,
+    labelled,
+    options_text,
+    renewal_command,
+    shared_ids,
+)
 from likewise.evaluation.scores import lay_out, percent, print_rows
 from likewise.files import atomic_write
 from likewise.metrics.clustering import clustering
@@ -35,6 +42,8 @@ FILE = "retrieval.json"  # in the run folder, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
 STAMP = "stamp.json"  # in that folder: whose figures these are
 FOLDS = 10
+MEASURES = ("retrieval", "clusters", "verification")
+LEAST = 4  # items of a label, on average, below which clusters are left out unless they are asked for
 KS = (1, 2, 4, 8)  # the k of Recall@k
 WRONG = 100  # pairs of each kind in wrong.csv
 FARS = (1e-1, 1e-2, 1e-3)
@@ -50,8 +59,7 @@ def retrieve(
     image: str | None = None,
     columns: Sequence[str] = (),
     ks: Sequence[int] = KS,
-    clusters: bool = True,
-    verification: bool = True,
+    measures: Sequence[str] | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     pairs: int = 6000,
     detail: Path | None = None,
@@ -76,23 +84,25 @@ def retrieve(
         image: the parquet column of the images; None: as the run was trained.
         columns: the columns of the vectors; empty: as the run was trained.
         ks: the k of Recall@k.
-        clusters: whether to measure clusters; left out if items have several labels.
-        verification: whether to measure verification; left out if items have several labels, or if fewer than 40 pairs
-            can be drawn.
+        measures: which to compute: retrieval, clusters, verification. None: all, but no clusters if a label has fewer
+            than 4 items on average, since clusters of so few items say little and take long. With several
+            labels an item only retrieval is possible. Verification is left out if fewer than 40 pairs can be drawn.
         seeds: seeds of k-means; the first one also draws the pairs.
         pairs: the largest number of pairs; LFW has 6,000.
         detail: a folder for classes.csv (the measures of every class), wrong.csv (the pairs that the learned embedding
             gets most wrong) and roc.csv (points of the curve); None: no files.
-        progress: show a bar.
+        progress: show bars, and say what is left out.
 
     Returns:
         Scores named ``raw/recall@1``, ``learned/map@r`` ..., each with its protocol.
 
     Raises:
-        LikewiseError: labels are missing or fewer than two, or no query has an item of its label in the gallery.
+        LikewiseError: a measure is unknown; labels are missing or fewer than two, or no query has an item of its label
+            in the gallery.
 
     Cost: see ``retrieval`` and ``clustering``. The rows of only one representation are in memory at a time.
     """
+    check_measures(measures or (), MEASURES)
 
     def opened(source: object, least: int) -> Items:
         items = model.open(source, labels=labels, key=key, image=image, columns=columns, progress=progress)
@@ -100,29 +110,50 @@ def retrieve(
 
     items, others = opened(gallery, 2), None if queries is None else opened(queries, 1)
     ids = shared_ids(items, items if others is None else others)
-    about = data_stamp("gallery", "query", items, others, ids[1], title="queries")
+    wanted, left_out = _measured(measures, items)
+    if progress:
+        say(left_out)
     asked = {"labels": labels, "key": key, "image": image, "columns": tuple(columns), "ks": tuple(ks)}
-    if options := options_text(asked, {"labels": "auto", "key": None, "image": None, "columns": (), "ks": KS}):
-        about["options"] = options
+    usual = {"labels": "auto", "key": None, "image": None, "columns": (), "ks": KS, "measures": None}
+    options = options_text(asked | {"measures": None if measures is None else tuple(measures)}, usual)
     scores: list[Score] = []
-    tables, stamp = Detail(), about
-    with track("measuring", len(REPRESENTATIONS), enabled=progress) as tick:
-        one_label = items.labels is not None and items.labels.ndim == 1
-        for name, rows, query_rows, stamp in _representations(model, items, others, about):
+    tables = Detail()
+    with stages(enabled=progress) as begin:
+        told = begin("looking for copies")
+        about = data_stamp("gallery", "query", items, others, ids[1], title="queries", tick=told)
+        stamp = about = about | ({"options": options} if options else {})
+        for name, rows, query_rows, stamp in _representations(model, items, others, about, begin):
             tables.of = name
-            measured = _retrieved(rows, query_rows, items, others, ids, ks, stamp, tables)
-            if clusters and one_label:
-                measured += _clustered(rows, items, seeds, stamp)
-            if verification and one_label:
+            measured: list[Score] = []
+            if "retrieval" in wanted:
+                told = begin(f"{name}: retrieval")
+                measured += _retrieved(rows, query_rows, items, others, ids, ks, stamp, tables, told)
+            if "clusters" in wanted:
+                measured += _clustered(rows, items, seeds, stamp, begin(f"{name}: clusters"))
+            if "verification" in wanted:
+                begin(f"{name}: verification")
                 measured += _verified(rows, items, pairs, seeds[0], stamp, tables)
             scores += [
                 Score(name=f"{name}/{score.name}", value=score.value, std=score.std, protocol=score.protocol)
                 for score in measured
             ]
-            tick(REPRESENTATIONS.index(name) + 1)
     if detail is not None:
         tables.write(detail, stamp)
     return scores
+
+
+def _measured(measures: Sequence[str] | None, items: Items) -> tuple[tuple[str, ...], list[str]]:
+    """The measures to compute, and a line if some are left out. LikewiseError if one was asked for and can't be."""
+    assert items.labels is not None
+    if items.labels.ndim > 1:
+        if impossible := [name for name in measures or () if name != "retrieval"]:
+            raise LikewiseError(f"{items.source} has several labels per item, and {impossible[0]} needs one.")
+        return ("retrieval",), []
+    each = len(items) / len(items.label_names)
+    if measures is None and each < LEAST:
+        line = f"clusters: left out, for a label has {each:.1f} items on average; --measures clusters computes them."
+        return tuple(name for name in MEASURES if name != "clusters"), [line]
+    return tuple(measures or MEASURES), []
 
 
 @dataclass(kw_only=True)
@@ -177,16 +208,18 @@ def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
 
 
 def _representations(
-    model: Model, gallery: Items, queries: Items | None, about: Stamp
+    model: Model, gallery: Items, queries: Items | None, about: Stamp, begin: Callable[[str], Tick]
 ) -> Iterator[tuple[str, Tensor, Tensor, Stamp]]:
     """Name, gallery rows, query rows and protocol of each representation, one after the other."""
-    rows, query_rows, layer = raw_rows(model, gallery, queries)
+    rows, query_rows, layer = raw_rows(model, gallery, queries, tick=begin("reading raw rows"))
     size: Stamp = {"size": model.settings.size} if gallery.kind == "images" else {}
     yield "raw", rows, query_rows, {**about, "layer": layer, **size}
     del rows, query_rows
     for name, encoder in encoders(model, gallery):
-        z = encoder.features(gallery)
-        yield name, z, z if queries is None else encoder.features(queries), {**encoder.protocol("embedding"), **about}
+        z = other = embedded(encoder, gallery, tick=begin(f"{name}: embedding the gallery"))
+        if queries is not None:
+            other = embedded(encoder, queries, tick=begin(f"{name}: embedding the queries"))
+        yield name, z, other, {**encoder.protocol("embedding"), **about}
 
 
 def _retrieved(
@@ -198,6 +231,7 @@ def _retrieved(
     ks: Sequence[int],
     about: Stamp,
     tables: Detail,
+    tick: Tick,
 ) -> list[Score]:
     """The scores of retrieval: Recall@k, R-Precision, MAP@R, mAP, MRR, the worst class and hubs."""
     query_items = gallery if queries is None else queries
@@ -211,6 +245,7 @@ def _retrieved(
         gallery_ids=ids[0],
         ks=ks,
         worst=WRONG if tables.of == "learned" else 0,
+        tick=tick,
     )
     tables.add_retrieval(result, names, gallery, query_items)
     stamp: Stamp = {
@@ -241,9 +276,9 @@ def matched_labels(gallery: Items, queries: Items) -> tuple[tuple[str, ...], Ten
     return names, torch.from_numpy(number[np.asarray(queries.labels)])
 
 
-def _clustered(rows: Tensor, gallery: Items, seeds: Sequence[int], about: Stamp) -> list[Score]:
+def _clustered(rows: Tensor, gallery: Items, seeds: Sequence[int], about: Stamp, tick: Tick) -> list[Score]:
     """NMI and AMI of k-means clusters and the labels."""
-    result = clustering(rows, torch.from_numpy(np.asarray(gallery.labels)), seeds=seeds)
+    result = clustering(rows, torch.from_numpy(np.asarray(gallery.labels)), seeds=seeds, tick=tick)
     stamp: Stamp = {**about, "clusters": result.clusters, "seeds": ",".join(map(str, seeds)), "iterations": 100}
     return [
         Score(name=name, value=value, std=std, protocol=stamp)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from likewise.alike import Ids, as_ids
+from likewise.console import Tick, part_of, untold
 from likewise.errors import LikewiseError
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite, peaks
 from likewise.metrics.neighbours import power_of_two
@@ -24,6 +25,7 @@ from likewise.metrics.neighbours import power_of_two
 _TILE = 2**21  # distances in memory at once
 _TILE_VALUES = 2**21  # float64 values of rows in memory at once
 _CANDIDATES = 64  # candidates of k-means++ whose distances are computed together
+_USUAL_STEPS = 10  # about half of the steps of Lloyd's algorithm, for the bar
 _TERMS = 2**20  # terms of the expected mutual information in memory at once
 
 
@@ -58,6 +60,7 @@ def clustering(
     spherical: bool = False,
     starts: int = 10,
     iterations: int = 100,
+    tick: Tick = untold,
 ) -> Clustering:
     """NMI and AMI of k-means clusters and the labels, over several seeds: at most 1, AMI about 0 for random clusters.
 
@@ -69,6 +72,7 @@ def clustering(
         spherical: see ``kmeans``.
         starts: see ``kmeans``.
         iterations: largest number of steps from each start.
+        tick: told the share of the work that is done.
 
     Raises:
         LikewiseError: wrong shapes or dtypes, NaN or infinity (by row), no seed, C < 1 or > N.
@@ -81,8 +85,11 @@ def clustering(
         raise LikewiseError("seeds are empty; give at least one, such as (0, 1, 2).")
     count = int(torch.unique(labels).numel()) if clusters is None else clusters
     scores = []
-    for seed in seeds:
-        groups = kmeans(rows, count, seed=seed, spherical=spherical, starts=starts, iterations=iterations).labels
+    for number, seed in enumerate(seeds):
+        told = part_of(tick, number, len(seeds))
+        groups = kmeans(
+            rows, count, seed=seed, spherical=spherical, starts=starts, iterations=iterations, tick=told
+        ).labels
         given = labels.to(groups.device)
         scores.append((normalized_mutual_information(given, groups), adjusted_mutual_information(given, groups)))
     means = [float(np.mean(column)) for column in zip(*scores, strict=True)]
@@ -100,7 +107,14 @@ def clustering(
 
 @torch.no_grad()
 def kmeans(
-    rows: Rows, clusters: int, *, seed: int, spherical: bool = False, starts: int = 10, iterations: int = 100
+    rows: Rows,
+    clusters: int,
+    *,
+    seed: int,
+    spherical: bool = False,
+    starts: int = 10,
+    iterations: int = 100,
+    tick: Tick = untold,
 ) -> KMeans:
     """Lloyd's algorithm from k-means++ starts (Arthur and Vassilvitskii 2007), until no row changes its cluster.
 
@@ -118,6 +132,7 @@ def kmeans(
             (spherical k-means, Dhillon and Modha 2001).
         starts: number of starts, ≥ 1.
         iterations: largest number of steps from each start, ≥ 1.
+        tick: told the share of the work that is done.
 
     Raises:
         LikewiseError: wrong shape, NaN or infinity (by row), C, ``starts`` or ``iterations`` out of range.
@@ -134,20 +149,30 @@ def kmeans(
     whole, unit = _whole(rows, spherical)
     radius = 1 / unit if spherical else None
     generator = torch.Generator().manual_seed(seed)
-    runs = (_lloyd(whole, unit, _start(whole, clusters, generator), radius, iterations) for _ in range(starts))
-    return min(runs, key=lambda run: run.inertia)
+
+    def run(number: int) -> KMeans:
+        told = part_of(tick, number, starts)
+        first = _start(whole, clusters, generator, part_of(told, 0, 2))
+        told(0.5)
+        return _lloyd(whole, unit, first, radius, iterations, part_of(told, 1, 2))
+
+    return min(map(run, range(starts)), key=lambda run: run.inertia)
 
 
-def _lloyd(whole: Tensor, unit: float, centres: Tensor, radius: float | None, iterations: int) -> KMeans:
-    """Lloyd's algorithm from these centres."""
+def _lloyd(
+    whole: Tensor, unit: float, centres: Tensor, radius: float | None, iterations: int, tick: Tick = untold
+) -> KMeans:
+    """Lloyd's algorithm from these centres. How many steps it takes is not known before it ends."""
     labels, distances = _nearest(whole, centres)
     steps = 1
     while steps < iterations:
         centres, before = _means(whole, labels, centres, radius), labels
         labels, distances = _nearest(whole, centres)
         steps += 1
+        tick(steps / (steps + _USUAL_STEPS))
         if torch.equal(labels, before):
             break
+    tick(1.0)
     return KMeans(labels, centres * unit, math.fsum(distances.tolist()) * unit**2, steps)
 
 
@@ -208,7 +233,7 @@ def _means(whole: Tensor, labels: Tensor, centres: Tensor, radius: float | None)
     return torch.where(sizes > 0, sums / sizes, centres)
 
 
-def _start(whole: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+def _start(whole: Tensor, clusters: int, generator: torch.Generator, tick: Tick = untold) -> Tensor:
     """k-means++: the next centre is row n with probability ∝ d_n, its squared distance to the nearest centre so far.
 
     Many candidates are drawn at once from the old distances. A candidate whose distance has become d' instead of d is
@@ -231,6 +256,7 @@ def _start(whole: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
         _shrink(distance, whole, candidates[taken])
         centres.append(candidates[taken])
         left -= len(taken)
+        tick(1 - left / clusters)
     return torch.cat(centres)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Ids, as_ids
+from likewise.console import Tick, part_of, untold
 from likewise.errors import LikewiseError, at_least_one
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_classes, check_ids, check_positive, check_same_width
 from likewise.metrics.linear import linear_svm
@@ -118,6 +119,7 @@ def few_labels(
     test_features: Rows,
     test_labels: Ids,
     settings: FewLabelsSettings | None = None,
+    tick: Tick = untold,
 ) -> list[Score]:
     """Test accuracy of weighted kNN and of a linear SVM, from few labelled training rows.
 
@@ -131,6 +133,7 @@ def few_labels(
         test_features: (M, D).
         test_labels: (M,) integers ≥ 0.
         settings: None: the defaults.
+        tick: told the share of the work that is done.
 
     Returns:
         Scores named ``knn/1-per-class``, ``svm/1-per-class``, ..., ``knn/20%``, ``svm/20%``: mean over seeds, std
@@ -153,7 +156,7 @@ def few_labels(
     plans = _different([*map(int, settings.per_class), *map(float, settings.fractions)], train_labels)
     accuracies: dict[tuple[int, str], list[float]] = {}
     kept: dict[int, tuple[int, int]] = {}  # the number of labels, and k
-    for seed in settings.seeds:
+    for drawn, seed in enumerate(settings.seeds):
         order = draw_order(train_ids, seed)
         for number, keep in enumerate(plans):
             rows = labelled_rows(train_labels, order, keep).to(train_features.device)
@@ -164,6 +167,7 @@ def few_labels(
             svm = linear_svm(*task, test_features, test_labels, C=settings.C).accuracy
             accuracies.setdefault((number, "knn"), []).append(knn)
             accuracies.setdefault((number, "svm"), []).append(svm)
+            part_of(tick, drawn, len(settings.seeds))((number + 1) / len(plans))
     return [
         _score(classifier, plans[number], *kept[number], values, settings)
         for (number, classifier), values in accuracies.items()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Ids
+from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.metrics.checks import (
     Rows,
@@ -59,6 +60,7 @@ def linear_svm(
     C: float = 1.0,
     tolerance: float = 1e-5,
     max_iterations: int = 100,
+    tick: Tick = untold,
 ) -> SvmResult:
     """One-vs-rest linear SVM: fit on the training rows, accuracy on the test rows.
 
@@ -79,6 +81,7 @@ def linear_svm(
         tolerance: stop when the largest gradient entry is at most this share of the largest at the start. For ten
             balanced classes 1e-5 is liblinear's own rule; float32 features allow no less than about 1e-6.
         max_iterations: largest number of Newton steps; a LikewiseWarning says if they were not enough.
+        tick: told the share of the work that is done, by the logarithm of the gradient.
 
     Raises:
         LikewiseError: wrong shapes or lengths, NaN (by row), fewer than two classes, C ≤ 0.
@@ -92,7 +95,7 @@ def linear_svm(
     classes = check_classes(labels)
     targets = torch.searchsorted(classes, labels.long())
     parameters, iterations, shrunk = fit_squared_hinge(
-        features, targets, classes.numel(), C=C, tolerance=tolerance, max_iterations=max_iterations
+        features, targets, classes.numel(), C=C, tolerance=tolerance, max_iterations=max_iterations, tick=tick
     )
     if shrunk > tolerance:
         warnings.warn(
@@ -179,6 +182,7 @@ def linear_probe(
     test_features: Rows,
     test_labels: Ids,
     settings: ProbeSettings | None = None,
+    tick: Tick = untold,
 ) -> ProbeResult:
     """MoCo's linear probe: softmax regression on frozen features by SGD with momentum.
 
@@ -197,6 +201,7 @@ def linear_probe(
         test_features: (M, D).
         test_labels: (M,); a label that training never saw counts as wrong.
         settings: None: MoCo's.
+        tick: told the share of the work that is done.
 
     Raises:
         LikewiseError: wrong shapes or lengths, NaN (by row), fewer than two classes.
@@ -227,6 +232,7 @@ def linear_probe(
                 gradient.add_(parameter, alpha=settings.weight_decay)
                 parameter.sub_(momentum.mul_(settings.momentum).add_(gradient), alpha=lr)
         losses.append(float(total) / features.shape[0])
+        tick((epoch + 1) / settings.epochs)
         if not math.isfinite(losses[-1]) or not bool(torch.isfinite(weights).all()):
             break
         accuracies.append(_accuracy(test_features, test_labels, weights, bias, classes))

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from likewise.alike import Ids, as_ids
+from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width, peaks
 
@@ -37,6 +38,7 @@ def top_k(
     query_ids: Ids | None = None,
     key_ids: Ids | None = None,
     tile: int | None = None,
+    tick: Tick = untold,
 ) -> tuple[Tensor, Tensor]:
     """The k keys of largest inner product for every query, exactly.
 
@@ -51,6 +53,7 @@ def top_k(
             does not find itself.
         key_ids: (K,) integers, not necessarily distinct.
         tile: keys in memory at once; changes memory and speed only.
+        tick: told the share of the work that is done.
 
     Returns:
         scores: float32 (Q, min(k, K)), descending.
@@ -81,6 +84,7 @@ def top_k(
                 same = query_ids[part].to(device)[:, None] == ids
                 scores[:, : block.shape[0]].masked_fill_(same, -torch.inf)
             best[part] = merge(best[part], scores, leading(scores), start)
+            tick((start + block.shape[0] * min(1.0, (first + _QUERY_TILE) / queries.shape[0])) / key_count)
     return unpack(best)
 
 
@@ -94,6 +98,7 @@ def knn_classify(
     temperature: float = 0.07,
     query_ids: Ids | None = None,
     key_ids: Ids | None = None,
+    tick: Tick = untold,
 ) -> tuple[Tensor, Tensor]:
     """The classes that the k nearest keys vote for, w_c = Σ_{i in N_k} exp(s_i / τ) 1(c_i = c) (NPID, section 3.4).
 
@@ -110,6 +115,7 @@ def knn_classify(
         query_ids: (Q,) integers, given with ``key_ids``: a key with the query's id does not vote. Without them a
             warning says when the keys are the queries, to the bit.
         key_ids: (K,) integers.
+        tick: told the share of the work that is done.
 
     Returns:
         classes: int64 (Q, min(k, K)), the class with the largest vote first; of equal votes the smaller class.
@@ -126,7 +132,7 @@ def knn_classify(
     if query_ids is None:
         _warn_of_themselves(queries, keys)
     key_labels = as_labels("key_labels", key_labels, keys)
-    scores, rows = top_k(queries, keys, k, query_ids=query_ids, key_ids=key_ids)
+    scores, rows = top_k(queries, keys, k, query_ids=query_ids, key_ids=key_ids, tick=tick)
     labels = key_labels.to(device=scores.device, dtype=torch.int64)
     classes, votes = torch.empty_like(rows), torch.empty_like(scores)
     for first in range(0, scores.shape[0], 8192):
@@ -145,6 +151,7 @@ def knn_accuracy(
     temperature: float = 0.07,
     query_ids: Ids | None = None,
     key_ids: Ids | None = None,
+    tick: Tick = untold,
 ) -> float:
     """Share of queries whose largest vote (``knn_classify``) is for their own label, in [0, 1].
 
@@ -162,7 +169,7 @@ def knn_accuracy(
     if key_labels is None:
         raise LikewiseError("key_labels are missing; give one label per key.")
     classes, _ = knn_classify(
-        queries, keys, key_labels, k=k, temperature=temperature, query_ids=query_ids, key_ids=key_ids
+        queries, keys, key_labels, k=k, temperature=temperature, query_ids=query_ids, key_ids=key_ids, tick=tick
     )
     return float((classes[:, 0] == query_labels.to(classes.device)).double().mean())
 

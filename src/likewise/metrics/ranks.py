@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.console import Tick, untold
 from likewise.metrics.neighbours import Tiles, leading, merge, pack, snap, unpack
 
 _SCORES = 2**22  # scores of a part and a tile: 48 MiB in float64 and float32, and 16 more while they are sorted
@@ -118,7 +119,14 @@ def columns(labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def ranks(queries: Tensor, gallery: Tensor, relevance: Relevance, k: int, tile: int | None = None) -> Ranks:
+def ranks(
+    queries: Tensor,
+    gallery: Tensor,
+    relevance: Relevance,
+    k: int,
+    tile: int | None = None,
+    tick: Tick = untold,
+) -> Ranks:
     """Ranks of every query's relevant items, its nearest irrelevant item, and how often each item is a k nearest.
 
     Args:
@@ -127,6 +135,7 @@ def ranks(queries: Tensor, gallery: Tensor, relevance: Relevance, k: int, tile: 
         relevance: over the same queries and gallery, on the queries' device.
         k: number of nearest items whose occurrences are counted, 1 ≤ k ≤ K.
         tile: gallery rows computed at once; None: chosen by memory. Changes memory and speed only.
+        tick: told the share of the work that is done.
 
     Raises LikewiseError on NaN or infinity (by row).
 
@@ -138,16 +147,20 @@ def ranks(queries: Tensor, gallery: Tensor, relevance: Relevance, k: int, tile: 
     step = _step(gallery, int(relevance.bound.max())) if tile is None else min(tile, gallery.shape[0])
     size = min(_QUERIES, max(1, _SCORES // step))
     tiles = Tiles(size, step, device)
+    done = 0
     for chosen in _plan(relevance, size, k):
         parts = [_begin(queries, gallery, relevance, part, k) for part in chosen]
+        asked = sum(map(len, chosen))
         for start in range(0, gallery.shape[0], step):
             block = snap("gallery", gallery[start : start + step].to(device), start)
             for part in parts:
                 scores = tiles.product(snap("queries", queries[part.queries], 0), block)
                 relevance.exclude(scores[:, : len(block)], part.queries, slice(start, start + len(block)))
                 _see(part, scores, start, start + len(block))
+            tick((done + asked * (start + len(block)) / gallery.shape[0]) / queries.shape[0])
         for part in parts:
             _finish(part, result)
+        done += asked
     return result
 
 

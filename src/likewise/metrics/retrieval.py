@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Ids, as_ids, check_labels
+from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.metrics.checks import Rows, as_rows, check_peaks, peaks
 from likewise.metrics.neighbours import checked_search, unpack
@@ -110,6 +111,7 @@ def retrieval(
     hub_k: int = 10,
     worst: int = 10,
     tile: int | None = None,
+    tick: Tick = untold,
 ) -> Retrieval:
     """Looks every query up in the gallery and measures its ranking. A gallery item is relevant if it shares a label.
 
@@ -144,6 +146,7 @@ def retrieval(
         hub_k: number of nearest items that hubs are counted in, ≥ 1; with fewer gallery items, K.
         worst: length of the lists of pairs, ≥ 0.
         tile: gallery rows computed at once; changes memory and speed only.
+        tick: told the share of the work that is done.
 
     Raises:
         LikewiseError: wrong shapes, dtypes or lengths, NaN or infinity (by row), scores beyond float32, a k < 1, a
@@ -181,7 +184,7 @@ def retrieval(
     if query_ids is None:
         _warn_of_copies(queries, gallery)
     relevance = Relevance(query_labels, gallery_labels, query_ids, gallery_ids)
-    ranked = ranks(queries, gallery, relevance, min(hub_k, gallery.shape[0]), tile)
+    ranked = ranks(queries, gallery, relevance, min(hub_k, gallery.shape[0]), tile, tick)
     if not bool((ranked.relevant > 0).any()):
         raise LikewiseError(
             f"none of the {queries.shape[0]} queries has another item of its label in the gallery of "
