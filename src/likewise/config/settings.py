@@ -319,7 +319,8 @@ class FitSettings:
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
         alike: which items are alike: instance (views of one item), label (items with a common label), pairs or triplets
             (those in the file ``relations``, by item id).
-        relations: CSV or parquet file of pairs (a, b, alike) or triplets (anchor, positive, negative).
+        relations: CSV or parquet file of pairs (a, b, alike) or triplets (anchor, positive, negative). In a file of
+            pairs with a and b alone all are alike, and the other items of a batch are the negatives.
         loss_weight: factor of the loss; 2 gives the sum of the losses of the two views, as in SimCLR's code and MoCo's
             CIFAR recipe, instead of their mean.
         dictionary: the source of the keys: bank (a row per item), queue (the newest keys), batch (end-to-end) or
