@@ -1,4 +1,4 @@
-"""Benchmarks: what their tables say of how many a mean is, and which results they keep."""
+"""Benchmarks: what their tables say of how many a mean is, which results they keep, and what they measure."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from likewise.data import Items
+from likewise.metrics import knn_accuracy, top_k
 
 PLACE = Path(__file__).parents[1] / "benchmarks"
 STEPS = 3
@@ -77,3 +79,19 @@ def test_a_result_of_other_settings_or_code_is_made_anew(
         patch.setattr(pml, "version", lambda name: "0.0")
         assert run() == ["peer"]
     assert run() == []
+
+
+def test_the_votes_of_the_first_run_are_those_of_knn_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PLACE))
+    import first_run
+
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3), np.uint8)
+    labels, ids = torch.arange(60) % 3, tuple(map(str, range(60)))
+    items = Items(ids=ids, values=pixels, kind="images", labels=labels.numpy(), label_names=("a", "b", "c"), source="")
+    rows = first_run.raw(items)(items)
+    scores, found = top_k(rows, rows, 20, query_ids=torch.arange(60), key_ids=torch.arange(60))
+    for tau in first_run.TEMPERATURES:
+        expected = knn_accuracy(rows, labels, k=20, temperature=tau)
+        assert first_run.right(scores.double(), labels[found], labels, tau) == expected
+    assert torch.allclose(first_run.histogram(items).square().sum(1), torch.ones(60))
+    assert torch.allclose(first_run.dhash(items).square().sum(1), torch.ones(60))

@@ -66,6 +66,7 @@ def write_report(
     labels: str = "auto",
     key: str | None = None,
     image: str | None = None,
+    columns: Sequence[str] = (),
     model: Model | None = None,
     items: Items | None = None,
     progress: bool = True,
@@ -75,9 +76,10 @@ def write_report(
     Args:
         run: folder of a trained run.
         data: source of the items for pictures and map; None: the data that the run was trained on.
-        labels: auto, or the label column of ``data``.
+        labels: auto, the label column of ``data``, or a file of labels.
         key: the id column of ``data``.
         image: the image column of ``data``.
+        columns: the columns of the vectors of ``data``.
         model: the run's model, if it is already in memory.
         items: opened items, used instead of ``data``.
         progress: show bars, and say the verdict on standard error.
@@ -93,7 +95,7 @@ def write_report(
     if items is None and data is None:
         items = training_items(run, model.settings)
     elif items is None:
-        items = model.open(data, labels=labels, key=key, image=image)
+        items = model.open(data, labels=labels, key=key, image=image, columns=columns)
     about = read_data(run) or {"source": items.source, "items": len(items), "kind": items.kind, "skipped": 0}
     scores, metrics = _scores(run, model.weights_hash), read_metrics(run)
     last = next((line for line in reversed(metrics) if "loss" in line), {})

@@ -42,8 +42,8 @@ def keep_labelled(items: Items) -> Items:
         has = f"one label only ({items.label_names[used[0]]!r})"
     if has:
         raise LikewiseError(
-            f"{items.source} has {has}, and alike=label needs two: put images in a folder per class, or name the "
-            "parquet column with --labels."
+            f"{items.source} has {has}, and alike=label needs two: put images in a folder per class, or give --labels: "
+            "a column, or a file of labels."
         )
     if known.all():
         return items
@@ -68,15 +68,22 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
     pairs = read_pairs(settings.relations, items.ids, skipped=items.skipped)
     if not pairs.alike.any():
         raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
+    if pairs.all_alike:
+        if settings.batch_size < 4:
+            raise LikewiseError(
+                f"{pairs.source} has only pairs that are alike, so the negatives are other pairs' items: "
+                f"batch_size={settings.batch_size} must be at least 4, for two pairs."
+            )
+        return pairs
     kind = settings.objective.kind
     if objective(kind).judges_pairs and not settings.negatives.mines:
         return pairs
     if not torch.isin(pairs.rows[pairs.alike], pairs.rows[~pairs.alike]).any():
-        some = "item in both a pair that is alike and one" if not pairs.alike.all() else "pair"
         policies = f" with {settings.negatives.title()}" * settings.negatives.mines
         raise LikewiseError(
-            f"{pairs.source} has no {some} that is not alike, and objective {kind}{policies} compares an item's "
-            "positives with its negatives: add such pairs, or use contrastive or margin, which judge each pair alone."
+            f"{pairs.source} has no item in both a pair that is alike and one that is not alike, and objective "
+            f"{kind}{policies} compares an item's positives with its negatives: add such pairs, or use contrastive or "
+            "margin, which judge each pair alone."
         )
     return pairs
 
@@ -127,10 +134,10 @@ def notes_on(relations: Pairs | Triplets | None) -> Iterator[str]:
         total = len(relations) + relations.merged + len(lost)
         example = f"{lost[0].id}: {lost[0].reason}"
         yield f"left out: {len(lost):,} of the {total:,} rows of {relations.source} ({example})."
-    if isinstance(relations, Pairs) and relations.alike.all():
+    if isinstance(relations, Pairs) and relations.all_alike:
         yield (
-            f"warning: {relations.source} has no pair that is not alike, so there are no negatives: all items may end "
-            "with the same embedding."
+            f"{relations.source} has only pairs that are alike, so the other items of a batch are the negatives, "
+            "except those with a partner in common."
         )
 
 
