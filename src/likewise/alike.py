@@ -331,25 +331,28 @@ class Relation:
 
 @dataclass(frozen=True)
 class Listed:
-    """Positives and negatives by lists; every other pair is neither. ``objectives.from_triplets`` makes one.
+    """Positives and negatives by lists. ``objectives.from_triplets`` and ``from_pairs`` make one.
 
     Args:
         positive: (P, 2) int64, the rows (query, key) of the positive pairs.
-        negative: (M, 2) int64, the rows (query, key) of the negative pairs.
+        others: (M, 2) int64, the rows (query, key) of the negative pairs. With ``rest_pushes`` those that are neither.
         queries: Q.
         keys: K.
+        rest_pushes: whether every pair that is in no list is negative; otherwise it is neither.
     """
 
     positive: Tensor
-    negative: Tensor
+    others: Tensor
     queries: int
     keys: int
+    rest_pushes: bool = False
     query_order: None = None
     key_order: None = None
 
     def masks(self, start: int, stop: int) -> Masks:
         """The masks of queries ``start`` to ``stop``."""
-        return Masks(None, *(self._mask(pairs, start, stop) for pairs in self._sorted))
+        positive, others = (self._mask(pairs, start, stop) for pairs in self._sorted)
+        return Masks(None, positive, ~(positive | others) if self.rest_pushes else others)
 
     def whole(self) -> Masks:
         """The masks of all rows at once, both (Q, K)."""
@@ -357,20 +360,20 @@ class Listed:
 
     def transposed(self) -> "Listed":
         """The relation with queries and keys exchanged."""
-        return Listed(self.positive.flip(1), self.negative.flip(1), self.keys, self.queries)
+        return Listed(self.positive.flip(1), self.others.flip(1), self.keys, self.queries, self.rest_pushes)
 
     def used(self, some: slice) -> None:
         """None: all keys are in a list."""
 
     def select(self, rows: Tensor) -> "Listed":
         """The relation of the queries ``rows`` (M,), which may name a query several times."""
-        positive, negative = (_repeat(pairs, rows) for pairs in self._sorted)
-        return Listed(positive, negative, len(rows), self.keys)
+        positive, others = (_repeat(pairs, rows) for pairs in self._sorted)
+        return Listed(positive, others, len(rows), self.keys, self.rest_pushes)
 
     @cached_property
     def _sorted(self) -> tuple[Tensor, Tensor]:
         """Both lists, sorted by query."""
-        return tuple(pairs[pairs[:, 0].argsort(stable=True)] for pairs in (self.positive, self.negative))  # type: ignore[return-value]
+        return tuple(pairs[pairs[:, 0].argsort(stable=True)] for pairs in (self.positive, self.others))  # type: ignore[return-value]
 
     def _mask(self, pairs: Tensor, start: int, stop: int) -> Tensor:
         mask = torch.zeros(stop - start, self.keys, dtype=torch.bool, device=pairs.device)

@@ -46,6 +46,7 @@ class Model:
         vector_std: for vectors, float32 (D,): the inputs are then divided by it.
         epoch: number of epochs trained.
         own_backbone: whether the user gave the backbone as a module; it can't be built from the settings alone.
+        columns: for vectors of a table with a column for each number: their names in order, by which others are read.
         run: the run folder of the model, which also holds its index; None for a model without a run.
     """
 
@@ -59,10 +60,11 @@ class Model:
         vector_std: Tensor | None = None,
         epoch: float = 0.0,
         own_backbone: bool = False,
+        columns: Sequence[str] = (),
         run: Path | None = None,
     ) -> None:
         self.embedder, self.settings, self.kind, self.epoch = embedder, settings, kind, epoch
-        self.own_backbone, self.run = own_backbone, run
+        self.own_backbone, self.run, self.columns = own_backbone, run, tuple(columns)
         self.vector_mean, self.vector_std = vector_mean, vector_std
         self._loaded: str | None = None
 
@@ -102,6 +104,7 @@ class Model:
             vector_mean=mean,
             vector_std=torch.where(std > 0, std, 1.0),
             own_backbone=own,
+            columns=items.columns,
         )
 
     def prepare(self, batch: Tensor) -> Tensor:
@@ -131,15 +134,25 @@ class Model:
         key: str | None = None,
         image: str | None = None,
         split: str | None = None,
+        columns: Sequence[str] = (),
         progress: bool = True,
     ) -> Items:
         """Opens a source with the image size and the cache of the run; see ``open_items``.
 
-        ``key`` and ``image`` are the parquet columns of ids and images. None: those of the run, if the source is
-        parquet. Raises LikewiseError when the source can't be opened, or its items are not of the model's kind.
+        ``key``, ``image`` and ``columns`` name the columns of ids, images and vectors. Where they are not given, they
+        are those of the run, if the source has columns: a vector's numbers are found by name. Raises LikewiseError when
+        the source can't be opened, or its items are not of the model's kind.
         """
-        own = self.settings if is_table(source) else replace(self.settings, key=None, image=None)
-        settings = replace(own, labels=labels, key=key or own.key, image=image or own.image, split=split)
+        own = replace(self.settings, columns=self.columns or self.settings.columns)
+        own = own if is_table(source) else replace(own, key=None, image=None, columns=())
+        settings = replace(
+            own,
+            labels=labels,
+            key=key or own.key,
+            image=image or own.image,
+            split=split,
+            columns=tuple(columns) or own.columns,
+        )
         items = open_by(settings, source, progress=progress)
         if items.kind != self.kind:
             raise LikewiseError(f"{items.source} holds {items.kind}, but this model was trained on {self.kind}.")
@@ -185,22 +198,41 @@ class Model:
                 "training; give it in their scale."
             )
 
-    def embed(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Embedding:
-        """Embeds a folder, parquet, array, Dataset or opened Items: (N, D) float32 rows of length 1, and their ids.
+    def embed(
+        self,
+        source: object,
+        *,
+        layer: Layer = "embedding",
+        key: str | None = None,
+        image: str | None = None,
+        columns: Sequence[str] = (),
+        progress: bool = True,
+    ) -> Embedding:
+        """Embeds a folder, table, array, Dataset or opened Items: (N, D) float32 rows of length 1, and their ids.
 
-        Raises LikewiseError as ``open`` does.
+        ``key``, ``image`` and ``columns`` are as in ``open``. Raises LikewiseError as ``open`` does.
         """
-        items = self.open(source, labels="none", progress=progress)
+        items = self.open(source, labels="none", key=key, image=image, columns=columns, progress=progress)
         about = {**self.protocol(layer), **items.stamp("data")}
         with track("embedding", len(items), enabled=progress) as tick:
             return Embedding(self.features(items, layer=layer, tick=tick), items.ids, about)
 
-    def index(self, source: object, *, layer: Layer = "embedding", progress: bool = True) -> Index:
+    def index(
+        self,
+        source: object,
+        *,
+        layer: Layer = "embedding",
+        key: str | None = None,
+        image: str | None = None,
+        columns: Sequence[str] = (),
+        progress: bool = True,
+    ) -> Index:
         """Embeds a source and returns an exact index of its items. Search it by id, by file or with a row of ``embed``.
 
-        Raises LikewiseError as ``open`` does.
+        ``key``, ``image`` and ``columns`` are as in ``open``. Raises LikewiseError as ``open`` does.
         """
-        return Index(*self.embed(source, layer=layer, progress=progress), read=partial(self.embed_file, layer=layer))
+        embedding = self.embed(source, layer=layer, key=key, image=image, columns=columns, progress=progress)
+        return Index(*embedding, read=partial(self.embed_file, layer=layer))
 
     def embed_file(self, path: str | Path, *, layer: Layer = "embedding") -> Tensor:
         """(D,) float32 row of length 1 of an image file; of a .npy file with one vector if the model takes vectors.
@@ -273,7 +305,8 @@ class Model:
         tensors = {name: value.contiguous().cpu() for name, value in self.embedder.state_dict().items()}
         if self.vector_mean is not None and self.vector_std is not None:
             tensors |= {"vector.mean": self.vector_mean, "vector.std": self.vector_std}
-        about = {"settings": as_dict(self.settings), "kind": self.kind, "epoch": self.epoch, "own": self.own_backbone}
+        about: dict[str, object] = {"settings": as_dict(self.settings), "kind": self.kind, "epoch": self.epoch}
+        about |= {"own": self.own_backbone} | ({"columns": self.columns} if self.columns else {})
         return to_safetensors(tensors, {"likewise": json.dumps(about)})
 
 
@@ -286,6 +319,7 @@ def open_by(settings: FitSettings, source: object, *, progress: bool = True) -> 
         key=settings.key,
         image=settings.image,
         split=settings.split,
+        columns=settings.columns,
         max_megapixels=settings.max_megapixels,
         cache=settings.cache,
         progress=progress,
@@ -305,11 +339,12 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
             about: dict[str, Any] = json.loads((file.metadata() or {})["likewise"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         weights_hash = hash_of(path)
-        settings, kind, epoch, own = (
+        settings, kind, epoch, own, columns = (
             settings_from(about["settings"]),
             about["kind"],
             about["epoch"],
             about.get("own", False),
+            about.get("columns", ()),
         )
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError):
         raise LikewiseError(f"{path} is damaged or was not written by likewise; train it again.") from None
@@ -332,6 +367,7 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
         vector_std=std,
         epoch=epoch,
         own_backbone=own,
+        columns=columns,
         run=path.parent,
     )
     model._loaded = weights_hash

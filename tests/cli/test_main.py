@@ -648,7 +648,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("retrieve run --gallery photos --key id", "'id' names a column"),
     ("retrieve run --gallery vectors.npy", "vectors.npy holds vectors, but this model was trained on images"),
     ("retrieve vrun --gallery wider.npy", "no labels"),
-    ("report run --labels colour", "--labels, --key and --image need --data"),
+    ("report run --labels colour", "--labels, --key, --image and --columns need --data"),
     ("evaluate run --train photos --temperature 0", "--temperature is 0.0; it must be a number above 0 and at most"),
     ("evaluate run --train photos --test test --seeds 0", "--seeds is 0; it must be a whole number from 1 to 10,000."),
     (

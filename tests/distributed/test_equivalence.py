@@ -24,7 +24,7 @@ from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import settings_from
 from likewise.config.policy_table import POLICIES
 from likewise.config.settings import FitSettings
-from likewise.data import Items
+from likewise.data import Items, Pairs
 from likewise.dictionaries import Queue
 from likewise.distributed import processes
 from likewise.encoders.embedder import embed_parts
@@ -190,6 +190,14 @@ def jobs() -> dict[str, Job]:
     )
     found["no shuffle"] = job({**queue, "key_encoder.shuffle": False})
     found["per-example noise"] = job({"objective.kind": "nce", "objective.draw": "per-example"})
+    random = np.random.default_rng(0)
+    rows = torch.from_numpy(np.unique(np.sort(random.permuted(np.tile(np.arange(31), (23, 1)), axis=1)[:, :2]), axis=0))
+    alike = Pairs(rows=rows, alike=torch.ones(len(rows), dtype=torch.bool))
+    for kind in ("infonce", "histogram"):
+        pairs = {"alike": "pairs", "relations": "made up", "objective.kind": kind}
+        found[f"pairs that are alike, {kind}"] = job(
+            {**pairs, "dictionary": "batch", "batch.keys": "same"}, relations=alike
+        )
     found["first log Z"] = job({"objective.kind": "nce", "objective.log_z": "first", "objective.proximal": 1.0})
     return found
 

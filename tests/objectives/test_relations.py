@@ -93,12 +93,34 @@ def test_pairs_reach_both_ends_and_no_others() -> None:
 
 
 @pytest.mark.parametrize(
+    "objective",
+    [*ROW_OBJECTIVES, Angular(), LiftedStructure(), Histogram(bins=7), Mined(Triplet(), negatives=Hard())],
+    ids=lambda o: type(o).__name__,
+)
+def test_pairs_that_are_alike_push_all_others(objective: torch.nn.Module) -> None:
+    """The same as with every positive and negative listed by loops."""
+    z = unit(9).requires_grad_()
+    pairs, neither = [(0, 1), (1, 2), (5, 0), (7, 8)], [(0, 2), (1, 5)]
+    alike = {*pairs, *((b, a) for a, b in pairs)}
+    left_out = {*neither, *((b, a) for a, b in neither), *((i, i) for i in range(9))}
+    others = [(i, j) for i in range(9) for j in range(9) if (i, j) not in alike | left_out]
+    loss = objective(*from_pairs(z, torch.tensor(pairs), neither=torch.tensor(neither)))
+    listed = Listed(torch.tensor(sorted(alike)), torch.tensor(others), 9, 9)
+    expected = objective(z, listed, z)
+    torch.testing.assert_close(loss, expected)
+    found = torch.autograd.grad(loss, z)[0]
+    torch.testing.assert_close(found, torch.autograd.grad(expected, z)[0])
+
+
+@pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda z: from_triplets(z, torch.zeros(3, 2, dtype=torch.int64)), "must be (·, 3)"),
         (lambda z: from_triplets(z, torch.tensor([[0, 1, 9]])), "triplets[0] is [0, 1, 9], but there are only 4"),
         (lambda z: from_pairs(z, torch.tensor([[0, 1], [2, 2]]), torch.tensor([True, True])), "pair 1 joins row 2"),
         (lambda z: from_pairs(z, torch.tensor([[0, 1]]), torch.tensor([1])), "torch.bool"),
+        (lambda z: from_pairs(z, [[0, 1]], torch.tensor([True]), [[1, 2]]), "leave neither out"),
+        (lambda z: from_pairs(z, [[0, 1]], neither=[[1, 9]]), "neither[0] is [1, 9], but there are only 4"),
         (lambda z: Circle()(z, torch.zeros(3, dtype=torch.int64)), "ids (3,) must be (4,)"),
         (lambda z: Circle()(z, torch.zeros(4)), "must be integers"),
         (lambda z: Circle()(z[:0], torch.zeros(0, dtype=torch.int64)), "at least one"),

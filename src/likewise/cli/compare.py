@@ -4,7 +4,7 @@ import shlex
 
 from jsonargparse import Namespace
 
-from likewise.cli.options import add_columns, add_set
+from likewise.cli.options import add_labels, add_set
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import MOST_SEEDS, whole
 from likewise.errors import Interrupted
@@ -12,7 +12,7 @@ from likewise.errors import Interrupted
 
 def _add_compare(parser: Parser) -> None:
     parser.add_argument(
-        "data", type=str, metavar="DATA", help="labelled items: a folder per class, or parquet with --labels"
+        "data", type=str, metavar="DATA", help="labelled items: a folder per class, or a table with --labels"
     )
     parser.add_argument(
         "--methods",
@@ -41,7 +41,7 @@ def _add_compare(parser: Parser) -> None:
         default=None,
         help="labelled items to retrieve; default: half of the classes of DATA",
     )
-    add_columns(parser)
+    add_labels(parser)
     add_set(parser, "settings of fit for all methods, as in --set encoder.dim=64 views.flip=0")
 
 
@@ -63,6 +63,7 @@ def _compare(arguments: Namespace) -> int:
             labels=a.labels,
             key=a.key,
             image=a.image,
+            columns=a.columns,
         )
     except (Interrupted, KeyboardInterrupt) as stop:
         stop = stop if isinstance(stop, Interrupted) else Interrupted("Stopped.")
@@ -75,7 +76,7 @@ def _given(arguments: Namespace) -> list[str]:
     options = {
         name: value
         for name, value in arguments.as_dict().items()
-        if value not in (None, [], 0, "auto") and name != "data"
+        if value not in (None, [], (), 0, "auto") and name != "data"
     }
     words = [arguments.data]
     for name, value in options.items():

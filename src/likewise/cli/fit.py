@@ -32,7 +32,7 @@ COMMON = (
 # What `--help-all` shows after these: names of settings, or of groups of them. Any other setting is under REST.
 SECTIONS = {
     "The options that matter most": COMMON,
-    "Data": ("relations", "key", "image", "split", "max_megapixels", "cache"),
+    "Data": ("relations", "key", "image", "columns", "split", "max_megapixels", "cache"),
     "Views: random changes of an item": ("views",),
     "Encoder": ("encoder",),
     "Objective; `likewise objectives NAME` says what its parameters mean": ("objective", "loss_weight"),
@@ -48,7 +48,7 @@ MEANS = {"objective.temperature": "τ, what similarities are divided by; lower: 
 
 
 def _add(parser: Parser) -> None:
-    what = "folder of images, .npy file, parquet file or folder"
+    what = "folder of images, parquet file or folder, .npy, .npz or .csv file"
     parser.add_argument("data", nargs="?", type=str, metavar="DATA", help=what)
     parser.add_argument("--out", type=str, metavar="RUN", help="new run folder")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of --out")

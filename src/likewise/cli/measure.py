@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from jsonargparse import Namespace
 
-from likewise.cli.options import add_columns, add_run
+from likewise.cli.options import add_labels, add_run
 from likewise.cli.parser import Command, Number, Parser
 from likewise.config.ranges import MOST_SEEDS, POSITIVE, whole
 from likewise.errors import LikewiseError
@@ -22,7 +22,7 @@ def _add_evaluate(parser: Parser) -> None:
     parser.add_argument(
         "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
     )
-    add_columns(parser)
+    add_labels(parser)
     _add_measures(parser, "knn, svm, probe, few-labels (1, 5, 10 per class and 1–20 %); default: all")
     parser.add_argument("--k", type=int, default=None, help="how many vote; default: labels per class, at most 200")
     parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: 0.07, also as trained")
@@ -52,9 +52,9 @@ def _evaluate(arguments: Namespace) -> int:
     from likewise.model import load
 
     given = {name: arguments[name] for name in OF_PROTOCOL if arguments[name] is not None}
-    measures = _measures(arguments)
+    a, measures = arguments, _measures(arguments)
     given |= {} if measures is None else {"measures": measures}
-    protocol = replace(Protocol(labels=arguments.labels, key=arguments.key, image=arguments.image), **given)
+    protocol = replace(Protocol(labels=a.labels, key=a.key, image=a.image, columns=tuple(a.columns)), **given)
     model = load(arguments.run)
     path = place_for(arguments.out or as_path(arguments.run, "RUN") / EVALUATION)
     scores = evaluate(model, train=arguments.train, test=arguments.test, protocol=protocol)
@@ -82,7 +82,7 @@ def _add_retrieve(parser: Parser) -> None:
         default=None,
         help="labelled queries; default: the gallery's items, each without itself",
     )
-    add_columns(parser)
+    add_labels(parser)
     _add_measures(
         parser, "retrieval, clusters, verification; default: all, but no clusters if a label has fewer than 4 items"
     )
@@ -116,6 +116,7 @@ def _retrieve(arguments: Namespace) -> int:
         labels=arguments.labels,
         key=arguments.key,
         image=arguments.image,
+        columns=arguments.columns,
         ks=[k for several in arguments.ks or [KS] for k in several],
         measures=_measures(arguments),
         detail=detail,

@@ -4,7 +4,7 @@ import shlex
 
 from jsonargparse import Namespace
 
-from likewise.cli.options import add_columns, add_layer, add_run
+from likewise.cli.options import add_columns, add_labels, add_layer, add_run
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import whole
 from likewise.errors import LikewiseError
@@ -23,6 +23,7 @@ def _add_embed(parser: Parser) -> None:
         help="parquet file: columns id and embedding; or .npy file: the rows, and the ids in NAME.ids.json",
     )
     add_layer(parser)
+    add_columns(parser)
 
 
 def _embed(arguments: Namespace) -> int:
@@ -31,7 +32,8 @@ def _embed(arguments: Namespace) -> int:
 
     model, layer = load(arguments.run), layer_named(arguments.layer)
     place_for(embedding_path(arguments.out))
-    embedding = model.embed(arguments.data, layer=layer)
+    a = arguments
+    embedding = model.embed(a.data, layer=layer, key=a.key, image=a.image, columns=a.columns)
     write_embedding(arguments.out, *embedding)
     print(readable(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}"))
     return 0
@@ -41,6 +43,7 @@ def _add_index(parser: Parser) -> None:
     add_run(parser, help="run folder; the index goes into it")
     parser.add_argument("data", type=str, metavar="DATA", help="items to index")
     add_layer(parser)
+    add_columns(parser)
 
 
 def _index(arguments: Namespace) -> int:
@@ -48,7 +51,8 @@ def _index(arguments: Namespace) -> int:
 
     model, layer = load(arguments.run), layer_named(arguments.layer)
     folder = place_for(as_path(arguments.run, "RUN") / INDEX / "index.parquet", "RUN").parent
-    index = model.index(arguments.data, layer=layer)
+    a = arguments
+    index = model.index(a.data, layer=layer, key=a.key, image=a.image, columns=a.columns)
     index.save(folder)
     command = f"likewise search {shlex.quote(arguments.run)} QUERY -k 10"
     print(readable(f"{folder}: {len(index.ids):,} items. Next: {command}"))
@@ -74,18 +78,20 @@ def _add_report(parser: Parser) -> None:
     parser.add_argument(
         "--data", type=str, metavar="DATA", default=None, help="items for the pictures; default: the training items"
     )
-    add_columns(parser)
+    add_labels(parser)
 
 
 def _report(arguments: Namespace) -> int:
     from likewise.reports.html import write_report
 
     a = arguments
-    if a.data is None and (a.labels, a.key, a.image) != ("auto", None, None):
+    if a.data is None and (a.labels, a.key, a.image, tuple(a.columns)) != ("auto", None, None, ()):
         raise LikewiseError(
-            "--labels, --key and --image need --data; the training items have the columns of the training."
+            "--labels, --key, --image and --columns need --data; the training items have the columns of the training."
         )
-    path = write_report(as_path(a.run, "RUN"), data=a.data, labels=a.labels, key=a.key, image=a.image)
+    path = write_report(
+        as_path(a.run, "RUN"), data=a.data, labels=a.labels, key=a.key, image=a.image, columns=a.columns
+    )
     print(readable(str(path)))
     return 0
 

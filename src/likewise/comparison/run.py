@@ -182,12 +182,13 @@ def main(
     labels: str,
     key: str | None,
     image: str | None,
+    columns: Sequence[str],
 ) -> int:
     """``likewise compare``: prints the table; returns 0 if every cell has an answer, 1 if one failed."""
     if epochs is not None and steps is not None:
         raise LikewiseError("--epochs and --steps both set the length of training; leave one out.")
-    columns = {name: value for name, value in (("key", key), ("image", image)) if value is not None}
-    settings = {"labels": labels, **columns, **assigned(assignments)}
+    given = {"key": key, "image": image, "columns": tuple(columns)}
+    settings = {"labels": labels, **{name: value for name, value in given.items() if value}, **assigned(assignments)}
     comparison = compare(
         data,
         methods=[name.strip() for name in methods.split(",") if name.strip()],

@@ -141,7 +141,7 @@ def _one_label(items: Items) -> Items:
     if items.labels is None or not (items.labels >= 0).any():
         raise LikewiseError(
             f"{items.source} has no labels, which the split by classes needs: put images in a folder per class, or "
-            "name the parquet column with --labels."
+            "give --labels: a column, or a file of labels."
         )
     if items.labels.ndim != 1:
         raise LikewiseError(f"{items.source} has several labels per item; a split by classes needs one each.")

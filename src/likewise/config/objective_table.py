@@ -311,6 +311,12 @@ KNOWN: tuple[Known, ...] = (
         "labels (B, L), −1 where an item has fewer; any pair-level objective takes them.",
     ),
     Known(
+        "pairs that are alike, and that others hardly are",
+        ("infonce", "multi-similarity", "circle", "supcon"),
+        "InfoNCE()(*from_pairs(z, pairs))",
+        "The other items of the batch are the negatives.",
+    ),
+    Known(
         "pairs that are alike or not, and nothing about the rest",
         ("contrastive", "margin"),
         "Contrastive()(*from_pairs(z, pairs, alike))",

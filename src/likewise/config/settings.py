@@ -312,16 +312,18 @@ class FitSettings:
     Args:
         method: the method that gives the defaults; see ``likewise methods``.
         size: side in pixels of the images in cache and training.
-        labels: auto, none, or a parquet column (in a folder of images, labels are the folder names). With
-            alike=instance they are used only to measure.
-        key: parquet column with the names of the items; default: the image's path.
+        labels: auto, none, a column (in a folder of images, labels are the folder names), or a file: .npy by row, or
+            .parquet or .csv by id. With alike=instance they are used only to measure.
+        key: column with the names of the items; default: the image's path, or of vectors the column id.
         image: parquet column with the images; default: the first that holds images.
         split: of a folder of parquet files, those of this split only, such as train; default: all.
+        columns: columns of the vectors, names or patterns: one of lists, or several of numbers, such as pixel*.
         max_megapixels: larger images are skipped before they are decoded; phones make 200.
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
         alike: which items are alike: instance (views of one item), label (items with a common label), pairs or triplets
             (those in the file ``relations``, by item id).
-        relations: CSV or parquet file of pairs (a, b, alike) or triplets (anchor, positive, negative).
+        relations: CSV or parquet file of pairs (a, b, alike) or triplets (anchor, positive, negative). In a file of
+            pairs with a and b alone all are alike, and the other items of a batch are the negatives.
         loss_weight: factor of the loss; 2 gives the sum of the losses of the two views, as in SimCLR's code and MoCo's
             CIFAR recipe, instead of their mean.
         dictionary: the source of the keys: bank (a row per item), queue (the newest keys), batch (end-to-end) or
@@ -353,6 +355,7 @@ class FitSettings:
     key: str | None = None
     image: str | None = None
     split: str | None = None
+    columns: tuple[str, ...] = ()
     max_megapixels: float = 256.0
     cache: str | None = None
     alike: Literal["instance", "label", "pairs", "triplets"] = "instance"

@@ -13,8 +13,10 @@ from PIL import Image
 
 from likewise.alike import check_dense
 from likewise.data.decode import to_rgb
+from likewise.data.frames import Frame, frame_table
 from likewise.data.items import Items, Skipped, encode_source_labels, refuse_cut
-from likewise.data.source import KINDS, BadItem, Entry, Source, Wanted, sign, stat_line
+from likewise.data.source import KINDS, NOT_FINITE, BadItem, Entry, Source, Wanted, sign, stat_line
+from likewise.data.tables import read_vectors
 from likewise.errors import LikewiseError
 
 Array = npt.NDArray[Any]
@@ -30,8 +32,8 @@ class MapDataset(Protocol):
     def __getitem__(self, row: int, /) -> object: ...
 
 
-def find_array(source: object, wanted: Wanted) -> "Source | Vectors":
-    """Open an array, a tuple (array, labels) or a map-style Dataset.
+def find_array(source: object, wanted: Wanted) -> Source | Items:
+    """Open an array, a tuple (array, labels), a frame or a map-style Dataset.
 
     Raises:
         LikewiseError: another type, no items, a wrong shape, or a number of labels that is not that of the items.
@@ -43,30 +45,27 @@ def find_array(source: object, wanted: Wanted) -> "Source | Vectors":
         array = as_numpy(source)
         name = f"an array of shape {array.shape}"
         wanted.refuse(name, "an array")
-        return _from_array(name, array, None if wanted.labels == "none" else given, path=None)
+        return from_array(name, array, None if wanted.labels == "none" else given, by_row=wanted.by_row)
+    if isinstance(source, Frame):
+        table = frame_table(source)
+        return read_vectors(table.where, [table], wanted)
     if isinstance(source, MapDataset) and not isinstance(source, str | bytes | dict):
         return _from_dataset(source, wanted)
     raise LikewiseError(f"{type(source).__name__} is not a source of items: give {KINDS}.")
 
 
-def load_npy(path: Path, wanted: Wanted) -> "Source | Vectors":
-    """Open a .npy file as a memory map.
-
-    Raises:
-        LikewiseError: a damaged file, a file with Python objects, or as :func:`find_array`.
-    """
-    wanted.refuse(str(path), "a .npy file")
-    array = read_npy(path)
-    return _from_array(str(path), array, None, path=path)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """(N, D) vectors, which need no cache, and the reason for each row that is already known to be bad."""
+    """(N, D) vectors, which need no cache, and the reason for each row that is already known to be bad.
+
+    ``ids`` are one for each row; None: the row numbers.
+    """
 
     name: str
     values: Array
     labels: Sequence[object] | None
+    ids: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
     bad: dict[int, str] = field(default_factory=dict)
 
     def items(self) -> Items:
@@ -82,23 +81,22 @@ class Vectors:
             refuse_cut(self.values, self.name)
             chunks.append(np.isfinite(values[at : at + _CHUNK]).all(axis=1))
         finite = np.concatenate(chunks)
-        bad = {
-            int(row): "not finite (holds NaN, infinity, or more than float32 can)" for row in np.flatnonzero(~finite)
-        }
-        bad |= self.bad
+        bad = dict.fromkeys(np.flatnonzero(~finite).tolist(), NOT_FINITE) | self.bad
         rows = [row for row in range(len(values)) if row not in bad]
         if not rows:
             row, reason = next(iter(sorted(bad.items())))
             raise LikewiseError(f"none of the {len(values):,} vectors of {self.name} can be used: row {row}: {reason}.")
         labels, names = (None, ()) if self.labels is None else encode_source_labels([self.labels[row] for row in rows])
+        ids = self.ids or [str(row) for row in range(len(values))]
         return Items(
-            ids=tuple(str(row) for row in rows),
+            ids=tuple(ids[row] for row in rows),
             values=values[rows] if bad else values,
             kind="vectors",
             labels=labels,
             label_names=names,
-            skipped=tuple(Skipped(id=str(row), reason=bad[row]) for row in sorted(bad)),
+            skipped=tuple(Skipped(id=ids[row], reason=bad[row]) for row in sorted(bad)),
             source=self.name,
+            notes=self.notes,
         )
 
 
@@ -110,11 +108,7 @@ class ArrayImages:
     array: Array
     given: Sequence[object] | None
     path: Path | None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Nothing is chosen."""
-        return ()
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -175,33 +169,6 @@ class DatasetImages:
         return labels if self.with_labels and any(label is not None for label in labels) else None
 
 
-def read_npy(path: str | Path) -> Array:
-    """The array of a .npy file, as a memory map.
-
-    Raises:
-        LikewiseError: the file is another one, damaged, or holds Python objects.
-    """
-    try:
-        # open_memmap reads .npy alone; numpy.load takes .npz and pickles too, whatever the file's name is
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise LikewiseError(
-            f"{path} cannot be read as .npy ({_why_no_npy(path, error)}); save it again with numpy.save."
-        ) from error
-
-
-def _why_no_npy(path: str | Path, error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    with open(path, "rb") as file:
-        head = file.read(6)
-    if head.startswith(b"PK"):
-        return "it is a .npz, which holds several arrays"
-    if head != b"\x93NUMPY":
-        return "it is a file of another kind"
-    return "it holds Python objects" if "object" in str(error) else str(error)
-
-
 def exact_images(source: Source, size: int) -> Items | None:
     """A uint8 array (N, size, size, 3) as Items that share its memory; None for any other source."""
     if not isinstance(source, ArrayImages) or source.array.dtype != np.uint8:
@@ -210,7 +177,15 @@ def exact_images(source: Source, size: int) -> Items | None:
         return None
     labels, names = (None, ()) if source.given is None else encode_source_labels(source.given)
     ids = tuple(str(row) for row in range(source.total))
-    return Items(ids=ids, values=source.array, kind="images", labels=labels, label_names=names, source=source.name)
+    return Items(
+        ids=ids,
+        values=source.array,
+        kind="images",
+        labels=labels,
+        label_names=names,
+        source=source.name,
+        notes=source.notes,
+    )
 
 
 def as_numpy(value: Array | torch.Tensor) -> Array:
@@ -227,22 +202,47 @@ def as_numpy(value: Array | torch.Tensor) -> Array:
     return (value.float() if foreign else value).numpy()
 
 
-def _from_array(name: str, array: Array, given: object, *, path: Path | None) -> Source | Vectors:
+def from_array(
+    name: str,
+    array: Array,
+    given: object,
+    *,
+    path: Path | None = None,
+    by_row: Sequence[object] | None = None,
+    ids: Sequence[str] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Source | Items:
+    """Items of (N, D) vectors, or a source of images.
+
+    Args:
+        name: what the user gave, for messages.
+        array: the values.
+        given: labels, one or several for each item; None without.
+        path: the file that the array is a map of, so that a cache of its images is found again.
+        by_row: labels from a file, instead of ``given``.
+        ids: of the vectors; None: row numbers. Images have row numbers in any case.
+        notes: what was chosen for the user.
+
+    Raises:
+        LikewiseError: no items, no numbers, a wrong shape, or another number of labels or ids.
+    """
     if array.dtype.kind not in "buif":
         raise LikewiseError(f"{name} holds {array.dtype}, not numbers; give uint8 images or float vectors.")
     if array.ndim not in (2, 3, 4):
         raise LikewiseError(f"{name} has shape {array.shape}; give vectors (N, D) or images (N, H, W) or (N, H, W, C).")
     if array.size == 0:
         raise LikewiseError(f"{name} is empty; give {KINDS}.")
-    labels = None if given is None else _label_list(given)
+    labels = by_row if given is None or by_row is not None else label_list(given)
     if labels is not None and len(labels) != len(array):
-        raise LikewiseError(f"{name} came with {len(labels):,} labels; give one label per item.")
+        raise LikewiseError(f"{name} has {len(array):,} rows, but {len(labels):,} labels; give one label per item.")
+    if ids is not None and len(ids) != len(array):
+        raise LikewiseError(f"{name} has {len(array):,} rows, but {len(ids):,} ids; give one id per row.")
     if array.ndim == 2:
-        return Vectors(name=name, values=array, labels=labels)
-    return ArrayImages(name=name, array=array, given=labels, path=path)
+        return Vectors(name=name, values=array, labels=labels, ids=ids, notes=notes).items()
+    return ArrayImages(name=name, array=array, given=labels, path=path, notes=notes)
 
 
-def _from_dataset(dataset: MapDataset, wanted: Wanted) -> Source | Vectors:
+def _from_dataset(dataset: MapDataset, wanted: Wanted) -> Source | Items:
     kind = type(dataset).__name__
     try:
         total = len(dataset)
@@ -250,11 +250,12 @@ def _from_dataset(dataset: MapDataset, wanted: Wanted) -> Source | Vectors:
         raise LikewiseError(f"{kind} has no length; give a map-style Dataset, with __len__ and __getitem__.") from error
     name = f"{kind} of {total:,} items"
     wanted.refuse(name, "a Dataset")
+    wanted.refuse_rows(name, "a Dataset")
     if total == 0:
         raise LikewiseError(f"{kind} is empty; give {KINDS}.")
     first = next((value for value, _ in (_get(dataset, row) for row in range(total)) if _usable(value)), None)
     if isinstance(first, np.ndarray) and first.ndim == 1:
-        return _vectors(dataset, name, len(first), with_labels=wanted.labels == "auto")
+        return _vectors(dataset, name, len(first), with_labels=wanted.labels == "auto").items()
     if first is not None and not isinstance(first, np.ndarray | Image.Image):
         raise LikewiseError(
             f"{name} gives {type(first).__name__}; its items must be a PIL image, array or tensor, or (image, label)."
@@ -315,7 +316,7 @@ def _pixels(value: object) -> Array:
     raise BadItem(f"{type(value).__name__} is not a PIL image, array or tensor")
 
 
-def _label_list(labels: object) -> list[object]:
+def label_list(labels: object) -> list[object]:
     """One label, or a list of several, per item."""
     if isinstance(labels, np.ndarray | torch.Tensor):
         array = as_numpy(labels)

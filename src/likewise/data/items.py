@@ -48,6 +48,7 @@ class Items:
         source: what the user gave, for messages.
         notes: what was chosen for the user when it was opened, one line each.
         path: the source in full, if it is a file or folder.
+        columns: of a table with a column for each number of a vector, their names in order; else empty.
 
     Raises:
         LikewiseError: if ids, values and labels have different lengths, labels are neither (N,) nor (N, L), or an id
@@ -63,6 +64,7 @@ class Items:
     source: str = ""
     notes: tuple[str, ...] = ()
     path: str | None = None
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", tuple(map(as_id, self.ids)))

@@ -2,10 +2,12 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from likewise.console import say
+from likewise.data.frames import Frame
 from likewise.data.items import Items, Pixels
 from likewise.data.parquet_files import is_pattern
 from likewise.data.source import MEGAPIXELS, Wanted
@@ -22,6 +24,7 @@ def open_items(
     key: str | None = None,
     image: str | None = None,
     split: str | None = None,
+    columns: Sequence[str] = (),
     max_megapixels: float = MEGAPIXELS,
     cache: str | Path | None = None,
     workers: int | None = None,
@@ -79,27 +82,41 @@ def open_items(
         raise LikewiseError(f"max_megapixels={max_megapixels} must be above 0, and finite.")
     if size < 1:
         raise LikewiseError(f"size={size} is no image size; give the side in pixels, 1 or more.")
-    from likewise.data.arrays import Vectors, exact_images
-    from likewise.data.cache import cached_items
+    from likewise.data.arrays import exact_images
+    from likewise.data.cache import cache_folder, cached_items
+    from likewise.data.label_files import label_by_id, label_file, read_by_row
     from likewise.data.sources import find_source
 
-    opened = find_source(source, Wanted(labels=labels, key=key, image=image, split=split))
-    if isinstance(opened, Vectors):
-        items = opened.items()
+    file = label_file(labels)
+    by_row = None if file is None else read_by_row(file)
+    wanted = Wanted(
+        labels=labels if file is None else "none",
+        key=key,
+        image=image,
+        split=split,
+        columns=(columns,) if isinstance(columns, str) else tuple(columns),
+        by_row=by_row,
+        scratch=cache_folder(cache),
+    )
+    opened = find_source(source, wanted)
+    if isinstance(opened, Items):
+        items = opened
     else:
         items = exact_images(opened, size) or cached_items(
             opened, size, megapixels=max_megapixels, cache=cache, workers=workers, progress=progress
         )
+    if file is not None and by_row is None:
+        items = label_by_id(items, file, key)
     say(items.notes if progress else ())
     return replace(items, path=full_path(os.fspath(source))) if isinstance(source, str | os.PathLike) else items
 
 
 def is_table(source: object) -> bool:
-    """Whether a source is parquet: a file, a pattern of files, or a folder with parquet files. Reads no file."""
+    """Whether a source has columns: parquet (a file, a pattern, a folder with such files), .csv, or a frame."""
     if not isinstance(source, str | Path):
-        return False
+        return isinstance(source, Frame)
     path = as_path(source, "DATA")
-    if path.suffix.lower() == ".parquet" or (not path.exists() and is_pattern(str(path))):
+    if path.suffix.lower() in (".parquet", ".csv") or (not path.exists() and is_pattern(str(path))):
         return True
     return any(path.rglob("*.parquet"))
 

@@ -50,6 +50,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def all_alike(self) -> bool:
+        """Whether no pair says that two items are not alike."""
+        return bool(self.alike.all())
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Triplets:
@@ -76,6 +81,8 @@ def read_pairs(
 ) -> Pairs:
     """Read pairs of items: the columns ``a``, ``b`` (ids) and ``alike`` of a .csv or .parquet file.
 
+    A file with the columns ``a`` and ``b`` alone has only pairs that are alike.
+
     CSV is UTF-8 with a header line. Columns may be in any order, and there may be others. An id with a comma or a
     leading space must be in quotes; its Unicode form does not matter. ``alike`` is 1 or 0 (or 1.00), true or false, yes
     or no, in upper or lower case; in parquet also bool. (a, b) and (b, a) are the same pair; repeated pairs are merged.
@@ -96,7 +103,8 @@ def read_pairs(
     Cost: O(R log R) time, about 8 s for a million rows among a million items. Memory 8·(W + 2)·R bytes, a dictionary of
     the ids, and the text of 65,536 rows.
     """
-    table = _read(as_path(path, "the file of pairs or triplets"), ids, ("a", "b"), "alike", skipped)
+    file = as_path(path, "the file of pairs or triplets")
+    table = _read(file, ids, ("a", "b"), "" if _all_alike(file) else "alike", skipped)
     table.refuse(table.rows[:, 0] == table.rows[:, 1], lambda names: f"{names[0]!r} is paired with itself")
     kept, merged = _settle(
         table,
@@ -346,6 +354,35 @@ class _Reasons:
 
 def _last_part(id: str) -> str:
     return id.strip().replace("\\", "/").rpartition("/")[2].lower()
+
+
+def _all_alike(path: Path) -> bool:
+    """Whether a file has the columns ``a`` and ``b`` alone. Raises LikewiseError if it has others, but no ``alike``."""
+    if not path.is_file() or path.suffix.lower() not in (".csv", ".parquet"):
+        return False  # _open says what is wrong with it
+    header = _header(path)
+    others = [name for name in header if name not in ("a", "b")]
+    if "alike" in others or not {"a", "b"} <= set(header):
+        return False
+    if others:
+        raise LikewiseError(
+            f"{path} has no column 'alike'.{closest('alike', others)} Name so the column that says whether a pair is "
+            f"alike, or leave only a and b if all pairs are; it has {','.join(header)}."
+        )
+    return True
+
+
+def _header(path: Path) -> list[str]:
+    """The names of the columns; empty where they can't be read, which reading the rows says."""
+    if path.suffix.lower() == ".parquet":
+        with reading(path) as parquet:
+            return list(parquet.schema_arrow.names)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, skipinitialspace=True, strict=True)
+            return [name.strip() for name in next((row for row in rows if row), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
 
 
 def _open(path: Path, wanted: list[str]) -> tuple[str, Iterator[_Chunk]]:

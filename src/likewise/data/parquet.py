@@ -1,28 +1,21 @@
-"""Parquet files with an image column (Hugging Face style) as a source of items."""
+"""Parquet files as a source: of images, in a column as Hugging Face writes it, or of vectors."""
 
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from likewise.data.items import text_of
+from likewise.data.columns import Table, check_key, label_column, wants_vectors
+from likewise.data.items import Items, text_of
 from likewise.data.parquet_files import ParquetPath, of_split
-from likewise.data.parquet_schema import (
-    NEEDED,
-    column_type,
-    holds_ids,
-    holds_labels,
-    image_columns,
-    image_parts,
-    is_images,
-    is_number,
-)
+from likewise.data.parquet_schema import NEEDED, image_columns, image_parts, is_images
 from likewise.data.source import KINDS, BadItem, Entry, Wanted, sign, stat_line
+from likewise.data.tables import read_vectors
 from likewise.errors import LikewiseError
 from likewise.files import utf8_path
 
@@ -42,7 +35,7 @@ class ParquetFile:
     rows: int
     bytes_column: str  # as parquet names it: "image.bytes" of a struct, or "image"
     path_column: str | None  # "image.path"
-    partitions: dict[str, str | None]  # columns that its folders stand for
+    partitions: Mapping[str, str | None]  # columns that its folders stand for
 
     def row_name(self, row: int) -> str:
         """The id of a row that has no other."""
@@ -53,13 +46,9 @@ class ParquetFile:
         inside = [beside] if beside is not None and beside not in self.partitions else []
         reads = [self.bytes_column, *inside]
         above = self.partitions.get(beside or "")
-        with reading(self.path) as file:
-            for group in range(file.metadata.num_row_groups):
-                about = file.metadata.row_group(group)
-                parts = file.iter_batches(batch_size=_rows_at_once(about, reads), row_groups=[group], columns=reads)
-                for batch in all_of(self.path, parts, about.num_rows):
-                    values = _leaf(batch, inside[0]).to_pylist() if inside else [above] * len(batch)
-                    yield from zip(_leaf(batch, self.bytes_column), values, strict=True)
+        for batch in batches_of(self.path, reads, _MOST):
+            values = _leaf(batch, inside[0]).to_pylist() if inside else [above] * len(batch)
+            yield from zip(_leaf(batch, self.bytes_column), values, strict=True)
 
     def column(self, name: str) -> Iterator[object]:
         """The values of a column of ids or labels."""
@@ -129,26 +118,40 @@ def is_own(path: Path) -> bool:
         return False  # open_parquet says what is wrong with it
 
 
-def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes: Sequence[str] = ()) -> Parquet:
-    """Read the schemas of the files, choose files and columns, count the rows, find ids that repeat.
+class _Look(NamedTuple):
+    """A file before its columns are chosen."""
+
+    path: Path
+    rows: int
+    table: Table
+
+
+def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes: Sequence[str] = ()) -> Parquet | Items:
+    """Read the schemas of the files, choose files and columns; of images count the rows and find ids that repeat.
+
+    Vectors are read at once: they are the items.
 
     Raises:
-        LikewiseError: a damaged file, no image column, a missing or unfit column, labels of different types, a key
-            that repeats, no such split, or no rows.
+        LikewiseError: a damaged file, no column of images or vectors, a missing or unfit column, labels of different
+            types, a key that repeats, no such split, or no rows.
     """
     alone = len(paths) == 1  # before a split is chosen, so that ids are those of the whole
     paths, said = of_split(name, paths, wanted.split)
     notes = [*notes, *said]
-    looks = [_look(path) for path in paths]
+    looks = [_look(path, "" if alone else path.name) for path in paths]
     if sum(look.rows for look in looks) == 0:
         raise LikewiseError(f"{name} holds no rows; give {KINDS}.")
-    image, said = (wanted.image, []) if wanted.image is not None else _first_image(looks[0])
+    tables = [look.table for look in looks]
+    if wants_vectors(wanted, image_columns(tables[0].schema)):
+        return read_vectors(name, tables, wanted, notes)
+    image, said = (wanted.image, []) if wanted.image is not None else _first_image(tables[0])
     notes += said
-    label, said = _label_column(wanted.labels, looks)
+    wanted.refuse_rows(name, "images in parquet")
+    label, said = label_column(wanted.labels, tables)
     notes += said
     if wanted.key is not None:
-        _check_key(wanted.key, looks)
-    files = [_with_images(look, image, name="" if alone else look.name) for look in looks]
+        check_key(wanted.key, tables)
+    files = [_with_images(look, image) for look in looks]
     repeated, said = _repeated(name, files, wanted.key)
     return Parquet(
         name=name,
@@ -160,45 +163,29 @@ def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Look:
-    """What is known of a file before its columns are chosen."""
-
-    path: Path
-    name: str
-    rows: int
-    schema: Any
-    partitions: dict[str, str | None]  # without those that are columns of the file as well
-
-    def has(self, column: str) -> bool:
-        return column in self.schema.names or column in self.partitions
-
-    def type_of(self, column: str) -> Any:
-        """Of a column; None for one that the folders stand for."""
-        return column_type(self.schema, self.partitions, column, str(self.path))
+def parquet_table(path: Path) -> Table:
+    """A single file as a table. Raises LikewiseError if it is damaged."""
+    return _look(ParquetPath(path=path, name=path.name), "").table
 
 
-def _look(path: ParquetPath) -> _Look:
+def _look(path: ParquetPath, name: str) -> _Look:
     with reading(path.path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
-    partitions = {name: value for name, value in path.partitions.items() if name not in schema.names}
-    return _Look(path=path.path, name=path.name, rows=rows, schema=schema, partitions=partitions)
+    partitions = {column: value for column, value in path.partitions.items() if column not in schema.names}
+    batches = partial(batches_of, path.path)
+    return _Look(path.path, rows, Table(str(path.path), name, schema, batches, partitions))
 
 
-def _first_image(look: _Look) -> tuple[str, list[str]]:
+def _first_image(table: Table) -> tuple[str, list[str]]:
     """The first image column, and a note where there are others."""
-    columns = image_columns(look.schema)
-    if not columns:
-        listing = ", ".join(f"{field.name} ({field.type})" for field in look.schema)
-        raise LikewiseError(f"{look.path} has no image column ({NEEDED}); its columns are {listing}.")
-    first, *others = columns
+    first, *others = image_columns(table.schema)
     left = ", ".join(map(repr, others))
-    note = f"{look.path}: the column {first!r} is read as the images, not {left}; choose with image=."
+    note = f"{table.where}: the column {first!r} is read as the images, not {left}; choose with image=."
     return first, [note] if others else []
 
 
-def _with_images(look: _Look, image: str, *, name: str) -> ParquetFile:
-    kind = look.type_of(image)
+def _with_images(look: _Look, image: str) -> ParquetFile:
+    kind = look.table.type_of(image)
     if kind is None or not is_images(kind):
         raise LikewiseError(
             f"{look.path}: column {image!r} holds {'text' if kind is None else kind}, not images ({NEEDED}); name "
@@ -207,61 +194,12 @@ def _with_images(look: _Look, image: str, *, name: str) -> ParquetFile:
     bytes_column, path_column = image_parts(image, kind)
     return ParquetFile(
         path=look.path,
-        name=name,
+        name=look.table.name,
         rows=look.rows,
         bytes_column=bytes_column,
         path_column=path_column,
-        partitions=look.partitions,
+        partitions=look.table.partitions,
     )
-
-
-def _label_column(labels: str, looks: Sequence[_Look]) -> tuple[str | None, list[str]]:
-    """The column of the labels, and a note where folders stand for it."""
-    column = "label" if labels == "auto" else labels
-    if labels == "none":
-        return None, []
-    if labels == "auto" and not any(look.has(column) for look in looks):
-        folders = list(dict.fromkeys(name for look in looks for name in look.partitions))
-        named = ", ".join(map(repr, folders))
-        note = f"the folders' names stand for {named}, which are no labels unless labels= names one."
-        return None, [note] if folders else []
-    lacking = next((look for look in looks if not look.has(column)), None)
-    if labels == "auto" and lacking is not None:
-        raise LikewiseError(
-            f"{lacking.path} has no column 'label', which other files have: give only files that have it, or "
-            "labels=none."
-        )
-    kinds = [(look, look.type_of(column)) for look in looks]
-    inside = [(look, kind) for look, kind in kinds if kind is not None]
-    for look, kind in inside:
-        if not holds_labels(kind):
-            raise LikewiseError(
-                f"{look.path}: column {column!r} holds {kind}, not labels; name one of text or numbers, or of lists of "
-                "these, or give labels=none."
-            )
-    number = {bool(is_number(kind)): f"{kind} in {look.path}" for look, kind in inside if is_number(kind) is not None}
-    if len(number) > 1:
-        raise LikewiseError(
-            f"column {column!r} holds {number[True]}, but {number[False]}: the same label would be two; write all "
-            "files with one type."
-        )
-    return column, [] if inside else [
-        f"the labels are those in the folders' names, such as {column}={_value(looks, column)}."
-    ]
-
-
-def _value(looks: Sequence[_Look], column: str) -> str | None:
-    return next((value for look in looks if (value := look.partitions[column]) is not None), None)
-
-
-def _check_key(key: str, looks: Sequence[_Look]) -> None:
-    for look in looks:
-        kind = look.type_of(key)
-        if kind is not None and not holds_ids(kind):
-            raise LikewiseError(
-                f"{look.path}: column {key!r} holds {kind}, not ids; name one of text or numbers with key=, or leave "
-                "key out."
-            )
 
 
 def _repeated(name: str, files: Sequence[ParquetFile], key: str | None) -> tuple[frozenset[str], list[str]]:
@@ -293,6 +231,16 @@ def _texts(values: Iterable[object]) -> Iterator[str]:
     return (text for value in values if value is not None and (text := text_of(value)))
 
 
+def batches_of(path: Path, columns: Sequence[str], most: int = _ROWS) -> Iterator[Any]:
+    """Record batches with these columns, of some megabytes each: the size of a row counts, not the number of rows."""
+    with reading(path) as file:
+        for group in range(file.metadata.num_row_groups):
+            about = file.metadata.row_group(group)
+            size = _rows_at_once(about, columns, most)
+            parts = file.iter_batches(batch_size=size, row_groups=[group], columns=list(columns))
+            yield from all_of(path, parts, about.num_rows)
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[Any]:
     """A parquet file, read in pieces: memory holds no whole row group. Raises LikewiseError if it is damaged."""
@@ -315,11 +263,13 @@ def all_of(path: Path, batches: Iterable[Any], rows: int) -> Iterator[Any]:
         raise LikewiseError(f"{path} was cut short while it was read; replace it, and run this again.")
 
 
-def _rows_at_once(group: Any, columns: Sequence[str]) -> int:
-    """How many rows of a row group are some megabytes, on average; 64 at most."""
+def _rows_at_once(group: Any, columns: Sequence[str], most: int) -> int:
+    """How many rows of a row group are some megabytes, on average; ``most`` at most."""
     parts = [group.column(place) for place in range(group.num_columns)]
-    size = sum(int(part.total_uncompressed_size) for part in parts if part.path_in_schema in columns)
-    return max(1, min(_MOST, _BYTES * int(group.num_rows) // max(1, size)))
+    # "image.bytes" is named as it is, and a list column "x" is "x.list.element"
+    own = [part for part in parts if part.path_in_schema in columns or part.path_in_schema.split(".")[0] in columns]
+    size = sum(int(part.total_uncompressed_size) for part in own)
+    return max(1, min(most, _BYTES * int(group.num_rows) // max(1, size)))
 
 
 def _leaf(batch: Any, column: str) -> Any:

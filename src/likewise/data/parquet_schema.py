@@ -46,11 +46,7 @@ def holds_ids(kind: Any) -> bool:
 
 def holds_labels(kind: Any) -> bool:
     """Whether a column of this type can hold labels: what can be an id, or lists of these."""
-    from pyarrow import types
-
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        kind = kind.value_type
-    return holds_ids(kind)
+    return holds_ids(kind.value_type if is_list(kind) else kind)
 
 
 def is_number(kind: Any) -> bool | None:
@@ -62,6 +58,25 @@ def is_number(kind: Any) -> bool | None:
     if types.is_null(kind):
         return None
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a column of this type holds lists."""
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def is_numbers(kind: Any) -> bool:
+    """Whether a column of this type holds numbers, or true and false: a number of a vector in each row."""
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind))
+
+
+def is_number_lists(kind: Any) -> bool:
+    """Whether a column of this type holds lists of numbers: a vector in each row."""
+    return is_list(kind) and is_numbers(kind.value_type)
 
 
 def column_type(schema: Any, others: Iterable[str], name: str, file: str) -> Any:

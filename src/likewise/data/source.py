@@ -12,7 +12,11 @@ import numpy.typing as npt
 from likewise.data.items import add_text
 from likewise.errors import LikewiseError
 
-KINDS = "a folder of images, a .parquet file or a folder of them, a .npy file, an array or a map-style Dataset"
+KINDS = (
+    "a folder of images, a .parquet file or a folder of them, a .npy, .npz or .csv file, an array, a DataFrame or a "
+    "map-style Dataset"
+)
+NOT_FINITE = "not finite (holds NaN, infinity, or more than float32 can)"
 MEGAPIXELS = 256.0  # of the largest image that is decoded; phones make 200
 
 
@@ -29,24 +33,41 @@ class Wanted:
         key: the column of the ids.
         image: the column of the images.
         split: of the files, read those of this split only, such as "train".
+        columns: the columns of the vectors: one of lists, or several of numbers; names or patterns such as "pixel*".
+        by_row: labels from a file, one for each row; ``labels`` is then "none".
+        scratch: the folder in which a temporary file may be made for many vectors.
     """
 
     labels: str = "auto"
     key: str | None = None
     image: str | None = None
     split: str | None = None
+    columns: tuple[str, ...] = ()
+    by_row: Sequence[object] | None = None
+    scratch: Path = Path()
 
     def refuse(self, name: str, kind: str) -> None:
         """Raise LikewiseError if a column or a split is named, as ``kind`` has none."""
         if self.labels not in ("auto", "none"):
-            raise LikewiseError(f"labels={self.labels!r} names a column, but {name} is {kind}: use 'auto' or 'none'.")
-        for option, value in (("key", self.key), ("image", self.image)):
-            if value is not None:
+            raise LikewiseError(
+                f"labels={self.labels!r} names a column, but {name} is {kind}: use 'auto', 'none', or a file of labels "
+                "that ends in .npy, .parquet or .csv."
+            )
+        for option, value in (("key", self.key), ("image", self.image), ("columns", ",".join(self.columns))):
+            if value:
                 raise LikewiseError(f"{option}={value!r} names a column, but {name} is {kind}: leave {option} out.")
         if self.split is not None:
             raise LikewiseError(
                 f"split={self.split!r} chooses among parquet files, but {name} is {kind}: leave split out, or give the "
                 "part itself."
+            )
+
+    def refuse_rows(self, name: str, kind: str) -> None:
+        """Raise LikewiseError if the file of labels has no ids, as ``kind`` has no rows that a user knows."""
+        if self.by_row is not None:
+            raise LikewiseError(
+                f"a .npy file of labels has one for each row, but {name} is {kind}: give labels by id, as a "
+                ".parquet or .csv file with the columns id and label."
             )
 
 

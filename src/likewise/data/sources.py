@@ -2,18 +2,22 @@
 
 import os
 
-from likewise.data.arrays import Vectors, find_array, load_npy
+from likewise.data.array_files import load_npy, load_npz
+from likewise.data.arrays import find_array
+from likewise.data.csv_files import csv_table
 from likewise.data.decode import IMAGE_SUFFIXES
 from likewise.data.folder import Folder, list_images, one_class
+from likewise.data.items import Items
 from likewise.data.parquet import is_own, open_parquet
 from likewise.data.parquet_files import ParquetPath, below, is_pattern, matching
 from likewise.data.source import KINDS, Source, Wanted
+from likewise.data.tables import read_vectors
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
 
 
-def find_source(source: object, wanted: Wanted) -> Source | Vectors:
-    """Recognise what the user gave.
+def find_source(source: object, wanted: Wanted) -> Source | Items:
+    """Recognise what the user gave. Vectors become items at once; images are a source for the cache.
 
     Raises:
         LikewiseError: missing, empty, not understood, or options that do not fit it.
@@ -30,12 +34,18 @@ def find_source(source: object, wanted: Wanted) -> Source | Vectors:
         return open_parquet(name, [ParquetPath(path=path, name=path.name)], wanted)
     if path.suffix.lower() == ".npy" and path.is_file():
         return load_npy(path, wanted)
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return load_npz(path, wanted)
+    if path.suffix.lower() == ".csv" and path.is_file():
+        texts = {wanted.key or "id", "label" if wanted.labels == "auto" else wanted.labels}
+        return read_vectors(name, [csv_table(path, texts=texts, numbers=not wanted.columns)], wanted)
     if not path.is_dir():
         hint = "; for a single image, give the folder it is in" if path.suffix.lower() in IMAGE_SUFFIXES else ""
         raise LikewiseError(f"{source} is not a source of items{hint}: give {KINDS}.")
     found = list_images(path)
     if found.images:
         wanted.refuse(name, "a folder of images")
+        wanted.refuse_rows(name, "a folder of images")
         with_labels = wanted.labels == "auto"
         notes = (*found.notes, *(one_class(name, found.images) if with_labels else ()))
         return Folder(name=name, files=tuple(found.images), with_labels=with_labels, notes=notes)

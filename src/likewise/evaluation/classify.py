@@ -32,7 +32,7 @@ from likewise.stamp import Stamp
 
 MEASURES = ("knn", "svm", "probe", "few-labels")
 # Of the command.
-OPTIONS = ("labels", "key", "image", "measures", "k", "temperature", "probe_lr", "probe_epochs", "seeds")
+OPTIONS = ("labels", "key", "image", "columns", "measures", "k", "temperature", "probe_lr", "probe_epochs", "seeds")
 TEMPERATURE = 0.07  # of NPID's votes
 
 
@@ -41,9 +41,10 @@ class Protocol:
     """How a run is measured.
 
     Args:
-        labels: auto, or the parquet column of the label.
-        key: the parquet column of the ids; None: as the run was trained.
+        labels: auto, the column of the label, or a file of labels.
+        key: the column of the ids; None: as the run was trained.
         image: the parquet column of the images; None: as the run was trained.
+        columns: the columns of the vectors; empty: as the run was trained.
         measures: which to compute: knn, svm (the linear SVM on all labels), probe, few-labels.
         k: number of neighbours that vote; None: the mean number of labels of a class, at most NPID's 200.
         temperature: temperature of the votes, the same for every representation; None: NPID's 0.07, and one more score,
@@ -58,6 +59,7 @@ class Protocol:
     labels: str = "auto"
     key: str | None = None
     image: str | None = None
+    columns: tuple[str, ...] = ()
     measures: tuple[str, ...] = MEASURES
     k: int | None = None
     temperature: float | None = None
@@ -121,7 +123,8 @@ def evaluate(
         raise LikewiseError(f"{', '.join(protocol.measures)}: without test items only knn is measured; give test.")
 
     def opened(source: object) -> Items:
-        items = model.open(source, labels=protocol.labels, key=protocol.key, image=protocol.image, progress=progress)
+        p = protocol
+        items = model.open(source, labels=p.labels, key=p.key, image=p.image, columns=p.columns, progress=progress)
         return one_label(labelled(items))
 
     train_items = opened(train)

@@ -22,7 +22,7 @@ def labelled(items: Items, least: int = 2) -> Items:
     if items.labels is None or len(items.label_names) < least:
         raise LikewiseError(
             f"{items.source} has {'one label only' if items.label_names else 'no labels'}, so there is nothing to "
-            "tell apart; put images in a folder per class, or name the parquet column with --labels."
+            "tell apart; put images in a folder per class, or give --labels: a column, or a file of labels."
         )
     known = (items.labels.reshape(len(items), -1) >= 0).any(1)
     return items if known.all() else items.select(np.flatnonzero(known))

@@ -57,6 +57,7 @@ def retrieve(
     labels: str = "auto",
     key: str | None = None,
     image: str | None = None,
+    columns: Sequence[str] = (),
     ks: Sequence[int] = KS,
     measures: Sequence[str] | None = None,
     seeds: Sequence[int] = (0, 1, 2),
@@ -78,9 +79,10 @@ def retrieve(
             that is in both (same id, same content) never finds itself. The protocol counts, as "copies", the queries
             whose content is in the gallery with another id. Labels are matched by name. A query without an item of its
             label in the gallery does not count; the protocol has the number of such queries.
-        labels: auto, or the parquet column of the label.
-        key: the parquet column of the ids; None: as the run was trained.
+        labels: auto, the column of the label, or a file of labels.
+        key: the column of the ids; None: as the run was trained.
         image: the parquet column of the images; None: as the run was trained.
+        columns: the columns of the vectors; empty: as the run was trained.
         ks: the k of Recall@k.
         measures: which to compute: retrieval, clusters, verification. None: all, but no clusters if a label has fewer
             than 4 items on average, since clusters of so few items say little and take long. With several
@@ -101,16 +103,19 @@ def retrieve(
     Cost: see ``retrieval`` and ``clustering``. The rows of only one representation are in memory at a time.
     """
     check_measures(measures or (), MEASURES)
-    items, others = labelled(model.open(gallery, labels=labels, key=key, image=image, progress=progress)), None
-    if queries is not None:
-        others = labelled(model.open(queries, labels=labels, key=key, image=image, progress=progress), least=1)
+
+    def opened(source: object, least: int) -> Items:
+        items = model.open(source, labels=labels, key=key, image=image, columns=columns, progress=progress)
+        return labelled(items, least)
+
+    items, others = opened(gallery, 2), None if queries is None else opened(queries, 1)
     ids = shared_ids(items, items if others is None else others)
     wanted, left_out = _measured(measures, items)
     if progress:
         say(left_out)
-    chosen = None if measures is None else tuple(measures)
-    asked = {"labels": labels, "key": key, "image": image, "ks": tuple(ks), "measures": chosen}
-    options = options_text(asked, {"labels": "auto", "key": None, "image": None, "ks": KS, "measures": None})
+    asked = {"labels": labels, "key": key, "image": image, "columns": tuple(columns), "ks": tuple(ks)}
+    usual = {"labels": "auto", "key": None, "image": None, "columns": (), "ks": KS, "measures": None}
+    options = options_text(asked | {"measures": None if measures is None else tuple(measures)}, usual)
     scores: list[Score] = []
     tables = Detail()
     with stages(enabled=progress) as begin:

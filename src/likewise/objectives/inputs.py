@@ -50,25 +50,42 @@ def from_triplets(embeddings: Tensor, triplets: Ids) -> tuple[Tensor, Listed, Te
     return embeddings[triplets[:, 0]], Listed(positive, negative, len(triplets), len(used)), embeddings[used]
 
 
-def from_pairs(embeddings: Tensor, pairs: Ids, alike: Flags) -> tuple[Tensor, Listed, Tensor]:
+def from_pairs(
+    embeddings: Tensor, pairs: Ids, alike: Flags | None = None, neither: Ids | None = None
+) -> tuple[Tensor, Listed, Tensor]:
     """Queries, relation and keys of explicit pairs, for any objective: ``objective(*from_pairs(z, pairs, alike))``.
 
-    Both items of a pair are anchors. An anchor's positives and negatives are only the items it is listed with.
+    Both items of a pair are anchors. With ``alike``, an anchor's positives and negatives are only the items it is
+    listed with. Without, all pairs are alike, every row is an anchor, and all rows that it is not paired with are its
+    negatives.
 
     Args:
         embeddings: (N, D).
         pairs: (P, 2) integers, rows of ``embeddings``.
-        alike: (P,) bool: whether each pair is alike.
+        alike: (P,) bool: whether each pair is alike. None: all are.
+        neither: (R, 2) integers, rows of ``embeddings``: without ``alike``, pairs that are no negatives either.
 
     Raises:
-        LikewiseError: shapes that do not fit, a row number that no embedding has, or a row paired with itself.
+        LikewiseError: shapes that do not fit, a row number that no embedding has, a row paired with itself, or both
+            ``alike`` and ``neither``.
     """
-    pairs, alike = _places("pairs", pairs, 2, embeddings), as_flags("alike", alike, embeddings.device)
-    if alike.shape != pairs.shape[:1]:
-        raise LikewiseError(f"alike {tuple(alike.shape)} must be ({len(pairs)},), one per pair.")
+    pairs = _places("pairs", pairs, 2, embeddings)
     selves = (pairs[:, 0] == pairs[:, 1]).nonzero()
     if len(selves):
         raise LikewiseError(f"pair {int(selves[0])} joins row {int(pairs[selves[0, 0], 0])} with itself; leave it out.")
+    if alike is None:
+        every = torch.arange(len(embeddings), device=embeddings.device)
+        others = [torch.stack([every, every], 1)]  # no row is its own negative
+        if neither is not None and len(neither):
+            others.append(_places("neither", neither, 2, embeddings))
+        count, no = len(embeddings), torch.cat(others)
+        relation = Listed(torch.cat([pairs, pairs.flip(1)]), torch.cat([no, no.flip(1)]), count, count, True)
+        return embeddings, relation, embeddings
+    if neither is not None:
+        raise LikewiseError("with alike, a pair that is not listed is neither alike nor not: leave neither out.")
+    alike = as_flags("alike", alike, embeddings.device)
+    if alike.shape != pairs.shape[:1]:
+        raise LikewiseError(f"alike {tuple(alike.shape)} must be ({len(pairs)},), one per pair.")
     used, place = torch.unique(pairs, return_inverse=True)
     both = torch.cat([place, place.flip(1)])
     alike = torch.cat([alike, alike])

@@ -13,6 +13,7 @@ from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.distributed.layout import Layout, lay_out
 from likewise.errors import LikewiseError
+from likewise.training.pair_graph import PairGraph
 from likewise.training.samplers import BalancedSampler, ClassSampler, EpochSampler, PairSampler, stable_seed
 from likewise.training.session import Session
 from likewise.training.step import Seen
@@ -91,7 +92,10 @@ def batches(
     device, settings = session.device, session.settings
     groups = max(settings.encoder.bn_groups, settings.micro_batches)
     labels = torch.from_numpy(np.array(items.labels)) if settings.alike == "label" else None
-    alike = relations.alike if isinstance(relations, Pairs) else None
+    alike, graph = None, None
+    if isinstance(relations, Pairs):
+        alike = relations.alike
+        graph = PairGraph(relations.rows, len(items)) if relations.all_alike else None
 
     def draw(step: int) -> Seen:
         drawn = sampler.tuples(step) if isinstance(sampler, PairSampler) else None
@@ -111,6 +115,9 @@ def batches(
         ids, rows = ids.to(device, non_blocking=True), rows.to(device, non_blocking=True)
         if drawn is None:
             return see(settings, step, seen, ids, layout, rows)
+        if graph is not None:
+            joined, neither = graph.within(drawn.rows)
+            return see(settings, step, seen, ids, layout, rows, joined.to(device), neither=neither.to(device))
         of_pairs = None if alike is None else alike[drawn.which].to(device)
         return see(settings, step, seen, ids, layout, rows, drawn.local.to(device), of_pairs)
 
@@ -141,6 +148,7 @@ def see(
     items: Tensor,
     tuples: Tensor | None = None,
     alike: Tensor | None = None,
+    neither: Tensor | None = None,
 ) -> Seen:
     """The input of step ``step``, with the seed of this process and the orders that shuffle keys (MoCo §3.3)."""
     seed = stable_seed(settings.seed, f"dropout {layout.rank}", step)
@@ -149,4 +157,4 @@ def see(
         for view in (0, 1):
             generator = torch.Generator().manual_seed(stable_seed(settings.seed, f"shuffle {view}", step))
             orders.append(torch.randperm(len(ids), generator=generator))
-    return Seen(views, ids, layout, items, tuples, alike, seed, orders)
+    return Seen(views, ids, layout, items, tuples, alike, neither, seed, orders)

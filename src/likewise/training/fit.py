@@ -51,8 +51,16 @@ from likewise.training.run_folder import (
 )
 from likewise.training.run_lock import written_by_one
 from likewise.training.session import Session
+from likewise.training.signs import agreement
 from likewise.training.step import learning_rate
-from likewise.training.supervision import keep_labelled, notes_on, read_relations, refuse_classes, refuse_small_steps
+from likewise.training.supervision import (
+    advice_on_labels,
+    keep_labelled,
+    notes_on,
+    read_relations,
+    refuse_classes,
+    refuse_small_steps,
+)
 
 PATIENCE = 60.0  # seconds in which a killed process of a restarted run gives the lock back
 
@@ -190,6 +198,8 @@ def complete(
     run.model.epoch, run.model.run = run.epoch, folder
     if first:
         run.model.save(folder / MODEL)
+    if budget is not None and first:
+        say([agreement(run.model, run.items).line()], enabled=progress)
     processes.wait()
     run.model.embedder.eval()
 
@@ -249,7 +259,12 @@ def announce(model: Model, items: Items, total: int, notes: Sequence[str] = (), 
     """Prints a description of the items, the ``notes``, and the pre-flight's advice for a run of ``total`` steps."""
     settings, batch_norm = model.settings, normalises_batches(model.embedder)
     advised = preflight(settings, len(items), total, processes=processes.size(), batch_norm=batch_norm)
-    lines = [describe(items), *notes, *(f"advice: {advice.line()}" for advice in advised)]
+    lines = [
+        describe(items),
+        *notes,
+        *advice_on_labels(settings, items),
+        *(f"advice: {advice.line()}" for advice in advised),
+    ]
     if settings.precision == "bf16" and emulates_bf16(pick_device(settings.device)):
         lines.append(
             "advice: precision=bf16 is emulated on this CPU, which has no AVX-512: a small ResNet is ten times slower "

@@ -101,10 +101,9 @@ def plan(
     epochs = math.ceil(total / trial.sampler.steps_per_epoch)
     speed = len(trial.items) / trial.sampler.steps_per_epoch / pace.seconds
     half = f" ({early:.0%} of the steps at half the size, {1 / early_cost:.1f}× as fast)" if early else ""
-    notes.append(
-        f"minutes={minutes:g}: {total:,} steps, {total / trial.sampler.steps_per_epoch:.1f} epochs of "
-        f"{len(trial.items):,} items at {speed:,.0f} items/s{half}; batch_size={settings.batch_size}, size={settings.size}."
-    )
+    of = f"{total:,} steps, {total / trial.sampler.steps_per_epoch:.1f} epochs of {len(trial.items):,} items"
+    sizes = f"batch_size={settings.batch_size}, size={settings.size}"
+    notes.append(f"minutes={minutes:g}: {of} at {speed:,.0f} items/s{half}; {sizes}.")
     watch = ThreadWatch(choices) if len(choices) > 1 else None
     return Plan(replace(settings, epochs=epochs), total, budget, watch, notes)
 

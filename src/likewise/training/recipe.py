@@ -12,6 +12,7 @@ from likewise.training.traits import Traits, traits_of
 
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
 TEMPERATURE = "objective.temperature"
+LEAST_SIZE = 32  # pixels of which half are still a picture
 
 
 class Choice(NamedTuple):
@@ -45,7 +46,7 @@ def with_recipe(settings: FitSettings, items: Items, asked: Collection[str]) -> 
     found, traits = list[Choice](_of_time()) if free else [], None
     if items.kind == "images":
         traits = traits_of(items)
-        found += _views(traits)
+        found += _of_pictures(traits, settings, free=free)
     choices = [choice for choice in found if not _about(choice.name, asked)]
     kept = {name: value for name, value in flatten(settings).items() if _about(name, asked)}
     kept |= {"method": settings.method} if not free else {}
@@ -73,7 +74,6 @@ def _of_time() -> Iterator[Choice]:
     yield Choice("method", "simclr", "two views of each item against the batch learn the most in few epochs")
     short = "for a short training"
     yield Choice("batch_size", 256, "many steps, and enough negatives in each")
-    yield Choice(TEMPERATURE, 0.2, f"{short}; 0.5 is for hundreds of epochs")
     yield Choice("optim.name", "sgd", "LARS is for batches of thousands")
     yield Choice("optim.lr", 0.12, f"{short}, batches of 256")
     yield Choice("optim.weight_decay", 5e-4, short)
@@ -83,18 +83,17 @@ def _of_time() -> Iterator[Choice]:
     )
 
 
-def _views(traits: Traits) -> Iterator[Choice]:
-    """How a picture may change and still be alike to itself."""
-    drawn = "drawings change less than photos and stay what they are"
-    yield Choice(
-        "views.flip", 0.5 if traits.two_sided else 0.0,
-        "mirror images are at home among the items" if traits.two_sided else "a mirror image would be another thing",
-    )  # fmt: skip
+def _of_pictures(traits: Traits, settings: FitSettings, *, free: bool) -> Iterator[Choice]:
+    """How a picture may change and still be alike to itself, and how near alike pictures are."""
+    sides = "at home among the items" if traits.two_sided else "another thing"
+    yield Choice("views.flip", 0.5 if traits.two_sided else 0.0, f"a mirror image is {sides}")
     if traits.drawn:
-        yield Choice("views.crop_scale", (0.5, 1.0), drawn)
+        yield Choice("views.crop_scale", (0.6, 1.0), "a part of a drawing is often another drawing")
         yield Choice("views.rotation", 10.0, "drawings are not always upright")
     else:
         yield Choice("views.crop_scale", (0.2, 1.0), "a part of a photo shows the same thing")
+        if settings.encoder.name.startswith("resnet") and settings.size >= LEAST_SIZE:
+            yield Choice("views.small_until", 0.7, "most is learned from half the pixels, in a third of the time")
     if traits.grey:
         for name in ("saturation", "hue", "grayscale"):
             yield Choice(f"views.{name}", 0.0, "the items have no colours")
@@ -102,3 +101,7 @@ def _views(traits: Traits) -> Iterator[Choice]:
         for name, value in (("brightness", 0.2), ("contrast", 0.2), ("saturation", 0.2), ("hue", 0.02)):
             yield Choice(f"views.{name}", value, "colours tell drawings apart")
         yield Choice("views.grayscale", 0.0, "colours tell drawings apart")
+    if free and traits.drawn:
+        yield Choice(TEMPERATURE, 0.1, "one drawing differs from another by little")
+    elif free:
+        yield Choice(TEMPERATURE, 0.2, "for a short training; 0.5 is for hundreds of epochs")

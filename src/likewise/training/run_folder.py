@@ -17,6 +17,7 @@ from likewise.config.overrides import as_dict, flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
+from likewise.data.label_files import label_file
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, make_writable, utf8_path
 from likewise.model import NAME as MODEL
@@ -52,7 +53,8 @@ def placed(settings: FitSettings) -> FitSettings:
         )
     )
     encoder = replace(settings.encoder, weights=weights)
-    return replace(settings, relations=relations, cache=cache, encoder=encoder)
+    labels = settings.labels if (file := label_file(settings.labels)) is None else str(file.absolute())
+    return replace(settings, labels=labels, relations=relations, cache=cache, encoder=encoder)
 
 
 def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:

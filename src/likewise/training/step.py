@@ -32,7 +32,8 @@ class Seen(NamedTuple):
         layout: which items of the batch this process has, and their BatchNorm groups.
         items: (B,) rows of the items in the data.
         tuples: (m, 2) pairs or (m, 3) triplets of this step, as places in the batch; None where there are none.
-        alike: (m,) whether each pair is alike.
+        alike: (m,) whether each pair is alike; None where all are, and for triplets.
+        neither: (r, 2) places of items that are neither alike nor negatives, where all pairs are alike; else None.
         seed: seeds the random numbers that the encoder draws in this process (dropout).
         orders: (B,) for each view, the order that shuffles its keys; empty where keys are not shuffled.
     """
@@ -43,6 +44,7 @@ class Seen(NamedTuple):
     items: Tensor
     tuples: Tensor | None = None
     alike: Tensor | None = None
+    neither: Tensor | None = None
     seed: int = 0
     orders: Sequence[Tensor] = ()
 
@@ -123,9 +125,9 @@ def look_up(session: Session, batch: Seen, queries: Sequence[Tensor], keys: Keys
     if batch.tuples is None:
         loss = session.objective.against(rows, wanted, keys)
     else:  # pairs and triplets name their anchors, positives and negatives
-        places, alike = batch.tuples, batch.alike
-        anchors, pairs, others = from_triplets(rows, places) if alike is None else from_pairs(rows, places, alike)
-        loss = session.objective.against(anchors, pairs, Keys(others))
+        places, triplets = batch.tuples, batch.tuples.shape[1] == 3
+        listed = from_triplets(rows, places) if triplets else from_pairs(rows, places, batch.alike, batch.neither)
+        loss = session.objective.against(listed[0], listed[1], Keys(listed[2]))
     return loss * session.settings.loss_weight
 
 

@@ -42,8 +42,8 @@ def keep_labelled(items: Items) -> Items:
         has = f"one label only ({items.label_names[used[0]]!r})"
     if has:
         raise LikewiseError(
-            f"{items.source} has {has}, and alike=label needs two: put images in a folder per class, or name the "
-            "parquet column with --labels."
+            f"{items.source} has {has}, and alike=label needs two: put images in a folder per class, or give --labels: "
+            "a column, or a file of labels."
         )
     if known.all():
         return items
@@ -68,15 +68,22 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
     pairs = read_pairs(settings.relations, items.ids, skipped=items.skipped)
     if not pairs.alike.any():
         raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
+    if pairs.all_alike:
+        if settings.batch_size < 4:
+            raise LikewiseError(
+                f"{pairs.source} has only pairs that are alike, so the negatives are other pairs' items: "
+                f"batch_size={settings.batch_size} must be at least 4, for two pairs."
+            )
+        return pairs
     kind = settings.objective.kind
     if objective(kind).judges_pairs and not settings.negatives.mines:
         return pairs
     if not torch.isin(pairs.rows[pairs.alike], pairs.rows[~pairs.alike]).any():
-        some = "item in both a pair that is alike and one" if not pairs.alike.all() else "pair"
         policies = f" with {settings.negatives.title()}" * settings.negatives.mines
         raise LikewiseError(
-            f"{pairs.source} has no {some} that is not alike, and objective {kind}{policies} compares an item's "
-            "positives with its negatives: add such pairs, or use contrastive or margin, which judge each pair alone."
+            f"{pairs.source} has no item in both a pair that is alike and one that is not alike, and objective "
+            f"{kind}{policies} compares an item's positives with its negatives: add such pairs, or use contrastive or "
+            "margin, which judge each pair alone."
         )
     return pairs
 
@@ -97,6 +104,27 @@ def refuse_classes(settings: FitSettings, items: Items) -> None:
         )
 
 
+def method_with_labels(items: Items) -> str | None:
+    """A method that trains with the labels of these items; None where there are none that say what is alike.
+
+    normface is among the best two of docs/results.md, and takes classes of any size and number. With several labels an
+    item a class-level objective is not possible; ms is the best of the others there.
+    """
+    if items.labels is None or not 2 <= len(items.label_names) <= len(items) // 2:
+        return None
+    return "normface" if items.labels.ndim == 1 else "ms"
+
+
+def advice_on_labels(settings: FitSettings, items: Items) -> Iterator[str]:
+    """One line where the items have labels that do not train: which method trains with them."""
+    method = method_with_labels(items) if settings.alike == "instance" else None
+    if method is not None:
+        yield (
+            f"advice: the items have {len(items.label_names):,} labels, which only measure here; --method {method} "
+            "trains with them (--alike label)."
+        )
+
+
 def notes_on(relations: Pairs | Triplets | None) -> Iterator[str]:
     """Notes about usable relations, one line each: the rows that were left out, and missing negatives."""
     if relations is None:
@@ -106,10 +134,10 @@ def notes_on(relations: Pairs | Triplets | None) -> Iterator[str]:
         total = len(relations) + relations.merged + len(lost)
         example = f"{lost[0].id}: {lost[0].reason}"
         yield f"left out: {len(lost):,} of the {total:,} rows of {relations.source} ({example})."
-    if isinstance(relations, Pairs) and relations.alike.all():
+    if isinstance(relations, Pairs) and relations.all_alike:
         yield (
-            f"warning: {relations.source} has no pair that is not alike, so there are no negatives: all items may end "
-            "with the same embedding."
+            f"{relations.source} has only pairs that are alike, so the other items of a batch are the negatives, "
+            "except those with a partner in common."
         )
 
 

@@ -1,0 +1,147 @@
+"""Array files: .npy as a memory map, with the ids that ``likewise embed`` writes beside it, and .npz."""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from likewise.data.arrays import from_array
+from likewise.data.items import Items, text_of
+from likewise.data.source import Source, Wanted
+from likewise.errors import LikewiseError, closest
+
+Array = npt.NDArray[Any]
+_ITEMS = ("x", "vectors", "embeddings", "embedding", "features", "data", "images", "arr_0")
+_LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
+_IDS = ("ids", "id")
+IDS_BESIDE = ".ids.json"  # of NAME.npy, as ``likewise embed`` writes it: NAME.ids.json
+
+
+def load_npy(path: Path, wanted: Wanted) -> Source | Items:
+    """Open a .npy file as a memory map. The ids are those in NAME.ids.json, if ``likewise embed`` wrote it.
+
+    Raises:
+        LikewiseError: a damaged file, a file with Python objects, or as ``from_array``.
+    """
+    wanted.refuse(str(path), "a .npy file")
+    array, beside = read_npy(path), path.with_suffix(IDS_BESIDE)
+    ids, notes = None, ()  # type: tuple[list[str] | None, tuple[str, ...]]
+    if array.ndim == 2 and beside.is_file():
+        ids, notes = _ids_in(beside), (f"{path}: the ids are those in {beside.name}.",)
+    return from_array(str(path), array, None, path=path, by_row=wanted.by_row, ids=ids, notes=notes)
+
+
+def _ids_in(path: Path) -> list[str]:
+    try:
+        ids = json.loads(path.read_bytes())["ids"]
+    except (OSError, ValueError, KeyError, TypeError):
+        ids = None
+    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+        raise LikewiseError(
+            f"{path} is damaged or was not written by likewise; delete it, and rows have numbers as ids."
+        )
+    return ids
+
+
+def load_npz(path: Path, wanted: Wanted) -> Source | Items:
+    """Open a .npz file: an array of items, and arrays of labels and ids if it has these.
+
+    ``columns``, ``labels`` and ``key`` name them; else the items are ``x`` or the only array with two axes or more, and
+    the labels ``y``. Case does not matter. Only these arrays are read.
+
+    Raises:
+        LikewiseError: a damaged file, an array that is missing or holds Python objects, or as ``from_array``.
+    """
+    name = str(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if isinstance(arrays, np.ndarray):
+                raise ValueError("it is a .npy file")
+            return _from_npz(path, arrays, wanted)
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        if isinstance(error, LikewiseError):
+            raise
+        why = "an array holds Python objects" if "allow_pickle" in str(error) else str(error).partition("\n")[0]
+        raise LikewiseError(f"{name} cannot be read as .npz ({why}); save it again with numpy.savez.") from error
+
+
+def _from_npz(path: Path, arrays: Mapping[str, Array], wanted: Wanted) -> Source | Items:
+    name, names = str(path), list(arrays)
+    if wanted.image is not None or wanted.split is not None or len(wanted.columns) > 1:
+        raise LikewiseError(
+            f"{name} is a .npz file: name its array of items with columns=, and leave image and split out."
+        )
+    if wanted.columns:
+        items = _array_named(name, wanted.columns[0], names, "columns")
+    else:
+        items = _one_of(names, _ITEMS) or _only_items(name, arrays)
+    label = None
+    if wanted.labels != "none" and wanted.by_row is None:
+        of_items = (f"y{items[1:]}",) if items[0] in "xX" else ()  # x_train and y_train
+        label = _one_of(names, (*of_items, *_LABELS)) if wanted.labels == "auto" else wanted.labels
+    label = None if label is None else _array_named(name, label, names, "labels")
+    key = _one_of(names, _IDS) if wanted.key is None else _array_named(name, wanted.key, names, "key")
+    labels, ids = f", the labels {label!r}" if label else "", f", the ids {key!r}" if key else ""
+    return from_array(
+        name,
+        arrays[items],
+        None if label is None else arrays[label],
+        by_row=wanted.by_row,
+        ids=None if key is None else [text_of(each) for each in arrays[key].tolist()],
+        notes=(f"{name}: the items are the array {items!r}{labels}{ids}.",),
+    )
+
+
+def _one_of(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """The first of the wanted names that the file has."""
+    known = {name.lower(): name for name in reversed(names)}
+    return next((known[each.lower()] for each in wanted if each.lower() in known), None)
+
+
+def _array_named(file: str, wanted: str, names: Sequence[str], option: str) -> str:
+    found = _one_of(names, [wanted])
+    if found is None:
+        raise LikewiseError(
+            f"{file} has no array {wanted!r} ({option}=).{closest(wanted, names)} It has {', '.join(names)}."
+        )
+    return found
+
+
+def _only_items(file: str, arrays: Mapping[str, Array]) -> str:
+    """The only array with two axes or more."""
+    large = [name for name in arrays if arrays[name].ndim > 1]
+    if len(large) != 1:
+        has = f"{len(large)} arrays that may be the items ({', '.join(large)})" if large else "no array of items"
+        raise LikewiseError(f"{file} has {has} among {', '.join(arrays)}; name one with columns=.")
+    return large[0]
+
+
+def read_npy(path: str | Path) -> Array:
+    """The array of a .npy file, as a memory map.
+
+    Raises:
+        LikewiseError: the file is another one, damaged, or holds Python objects.
+    """
+    try:
+        # open_memmap reads .npy alone; numpy.load takes .npz and pickles too, whatever the file's name is
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError, OSError) as error:
+        raise LikewiseError(
+            f"{path} cannot be read as .npy ({_why_no_npy(path, error)}); save it again with numpy.save."
+        ) from error
+
+
+def _why_no_npy(path: str | Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    with open(path, "rb") as file:
+        head = file.read(6)
+    if head.startswith(b"PK"):
+        return "it is a .npz, which holds several arrays"
+    if head != b"\x93NUMPY":
+        return "it is a file of another kind"
+    return "it holds Python objects" if "object" in str(error) else str(error)

@@ -1,0 +1,102 @@
+"""Which columns of a table are the labels and the ids: of parquet files, CSV files and frames."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from likewise.data.parquet_schema import column_type, holds_ids, holds_labels, is_number
+from likewise.data.source import Wanted
+from likewise.errors import LikewiseError
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file or frame before its columns are chosen.
+
+    Args:
+        where: the file or frame, for messages.
+        name: stands before "row 7" in ids; empty for a table alone.
+        schema: Arrow's.
+        batches: gives Arrow record batches with the columns of these names, each of a few megabytes where it is read
+            from a file. It may be called once only.
+        partitions: values of columns that the file's folders stand for, without those that the file has too.
+    """
+
+    where: str
+    name: str
+    schema: Any
+    batches: Callable[[Sequence[str]], Iterator[Any]]
+    partitions: Mapping[str, str | None]
+
+    def has(self, column: str) -> bool:
+        """Whether it has a column of that name."""
+        return column in self.schema.names or column in self.partitions
+
+    def type_of(self, column: str) -> Any:
+        """Of a column; None for one that the folders stand for. Raises LikewiseError if there is none, or several."""
+        return column_type(self.schema, self.partitions, column, self.where)
+
+    def row_name(self, row: int) -> str:
+        """The id of a row that has no other."""
+        return f"{self.name} row {row}".lstrip()
+
+
+def label_column(labels: str, tables: Sequence[Table]) -> tuple[str | None, list[str]]:
+    """The column of the labels, and a note where folders stand for it.
+
+    Raises:
+        LikewiseError: no such column, one that holds no labels, or one that some tables lack.
+    """
+    column = "label" if labels == "auto" else labels
+    if labels == "none":
+        return None, []
+    if labels == "auto" and not any(table.has(column) for table in tables):
+        folders = list(dict.fromkeys(name for table in tables for name in table.partitions))
+        named = ", ".join(map(repr, folders))
+        note = f"the folders' names stand for {named}, which are no labels unless labels= names one."
+        return None, [note] if folders else []
+    lacking = next((table for table in tables if not table.has(column)), None)
+    if labels == "auto" and lacking is not None:
+        raise LikewiseError(
+            f"{lacking.where} has no column 'label', which other files have: give only files that have it, or "
+            "labels=none."
+        )
+    kinds = [(table, table.type_of(column)) for table in tables]
+    inside = [(table, kind) for table, kind in kinds if kind is not None]
+    for table, kind in inside:
+        if not holds_labels(kind):
+            raise LikewiseError(
+                f"{table.where}: column {column!r} holds {kind}, not labels; name one of text or numbers, or of lists "
+                "of these, or give labels=none."
+            )
+    number = {
+        bool(is_number(kind)): f"{kind} in {table.where}" for table, kind in inside if is_number(kind) is not None
+    }
+    if len(number) > 1:
+        raise LikewiseError(
+            f"column {column!r} holds {number[True]}, but {number[False]}: the same label would be two; write all "
+            "files with one type."
+        )
+    return column, [] if inside else [
+        f"the labels are those in the folders' names, such as {column}={_value(tables, column)}."
+    ]
+
+
+def _value(tables: Sequence[Table], column: str) -> str | None:
+    return next((value for table in tables if (value := table.partitions[column]) is not None), None)
+
+
+def check_key(key: str, tables: Sequence[Table]) -> None:
+    """Raises LikewiseError if a table has no such column, or one that can't name items."""
+    for table in tables:
+        kind = table.type_of(key)
+        if kind is not None and not holds_ids(kind):
+            raise LikewiseError(
+                f"{table.where}: column {key!r} holds {kind}, not ids; name one of text or numbers with key=, or leave "
+                "key out."
+            )
+
+
+def wants_vectors(wanted: Wanted, images: Sequence[str]) -> bool:
+    """Whether a table is read as vectors: ``columns`` is given, or it has no columns of images and none are named."""
+    return bool(wanted.columns) or (wanted.image is None and not images)

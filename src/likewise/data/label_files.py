@@ -1,0 +1,93 @@
+"""Labels from a file of their own: by row in .npy, by id in .parquet or .csv."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from likewise.data.array_files import read_npy
+from likewise.data.arrays import label_list
+from likewise.data.columns import Table, check_key
+from likewise.data.csv_files import csv_table
+from likewise.data.items import Items, as_id, encode_source_labels, text_of
+from likewise.data.parquet import parquet_table
+from likewise.data.parquet_schema import holds_labels
+from likewise.errors import LikewiseError, closest
+from likewise.files import as_path
+
+_SUFFIXES = (".npy", ".parquet", ".csv")
+
+
+def label_file(labels: str) -> Path | None:
+    """The file that ``labels`` names; None for "auto", "none" and the name of a column.
+
+    Raises:
+        LikewiseError: there is no such file.
+    """
+    if Path(labels).suffix.lower() not in _SUFFIXES:
+        return None
+    path = as_path(labels, "labels")
+    if not path.is_file():
+        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise LikewiseError(f"the file of labels {path} does not exist.{closest(path.name, siblings)}")
+    return path
+
+
+def read_by_row(path: Path) -> list[object] | None:
+    """The labels of a .npy file, one for each row; None for a file of labels by id."""
+    return label_list(read_npy(path)) if path.suffix.lower() == ".npy" else None
+
+
+def label_by_id(items: Items, path: Path, key: str | None) -> Items:
+    """The items with the labels of a .parquet or .csv file, which has a column of ids and one of labels.
+
+    The ids are in the column ``key`` if the file has it, else in ``id``; the labels in ``label``, or in the only other
+    column. An item that the file does not name has no label, which a note says.
+
+    Raises:
+        LikewiseError: a missing column, an id with two labels, or no id that an item has.
+    """
+    name = str(path)
+    suffix = path.suffix.lower()
+    table = parquet_table(path) if suffix == ".parquet" else csv_table(path, texts=None, numbers=False)
+    ids, column = _columns(table, key)
+    known, unusable = set(items.ids), {item.id for item in items.skipped}
+    labels: dict[str, Any] = {}
+    example, strange = "", 0
+    for batch in table.batches([ids, column]):
+        for id, label in zip(batch.column(ids).to_pylist(), batch.column(column).to_pylist(), strict=True):
+            text = "" if id is None else as_id(text_of(id))
+            if text in unusable:
+                continue
+            if text not in known:
+                strange, example = strange + 1, example or text
+            elif labels.setdefault(text, label) != label:
+                raise LikewiseError(
+                    f"{name} gives {text!r} the labels {labels[text]!r} and {label!r}; keep the right one, or write "
+                    "both as a list."
+                )
+    if not labels:
+        has = f"has ids such as {example!r}" if strange else "holds no rows"
+        raise LikewiseError(
+            f"no id of {name} is that of an item: {items.source} has ids such as {items.ids[0]!r}, and {name} {has}; "
+            "name the column of ids with key=."
+        )
+    notes, without = list(items.notes), [id for id in items.ids if id not in labels]
+    if without:
+        notes.append(
+            f"{name}: {len(without):,} of the {len(items):,} items have no label there, such as {without[0]!r}."
+        )
+    if strange:
+        notes.append(f"{name}: {strange:,} of its ids are no items, such as {example!r}.")
+    encoded, names = encode_source_labels([labels.get(id) for id in items.ids])
+    return replace(items, labels=encoded, label_names=names, notes=tuple(notes))
+
+
+def _columns(table: Table, key: str | None) -> tuple[str, str]:
+    """The columns of ids and labels."""
+    ids = key if key is not None and table.has(key) else "id"
+    check_key(ids, [table])
+    others = [each for each in table.schema.names if each != ids]
+    column = others[0] if len(others) == 1 else "label"
+    if not holds_labels(kind := table.type_of(column)):
+        raise LikewiseError(f"{table.where}: column {column!r} holds {kind}, not labels; give one of text or numbers.")
+    return ids, column
