@@ -32,7 +32,7 @@ COMMON = (
 # What `--help-all` shows after these: names of settings, or of groups of them. Any other setting is under REST.
 SECTIONS = {
     "The options that matter most": COMMON,
-    "Data": ("relations", "key", "image", "split", "max_megapixels", "cache"),
+    "Data": ("relations", "key", "image", "columns", "split", "max_megapixels", "cache"),
     "Views: random changes of an item": ("views",),
     "Encoder": ("encoder",),
     "Objective; `likewise objectives NAME` says what its parameters mean": ("objective", "loss_weight"),

@@ -17,15 +17,18 @@ from torch import Tensor
 from likewise.config.overrides import as_dict
 from likewise.config.settings import ObjectiveSettings
 from likewise.config.yaml_file import as_yaml
+from likewise.console import Tick, say, stages, untold
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation import classify, retrieve
+from likewise.evaluation.baselines import embedded
 from likewise.evaluation.retrieve import DETAIL, FILE, STAMP, retrieval_table
 from likewise.evaluation.scores import EVALUATION, learned_protocol, read_scores, table
 from likewise.files import atomic_write, place_for
 from likewise.metrics import Retrieval, Score, retrieval, top_k
 from likewise.model import Model, load
 from likewise.plots import matplotlib_module, png_of
+from likewise.reports.verdict import Verdict, gather, judge
 from likewise.stamp import refuse_other_model
 from likewise.text import readable, utf8
 from likewise.training.metrics_log import read_metrics
@@ -66,8 +69,9 @@ def write_report(
     columns: Sequence[str] = (),
     model: Model | None = None,
     items: Items | None = None,
+    progress: bool = True,
 ) -> Path:
-    """Writes RUN/report.html and returns its path.
+    """Writes RUN/report.html, which ends with a verdict, and returns its path.
 
     Args:
         run: folder of a trained run.
@@ -78,6 +82,7 @@ def write_report(
         columns: the columns of the vectors of ``data``.
         model: the run's model, if it is already in memory.
         items: opened items, used instead of ``data``.
+        progress: show bars, and say the verdict on standard error.
 
     Raises:
         LikewiseError: the run has no model, its data can't be opened, a file of it is damaged, or the extra ``plot`` is
@@ -92,17 +97,25 @@ def write_report(
     elif items is None:
         items = model.open(data, labels=labels, key=key, image=image, columns=columns)
     about = read_data(run) or {"source": items.source, "items": len(items), "kind": items.kind, "skipped": 0}
-    rows = model.features(items)
-    parts = [
-        "<h2>What was done</h2>" + _summary(run, model, about),
-        "<h2>How good it is</h2>" + _table(run, model.weights_hash),
-        "<h2>Learning curves</h2>" + _curves(run),
-        "<h2>Nearest neighbours</h2>" + _neighbours(items, rows),
-        "<h2>Pairs it gets most wrong</h2>" + _wrong(items, rows),
-        "<h2>Map</h2>" + _map(items, rows),
+    scores, metrics = _scores(run, model.weights_hash), read_metrics(run)
+    last = next((line for line in reversed(metrics) if "loss" in line), {})
+    with stages(enabled=progress) as begin:
+        rows = embedded(model, items, tick=begin("embedding"))
+        found = judge(gather(model, items, rows, [*scores[EVALUATION], *scores[FILE]], last, begin("the verdict")))
+        parts = [
+            "<h2>What was done</h2>" + _summary(metrics, model, about),
+            "<h2>How good it is</h2>" + _table(run, scores),
+            "<h2>Learning curves</h2>" + _curves(run),
+            "<h2>Nearest neighbours</h2>" + _neighbours(items, rows, begin("neighbours")),
+            "<h2>Pairs it gets most wrong</h2>" + _wrong(items, rows, begin("pairs")),
+        ]
+        begin("the map")
+        parts.append("<h2>Map</h2>" + _map(items, rows))
+    parts += [
         "<h2>Every setting</h2><details><summary>config.yaml</summary><pre>"
         + html.escape(as_yaml(as_dict(model.settings)))
         + "</pre></details>",
+        "<h2>Verdict</h2>" + _verdict(found),
     ]
     title = _named(f"likewise: {run.name}")
     stamp = html.escape(json.dumps({**model.protocol("embedding"), **items.stamp("data")}, ensure_ascii=False))
@@ -114,11 +127,20 @@ def write_report(
     path = run / REPORT
     with atomic_write(path) as file:
         file.write(utf8(page))
+    if progress:
+        say([f"verdict: {found.sentence}", *(f"next: {line}" for line in found.advice)])
     return path
 
 
-def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
-    settings, metrics = model.settings, read_metrics(run)
+def _verdict(found: Verdict) -> str:
+    """The verdict, its signs and the advice, as lists."""
+    signs, advice = ("".join(f"<li>{html.escape(line)}</li>" for line in each) for each in (found.signs, found.advice))
+    more = f"<h3>What to try next</h3><ul>{advice}</ul>" if advice else ""
+    return f"<p><strong>{html.escape(readable(found.sentence))}</strong></p><ul>{signs}</ul>{more}"
+
+
+def _summary(metrics: Sequence[dict[str, float | str]], model: Model, about: dict[str, Any]) -> str:
+    settings = model.settings
     speed = [float(line["items_per_second"]) for line in metrics if "items_per_second" in line]
     text = (
         f"{about['items']:,} {about['kind']} from <b>{_named(about['source'])}</b> "
@@ -127,9 +149,7 @@ def _summary(run: Path, model: Model, about: dict[str, Any]) -> str:
         f"→ {model.embedder.dim} numbers on the unit sphere, {model.epoch:g} epochs of batches of {settings.batch_size}"
     )
     text += f", {np.median(speed):,.0f} items/s" if speed else ""
-    verdicts = [str(line["verdict"]) for line in metrics if "verdict" in line]
-    warning = f'<p class="note">Last warning: {html.escape(readable(verdicts[-1]))}</p>' if verdicts else ""
-    return f"<p>{text}.</p>{warning}{_online(metrics)}"
+    return f"<p>{text}.</p>{_online(metrics)}"
 
 
 def _parameters(objective: ObjectiveSettings) -> str:
@@ -150,21 +170,26 @@ def _online(metrics: Sequence[dict[str, float | str]]) -> str:
     )
 
 
-def _table(run: Path, model: str) -> str:
-    """The scores of this model. Raises LikewiseError when a file of scores is damaged or another model's."""
+def _scores(run: Path, model: str) -> dict[str, list[Score]]:
+    """The saved scores of this model, by file. Raises LikewiseError when a file is damaged or another model's."""
+    saved: dict[str, list[Score]] = {}
+    for name, renewal in ((EVALUATION, classify.renewal), (FILE, retrieve.renewal)):
+        path = run / name
+        saved[name] = read_scores(path) if path.exists() else []
+        if path.exists():
+            protocol = learned_protocol(saved[name])
+            refuse_other_model(path, protocol, model, renewal(run, protocol))
+    return saved
+
+
+def _table(run: Path, saved: Mapping[str, list[Score]]) -> str:
+    """The tables of the saved scores. Raises LikewiseError when the figures beside them are another model's."""
     text = ""
-    path = run / EVALUATION
-    if path.exists():
-        scores = read_scores(path)
-        protocol = learned_protocol(scores)
-        refuse_other_model(path, protocol, model, classify.renewal(run, protocol))
+    if scores := saved[EVALUATION]:
         note = "mean ± standard deviation over draws of the labels. Neighbours vote with weight exp(s/τ)."
         text += _drawn(*table(scores), note, scores)
-    path = run / FILE
-    if path.exists():
-        scores = read_scores(path)
+    if scores := saved[FILE]:
         protocol = learned_protocol(scores)
-        refuse_other_model(path, protocol, model, retrieve.renewal(run, protocol))
         note = (
             "± over seeds of k-means, or the standard error over folds. Every number is of items looked up by cosine."
         )
@@ -271,12 +296,14 @@ def _curves(run: Path) -> str:
     return _picture(figure)
 
 
-def _neighbours(items: Items, rows: Tensor) -> str:
+def _neighbours(items: Items, rows: Tensor, tick: Tick = untold) -> str:
     if items.kind != "images":
         return '<p class="note">The items are vectors: there are no pictures to show.</p>'
     queries = torch.linspace(0, len(items) - 1, min(QUERIES, len(items))).long()
     ids = torch.arange(len(items))
-    scores, neighbours = top_k(rows[queries], rows, min(NEIGHBOURS, len(items) - 1), query_ids=queries, key_ids=ids)
+    scores, neighbours = top_k(
+        rows[queries], rows, min(NEIGHBOURS, len(items) - 1), query_ids=queries, key_ids=ids, tick=tick
+    )
     text = "<p class='note'>Left, framed: the query. Then the most alike, with the cosine.</p>"
     for query, row_scores, row in zip(queries.tolist(), scores.tolist(), neighbours.tolist(), strict=True):
         cells = _thumbnail(items, query, items.ids[query], "query")
@@ -285,7 +312,7 @@ def _neighbours(items: Items, rows: Tensor) -> str:
     return text
 
 
-def _wrong(items: Items, rows: Tensor) -> str:
+def _wrong(items: Items, rows: Tensor, tick: Tick = untold) -> str:
     """The nearest items with different labels, and the furthest with the same. At most 1,000 items are looked up."""
     if items.labels is None:
         return '<p class="note">The items have no labels, so nothing says which pairs are wrong.</p>'
@@ -294,7 +321,14 @@ def _wrong(items: Items, rows: Tensor) -> str:
     some = known[torch.linspace(0, len(known) - 1, min(WRONG_QUERIES, len(known))).long()]
     try:
         result = retrieval(
-            rows[some], labels[some], rows[known], labels[known], query_ids=some, gallery_ids=known, worst=WRONG_PAIRS
+            rows[some],
+            labels[some],
+            rows[known],
+            labels[known],
+            query_ids=some,
+            gallery_ids=known,
+            worst=WRONG_PAIRS,
+            tick=tick,
         )
     except LikewiseError:  # no two items share a label
         return '<p class="note">No label has two items, so nothing says which pairs are wrong.</p>'

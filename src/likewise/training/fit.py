@@ -45,7 +45,14 @@ from likewise.training.run_folder import (
     write_data,
 )
 from likewise.training.run_lock import written_by_one
-from likewise.training.supervision import keep_labelled, notes_on, read_relations, refuse_classes, refuse_small_steps
+from likewise.training.supervision import (
+    advice_on_labels,
+    keep_labelled,
+    notes_on,
+    read_relations,
+    refuse_classes,
+    refuse_small_steps,
+)
 
 PATIENCE = 60.0  # seconds in which a killed process of a restarted run gives the lock back
 
@@ -194,7 +201,12 @@ def announce(model: Model, items: Items, total: int, notes: Sequence[str] = (), 
     """Prints a description of the items, the ``notes``, and the pre-flight's advice for a run of ``total`` steps."""
     settings, batch_norm = model.settings, normalises_batches(model.embedder)
     advised = preflight(settings, len(items), total, processes=processes.size(), batch_norm=batch_norm)
-    lines = [describe(items), *notes, *(f"advice: {advice.line()}" for advice in advised)]
+    lines = [
+        describe(items),
+        *notes,
+        *advice_on_labels(settings, items),
+        *(f"advice: {advice.line()}" for advice in advised),
+    ]
     if settings.precision == "bf16" and emulates_bf16(pick_device(settings.device)):
         lines.append(
             "advice: precision=bf16 is emulated on this CPU, which has no AVX-512: a small ResNet is ten times slower "

@@ -104,6 +104,27 @@ def refuse_classes(settings: FitSettings, items: Items) -> None:
         )
 
 
+def method_with_labels(items: Items) -> str | None:
+    """A method that trains with the labels of these items; None where there are none that say what is alike.
+
+    normface is among the best two of docs/results.md, and takes classes of any size and number. With several labels an
+    item a class-level objective is not possible; ms is the best of the others there.
+    """
+    if items.labels is None or not 2 <= len(items.label_names) <= len(items) // 2:
+        return None
+    return "normface" if items.labels.ndim == 1 else "ms"
+
+
+def advice_on_labels(settings: FitSettings, items: Items) -> Iterator[str]:
+    """One line where the items have labels that do not train: which method trains with them."""
+    method = method_with_labels(items) if settings.alike == "instance" else None
+    if method is not None:
+        yield (
+            f"advice: the items have {len(items.label_names):,} labels, which only measure here; --method {method} "
+            "trains with them (--alike label)."
+        )
+
+
 def notes_on(relations: Pairs | Triplets | None) -> Iterator[str]:
     """Notes about usable relations, one line each: the rows that were left out, and missing negatives."""
     if relations is None:
