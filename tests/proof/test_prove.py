@@ -279,6 +279,15 @@ def test_pairs_and_triplets_are_made_up_and_proved(kind: str, items: int) -> Non
         assert [each.verdict for each in module.prove(plan)] == ["equal"] * 3
 
 
+def test_pairs_that_are_all_alike_are_made_up_and_proved_so(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("a,b\n0,1\n")
+    settings = {"alike": "pairs", "relations": str(tmp_path / "p.csv"), "sampler.kind": "instance"}
+    plan = make_plan("contrastive", VECTORS[:50], TINY | settings | {"negatives.policies": ["all"]})
+    assert isinstance(plan.relations, Pairs)
+    assert plan.relations.all_alike
+    assert [each.verdict for each in module.prove(plan)] == ["equal"] * 3
+
+
 @pytest.mark.parametrize(("classes", "kept"), [(3, 8), (500, 500)])
 def test_as_many_classes_as_the_made_up_labels_need(classes: int, kept: int) -> None:
     plan = make_plan("margin", VECTORS, TINY | {"objective.classes": classes})
