@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from likewise.data import Items, open_items, vector_rows
 from likewise.errors import LikewiseError
@@ -358,3 +359,13 @@ def test_a_model_finds_the_numbers_of_a_table_by_name(tmp_path: Path) -> None:
     assert index.ids == tuple(IDS)
     with pytest.raises(LikewiseError, match="no column 'f0'"):
         loaded.embed(lists, progress=False)
+
+
+def test_labels_by_id_of_images(tmp_path: Path, items_of: Opener) -> None:
+    for name in ("a/1", "a/2", "b/3"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (int(name[-1]), 0, 0)).save(tmp_path / "photos" / f"{name}.png")
+    labels = written(tmp_path / "l.csv", {"id": ["b/3.png", "a/2.png"], "label": ["x", "y"]})
+    items = items_of(tmp_path / "photos", labels=str(labels), size=8)
+    assert items.label_names == ("x", "y")
+    assert items.labels.tolist() == [-1, 1, 0]  # type: ignore[union-attr]

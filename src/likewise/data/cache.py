@@ -1,10 +1,10 @@
 """The cache of decoded images: one memory-mapped uint8 file per content and size.
 
 A cache is a folder ``{entries}x{size}px-{key}`` with ``values.bin`` (uint8, N·S·S·3, in the source's order) and
-``items.json`` (ids, skipped items, assumed bits, checksum of the values). ``key`` is a hash over the id and bytes of
-every entry, the size, the largest image allowed and ``FORMAT``. Labels are not in the cache: the source gives them each
-time, so other labels need no new cache. ``stats/`` maps paths, sizes and times to caches, so the cache of an unchanged
-source is found without reading the source.
+``items.json`` (ids, skipped items, assumed bits, copies, checksum of the values). ``key`` is a hash over the id and
+bytes of every entry, the size, the largest image allowed and ``FORMAT``. Labels are not in the cache: the source gives
+them each time, so other labels need no new cache. ``stats/`` maps paths, sizes and times to caches, so the cache of an
+unchanged source is found without reading the source.
 
 One thread writes the file in order, as a plain file and not through a memory map: then a full disk is an error that can
 be reported, while with a memory map it would end the process.
@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,17 @@ import numpy as np
 import torch
 
 from likewise.console import track
+from likewise.data.checksum import Checksum, checksum_of
+from likewise.data.copies import Copies, copies_in, describe_copies_in
 from likewise.data.decode import decode, decode_array, quiet_pillow
-from likewise.data.items import Items, Pixels, Skipped, add_text, encode_source_labels, refuse_cut
+from likewise.data.items import (
+    Items,
+    Pixels,
+    Skipped,
+    add_text,
+    content_digest,
+    encode_source_labels,
+)
 from likewise.data.source import BadItem, Entry, Source, sign
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.files import as_path, atomic_write, replace_folder, temporary_folder
@@ -39,7 +48,6 @@ _CHUNK = 16  # entries per task of a thread: enough to make a task's own cost sm
 _CHUNK_BYTES = 4 << 20  # a task has fewer entries if they hold more than this
 _HELD_BYTES = 64 << 20  # waiting entries hold no more than this, unless a single task does
 _BUILDING = "building-"
-_PART_BYTES = 1 << 24  # of the values in a part of the checksum
 _CHECKED: set[tuple[str, int]] = set()  # caches whose checksum this process has compared: folder, time of writing
 
 
@@ -72,7 +80,7 @@ def cached_items(
     skipped_rows = {row for row, _, _ in stored.skipped}
     labels = source.labels([row for row in range(source.total) if row not in skipped_rows])
     encoded, names = (None, ()) if labels is None else encode_source_labels(labels)
-    return Items(
+    items = Items(
         ids=tuple(stored.ids),
         values=stored.values,
         kind="images",
@@ -82,6 +90,7 @@ def cached_items(
         source=source.name,
         notes=(*source.notes, *_said_of_bits(source.name, stored.bits)),
     )
+    return replace(items, notes=(*items.notes, *describe_copies_in(items, stored.copies, stored.same_bytes)))
 
 
 def _said_of_bits(name: str, counts: dict[str, int]) -> Iterator[str]:
@@ -129,6 +138,8 @@ class _Stored:
     values: Pixels
     skipped: list[tuple[int, str, str]]  # (row in the source, id, reason)
     bits: dict[str, int]  # how many images of 16 bits were read as so many
+    copies: Copies  # rows of ids whose pixels are those of an earlier row
+    same_bytes: int  # how many of them have its bytes too
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,7 @@ class _Outcome:
     id: str
     digest: bytes
     pixels: Pixels | None = None
+    pixels_digest: bytes = b""
     reason: str | None = None
     bits: int = 0
 
@@ -170,7 +182,7 @@ def _find(job: _Job, folder: Path) -> _Stored | None:
 def _build(job: _Job, folder: Path) -> _Stored:
     """Read, hash, decode and write every entry once; then rename the folder to the key of its content."""
     signature = job.source.signature()  # computed before reading, so that the next run notices changes made meanwhile
-    ledger, checksum = _Ledger(_content_hash(job)), _Checksum(job.size)
+    ledger, checksum = _Ledger(_content_hash(job)), Checksum(job.size)
     with temporary_folder(folder, _BUILDING) as temporary:
         bar = track(f"decoding {job.source.name}", job.source.total, enabled=job.progress)
         with open(temporary / "values.bin", "wb") as file, bar as tick:
@@ -185,6 +197,7 @@ def _build(job: _Job, folder: Path) -> _Stored:
         ledger.check(job.source)
         with atomic_write(temporary / "items.json") as file:
             about = {"ids": ledger.ids, "skipped": ledger.skipped, "bits": ledger.bits, "checksum": checksum.hex()}
+            about |= {"copies": ledger.copies, "same_bytes": ledger.same_bytes}
             file.write(json.dumps(about).encode())
         name = job.prefix + ledger.content.hexdigest()
         stored = _publish(temporary, folder / name, job.size)
@@ -218,6 +231,8 @@ def _load(folder: Path, size: int, progress: bool = False) -> _Stored | None:
         items: dict[str, Any] = json.loads((folder / "items.json").read_bytes())
         ids, skipped = items["ids"], [(int(row), str(id), str(reason)) for row, id, reason in items["skipped"]]
         bits = {str(bits): int(count) for bits, count in items["bits"].items()}
+        copies = [(int(row), int(first)) for row, first in items.get("copies", ())]
+        same_bytes = int(items.get("same_bytes", 0))
         shape = (len(ids), size, size, 3)
         if (folder / "values.bin").stat().st_size != np.prod(shape):
             return None
@@ -228,12 +243,14 @@ def _load(folder: Path, size: int, progress: bool = False) -> _Stored | None:
     if not all(isinstance(id, str) for id in ids):
         return None
     if "checksum" in items and written not in _CHECKED and os.environ.get("LOCAL_RANK", "0") == "0":
-        if items["checksum"] != _checksum(values, progress):
+        if items["checksum"] != checksum_of(values, progress):
             told = f"{folder} does not match its checksum: something else wrote into it, or the disk fails."
             warnings.warn(f"{told} It is built again.", LikewiseWarning, stacklevel=2)
             return None
         _CHECKED.add(written)
-    return _Stored(ids, values, skipped, bits)
+    if "copies" not in items:  # of an older version
+        copies = copies_in(values, str(folder))
+    return _Stored(ids, values, skipped, bits, copies, same_bytes)
 
 
 def _note(job: _Job, folder: Path, signature: str) -> Path:
@@ -250,59 +267,6 @@ def _written(folder: Path) -> tuple[str, int]:
     return str(folder.resolve()), (folder / "values.bin").stat().st_mtime_ns
 
 
-class _Checksum:
-    """blake2b over the blake2b of each part of the values, while they are written; see :func:`_checksum`."""
-
-    def __init__(self, size: int) -> None:
-        self.rows = _part_rows(size)
-        self.digests, self.part, self.in_part = list[bytes](), hashlib.blake2b(digest_size=16), 0
-
-    def add(self, item: memoryview) -> None:
-        """Adds the next item's pixels."""
-        if self.in_part == self.rows:
-            self._end()
-        self.part.update(item)
-        self.in_part += 1
-
-    def hex(self) -> str:
-        """The checksum of all items so far; call it once, at the end."""
-        if self.in_part:
-            self._end()
-        return _of_parts(self.digests)
-
-    def _end(self) -> None:
-        self.digests.append(self.part.digest())
-        self.part, self.in_part = hashlib.blake2b(digest_size=16), 0
-
-
-def _checksum(values: Pixels, progress: bool) -> str:
-    """The checksum of a cache's values: one pass over them with all threads, about a second per GB and core."""
-    rows = _part_rows(values.shape[1])
-
-    def digest(start: int) -> bytes:
-        refuse_cut(values, "its checksum")
-        return hashlib.blake2b(values[start : start + rows].data, digest_size=16).digest()
-
-    starts = range(0, len(values), rows)
-    bar = track("checking the cache", len(starts), enabled=progress)
-    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool, bar as tick:
-        digests = []
-        for done, part in enumerate(pool.map(digest, starts), 1):
-            digests.append(part)
-            tick(done)
-    return _of_parts(digests)
-
-
-def _of_parts(digests: Iterable[bytes]) -> str:
-    """The checksum of the values, from the blake2b of each part."""
-    return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
-
-
-def _part_rows(size: int) -> int:
-    """Number of items in a part of the checksum."""
-    return max(1, _PART_BYTES // (size * size * 3))
-
-
 @dataclass
 class _Ledger:
     """The entries that a build has seen so far, in the source's order."""
@@ -312,6 +276,10 @@ class _Ledger:
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     first_row: dict[str, int] = field(default_factory=dict)
     bits: dict[str, int] = field(default_factory=dict)
+    copies: list[tuple[int, int]] = field(default_factory=list)
+    same_bytes: int = 0
+    first_pixels: dict[bytes, int] = field(default_factory=dict)  # places in ids, by a hash
+    contents: set[bytes] = field(default_factory=set)  # hashes of the bytes of the entries in ids
     rows: int = 0
 
     def keep(self, outcome: _Outcome) -> bool:
@@ -325,7 +293,12 @@ class _Ledger:
         if reason is not None:
             self.skipped.append((row, outcome.id, reason))
             return False
+        place = len(self.ids)
         self.ids.append(outcome.id)
+        if (earlier := self.first_pixels.setdefault(outcome.pixels_digest, place)) != place:
+            self.copies.append((place, earlier))
+            self.same_bytes += outcome.digest in self.contents
+        self.contents.add(outcome.digest)
         if outcome.bits:
             self.bits[str(outcome.bits)] = self.bits.get(str(outcome.bits), 0) + 1
         return True
@@ -416,7 +389,8 @@ def _decode(entry: Entry, job: _Job) -> _Outcome:
             decoded = decode_array(loaded, job.size)
     except BadItem as error:
         return _Outcome(entry.id, digest, reason=str(error))
-    return _Outcome(entry.id, digest, pixels=decoded.pixels, bits=decoded.bits)
+    pixels = decoded.pixels
+    return _Outcome(entry.id, digest, pixels=pixels, pixels_digest=content_digest(pixels), bits=decoded.bits)
 
 
 def _digest(loaded: "bytes | np.ndarray[Any, Any]") -> bytes:

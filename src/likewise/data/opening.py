@@ -41,30 +41,38 @@ def open_items(
       in a column as Hugging Face writes it (the first struct with ``bytes``), or else in the first binary column. Ids
       are the column ``key`` if given, else the ``path`` in the struct if no other row has the same, else "row 7"
       ("part.parquet row 7" of several files). A folder ``label=3`` stands for a column ``label``;
+    - parquet without images, a ``.csv`` file, or a frame (whatever has Arrow's stream: a DataFrame of pandas or polars,
+      a Table of pyarrow). Vectors are in ``columns``, else in the first column of lists of numbers, else all columns of
+      numbers are one vector. Ids are the column ``key``, else ``id`` or pandas' index, else "row 7". The rows are read
+      into memory, above 256 MB into a file of the cache's folder, which is mapped;
     - a NumPy array or torch tensor, a ``.npy`` file, or a tuple (array, labels): (N, D) are vectors; (N, H, W),
-      (N, H, W, C), (N, C, H, W) are images. Ids are the row numbers;
+      (N, H, W, C), (N, C, H, W) are images. Ids are the row numbers, or those that ``likewise embed`` wrote beside it;
+    - a ``.npz`` file with such an array, ``x`` or the only one, and labels ``y``;
     - a map-style Dataset (``__len__`` and ``__getitem__``) of images, vectors or (image, label) tuples. Ids are the row
       numbers. Each call reads it once, in this process, since nothing tells whether it has changed;
     - ``Items``, which are returned unchanged.
 
     Ids are in Unicode's form NFC. Choices made for the user are in ``Items.notes``.
 
-    A bad item is left out and listed in ``Items.skipped``. A cache is found by content. If a data set was moved or
-    touched, it is read again but not decoded; if paths, sizes and times are unchanged, it is not even read.
+    A bad item is left out and listed in ``Items.skipped``. Items with the same content are kept, and a note counts
+    them. A cache is found by content. If a data set was moved or touched, it is read again but not decoded; if paths,
+    sizes and times are unchanged, it is not even read.
 
     Args:
         source: one of the above.
         size: side of the square images in pixels; vectors ignore it.
         labels: "auto" (folder: the parent folder's name if at least two differ, none for an image beside these folders;
-            parquet: the column ``label`` if there is one; arrays and Datasets: those given), "none", or the name of a
-            parquet column. Several labels per item are given as a column of lists, or as a list, set or 1-D array for
-            each item; with an array also as integers (N, L) padded with −1, or bool (N, classes). Any other hashable
-            value, such as a tuple, is one label. None, NaN and empty text mean no label, and so do negative integers in
-            an array or tensor.
-        key: for parquet: the column of the ids.
+            tables: the column ``label`` if there is one; arrays and Datasets: those given), "none", the name of a
+            column, or a file: ``.npy`` with a label per row, ``.parquet`` or ``.csv`` with the columns id and label.
+            Several labels per item are given as a column of lists, or as a list, set or 1-D array for each item; with
+            an array also as integers (N, L) padded with −1, or bool (N, classes). Any other hashable value, such as a
+            tuple, is one label. None, NaN and empty text mean no label, and so do negative integers in an array or
+            tensor.
+        key: for tables: the column of the ids.
         image: for parquet: the column of the images.
         split: for parquet: read only the files of this split, such as "train". Their names say it as Hugging Face
             writes them (``train-00000-of-00004.parquet``, ``train/0.parquet``).
+        columns: for tables: the columns of the vectors, names or patterns such as "pixel*"; of .npz the array of items.
         max_megapixels: larger images are skipped before they are decoded; phones make 200. A new number decodes anew.
         cache: folder of the cache, which needs N·size²·3 bytes; None: ``$LIKEWISE_CACHE`` or ``~/.cache/likewise``.
         workers: number of threads that decode; None: one per core.
@@ -74,7 +82,8 @@ def open_items(
     Raises:
         LikewiseError: the source is missing, is empty or has only bad items; a column is unknown; the disk is full.
 
-    Cost: N images are decoded, the first time only. The ids and a limited number of images are in memory at once.
+    Cost: N images are decoded, the first time only. The ids and a limited number of images are in memory at once. Of
+    vectors every number is read twice: to find what is not finite, and to find copies.
     """
     if isinstance(source, Items):
         return source
@@ -84,6 +93,7 @@ def open_items(
         raise LikewiseError(f"size={size} is no image size; give the side in pixels, 1 or more.")
     from likewise.data.arrays import exact_images
     from likewise.data.cache import cache_folder, cached_items
+    from likewise.data.copies import copies_in, describe_copies_in
     from likewise.data.label_files import label_by_id, label_file, read_by_row
     from likewise.data.sources import find_source
 
@@ -99,12 +109,11 @@ def open_items(
         scratch=cache_folder(cache),
     )
     opened = find_source(source, wanted)
-    if isinstance(opened, Items):
-        items = opened
+    held = opened if isinstance(opened, Items) else exact_images(opened, size) or opened
+    if isinstance(held, Items):
+        items = replace(held, notes=(*held.notes, *describe_copies_in(held, copies_in(held.values, held.source))))
     else:
-        items = exact_images(opened, size) or cached_items(
-            opened, size, megapixels=max_megapixels, cache=cache, workers=workers, progress=progress
-        )
+        items = cached_items(held, size, megapixels=max_megapixels, cache=cache, workers=workers, progress=progress)
     if file is not None and by_row is None:
         items = label_by_id(items, file, key)
     say(items.notes if progress else ())

@@ -104,7 +104,7 @@ def read_pairs(
     the ids, and the text of 65,536 rows.
     """
     file = as_path(path, "the file of pairs or triplets")
-    table = _read(file, ids, ("a", "b"), "" if _all_alike(file) else "alike", skipped)
+    table = _read(file, ids, ("a", "b"), "" if all_alike_in(file) else "alike", skipped)
     table.refuse(table.rows[:, 0] == table.rows[:, 1], lambda names: f"{names[0]!r} is paired with itself")
     kept, merged = _settle(
         table,
@@ -356,7 +356,7 @@ def _last_part(id: str) -> str:
     return id.strip().replace("\\", "/").rpartition("/")[2].lower()
 
 
-def _all_alike(path: Path) -> bool:
+def all_alike_in(path: Path) -> bool:
     """Whether a file has the columns ``a`` and ``b`` alone. Raises LikewiseError if it has others, but no ``alike``."""
     if not path.is_file() or path.suffix.lower() not in (".csv", ".parquet"):
         return False  # _open says what is wrong with it

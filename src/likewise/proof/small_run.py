@@ -20,7 +20,7 @@ from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
 from likewise.data import Items
-from likewise.data.pair_files import Pairs, Triplets
+from likewise.data.pair_files import Pairs, Triplets, all_alike_in
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS, Method
 from likewise.model import NAME as MODEL
@@ -145,7 +145,7 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
         items = replace(items, labels=np.arange(len(items)) % LABELS, label_names=tuple(map(str, range(LABELS))))
         note += f" Their labels are made-up, {LABELS} in turn."
     batch = min(asked.batch_size, batch, len(items))
-    relations = _made_up(asked.alike, len(items), batch)
+    relations = _made_up(asked.alike, len(items), batch, all_alike=_all_alike(asked))
     if relations is not None:
         note += f" Their {asked.alike} are made-up too."
     groups, micro = (_few_groups(number) for number in (asked.encoder.bn_groups, asked.micro_batches))
@@ -183,7 +183,12 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
     return Plan(settings=small, items=items, relations=relations, notes=notes, backbone=backbone, asked=asked)
 
 
-def _made_up(alike: str, count: int, batch: int) -> Pairs | Triplets | None:
+def _all_alike(settings: FitSettings) -> bool:
+    """Whether the run's file of pairs, if it is still there, has only pairs that are alike."""
+    return settings.alike == "pairs" and settings.relations is not None and all_alike_in(Path(settings.relations))
+
+
+def _made_up(alike: str, count: int, batch: int, *, all_alike: bool) -> Pairs | Triplets | None:
     """Made-up pairs or triplets of ``count`` items, as if labels repeated in turn; an epoch has 3 uneven batches."""
     if alike not in ("pairs", "triplets"):
         return None
@@ -193,7 +198,7 @@ def _made_up(alike: str, count: int, batch: int) -> Pairs | Triplets | None:
     far = [random.choice([j for j in range(count) if j % labels != a % labels]) for a in anchors]
     if alike == "triplets":
         return Triplets(rows=torch.from_numpy(np.stack([anchors, near, far], 1)), source="made-up triplets")
-    are_alike = np.arange(len(anchors)) % 2 == 0
+    are_alike = np.arange(len(anchors)) % 2 == 0 if not all_alike else np.ones(len(anchors), dtype=bool)
     others = np.where(are_alike, near, far)
     rows = torch.from_numpy(np.stack([anchors, others], 1))
     return Pairs(rows=rows, alike=torch.from_numpy(are_alike), source="made-up pairs")
