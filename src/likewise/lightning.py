@@ -113,6 +113,8 @@ class LikewiseModule(LightningModule):  # type: ignore[misc]
         """Builds the session on Lightning's device, after the processes are joined; prints the pre-flight's advice."""
         if self.settings.bank.sharded:
             raise LikewiseError("bank.sharded is not for Lightning's checkpoints; take likewise fit.")
+        if self.settings.minutes is not None:
+            raise LikewiseError("minutes are for likewise fit; Lightning has Trainer(max_time=...), or set epochs.")
         if self.trainer.precision != "32-true":
             raise LikewiseError(f"Trainer(precision={self.trainer.precision!r}): set likewise's own precision instead.")
         if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, SharedSteps):
