@@ -70,15 +70,8 @@ from likewise.training.run_lock import written_by_one
 
 CELLS = "cells.jsonl"
 TUNING_SEED = 10_000  # seed of every trial; the final trainings have other seeds
-OURS = (
-    "method",
-    "seed",
-    "epochs",
-    "minutes",
-    "recipe",
-    "alike",
-    "relations",
-)  # set by the comparison or the method, not by the user
+# set by the comparison or the method, not by the user
+OURS = ("method", "seed", "epochs", "minutes", "recipe", "alike", "relations")
 
 
 def compare(
