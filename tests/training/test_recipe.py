@@ -50,13 +50,13 @@ def test_the_recipe_follows_the_traits_and_says_why() -> None:
     photos = with_recipe(base, pictures("photos"), ["minutes"])
     drawings = with_recipe(base, pictures("drawings"), ["minutes"])
     assert (photos.settings.views.flip, photos.settings.views.crop_scale) == (0.5, (0.2, 1.0))
-    assert (drawings.settings.views.flip, drawings.settings.views.crop_scale) == (0.0, (0.6, 1.0))
+    assert (drawings.settings.views.flip, drawings.settings.views.crop_scale) == (0.0, (0.8, 1.0))
     assert (drawings.settings.views.hue, drawings.settings.views.grayscale) == (0.0, 0.0)
     assert {photos.settings.method, drawings.settings.method} == {"simclr"}
     assert photos.settings.minutes == 3.0
     said = "\n".join(drawings.notes)
     assert "recipe: views.flip=0.0: a mirror image is another thing." in said
-    assert "recipe: views.crop_scale=0.6,1.0: " in said
+    assert "recipe: views.crop_scale=0.8,1.0: " in said
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,11 @@ def test_what_the_user_sets_stays(asked: dict[str, Any], kept: dict[str, Any]) -
     found = flatten(with_recipe(settings, pictures("drawings"), dotted({**asked, "minutes": 3.0})).settings)
     assert {name: found[name] for name in kept} == kept
     assert found["views.grayscale"] == 0.0
+
+
+def test_vectors_get_an_encoder_for_vectors() -> None:
+    items = Items(ids=("a", "b"), values=np.zeros((2, 3), np.float32), kind="vectors", source="v")
+    assert with_recipe(settings_from({"minutes": 3.0}), items, ["minutes"]).settings.encoder.name == "mlp"
 
 
 def test_no_label_is_read() -> None:

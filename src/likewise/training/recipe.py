@@ -47,6 +47,8 @@ def with_recipe(settings: FitSettings, items: Items, asked: Collection[str]) -> 
     if items.kind == "images":
         traits = traits_of(items)
         found += _of_pictures(traits, settings, free=free)
+    else:
+        found.append(Choice("encoder.name", "mlp", "the items are vectors"))
     choices = [choice for choice in found if not _about(choice.name, asked)]
     kept = {name: value for name, value in flatten(settings).items() if _about(name, asked)}
     kept |= {"method": settings.method} if not free else {}
@@ -88,7 +90,8 @@ def _of_pictures(traits: Traits, settings: FitSettings, *, free: bool) -> Iterat
     sides = "at home among the items" if traits.two_sided else "another thing"
     yield Choice("views.flip", 0.5 if traits.two_sided else 0.0, f"a mirror image is {sides}")
     if traits.drawn:
-        yield Choice("views.crop_scale", (0.6, 1.0), "a part of a drawing is often another drawing")
+        yield Choice("views.crop_scale", (0.8, 1.0), "a part of a drawing is often another drawing")
+        yield Choice("views.crop_ratio", (0.9, 1.1), "the shape of a drawing tells it apart")
         yield Choice("views.rotation", 10.0, "drawings are not always upright")
     else:
         yield Choice("views.crop_scale", (0.2, 1.0), "a part of a photo shows the same thing")
