@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all lint docs lock clean
+.PHONY: setup demo test test-all lint package docs lock clean
 
 setup: .venv/.done
 
@@ -31,6 +31,17 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The source distribution and the wheel, in dist/. The wheel is unpacked and used, and its README links to no file.
+package: setup
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation >/dev/null
+	$(BIN)/python -m pip install --quiet --no-deps --target dist/unpacked dist/*.whl
+	cd dist/unpacked && PYTHONPATH=$$PWD $(abspath $(BIN))/python -c \
+		"import likewise, pathlib; assert pathlib.Path(likewise.__file__).is_relative_to(pathlib.Path.cwd()); likewise.fit"
+	PYTHONPATH=dist/unpacked $(BIN)/python -m likewise objectives circle >/dev/null
+	! grep -nE '\]\((docs/|[A-Z]+\.md)' dist/unpacked/likewise-*.dist-info/METADATA
+	ls -l dist/*.whl dist/*.tar.gz
+
 # After changing an objective or its docstring, or an import: docs/objectives.md with its figures, docs/layers.svg.
 docs: setup
 	$(BIN)/python docs/generate_objectives.py --figures
@@ -40,10 +51,10 @@ docs: setup
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet "pip>=25.1"
-	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 --editable ".[demo,lightning,plot,tb]" --group dev
+	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 --editable ".[completion,demo,lightning,plot,tb]" --group dev
 	echo "# Exact versions of everything that development and CI use; made with: make lock" > requirements.lock
 	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//' >> requirements.lock
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs dist

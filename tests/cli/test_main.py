@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 from likewise.cli.commands import COMMANDS
+from likewise.cli.help import SHELLS
 from likewise.cli.main import main
 from likewise.cli.mistakes import Asked, explain
 from likewise.cli.parser import Parser, build_parser
@@ -169,6 +170,22 @@ def test_the_help_lists_every_command_in_the_order_of_its_use(capsys: pytest.Cap
     groups = [command.group for command in COMMANDS]
     assert [line[:-1] for line in text.splitlines() if line.endswith(":")] == list(dict.fromkeys(groups))
     assert groups == sorted(groups, key=groups.index)  # each heading once
+
+
+def test_a_shell_completes_commands_options_and_choices(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shell in SHELLS:
+        with pytest.raises(SystemExit) as stop:
+            main(["--print_completion", shell])
+        assert stop.value.code == 0
+        script = capsys.readouterr().out
+        assert all(word in script for word in (*NAMES, "views.crop_scale", "proxies"))
+    assert main(["--print_completion", "bashh"]) == 2
+    assert "must be one of bash, zsh, tcsh. Did you mean 'bash'?" in capsys.readouterr().err
+    monkeypatch.setattr("likewise.cli.help.find_spec", lambda name: None)
+    assert main(["--print_completion", "bash"]) == 2
+    assert 'pip install "likewise[completion]"' in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("built_once")

@@ -319,7 +319,7 @@ def test_a_table_that_cant_be_written_is_shown(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_baseline_that_fails_is_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*given: Any) -> None:
+    def fails(*given: Any, **more: Any) -> None:
         raise MemoryError("too many pixels")
 
     with monkeypatch.context() as patch:

@@ -19,6 +19,7 @@ from torch import distributed as dist
 
 from likewise.cli.main import main
 from likewise.config.overrides import settings_from
+from likewise.console import Tick, untold
 from likewise.data.pair_files import Pairs
 from likewise.encoders import MLP
 from likewise.errors import LikewiseError
@@ -381,7 +382,7 @@ def test_the_table_and_the_exit_code(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "prove", lambda plan: [comparison])
+    monkeypatch.setattr(module, "prove", lambda plan, begin: [comparison])
     assert main(["verify", "npid", "--set", "encoder.name=mlp"]) == code
     out, _ = capsys.readouterr()
     assert all(text in out for text in said)
@@ -419,7 +420,7 @@ def test_an_encoder_that_breaks_the_promises_is_found() -> None:
 def test_dropout_and_batch_norm_decide_what_is_compared(monkeypatch: pytest.MonkeyPatch, learned: Learned) -> None:
     trained = list[tuple[dict[str, Job], Job | None]]()
 
-    def train(place: Path, jobs: dict[str, Job], own: Job, shared: Job | None) -> dict[str, list[Learned]]:
+    def train(place: Path, jobs: dict[str, Job], own: Job, shared: Job | None, tick: Tick) -> dict[str, list[Learned]]:
         trained.append((jobs, shared))
         later = learned._replace(values={**learned.values, "loss": learned.values["loss"][HALF:]})
         later = later._replace(hashes=learned.hashes[HALF:])
@@ -524,7 +525,7 @@ def test_without_a_kill_and_a_checkpoint_nothing_is_resumed(
         yield lambda: {name: [ended] for name in jobs}
 
     monkeypatch.setattr(module, "started", pretended)
-    found = module._train(tmp_path, {"own": job()}, job(), None)
+    found = module._train(tmp_path, {"own": job()}, job(), None, untold)
     result = compare("resumed ≡ unstopped", found["own"], found["resumed"], resumed_at=HALF)
     assert result.verdict == "BROKEN"
     assert reason in result.broken

@@ -1,12 +1,15 @@
-"""The text of ``--help`` where a command has many options: the common ones first, all of them with ``--help-all``."""
+"""What the parser prints: ``--help`` with the common options, ``--help-all`` with all, and completion of a shell."""
 
 import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
+
+from likewise.errors import LikewiseError, closest
 
 
 def as_typed(value: Any) -> str:
@@ -53,3 +56,20 @@ def sections(
         if name not in groups and name not in wanted[first]:
             result[owner.get(name) or owner.get(name.partition(".")[0], rest)].append(action)
     return result
+
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+class PrintCompletion(argparse.Action):
+    """``--print_completion SHELL``: prints a script that completes commands and options in this shell, and exits."""
+
+    def __call__(self, parser: Any, namespace: Any, shell: Any, option: str | None = None) -> None:
+        """Raises LikewiseError on another shell, and without the extra ``completion``."""
+        if shell not in SHELLS:
+            wanted = ", ".join(SHELLS)
+            raise LikewiseError(f"{option} can't be {shell!r}; it must be one of {wanted}.{closest(shell, SHELLS)}")
+        if find_spec("shtab") is None:
+            raise LikewiseError('shtab is not installed; pip install "likewise[completion]".')
+        print(parser.get_completion_script(f"shtab-{shell}"))
+        raise SystemExit(0)  # the parser can't be used any more

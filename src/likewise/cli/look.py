@@ -8,11 +8,12 @@ from jsonargparse import Namespace
 from likewise.cli.help import as_typed
 from likewise.cli.options import add_set
 from likewise.cli.parser import Command, Parser
-from likewise.config.objective_table import objective
+from likewise.config.objective_table import OBJECTIVES, objective
 from likewise.config.overrides import flatten
 from likewise.config.policy_table import policy
 from likewise.config.settings import FitSettings
 from likewise.config.values import Value
+from likewise.console import stages, track
 from likewise.errors import LikewiseError
 from likewise.files import as_path
 from likewise.methods import METHODS, Method, method_named
@@ -122,12 +123,17 @@ def _figure(arguments: Namespace) -> int:
 
     low, high = arguments.range
     if arguments.name.lower() != "all":
-        print(readable(str(draw_named(arguments.name, arguments.out, arguments.set, (low, high)))))
+        with stages() as begin:
+            begin(f"drawing {arguments.name}")
+            drawn = draw_named(arguments.name, arguments.out, arguments.set, (low, high))
+        print(readable(str(drawn)))
         return 0
     if arguments.set:
         raise LikewiseError("--set gives the parameters of one objective; name that objective instead of all.")
-    for drawn in draw_all(Path(arguments.out or "figures"), (low, high)):
-        print(readable(str(drawn)), flush=True)
+    with track("drawing", len(OBJECTIVES)) as tick:
+        for number, drawn in enumerate(draw_all(Path(arguments.out or "figures"), (low, high)), start=1):
+            print(readable(str(drawn)), flush=True)
+            tick(number)
     return 0
 
 

@@ -1,14 +1,14 @@
 """The parser, and the rows of the table of commands. Nothing heavy is imported before the arguments are parsed."""
 
 import sys
-from argparse import HelpFormatter
+from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from likewise.cli.help import Brief, HelpAll, sections
+from likewise.cli.help import Brief, HelpAll, PrintCompletion, sections
 from likewise.cli.mistakes import Asked, explain
 from likewise.config.values import Value, as_float
 from likewise.config.yaml_file import read_yaml
@@ -216,6 +216,7 @@ def build_parser(commands: Iterable[Command], words: Iterable[str] = ()) -> Pars
     parser = Parser(prog="likewise", allow_abbrev=False)
     parser.overview = overview(commands)
     parser.add_argument("--version", action="version", version=f"likewise {__version__}")
+    parser.add_argument("--print_completion", action=PrintCompletion, metavar="SHELL", default=SUPPRESS, dest=SUPPRESS)
     choice = parser.add_subcommands(dest="command", required=False)
     parts = []
     for command in commands:
@@ -241,5 +242,6 @@ def overview(commands: Iterable[Command]) -> str:
             group = command.group
             lines += ["", f"{group}:"]
         lines.append(f"  {command.name:<12}{command.help}")
-    lines += ["", "`likewise COMMAND --help` shows its options; `likewise --version` shows the version."]
+    lines += ["", "`likewise COMMAND --help` shows its options; `likewise --version` shows the version;"]
+    lines += ["`likewise --print_completion bash` prints completion for bash (or zsh, tcsh)."]
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 from likewise.cli.options import add_columns, add_labels, add_layer, add_run
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import whole
+from likewise.console import stages
 from likewise.errors import LikewiseError
 from likewise.files import as_path, place_for
 from likewise.text import readable
@@ -34,7 +35,9 @@ def _embed(arguments: Namespace) -> int:
     place_for(embedding_path(arguments.out))
     a = arguments
     embedding = model.embed(a.data, layer=layer, key=a.key, image=a.image, columns=a.columns)
-    write_embedding(arguments.out, *embedding)
+    with stages() as begin:
+        begin(f"writing {arguments.out}")
+        write_embedding(arguments.out, *embedding)
     print(readable(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}"))
     return 0
 
@@ -53,7 +56,9 @@ def _index(arguments: Namespace) -> int:
     folder = place_for(as_path(arguments.run, "RUN") / INDEX / "index.parquet", "RUN").parent
     a = arguments
     index = model.index(a.data, layer=layer, key=a.key, image=a.image, columns=a.columns)
-    index.save(folder)
+    with stages() as begin:
+        begin(f"writing {folder}")
+        index.save(folder)
     command = f"likewise search {shlex.quote(arguments.run)} QUERY -k 10"
     print(readable(f"{folder}: {len(index.ids):,} items. Next: {command}"))
     return 0
@@ -68,7 +73,10 @@ def _add_search(parser: Parser) -> None:
 def _search(arguments: Namespace) -> int:
     from likewise.model import search_run
 
-    for hit in search_run(as_path(arguments.run, "RUN"), arguments.query, arguments.k):
+    with stages() as begin:
+        begin("searching")
+        hits = search_run(as_path(arguments.run, "RUN"), arguments.query, arguments.k)
+    for hit in hits:
         print(f"{hit.score:.4f}\t{readable(hit.id)}")
     return 0
 

@@ -51,9 +51,10 @@ from likewise.comparison.table import (
 from likewise.comparison.tuning import knob_values, knobs_of, optuna_module, propose
 from likewise.config.overrides import assigned, flatten, settings_from
 from likewise.config.settings import FitSettings
+from likewise.console import stages
 from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
-from likewise.evaluation.baselines import raw_rows
+from likewise.evaluation.baselines import embedded, raw_rows
 from likewise.files import as_path, atomic_write
 from likewise.methods import method_named
 from likewise.model import Model
@@ -304,8 +305,14 @@ class _Work:
         else:
             claim_folder(folder, asked, self.state)
             model = Model.untrained(settings, split.train)
-        rows = raw_rows(model, split.train, split.test)[1] if what == RAW else model.features(split.test)
-        measures, per_query = measured(rows, split.test)
+        with stages(enabled=self.bars) as begin:
+            tick = begin(f"{folder.name}: embedding")
+            rows = (
+                raw_rows(model, split.train, split.test, tick=tick)[1]
+                if what == RAW
+                else embedded(model, split.test, tick=tick)
+            )
+            measures, per_query = measured(rows, split.test, begin(f"{folder.name}: retrieval"))
         with atomic_write(folder / PER_QUERY) as file:
             np.save(file, per_query)
         if trains:
@@ -339,7 +346,9 @@ class _Work:
             known = self.answers.find(asked)
             if known is None or "found" not in known:  # the failure may have been a full disk
                 model = trained(settings, fit, self.steps, folder, asked, self.state, self.bars)
-                measures = measured(model.features(validation), validation)[0]
+                with stages(enabled=self.bars) as begin:
+                    rows = embedded(model, validation, tick=begin(f"{name}: embedding"))
+                    measures = measured(rows, validation, begin(f"{name}: retrieval"))[0]
                 known = {"found": measures, "knobs": knob_values(settings), "made": question_in(folder)[1]}
                 known["model"] = model.weights_hash
                 self.answers.add(asked, known)

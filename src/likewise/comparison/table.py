@@ -16,6 +16,7 @@ from torch import Tensor
 
 from likewise import __version__
 from likewise.comparison.statistics import holm, paired_t, sign_flip
+from likewise.console import Tick, untold
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
@@ -130,12 +131,12 @@ class Comparison:
         return notes + [f"FAILED {name}: {reason}" for name, reason in self.failed.items()]
 
 
-def measured(rows: Tensor, items: Items) -> tuple[dict[str, float], Any]:
+def measured(rows: Tensor, items: Items, tick: Tick = untold) -> tuple[dict[str, float], Any]:
     """Looks each item up among the others: the means of the measures, and float64 (measures, Q) of every query.
 
-    The measures of a query are NaN if no other item has its label.
+    The measures of a query are NaN if no other item has its label. ``tick`` is told the share of the work that is done.
     """
-    result = retrieval(rows, torch.from_numpy(np.array(items.labels)), ks=(1,), worst=0)
+    result = retrieval(rows, torch.from_numpy(np.array(items.labels)), ks=(1,), worst=0, tick=tick)
     each = result.per_query
     hit = torch.where(each.relevant > 0, (each.first_rank == 1).double(), torch.nan)
     figures = {"map@r": result.map_at_r, "recall@1": result.recall[1], "r-precision": result.r_precision}

@@ -7,7 +7,7 @@ dictionary and optimizer, and the training step of ``fit``.
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from likewise.config.overrides import assigned
+from likewise.console import Tick, stages, untold
 from likewise.encoders.gradient_cache import normalises_batches
 from likewise.errors import LikewiseError
 from likewise.model import Model
@@ -102,8 +103,9 @@ def verify(
     return prove(make_plan(run_or_method, data, settings, backbone=backbone))
 
 
-def prove(plan: Plan) -> list[Comparison]:
-    """The comparisons of a plan. Both sides of each comparison train in fresh processes."""
+def prove(plan: Plan, begin: Callable[[str], Tick] | None = None) -> list[Comparison]:
+    """The comparisons of a plan. Both sides of each comparison train in fresh processes. ``begin`` shows a bar."""
+    stage = begin or (lambda what: untold)
     s, model = plan.settings, Model.untrained(plan.settings, plan.items, backbone=deepcopy(plan.backbone))
     total = s.epochs * choose_sampler(s, plan.items, plan.relations).steps_per_epoch
     job = Job(
@@ -126,7 +128,7 @@ def prove(plan: Plan) -> list[Comparison]:
     except LikewiseError as error:
         not_in_parts = str(error)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        learned = _train(Path(name), jobs, own, None if not_shared else job)
+        learned = _train(Path(name), jobs, own, None if not_shared else job, stage("training"))
         comparisons = [
             compare("2 processes ≡ 1", learned["one"], learned["shared"], impossible=not_shared),
             compare("resumed ≡ unstopped", learned["own"], learned["resumed"], resumed_at=HALF),
@@ -139,6 +141,7 @@ def prove(plan: Plan) -> list[Comparison]:
             ),
         ]
         if any(ROUNDING < each.largest <= MOST for each in comparisons):  # does the encoder magnify rounding?
+            stage("how far rounding goes")
             with started(Path(name) / "jolted", {"one": replace(job, jolted=True)}, limit=LIMIT) as jolted:
                 floor = compare("", learned["one"], jolted()["one"]).largest
             tolerance = min(MOST, max(ROUNDING, MAGNIFIED * floor))
@@ -146,7 +149,7 @@ def prove(plan: Plan) -> list[Comparison]:
     return comparisons
 
 
-def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None) -> Results:
+def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None, tick: Tick) -> Results:
     """The results of ``jobs``, of ``own`` killed and resumed ("resumed"), and of ``shared`` in two processes."""
     checkpoint = place / "run"
     checkpoint.mkdir()
@@ -154,11 +157,15 @@ def _train(place: Path, jobs: Mapping[str, Job], own: Job, shared: Job | None) -
         started(place / "alone", jobs, limit=LIMIT) as alone,
         started(place / "killed", {"own": replace(own, stop=HALF, killed=checkpoint)}, limit=LIMIT) as killed,
     ):
+        tick(0.0)
         broken = _not_killed(killed()["own"][0], checkpoint / CHECKPOINT)
+        tick(0.25)
         if broken is None:
             with started(place / "resumed", {"own": replace(own, resumes=checkpoint)}, limit=LIMIT) as resumed:
                 continued = resumed()["own"]
+        tick(0.5)
         learned = alone() | {"resumed": [broken] if broken is not None else continued, "shared": []}
+    tick(0.75)
     if shared is not None:
         with started(place / "shared", {"one": shared}, count=2, limit=LIMIT) as two:
             learned["shared"] = two()["one"]
@@ -184,7 +191,8 @@ def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> in
         sep="\n",
         flush=True,
     )
-    comparisons = prove(plan)
+    with stages() as begin:
+        comparisons = prove(plan, begin)
     print_table(comparisons)
     if all(each.verdict in ("equal", "impossible") for each in comparisons):
         return 0
