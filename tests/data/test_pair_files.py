@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likewise.data import Skipped, pair_files, read_pairs, read_triplets
+from likewise.data import Skipped, id_rows, read_pairs, read_triplets
 from likewise.errors import LikewiseError
 from likewise.objectives import Contrastive, Triplet, from_pairs, from_triplets
 from likewise.training.samplers import PairSampler
@@ -119,7 +119,7 @@ def test_files_hold_what_was_written(data: st.DataObject, n: int, parquet: bool,
 
 
 def test_many_rows_in_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.data.pair_files._CHUNK", 7)
+    monkeypatch.setattr("likewise.data.id_rows._CHUNK", 7)
     ids = [f"i{n}" for n in range(60)]
     text = "a,b,alike\n" + "".join(f"i{n},i{(7 * n + 1) % 59},{n % 2}\n\n" for n in range(1, 50) if n != 49)
     pairs = read_pairs(put(tmp_path / "p.csv", text), ids)
@@ -365,11 +365,11 @@ def test_files_reach_objectives_by_batches(tmp_path: Path) -> None:
 
 def test_parquet_that_is_cut_while_it_is_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file in a memory map would end the process with SIGBUS."""
-    monkeypatch.setattr(pair_files, "_CHUNK", 1000)
+    monkeypatch.setattr(id_rows, "_CHUNK", 1000)
     texts = [np.random.default_rng(seed).bytes(100).hex() for seed in range(20_000)]
     path = tmp_path / "pairs.parquet"
     pq.write_table(pa.table({"a": texts, "b": texts, "alike": [1] * 20_000}), path, row_group_size=1000)
-    chunks = pair_files._parquet_chunks(path, ["a", "b", "alike"])
+    chunks = id_rows.parquet_chunks(path, ["a", "b", "alike"])
     next(chunks)
     os.truncate(path, 4096)
     with pytest.raises(LikewiseError, match=r"pairs\.parquet was cut short while it was read"):

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from likewise.console import say
@@ -106,7 +107,7 @@ def open_items(
         split=split,
         columns=(columns,) if isinstance(columns, str) else tuple(columns),
         by_row=by_row,
-        scratch=cache_folder(cache),
+        scratch=partial(cache_folder, cache),
     )
     opened = find_source(source, wanted)
     held = opened if isinstance(opened, Items) else exact_images(opened, size) or opened

@@ -35,7 +35,7 @@ class Wanted:
         split: of the files, read those of this split only, such as "train".
         columns: the columns of the vectors: one of lists, or several of numbers; names or patterns such as "pixel*".
         by_row: labels from a file, one for each row; ``labels`` is then "none".
-        scratch: the folder in which a temporary file may be made for many vectors.
+        scratch: gives the folder in which a temporary file is made for many vectors.
     """
 
     labels: str = "auto"
@@ -44,7 +44,7 @@ class Wanted:
     split: str | None = None
     columns: tuple[str, ...] = ()
     by_row: Sequence[object] | None = None
-    scratch: Path = Path()
+    scratch: Callable[[], Path] = Path
 
     def refuse(self, name: str, kind: str) -> None:
         """Raise LikewiseError if a column or a split is named, as ``kind`` has none."""

@@ -1,5 +1,6 @@
 """Collects vectors that are read in blocks, in memory or in a file."""
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -18,10 +19,11 @@ class VectorRows:
     """(·, D) float32 rows: in memory up to 256 MB; more go into an unnamed file, which is mapped in the end.
 
     Args:
-        folder: where the file is made. The system removes it when the process ends.
+        folder: gives the folder in which the file is made, if it is needed. The system removes the file when the
+            process ends.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Callable[[], Path]) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
         self._blocks: list[Floats] = []
@@ -48,16 +50,17 @@ class VectorRows:
 
     def _written(self) -> IO[bytes]:
         """The file, with all rows so far."""
+        folder = self._folder()
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            file = self._file or TemporaryFile(dir=self._folder)  # noqa: SIM115 — the map keeps it
+            folder.mkdir(parents=True, exist_ok=True)
+            file = self._file or TemporaryFile(dir=folder)  # noqa: SIM115 — the map keeps it
             for block in self._blocks:
                 file.write(np.ascontiguousarray(block).data)
             file.flush()
         except OSError as error:
             need = in_words(4 * self._rows * self._width)
             raise LikewiseError(
-                f"the cache {self._folder} cannot hold the vectors, {need} so far ({error.strerror}); make room, or "
+                f"the cache {folder} cannot hold the vectors, {need} so far ({error.strerror}); make room, or "
                 "name another folder with cache= or LIKEWISE_CACHE."
             ) from error
         self._blocks, self._held = [], 0

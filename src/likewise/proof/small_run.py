@@ -20,7 +20,8 @@ from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
 from likewise.data import Items
-from likewise.data.pair_files import Pairs, Triplets, all_alike_in
+from likewise.data.id_rows import all_alike_in
+from likewise.data.pair_files import Pairs, Triplets
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS, Method
 from likewise.model import NAME as MODEL
