@@ -719,9 +719,9 @@ def test_resuming_nothing_a_finished_run_or_with_other_settings(tmp_path: Path) 
     assert (out / "model.safetensors").read_bytes() == before
     with pytest.raises(LikewiseError, match=r"keeps its saved settings, but optim.lr was 0.03 and is now 0.5"):
         fit(vectors(), out=out, settings={"optim.lr": 0.5}, resume=True, progress=False)
-    for value in (200, 7):  # the method's default too
-        with pytest.raises(LikewiseError, match=f"keeps its saved settings, but epochs was 1 and is now {value}"):
-            fit(vectors(), out=out, settings={"epochs": value}, resume=True, progress=False)
+    for value in (128, 7):  # the method's default too
+        with pytest.raises(LikewiseError, match=f"keeps its saved settings, but batch_size was .* and is now {value}"):
+            fit(vectors(), out=out, settings={"batch_size": value}, resume=True, progress=False)
     with pytest.raises(LikewiseError, match="but method was 'npid' and is now 'moco'"):
         fit(vectors(), out=out, method="moco", resume=True, progress=False)
     (out / "checkpoint.pt").unlink()

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from likewise.config.settings import FitSettings, ViewSettings
 from likewise.console import Tick, part_of
@@ -20,11 +19,10 @@ from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import raw_rows
 from likewise.metrics import Score, collapse_std, effective_rank, retrieval, top_k
 from likewise.model import Model
-from likewise.training.build import build_views
 from likewise.training.health import Health
 from likewise.training.health import verdict as trouble_of
+from likewise.training.signs import agreement
 from likewise.training.supervision import method_with_labels
-from likewise.views import Share
 
 ITEMS = 2000  # items that are compared
 VIEWED = 500  # of these, items whose random views are compared
@@ -127,25 +125,11 @@ def nearest_pairs(items: Items, rows: Tensor, raw: Tensor) -> list[Pair]:
     return [Pair(f"nearest item of the same label, among {len(items):,} items", learned, before)]
 
 
-@torch.no_grad()
 def view_pair(model: Model, items: Items, tick: Tick) -> Pair:
     """How often a random view of an item is nearest to another view of it, in the embedding and as raw pixels."""
-    some = items.select(np.arange(min(VIEWED, len(items))))
-    batch, device = some.batch(np.arange(len(some))), next(model.embedder.parameters()).device
-    views, generator = build_views(model), torch.Generator().manual_seed(0)
-    whole = Share(len(some), slice(None))
-    learned, raw = [], []
-    model.embedder.eval()
-    for number in (0, 1):
-        view = views(batch, generator, whole)
-        flat = view.flatten(1)
-        raw.append(functional.normalize(flat - flat.mean(0), dim=1))
-        parts = [model.embedder.embed(part.to(device), "embedding").cpu() for part in torch.split(view, 100)]
-        learned.append(functional.normalize(torch.cat(parts), dim=1))
-        tick((number + 1) / 2)
-    found = [top_k(first, second, 1)[1].squeeze(1) for first, second in (learned, raw)]
-    own = torch.arange(len(some))
-    return Pair("a random view finds its item", *(float((rows == own).double().mean()) for rows in found))
+    found = agreement(model, items.select(np.arange(min(VIEWED, len(items)))))
+    tick(1.0)
+    return Pair("a random view finds its item", found.learned, found.raw)
 
 
 def shared_neighbours(rows: Tensor, raw: Tensor, tick: Tick) -> tuple[float, float]:

@@ -66,8 +66,7 @@ def train(
         for batch in run.batches():
             loss, queries = train_step(session, batch)
             watch.see(session.step, loss, batch.items)
-            if budget is not None:
-                keep_to(budget, session, bar)
+            keep_to(budget, session, bar)
             due = what_is_due(run, stop.asked, saved_at)
             if due.read:  # before saving, so that NaN is never saved
                 mean, speed = watch.flush(weights_are_fine=not due.kept or session.is_finite())
@@ -78,8 +77,7 @@ def train(
             if due.ends_epoch and first:
                 write_knn(run, folder, log, bar)
             if due.logged:
-                if threads is not None and (said := threads.see(speed)):
-                    bar.say(said)
+                keep_speed(threads, speed, bar)
                 watch.restart()  # after measuring, so that items/s counts training alone
             if due.saved:
                 save(session, folder, bar, must=due.stops or session.step == session.total)
@@ -89,8 +87,17 @@ def train(
                 raise Interrupted(said, stop.number)
 
 
-def keep_to(budget: Budget, session: Session, bar: TrainingProgress) -> None:
+def keep_speed(threads: ThreadWatch | None, speed: float, bar: TrainingProgress) -> None:
+    """Lets ``threads`` look at the items/s, and tells what it changes."""
+    said = None if threads is None else threads.see(speed)
+    if said is not None:
+        bar.say(said)
+
+
+def keep_to(budget: Budget | None, session: Session, bar: TrainingProgress) -> None:
     """Counts the remaining steps anew if it is time to, and tells when the run becomes shorter or longer by a tenth."""
+    if budget is None:
+        return
     before = session.total
     session.seconds, now = budget.spent, budget.follow(session)
     if now is None:

@@ -90,7 +90,8 @@ def _of_pictures(traits: Traits, settings: FitSettings, *, free: bool) -> Iterat
     sides = "at home among the items" if traits.two_sided else "another thing"
     yield Choice("views.flip", 0.5 if traits.two_sided else 0.0, f"a mirror image is {sides}")
     if traits.drawn:
-        yield Choice("views.crop_scale", (0.8, 1.0), "a part of a drawing is often another drawing")
+        least = 0.6 if traits.grey else 0.8
+        yield Choice("views.crop_scale", (least, 1.0), "a part of a drawing is often another drawing")
         yield Choice("views.crop_ratio", (0.9, 1.1), "the shape of a drawing tells it apart")
         yield Choice("views.rotation", 10.0, "drawings are not always upright")
     else:
