@@ -8,10 +8,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from likewise.cli.main import main
 from likewise.data import Items
-from likewise.errors import Interrupted
+from likewise.errors import Interrupted, LikewiseError
 from likewise.training import loop, pace
 from likewise.training.budget import Budget
 from likewise.training.checkpoint import CHECKPOINT, load_checkpoint
@@ -165,6 +166,23 @@ def test_a_later_word_wins_between_minutes_and_epochs(tmp_path: Path) -> None:
     for settings, minutes in (([{"minutes": 9.0}, {"epochs": 1}], None), ([{"epochs": 7}, {"minutes": 0.01}], 0.01)):
         model = fit(vectors(), out=tmp_path / str(minutes), settings=[SMALL, *settings], progress=False)
         assert model.settings.minutes == minutes
+
+
+class Uncopied(nn.Linear):
+    def __deepcopy__(self, _: object) -> "Uncopied":
+        raise RuntimeError("no copies")
+
+
+def test_ones_own_backbone_is_timed_as_a_copy(tmp_path: Path) -> None:
+    settings = {**SMALL, "encoder.name": "resnet-small", "optim.lr": 1e-9}
+    own = nn.Linear(6, 4)
+    before = own.weight.clone()
+    fit(vectors(), out=tmp_path / "r", settings={**settings, "epochs": 1}, backbone=own, progress=False)
+    assert torch.allclose(own.weight, before)
+    settings["minutes"] = 1
+    with pytest.raises(LikewiseError, match=r"the backbone can't be copied .* \(RuntimeError: no copies\)"):
+        fit(vectors(), out=tmp_path / "s", settings=settings, backbone=Uncopied(6, 4), progress=False)
+    assert not (tmp_path / "s").exists()
 
 
 # Threads

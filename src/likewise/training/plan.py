@@ -15,6 +15,7 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.data.pair_files import Pairs, Triplets
 from likewise.distributed import processes
+from likewise.errors import LikewiseError
 from likewise.model import Model
 from likewise.training.batches import Sampler
 from likewise.training.budget import Budget
@@ -48,8 +49,18 @@ class Trial(NamedTuple):
     backbone: nn.Module | None
 
     def run(self, settings: FitSettings, total: int) -> Run:
-        """A run with ``settings`` before its first step. The user's own backbone is copied."""
-        model = Model.untrained(settings, self.items, backbone=copy.deepcopy(self.backbone))
+        """A run with ``settings`` before its first step. The user's own backbone is copied.
+
+        Raises LikewiseError when it can't be copied.
+        """
+        try:
+            backbone = copy.deepcopy(self.backbone)
+        except Exception as error:  # what a user's module raises
+            what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            raise LikewiseError(
+                f"the backbone can't be copied for the steps that are timed ({what}); set epochs instead of minutes."
+            ) from error
+        model = Model.untrained(settings, self.items, backbone=backbone)
         return begin(model, self.items, total, self.device, relations=self.relations, sampler=self.sampler)
 
 
@@ -73,7 +84,7 @@ def plan(
     total = settings.epochs * trial.sampler.steps_per_epoch
     if settings.minutes is None:
         watch = ThreadWatch(choices) if len(choices) > 1 else None
-        if watch is None or _seconds(trial.run(settings, total), total) < SHORT:
+        if watch is None or trial.backbone is not None or _seconds(trial.run(settings, total), total) < SHORT:
             return Plan(settings, total, None, watch, [])
         pace = measure_pace(trial.run(settings, ENDLESS), choices)
         return Plan(settings, total, None, ThreadWatch(choices), _of_threads(pace))
