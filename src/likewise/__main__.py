@@ -10,6 +10,7 @@ def main() -> int:
     """Runs the command line and returns its exit code. Ctrl-C at any time gives one line and exit code 130."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
         signal.signal(signal.SIGINT, _stop)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads, when they wait, leave their core to others
     from likewise.cli.streams import prepare_streams
 
     prepare_streams()

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ import pytest
 import torch
 from PIL import Image
 
+import likewise.__main__ as entry
 from likewise.cli.commands import COMMANDS
 from likewise.cli.help import SHELLS
 from likewise.cli.main import main
@@ -816,6 +818,20 @@ def test_extras_that_are_not_installed(
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     assert main(["demo", "--out", "demo"]) == 2
     assert 'pip install "likewise[demo]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_leave_their_core(before: str | None, after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(sys, "argv", ["likewise", "objectives", "circle"])
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        assert entry.main() == 0
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 def test_a_mistake_in_a_real_process_leaves_with_2() -> None:
