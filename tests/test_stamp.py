@@ -171,7 +171,7 @@ def test_items_that_are_others_now_are_refused(made: Path, place: Path) -> None:
         assert "Items: made-up images, since the run's own can't be opened." in make_plan("run").notes
 
 
-@pytest.mark.parametrize("text", [b"null", b"3", b"[1,2]", b"{", b"\xff\xfe", b'{"source": 3}'])
+@pytest.mark.parametrize("text", [b"null", b"3", b"[1,2]", b"{", b"\xff\xfe", b'{"source": 3}', b"[" * 9999])
 def test_damaged_side_files_are_a_sentence(text: bytes, place: Path) -> None:
     files = {
         "data.json": "delete it, and name",
@@ -183,6 +183,8 @@ def test_damaged_side_files_are_a_sentence(text: bytes, place: Path) -> None:
         Path("run", name).write_bytes(text)
         assert re.search(f"run/{name} is damaged.*{help}", refused(lambda: write_report(Path("run"))))
         Path("run", name).write_bytes(kept)
+    with Path("run/metrics.jsonl").open("ab") as log:
+        log.write(b'{"step": 3, "loss": 2.5, "knn": 0.5}\n')  # of no epoch
     Path("run/config.yaml").write_bytes(b"epochs: 1 # \xe9")
     write_report(Path("run"))  # has the settings of the model
     assert main(["fit", "photos", "--out", "run", "--resume"]) == 2

@@ -1,6 +1,7 @@
 """Paths as users write them; files and folders written atomically: a reader sees the old or the new, never a part."""
 
 import errno
+import json
 import os
 import secrets
 import shutil
@@ -10,12 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from likewise.errors import LikewiseError
 
 LOCK = ".lock"  # in a temporary folder: the process that fills the folder holds the lock of this file
 ABANDONED = 86_400  # seconds without a change after which a temporary is abandoned, where a file system has no locks
+
+
+def from_json(text: bytes | str) -> Any:
+    """The value of a JSON text, which may be damaged. Raises json.JSONDecodeError, a ValueError, if it is none."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("it is nested too deeply", "", 0) from None
 
 
 def as_path(path: str | os.PathLike[str], what: str) -> Path:

@@ -252,6 +252,8 @@ def test_bad_tables(case: str, suffix: str, tmp_path: Path, items_of: Opener) ->
         ("a,b\n", r"t\.csv holds no rows"),
         ("name,word\nx,y\n", r"t\.csv has no image column .* and no vectors .* name \(string\), word \(string\)"),
         ("a,id\n1,\xff\n", r"t\.csv is not UTF-8 text"),
+        ("\xe4,b\n1,2\n", r"t\.csv is not UTF-8 text"),
+        ("\xff\xfea\0,\0b\0\n\0001\0,\0002\0\n\0", r"t\.csv is not UTF-8 text"),
         ("a,b\n1,\n,1\n", r"none of the 2 vectors of .* can be used: row 0: column 'b' is empty or not finite"),
     ],
 )
@@ -259,6 +261,18 @@ def test_bad_csv(text: str, said: str, tmp_path: Path, items_of: Opener) -> None
     (tmp_path / "t.csv").write_bytes(text.encode("latin1"))
     with pytest.raises(LikewiseError, match=said):
         items_of(tmp_path / "t.csv")
+
+
+def test_whole_numbers_with_a_point_are_the_same_labels(tmp_path: Path, items_of: Opener) -> None:
+    """As pandas writes a column of whole numbers with a gap. Other texts stay as they are."""
+    labels = ["0", "1", "0.0", "1.0", "", "01", "1.5", "-2.00", "10.0", "10"]
+    (tmp_path / "t.csv").write_text("a,label\n" + "".join(f"{row},{text}\n" for row, text in enumerate(labels)))
+    items = items_of(tmp_path / "t.csv")
+    assert items.labels is not None
+    names = ["" if label < 0 else items.label_names[label] for label in items.labels]
+    assert names == ["0", "1", "0", "1", "", "01", "1.5", "-2", "10", "10"]
+    (tmp_path / "l.csv").write_text("id,label\n" + "".join(f"row {row},{row % 2}.0\n" for row in range(10)))
+    assert items_of(tmp_path / "t.csv", labels=str(tmp_path / "l.csv")).label_names == ("0", "1")
 
 
 def test_text_far_below_numbers_is_a_sentence(

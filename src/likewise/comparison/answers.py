@@ -24,7 +24,7 @@ from likewise.comparison.table import MEASURES
 from likewise.data import Items
 from likewise.data.items import add_text
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import atomic_write, from_json
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.run_folder import make_folder
 from likewise.training.run_lock import FILES, clear
@@ -79,7 +79,7 @@ class Answers:
 def _answer(line: bytes) -> dict[str, Any] | None:
     """The answer in a line; None if the line is not an answer."""
     try:
-        said = json.loads(line)
+        said = from_json(line)
     except ValueError:  # no JSON, or no UTF-8
         return None
     if not isinstance(said, dict) or not isinstance(said.get("question"), dict):
@@ -112,7 +112,7 @@ def fingerprint(items: Items) -> str:
 def question_in(folder: Path) -> tuple[Question, list[State]]:
     """The question of a folder, and the states that worked on it; both are empty if they can't be read."""
     try:
-        kept = json.loads((folder / QUESTION).read_bytes())
+        kept = from_json((folder / QUESTION).read_bytes())
     except (OSError, ValueError):
         kept = None
     if not isinstance(kept, dict):

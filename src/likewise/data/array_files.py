@@ -1,6 +1,5 @@
 """Array files: .npy as a memory map, with the ids that ``likewise embed`` writes beside it, and .npz."""
 
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from likewise.data.arrays import from_array
 from likewise.data.items import Items, text_of
 from likewise.data.source import Source, Wanted
 from likewise.errors import LikewiseError, closest
+from likewise.files import from_json
 
 Array = npt.NDArray[Any]
 _ITEMS = ("x", "vectors", "embeddings", "embedding", "features", "data", "images", "arr_0")
@@ -37,7 +37,7 @@ def load_npy(path: Path, wanted: Wanted) -> Source | Items:
 
 def _ids_in(path: Path) -> list[str]:
     try:
-        ids = json.loads(path.read_bytes())["ids"]
+        ids = from_json(path.read_bytes())["ids"]
     except (OSError, ValueError, KeyError, TypeError):
         ids = None
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):

@@ -40,7 +40,7 @@ from likewise.data.items import (
 )
 from likewise.data.source import BadItem, Entry, Source, sign
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.files import as_path, atomic_write, replace_folder, temporary_folder
+from likewise.files import as_path, atomic_write, from_json, replace_folder, temporary_folder
 from likewise.text import in_words
 
 FORMAT = "likewise images 2"  # change it whenever decoding or this layout changes: old caches are then not found
@@ -228,7 +228,7 @@ def _load(folder: Path, size: int, progress: bool = False) -> _Stored | None:
     have none). Under torchrun the first process of a machine does so for all.
     """
     try:
-        items: dict[str, Any] = json.loads((folder / "items.json").read_bytes())
+        items: dict[str, Any] = from_json((folder / "items.json").read_bytes())
         ids, skipped = items["ids"], [(int(row), str(id), str(reason)) for row, id, reason in items["skipped"]]
         bits = {str(bits): int(count) for bits, count in items["bits"].items()}
         copies = [(int(row), int(first)) for row, first in items.get("copies", ())]

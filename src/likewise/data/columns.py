@@ -9,6 +9,11 @@ from likewise.data.source import Wanted
 from likewise.errors import LikewiseError
 
 
+def as_it_is(value: Any) -> Any:
+    """The value itself."""
+    return value
+
+
 @dataclass(frozen=True)
 class Table:
     """A file or frame before its columns are chosen.
@@ -20,6 +25,7 @@ class Table:
         batches: gives Arrow record batches with the columns of these names, each of a few megabytes where it is read
             from a file. It may be called once only.
         partitions: values of columns that the file's folders stand for, without those that the file has too.
+        read_label: gives the label that a value stands for, where the file has no types of its own.
     """
 
     where: str
@@ -27,6 +33,7 @@ class Table:
     schema: Any
     batches: Callable[[Sequence[str]], Iterator[Any]]
     partitions: Mapping[str, str | None]
+    read_label: Callable[[Any], Any] = as_it_is
 
     def has(self, column: str) -> bool:
         """Whether it has a column of that name."""

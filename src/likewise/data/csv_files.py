@@ -1,5 +1,6 @@
 """CSV files as tables, read in blocks by pyarrow."""
 
+import codecs
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,10 @@ def csv_table(path: Path, *, texts: Collection[str] | None, numbers: bool) -> Ta
     """
     import pyarrow
 
+    with Path(utf8_path(path)).open("rb") as file:
+        start = file.read(1024)
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in start:
+        raise LikewiseError(_sentence(path, (), "invalid UTF8"))
     with _reading(path, None, {}) as reader:
         header = reader.schema
         _refuse_header(path, header.names)
@@ -40,7 +45,13 @@ def csv_table(path: Path, *, texts: Collection[str] | None, numbers: bool) -> Ta
             _refuse_mixed(path, block, texts or ())
     kinds = {each.name: _kind(each.type, texts is None or each.name in texts) for each in header}
     schema = pyarrow.schema(list(kinds.items()))
-    return Table(str(path), "", schema, partial(_batches, path, kinds), {})
+    return Table(str(path), "", schema, partial(_batches, path, kinds), {}, _label)
+
+
+def _label(text: str | None) -> str | None:
+    """The label of a text: 1.0 is the label 1, which is how pandas writes it beside a row without one."""
+    whole = re.fullmatch(r"(0|-?[1-9][0-9]*)\.0+", text or "")
+    return whole[1] if whole else text
 
 
 def _kind(kind: Any, as_text: bool) -> Any:
@@ -71,6 +82,8 @@ def _reading(path: Path, columns: Sequence[str] | None, kinds: dict[str, Any]) -
             convert_options=csv.ConvertOptions(column_types=kinds, include_columns=list(columns or [])),
         ) as reader:
             yield reader
+    except UnicodeDecodeError as error:  # of the header's names
+        raise LikewiseError(_sentence(path, columns or (), "invalid UTF8")) from error
     except (pyarrow.ArrowException, OSError) as error:
         raise LikewiseError(_sentence(path, columns or (), str(error).partition("\n")[0].strip(" ."))) from error
 

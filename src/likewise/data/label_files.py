@@ -54,7 +54,8 @@ def label_by_id(items: Items, path: Path, key: str | None) -> Items:
     labels: dict[str, Any] = {}
     example, strange = "", 0
     for batch in table.batches([ids, column]):
-        for id, label in zip(batch.column(ids).to_pylist(), batch.column(column).to_pylist(), strict=True):
+        for id, value in zip(batch.column(ids).to_pylist(), batch.column(column).to_pylist(), strict=True):
+            label = table.read_label(value)
             text = "" if id is None else as_id(text_of(id))
             if text in unusable:
                 continue

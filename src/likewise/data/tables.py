@@ -189,7 +189,7 @@ def _read(table: Table, vector: _Vector, key: str | None, label: str | None, see
         seen.keys += keys
         if label is not None:
             labels = _values(table, batch, label)
-            seen.labels += [labels[place] for place in places]
+            seen.labels += [table.read_label(labels[place]) for place in places]
         row += len(batch)
 
 

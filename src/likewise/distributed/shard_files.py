@@ -15,7 +15,7 @@ from torch import Tensor
 from likewise.distributed.processes import any_of, gather_rows, rank, shares, size, starts
 from likewise.distributed.shares import own_share
 from likewise.errors import LikewiseError
-from likewise.files import held_folder, remove_abandoned, replace_folder, temporary_name
+from likewise.files import from_json, held_folder, remove_abandoned, replace_folder, temporary_name
 
 FORMAT, CONTENTS = 1, "shards.json"
 PIECE_BYTES = 1 << 30  # largest file; saving needs this much memory beyond the rows
@@ -120,7 +120,7 @@ def load_sharded(
 def saved_names(folder: Path) -> list[str]:
     """The names of the tensors in ``folder``. Raises LikewiseError when it is missing or damaged."""
     try:
-        return list(json.loads((folder / CONTENTS).read_bytes())["rows"])
+        return list(from_json((folder / CONTENTS).read_bytes())["rows"])
     except FileNotFoundError:
         raise LikewiseError(f"{folder / CONTENTS} is missing; give a folder that save_sharded wrote.") from None
     except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -129,7 +129,7 @@ def saved_names(folder: Path) -> list[str]:
 
 def _read(folder: Path, names: Sequence[str], n: int) -> dict[str, Tensor]:
     try:
-        contents = json.loads((folder / CONTENTS).read_bytes())
+        contents = from_json((folder / CONTENTS).read_bytes())
         if contents["format"] != FORMAT:
             raise LikewiseError(f"{folder} was written by another version of likewise; save it anew.")
         pieces = [(int(a), int(b)) for a, b in contents["pieces"]]

@@ -7,7 +7,7 @@ from typing import Any
 
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import REPRESENTATIONS
-from likewise.files import atomic_write
+from likewise.files import atomic_write, from_json
 from likewise.metrics.score import Score
 from likewise.stamp import Stamp
 
@@ -29,7 +29,7 @@ def save_scores(path: Path, scores: Sequence[Score]) -> None:
 def read_scores(path: Path) -> list[Score]:
     """The scores of a file that ``save_scores`` wrote. Raises LikewiseError when it holds anything else."""
     try:
-        return [_score(entry) for entry in json.loads(path.read_bytes())]
+        return [_score(entry) for entry in from_json(path.read_bytes())]
     except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or not of scores
         raise LikewiseError(f"{path} is damaged: it holds no scores; delete it, and measure again.") from None
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from likewise.errors import LikewiseError
-from likewise.files import as_path, atomic_write
+from likewise.files import as_path, atomic_write, from_json
 from likewise.metrics.checks import Rows, as_rows, check_ids, peaks
 from likewise.text import utf8
 
@@ -102,7 +102,7 @@ def read_embedding(path: str | Path) -> Embedding:
         # The file is opened once: read_table opens the path twice, and another process may replace it between.
         with open(path, "rb") as file:
             table = pq.ParquetFile(file).read(columns=["id", "embedding"])
-        metadata = dict(json.loads((table.schema.metadata or {}).get(_METADATA, b"{}")).items())
+        metadata = dict(from_json((table.schema.metadata or {}).get(_METADATA, b"{}")).items())
         vectors = table["embedding"].combine_chunks()
         ids = tuple(table["id"].to_pylist())
         width = len(vectors[0]) if len(vectors) else 0

@@ -24,7 +24,7 @@ from likewise.evaluation import classify, retrieve
 from likewise.evaluation.baselines import embedded
 from likewise.evaluation.retrieve import DETAIL, FILE, STAMP, retrieval_table
 from likewise.evaluation.scores import EVALUATION, learned_protocol, read_scores, table
-from likewise.files import atomic_write, place_for
+from likewise.files import atomic_write, from_json, place_for
 from likewise.metrics import Retrieval, Score, retrieval, top_k
 from likewise.model import Model, load
 from likewise.plots import matplotlib_module, png_of
@@ -160,7 +160,7 @@ def _parameters(objective: ObjectiveSettings) -> str:
 
 
 def _online(metrics: Sequence[dict[str, float | str]]) -> str:
-    scores = [(float(line["epoch"]), float(line["knn"])) for line in metrics if "knn" in line]
+    scores = [(float(line["epoch"]), float(line["knn"])) for line in metrics if {"epoch", "knn"} <= line.keys()]
     if not scores:
         return ""
     best = max(scores, key=lambda pair: pair[1])
@@ -208,7 +208,7 @@ def _table(run: Path, saved: Mapping[str, list[Score]]) -> str:
 def _refuse_other_figures(folder: Path, protocol: Mapping[str, object], renew: Sequence[str]) -> None:
     """Raises LikewiseError unless the figures of every class were made together with the scores."""
     try:
-        stamp = json.loads((folder / STAMP).read_bytes())
+        stamp = from_json((folder / STAMP).read_bytes())
     except (OSError, ValueError):
         stamp = None
     if not isinstance(stamp, dict) or any(protocol.get(name) != value for name, value in stamp.items()):
@@ -285,7 +285,7 @@ def _curves(run: Path) -> str:
     figure = matplotlib.figure.Figure(figsize=(4 * max(1, len(panels)), 3))
     axes = figure.subplots(1, max(1, len(panels)), squeeze=False)
     for axis, (title, key) in zip(axes[0], panels, strict=False):
-        points = [(float(line["epoch"]), float(line[key])) for line in metrics if key in line]
+        points = [(float(line["epoch"]), float(line[key])) for line in metrics if {"epoch", key} <= line.keys()]
         axis.plot(*zip(*points, strict=True), color="#0a66c2")
         if key == "loss":
             for chance in [float(line["chance"]) for line in metrics if "chance" in line][-1:]:  # not all have one

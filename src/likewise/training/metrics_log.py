@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from likewise.errors import LikewiseError
-from likewise.files import atomic_write
+from likewise.files import atomic_write, from_json
 
 METRICS = "metrics.jsonl"  # in a run folder
 
@@ -63,8 +63,8 @@ def read_metrics(folder: Path) -> list[dict[str, float | str]]:
 def _line(text: bytes) -> dict[str, float | str] | None:
     """A step and its values, all numbers except the verdict; None for anything else."""
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
+        line = from_json(text)
+    except ValueError:
         return None
     if not isinstance(line, dict) or not isinstance(line.get("step"), int | float):
         return None

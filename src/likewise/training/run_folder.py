@@ -19,7 +19,7 @@ from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
 from likewise.data.label_files import label_file
 from likewise.errors import LikewiseError
-from likewise.files import as_path, atomic_write, make_writable, utf8_path
+from likewise.files import as_path, atomic_write, from_json, make_writable, utf8_path
 from likewise.model import NAME as MODEL
 from likewise.model import open_by
 from likewise.training.checkpoint import CHECKPOINT
@@ -176,7 +176,7 @@ def read_data(folder: Path) -> dict[str, Any] | None:
     """What ``write_data`` wrote; None when there is no such file. Raises LikewiseError when it holds anything else."""
     path = folder / DATA
     try:
-        about = json.loads(path.read_bytes())
+        about = from_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from likewise.errors import LikewiseError
+from likewise.files import from_json
 
 LOCK, WRITER = ".lock", ".writer.json"
 FILES = (LOCK, WRITER, f"{LOCK}.soft")  # of a lock, in the folder
@@ -96,7 +97,7 @@ def _self() -> dict[str, str | int]:
 def _writer(folder: Path) -> str:
     """Who holds the folder's lock, as the holder wrote it."""
     try:
-        who = json.loads((folder / WRITER).read_bytes())
+        who = from_json((folder / WRITER).read_bytes())
         return f"`{who['command']}` (process {who['process']} of {who['machine']}, since {who['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
