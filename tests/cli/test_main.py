@@ -820,18 +820,24 @@ def test_extras_that_are_not_installed(
     assert 'pip install "likewise[demo]"' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_that_wait_leave_their_core(before: str | None, after: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
-    if before is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({}, entry.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_that_wait_leave_their_core(
+    before: dict[str, str], after: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, before.get(name, ""))
+        if name not in before:
+            monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "argv", ["likewise", "objectives", "circle"])
     handler = signal.getsignal(signal.SIGINT)
     try:
         assert entry.main() == 0
     finally:
         signal.signal(signal.SIGINT, handler)
-    assert os.environ["OMP_WAIT_POLICY"] == after
+    assert os.environ.get("GOMP_SPINCOUNT") == after
 
 
 def test_a_mistake_in_a_real_process_leaves_with_2() -> None:
