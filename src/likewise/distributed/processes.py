@@ -151,6 +151,15 @@ def from_first(tensors: Iterable[Tensor]) -> None:
             tensor.copy_(sent)
 
 
+def number_of_first(number: int, device: torch.device) -> int:
+    """The number of process 0, in all processes."""
+    if size() == 1:
+        return number
+    told = torch.tensor([number], device=device)
+    from_first([told])
+    return int(told)
+
+
 def add_up(tensors: Iterable[Tensor], *, mean: bool = False) -> None:
     """Replaces tensors (gradients, buffers) by their sums or means over the processes, in one message per dtype."""
     if size() == 1:

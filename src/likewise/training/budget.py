@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from likewise.distributed import processes
 from likewise.training.session import Session
 
@@ -64,11 +62,7 @@ class Budget:
         """
         if processes.size() > 1 and session.step % 10:
             return None  # this waits for the other processes
-        total = self._total(session)
-        if processes.size() > 1:
-            told = torch.tensor([total], device=session.device)
-            processes.from_first([told])
-            total = int(told)
+        total = processes.number_of_first(self._total(session), session.device)
         if total == session.total:
             return None
         session.total = total

@@ -4,6 +4,7 @@ import math
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -20,9 +21,7 @@ from likewise.training.step import Seen, train_step
 WARM_STEPS = 2  # before the clock runs: libraries choose their kernels in the first steps
 ROUNDS = 5  # the threads take turns, since other programs come and go
 ROUND_SECONDS = 0.3
-COLLAPSED = (
-    0.8  # one thread is taken where it needs less than this share of the time: a quiet machine keeps its default
-)
+COLLAPSED = 0.8  # one thread is taken where it needs less than this share of the time of several
 FALLEN = 0.5  # of the best speed so far: then the number of threads is looked at again
 ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # what a user, or torchrun, has decided
 
@@ -37,7 +36,7 @@ class Pace(NamedTuple):
 
 def usable_cores() -> int:
     """The cores that this process may use: its affinity, or the quota of its container, rounded up, if that is less."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    there = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
     return max(1, min([there, *(math.ceil(quota) for quota in _quotas())]))
 
 

@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     settings: FitSettings
     total: int
     budget: Budget | None  # where the run has a number of minutes
-    threads: ThreadWatch | None  # where there is a choice of threads
+    threads: ThreadWatch
     notes: list[str]
 
 
@@ -83,9 +83,9 @@ def plan(
         torch.set_num_threads(settings.threads)
     total = settings.epochs * trial.sampler.steps_per_epoch
     if settings.minutes is None:
-        watch = ThreadWatch(choices) if len(choices) > 1 else None
-        if watch is None or trial.backbone is not None or _seconds(trial.run(settings, total), total) < SHORT:
-            return Plan(settings, total, None, watch, [])
+        alone = len(choices) == 1 or trial.backbone is not None
+        if alone or _seconds(trial.run(settings, total), total) < SHORT:
+            return Plan(settings, total, None, ThreadWatch(choices), [])
         pace = measure_pace(trial.run(settings, ENDLESS), choices)
         return Plan(settings, total, None, ThreadWatch(choices), _of_threads(pace))
     minutes, limit = settings.minutes, LOOK * 60 * settings.minutes
@@ -105,18 +105,14 @@ def plan(
     used = time.monotonic() - began
     budget = Budget(seconds=60 * minutes, used=used, early=early, early_cost=early_cost)
     total = budget.steps((budget.seconds - used) / pace.seconds)
-    if processes.size() > 1:
-        told = torch.tensor([total], device=trial.device)
-        processes.from_first([told])
-        total = int(told)
+    total = processes.number_of_first(total, trial.device)
     epochs = math.ceil(total / trial.sampler.steps_per_epoch)
     speed = len(trial.items) / trial.sampler.steps_per_epoch / pace.seconds
     half = f" ({early:.0%} of the steps at half the size, {1 / early_cost:.1f}× as fast)" if early else ""
     of = f"{total:,} steps, {total / trial.sampler.steps_per_epoch:.1f} epochs of {len(trial.items):,} items"
     sizes = f"batch_size={settings.batch_size}, size={settings.size}"
     notes.append(f"minutes={minutes:g}: {of} at {speed:,.0f} items/s{half}; {sizes}.")
-    watch = ThreadWatch(choices) if len(choices) > 1 else None
-    return Plan(replace(settings, epochs=epochs), total, budget, watch, notes)
+    return Plan(replace(settings, epochs=epochs), total, budget, ThreadWatch(choices), notes)
 
 
 def _seconds(run: Run, total: int) -> float:

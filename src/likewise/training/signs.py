@@ -9,9 +9,9 @@ from torch.nn import functional
 from likewise.data import Items
 from likewise.model import Model
 from likewise.training.build import build_views
+from likewise.training.traits import sample_of
 from likewise.views.render import Share
 
-SAMPLE = 1000  # items that are compared
 BATCH = 250  # of the encoder
 
 
@@ -40,7 +40,7 @@ def agreement(model: Model, items: Items) -> Agreement:
 
     The model is in eval mode afterwards.
     """
-    rows = torch.arange(0, len(items), max(1, len(items) // SAMPLE))[:SAMPLE]
+    rows = sample_of(items)
     views, generator, values = build_views(model), torch.Generator().manual_seed(0), items.batch(rows)
     share = Share(len(rows), slice(0, len(rows)))
     seen = [views(values, generator, share) for _ in range(2)]
