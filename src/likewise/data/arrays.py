@@ -339,6 +339,8 @@ def label_list(labels: object) -> list[object]:
 
 def _known(labels: Array) -> list[object]:
     """One label per item as plain Python values; a negative integer means no label."""
+    if labels.dtype.kind == "f":
+        return list(labels)  # a float32 stays one: its 0.1 is that of float64, in text
     values = cast(list[Any], labels.tolist())
     return [None if label < 0 else label for label in values] if labels.dtype.kind == "i" else values
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from likewise.data.parquet_schema import column_type, holds_ids, holds_labels, is_number
+from likewise.data.parquet_schema import column_type, family, holds_ids, holds_labels
 from likewise.data.source import Wanted
 from likewise.errors import LikewiseError
 
@@ -76,13 +76,14 @@ def label_column(labels: str, tables: Sequence[Table]) -> tuple[str | None, list
                 f"{table.where}: column {column!r} holds {kind}, not labels; name one of text or numbers, or of lists "
                 "of these, or give labels=none."
             )
-    number = {
-        bool(is_number(kind)): f"{kind} in {table.where}" for table, kind in inside if is_number(kind) is not None
-    }
-    if len(number) > 1:
+    families = dict[str | None, str]()
+    for table, kind in inside:
+        families.setdefault(family(kind), f"{kind} in {table.where}")
+    families.pop(None, None)
+    if len(families) > 1:
+        first, other, *_ = families.values()
         raise LikewiseError(
-            f"column {column!r} holds {number[True]}, but {number[False]}: the same label would be two; write all "
-            "files with one type."
+            f"column {column!r} holds {first}, but {other}: the same label would be two; write all files with one type."
         )
     return column, [] if inside else [
         f"the labels are those in the folders' names, such as {column}={_value(tables, column)}."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from likewise.data.columns import Table
+from likewise.data.items import whole_number
 from likewise.data.parquet_schema import is_numbers
 from likewise.errors import LikewiseError
 from likewise.files import utf8_path
@@ -45,13 +46,7 @@ def csv_table(path: Path, *, texts: Collection[str] | None, numbers: bool) -> Ta
             _refuse_mixed(path, block, texts or ())
     kinds = {each.name: _kind(each.type, texts is None or each.name in texts) for each in header}
     schema = pyarrow.schema(list(kinds.items()))
-    return Table(str(path), "", schema, partial(_batches, path, kinds), {}, _label)
-
-
-def _label(text: str | None) -> str | None:
-    """The label of a text: 1.0 is the label 1, which is how pandas writes it beside a row without one."""
-    whole = re.fullmatch(r"(0|-?[1-9][0-9]*)\.0+", text or "")
-    return whole[1] if whole else text
+    return Table(str(path), "", schema, partial(_batches, path, kinds), {}, whole_number)
 
 
 def _kind(kind: Any, as_text: bool) -> Any:

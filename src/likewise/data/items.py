@@ -173,9 +173,19 @@ def text_of(value: object) -> str:
     if isinstance(value, Decimal) and value.is_finite():
         value = int(value) if value == value.to_integral_value() else f"{value:f}".rstrip("0")
     elif isinstance(value, float | np.floating):
-        number = float(value)
-        value = int(number) if number.is_integer() and abs(number) < 2**53 else value
+        value = int(value) if float(value).is_integer() and not _may_be_rounded(value) else value
     return as_id(str(value))
+
+
+def whole_number(text: str) -> str:
+    """ "1" of "1.0", which is how pandas writes a whole number beside a row without one; other text as it is."""
+    found = re.fullmatch(r"(0|-?[1-9][0-9]*)\.0+", text)
+    return found[1] if found else text
+
+
+def _may_be_rounded(value: float | np.floating[Any]) -> bool:
+    """Whether its type has no place for every whole number of that size."""
+    return abs(float(value)) >= 2.0 ** (np.finfo(type(value)).nmant + 1)
 
 
 def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
@@ -255,9 +265,16 @@ def _name_rows(texts: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
 def _label_text(label: Hashable) -> str:
     """A label as text; empty for no label. NaN is not equal to itself; comparing pandas' NA raises TypeError."""
     try:
-        return "" if label is None or label != label else text_of(label)
+        if label is None or label != label:
+            return ""
     except TypeError:
         return ""
+    if isinstance(label, float | np.floating) and np.isfinite(label) and _may_be_rounded(label):
+        raise LikewiseError(
+            f"the label {label} is a {np.dtype(type(label))}, which has no place for every whole number of that size, "
+            "so that two labels may have become one; give whole numbers or text."
+        )
+    return text_of(label)
 
 
 def _label_set(label: object) -> list[Hashable]:

@@ -10,7 +10,7 @@ from likewise.data.columns import Table, check_key
 from likewise.data.csv_files import csv_table
 from likewise.data.items import Items, as_id, encode_source_labels, text_of
 from likewise.data.parquet import parquet_table
-from likewise.data.parquet_schema import holds_labels
+from likewise.data.parquet_schema import holds_labels, values_of
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
 
@@ -54,7 +54,7 @@ def label_by_id(items: Items, path: Path, key: str | None) -> Items:
     labels: dict[str, Any] = {}
     example, strange = "", 0
     for batch in table.batches([ids, column]):
-        for id, value in zip(batch.column(ids).to_pylist(), batch.column(column).to_pylist(), strict=True):
+        for id, value in zip(values_of(batch.column(ids)), values_of(batch.column(column)), strict=True):
             label = table.read_label(value)
             text = "" if id is None else as_id(text_of(id))
             if text in unusable:

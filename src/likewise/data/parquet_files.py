@@ -9,6 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from urllib.parse import unquote
 
+from likewise.data.items import whole_number
 from likewise.errors import LikewiseError, closest
 
 # The words by which Hugging Face finds a split in a file's or a folder's name, and the split that each stands for.
@@ -42,7 +43,7 @@ class ParquetPath:
         """Columns that folders stand for: the folder ``label=3`` has the value "3" in the column "label"."""
         pairs = [folder.partition("=") for folder in self.name.split("/")[:-1]]
         named = [(name, value) for name, sign, value in pairs if sign and name]
-        return {unquote(name): None if value == _NO_VALUE else unquote(value) for name, value in named}
+        return {unquote(name): None if value == _NO_VALUE else whole_number(unquote(value)) for name, value in named}
 
 
 def below(root: Path, files: Sequence[Path]) -> list[ParquetPath]:

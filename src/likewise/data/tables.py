@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from likewise.data.columns import Table, check_key, label_column
 from likewise.data.items import Items, Skipped, encode_source_labels, text_of
-from likewise.data.parquet_schema import NEEDED, holds_ids, image_columns, is_list, is_number_lists, is_numbers
+from likewise.data.parquet_schema import (
+    NEEDED,
+    holds_ids,
+    image_columns,
+    is_list,
+    is_number_lists,
+    is_numbers,
+    values_of,
+)
 from likewise.data.source import KINDS, NOT_FINITE, Wanted
 from likewise.data.vector_rows import Floats, VectorRows
 from likewise.errors import LikewiseError, closest
@@ -199,8 +207,7 @@ def _values(table: Table, batch: Any, column: str | None) -> list[Any]:
         return [""] * len(batch)
     if column in table.partitions:
         return [table.partitions[column]] * len(batch)
-    values: list[Any] = batch.column(column).to_pylist()
-    return values
+    return values_of(batch.column(column))
 
 
 def _from_lists(column: Any, seen: _Seen) -> tuple[Floats, npt.NDArray[np.int64], dict[int, str]]:
