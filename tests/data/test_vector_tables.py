@@ -383,3 +383,45 @@ def test_labels_by_id_of_images(tmp_path: Path, items_of: Opener) -> None:
     items = items_of(tmp_path / "photos", labels=str(labels), size=8)
     assert items.label_names == ("x", "y")
     assert items.labels.tolist() == [-1, 1, 0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_roles_in_other_letters_and_the_index_of_pandas_are_no_features(
+    suffix: str, tmp_path: Path, items_of: Opener
+) -> None:
+    path = tmp_path / f"t.{suffix}"
+    text = "Unnamed: 0,f1,f2,Label\n07,1,2,a\n08,3,4,1\n09,5,6,2\n10,5,7,1\n"
+    (tmp_path / "t.csv").write_text(text)
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pandas(pd.read_csv(tmp_path / "t.csv"), preserve_index=False), path)
+    items = items_of(path)
+    assert items.columns == ("f1", "f2")
+    assert items.ids == (("07", "08", "09", "10") if suffix == "csv" else ("7", "8", "9", "10"))
+    assert items.label_names == ("1", "2", "a")
+    assert items.notes[:2] == (
+        "the labels are the column 'Label'.",
+        f"{path}: the column 'Unnamed: 0' is pandas' index, no number of the vector.",
+    )
+    (tmp_path / "t.csv").write_text(",f1, label ,ID\nx,1,a,p\ny,2,b,q\n")
+    items = items_of(tmp_path / "t.csv")
+    assert (items.ids, items.label_names, items.columns) == (("p", "q"), ("a", "b"), ("f1",))
+    (tmp_path / "t.csv").write_text("f1,Label,LABEL\n1,2,3\n")
+    with pytest.raises(LikewiseError, match="no column 'label', but 'Label' looks like one: say labels=Label"):
+        items_of(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("f1,Target\n1,2\n1,3\n1,x\n")
+    with pytest.raises(LikewiseError, match=r"holds 'x' among numbers; .*, or say labels=Target if these are the"):
+        items_of(tmp_path / "t.csv")
+
+
+def test_folders_of_parquet_that_are_no_labels_are_said(tmp_path: Path, items_of: Opener) -> None:
+    for name in ("cat/x", "dog/x", "train/x", "test/x", "hive/label=0/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"v": [[1.0, 2.0], [3.0, 4.0]]}), tmp_path / f"{name}.parquet")
+    named = items_of(str(tmp_path / "[cd]*/*.parquet")).notes
+    assert "the folders' names, such as 'cat', are no labels unless they are written label=cat." in named
+    assert not any("no labels" in note for note in items_of(str(tmp_path / "t*/*.parquet")).notes)
+    for source in (tmp_path / "hive/label=0", str(tmp_path / "hive/label=0/*.parquet")):
+        assert items_of(source).notes == (
+            f"{source} lies in label=0: give the folder above, and such names are the labels.",
+        )
+    assert items_of(tmp_path / "hive").label_names == ("0",)

@@ -33,10 +33,7 @@ class ParquetPath:
     @property
     def split(self) -> str | None:
         """The split in the name, such as "train"; None if it names none."""
-        shard, words = _SHARD.search(self.name), _WORD.findall(self.name)
-        if words:
-            return _WORDS[words[-1].lower()]
-        return shard[1] if shard else None
+        return split_of(self.name)
 
     @property
     def partitions(self) -> dict[str, str | None]:
@@ -44,6 +41,22 @@ class ParquetPath:
         pairs = [folder.partition("=") for folder in self.name.split("/")[:-1]]
         named = [(name, value) for name, sign, value in pairs if sign and name]
         return {unquote(name): None if value == _NO_VALUE else whole_number(unquote(value)) for name, value in named}
+
+
+def split_of(name: str) -> str | None:
+    """The split that a file's or a folder's name says."""
+    shard, words = _SHARD.search(name), _WORD.findall(name)
+    if words:
+        return _WORDS[words[-1].lower()]
+    return shard[1] if shard else None
+
+
+def label_above(name: str, files: Sequence[ParquetPath]) -> list[str]:
+    """A note where a folder ``label=3`` is the source itself or above it, so that its name is not read."""
+    first = files[0]
+    above = Path(os.path.abspath(first.path)).parts[: -len(Path(first.name).parts)]
+    folder = next((part for part in above if part.startswith("label=")), None)
+    return [f"{name} lies in {folder}: give the folder above, and such names are the labels."] if folder else []
 
 
 def below(root: Path, files: Sequence[Path]) -> list[ParquetPath]:
