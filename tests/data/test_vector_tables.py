@@ -317,6 +317,11 @@ def test_bad_array_files(tmp_path: Path, items_of: Opener) -> None:
     (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:100])
     with pytest.raises(LikewiseError, match=r"cut\.npz cannot be read as \.npz"):
         items_of(tmp_path / "cut.npz")
+    (tmp_path / "text.npz").write_text("one, two")
+    (tmp_path / "one.npz").write_bytes(b"\x93NUMPY")
+    for name, why in {"text": "it is a file of another kind", "one": "it is a .npy, which holds one array"}.items():
+        with pytest.raises(LikewiseError, match=rf"{name}\.npz cannot be read as \.npz \({why}\); save it again"):
+            items_of(tmp_path / f"{name}.npz")
     np.savez(tmp_path / "few.npz", x=X, y=np.arange(3))
     with pytest.raises(LikewiseError, match=r"few\.npz has 7 rows, but 3 labels"):
         items_of(tmp_path / "few.npz")
@@ -425,3 +430,19 @@ def test_folders_of_parquet_that_are_no_labels_are_said(tmp_path: Path, items_of
             f"{source} lies in label=0: give the folder above, and such names are the labels.",
         )
     assert items_of(tmp_path / "hive").label_names == ("0",)
+
+
+def test_masked_arrays_are_refused(items_of: Opener) -> None:
+    masked = np.ma.masked_array(X, mask=np.arange(N * D).reshape(N, D) == 3)
+    for source in (masked, (X, np.ma.masked_array(range(N), mask=[1] + [0] * (N - 1))), list(masked)):
+        with pytest.raises(
+            LikewiseError, match=r"an array of shape .* has masked values; fill them with filled\(\), or"
+        ):
+            items_of(source)
+    assert np.array_equal(items_of(np.ma.masked_array(X)).values, X)
+
+
+def test_whole_numbers_of_many_bits(items_of: Opener) -> None:
+    with pytest.raises(LikewiseError, match="holds a whole number of more than 64 bits; write that column as text"):
+        items_of(pd.DataFrame({"id": [2**70, 2**70 + 1], "f": [1.0, 2.0]}))
+    assert items_of(pd.DataFrame({"id": [str(2**70)], "f": [1.0]})).ids == (str(2**70),)

@@ -9,7 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from urllib.parse import unquote
 
-from likewise.data.items import whole_number
+from likewise.data.items import as_id, unique, whole_number
 from likewise.errors import LikewiseError, closest
 
 # The words by which Hugging Face finds a split in a file's or a folder's name, and the split that each stands for.
@@ -60,9 +60,14 @@ def label_above(name: str, files: Sequence[ParquetPath]) -> list[str]:
 
 
 def below(root: Path, files: Sequence[Path]) -> list[ParquetPath]:
-    """The files with their names below ``root``, in the order of the names."""
-    named = [ParquetPath(path=path, name=path.relative_to(root).as_posix()) for path in files]
-    return sorted(named, key=lambda file: file.path)
+    """The files with their names below ``root``, in the order of the paths.
+
+    The names are in Unicode's form NFC; where two are the same in it, the second one gets " (2)".
+    """
+    seen = dict[str, int]()
+    return [
+        ParquetPath(path=path, name=unique(as_id(path.relative_to(root).as_posix()), seen)) for path in sorted(files)
+    ]
 
 
 def is_pattern(text: str) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from likewise.data.columns import Table, check_key, column_of, index_columns, label_column
+from likewise.data.decode import looks_like_image
 from likewise.data.items import Items, Skipped, encode_source_labels, text_of
 from likewise.data.parquet_schema import (
     NEEDED,
@@ -190,6 +191,7 @@ def _read(table: Table, vector: _Vector, key: str | None, label: str | None, see
         if seen.named:
             bad |= {at: f"no id (column {key!r} is empty)" for at, text in enumerate(keys) if not text}
         if vector.lists:
+            _refuse_files(table, vector.columns[0], batch.column(vector.columns[0]))
             values, good, wrong = _from_lists(batch.column(vector.columns[0]), seen)
         else:
             values, good, wrong = _from_numbers(batch, vector.columns)
@@ -214,6 +216,19 @@ def _values(table: Table, batch: Any, column: str | None) -> list[Any]:
     if column in table.partitions:
         return [table.partitions[column]] * len(batch)
     return values_of(batch.column(column))
+
+
+def _refuse_files(table: Table, name: str, column: Any) -> None:
+    """Raises LikewiseError if the numbers in the first list are the bytes of an image file."""
+    from pyarrow import types
+
+    first = column.drop_null()[:1].to_pylist() if types.is_integer(column.type.value_type) else []
+    head = [value for value in (first[0][:16] if first else ()) if value is not None and 0 <= value < 256]
+    if looks_like_image(bytes(head)):
+        raise LikewiseError(
+            f"{table.where}: column {name!r} holds the bytes of image files as lists of numbers; write it as binary, "
+            "or name another with columns=."
+        )
 
 
 def _from_lists(column: Any, seen: _Seen) -> tuple[Floats, npt.NDArray[np.int64], dict[int, str]]:
