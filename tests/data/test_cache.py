@@ -580,9 +580,17 @@ def test_what_was_assumed_is_said_from_the_cache_too(tmp_path: Path, store: Path
         Image.fromarray(np.full((8, 8), highest, np.uint16)).save(tmp_path / "photos" / f"{name}.png")
     for _ in range(2):
         assert opened(tmp_path / "photos", store).notes == (
-            f"{tmp_path / 'photos'}: 2 images of 16 bits have no value above 4,095, read as 12 bits.",
             f"{tmp_path / 'photos'}: 1 image of 16 bits has no value above 255, read as 8 bits.",
+            f"{tmp_path / 'photos'}: 2 images of 16 bits have no value above 4,095, read as 12 bits.",
         )
+
+
+@pytest.mark.parametrize(("highest", "bits", "fewer"), [(900, 12, 10), (16_000, 16, 14)])
+def test_bits_that_nothing_tells_are_said(highest: int, bits: int, fewer: int, tmp_path: Path, store: Path) -> None:
+    pictures = np.array([[[highest // 2]], [[highest]]], np.uint16)
+    (said,) = open_items(pictures, size=1, cache=store, progress=False).notes
+    assert f"2 images of 16 bits have no value above {2**fewer - 1:,}, read as {bits} bits, which is 4 times" in said
+    assert f"too dark if they hold {fewer}: then say so in the files (SMaxSampleValue of TIFF, sBIT of PNG)" in said
 
 
 def test_a_folder_that_cannot_be_renamed_is_said(tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ def test_bomb_limit_can_be_moved_and_pillows_own_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("highest", "bits"), [(65_535, 0), (4_096, 0), (4_095, 12), (256, 12), (255, 8), (1, 8), (0, 0)]
+    ("highest", "bits"), [(65_535, 16), (4_096, 16), (4_095, 12), (256, 12), (255, 8), (1, 8), (0, 16)]
 )
 @pytest.mark.parametrize("format", ["TIFF", "PNG", "array", "big-endian array"])
 def test_fewer_bits_in_16(highest: int, bits: int, format: str) -> None:
@@ -312,9 +312,40 @@ def test_fewer_bits_in_16(highest: int, bits: int, format: str) -> None:
         found = decoding.decode_array(deep.astype(">u2") if "big" in format else deep, 16)
     else:
         found = decoding.decode(encode(deep, format), 16)
-    whole = 2 ** (bits or 16) - 1
-    assert found.bits == bits
+    whole = 2**bits - 1
+    assert found.assumed == (bits, highest)
     assert np.array_equal(found.pixels[:, :, 1], np.rint(deep * (255 / whole)))
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("form", ["sBIT", "TIFF", "TIFF in colour"])
+def test_bits_that_the_file_tells(bits: int, form: str) -> None:
+    """A dark picture stays dark."""
+    whole = 2**bits - 1
+    deep = np.linspace(0, whole // 5, 16 * 16).round().astype(np.uint16).reshape(16, 16)
+    data = {
+        "sBIT": with_sbit(encode(deep, "PNG"), bits),
+        "TIFF": encode(deep, "TIFF", tiffinfo={341: whole}),
+        "TIFF in colour": tiff16(np.repeat(deep[:, :, None], 3, axis=2), whole),
+    }
+    found = decoding.decode(data[form], 16)
+    assert found.assumed.bits == 0
+    unread = 255 * 255 / whole if "colour" in form else 0  # the lower 8 bits
+    assert np.abs(found.pixels[:, :, 1] - deep * (255 / whole)).max() <= 0.5 + unread
+
+
+def test_a_dark_tiff_of_12_bits_stays_dark() -> None:
+    found = decoding.decode(tiff(16, 16, [12], b"\x0f\0\xf0" * 128), 16)  # every value is 240, of 4095
+    assert (found.pixels == 15).all()
+    assert found.assumed.bits == 0
+
+
+def test_files_whose_values_pillow_scales_are_not_scaled_twice() -> None:
+    deep = np.linspace(0, 100, 256).round().astype(np.uint16).reshape(16, 16)
+    assert decoding.decode(b"P5 16 16 1023\n" + deep.astype(">u2").tobytes(), 16).pixels.max() == 25
+    assert decoding.decode(b"P5 16 16 65535\n" + deep.astype(">u2").tobytes(), 16).pixels.max() == 0
+    scaled = with_sbit(encode(deep << 4, "PNG"), 12)  # as the standard wants it, if the picture is dark
+    assert decoding.decode(scaled, 16).pixels.max() == 6
 
 
 def test_read_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,10 +415,10 @@ def test_12_bits_in_16_bit_colour_are_not_dark() -> None:
     """Pillow keeps the upper 8 of 16 bits, which are 4 bits of the 12."""
     deep = np.random.default_rng(0).integers(0, 4096, (8, 8, 3))
     read = decoding.decode(png16(deep), 8)
-    assert read.bits == 12
+    assert read.assumed.bits == 12
     np.testing.assert_array_equal(read.pixels, (deep >> 8) * 17)
     whole = decoding.decode(png16(deep * 16), 8)
-    assert whole.bits == 0
+    assert whole.assumed.bits == 16
     np.testing.assert_array_equal(whole.pixels, deep >> 4)
     assert not decoding.decode(png16(deep * 0), 8).pixels.any()
 
@@ -400,3 +431,23 @@ def png16(colour: np.ndarray) -> bytes:
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colour)
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def with_sbit(png: bytes, bits: int) -> bytes:
+    body = b"sBIT" + bytes([bits])
+    return png[:33] + struct.pack(">I", 1) + body + struct.pack(">I", zlib.crc32(body)) + png[33:]
+
+
+def tiff16(colour: np.ndarray, highest: int) -> bytes:
+    height, width, _ = colour.shape
+    return tiff(width, height, [16] * 3, colour.astype("<u2").tobytes(), highest)
+
+
+def tiff(width: int, height: int, bits: list[int], pixels: bytes, highest: int = 0) -> bytes:
+    colours, start = len(bits), 200
+    depth = start - 8 if colours > 1 else bits[0]
+    short = {256: width, 257: height, 258: depth, 259: 1, 262: 2 if colours > 1 else 1, 273: start, 277: colours}
+    tags = short | {278: height, 279: len(pixels)} | ({341: highest} if highest else {})
+    entries = b"".join(struct.pack("<HHII", tag, 3, colours if tag == 258 else 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return head.ljust(start - 8, b"\0") + np.array(bits, "<u2").tobytes().ljust(8, b"\0") + pixels

@@ -115,6 +115,37 @@ def test_a_whole_number_is_one_label_in_every_type(tmp_path: Path, opened: Any) 
     assert items.labels.tolist() == [0, 1, 0, -1, 2]
 
 
+@pytest.mark.parametrize("narrow", [pa.array([0.1, 2], pa.float32()), pa.array(np.array([0.1, 2], np.float16))])
+def test_a_number_is_one_label_in_few_bits_and_in_many(narrow: pa.Array, tmp_path: Path, opened: Any) -> None:
+    write(tmp_path / "d" / "a.parquet", [0, 1], label=narrow)
+    write(tmp_path / "d" / "b.parquet", [2, 3], label=[0.1, 2.0])
+    write(tmp_path / "lists.parquet", [4], label=pa.array([[0.1, 2]], pa.list_(pa.float32())))
+    assert opened(tmp_path / "d").label_names == opened(tmp_path / "lists.parquet").label_names == ("2", "0.1")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pa.array([0], pa.date32()), pa.array([0], pa.timestamp("us"))),
+        (pa.array([0], pa.timestamp("us")), pa.array([0], pa.timestamp("us", tz="UTC"))),
+        (["True"], [True]),
+    ],
+)
+def test_labels_that_types_write_differently_are_not_joined(one: Any, other: Any, tmp_path: Path, opened: Any) -> None:
+    write(tmp_path / "d" / "a.parquet", [0], label=one)
+    write(tmp_path / "d" / "b.parquet", [1], label=other)
+    with pytest.raises(LikewiseError, match=r"'label' holds .* in .*a\.parquet, but .* in .*b\.parquet: the"):
+        opened(tmp_path / "d")
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(np.float32, 24), (np.float64, 53)])
+def test_labels_that_may_be_rounded_are_refused(kind: type, bits: int, opened: Any) -> None:
+    vectors = np.eye(2, dtype=np.float32)
+    assert opened((vectors, np.array([1, 2**bits - 1], kind))).label_names == ("1", str(2**bits - 1))
+    with pytest.raises(LikewiseError, match=rf"the label .* is a {kind.__name__}, which has no place for every whole"):
+        opened((vectors, np.array([1, 2**bits], kind)))
+
+
 @pytest.mark.parametrize("other", [["0", "1"], [True, False], [["0"], ["1"]]])
 def test_labels_of_numbers_and_of_text_are_not_joined(other: list[Any], tmp_path: Path, opened: Any) -> None:
     write(tmp_path / "d" / "a.parquet", [0, 1], label=[0, 1])
@@ -147,6 +178,12 @@ def test_hive_folders_are_columns(tmp_path: Path, opened: Any) -> None:
         opened(tmp_path / "d", labels="yaer")
     with pytest.raises(LikewiseError, match=r"4 of the 4 rows of .* share their 'year'"):
         opened(tmp_path / "d", key="year")
+
+
+def test_hive_folders_write_a_whole_number_with_a_point_or_without(tmp_path: Path, opened: Any) -> None:
+    for seed, value in enumerate(["0", "0.0", "1.5"]):
+        write(tmp_path / "d" / f"label={value}" / f"{seed}.parquet", [seed])
+    assert opened(tmp_path / "d").label_names == ("0", "1.5")
 
 
 def test_a_column_of_the_file_goes_before_its_folder(tmp_path: Path, opened: Any) -> None:
@@ -338,3 +375,24 @@ def test_paths_like_the_names_of_rows_lose_no_image(tmp_path: Path, opened: Any)
     paths = ["a", "a", "row 0", "x", None, "row 4"]
     path = write(tmp_path / "data.parquet", range(6), paths)
     assert opened(path).ids == ("row 0", "row 1", "row 2", "x", "row 4", "row 5")
+
+
+def test_folders_of_one_name_in_two_unicode_forms_are_one_class(tmp_path: Path, opened: Any) -> None:
+    for seed, name in enumerate(["\u00e9", "e\u0301"]):
+        write(tmp_path / "d" / f"label={name}" / "x.parquet", [seed], [None])
+    items = opened(tmp_path / "d")
+    assert items.label_names == ("\u00e9",)
+    assert items.ids == ("label=\u00e9/x.parquet row 0", "label=\u00e9/x.parquet (2) row 0")
+
+
+def test_paths_of_bytes_are_text_and_paths_of_lists_are_none(tmp_path: Path, opened: Any) -> None:
+    assert opened(write(tmp_path / "b.parquet", [0, 1], [b"7\xff", b"8"])).ids == ("7\\xff", "8")
+    assert opened(write(tmp_path / "l.parquet", [0], [["a"]])).ids == ("row 0",)
+
+
+def test_images_as_lists_of_numbers_are_no_vectors(tmp_path: Path, opened: Any) -> None:
+    pq.write_table(pa.table({"image": pa.array([None, list(png(0))], pa.list_(pa.uint8()))}), tmp_path / "t.parquet")
+    with pytest.raises(
+        LikewiseError, match="column 'image' holds the bytes of image files as lists of numbers; write it"
+    ):
+        opened(tmp_path / "t.parquet")

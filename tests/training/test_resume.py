@@ -559,6 +559,29 @@ def test_shuffled_and_grown_data_finds_its_rows_by_name(tmp_path: Path, monkeypa
     assert load_checkpoint(tmp_path / "run/checkpoint.pt")["item_ids"] == list(grown.ids)
 
 
+def test_other_pictures_under_the_same_names_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels, run = images().values, tmp_path / "run"
+    for place, first in {"a": 0, "b": 8, "moved": 0}.items():
+        (tmp_path / place / "photos").mkdir(parents=True)
+        for row in range(8):
+            Image.fromarray(pixels[first + row]).save(tmp_path / place / f"photos/{row}.png")
+    monkeypatch.chdir(tmp_path / "a")
+    fit("photos", out=run, settings={**IMAGES, "cache": str(tmp_path / "cache"), "batch_size": 4}, progress=False)
+    told = (run / "data.json").read_bytes()
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(
+        LikewiseError, match=r"b.photos holds other items than .*a.photos, .* \(such as '0\.png'\); give"
+    ):
+        fit("photos", out=run, resume=True, settings={"epochs": 9}, progress=False)
+    assert (run / "data.json").read_bytes() == told
+    monkeypatch.chdir(tmp_path / "moved")  # the same pictures, one of them retouched
+    Image.fromarray(pixels[9]).save("photos/3.png")
+    fit("photos", out=run, resume=True, settings={"epochs": 3})
+    assert "warning: items such as '3.png' have other content than the run had." in capsys.readouterr().err
+
+
 def test_a_folder_that_grew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

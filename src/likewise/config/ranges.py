@@ -45,6 +45,7 @@ RANGES: Mapping[str, Value] = {
     "views.mean": Value(least=-1e6, most=1e6),
     "views.std": Value(least=1e-6, most=1e6),
     "encoder.dim": whole(2),
+    "encoder.pixels": Value(least=0, below=1),
     "encoder.hidden": whole(1),
     "encoder.head_hidden": whole(0),
     "encoder.bn_groups": whole(1),

@@ -73,6 +73,8 @@ class EncoderSettings:
         unit: normalise rows in training too. False: objectives get raw rows, as N-pair and A-softmax need; embeddings
             and searches use unit rows in any case.
         dim: length of the embedding; NPID's accuracy stops growing at 128.
+        pixels: images only: share of the similarity of two items that comes from their coarse pixels, which nothing
+            trains; they add ``dim`` numbers to the embedding. 0 is none, as in the papers.
         hidden: width of the mlp encoder.
         head_hidden: width of the mlp heads; 0 is the width of the backbone's features, as in SimCLR.
         bn_groups: number of groups of the batch, each with its own batch statistics; 1 is the whole batch over all
@@ -87,6 +89,7 @@ class EncoderSettings:
     centre: bool = True
     unit: bool = True
     dim: int = 128
+    pixels: float = 0.0
     hidden: int = 512
     head_hidden: int = 512
     bn_groups: int = 1

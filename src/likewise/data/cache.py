@@ -29,7 +29,7 @@ import torch
 from likewise.console import track
 from likewise.data.checksum import Checksum, checksum_of
 from likewise.data.copies import Copies, copies_in, describe_copies_in
-from likewise.data.decode import decode, decode_array, quiet_pillow
+from likewise.data.decode import ASSUMED_NOTHING, Depth, decode, decode_array, quiet_pillow
 from likewise.data.items import (
     Items,
     Pixels,
@@ -43,12 +43,13 @@ from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.files import as_path, atomic_write, from_json, replace_folder, temporary_folder
 from likewise.text import in_words
 
-FORMAT = "likewise images 2"  # change it whenever decoding or this layout changes: old caches are then not found
+FORMAT = "likewise images 3"  # change it whenever decoding or this layout changes: old caches are then not found
 _CHUNK = 16  # entries per task of a thread: enough to make a task's own cost small
 _CHUNK_BYTES = 4 << 20  # a task has fewer entries if they hold more than this
 _HELD_BYTES = 64 << 20  # waiting entries hold no more than this, unless a single task does
 _BUILDING = "building-"
 _CHECKED: set[tuple[str, int]] = set()  # caches whose checksum this process has compared: folder, time of writing
+Depths = dict[int, tuple[int, int]]  # bits that were assumed: of how many images, and their largest value
 
 
 def cached_items(
@@ -88,15 +89,23 @@ def cached_items(
         label_names=names,
         skipped=tuple(Skipped(id=id, reason=reason) for _, id, reason in stored.skipped),
         source=source.name,
-        notes=(*source.notes, *_said_of_bits(source.name, stored.bits)),
+        notes=(*source.notes, *_said_of_bits(source.name, stored.depths)),
     )
     return replace(items, notes=(*items.notes, *describe_copies_in(items, stored.copies, stored.same_bytes)))
 
 
-def _said_of_bits(name: str, counts: dict[str, int]) -> Iterator[str]:
-    for bits, count in sorted(counts.items()):
+def _said_of_bits(name: str, depths: Depths) -> Iterator[str]:
+    for bits, (count, highest) in sorted(depths.items()):
         images = "1 image of 16 bits has" if count == 1 else f"{count:,} images of 16 bits have"
-        yield f"{name}: {images} no value above {2 ** int(bits) - 1:,}, read as {bits} bits."
+        fewer = next((each for each in (10, 14) if 0 < highest < 2**each < 2**bits), 0) if bits > 8 else 0
+        if fewer:
+            yield (
+                f"{name}: {images} no value above {2**fewer - 1:,}, read as {bits} bits, which is "
+                f"{2 ** (bits - fewer)} times too dark if they hold {fewer}: then say so in the files "
+                "(SMaxSampleValue of TIFF, sBIT of PNG), or scale the values to 16 bits."
+            )
+        elif bits < 16:
+            yield f"{name}: {images} no value above {2**bits - 1:,}, read as {bits} bits."
 
 
 def cache_folder(cache: str | Path | None) -> Path:
@@ -137,7 +146,7 @@ class _Stored:
     ids: list[str]
     values: Pixels
     skipped: list[tuple[int, str, str]]  # (row in the source, id, reason)
-    bits: dict[str, int]  # how many images of 16 bits were read as so many
+    depths: Depths
     copies: Copies  # rows of ids whose pixels are those of an earlier row
     same_bytes: int  # how many of them have its bytes too
 
@@ -151,7 +160,7 @@ class _Outcome:
     pixels: Pixels | None = None
     pixels_digest: bytes = b""
     reason: str | None = None
-    bits: int = 0
+    assumed: Depth = ASSUMED_NOTHING
 
 
 def _find(job: _Job, folder: Path) -> _Stored | None:
@@ -196,8 +205,8 @@ def _build(job: _Job, folder: Path) -> _Stored:
             os.fsync(file.fileno())
         ledger.check(job.source)
         with atomic_write(temporary / "items.json") as file:
-            about = {"ids": ledger.ids, "skipped": ledger.skipped, "bits": ledger.bits, "checksum": checksum.hex()}
-            about |= {"copies": ledger.copies, "same_bytes": ledger.same_bytes}
+            about = {"ids": ledger.ids, "skipped": ledger.skipped, "checksum": checksum.hex()}
+            about |= {"depths": list(ledger.depths.items()), "copies": ledger.copies, "same_bytes": ledger.same_bytes}
             file.write(json.dumps(about).encode())
         name = job.prefix + ledger.content.hexdigest()
         stored = _publish(temporary, folder / name, job.size)
@@ -230,7 +239,7 @@ def _load(folder: Path, size: int, progress: bool = False) -> _Stored | None:
     try:
         items: dict[str, Any] = from_json((folder / "items.json").read_bytes())
         ids, skipped = items["ids"], [(int(row), str(id), str(reason)) for row, id, reason in items["skipped"]]
-        bits = {str(bits): int(count) for bits, count in items["bits"].items()}
+        depths = {int(bits): (int(count), int(highest)) for bits, (count, highest) in items["depths"]}
         copies = [(int(row), int(first)) for row, first in items.get("copies", ())]
         same_bytes = int(items.get("same_bytes", 0))
         shape = (len(ids), size, size, 3)
@@ -250,7 +259,7 @@ def _load(folder: Path, size: int, progress: bool = False) -> _Stored | None:
         _CHECKED.add(written)
     if "copies" not in items:  # of an older version
         copies = copies_in(values, str(folder))
-    return _Stored(ids, values, skipped, bits, copies, same_bytes)
+    return _Stored(ids, values, skipped, depths, copies, same_bytes)
 
 
 def _note(job: _Job, folder: Path, signature: str) -> Path:
@@ -275,7 +284,7 @@ class _Ledger:
     ids: list[str] = field(default_factory=list)
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     first_row: dict[str, int] = field(default_factory=dict)
-    bits: dict[str, int] = field(default_factory=dict)
+    depths: Depths = field(default_factory=dict)
     copies: list[tuple[int, int]] = field(default_factory=list)
     same_bytes: int = 0
     first_pixels: dict[bytes, int] = field(default_factory=dict)  # places in ids, by a hash
@@ -299,8 +308,10 @@ class _Ledger:
             self.copies.append((place, earlier))
             self.same_bytes += outcome.digest in self.contents
         self.contents.add(outcome.digest)
-        if outcome.bits:
-            self.bits[str(outcome.bits)] = self.bits.get(str(outcome.bits), 0) + 1
+        bits, highest = outcome.assumed
+        if bits:
+            count, before = self.depths.get(bits, (0, 0))
+            self.depths[bits] = count + 1, max(before, highest)
         return True
 
     def check(self, source: Source) -> None:
@@ -390,7 +401,7 @@ def _decode(entry: Entry, job: _Job) -> _Outcome:
     except BadItem as error:
         return _Outcome(entry.id, digest, reason=str(error))
     pixels = decoded.pixels
-    return _Outcome(entry.id, digest, pixels=pixels, pixels_digest=content_digest(pixels), bits=decoded.bits)
+    return _Outcome(entry.id, digest, pixels=pixels, pixels_digest=content_digest(pixels), assumed=decoded.assumed)
 
 
 def _digest(loaded: "bytes | np.ndarray[Any, Any]") -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from likewise.data.items import Pixels
 from likewise.data.source import MEGAPIXELS, BadItem
@@ -40,16 +41,27 @@ _UPRIGHT = {
 
 
 _FEWER = (8, 12)  # bits that often lie in 16
+_HIGHEST_TAGS = (341, 281)  # of TIFF: SMaxSampleValue, MaxSampleValue
 _LARGE = 64e6  # pixels; above it, images that are decoded whole take turns: one of 200 megapixels needs up to 2.5 GB
 _TURN = threading.Lock()
 _STRIP = 256  # rows that are put over white at once
+
+
+class Depth(NamedTuple):
+    """What was assumed of an image of 16 bits whose file does not tell how many of them it uses; else nothing."""
+
+    bits: int = 0  # 8, 12 or 16
+    highest: int = 0  # its largest value
+
+
+ASSUMED_NOTHING = Depth()
 
 
 class Decoded(NamedTuple):
     """An image, and what was assumed about it."""
 
     pixels: Pixels
-    bits: int = 0  # that were assumed, where 16 hold fewer; 0: nothing was assumed
+    assumed: Depth = ASSUMED_NOTHING
 
 
 def decode(data: bytes, size: int, megapixels: float = MEGAPIXELS) -> Decoded:
@@ -59,8 +71,9 @@ def decode(data: bytes, size: int, megapixels: float = MEGAPIXELS) -> Decoded:
     crop the centre" without rounding between. An image of exactly size × size keeps its decoded pixels bit for bit. If
     a JPEG has more than twice the pixels needed per side, libjpeg decodes it at a fraction of its size; this changes
     pixels by one or two grey levels. Alpha is put over white; of an animation the first frame is used; 16-bit grey is
-    scaled, not clipped, and as 12 or 8 bits if no value needs more; of 16-bit colour Pillow reads the upper 8 bits,
-    which count as 12 bits if no value needs more; CMYK is converted by Pillow.
+    scaled, not clipped: by the bits that a TIFF's BitsPerSample or (S)MaxSampleValue or a grey PNG's sBIT tells, else
+    as 12 or 8 bits if no value needs more; of 16-bit colour Pillow reads the upper 8 bits, which count as 12 bits if no
+    value needs more; CMYK is converted by Pillow.
 
     Args:
         data: the whole file.
@@ -103,27 +116,29 @@ def decode_array(array: npt.NDArray[Any], size: int) -> Decoded:
         array = array[:, :, 0]
     if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
         raise BadItem(f"an array of shape {array.shape} is not an image; expected (H, W), (H, W, C) or (C, H, W)")
-    pixels, bits = _to_uint8(array)
-    return Decoded(_fit(to_rgb(Image.fromarray(np.ascontiguousarray(pixels))), size), bits)
+    pixels, assumed = _to_uint8(array)
+    return Decoded(_fit(to_rgb(Image.fromarray(np.ascontiguousarray(pixels))), size), assumed)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """:func:`as_rgb` without the assumed bits."""
+    """:func:`as_rgb` without what was assumed."""
     return as_rgb(image)[0]
 
 
-def as_rgb(image: Image.Image) -> tuple[Image.Image, int]:
+def as_rgb(image: Image.Image, told: int = 0) -> tuple[Image.Image, Depth]:
     """Convert any Pillow image to RGB: scale 16-bit grey to 8 bits, look up palettes, put alpha over white.
 
-    Returns the image, and the bits that were assumed where 16 hold fewer, or 0.
+    ``told`` is the number of bits that its file tells; 0 where it tells none. Returns the image and what was assumed.
 
     Raises:
         BadItem: 32-bit pixels outside 0..65535, or float pixels outside [0, 1], whose scale is unknown.
     """
-    bits = 0
+    assumed = ASSUMED_NOTHING
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         deep = np.asarray(image)
-        pixels, bits = _from_32_bit(deep) if image.mode in ("I", "F") else _to_uint8(deep.astype(np.uint16))
+        pixels, assumed = (
+            _from_32_bit(deep, told) if image.mode in ("I", "F") else _to_uint8(deep.astype(np.uint16), told)
+        )
         image = Image.fromarray(pixels)
     if image.has_transparency_data:
         canvas = Image.new("RGB", image.size)
@@ -131,7 +146,7 @@ def as_rgb(image: Image.Image) -> tuple[Image.Image, int]:
             part = image.crop((0, top, image.width, min(top + _STRIP, image.height))).convert("RGBA")
             canvas.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), (0, top))
         image = canvas
-    return image if image.mode == "RGB" else image.convert("RGB"), bits
+    return image if image.mode == "RGB" else image.convert("RGB"), assumed
 
 
 def looks_like_image(head: bytes) -> bool:
@@ -189,18 +204,36 @@ def _decode_any(data: bytes, size: int, megapixels: float) -> Decoded:
         with _turn(image.width * image.height):
             image.load()
             read = _from_deep_colour if deep and image.mode in ("RGB", "RGBA") else as_rgb
-            rgb, bits = read(_upright(image, image))
-            return Decoded(_fit(rgb, size), bits)
+            rgb, assumed = read(_upright(image, image), _told_bits(image, data))
+            return Decoded(_fit(rgb, size), assumed)
 
 
-def _from_deep_colour(image: Image.Image) -> tuple[Image.Image, int]:
+def _told_bits(image: Image.Image, data: bytes) -> int:
+    """How many of 16 bits a loaded image uses, as its file tells; 0 where it does not."""
+    if image.format in ("PPM", "JPEG2000"):
+        return 16  # Pillow has scaled the values by the largest one, which these files tell
+    if isinstance(image, TiffImageFile):
+        bits, *_ = image.tag_v2.get(BITSPERSAMPLE, (1,))
+        highest = [int(np.max(image.tag_v2[tag])) for tag in _HIGHEST_TAGS if tag in image.tag_v2]
+        told = [top.bit_length() for top in highest if top == 2 ** top.bit_length() - 1 and 8 < top.bit_length() <= 16]
+        return int(bits) if 8 < bits < 16 else next(iter(told), 0)
+    _, found, body = data[: data.find(b"IDAT")].partition(b"sBIT")
+    if image.format == "PNG" and image.mode.startswith("I") and found and 8 < body[0] < 16:
+        low = np.asarray(image) & (2 ** (16 - body[0]) - 1)
+        return body[0] if low.any() else 16  # without these the values are scaled, as the standard wants it
+    return 0
+
+
+def _from_deep_colour(image: Image.Image, told: int) -> tuple[Image.Image, Depth]:
     """16-bit colour, of which Pillow keeps the upper 8 bits: where these have 4 only, the image has 12 bits."""
     pixels = np.array(image)
     colour = pixels[:, :, :3]
-    if not 0 < colour.max() < 16:
-        return as_rgb(image)
-    colour *= 17  # 15 becomes 255
-    return to_rgb(Image.fromarray(pixels)), 12
+    highest = int(colour.max())
+    bits = told or (12 if 0 < highest < 16 else 16)
+    whole = 2 ** (bits - 8) - 1
+    if highest <= whole < 255:
+        colour[:] = np.rint(colour * (255 / whole))
+    return to_rgb(Image.fromarray(pixels)), ASSUMED_NOTHING if told else Depth(bits, highest * 256 + 255)
 
 
 def _upright(image: Image.Image, header: Image.Image) -> Image.Image:
@@ -222,18 +255,19 @@ def _fit(image: Image.Image, size: int) -> Pixels:
     return np.asarray(image)
 
 
-def _to_uint8(array: npt.NDArray[Any]) -> tuple[Pixels, int]:
-    """An array as 8 bits, and the bits that were assumed where 16 hold fewer. Byte order does not matter."""
+def _to_uint8(array: npt.NDArray[Any], told: int = 0) -> tuple[Pixels, Depth]:
+    """An array as 8 bits, and what was assumed where ``told`` is no number of bits. Byte order does not matter."""
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.uint8:
-        return array.view(np.uint8), 0
+        return array.view(np.uint8), ASSUMED_NOTHING
     if array.dtype == bool:
-        return array.astype(np.uint8) * np.uint8(255), 0
+        return array.astype(np.uint8) * np.uint8(255), ASSUMED_NOTHING
     if array.dtype == np.uint16:
         highest = int(array.max())
-        bits = next((bits for bits in _FEWER if 0 < highest < 2**bits), 0)
-        whole = 2 ** (bits or 16) - 1
-        return ((array.astype(np.uint32) * 255 + whole // 2) // whole).astype(np.uint8), bits
+        bits = next((bits for bits in ((told,) if told else _FEWER) if 0 < highest < 2**bits), 16)
+        whole = 2**bits - 1
+        pixels = ((array.astype(np.uint32) * 255 + whole // 2) // whole).astype(np.uint8)
+        return pixels, ASSUMED_NOTHING if told else Depth(bits, highest)
     if not np.issubdtype(array.dtype, np.floating):
         raise LikewiseError(f"images of type {array.dtype} have no known scale; convert them to uint8 (0 to 255).")
     if not np.isfinite(array).all():
@@ -245,16 +279,16 @@ def _to_uint8(array: npt.NDArray[Any]) -> tuple[Pixels, int]:
             "divide by 255 or leave out the normalisation, or give uint8."
         )
     scaled: Pixels = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
-    return scaled, 0
+    return scaled, ASSUMED_NOTHING
 
 
-def _from_32_bit(array: npt.NDArray[Any]) -> tuple[Pixels, int]:
+def _from_32_bit(array: npt.NDArray[Any], told: int) -> tuple[Pixels, Depth]:
     """Pillow's modes I (16-bit PNG and PGM in some versions; 32-bit TIFF) and F (float TIFF, PFM)."""
     low, high = float(array.min()), float(array.max())
     if array.dtype == np.float32 and 0 <= low <= high <= 1:
         return _to_uint8(array)
     if array.dtype == np.int32 and 0 <= low <= high <= 65535:
-        return _to_uint8(array.astype(np.uint16))
+        return _to_uint8(array.astype(np.uint16), told)
     expected = "[0, 1]" if array.dtype == np.float32 else "0 to 65535"
     raise BadItem(f"32-bit pixels of unknown scale, from {low:g} to {high:g}; expected {expected}")
 

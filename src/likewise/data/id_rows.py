@@ -6,7 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from likewise.data.items import text_of
 from likewise.data.parquet import all_of, reading
+from likewise.data.parquet_schema import values_of
 from likewise.errors import LikewiseError, closest
 
 _CHUNK = 65536  # rows of a file held as text at once
@@ -109,11 +111,11 @@ def parquet_chunks(path: Path, wanted: list[str]) -> Iterator[Chunk]:
         for batch in all_of(path, batches, file.metadata.num_rows):
             numbers = list(range(start, start + len(batch)))
             start += len(batch)
-            yield Chunk(numbers, [_texts(batch.column(name).to_pylist()) for name in wanted], {})
+            yield Chunk(numbers, [_texts(values_of(batch.column(name))) for name in wanted], {})
 
 
 def _texts(values: list[Any]) -> list[str]:
-    return [value if isinstance(value, str) else "" if value is None else str(value) for value in values]
+    return ["" if value is None else text_of(value) for value in values]
 
 
 def _places(path: Path, header: list[str], wanted: list[str]) -> list[int]:

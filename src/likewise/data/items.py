@@ -168,14 +168,35 @@ def as_id(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def unique(id: str, seen: dict[str, int]) -> str:
+    """``id``, or with a number behind it when it was given before."""
+    while id in seen:
+        seen[id] += 1
+        id = f"{id} ({seen[id]})"
+    seen[id] = 1
+    return id
+
+
 def text_of(value: object) -> str:
     """An id or a label as text; a whole number is written without a point, whatever type its column has."""
-    if isinstance(value, Decimal) and value.is_finite():
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    elif isinstance(value, Decimal) and value.is_finite():
         value = int(value) if value == value.to_integral_value() else f"{value:f}".rstrip("0")
     elif isinstance(value, float | np.floating):
-        number = float(value)
-        value = int(number) if number.is_integer() and abs(number) < 2**53 else value
+        value = int(value) if float(value).is_integer() and not _may_be_rounded(value) else value
     return as_id(str(value))
+
+
+def whole_number(text: str) -> str:
+    """ "1" of "1.0", which is how pandas writes a whole number beside a row without one; other text as it is."""
+    found = re.fullmatch(r"(0|-?[1-9][0-9]*)\.0+", text)
+    return found[1] if found else text
+
+
+def _may_be_rounded(value: float | np.floating[Any]) -> bool:
+    """Whether its type has no place for every whole number of that size."""
+    return abs(float(value)) >= 2.0 ** (np.finfo(type(value)).nmant + 1)
 
 
 def encode_labels(labels: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
@@ -255,9 +276,16 @@ def _name_rows(texts: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
 def _label_text(label: Hashable) -> str:
     """A label as text; empty for no label. NaN is not equal to itself; comparing pandas' NA raises TypeError."""
     try:
-        return "" if label is None or label != label else text_of(label)
+        if label is None or label != label:
+            return ""
     except TypeError:
         return ""
+    if isinstance(label, float | np.floating) and np.isfinite(label) and _may_be_rounded(label):
+        raise LikewiseError(
+            f"the label {label} is a {np.dtype(type(label))}, which has no place for every whole number of that size, "
+            "so that two labels may have become one; give whole numbers or text."
+        )
+    return text_of(label)
 
 
 def _label_set(label: object) -> list[Hashable]:

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from likewise.data.columns import Table, check_key, label_column, wants_vectors
+from likewise.data.columns import Table, check_key, column_of, label_column, wants_vectors
 from likewise.data.items import Items, text_of
-from likewise.data.parquet_files import ParquetPath, of_split
-from likewise.data.parquet_schema import NEEDED, image_columns, image_parts, is_images
+from likewise.data.parquet_files import ParquetPath, label_above, of_split
+from likewise.data.parquet_schema import NEEDED, image_columns, image_parts, is_images, values_of
 from likewise.data.source import KINDS, BadItem, Entry, Wanted, sign, stat_line
 from likewise.data.tables import read_vectors
 from likewise.errors import LikewiseError
@@ -47,7 +47,7 @@ class ParquetFile:
         reads = [self.bytes_column, *inside]
         above = self.partitions.get(beside or "")
         for batch in batches_of(self.path, reads, _MOST):
-            values = _leaf(batch, inside[0]).to_pylist() if inside else [above] * len(batch)
+            values = values_of(_leaf(batch, inside[0])) if inside else [above] * len(batch)
             yield from zip(_leaf(batch, self.bytes_column), values, strict=True)
 
     def column(self, name: str) -> Iterator[object]:
@@ -57,7 +57,7 @@ class ParquetFile:
             return
         with reading(self.path) as file:
             for batch in all_of(self.path, file.iter_batches(batch_size=_ROWS, columns=[name]), self.rows):
-                yield from _leaf(batch, name).to_pylist()
+                yield from values_of(_leaf(batch, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +142,8 @@ def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes:
     if sum(look.rows for look in looks) == 0:
         raise LikewiseError(f"{name} holds no rows; give {KINDS}.")
     tables = [look.table for look in looks]
+    if wanted.labels == "auto" and not any(column_of("label", table.names) for table in tables):
+        notes += label_above(name, paths)
     if wants_vectors(wanted, image_columns(tables[0].schema)):
         return read_vectors(name, tables, wanted, notes)
     image, said = (wanted.image, []) if wanted.image is not None else _first_image(tables[0])

@@ -1,6 +1,6 @@
 """What the columns of a parquet file can be used for: images, ids, labels."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from likewise.errors import LikewiseError, closest
@@ -32,7 +32,9 @@ def image_parts(column: str, kind: Any) -> tuple[str, str | None]:
 
     if not types.is_struct(kind):
         return column, None
-    return f"{column}.bytes", f"{column}.path" if kind.get_field_index("path") >= 0 else None
+    place = kind.get_field_index("path")
+    has_paths = place >= 0 and not types.is_nested(kind.field(place).type)
+    return f"{column}.bytes", f"{column}.path" if has_paths else None
 
 
 def holds_ids(kind: Any) -> bool:
@@ -49,15 +51,48 @@ def holds_labels(kind: Any) -> bool:
     return holds_ids(kind.value_type if is_list(kind) else kind)
 
 
-def is_number(kind: Any) -> bool | None:
-    """Whether labels of this type are numbers; None for a column without values."""
+def family(kind: Any) -> str | None:
+    """A name for the types that write equal labels as the same text; None for a column without values."""
+    from pyarrow import types
+
+    kind = _inmost(kind)
+    if types.is_null(kind):
+        return None
+    if types.is_timestamp(kind):
+        return f"times of the zone {kind.tz}"
+    families = (
+        ("numbers", (types.is_integer, types.is_floating, types.is_decimal)),
+        ("text", (types.is_string, types.is_large_string, types.is_string_view)),
+        ("dates", (types.is_date,)),
+    )
+    return next((name for name, tests in families if any(test(kind) for test in tests)), str(kind))
+
+
+def values_of(column: Any) -> list[Any]:
+    """The values of an Arrow array of ids or labels. A float32 stays one, for which 0.1 is no other number in text."""
+    import numpy as np
+    from pyarrow import types
+
+    kind = _inmost(column.type)
+    narrow = {types.is_float16: np.float16, types.is_float32: np.float32}
+    to = next((scalar for test, scalar in narrow.items() if test(kind)), None)
+    return column.to_pylist() if to is None else [_each(value, to) for value in column.to_pylist()]
+
+
+def _each(value: Any, to: Callable[[float], object]) -> Any:
+    """A number, or each of a list of them, as another type."""
+    if value is None:
+        return None
+    return [_each(part, to) for part in value] if isinstance(value, list) else to(value)
+
+
+def _inmost(kind: Any) -> Any:
+    """The type of the values in lists and dictionaries."""
     from pyarrow import types
 
     while types.is_dictionary(kind) or types.is_nested(kind):
         kind = kind.value_type
-    if types.is_null(kind):
-        return None
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+    return kind
 
 
 def is_list(kind: Any) -> bool:

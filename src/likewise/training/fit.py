@@ -40,6 +40,7 @@ from likewise.training.recipe import wants_recipe, with_recipe
 from likewise.training.run import Run, begin
 from likewise.training.run_folder import (
     began_here,
+    check_content,
     is_longer,
     make_folder,
     placed,
@@ -181,6 +182,7 @@ def complete(
     session, device, first = run.session, run.session.device, processes.rank() == 0
     budget = None if planned is None else planned.budget
     if resume and (folder / CHECKPOINT).exists():  # a run killed before its first checkpoint starts anew
+        say(check_content(folder, run.items), enabled=progress)
         say([f"warning: {change}" for change in load_run(folder, session)], enabled=progress)
         say(_go_on(session, planned, longer=longer), enabled=progress)
     if session.step >= session.total:

@@ -18,6 +18,7 @@ from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
 from likewise.data.label_files import label_file
+from likewise.data.sketch import changed_since, sketch
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, from_json, make_writable, utf8_path
 from likewise.model import NAME as MODEL
@@ -168,6 +169,7 @@ def write_data(folder: Path, items: Items) -> None:
         "items": len(items),
         "kind": items.kind,
         "ids_hash": items.ids_hash,
+        "sketch": {} if items.path is None else sketch(items),
         "labels": list(items.label_names),
         "skipped": len(items.skipped),
         "notes": list(items.notes),
@@ -190,7 +192,9 @@ def read_data(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError):
         about = None
-    kinds = {"source": str, "items": int, "kind": str, "ids_hash": str, "skipped": int}
+    kinds = {"source": str, "items": int, "kind": str, "ids_hash": str, "skipped": int, "sketch": dict}
+    if isinstance(about, dict):
+        about.setdefault("sketch", {})  # older versions have none
     if not isinstance(about, dict) or not all(isinstance(about.get(name), kind) for name, kind in kinds.items()):
         raise LikewiseError(f"{path} is damaged; delete it, and name the items with --data.")
     return about
@@ -212,8 +216,31 @@ def training_items(folder: Path, settings: FitSettings) -> Items:
         raise LikewiseError(
             f"the items that {folder} was trained on can't be opened ({error}) Name them with --data."
         ) from error
-    if items.ids_hash != about["ids_hash"]:
+    if items.ids_hash != about["ids_hash"] or _other_content(about, items)[1]:
         raise LikewiseError(
             f"{source} holds other items than {folder} was trained on; name the items that you mean with --data."
         )
     return replace(items, source=about["source"])
+
+
+def check_content(folder: Path, items: Items) -> list[str]:
+    """Looks whether the items of a file or folder are those that a resumed run had, by a few of them.
+
+    Returns a line where some have other content. Raises LikewiseError where most of them have.
+    """
+    about = read_data(folder)
+    if about is None or items.path is None:
+        return []
+    changed, are_others = _other_content(about, items)
+    if are_others:
+        raise LikewiseError(
+            f"{items.path} holds other items than {about.get('path')}, which {folder} was trained on, under the same "
+            f"ids (such as {changed[0]!r}); give the items of the run, or start a new run."
+        )
+    return [f"warning: items such as {changed[0]!r} have other content than the run had."] if changed else []
+
+
+def _other_content(about: dict[str, Any], items: Items) -> tuple[list[str], bool]:
+    """The ids that data.json sketches whose items have other content now, and whether these are more than half."""
+    changed, looked = changed_since(about["sketch"], items)
+    return changed, 2 * len(changed) > looked
