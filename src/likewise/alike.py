@@ -20,6 +20,7 @@ from likewise.errors import LikewiseError
 
 TILE_FLOATS = 1 << 20  # 4 MiB of similarities; work on a tile needs memory for about ten tiles
 LEAST_ROWS = 16
+_TRIED = 8  # queries
 
 Ids = Tensor | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[int]]
 Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
@@ -28,6 +29,19 @@ Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 def traced() -> bool:
     """Whether a compiler or a transform of ``torch.func`` traces the call: then no value can be read."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+@torch.no_grad()
+def first_among(queries: Tensor, keys: Tensor) -> int:
+    """How many first queries (Q, D) are looked for among the keys (K, D), if all of them are there, equal to the bit.
+
+    0 if one is not there, or if they are all the same. O(K), and O(K·D) where many keys begin alike.
+    """
+    few = queries[:_TRIED].to(keys.device, keys.dtype)
+    if few.shape[1] != keys.shape[1] or bool((few == few[:1]).all()):
+        return 0
+    found = all(bool((keys[keys[:, 0] == row[0]] == row).all(dim=1).any()) for row in few)
+    return len(few) if found else 0
 
 
 def in_forward_mode() -> bool:
