@@ -91,7 +91,7 @@ class Model:
             if items.kind == "images":
                 model = cls(_build(settings, None, backbone), settings, kind="images", own_backbone=own)
                 if model.embedder.pixels is not None:
-                    parts = _sample(items, PICTURES).split(250)
+                    parts = torch.split(_sample(items, PICTURES), 250)
                     model.embedder.pixels.fit(torch.cat([coarse(model.prepare(items.batch(part))) for part in parts]))
                 return model
             embedder = _build(settings, items.values.shape[1], backbone)

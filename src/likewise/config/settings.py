@@ -23,6 +23,8 @@ class ViewSettings:
         crop_ratio: aspect ratio of the crop, drawn log-uniformly; torchvision's default.
         flip: probability of a horizontal flip; set 0 for text, digits, and where left and right matter.
         rotation: degrees, drawn from ±rotation; 0 because photos are upright.
+        deform: bends a picture: the points of a 4 × 4 net over it move by ± this share of its sides, the pixels between
+            them in proportion; 0 because the papers do not. Suits digits and other handwriting.
         brightness: factor from 1 ± this; MoCo v2's 0.4.
         contrast: factor from 1 ± this; MoCo v2's 0.4.
         saturation: factor from 1 ± this; MoCo v2's 0.4.
@@ -43,6 +45,7 @@ class ViewSettings:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
     rotation: float = 0.0
+    deform: float = 0.0
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
