@@ -65,7 +65,7 @@ class Embedder(nn.Module):
 
     def extra_repr(self) -> str:
         """The parameters that are not modules."""
-        return f"feature_dim={self.feature_dim}, dim={self.dim}, unit={self.unit}"
+        return f"feature_dim={self.feature_dim}, dim={self.dim}, unit={self.unit}, pixels={self.share}"
 
     def forward(self, x: Tensor) -> Tensor:
         """Items -> (B, D) float32 unit rows; in training without ``unit``, rows that are not normalised.
