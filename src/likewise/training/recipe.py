@@ -98,6 +98,9 @@ def _of_pictures(traits: Traits, settings: FitSettings, *, free: bool) -> Iterat
         yield Choice("views.crop_scale", (0.2, 1.0), "a part of a photo shows the same thing")
         if settings.encoder.name.startswith("resnet") and settings.size >= LEAST_SIZE:
             yield Choice("views.small_until", 0.7, "most is learned from half the pixels, in a third of the time")
+    if free and traits.drawn:
+        share = 0.3 if traits.grey else 0.7
+        yield Choice("encoder.pixels", share, "what lies where tells drawings apart, and needs no training")
     if traits.grey:
         for name in ("saturation", "hue", "grayscale"):
             yield Choice(f"views.{name}", 0.0, "the items have no colours")
