@@ -145,6 +145,7 @@ MADE: list[tuple[type, dict[str, Any]]] = [
             "dim": 2,
             "centre": True,
             "unit": False,
+            "pixels": 0.25,
         },
     ),
     (lw.GradientCache, {"embedder": torch.nn.Linear(3, 2), "parts": [torch.ones(4, 3)] * 2, "grouped": True}),

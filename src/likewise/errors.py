@@ -1,10 +1,16 @@
-"""Errors, which stop the work, and warnings, which do not; a check of counts, and the closest known name."""
+"""Errors, which stop the work, and warnings, which do not; checks of numbers, and the closest known name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from math import isfinite
+from numbers import Real
 from operator import index
 from signal import SIGINT
 from typing import SupportsIndex
+
+# In the message of a RuntimeError of torch: on a CPU, on a GPU, and where the number of bytes overflows.
+NO_ROOM = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
 
 
 class LikewiseError(ValueError):
@@ -32,11 +38,38 @@ class LikewiseWarning(UserWarning):
 
 
 def at_least_one(name: str, value: SupportsIndex, advice: str) -> int:
-    """A count as an int. Raises LikewiseError on what is no whole number, or below 1."""
-    whole = not isinstance(value, bool | float)
-    if not whole or index(value) < 1:
-        raise LikewiseError(f"{name}={value} must be {'at least 1' if whole else 'a whole number'}; {advice}.")
+    """A count as an int. Raises LikewiseError on what is no whole number, below 1, or beyond 64 bits."""
+    if isinstance(value, bool | float) or not isinstance(value, SupportsIndex):
+        raise LikewiseError(f"{name}={value!r} must be a whole number; {advice}.")
+    if not 1 <= index(value) < 1 << 63:
+        raise LikewiseError(f"{name}={value} must be at least 1{' and below 2^63' * (index(value) > 1)}; {advice}.")
     return index(value)
+
+
+def number(name: str, value: float) -> float:
+    """The value. Raises LikewiseError on what is no number, such as the text ``"0.1"``."""
+    given: object = value
+    if isinstance(given, bool) or not isinstance(given, Real):  # NumPy's numbers are Real too
+        raise LikewiseError(f"{name}={value!r} must be a number.")
+    return value
+
+
+def finite(name: str, value: float) -> float:
+    """The value. Raises LikewiseError on what is no number, on NaN and on infinity."""
+    if not isfinite(number(name, value)):
+        raise LikewiseError(f"{name}={value} must be a finite number.")
+    return value
+
+
+@contextmanager
+def room_for(what: str) -> Iterator[None]:
+    """Raises LikewiseError in place of torch's RuntimeError where memory for ``what`` can't be had."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in NO_ROOM):
+            raise
+        raise LikewiseError(f"{what} need more memory than there is.") from None
 
 
 def closest(

@@ -35,9 +35,12 @@ def as_path(path: str | os.PathLike[str], what: str) -> Path:
         what: what it is the path of, for the message, such as ``"--out"`` or ``"the run"``.
 
     Raises:
-        LikewiseError: it is empty or blank, or begins with ``~`` and no home folder is known.
+        LikewiseError: it is no path, is empty or blank, or begins with ``~`` and no home folder is known.
     """
-    text = os.fspath(path)
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        raise LikewiseError(f"{what} can't be {path!r}; name a file or folder.") from None
     if not text.strip() or "\0" in text:
         raise LikewiseError(f"{what} is empty; name a file or folder.")
     try:

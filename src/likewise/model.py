@@ -21,6 +21,7 @@ from likewise.config.settings import FitSettings
 from likewise.console import track
 from likewise.data import Items, is_table, open_items, read_image
 from likewise.encoders import Embedder, build_embedder
+from likewise.encoders.embedder import coarse
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, utf8_path
 from likewise.index.embedding_file import Embedding
@@ -32,6 +33,7 @@ from likewise.views.render import plain_view
 Layer = Literal["embedding", "backbone"]
 NAME = "model.safetensors"
 INDEX = "index"
+VECTORS, PICTURES = 100_000, 5_000  # items from which scales and components are computed
 FAR = 1e9  # standard deviations of a vector's number; squares of it overflow nowhere
 
 
@@ -69,7 +71,8 @@ class Model:
         self._loaded: str | None = None
 
     def __repr__(self) -> str:
-        about: dict[str, object] = {**self.protocol("embedding"), "kind": self.kind, "dim": self.embedder.dim}
+        about: dict[str, object] = {**self.protocol("embedding"), "kind": self.kind}
+        about |= {"dim": self.embedder.layers()["embedding"]}
         about |= {"own_backbone": self.own_backbone, "run": None if self.run is None else str(self.run)}
         del about["layer"], about["model"], about["likewise"]
         return f"Model({', '.join(f'{name}={value!r}' for name, value in about.items())})"
@@ -78,16 +81,21 @@ class Model:
     def untrained(cls, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> "Model":
         """The model of these settings before its first step, the same each time.
 
-        ``items`` give the kind of the inputs, and for vectors the scaling: mean and standard deviation of up to about
-        100,000 of them. Raises LikewiseError when the encoder can't be built or does not fit the items.
+        ``items`` give the kind of the inputs; for vectors the scaling, mean and standard deviation of up to about
+        100,000 of them; for images the components of ``encoder.pixels``, from up to about 5,000. Raises LikewiseError
+        when the encoder can't be built or does not fit the items.
         """
         own = backbone is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             if items.kind == "images":
-                return cls(_build(settings, None, backbone), settings, kind="images", own_backbone=own)
+                model = cls(_build(settings, None, backbone), settings, kind="images", own_backbone=own)
+                if model.embedder.pixels is not None:
+                    parts = torch.split(_sample(items, PICTURES), 250)
+                    model.embedder.pixels.fit(torch.cat([coarse(model.prepare(items.batch(part))) for part in parts]))
+                return model
             embedder = _build(settings, items.values.shape[1], backbone)
-        rows = items.batch(torch.arange(0, len(items), max(1, len(items) // 100_000)))  # a sample is enough
+        rows = items.batch(_sample(items, VECTORS))
         mean, std = rows.mean(0), rows.std(0, correction=0)
         too_large = ~(mean.isfinite() & std.isfinite() & (rows.amax(0) - rows.amin(0)).isfinite())
         if bool(too_large.any()):
@@ -386,6 +394,11 @@ def model_file(run: str | Path) -> Path:
         hint = "its training has not finished; add --resume to the fit command" if unfinished else "train one first"
         raise LikewiseError(f"{path.parent} holds no trained model ({path.name} is missing): {hint}.")
     return path
+
+
+def _sample(items: Items, most: int) -> Tensor:
+    """Rows evenly spread over the items, about ``most`` of them."""
+    return torch.arange(0, len(items), max(1, len(items) // most))
 
 
 def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | None) -> Embedder:

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one, finite, number
 
 Positives = Literal["all", "hard", "easy"]
 POSITIVES = ("all", "hard", "easy")
@@ -108,7 +108,7 @@ class MultiSimilarity(Filter):
     epsilon: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(math.isfinite(self.epsilon), "epsilon", self.epsilon, "a number")
+        finite("epsilon", self.epsilon)
 
     def keep(self, s_p: Tensor, positive: Tensor, s_n: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Eqs. 11 and 12."""
@@ -135,7 +135,7 @@ class InsideMargin(Filter):
     of_pair: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check(0 <= self.margin < math.inf, "margin", self.margin, "0 or more")
+        _check(0 <= number("margin", self.margin) < math.inf, "margin", self.margin, "0 or more")
 
     def inside(self) -> tuple[float, bool] | None:
         """α, and whether D is squared."""
@@ -220,7 +220,7 @@ class Random(Pick):
     count: int = 1
 
     def __post_init__(self) -> None:
-        _check(self.count >= 1, "count", self.count, "at least 1")
+        at_least_one("count", self.count, "it is a number of negatives")
 
     @property
     def draws(self) -> int:  # type: ignore[override]
@@ -257,8 +257,10 @@ class DistanceWeighted(Pick):
     most: float = 1.4
 
     def __post_init__(self) -> None:
-        _check(self.count >= 1, "count", self.count, "at least 1")
-        _check(0 < self.least < self.most, "least", self.least, "above 0 and below most")
+        at_least_one("count", self.count, "it is a number of negatives")
+        _check(
+            0 < number("least", self.least) < number("most", self.most), "least", self.least, "above 0 and below most"
+        )
         _check(self.most <= 2, "most", self.most, "at most 2, the largest distance of unit rows")
 
     @property

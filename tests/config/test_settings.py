@@ -223,8 +223,8 @@ def test_a_file_that_is_no_settings_is_one_sentence(
     ("text", "epochs", "rate"),
     [
         *((text, None, None) for text in ("0x10", "0b11", "0o7", "1_0", "1:30", "٣", "nan", '"5"', "null", "true")),
-        *((text, None, 10.0) for text in ("1e1", "10.", "1.0e+1")),
-        *((text, 10, 10.0) for text in ("010", "+10", " 10")),
+        *((text, None, 1.5) for text in ("1.5", "15e-1")),
+        *((text, 10, 10.0) for text in ("010", "+10", " 10", "1e1", "10.", "1.0e+1")),
         *((text, None, None) for text in ("1e400", "9" * 5000)),
         ("1" + "0" * 400, None, None),
     ],
@@ -437,6 +437,36 @@ def test_what_auto_did_not_become_is_left_out_where_a_run_goes_on() -> None:
 def test_a_word_that_yaml_reads_as_a_truth(capsys: pytest.CaptureFixture[str]) -> None:
     settings = parsed(capsys, "--method", "arcface", "--objective.gradient", "true")
     assert settings.objective.parameters == {"gradient": "true"}
+
+
+def test_words_of_yaml_1_1_and_dates_are_texts_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("no", "on", "Y", "2026-01-01", "NO"):
+        (tmp_path / "s.yaml").write_text(f"labels: {text}", encoding="utf-8")
+        for words in (["--labels", text], ["--config", str(tmp_path / "s.yaml")]):
+            assert parsed(capsys, *words).labels == text
+        assert settings_from(assigned([f"labels={text}"])).labels == text
+        assert yaml.safe_load(as_yaml({"labels": text})) == {"labels": text}  # for every reader of YAML
+    with pytest.raises(LikewiseError, match=r"'labels' can't be True; it must be text. Put it in quotes."):
+        settings_from(assigned(["labels=true"]))
+    with pytest.raises(LikewiseError, match=r"'key' can't be 3; it must be text or null. Put it in quotes."):
+        settings_from(assigned(["key=3"]))
+    assert settings_from(assigned(["key='3'"])).key == "3"
+
+
+def test_a_later_part_names_the_objective_whose_parameters_an_earlier_part_sets() -> None:
+    for named in ({"objective": "circle"}, {"objective.kind": "circle"}, {"objective": {"kind": "circle"}}):
+        for given in ({"objective": {"gamma": 64}}, {"objective.gamma": 64}):
+            settings = over_method({"method": "ms"}, given, named)
+            assert settings.objective == ObjectiveSettings(kind="circle", parameters={"gamma": 64.0})
+    own = over_method({"method": "ms"}, {"negatives.count": 3}, {"negatives": "random"})
+    assert own.negatives == NegativeSettings(policies=("random",), parameters={"count": 3})
+    # what an earlier part names, or the later objective lacks, is the earlier objective's
+    settings = over_method({"objective": {"kind": "infonce", "temperature": 0.3}}, {"objective": "circle"})
+    assert settings.objective == ObjectiveSettings(kind="circle")
+    with pytest.raises(LikewiseError, match="objective infonce has no parameter 'gamma'"):
+        over_method({"method": "simclr", "objective.gamma": 3}, {"objective": "infonce"})
+    with pytest.raises(LikewiseError, match="no objective 'circel'"):
+        over_method({"objective.gamma": 3}, {"objective": "circel"})
 
 
 def test_another_objective_begins_with_its_own_defaults_and_auto_hands_on() -> None:

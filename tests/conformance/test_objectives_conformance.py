@@ -33,7 +33,7 @@ from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import class_losses, logsumexp, numerics
 from likewise.kernels.row_losses import naive_row_losses, row_losses
 from likewise.negatives import Pick
-from likewise.objectives import NCE, Histogram, Mined, SupCon
+from likewise.objectives import Histogram, Mined, SupCon
 from likewise.objectives.base import PairObjective
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
@@ -255,7 +255,7 @@ def test_second_order(case: Case) -> None:
 
 @every_case
 def test_transforms(case: Case) -> None:
-    """torch.func.grad, vmap and batched gradients: as usual; or one sentence, for picks and a moving log Z."""
+    """torch.func.grad, vmap and batched gradients: as usual; or one sentence, for picks."""
     problem = usual(case)
     keys = case.key_features(problem.keys)
     batch = torch.stack([problem.queries, problem.queries.flip(0)])
@@ -267,7 +267,7 @@ def test_transforms(case: Case) -> None:
     leaf = problem.queries.clone().requires_grad_()
     wanted = gradient(fresh()(leaf), [leaf])[0]
     objective = case.make("mean")
-    if isinstance(objective, NCE) or (isinstance(objective, Mined) and isinstance(objective.policy, Pick)):
+    if isinstance(objective, Mined) and isinstance(objective.policy, Pick):
         with pytest.raises(LikewiseError, match=r"transforms of torch\.func"):
             torch.func.grad(fresh())(problem.queries)
     else:

@@ -375,3 +375,24 @@ def test_paths_like_the_names_of_rows_lose_no_image(tmp_path: Path, opened: Any)
     paths = ["a", "a", "row 0", "x", None, "row 4"]
     path = write(tmp_path / "data.parquet", range(6), paths)
     assert opened(path).ids == ("row 0", "row 1", "row 2", "x", "row 4", "row 5")
+
+
+def test_folders_of_one_name_in_two_unicode_forms_are_one_class(tmp_path: Path, opened: Any) -> None:
+    for seed, name in enumerate(["\u00e9", "e\u0301"]):
+        write(tmp_path / "d" / f"label={name}" / "x.parquet", [seed], [None])
+    items = opened(tmp_path / "d")
+    assert items.label_names == ("\u00e9",)
+    assert items.ids == ("label=\u00e9/x.parquet row 0", "label=\u00e9/x.parquet (2) row 0")
+
+
+def test_paths_of_bytes_are_text_and_paths_of_lists_are_none(tmp_path: Path, opened: Any) -> None:
+    assert opened(write(tmp_path / "b.parquet", [0, 1], [b"7\xff", b"8"])).ids == ("7\\xff", "8")
+    assert opened(write(tmp_path / "l.parquet", [0], [["a"]])).ids == ("row 0",)
+
+
+def test_images_as_lists_of_numbers_are_no_vectors(tmp_path: Path, opened: Any) -> None:
+    pq.write_table(pa.table({"image": pa.array([None, list(png(0))], pa.list_(pa.uint8()))}), tmp_path / "t.parquet")
+    with pytest.raises(
+        LikewiseError, match="column 'image' holds the bytes of image files as lists of numbers; write it"
+    ):
+        opened(tmp_path / "t.parquet")

@@ -673,7 +673,7 @@ def test_any_hashable_is_one_label() -> None:
     labels = [True, 1, 1.0, ("a", 1), "a", None, float("nan"), "", b"x", frozenset]
     index, names = encode_labels(labels)
     assert [names[row] if row >= 0 else None for row in index.tolist()] == [
-        *("True", "1", "1", "('a', 1)", "a", None, None, None, "b'x'", "<class 'frozenset'>")
+        *("True", "1", "1", "('a', 1)", "a", None, None, None, "x", "<class 'frozenset'>")
     ]
 
 

@@ -317,6 +317,11 @@ def test_bad_array_files(tmp_path: Path, items_of: Opener) -> None:
     (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:100])
     with pytest.raises(LikewiseError, match=r"cut\.npz cannot be read as \.npz"):
         items_of(tmp_path / "cut.npz")
+    (tmp_path / "text.npz").write_text("one, two")
+    (tmp_path / "one.npz").write_bytes(b"\x93NUMPY")
+    for name, why in {"text": "it is a file of another kind", "one": "it is a .npy, which holds one array"}.items():
+        with pytest.raises(LikewiseError, match=rf"{name}\.npz cannot be read as \.npz \({why}\); save it again"):
+            items_of(tmp_path / f"{name}.npz")
     np.savez(tmp_path / "few.npz", x=X, y=np.arange(3))
     with pytest.raises(LikewiseError, match=r"few\.npz has 7 rows, but 3 labels"):
         items_of(tmp_path / "few.npz")
@@ -383,3 +388,61 @@ def test_labels_by_id_of_images(tmp_path: Path, items_of: Opener) -> None:
     items = items_of(tmp_path / "photos", labels=str(labels), size=8)
     assert items.label_names == ("x", "y")
     assert items.labels.tolist() == [-1, 1, 0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_roles_in_other_letters_and_the_index_of_pandas_are_no_features(
+    suffix: str, tmp_path: Path, items_of: Opener
+) -> None:
+    path = tmp_path / f"t.{suffix}"
+    text = "Unnamed: 0,f1,f2,Label\n07,1,2,a\n08,3,4,1\n09,5,6,2\n10,5,7,1\n"
+    (tmp_path / "t.csv").write_text(text)
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pandas(pd.read_csv(tmp_path / "t.csv"), preserve_index=False), path)
+    items = items_of(path)
+    assert items.columns == ("f1", "f2")
+    assert items.ids == (("07", "08", "09", "10") if suffix == "csv" else ("7", "8", "9", "10"))
+    assert items.label_names == ("1", "2", "a")
+    assert items.notes[:2] == (
+        "the labels are the column 'Label'.",
+        f"{path}: the column 'Unnamed: 0' is pandas' index, no number of the vector.",
+    )
+    (tmp_path / "t.csv").write_text(",f1, label ,ID\nx,1,a,p\ny,2,b,q\n")
+    items = items_of(tmp_path / "t.csv")
+    assert (items.ids, items.label_names, items.columns) == (("p", "q"), ("a", "b"), ("f1",))
+    (tmp_path / "t.csv").write_text("f1,Label,LABEL\n1,2,3\n")
+    with pytest.raises(LikewiseError, match="no column 'label', but 'Label' looks like one: say labels=Label"):
+        items_of(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("f1,Target\n1,2\n1,3\n1,x\n")
+    with pytest.raises(LikewiseError, match=r"holds 'x' among numbers; .*, or say labels=Target if these are the"):
+        items_of(tmp_path / "t.csv")
+
+
+def test_folders_of_parquet_that_are_no_labels_are_said(tmp_path: Path, items_of: Opener) -> None:
+    for name in ("cat/x", "dog/x", "train/x", "test/x", "hive/label=0/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"v": [[1.0, 2.0], [3.0, 4.0]]}), tmp_path / f"{name}.parquet")
+    named = items_of(str(tmp_path / "[cd]*/*.parquet")).notes
+    assert "the folders' names, such as 'cat', are no labels unless they are written label=cat." in named
+    assert not any("no labels" in note for note in items_of(str(tmp_path / "t*/*.parquet")).notes)
+    for source in (tmp_path / "hive/label=0", str(tmp_path / "hive/label=0/*.parquet")):
+        assert items_of(source).notes == (
+            f"{source} lies in label=0: give the folder above, and such names are the labels.",
+        )
+    assert items_of(tmp_path / "hive").label_names == ("0",)
+
+
+def test_masked_arrays_are_refused(items_of: Opener) -> None:
+    masked = np.ma.masked_array(X, mask=np.arange(N * D).reshape(N, D) == 3)
+    for source in (masked, (X, np.ma.masked_array(range(N), mask=[1] + [0] * (N - 1))), list(masked)):
+        with pytest.raises(
+            LikewiseError, match=r"an array of shape .* has masked values; fill them with filled\(\), or"
+        ):
+            items_of(source)
+    assert np.array_equal(items_of(np.ma.masked_array(X)).values, X)
+
+
+def test_whole_numbers_of_many_bits(items_of: Opener) -> None:
+    with pytest.raises(LikewiseError, match="holds a whole number of more than 64 bits; write that column as text"):
+        items_of(pd.DataFrame({"id": [2**70, 2**70 + 1], "f": [1.0, 2.0]}))
+    assert items_of(pd.DataFrame({"id": [str(2**70)], "f": [1.0]})).ids == (str(2**70),)

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from likewise.config.checks import check
 from likewise.config.overrides import settings_from
 from likewise.config.settings import EncoderSettings, FitSettings
 from likewise.encoders import MLP, Embedder, build_embedder, resnet18, resnet50, resnet_fine, resnet_small
-from likewise.encoders.embedder import ResNet
+from likewise.encoders.embedder import CoarsePixels, ResNet, coarse
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 
@@ -212,6 +213,42 @@ def test_centre(centre: bool) -> None:
     torch.testing.assert_close(embedder(x), y / y.square().sum(1, keepdim=True).sqrt())
     names = {name for name in embedder.state_dict() if name.startswith("centre")}
     assert names == ({"centre.running_mean", "centre.running_var", "centre.num_batches_tracked"} if centre else set())
+
+
+def test_coarse_pixels_join_the_rows_of_eval_mode_alone() -> None:
+    """The cosine of two rows is that of the learned parts and that of scaled principal components, as numpy has it."""
+    images = torch.randn(40, 3, 32, 32, generator=torch.Generator().manual_seed(0)).cumsum(3)
+    plain, joined = (
+        build_embedder(settings_from({"encoder": {"dim": 8, "pixels": share}}).encoder) for share in (0.0, 0.3)
+    )
+    plain.load_state_dict(joined.state_dict(), strict=False)
+    assert joined.pixels is not None
+    joined.pixels.fit(coarse(images))
+    assert torch.equal(joined(images), plain(images))
+    joined.eval(), plain.eval()
+    pixels = images.view(40, 3, 16, 2, 16, 2).mean((3, 5)).flatten(1).double().numpy()
+    centred = pixels - pixels.mean(0)
+    _, singular, components = np.linalg.svd(centred / 40**0.5, full_matrices=False)
+    numbers = centred @ components[:8].T / singular[:8] ** 0.5  # the root of a standard deviation
+    numbers /= np.linalg.norm(numbers, axis=1, keepdims=True)
+    rows, learned = joined(images), plain(images)
+    assert rows.shape == (40, joined.layers()["embedding"]) == (40, 16)
+    wanted = 0.7 * (learned @ learned.T).double() + 0.3 * torch.from_numpy(numbers @ numbers.T)
+    assert torch.allclose((rows @ rows.T).double(), wanted, atol=1e-5)
+
+
+def test_few_or_equal_pictures_have_coarse_pixels_too() -> None:
+    for images in (torch.zeros(3, 3, 8, 8), torch.randn(2, 3, 8, 8)):
+        pixels = CoarsePixels(1000)
+        pixels.fit(coarse(images))
+        rows = pixels(torch.randn(5, 3, 8, 8))
+        assert rows.shape == (5, 1000)
+        assert rows.isfinite().all()
+
+
+def test_vectors_have_no_pixels() -> None:
+    with pytest.raises(LikewiseError, match=r"encoder\.pixels is for images"):
+        build_embedder(settings_from({"encoder": {"name": "mlp", "pixels": 0.5}}).encoder, vector_dim=4)
 
 
 def test_unknown_layer_lists_both() -> None:

@@ -218,7 +218,7 @@ def test_the_best_of_ten_starts_finds_six_easy_groups_for_every_seed() -> None:
     runs = [kmeans(rows, 6, seed=0, starts=starts) for starts in (1, 2, 5)]
     assert [run.inertia for run in runs] == sorted((run.inertia for run in runs), reverse=True)
     assert torch.equal(runs[0].labels, single[0].labels)
-    with pytest.raises(LikewiseError, match="starts must be at least 1, but is 0"):
+    with pytest.raises(LikewiseError, match="starts=0 must be at least 1"):
         kmeans(rows, 6, seed=0, starts=0)
 
 
@@ -274,8 +274,8 @@ def test_mean_and_deviation_are_over_the_seeds() -> None:
         ({"labels": torch.tensor([0, -1, 1])}, "labels row 1 is -1"),
         ({"seeds": ()}, "seeds are empty"),
         ({"clusters": 4}, "clusters must be from 1 to the 3 rows, but is 4"),
-        ({"clusters": 0}, "clusters must be from 1"),
-        ({"iterations": 0}, "iterations must be at least 1"),
+        ({"clusters": 0}, "clusters=0 must be at least 1"),
+        ({"iterations": 0}, "iterations=0 must be at least 1"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(change: dict[str, Any], text: str) -> None:

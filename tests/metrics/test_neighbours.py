@@ -224,7 +224,7 @@ def test_bad_input_is_one_clear_sentence(change, text):
 
 
 def test_a_tile_of_no_keys_is_refused():
-    with pytest.raises(LikewiseError, match="tile must be at least 1 key"):
+    with pytest.raises(LikewiseError, match="tile=0 must be at least 1; it is a number of keys"):
         top_k(unit(2, 3, 0), unit(4, 3, 1), 1, tile=0)
 
 

@@ -419,8 +419,8 @@ BAD = ROWS.index_fill(0, torch.tensor([2]), math.nan)
         ({"ks": ()}, "ks must be numbers of neighbours"),
         *(({"ks": (1, bad)}, "ks must be numbers of neighbours") for bad in (0, 1.5, float("nan"), float("inf"))),
         ({"hub_k": 0}, "k=0 must be at least 1"),
-        ({"worst": -1}, "worst must be at least 0"),
-        ({"tile": 0}, "tile must be at least 1"),
+        ({"worst": -1}, "worst=-1 must be at least 1; it is the length of the lists"),
+        ({"tile": 0}, "tile=0 must be at least 1"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(change: dict[str, Any], text: str) -> None:

@@ -229,8 +229,8 @@ def test_bad_scores_and_counts_are_refused() -> None:
         roc(torch.tensor([0.0, math.nan]), torch.tensor([True, False]))
     with pytest.raises(LikewiseError, match=r"scores must be \(P,\) float"):
         roc(torch.tensor([0, 1]), torch.tensor([True, False]))
-    for count in (0, 3):
-        with pytest.raises(LikewiseError, match="count must be an even number of pairs"):
+    for count, said in ((0, "count=0 must be at least 1"), (3, "count must be an even number of pairs")):
+        with pytest.raises(LikewiseError, match=said):
             random_pairs(torch.tensor([0, 0, 1]), count)
     with pytest.raises(LikewiseError, match="20000 rows make 199990000 pairs; give a count"):
         random_pairs(torch.zeros(20000, dtype=torch.int64))

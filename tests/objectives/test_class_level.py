@@ -493,7 +493,7 @@ def test_compiled_traces_whole(name: str, ids: Tensor) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Softmax(1, 5), "classes=1, dim=5"),
+        (lambda: Softmax(1, 5), "classes=1: give at least 2"),
         (lambda: Softmax(3, 5, reduction="max"), "reduction='max'"),  # type: ignore[arg-type]
         (lambda: NormFace(3, 5, scale=0.0), "scale=0.0 must be above 0"),
         (lambda: AMSoftmax(3, 5, scale=-1.0), "scale=-1.0"),

@@ -28,7 +28,7 @@ from likewise.proof.fork_server import python
 from likewise.training import checkpoint, loop
 from likewise.training.checkpoint import load_checkpoint, save_checkpoint
 from likewise.training.fit import fit
-from likewise.training.loop import STOPS, stop_on_signal
+from likewise.training.loop import STOPS, UNUSED, stop_on_signal
 from likewise.training.metrics_log import read_metrics
 
 
@@ -379,7 +379,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_loses_nothing(
     assert_same_run(tmp_path / "whole", out)
 
 
-@pytest.mark.parametrize("name", STOPS)
+@pytest.mark.parametrize("name", STOPS + UNUSED)
 def test_schedulers_and_closed_terminals_stop_as_ctrl_c_does(name: str) -> None:
     number = signal.Signals[name]
     before = signal.getsignal(number)
@@ -387,6 +387,18 @@ def test_schedulers_and_closed_terminals_stop_as_ctrl_c_does(name: str) -> None:
         signal.raise_signal(number)
         assert (stop.asked, stop.number) == (True, number)
     assert signal.getsignal(number) == before
+
+
+def test_a_timer_of_the_user_stays_the_users() -> None:
+    rung = list[int]()
+    before = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
+    try:
+        with stop_on_signal() as stop:
+            signal.raise_signal(signal.SIGALRM)
+        assert rung == [signal.SIGALRM]
+        assert not stop.asked
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
@@ -757,7 +769,13 @@ def test_resuming_nothing_a_finished_run_or_with_other_settings(tmp_path: Path) 
     (out / "checkpoint.pt").unlink()
     with pytest.raises(LikewiseError, match=r"finished model but no checkpoint.pt to continue from"):
         fit(vectors(), out=out, resume=True, progress=False)
-    (out / "config.yaml").write_text("")
     (out / "model.safetensors").unlink()
-    with pytest.raises(LikewiseError, match=r"config.yaml is damaged"):
-        fit(vectors(), out=out, resume=True, progress=False)
+    whole = (out / "config.yaml").read_text()
+    part = whole.replace("batch_size:", "#").replace("  lr:", "  #")
+    for text, said in (("", "holds no settings"), ("{}", "method is missing"), (part, "batch_size is missing")):
+        (out / "config.yaml").write_text(text)
+        with pytest.raises(LikewiseError, match=f"config.yaml is damaged: .*{said}"):
+            fit(vectors(), out=out, resume=True, progress=False)
+    (out / "cells.jsonl").write_text("")
+    with pytest.raises(LikewiseError, match="holds a comparison; name another --out"):
+        fit(vectors(), out=out, progress=False)

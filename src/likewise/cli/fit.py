@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -71,6 +72,9 @@ def _add(parser: Parser) -> None:
             parser.take_several(f"--{name}", Number(RANGES[name].kind) if name in RANGES else as_given)
         elif name in RANGES:
             parser.take_number(f"--{name}", RANGES[name].kind)
+    for name, group in vars(FitSettings()).items():
+        if is_dataclass(group):
+            parser.refuse_group(f"--{name}")
     parser.also("--objective", "--objective.kind")
     parser.also("--negatives", "--negatives.policies")
     parser.epilog = MORE

@@ -5,7 +5,7 @@ import sys
 from likewise.cli.commands import COMMANDS
 from likewise.cli.fit import is_first
 from likewise.cli.parser import build_parser
-from likewise.errors import Interrupted, LikewiseError
+from likewise.errors import NO_ROOM, Interrupted, LikewiseError
 from likewise.methods import METHODS
 from likewise.methods.other_kinds import kinds_told_apart
 from likewise.text import readable
@@ -22,6 +22,13 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # a path that can't be read or written; for a rename, show its target
         where = error.filename2 or error.filename
         return _refuse(f"{where}: {error.strerror}." if where else f"{error.strerror or error}.")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in NO_ROOM):
+            raise
+        return _refuse(
+            "there is not enough memory (or ulimit -v allows too little). A smaller batch_size, size or encoder needs "
+            "less. What was saved is kept."
+        )
     except Interrupted as stop:
         if is_first():
             _say(str(stop))

@@ -9,6 +9,7 @@ from likewise.errors import closest
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
 LONGEST = 100  # characters of a value in a message
 SEVERAL = "a list in brackets"
+NOT_A_VALUE = "a group of settings takes no value"
 EXPECTED = r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[([^\]]*)\]|tuple with (\d+) elements)"
 
 
@@ -95,8 +96,13 @@ def _long(options: str) -> str:
 
 def _wrong_value(match: re.Match[str], asked: Asked) -> str:
     key, value = match[1].removeprefix(f"{asked.command}."), match[3]
-    value = ",".join(re.findall(r"'([^']*)'", value)) or {"None": "null"}.get(value, value)
+    texts = re.findall(r"'([^']*)'", value)
+    value = ",".join(texts) if texts else {"None": "null"}.get(value, value)
     wanted, names = wanted_by(match[2])
+    if not value:
+        return f"{asked.written(key)} is empty."
+    if value.lstrip("+-").isdigit():
+        wanted = wanted.replace("a whole number", "a smaller whole number")
     value = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
     return f"{asked.written(key)} can't be {value!r}; it must be {wanted}.{closest(value, names)}"
 
@@ -118,8 +124,8 @@ def wanted_by(reason: str) -> tuple[str, list[str]]:
 
 
 def _not_a_group(match: re.Match[str], asked: Asked) -> str:
-    parts = [option for key, option in asked.options.items() if key.startswith(f"{match[1]}.")]
-    return f"--{match[1]} is a group of settings, not a value; give its parts, such as {', '.join(parts[:2])}."
+    parts = [option for option in asked.options.values() if option.startswith(f"{match[1]}.")]
+    return f"{match[1]} is a group of settings, not a value; give its parts, such as {', '.join(parts[:2])}."
 
 
 FORMS = (
@@ -130,5 +136,5 @@ FORMS = (
     (r"argument (\S+): expected (one|at least one|\d+) arguments?", _no_value),
     (r"argument (\S+): ignored explicit argument ('.*')", _needless_value),
     (r".*Parser key \"([\w.]+)\"[^:]*:(.*Expected an? .*)(?:Got|Given) value:\s?(.*)", _wrong_value),
-    (r"Parser key \"([\w.]+)\": Unable to load config", _not_a_group),
+    (rf"argument (\S+): {NOT_A_VALUE}", _not_a_group),
 )

@@ -1,7 +1,8 @@
 """The parser, and the rows of the table of commands. Nothing heavy is imported before the arguments are parsed."""
 
+import re
 import sys
-from argparse import SUPPRESS, HelpFormatter
+from argparse import SUPPRESS, ArgumentTypeError, HelpFormatter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -9,12 +10,13 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from likewise.cli.help import Brief, HelpAll, PrintCompletion, sections
-from likewise.cli.mistakes import Asked, explain
+from likewise.cli.mistakes import NOT_A_VALUE, Asked, explain
 from likewise.config.values import Value, as_float
 from likewise.config.yaml_file import read_yaml
 from likewise.errors import LikewiseError
 from likewise.text import readable
 
+NEGATIVE = re.compile(r"^-\.?\d")  # a value, not an option: -1, -.5, -1e-3, -1,0,1
 ABOUT = "Learns what is alike: fit an embedding, measure it, embed, index, search, look."
 
 
@@ -68,6 +70,10 @@ class Parser(ArgumentParser):
         action = self._option_string_actions[option]
         action.type = action.type or Number(kind)
 
+    def refuse_group(self, option: str) -> None:
+        """Lets the command line refuse ``option``, such as --optim: jsonargparse takes ``{lr: 1, lr: 0x10}`` there."""
+        self._option_string_actions[option].type = _not_a_value
+
     def also(self, alias: str, option: str) -> None:
         """Makes ``alias`` another name of ``option``. The help of the option names it."""
         action = self._option_string_actions[option]
@@ -106,6 +112,10 @@ class Parser(ArgumentParser):
         raise SystemExit(2)
 
 
+def _not_a_value(text: Any) -> NoReturn:
+    raise ArgumentTypeError(NOT_A_VALUE)
+
+
 class Number:
     """Reads the text of an option as config.yaml reads a number. The option's own type checks the value."""
 
@@ -120,6 +130,8 @@ class Number:
         value = YamlValue()(text)
         if type(value) is int and self._kind is float:
             return as_float(value)
+        if type(value) is float and value.is_integer() and self._kind is int:
+            return int(value)
         return value if value is None or type(value) in (int, float) else [text]
 
     def __str__(self) -> str:
@@ -221,6 +233,7 @@ def build_parser(commands: Iterable[Command], words: Iterable[str] = ()) -> Pars
     parts = []
     for command in commands:
         part = Parser(description=command.help, print_config=None)
+        part._negative_number_matcher = NEGATIVE
         part.words = words
         command.add(part)
         for key, allowed in command.numbers.items():

@@ -51,6 +51,7 @@ from likewise.comparison.table import (
 from likewise.comparison.tuning import knob_values, knobs_of, optuna_module, propose
 from likewise.config.overrides import assigned, flatten, settings_from
 from likewise.config.settings import FitSettings
+from likewise.config.yaml_file import CONFIG
 from likewise.console import stages
 from likewise.data import Items
 from likewise.errors import Interrupted, LikewiseError
@@ -65,10 +66,9 @@ from likewise.training.decide import decide
 from likewise.training.fit import complete
 from likewise.training.needs import check_memory
 from likewise.training.run import begin
-from likewise.training.run_folder import make_folder, removed_if_refused
+from likewise.training.run_folder import CELLS, make_folder, removed_if_refused
 from likewise.training.run_lock import written_by_one
 
-CELLS = "cells.jsonl"
 TUNING_SEED = 10_000  # seed of every trial; the final trainings have other seeds
 # set by the comparison or the method, not by the user
 OURS = ("method", "seed", "epochs", "minutes", "recipe", "alike", "relations")
@@ -141,6 +141,8 @@ def compare(
     _check_plan(methods, overrides, seeds, epochs if steps is None else steps, trials, test_share, validation_share)
     device = pick_device(of_data(overrides).device)  # raises if the device is missing
     folder = as_path(out, "--out")
+    if (folder / CONFIG).exists():
+        raise LikewiseError(f"{folder} holds a run of fit; name another --out.")
     made_folders = make_folder(folder)
     with written_by_one(folder), removed_if_refused(made_folders):
         held_out = validation_share if trials else 0.0

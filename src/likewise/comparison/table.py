@@ -24,6 +24,7 @@ from likewise.metrics import retrieval
 from likewise.plots import matplotlib_module, png_of
 from likewise.stamp import Stamp
 from likewise.text import readable, utf8
+from likewise.training.run_folder import CELLS
 
 MEASURES = {"map@r": "MAP@R", "recall@1": "Recall@1", "r-precision": "R-Precision"}  # methods are ranked by the first
 NOTE = (
@@ -233,7 +234,7 @@ def print_comparison(comparison: Comparison, folder: Path) -> None:
         print("  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip())
     print("", *map(readable, comparison.notes()), sep="\n")
     if TABLE not in comparison.failed:
-        print(readable(f"Written: {folder / TABLE}, compare.json; every cell: {folder / 'cells.jsonl'}"))
+        print(readable(f"Written: {folder / TABLE}, compare.json; every cell: {folder / CELLS}"))
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:

@@ -131,6 +131,31 @@ def _with_parameters(old: Chosen, new: Chosen, values: Mapping[str, Any], prefix
     return replace(new, parameters=parameters)
 
 
+def named_ahead(parts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """``parts`` for :func:`settings_from`, one over the other, where a later part may name what an earlier one sets.
+
+    A file with ``objective: {gamma: 64}`` and then the option ``--objective circle``: the file's part gets the name. A
+    part before which a name is given, and one whose parameters the later name has not, stay as they are.
+    """
+    named = [_nested(part) for part in parts]
+    for setting, chosen in vars(FitSettings()).items():
+        if not isinstance(chosen, Chosen):
+            continue
+        blocks = [part.get(setting, {}) for part in named]
+        names = [_name_in(block, chosen) for block in blocks]
+        first = next((index for index, name in enumerate(names) if name is not None), 0)
+        for part, block in zip(named[:first], blocks[:first], strict=True):
+            later: Chosen = _over(chosen, {chosen.by_name: names[first]}, f"{setting}.")
+            if block and block.keys() <= later.has().keys():
+                part[setting] = {chosen.by_name: names[first], **block}
+    return list(named)
+
+
+def _name_in(block: object, chosen: Chosen) -> object:
+    """The name that the settings of an objective or of policies give; None: they give none."""
+    return block.get("", block.get(chosen.by_name)) if isinstance(block, Mapping) else block
+
+
 def _first(value: Mapping[str, Any], name: str) -> str:
     """The dotted name of the first nested value."""
     for inner, other in value.items():
@@ -171,9 +196,12 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
             return as_float(value)
     elif kind is float and type(value) in (int, float):
         return as_float(value)
+    elif kind is int and type(value) is float and value.is_integer():
+        return int(value)
     elif type(value) is kind:
         return value
-    raise LikewiseError(f"setting {name!r} can't be {value!r}; it must be {_words(kind)}.")
+    quotes = " Put it in quotes." if str in (kind, *options) and type(value) in (int, float, bool) else ""
+    raise LikewiseError(f"setting {name!r} can't be {value!r}; it must be {_words(kind)}.{quotes}")
 
 
 def _words(kind: Any) -> str:
@@ -193,7 +221,7 @@ def assigned(assignments: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
-        if not sign:
+        if not sign or not name.strip():
             raise LikewiseError(f"--set takes NAME=VALUE, such as encoder.bn_groups=4, not {assignment!r}.")
         if name in values:
             raise LikewiseError(f"--set gives {name!r} twice; leave one out.")

@@ -23,6 +23,8 @@ class ViewSettings:
         crop_ratio: aspect ratio of the crop, drawn log-uniformly; torchvision's default.
         flip: probability of a horizontal flip; set 0 for text, digits, and where left and right matter.
         rotation: degrees, drawn from ±rotation; 0 because photos are upright.
+        deform: bends a picture: the points of a 4 × 4 net over it move by ± this share of its sides, the pixels between
+            them in proportion; 0 because the papers do not. Suits digits and other handwriting.
         brightness: factor from 1 ± this; MoCo v2's 0.4.
         contrast: factor from 1 ± this; MoCo v2's 0.4.
         saturation: factor from 1 ± this; MoCo v2's 0.4.
@@ -43,6 +45,7 @@ class ViewSettings:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
     rotation: float = 0.0
+    deform: float = 0.0
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
@@ -74,6 +77,8 @@ class EncoderSettings:
         unit: normalise rows in training too. False: objectives get raw rows, as N-pair and A-softmax need; embeddings
             and searches use unit rows in any case.
         dim: length of the embedding; NPID's accuracy stops growing at 128.
+        pixels: images only: share of the similarity of two items that comes from their coarse pixels, which nothing
+            trains; they add ``dim`` numbers to the embedding. 0 is none, as in the papers.
         hidden: width of the mlp encoder.
         head_hidden: width of the mlp heads; 0 is the width of the backbone's features, as in SimCLR.
         bn_groups: number of groups of the batch, each with its own batch statistics; 1 is the whole batch over all
@@ -88,6 +93,7 @@ class EncoderSettings:
     centre: bool = True
     unit: bool = True
     dim: int = 128
+    pixels: float = 0.0
     hidden: int = 512
     head_hidden: int = 512
     bn_groups: int = 1

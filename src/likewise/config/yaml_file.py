@@ -17,7 +17,7 @@ VALUES = 100_000  # most values of a file, where what an alias stands for counts
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads numbers as YAML 1.2 does (1e-2 is a number, and 010 is ten, not eight). A repeated key is an error."""
+    """Reads scalars as YAML 1.2 does: 1e-2 is a number, 010 is ten, and no is a text. A repeated key is an error."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -59,11 +59,18 @@ class _Dumper(yaml.SafeDumper):
 
 INTEGER = re.compile(r"^[-+]?[0-9]+$")
 FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$")
+BOOL = re.compile(r"^(true|True|TRUE|false|False|FALSE)$")
+NULL = re.compile(r"^(~|null|Null|NULL|)$")
+_Loader.yaml_implicit_resolvers = {}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", BOOL, list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", NULL, ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("^<<$"), ["<"])
+# The dumper puts in quotes what is a text here and not to other readers of YAML: no, 2026-01-01.
+_Dumper.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":int"))]
+    for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
+}
 for _side in (_Loader, _Dumper):
-    _side.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":int"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
     _side.add_implicit_resolver("tag:yaml.org,2002:int", INTEGER, list("-+0123456789"))
     _side.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))

@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 _ITEMS = ("x", "vectors", "embeddings", "embedding", "features", "data", "images", "arr_0")
 _LABELS = ("y", "labels", "label", "targets", "target", "arr_1")
 _IDS = ("ids", "id")
+_NPY = b"\x93NUMPY"
 IDS_BESIDE = ".ids.json"  # of NAME.npy, as ``likewise embed`` writes it: NAME.ids.json
 
 
@@ -56,17 +57,16 @@ def load_npz(path: Path, wanted: Wanted) -> Source | Items:
     Raises:
         LikewiseError: a damaged file, an array that is missing or holds Python objects, or as ``from_array``.
     """
-    name = str(path)
     try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile(_other_kind(path, b"PK"))
         with np.load(path, allow_pickle=False) as arrays:
-            if isinstance(arrays, np.ndarray):
-                raise ValueError("it is a .npy file")
             return _from_npz(path, arrays, wanted)
     except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
         if isinstance(error, LikewiseError):
             raise
         why = "an array holds Python objects" if "allow_pickle" in str(error) else str(error).partition("\n")[0]
-        raise LikewiseError(f"{name} cannot be read as .npz ({why}); save it again with numpy.savez.") from error
+        raise LikewiseError(f"{path} cannot be read as .npz ({why}); save it again with numpy.savez.") from error
 
 
 def _from_npz(path: Path, arrays: Mapping[str, Array], wanted: Wanted) -> Source | Items:
@@ -138,10 +138,16 @@ def read_npy(path: str | Path) -> Array:
 def _why_no_npy(path: str | Path, error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    other = _other_kind(path, _NPY)
+    return other or ("it holds Python objects" if "object" in str(error) else str(error))
+
+
+def _other_kind(path: str | Path, start: bytes) -> str:
+    """What a file is that does not begin so; nothing if it does."""
     with open(path, "rb") as file:
         head = file.read(6)
+    if head.startswith(start):
+        return "it is damaged" if start == b"PK" else ""
     if head.startswith(b"PK"):
         return "it is a .npz, which holds several arrays"
-    if head != b"\x93NUMPY":
-        return "it is a file of another kind"
-    return "it holds Python objects" if "object" in str(error) else str(error)
+    return "it is a .npy, which holds one array" if head == _NPY else "it is a file of another kind"

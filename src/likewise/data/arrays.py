@@ -192,8 +192,13 @@ def as_numpy(value: Array | torch.Tensor) -> Array:
     """A tensor as an array, without a copy if NumPy has its dtype.
 
     Raises:
-        LikewiseError: a tensor that is sparse, quantised or without values (meta).
+        LikewiseError: a tensor that is sparse, quantised or without values (meta); an array with masked values.
     """
+    if np.ma.is_masked(value):
+        raise LikewiseError(
+            f"an array of shape {tuple(value.shape)} has masked values; fill them with filled(), or leave out "
+            "their rows."
+        )
     if isinstance(value, np.ndarray):
         return value
     check_dense("a tensor", value)
@@ -294,7 +299,7 @@ def _get(dataset: MapDataset, row: int) -> tuple[object, object]:
     except Exception as error:  # the user's code may raise anything; one bad item must not end the work
         return BadItem(f"the Dataset raised {type(error).__name__}: {error}"), None
     value, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor | np.ndarray):
         value = as_numpy(value)
     return value, _label(label)
 

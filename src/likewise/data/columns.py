@@ -1,9 +1,11 @@
 """Which columns of a table are the labels and the ids: of parquet files, CSV files and frames."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from likewise.data.parquet_files import split_of
 from likewise.data.parquet_schema import column_type, family, holds_ids, holds_labels
 from likewise.data.source import Wanted
 from likewise.errors import LikewiseError
@@ -35,9 +37,14 @@ class Table:
     partitions: Mapping[str, str | None]
     read_label: Callable[[Any], Any] = as_it_is
 
+    @property
+    def names(self) -> list[str]:
+        """Of its columns, those that the folders stand for last."""
+        return [*self.schema.names, *self.partitions]
+
     def has(self, column: str) -> bool:
         """Whether it has a column of that name."""
-        return column in self.schema.names or column in self.partitions
+        return column in self.names
 
     def type_of(self, column: str) -> Any:
         """Of a column; None for one that the folders stand for. Raises LikewiseError if there is none, or several."""
@@ -48,24 +55,39 @@ class Table:
         return f"{self.name} row {row}".lstrip()
 
 
+def column_of(role: str, names: Sequence[str]) -> str | None:
+    """The column called ``role``, such as "label", or else the only one called so in other letters or with spaces."""
+    alike = [role] if role in names else [name for name in names if name.strip().lower() == role]
+    return alike[0] if len(alike) == 1 else None
+
+
+def index_columns(names: Sequence[str]) -> list[str]:
+    """The columns in which pandas writes its index to CSV: without a name, or "Unnamed: 0" when it is written again."""
+    return [name for name in names if re.fullmatch(r"|Unnamed: 0(\.\d+)*", name)]
+
+
+def text_columns(wanted: Wanted, names: Sequence[str]) -> set[str | None]:
+    """The columns that are read as text whatever they hold: ids keep their zeros and digits, as labels do."""
+    label = column_of("label", names) if wanted.labels in ("auto", "none") else wanted.labels
+    return {wanted.key or column_of("id", names), label, *index_columns(names)}
+
+
 def label_column(labels: str, tables: Sequence[Table]) -> tuple[str | None, list[str]]:
-    """The column of the labels, and a note where folders stand for it.
+    """The column of the labels, and a note where folders stand for it or it has another name than asked.
 
     Raises:
         LikewiseError: no such column, one that holds no labels, or one that some tables lack.
     """
-    column = "label" if labels == "auto" else labels
     if labels == "none":
         return None, []
-    if labels == "auto" and not any(table.has(column) for table in tables):
-        folders = list(dict.fromkeys(name for table in tables for name in table.partitions))
-        named = ", ".join(map(repr, folders))
-        note = f"the folders' names stand for {named}, which are no labels unless labels= names one."
-        return None, [note] if folders else []
+    found = [column_of("label", table.names) for table in tables] if labels == "auto" else [labels]
+    column = next((name for name in found if name is not None), None)
+    if column is None:
+        return None, _said_of_folders(tables)
     lacking = next((table for table in tables if not table.has(column)), None)
     if labels == "auto" and lacking is not None:
         raise LikewiseError(
-            f"{lacking.where} has no column 'label', which other files have: give only files that have it, or "
+            f"{lacking.where} has no column {column!r}, which other files have: give only files that have it, or "
             "labels=none."
         )
     kinds = [(table, table.type_of(column)) for table in tables]
@@ -85,9 +107,20 @@ def label_column(labels: str, tables: Sequence[Table]) -> tuple[str | None, list
         raise LikewiseError(
             f"column {column!r} holds {first}, but {other}: the same label would be two; write all files with one type."
         )
-    return column, [] if inside else [
-        f"the labels are those in the folders' names, such as {column}={_value(tables, column)}."
-    ]
+    if not inside:
+        return column, [f"the labels are those in the folders' names, such as {column}={_value(tables, column)}."]
+    return column, [f"the labels are the column {column!r}."] if labels == "auto" and column != "label" else []
+
+
+def _said_of_folders(tables: Sequence[Table]) -> list[str]:
+    """A note where the folders' names might be meant as labels."""
+    named = ", ".join(repr(name) for name in dict.fromkeys(name for table in tables for name in table.partitions))
+    if named:
+        return [f"the folders' names stand for {named}, which are no labels unless labels= names one."]
+    folders = [table.name.rpartition("/")[0].rpartition("/")[2] for table in tables]
+    if len(set(folders)) < 2 or any(not folder or split_of(folder) for folder in folders):
+        return []
+    return [f"the folders' names, such as {folders[0]!r}, are no labels unless they are written label={folders[0]}."]
 
 
 def _value(tables: Sequence[Table], column: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,12 @@ _BLOCK = 16 << 20  # bytes read at once; a row must fit
 _LOOKED_AT = 1000  # values of a column of text, to see whether most of them are numbers
 
 
-def csv_table(path: Path, *, texts: Collection[str] | None, numbers: bool) -> Table:
+def csv_table(path: Path, *, texts: Callable[[Sequence[str]], Collection[str | None]], numbers: bool) -> Table:
     """A CSV file with a header line, UTF-8, separated by commas. The types are those of its first block.
 
     Args:
         path: the file.
-        texts: columns read as text, whatever they hold: ids keep their zeros and digits. None: all.
+        texts: gives, of the columns' names, those that are read as text, whatever they hold.
         numbers: whether a column of text that is mostly numbers is refused: it was meant for the vectors.
 
     Raises:
@@ -42,9 +42,10 @@ def csv_table(path: Path, *, texts: Collection[str] | None, numbers: bool) -> Ta
         block = next(iter(reader), None)
         if block is None or not len(block):
             raise LikewiseError(f"{path} holds no rows below its header; give a file that does.")
+        as_text = texts(header.names)
         if numbers:
-            _refuse_mixed(path, block, texts or ())
-    kinds = {each.name: _kind(each.type, texts is None or each.name in texts) for each in header}
+            _refuse_mixed(path, block, as_text)
+    kinds = {each.name: _kind(each.type, each.name in as_text) for each in header}
     schema = pyarrow.schema(list(kinds.items()))
     return Table(str(path), "", schema, partial(_batches, path, kinds), {}, whole_number)
 
@@ -117,7 +118,7 @@ def _refuse_header(path: Path, names: Sequence[str]) -> None:
         )
 
 
-def _refuse_mixed(path: Path, block: Any, texts: Collection[str]) -> None:
+def _refuse_mixed(path: Path, block: Any, texts: Collection[str | None]) -> None:
     """Raises LikewiseError on a column in which most values are numbers, but some are text."""
     from pyarrow import types
 
@@ -129,8 +130,8 @@ def _refuse_mixed(path: Path, block: Any, texts: Collection[str]) -> None:
         if odd is not None and 2 * sum(map(_is_number, values)) > len(values):
             row = column.to_pylist().index(odd)
             raise LikewiseError(
-                f"{path}, line {row + 2}: column {name!r} holds {odd!r} among numbers; correct it, or name the columns "
-                "of the vectors with columns=."
+                f"{path}, line {row + 2}: column {name!r} holds {odd!r} among numbers; correct it, name the columns of "
+                f"the vectors with columns=, or say labels={name} if these are the labels."
             )
 
 

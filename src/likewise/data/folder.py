@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from likewise.data.decode import IMAGE_SUFFIXES, looks_like_image
-from likewise.data.items import as_id
+from likewise.data.items import as_id, unique
 from likewise.data.source import BadItem, Entry, read_bytes, sign, stat_line
 from likewise.plots import HEAD, is_drawn
 from likewise.text import utf8
@@ -91,7 +91,7 @@ def list_images(root: Path) -> Listing:
     walk.links()
     seen = dict[str, int]()
     in_order = sorted(walk.images, key=lambda file: (file.id, file.path))
-    images = [replace(image, id=_unique(image.id, seen)) for image in in_order]
+    images = [replace(image, id=unique(image.id, seen)) for image in in_order]
     return Listing(sorted(images, key=lambda file: file.id), sorted(walk.others), tuple(walk.notes(root)))
 
 
@@ -99,15 +99,6 @@ def one_class(root: str, files: Sequence[ImageFile]) -> list[str]:
     """A note where all images that are in a folder below ``root`` are in folders of one name: they have no labels."""
     names = {file.id.rpartition("/")[0].rpartition("/")[2] for file in files} - {""}
     return [f"{root} has one class only ({names.pop()!r}), so its images have no labels."] if len(names) == 1 else []
-
-
-def _unique(id: str, seen: dict[str, int]) -> str:
-    """``id``, or with a number behind it when it was given before."""
-    while id in seen:
-        seen[id] += 1
-        id = f"{id} ({seen[id]})"
-    seen[id] = 1
-    return id
 
 
 class _Walk:

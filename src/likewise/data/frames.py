@@ -26,6 +26,8 @@ def frame_table(frame: Frame) -> Table:
     where = f"the {library} {type(frame).__name__}"
     try:
         reader = pyarrow.RecordBatchReader.from_stream(frame)
+    except OverflowError as error:
+        raise LikewiseError(f"{where} holds a whole number of more than 64 bits; write that column as text.") from error
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
         why = ": ".join(str(each).partition("\n")[0].strip(" .") for each in reversed(error.args)) or str(error)
         raise LikewiseError(f"{where} cannot be read ({why}); give each column one type and an own name.") from error

@@ -168,9 +168,20 @@ def as_id(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def unique(id: str, seen: dict[str, int]) -> str:
+    """``id``, or with a number behind it when it was given before."""
+    while id in seen:
+        seen[id] += 1
+        id = f"{id} ({seen[id]})"
+    seen[id] = 1
+    return id
+
+
 def text_of(value: object) -> str:
     """An id or a label as text; a whole number is written without a point, whatever type its column has."""
-    if isinstance(value, Decimal) and value.is_finite():
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    elif isinstance(value, Decimal) and value.is_finite():
         value = int(value) if value == value.to_integral_value() else f"{value:f}".rstrip("0")
     elif isinstance(value, float | np.floating):
         value = int(value) if float(value).is_integer() and not _may_be_rounded(value) else value

@@ -6,7 +6,7 @@ from typing import Any
 
 from likewise.data.array_files import read_npy
 from likewise.data.arrays import label_list
-from likewise.data.columns import Table, check_key
+from likewise.data.columns import Table, check_key, column_of
 from likewise.data.csv_files import csv_table
 from likewise.data.items import Items, as_id, encode_source_labels, text_of
 from likewise.data.parquet import parquet_table
@@ -48,7 +48,7 @@ def label_by_id(items: Items, path: Path, key: str | None) -> Items:
     """
     name = str(path)
     suffix = path.suffix.lower()
-    table = parquet_table(path) if suffix == ".parquet" else csv_table(path, texts=None, numbers=False)
+    table = parquet_table(path) if suffix == ".parquet" else csv_table(path, texts=set, numbers=False)
     ids, column = _columns(table, key)
     known, unusable = set(items.ids), {item.id for item in items.skipped}
     labels: dict[str, Any] = {}
@@ -85,10 +85,11 @@ def label_by_id(items: Items, path: Path, key: str | None) -> Items:
 
 def _columns(table: Table, key: str | None) -> tuple[str, str]:
     """The columns of ids and labels."""
-    ids = key if key is not None and table.has(key) else "id"
+    names = table.schema.names
+    ids = key if key is not None and table.has(key) else column_of("id", names) or "id"
     check_key(ids, [table])
-    others = [each for each in table.schema.names if each != ids]
-    column = others[0] if len(others) == 1 else "label"
+    others = [each for each in names if each != ids]
+    column = others[0] if len(others) == 1 else column_of("label", names) or "label"
     if not holds_labels(kind := table.type_of(column)):
         raise LikewiseError(f"{table.where}: column {column!r} holds {kind}, not labels; give one of text or numbers.")
     return ids, column

@@ -44,8 +44,9 @@ def open_items(
       ("part.parquet row 7" of several files). A folder ``label=3`` stands for a column ``label``;
     - parquet without images, a ``.csv`` file, or a frame (whatever has Arrow's stream: a DataFrame of pandas or polars,
       a Table of pyarrow). Vectors are in ``columns``, else in the first column of lists of numbers, else all columns of
-      numbers are one vector. Ids are the column ``key``, else ``id`` or pandas' index, else "row 7". The rows are read
-      into memory, above 256 MB into a file of the cache's folder, which is mapped;
+      numbers are one vector. Ids are the column ``key``, else ``id`` or pandas' index, else "row 7"; ``ID`` and
+      ``Label`` count where these names are missing. The rows are read into memory, above 256 MB into a file of the
+      cache's folder, which is mapped;
     - a NumPy array or torch tensor, a ``.npy`` file, or a tuple (array, labels): (N, D) are vectors; (N, H, W),
       (N, H, W, C), (N, C, H, W) are images. Ids are the row numbers, or those that ``likewise embed`` wrote beside it;
     - a ``.npz`` file with such an array, ``x`` or the only one, and labels ``y``;

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from likewise.data.columns import Table, check_key, label_column, wants_vectors
+from likewise.data.columns import Table, check_key, column_of, label_column, wants_vectors
 from likewise.data.items import Items, text_of
-from likewise.data.parquet_files import ParquetPath, of_split
+from likewise.data.parquet_files import ParquetPath, label_above, of_split
 from likewise.data.parquet_schema import NEEDED, image_columns, image_parts, is_images, values_of
 from likewise.data.source import KINDS, BadItem, Entry, Wanted, sign, stat_line
 from likewise.data.tables import read_vectors
@@ -142,6 +142,8 @@ def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes:
     if sum(look.rows for look in looks) == 0:
         raise LikewiseError(f"{name} holds no rows; give {KINDS}.")
     tables = [look.table for look in looks]
+    if wanted.labels == "auto" and not any(column_of("label", table.names) for table in tables):
+        notes += label_above(name, paths)
     if wants_vectors(wanted, image_columns(tables[0].schema)):
         return read_vectors(name, tables, wanted, notes)
     image, said = (wanted.image, []) if wanted.image is not None else _first_image(tables[0])

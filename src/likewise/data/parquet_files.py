@@ -9,7 +9,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from urllib.parse import unquote
 
-from likewise.data.items import whole_number
+from likewise.data.items import as_id, unique, whole_number
 from likewise.errors import LikewiseError, closest
 
 # The words by which Hugging Face finds a split in a file's or a folder's name, and the split that each stands for.
@@ -33,10 +33,7 @@ class ParquetPath:
     @property
     def split(self) -> str | None:
         """The split in the name, such as "train"; None if it names none."""
-        shard, words = _SHARD.search(self.name), _WORD.findall(self.name)
-        if words:
-            return _WORDS[words[-1].lower()]
-        return shard[1] if shard else None
+        return split_of(self.name)
 
     @property
     def partitions(self) -> dict[str, str | None]:
@@ -46,10 +43,31 @@ class ParquetPath:
         return {unquote(name): None if value == _NO_VALUE else whole_number(unquote(value)) for name, value in named}
 
 
+def split_of(name: str) -> str | None:
+    """The split that a file's or a folder's name says."""
+    shard, words = _SHARD.search(name), _WORD.findall(name)
+    if words:
+        return _WORDS[words[-1].lower()]
+    return shard[1] if shard else None
+
+
+def label_above(name: str, files: Sequence[ParquetPath]) -> list[str]:
+    """A note where a folder ``label=3`` is the source itself or above it, so that its name is not read."""
+    first = files[0]
+    above = Path(os.path.abspath(first.path)).parts[: -len(Path(first.name).parts)]
+    folder = next((part for part in above if part.startswith("label=")), None)
+    return [f"{name} lies in {folder}: give the folder above, and such names are the labels."] if folder else []
+
+
 def below(root: Path, files: Sequence[Path]) -> list[ParquetPath]:
-    """The files with their names below ``root``, in the order of the names."""
-    named = [ParquetPath(path=path, name=path.relative_to(root).as_posix()) for path in files]
-    return sorted(named, key=lambda file: file.path)
+    """The files with their names below ``root``, in the order of the paths.
+
+    The names are in Unicode's form NFC; where two are the same in it, the second one gets " (2)".
+    """
+    seen = dict[str, int]()
+    return [
+        ParquetPath(path=path, name=unique(as_id(path.relative_to(root).as_posix()), seen)) for path in sorted(files)
+    ]
 
 
 def is_pattern(text: str) -> bool:

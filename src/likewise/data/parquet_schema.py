@@ -32,7 +32,9 @@ def image_parts(column: str, kind: Any) -> tuple[str, str | None]:
 
     if not types.is_struct(kind):
         return column, None
-    return f"{column}.bytes", f"{column}.path" if kind.get_field_index("path") >= 0 else None
+    place = kind.get_field_index("path")
+    has_paths = place >= 0 and not types.is_nested(kind.field(place).type)
+    return f"{column}.bytes", f"{column}.path" if has_paths else None
 
 
 def holds_ids(kind: Any) -> bool:

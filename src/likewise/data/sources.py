@@ -1,9 +1,11 @@
 """Recognises what the user gave: a folder, a file, a pattern of files, an array or a Dataset."""
 
 import os
+from functools import partial
 
 from likewise.data.array_files import load_npy, load_npz
 from likewise.data.arrays import find_array
+from likewise.data.columns import text_columns
 from likewise.data.csv_files import csv_table
 from likewise.data.decode import IMAGE_SUFFIXES
 from likewise.data.folder import Folder, list_images, one_class
@@ -37,7 +39,7 @@ def find_source(source: object, wanted: Wanted) -> Source | Items:
     if path.suffix.lower() == ".npz" and path.is_file():
         return load_npz(path, wanted)
     if path.suffix.lower() == ".csv" and path.is_file():
-        texts = {wanted.key or "id", "label" if wanted.labels == "auto" else wanted.labels}
+        texts = partial(text_columns, wanted)
         return read_vectors(name, [csv_table(path, texts=texts, numbers=not wanted.columns)], wanted)
     if not path.is_dir():
         hint = "; for a single image, give the folder it is in" if path.suffix.lower() in IMAGE_SUFFIXES else ""

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from likewise.data.columns import Table, check_key, label_column
+from likewise.data.columns import Table, check_key, column_of, index_columns, label_column
+from likewise.data.decode import looks_like_image
 from likewise.data.items import Items, Skipped, encode_source_labels, text_of
 from likewise.data.parquet_schema import (
     NEEDED,
@@ -29,7 +30,7 @@ from likewise.data.vector_rows import Floats, VectorRows
 from likewise.errors import LikewiseError, closest
 
 _LISTED = 6  # columns in a message
-_LIKE_LABELS = ("labels", "target", "targets", "class", "classes", "category", "species", "y")
+_LIKE_LABELS = ("label", "labels", "target", "targets", "class", "classes", "category", "species", "y")
 
 
 def read_vectors(name: str, tables: Sequence[Table], wanted: Wanted, notes: Sequence[str] = ()) -> Items:
@@ -49,13 +50,16 @@ def read_vectors(name: str, tables: Sequence[Table], wanted: Wanted, notes: Sequ
     if wanted.key is not None:
         check_key(wanted.key, tables)
     key = wanted.key or _own_key(tables)
-    vector = _vector_columns(tables[0], wanted, [each for each in (label or "label", key) if each is not None])
+    names = tables[0].names
+    vector = _vector_columns(tables[0], wanted, [label or column_of("label", names), key, *index_columns(names)])
     for table in tables[1:]:
         _refuse_other(table, vector.columns, vector.lists)
     seen = _Seen(VectorRows(wanted.scratch), named=wanted.key)
     for table in tables:
         _read(table, vector, key, label, seen)
-    items = _items(name, seen, key, label, wanted, [*notes, *said, *vector.notes])
+    unnamed = ", ".join(map(repr, index_columns(names)))
+    index = [f"{tables[0].where}: the column {unnamed} is pandas' index, no number of the vector."] if unnamed else []
+    items = _items(name, seen, key, label, wanted, [*notes, *said, *index, *vector.notes])
     return items if vector.lists else replace(items, columns=tuple(vector.columns))
 
 
@@ -67,7 +71,7 @@ class _Vector(NamedTuple):
     notes: list[str]
 
 
-def _vector_columns(table: Table, wanted: Wanted, taken: Sequence[str]) -> _Vector:
+def _vector_columns(table: Table, wanted: Wanted, taken: Sequence[str | None]) -> _Vector:
     """The columns of the vectors: those named, else the first of lists of numbers, else all of numbers."""
     names = [each for each in table.schema.names if each not in taken and each not in _index_columns(table)]
     if wanted.columns:
@@ -90,7 +94,7 @@ def _vector_columns(table: Table, wanted: Wanted, taken: Sequence[str]) -> _Vect
             f"{table.where} has no image column ({NEEDED}) and no vectors (a column of lists of numbers, or columns of "
             f"numbers){advice}; its columns are {listing}."
         )
-    if wanted.labels == "auto" and not table.has("label") and wanted.by_row is None:
+    if wanted.labels == "auto" and column_of("label", table.names) is None and wanted.by_row is None:
         _refuse_label(table, numbers)
     others = [each for each in names if each not in numbers]
     left = f"; left out: {_some(others)}" if others else ""
@@ -135,7 +139,7 @@ def _refuse_other(table: Table, columns: Sequence[str], lists: bool) -> None:
 
 def _refuse_label(table: Table, numbers: Sequence[str]) -> None:
     """Raises LikewiseError if a column of numbers is called as labels are: in the vector it would tell the answer."""
-    like = next((each for each in numbers if each.lower() in _LIKE_LABELS), None)
+    like = next((each for each in numbers if each.strip().lower() in _LIKE_LABELS), None)
     if like is not None:
         raise LikewiseError(
             f"{table.where} has no column 'label', but {like!r} looks like one: say labels={like}, or labels=none if "
@@ -146,14 +150,17 @@ def _refuse_label(table: Table, numbers: Sequence[str]) -> None:
 def _index_columns(table: Table) -> list[str]:
     """The columns that pandas kept its index in."""
     about = table.schema.pandas_metadata or {}
-    return [each for each in about.get("index_columns", ()) if isinstance(each, str)]
+    kept = [each for each in about.get("index_columns", ()) if isinstance(each, str)]
+    return kept or index_columns(table.schema.names)
 
 
 def _own_key(tables: Sequence[Table]) -> str | None:
     """The column that names the rows where none is given: ``id``, or else the index of pandas."""
     index = _index_columns(tables[0])
-    for column in ("id", *(index if len(index) == 1 else ())):
-        if all(column in table.schema.names and holds_ids(table.type_of(column)) for table in tables):
+    for column in (column_of("id", tables[0].schema.names), *(index if len(index) == 1 else ())):
+        if column is not None and all(
+            column in table.schema.names and holds_ids(table.type_of(column)) for table in tables
+        ):
             return str(column)
     return None
 
@@ -184,6 +191,7 @@ def _read(table: Table, vector: _Vector, key: str | None, label: str | None, see
         if seen.named:
             bad |= {at: f"no id (column {key!r} is empty)" for at, text in enumerate(keys) if not text}
         if vector.lists:
+            _refuse_files(table, vector.columns[0], batch.column(vector.columns[0]))
             values, good, wrong = _from_lists(batch.column(vector.columns[0]), seen)
         else:
             values, good, wrong = _from_numbers(batch, vector.columns)
@@ -208,6 +216,19 @@ def _values(table: Table, batch: Any, column: str | None) -> list[Any]:
     if column in table.partitions:
         return [table.partitions[column]] * len(batch)
     return values_of(batch.column(column))
+
+
+def _refuse_files(table: Table, name: str, column: Any) -> None:
+    """Raises LikewiseError if the numbers in the first list are the bytes of an image file."""
+    from pyarrow import types
+
+    first = column.drop_null()[:1].to_pylist() if types.is_integer(column.type.value_type) else []
+    head = [value for value in (first[0][:16] if first else ()) if value is not None and 0 <= value < 256]
+    if looks_like_image(bytes(head)):
+        raise LikewiseError(
+            f"{table.where}: column {name!r} holds the bytes of image files as lists of numbers; write it as binary, "
+            "or name another with columns=."
+        )
 
 
 def _from_lists(column: Any, seen: _Seen) -> tuple[Floats, npt.NDArray[np.int64], dict[int, str]]:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from likewise.alike import Ids, as_ids, check_new_rows, check_rows
 from likewise.dictionaries.keys import Dictionary, Fresh, Keys, random_unit_rows
-from likewise.errors import LikewiseError, at_least_one
+from likewise.errors import LikewiseError, at_least_one, number
 
 
 class MemoryBank(Dictionary):
@@ -135,7 +135,7 @@ def check_bank(n: int, dim: int, momentum: float) -> float:
     """The momentum, in [0, 1). Raises LikewiseError on sizes and shares that no memory bank can have."""
     at_least_one("n", n, "a memory bank has a row for each item")
     at_least_one("dim", dim, "a row has numbers, 128 in the paper")
-    if not 0 <= momentum < 1:
+    if not 0 <= number("momentum", momentum) < 1:
         raise LikewiseError(
             f"bank momentum={momentum} must be in [0, 1); 0 replaces rows, and NPID's released code uses 0.5."
         )

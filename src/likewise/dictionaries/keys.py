@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise.alike import Ids
+from likewise.errors import room_for
 
 
 class Fresh(NamedTuple):
@@ -83,4 +84,5 @@ class Dictionary(nn.Module):
 
 def random_unit_rows(n: int, dim: int, generator: torch.Generator | None = None) -> Tensor:
     """(n, dim) float32 rows, uniform on the unit sphere."""
-    return functional.normalize(torch.randn(n, dim, generator=generator), dim=1)
+    with room_for(f"{n:,} rows × {dim:,}"):
+        return functional.normalize(torch.randn(n, dim, generator=generator), dim=1)

@@ -38,8 +38,18 @@ def build_embedder(
     feature_dim = _feature_dim(backbone, settings, example)
     if settings.weights is not None:
         load_weights(backbone, settings.weights, allow=settings.allow)
+    if settings.pixels and vector_dim is not None:
+        raise LikewiseError("encoder.pixels is for images, and the items are vectors; leave it out.")
     head, dim = _head(settings, feature_dim)
-    return Embedder(backbone, head, feature_dim=feature_dim, dim=dim, centre=settings.centre, unit=settings.unit)
+    return Embedder(
+        backbone,
+        head,
+        feature_dim=feature_dim,
+        dim=dim,
+        centre=settings.centre,
+        unit=settings.unit,
+        pixels=settings.pixels,
+    )
 
 
 def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Module:

@@ -1,6 +1,7 @@
 """The embedder, which maps items to unit rows; the library's own backbones; and embedding a batch in parts.
 
-Letters in shapes: B items, F features of the backbone, D length of the embedding, C channels, S image side in pixels.
+Letters in shapes: B items, F features of the backbone, D length of the embedding, K of its numbers that are pixels,
+C channels, S image side in pixels.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,16 @@ from likewise.errors import LikewiseError
 from likewise.kernels.numerics import at_least_float32
 
 LAYERS: Final = ("embedding", "backbone")
+COARSE: Final = 16  # pixels of a side of the copy whose pixels are a part of a row
 _SMALLEST_NORM: Final = 1e-6
 
 
 class Embedder(nn.Module):
     """Backbone, head, centring and L2 norm: maps items to unit rows.
 
-    Keys of the state dict: ``backbone.*``, ``head.*``, ``centre.*``.
+    With ``pixels`` = w, rows in eval mode have a second part, of coarse pixels. Their cosine is (1 − w) times that of
+    the learned parts plus w times that of the pixels. Training sees the learned part alone.
+    Keys of the state dict: ``backbone.*``, ``head.*``, ``centre.*``, ``pixels.*``.
 
     Args:
         backbone: (B, ...) -> (B, feature_dim).
@@ -30,6 +34,7 @@ class Embedder(nn.Module):
         dim: D.
         centre: whether to apply BatchNorm, without weights, to the head's output before the L2 norm.
         unit: whether rows have unit length in training too. In eval mode and from ``embed`` they always have it.
+        pixels: w, the share of the coarse pixels of images, below 1. They add D numbers to a row; with 0 none.
     """
 
     backbone: nn.Module
@@ -47,27 +52,36 @@ class Embedder(nn.Module):
         dim: int,
         centre: bool = False,
         unit: bool = True,
+        pixels: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.centre = nn.BatchNorm1d(dim, affine=False) if centre else nn.Identity()
+        self.share, self.pixels = pixels, CoarsePixels(dim) if pixels else None
         self.feature_dim = feature_dim
         self.dim = dim
         self.unit = unit
 
     def extra_repr(self) -> str:
         """The parameters that are not modules."""
-        return f"feature_dim={self.feature_dim}, dim={self.dim}, unit={self.unit}"
+        return f"feature_dim={self.feature_dim}, dim={self.dim}, unit={self.unit}, pixels={self.share}"
 
     def forward(self, x: Tensor) -> Tensor:
         """Items -> (B, D) float32 unit rows; in training without ``unit``, rows that are not normalised.
+
+        In eval mode with ``pixels`` they are (B, 2 D).
 
         The norm is computed in float32, under autocast too. A row shorter than 1e-6 is divided by 1e-6: zero stays
         zero, and its gradient stays finite.
         """
         rows: Tensor = self.centre(at_least_float32(self.head(self.backbone(x))))
-        return rows if self.training and not self.unit else F.normalize(rows, dim=1, eps=_SMALLEST_NORM)
+        if self.training and not self.unit:
+            return rows
+        rows = F.normalize(rows, dim=1, eps=_SMALLEST_NORM)
+        if self.pixels is None or self.training:
+            return rows
+        return torch.cat((rows * (1 - self.share) ** 0.5, self.pixels(x) * self.share**0.5), 1)
 
     def features(self, x: Tensor) -> Tensor:
         """Items -> (B, F), the unchanged output of the backbone, in its dtype."""
@@ -76,14 +90,16 @@ class Embedder(nn.Module):
 
     def layers(self) -> dict[str, int]:
         """The layers that ``embed`` knows, and the length of their rows. A run saves them."""
-        return dict(zip(LAYERS, (self.dim, self.feature_dim), strict=True))
+        length = self.dim if self.pixels is None else 2 * self.dim
+        return dict(zip(LAYERS, (length, self.feature_dim), strict=True))
 
     def embed(self, x: Tensor, layer: str = "embedding") -> Tensor:
         """Items -> float32 rows of one layer.
 
         Args:
             x: a batch of views.
-            layer: "embedding" for unit rows (B, D), "backbone" for the features (B, F), not normalised.
+            layer: "embedding" for unit rows, as ``forward`` gives them; "backbone" for the features (B, F), not
+                normalised.
 
         Raises:
             LikewiseError: no such layer.
@@ -94,6 +110,53 @@ class Embedder(nn.Module):
         if layer == "backbone":
             return self.features(x).float()
         raise LikewiseError(f"there is no layer {layer!r} to embed; choose one of: {', '.join(LAYERS)}.")
+
+
+class CoarsePixels(nn.Module):
+    """The pixels of a small copy of an image, as few numbers: (B, 3, S, S) -> (B, K) unit rows. Nothing is trained.
+
+    The copy has 16 × 16 pixels, each the mean of an area. Its principal components are divided by the fourth root of
+    their variance: half-way to whitening, so that brightness and the main shape do not outweigh the details.
+
+    Args:
+        count: K.
+
+    Attributes:
+        mean: (768,) of the pixels of the items that ``fit`` saw; 0 before.
+        basis: (768, K) scaled components; 0 before.
+    """
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3 * COARSE * COARSE))
+        self.register_buffer("basis", torch.zeros(3 * COARSE * COARSE, count))
+
+    @torch.no_grad()
+    def fit(self, pixels: Tensor) -> None:
+        """Takes the components from the ``coarse`` pixels of items, (N, 768). Components without variance are 0.
+
+        Cost: N · 768² multiplications and the eigenvectors of a matrix of 768 × 768: half a second for 5,000 items.
+        """
+        pixels = pixels.double()
+        mean = pixels.mean(0)
+        variances, components = torch.linalg.eigh((pixels - mean).T @ (pixels - mean) / len(pixels))
+        variances, components = variances.flip(0), components.flip(1)
+        there = variances > 1e-9 * variances[0]
+        scaled = torch.where(there, components * variances.clamp_min(1e-30) ** -0.25, 0.0)[:, : self.basis.shape[1]]
+        self.mean.copy_(mean)
+        self.basis.zero_()[:, : scaled.shape[1]] = scaled
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S), any S -> (B, K) float32. An image equal to the mean gives zeros."""
+        return F.normalize((coarse(x) - self.mean) @ self.basis, dim=1, eps=_SMALLEST_NORM)
+
+
+def coarse(images: Tensor) -> Tensor:
+    """The pixels of a copy of 16 × 16: (B, 3, S, S) -> (B, 768) means of areas, float32."""
+    return F.adaptive_avg_pool2d(images.float(), COARSE).flatten(1)
 
 
 def embed_parts(embedder: nn.Module, parts: Sequence[Tensor], *, keep: bool = True) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from likewise.distributed import processes
 from likewise.distributed.layout import Layout
 from likewise.encoders.embedder import embed_parts
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, number
 
 
 class Momentum(nn.Module):
@@ -45,7 +45,7 @@ class Momentum(nn.Module):
         buffers: Literal["own", "averaged"] = "own",
     ) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
+        if not 0 <= number("momentum", momentum) <= 1:
             raise LikewiseError(f"momentum={momentum} of the key encoder must be in [0, 1]; MoCo's is 0.999.")
         if schedule not in ("constant", "cosine") or buffers not in ("own", "averaged"):
             raise LikewiseError(

@@ -5,7 +5,7 @@ from typing import Any
 
 from likewise.config.names import called
 from likewise.config.objective_table import AUTO
-from likewise.config.overrides import settings_from
+from likewise.config.overrides import named_ahead, settings_from
 from likewise.config.settings import FitSettings, ObjectiveSettings
 from likewise.methods.classes import CLASSES
 from likewise.methods.mechanisms import BANK, END_TO_END
@@ -40,7 +40,7 @@ def over_method(*parts: Mapping[str, Any], saved: FitSettings | None = None) -> 
     """
     named = [part["method"] for part in parts if "method" in part]
     method = method_named(str(named[-1]) if named else "npid" if saved is None else saved.method)
-    parts = tuple({**part, "method": method.name} if "method" in part else part for part in parts)
+    parts = tuple({**part, "method": method.name} if "method" in part else part for part in named_ahead(parts))
     if saved is None or saved.method != method.name:
         settings = method.settings
         for part in parts:

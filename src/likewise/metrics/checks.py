@@ -10,7 +10,8 @@ from torch import Tensor
 
 from likewise.alike import Ids, as_ids, check_dense
 from likewise.config.ranges import POSITIVE
-from likewise.errors import LikewiseError
+from likewise.config.values import as_float
+from likewise.errors import LikewiseError, number
 
 Rows = Tensor | npt.NDArray[np.floating[Any]] | Sequence[Sequence[float]]
 _TILE = 8192  # rows copied at once
@@ -110,7 +111,7 @@ def check_same_width(name: str, rows: Tensor, other_name: str, other: Tensor) ->
 
 def check_positive(name: str, value: float) -> None:
     """Raise LikewiseError unless ``value`` is above zero and fits into float32."""
-    if not POSITIVE.holds(value):
+    if not POSITIVE.holds(as_float(number(name, value))):
         raise LikewiseError(f"{name} must be {POSITIVE.words()}, but is {value}.")
 
 

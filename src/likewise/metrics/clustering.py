@@ -18,7 +18,7 @@ from torch import Tensor
 
 from likewise.alike import Ids, as_ids
 from likewise.console import Tick, part_of, untold
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite, peaks
 from likewise.metrics.neighbours import power_of_two
 
@@ -141,11 +141,10 @@ def kmeans(
     """
     rows = as_rows("rows", rows)
     check_finite("rows", rows)
-    if not 1 <= clusters <= rows.shape[0]:
+    if at_least_one("clusters", clusters, "it is a number of groups") > rows.shape[0]:
         raise LikewiseError(f"clusters must be from 1 to the {rows.shape[0]} rows, but is {clusters}.")
     for name, count in (("starts", starts), ("iterations", iterations)):
-        if count < 1:
-            raise LikewiseError(f"{name} must be at least 1, but is {count}.")
+        at_least_one(name, count, "the defaults do well")
     whole, unit = _whole(rows, spherical)
     radius = 1 / unit if spherical else None
     generator = torch.Generator().manual_seed(seed)

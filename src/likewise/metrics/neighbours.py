@@ -68,8 +68,8 @@ def top_k(
     queries, keys, query_ids, key_ids = checked_search(queries, keys, k, query_ids, key_ids)
     device, key_count = queries.device, keys.shape[0]
     k = min(k, key_count)
-    if tile is not None and tile < 1:
-        raise LikewiseError(f"tile must be at least 1 key, but is {tile}.")
+    if tile is not None:
+        at_least_one("tile", tile, "it is a number of keys")
     step = max(_GROUP * 64, min(8192, _KEY_TILE_BYTES // (8 * keys.shape[1]))) if tile is None else tile
     nothing = pack(torch.full((1, 1), -torch.inf), torch.zeros(1, 1, dtype=torch.int64))
     best = nothing.to(device).repeat(queries.shape[0], k)

@@ -5,7 +5,7 @@ Dimension legend: Q queries, K gallery items, D columns, L labels of an item, C 
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from likewise.alike import Ids, as_ids, check_labels
 from likewise.console import Tick, untold
-from likewise.errors import LikewiseError, LikewiseWarning
+from likewise.errors import LikewiseError, LikewiseWarning, at_least_one, number
 from likewise.metrics.checks import Rows, as_rows, check_peaks, peaks
 from likewise.metrics.neighbours import checked_search, unpack
 from likewise.metrics.ranks import Ranks, Relevance, columns, ranks
@@ -294,8 +294,8 @@ def _pairs(packed: Tensor, count: int, ids: tuple[Tensor, Tensor] | None, *, lar
     chosen = query[by_item[leads].sort().values]
     pairs: list[Pair] = []
     seen = set[frozenset[int]]()
-    for number in chosen[: 2 * count].tolist():  # a pair occurs at most twice, once for each of its items
-        pair = Pair(number, int(row[number]), float(score[number]))
+    for place in chosen[: 2 * count].tolist():  # a pair occurs at most twice, once for each of its items
+        pair = Pair(place, int(row[place]), float(score[place]))
         if ids is not None:
             both = frozenset((int(ids[0][pair.query]), int(ids[1][pair.gallery])))
             if both in seen:
@@ -306,11 +306,13 @@ def _pairs(packed: Tensor, count: int, ids: tuple[Tensor, Tensor] | None, *, lar
 
 
 def _check_numbers(ks: Sequence[int], worst: int, tile: int | None) -> None:
-    if not ks or any(not 1 <= k < math.inf or k != int(k) for k in ks):
-        raise LikewiseError(f"ks must be numbers of neighbours, each at least 1, but are {tuple(ks)}.")
-    for name, value, least in (("worst", worst, 0), ("tile", 1 if tile is None else tile, 1)):
-        if value < least:
-            raise LikewiseError(f"{name} must be at least {least}, but is {value}.")
+    counts = list(ks) if isinstance(ks, Iterable) else []
+    if not counts or any(not 1 <= number("ks", k) < math.inf or k != int(k) for k in counts):
+        raise LikewiseError(f"ks must be numbers of neighbours, each at least 1, but are {ks!r}.")
+    if worst != 0:
+        at_least_one("worst", worst, "it is the length of the lists of pairs; 0 makes none")
+    if tile is not None:
+        at_least_one("tile", tile, "it is a number of gallery rows")
 
 
 def _check_sizes(queries: Tensor, gallery: Tensor, *, by_ids: bool) -> None:

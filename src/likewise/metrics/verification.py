@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Flags, Ids, as_flags, as_ids
-from likewise.errors import LikewiseError, at_least_one
+from likewise.errors import LikewiseError, at_least_one, number
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite
 from likewise.metrics.neighbours import snap
 
@@ -162,7 +162,7 @@ def tar_at_far(curve: Roc, far: float, different: int) -> float | None:
     ``different`` is the number of different pairs. None if ``far`` is below 1 / ``different``, the smallest rate above
     0 that so many pairs can have. Raises LikewiseError on a rate outside (0, 1] and on a number below 1.
     """
-    if not 0 < far <= 1:
+    if not 0 < number("far", far) <= 1:
         raise LikewiseError(f"a false accept rate must be above 0 and at most 1, but is {far}.")
     if 1 / at_least_one("different", different, "a false accept is one of the different pairs") > far:
         return None
@@ -195,7 +195,7 @@ def random_pairs(labels: Ids, count: int | None = None, *, seed: int = 0) -> tup
             raise LikewiseError(f"{len(labels)} rows make {total} pairs; give a count to draw some of them.")
         pairs = torch.triu_indices(len(labels), len(labels), 1).T
         return pairs, labels[pairs[:, 0]] == labels[pairs[:, 1]]
-    if count < 2 or count % 2:
+    if at_least_one("count", count, "it is a number of pairs") % 2:
         raise LikewiseError(f"count must be an even number of pairs, half of them alike, but is {count}.")
     generator = torch.Generator().manual_seed(seed)
     values, order = labels.sort(stable=True)
@@ -230,7 +230,8 @@ def fold_pairs(labels: Ids, most: int = 6000, *, folds: int = 10, seed: int = 0)
     Cost: O(N log N + P log P).
     """
     labels = as_labels("labels", labels).cpu()
-    if folds < 2:
+    at_least_one("most", most, "it is a number of pairs")
+    if at_least_one("folds", folds, "LFW has 10") < 2:
         raise LikewiseError(f"folds must be at least 2, but are {folds}.")
     values, number, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     mixed = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))

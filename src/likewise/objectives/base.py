@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from likewise.alike import Flags, Ids, Listed, Relation, as_ids, check_labels, check_tensor, relate, traced
 from likewise.dictionaries.keys import Keys
 from likewise.distributed import processes
-from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
+from likewise.errors import LikewiseError, LikewiseWarning, at_least_one, room_for
 from likewise.kernels.class_losses import Form, class_losses
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import (
@@ -337,10 +337,12 @@ class ClassObjective(nn.Module):
 
     def __init__(self, classes: int, dim: int, generator: torch.Generator | None, reduction: How) -> None:
         super().__init__()
-        if at_least_one("classes", classes, "a classifier tells two or more apart") < 2 or dim < 1:
-            raise LikewiseError(f"classes={classes}, dim={dim}: give at least 2 classes and 1 dimension.")
+        at_least_one("dim", dim, "a weight has as many numbers as an embedding")
+        if at_least_one("classes", classes, "a classifier tells two or more apart") < 2:
+            raise LikewiseError(f"classes={classes}: give at least 2.")
         self.reduce, self.watch = Reduction(reduction, type(self).__name__, "a label"), Watch(type(self).__name__)
-        self.proxies = nn.Parameter(torch.randn(classes, dim, generator=generator) / math.sqrt(dim))
+        with room_for(f"proxies of {classes:,} classes × {dim:,}"):
+            self.proxies = nn.Parameter(torch.randn(classes, dim, generator=generator) / math.sqrt(dim))
         self.circle: float | None = None  # m where the logits of the other classes have Circle's weights
 
     def sizes(self) -> str:

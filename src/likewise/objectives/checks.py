@@ -1,18 +1,18 @@
 """Checks that the objectives share: of constructor arguments, of ids, and of the rows that they are given."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from likewise.alike import Ids, Listed, as_ids, check_rows, check_tensor, traced
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, number
 
 
 def above_zero(name: str, value: float, advice: str) -> float:
     """Returns the value as a float. Raises LikewiseError when it is 0, negative, NaN or infinite."""
-    if not value > 0 or math.isinf(value):
+    if not number(name, value) > 0 or math.isinf(value):
         raise LikewiseError(f"{name}={value} must be above 0; {advice}.")
     return float(value)
 
@@ -22,6 +22,19 @@ def one_of(name: str, value: str, known: Sequence[str]) -> str:
     if value not in known:
         raise LikewiseError(f"{name}={value!r} must be one of {', '.join(map(repr, known))}.")
     return value
+
+
+def drawn(draw: Callable[[], Tensor]) -> Tensor:
+    """What ``draw`` draws at random. Raises LikewiseError where torch.func allows no chance."""
+    try:
+        return draw()
+    except RuntimeError as error:
+        if "randomness" not in str(error):
+            raise
+        raise LikewiseError(
+            "this objective draws at random: give vmap or jacfwd randomness='same'; a hessian is "
+            "jacfwd(jacrev(f), randomness='same')."
+        ) from None
 
 
 def check_proxies(queries: Tensor, ids: Ids, keys: Tensor, key_ids: Ids | None) -> tuple[Tensor, Tensor | None]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.alike import traced
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, number
 from likewise.objectives.base import ClassObjective, How
 from likewise.objectives.checks import above_zero
 
@@ -175,7 +175,7 @@ def _annealed(cosine: Tensor, margin: int, mix: float) -> Tensor:
 def _check_folds(margin: int, mix: float) -> None:
     if isinstance(margin, bool) or not isinstance(margin, int) or margin < 1:
         raise LikewiseError(f"margin={margin} must be an integer of at least 1; it multiplies the angle, usually by 4.")
-    if not 0 <= mix < math.inf:
+    if not 0 <= number("mix", mix) < math.inf:
         raise LikewiseError(f"mix={mix} must be 0 or above: the weight of the plain softmax target beside 1.")
 
 
@@ -366,7 +366,7 @@ class AMSoftmax(ClassObjective):
     ) -> None:
         super().__init__(classes, dim, generator, reduction)
         self.scale = above_zero("scale", scale, "30 and 64 are usual")
-        if not 0 <= margin <= 2:
+        if not 0 <= number("margin", margin) <= 2:
             raise LikewiseError(f"margin={margin} must be in [0, 2], of a cosine; 0.35 is usual.")
         self.margin = float(margin)
 
@@ -430,7 +430,7 @@ class ArcFace(ClassObjective):
     ) -> None:
         super().__init__(classes, dim, generator, reduction)
         self.scale = above_zero("scale", scale, "64 is usual")
-        if not 0 <= margin < math.pi:
+        if not 0 <= number("margin", margin) < math.pi:
             raise LikewiseError(f"margin={margin} must be in [0, π), in radians; 0.5 (28.6°) is usual.")
         if gradient not in ("true", "insightface"):
             raise LikewiseError(f"gradient={gradient!r} must be 'true' or 'insightface'.")
@@ -492,7 +492,7 @@ class CircleClassifier(ClassObjective):
     ) -> None:
         super().__init__(classes, dim, generator, reduction)
         self.gamma = above_zero("gamma", gamma, "the paper uses 128 and 256")
-        if not -1 < margin < 1:
+        if not -1 < number("margin", margin) < 1:
             raise LikewiseError(f"margin={margin} must be in (−1, 1); the paper uses 0.25.")
         self.margin = self.circle = float(margin)
 

@@ -14,7 +14,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 from likewise.alike import Listed, check_rows, in_forward_mode
-from likewise.errors import LikewiseError, at_least_one
+from likewise.errors import LikewiseError, at_least_one, finite
 from likewise.kernels.numerics import Distance, distance
 from likewise.negatives import SORTED_FROM
 from likewise.objectives.base import How, PairObjective
@@ -75,7 +75,8 @@ class Contrastive(PairObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(reduction, "any positive or negative")
-        self.positive_margin, self.negative_margin = positive_margin, negative_margin
+        self.positive_margin = finite("positive_margin", positive_margin)
+        self.negative_margin = finite("negative_margin", negative_margin)
         self.squared, self.pairs = squared, check_pairs(pairs)
 
     def extra_repr(self) -> str:
@@ -133,8 +134,11 @@ class Margin(PairObjective):
         super().__init__(reduction, "any positive or negative")
         if classes is not None:
             at_least_one("classes", classes, "None learns one β for all")
-        self.alpha, self.nu, self.pairs, self.classes = alpha, nu, check_pairs(pairs), classes
+        self.alpha, self.nu = finite("alpha", alpha), finite("nu", nu)
+        self.pairs, self.classes = check_pairs(pairs), classes
         self.can_be_zero = nu == 0  # otherwise ν β is always added
+        if not abs(finite("beta", beta)) < 1e30:  # float32 holds it
+            raise LikewiseError(f"beta={beta} must be a distance; the paper uses 1.2.")
         start = torch.full((classes or 1,), float(beta))
         if learn:
             self.beta: Tensor = nn.Parameter(start)
@@ -213,7 +217,8 @@ class Triplet(PairObjective):
         super().__init__(reduction)
         if distance not in ("squared", "euclidean"):
             raise LikewiseError(f"distance={distance!r} must be 'squared' or 'euclidean'.")
-        self.margin, self.distance, self.soft, self.pairs = margin, distance, soft, check_pairs(pairs)
+        self.margin, self.distance, self.soft = finite("margin", margin), distance, soft
+        self.pairs = check_pairs(pairs)
         self.can_be_zero = not soft
 
     def triplet_margin(self) -> tuple[float, Distance] | None:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from likewise.alike import Ids, Listed, traced
 from likewise.dictionaries.keys import Keys
-from likewise.errors import LikewiseError, at_least_one
+from likewise.errors import LikewiseError, at_least_one, finite, number, room_for
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import (
     at_least_float32,
@@ -29,7 +29,7 @@ from likewise.kernels.numerics import (
     product,
 )
 from likewise.objectives.base import SEEN_KEYS, How, Reduction, Watch, changes_nothing, no_triplet_margin, no_values
-from likewise.objectives.checks import above_zero, check_keys, one_of, rows_of
+from likewise.objectives.checks import above_zero, check_keys, drawn, one_of, rows_of
 
 __all__ = ["NCE", "NonParametricSoftmax", "ParametricSoftmax", "proximal_penalty"]
 
@@ -176,7 +176,7 @@ class NonParametricSoftmax(InstanceObjective):
     def __init__(self, *, temperature: float = 0.07, proximal: float = 0.0, reduction: How = "mean") -> None:
         super().__init__(reduction, unit_rows=True)
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
-        self.proximal = proximal
+        self.proximal = finite("proximal", proximal)
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -256,12 +256,12 @@ class NCE(InstanceObjective):
     ) -> None:
         super().__init__(reduction, unit_rows=True)
         at_least_one("noise", noise, "the paper uses 4096")
-        if not 0 <= log_z_decay < 1:
+        if not 0 <= number("log_z_decay", log_z_decay) < 1:
             raise LikewiseError(f"log_z_decay={log_z_decay} must be in [0, 1).")
         self.temperature = above_zero("temperature", temperature, TEMPERATURE_ADVICE)
         self.noise, self.positive_in_noise = noise, positive_in_noise
         self.draw, self.log_z_rule = one_of("draw", draw, DRAWS), one_of("log_z", log_z, ("exact", "ema", "first"))
-        self.log_z_decay, self.proximal = log_z_decay, proximal
+        self.log_z_decay, self.proximal = log_z_decay, finite("proximal", proximal)
         self.generator = generator
         self.register_buffer("log_z", torch.tensor(math.nan, dtype=torch.float64))
 
@@ -294,7 +294,7 @@ class NCE(InstanceObjective):
         positive = (scaled * previous).sum(1)  # (B,), v_i·v/τ
         noise = self._similarities(scaled, keys, rows)  # (B, m)
         other = rows != match.rows.unsqueeze(1)  # (B, m)
-        if self.training or traced() or self.log_z.isnan():
+        if self.training or torch.compiler.is_compiling() or self.log_z.isnan():
             self._update_log_z(queries, keys, positive.detach(), noise.detach(), other, match.counted)
 
         weights = None
@@ -328,7 +328,7 @@ class NCE(InstanceObjective):
 
     def _draw(self, batch: int, n: int, device: torch.device) -> Tensor:
         shape = (self.noise,) if self.draw == "shared" else (batch, self.noise)
-        return torch.randint(n, shape, generator=self.generator, device=device)
+        return drawn(lambda: torch.randint(n, shape, generator=self.generator, device=device))
 
     def _similarities(self, queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
         if rows.ndim == 1:
@@ -399,10 +399,11 @@ class ParametricSoftmax(InstanceObjective):
         reduction: How = "mean",
     ) -> None:
         super().__init__(reduction)
-        self.scale = scale
+        self.scale = above_zero("scale", scale, "1 is the plain softmax")
         at_least_one("n", n, "there is a weight for each item")
         at_least_one("dim", dim, "a weight has as many numbers as an embedding")
-        self.weight = nn.Parameter((torch.rand(n, dim, generator=generator) * 2 - 1) / math.sqrt(dim))
+        with room_for(f"weights of {n:,} items × {dim:,}"):
+            self.weight = nn.Parameter((torch.rand(n, dim, generator=generator) * 2 - 1) / math.sqrt(dim))
 
     def extra_repr(self) -> str:
         """The parameters."""

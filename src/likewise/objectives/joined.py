@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from likewise.alike import Listed, Masks, Relation, positive_pairs, reordered, restored, tile_rows_for, traced
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one, finite, number
 from likewise.kernels.numerics import (
     at_least_float32,
     differentiated_again,
@@ -87,7 +87,7 @@ class Angular(PairObjective):
 
     def __init__(self, *, degrees: float = 40.0, reduction: How = "mean") -> None:
         super().__init__(reduction)
-        if not 0 < degrees < 90:
+        if not 0 < number("degrees", degrees) < 90:
             raise LikewiseError(f"degrees={degrees} must be between 0 and 90; the paper uses 36 to 55.")
         self.degrees = degrees
         self.tan2 = math.tan(math.radians(degrees)) ** 2
@@ -169,7 +169,7 @@ class LiftedStructure(PairObjective):
 
     def __init__(self, *, margin: float = 1.0, generalised: bool = False, reduction: How = "mean") -> None:
         super().__init__(reduction)
-        self.margin, self.generalised = margin, generalised
+        self.margin, self.generalised = finite("margin", margin), generalised
         self.joins_rows = not generalised  # N(j) are other queries of the batch
 
     def extra_repr(self) -> str:
@@ -253,8 +253,7 @@ class Histogram(PairObjective):
 
     def __init__(self, *, bins: int = 100, reduction: How = "mean") -> None:
         super().__init__(reduction)
-        if bins < 1:
-            raise LikewiseError(f"bins={bins} must be at least 1; 100 is usual.")
+        at_least_one("bins", bins, "100 is usual")
         if reduction != "mean":
             raise LikewiseError(f"Histogram is one number for the whole batch: reduction={reduction!r} has no meaning.")
         self.bins = bins

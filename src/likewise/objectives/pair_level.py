@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Listed
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, finite
 from likewise.kernels.numerics import at_least_float32, logaddexp, masked_logsumexp, mean_over, nonempty, softplus
 from likewise.objectives.base import How, PairObjective
 from likewise.objectives.checks import above_zero
@@ -45,7 +45,10 @@ class UnifiedPairSimilarity(PairObjective):
 
     def __init__(self, *, gamma: float = 80.0, margin: float = 0.4, reduction: How = "mean") -> None:
         super().__init__(reduction)
-        self.gamma, self.margin = above_zero("gamma", gamma, "the Circle paper uses 80 to 256"), margin
+        self.gamma, self.margin = (
+            above_zero("gamma", gamma, "the Circle paper uses 80 to 256"),
+            finite("margin", margin),
+        )
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -80,7 +83,7 @@ class Circle(PairObjective):
 
     def __init__(self, *, gamma: float = 80.0, margin: float = 0.4, reduction: How = "mean") -> None:
         super().__init__(reduction)
-        self.gamma, self.margin = above_zero("gamma", gamma, "the paper uses 80 to 256"), margin
+        self.gamma, self.margin = above_zero("gamma", gamma, "the paper uses 80 to 256"), finite("margin", margin)
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -203,7 +206,7 @@ class NPair(PairObjective):
 
     def __init__(self, *, penalty: float = 0.002, reduction: How = "mean") -> None:
         super().__init__(reduction, unit_rows=False)
-        self.penalty = penalty
+        self.penalty = finite("penalty", penalty)
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -258,7 +261,7 @@ class MultiSimilarity(PairObjective):
     ) -> None:
         super().__init__(reduction)
         self.alpha, self.beta = above_zero("alpha", alpha, "2 here"), above_zero("beta", beta, "50 here")
-        self.base, self.epsilon = base, epsilon
+        self.base, self.epsilon = finite("base", base), None if epsilon is None else finite("epsilon", epsilon)
 
     def extra_repr(self) -> str:
         """The parameters."""

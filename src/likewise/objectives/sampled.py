@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.errors import LikewiseError, at_least_one
+from likewise.errors import LikewiseError, at_least_one, number
 from likewise.kernels.numerics import product, softplus
 from likewise.objectives.base import How
-from likewise.objectives.checks import above_zero, one_of
+from likewise.objectives.checks import above_zero, drawn, one_of
 from likewise.objectives.instance_level import (
     DRAWS,
     TEMPERATURE_ADVICE,
@@ -50,7 +50,7 @@ class Noise(nn.Module):
         self, counts: Tensor | None = None, *, power: float = 1.0, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        if not 0 <= power < math.inf:
+        if not 0 <= number("power", power) < math.inf:
             raise LikewiseError(f"power={power} must be 0 or more, and finite; word2vec uses 0.75.")
         self.power, self.generator = power, generator
         cumulative = log_density = None
@@ -73,11 +73,11 @@ class Noise(nn.Module):
     def draw(self, shape: Sequence[int], n: int, device: torch.device) -> Tensor:
         """Rows of n keys: int64 of the shape. Raises LikewiseError when n is not the number of counts."""
         if self._cumulative is None:
-            return torch.randint(n, tuple(shape), generator=self.generator, device=device)
+            return drawn(lambda: torch.randint(n, tuple(shape), generator=self.generator, device=device))
         if len(self._cumulative) != n:
             raise LikewiseError(f"there are {len(self._cumulative)} counts but {n} keys: give one for each key.")
         sums = self._cumulative.view(torch.float64)
-        places = torch.rand(tuple(shape), dtype=torch.float64, generator=self.generator, device=device)
+        places = drawn(lambda: torch.rand(tuple(shape), dtype=torch.float64, generator=self.generator, device=device))
         return torch.searchsorted(sums, places, right=True)  # below n: the last sum is 1, the places are below it
 
     def log_density(self, rows: Tensor, n: int) -> Tensor:
@@ -88,6 +88,8 @@ class Noise(nn.Module):
 
 
 def _check_counts(counts: Tensor) -> None:
+    if not isinstance(counts, Tensor):
+        raise LikewiseError(f"counts must be a tensor (n,), one number per key, but are {counts!r}.")
     if counts.ndim != 1 or len(counts) == 0 or counts.is_complex():
         raise LikewiseError(f"counts {tuple(counts.shape)} must be (n,) real numbers, one per key.")
     if not counts.isfinite().all() or (counts < 0).any() or not (counts > 0).any():

@@ -146,7 +146,8 @@ def _summary(metrics: Sequence[dict[str, float | str]], model: Model, about: dic
         f"{about['items']:,} {about['kind']} from <b>{_named(about['source'])}</b> "
         f"({about['skipped']} left out: skipped.csv), {TAUGHT_BY[settings.alike]}. Method {settings.method}, objective "
         f"{settings.objective.kind}{_parameters(settings.objective)}, {_named(settings.encoder.name)} "
-        f"→ {model.embedder.dim} numbers on the unit sphere, {model.epoch:g} epochs of batches of {settings.batch_size}"
+        f"→ {model.embedder.layers()['embedding']} numbers on the unit sphere, {model.epoch:g} epochs of batches of "
+        f"{settings.batch_size}"
     )
     text += f", {np.median(speed):,.0f} items/s" if speed else ""
     return f"<p>{text}.</p>{_online(metrics)}"

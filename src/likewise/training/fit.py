@@ -289,8 +289,11 @@ def names_of(settings: FitSettings | Mapping[str, Any] | Sequence[Mapping[str, A
 
 
 def _parts(settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
-    """The mappings of settings, in order."""
-    return [settings] if isinstance(settings, Mapping) else list(settings or ())
+    """The mappings of settings, in order. Raises LikewiseError on anything else."""
+    parts = [settings] if isinstance(settings, Mapping) else settings or ()
+    if not isinstance(parts, Sequence) or not all(isinstance(part, Mapping) for part in parts):
+        raise LikewiseError(f"settings can't be {settings!r}; give FitSettings, or a mapping such as {{'epochs': 5}}.")
+    return list(parts)
 
 
 def chosen(

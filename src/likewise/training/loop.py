@@ -34,6 +34,7 @@ from likewise.training.step import Seen, train_step
 
 # Ctrl-C and Ctrl-\, a closed terminal, a scheduler before it kills, and the limit of CPU time
 STOPS = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+UNUSED = ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGPWR")  # these too, where no other part of the program handles them
 CHECK_STEPS = 10  # steps between reads of the losses; reading every loss would stall an accelerator
 LOG_STEPS = 200  # at most this many steps between two lines of the log
 KEYS_SEEN = 4096  # the health check uses at most this many keys of a queue
@@ -236,7 +237,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """Yields a ``Stop`` that one of ``STOPS`` asks for: the step ends and is saved. A second Ctrl-C stops at once.
+    """Yields a ``Stop`` that a signal asks for: the step ends and is saved. A second Ctrl-C stops at once.
 
     A signal that the process was told to ignore, as SIGHUP under nohup, stays ignored.
     """
@@ -244,9 +245,12 @@ def stop_on_signal() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread can handle signals
         return
-    known = [signal.Signals[name] for name in STOPS if name in signal.Signals.__members__]  # Windows lacks some
-    before = {number: signal.getsignal(number) for number in known}
-    before = {number: old for number, old in before.items() if old != signal.SIG_IGN or number == signal.SIGINT}
+    known = {name: number for name, number in signal.Signals.__members__.items() if name in STOPS + UNUSED}
+    before = {number: signal.getsignal(number) for number in known.values()}  # Windows lacks some
+    for name, number in known.items():
+        ignored = before[number] == signal.SIG_IGN and number != signal.SIGINT
+        if ignored or before[number] is None or (name in UNUSED and before[number] != signal.SIG_DFL):
+            del before[number]
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.asked, stop.number = True, number

@@ -13,7 +13,7 @@ from likewise.training.traits import Traits, traits_of
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
 TEMPERATURE = "objective.temperature"
 LEAST_SIZE = 32  # pixels of which half are still a picture
-MUCH = 48  # pixels from which on a fine grid is too slow, even at half the side
+MOST_SIZE = 48  # pixels beyond which a fine grid is too slow, even at half the side
 
 
 class Choice(NamedTuple):
@@ -105,12 +105,15 @@ def _of_pictures(traits: Traits, settings: FitSettings, asked: Collection[str], 
         yield Choice("views.rotation", 10.0, "drawings are not always upright")
     else:
         yield Choice("views.crop_scale", (0.2, 1.0), "a part of a photo shows the same thing")
-        if LEAST_SIZE <= settings.size <= MUCH and not _about("encoder.name", asked):
+        if LEAST_SIZE <= settings.size <= MOST_SIZE and not _about("encoder.name", asked):
             fine = "a fine grid on half the pixels learns the most in equal time"
             yield Choice("encoder.name", "resnet-fine", fine)
             yield Choice("views.small_until", 1.0, fine)
         elif settings.encoder.name.startswith("resnet") and settings.size >= LEAST_SIZE:
             yield Choice("views.small_until", 0.7, "most is learned from half the pixels, in a third of the time")
+    if free and traits.drawn:
+        share = 0.3 if traits.grey else 0.7
+        yield Choice("encoder.pixels", share, "what lies where tells drawings apart, and needs no training")
     if traits.grey:
         for name in ("saturation", "hue", "grayscale"):
             yield Choice(f"views.{name}", 0.0, "the items have no colours")
@@ -118,7 +121,6 @@ def _of_pictures(traits: Traits, settings: FitSettings, asked: Collection[str], 
         for name, value in (("brightness", 0.2), ("contrast", 0.2), ("saturation", 0.2), ("hue", 0.02)):
             yield Choice(f"views.{name}", value, "colours tell drawings apart")
         yield Choice("views.grayscale", 0.0, "colours tell drawings apart")
-    if free and traits.drawn:
-        yield Choice(TEMPERATURE, 0.1, "one drawing differs from another by little")
-    elif free:
-        yield Choice(TEMPERATURE, 0.1, "for a short training; 0.5 is for hundreds of epochs")
+    if free:
+        why = "one drawing differs from another by little" if traits.drawn else "0.5 is for hundreds of epochs"
+        yield Choice(TEMPERATURE, 0.1, why)

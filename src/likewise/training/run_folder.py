@@ -13,7 +13,7 @@ import torch
 
 from likewise import __version__
 from likewise.config.objective_table import AUTO
-from likewise.config.overrides import as_dict, flatten, settings_from
+from likewise.config.overrides import as_dict, dotted, flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
@@ -30,6 +30,9 @@ from likewise.training.run_lock import FILES as LOCK_FILES
 from likewise.training.run_lock import refuse_while_written
 from likewise.training.supervision import keep_labelled
 
+CELLS = "cells.jsonl"  # of a comparison
+# The names that every version of config.yaml has: a file without one of them is not the whole file.
+LASTING = ("method", "size", "epochs", "batch_size", "seed", "optim.lr", "encoder.dim", "views.flip", "objective.kind")
 LENGTH = ("epochs", "minutes")  # a resumed run may have others: it is then longer
 DATA, SKIPPED = "data.json", "skipped.csv"
 
@@ -71,6 +74,8 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
         if holds_run:
             refuse_while_written(folder)
             raise LikewiseError(f"{folder} already holds a run; add --resume to continue it, or name another --out.")
+        if (folder / CELLS).exists():
+            raise LikewiseError(f"{folder} holds a comparison; name another --out.")
         return settings
     if not (folder / CONFIG).exists():
         raise LikewiseError(f"{folder} holds no run to resume; start it without --resume.")
@@ -145,9 +150,13 @@ def write_config(folder: Path, settings: FitSettings) -> None:
 
 
 def read_config(folder: Path) -> FitSettings:
-    """Reads the settings that ``write_config`` wrote. Raises LikewiseError when the file is damaged."""
+    """Reads the settings that ``write_config`` wrote. Raises LikewiseError when the file is damaged or not whole."""
     try:
-        return settings_from(read_settings_file(folder / CONFIG))
+        values = read_settings_file(folder / CONFIG)
+        lost = [name for name in LASTING if name not in dotted(values)]
+        if lost:
+            raise LikewiseError(f"{lost[0]} is missing.")
+        return settings_from(values)
     except LikewiseError as error:
         raise LikewiseError(f"{folder / CONFIG} is damaged: {error} Repair it, or start a new run.") from None
 

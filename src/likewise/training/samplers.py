@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Ids, as_ids
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, at_least_one
 
 PEELS = 20  # passes that look for items in many tuples together
 ROUNDS = 8  # each round of mixing halves the effect of the first layout on which classes are in one batch
@@ -91,8 +91,8 @@ class ClassSampler:
     """
 
     def __init__(self, labels: Ids, classes: int, per_class: int, seed: int) -> None:
-        if classes < 1 or per_class < 1:
-            raise LikewiseError(f"classes={classes} and per_class={per_class} must be at least 1.")
+        at_least_one("classes", classes, "a batch has classes")
+        at_least_one("per_class", per_class, "a class has items in a batch")
         self.classes, self.per_class, self.seed = classes, per_class, seed
         self._groups = _group(labels)
         sizes = self._groups.sizes
