@@ -222,9 +222,11 @@ def _refuse_files(table: Table, name: str, column: Any) -> None:
     """Raises LikewiseError if the numbers in the first list are the bytes of an image file."""
     from pyarrow import types
 
+    if not types.is_integer(column.type.value_type):
+        return
     from likewise.data.decode import looks_like_image
 
-    first = column.drop_null()[:1].to_pylist() if types.is_integer(column.type.value_type) else []
+    first = column.drop_null()[:1].to_pylist()
     head = [value for value in (first[0][:16] if first else ()) if value is not None and 0 <= value < 256]
     if looks_like_image(bytes(head)):
         raise LikewiseError(
