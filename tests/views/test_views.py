@@ -44,6 +44,7 @@ def still(count: int, height: int, width: int, **changes: Any) -> Drawn:
         boxes=torch.tensor([[0, 0, height, width]], dtype=torch.float64).repeat(count, 1),
         flips=torch.zeros(count, dtype=torch.bool),
         angles=torch.zeros(count, dtype=torch.float64),
+        nets=None,
         factors=torch.tensor([[1.0, 1.0, 1.0, 0.0]], dtype=torch.float64).repeat(count, 1),
         orders=torch.arange(4).repeat(count, 1),
         grays=torch.zeros(count, dtype=torch.bool),
@@ -128,6 +129,20 @@ def test_geometry_equals_a_loop_over_pixels(
     view = Views(RAW, size).apply(images, drawn)[0]
     expected = slow_geometry(images[0].double().numpy(), box, flip, degrees, *size)
     np.testing.assert_allclose(view, expected, atol=2e-6)
+
+
+def test_a_net_bends_as_a_loop_over_pixels() -> None:
+    """Each pixel adds to its place in the source a bilinear mean of the net's four nearest points."""
+    images, nets = noise(2, 12, 15), 0.1 * torch.randn(2, 2, 4, 4, generator=seeded(), dtype=torch.float64)
+    drawn = still(2, 12, 15, boxes=torch.tensor([[1.0, 4, 8, 7], [0, 0, 12, 15]], dtype=torch.float64), nets=nets)
+    views = Views(STILL, (10, 13)).apply(images, drawn)
+    for image, box, net, view in zip(images.numpy(), drawn.boxes.tolist(), nets.numpy(), views, strict=True):
+        top, left, h, w = box
+        for i, j in itertools.product(range(10), range(13)):
+            down, across = 3 * i / 9, 3 * j / 12
+            x, y = bilinear(net.transpose(1, 2, 0), across + 0.5, down + 0.5)
+            place = left + (j + 0.5) * w / 13 + 15 * x, top + (i + 0.5) * h / 10 + 12 * y
+            np.testing.assert_allclose(view[:, i, j], bilinear(image, *place) / 255, atol=1e-5)
 
 
 def test_crop_equals_pillow_transform() -> None:
@@ -406,6 +421,19 @@ def test_draws_are_distributed_as_defined() -> None:
     assert correlations.abs().max() < 0.06
 
 
+def test_nets_are_drawn_after_all_else_and_change_no_other_draw() -> None:
+    plain, bent = (draw_views(ViewSettings(deform=deform), 500, 32, 32, seeded()) for deform in (0.0, 0.1))
+    assert plain.nets is None
+    assert bent.nets is not None
+    assert bent.nets.shape == (500, 2, 4, 4)
+    assert_uniform(bent.nets.flatten(), -0.1, 0.1)
+    assert torch.equal(plain.boxes, bent.boxes)
+    assert torch.equal(plain.sigmas, bent.sigmas)
+    some = bent.select(slice(3, 5)).nets
+    assert some is not None
+    assert torch.equal(some, bent.nets[3:5])
+
+
 # Behaviour as a whole
 
 
@@ -435,7 +463,7 @@ def test_draws_depend_on_neither_pixels_nor_other_settings() -> None:
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])
 def test_chunks_do_not_show(chunk: int) -> None:
     images = noise(7, 12, 12)
-    drawn = draw_views(replace(RAW, rotation=15.0), 7, 12, 12, seeded())
+    drawn = draw_views(replace(RAW, rotation=15.0, deform=0.1), 7, 12, 12, seeded())
     maps = geometry(drawn.boxes, drawn.flips, drawn.angles, 12, 12)
     colours = colour(drawn.factors, drawn.orders, drawn.grays)
 
@@ -447,6 +475,7 @@ def test_chunks_do_not_show(chunk: int) -> None:
             size=(12, 12),
             mean=RAW.mean,
             std=RAW.std,
+            nets=drawn.nets,
             sigmas=drawn.sigmas,
             chunk=chunk,
         )
@@ -456,13 +485,15 @@ def test_chunks_do_not_show(chunk: int) -> None:
 
 def test_permuting_images_and_draws_permutes_views() -> None:
     images = noise(8, 12, 12)
-    views = Views(replace(RAW, rotation=15.0))
+    views = Views(replace(RAW, rotation=15.0, deform=0.1))
     drawn = views.draw(8, 12, 12, seeded())
+    assert drawn.nets is not None
     order = torch.randperm(8, generator=seeded(1))
     shuffled = Drawn(
         boxes=drawn.boxes[order],
         flips=drawn.flips[order],
         angles=drawn.angles[order],
+        nets=drawn.nets[order],
         factors=drawn.factors[order],
         orders=drawn.orders[order],
         grays=drawn.grays[order],
@@ -483,7 +514,9 @@ def test_permuting_images_and_draws_permutes_views() -> None:
     ],
 )
 def test_shapes(shape: tuple[int, ...], size: int | tuple[int, int] | None, expected: tuple[int, ...]) -> None:
-    views = Views(ViewSettings(blur=0.5, rotation=5.0), size)(torch.zeros(shape, dtype=torch.uint8), seeded())
+    views = Views(ViewSettings(blur=0.5, rotation=5.0, deform=0.1), size)(
+        torch.zeros(shape, dtype=torch.uint8), seeded()
+    )
     assert views.shape == expected
     assert views.dtype == torch.float32
     assert views.is_contiguous()

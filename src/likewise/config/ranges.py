@@ -31,6 +31,7 @@ RANGES: Mapping[str, Value] = {
     "views.crop_ratio": Value(least=0.001, most=1000),
     "views.flip": SHARE,
     "views.rotation": Value(least=0, most=180),
+    "views.deform": SHARE,
     "views.brightness": COLOUR,
     "views.contrast": COLOUR,
     "views.saturation": COLOUR,

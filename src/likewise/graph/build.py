@@ -8,7 +8,7 @@ from typing import Any
 
 from likewise import __version__
 from likewise.console import say, stages
-from likewise.errors import LikewiseError
+from likewise.errors import LikewiseError, finite
 from likewise.files import as_path
 from likewise.graph.co_engagement import USUAL, CoEngagement, Settings, co_engagement
 from likewise.graph.columns import NONE, Columns
@@ -69,7 +69,7 @@ def build_graph(
     Raises:
         LikewiseError: the file can't be used, no two items have enough users in common, or ``out`` can't be written.
     """
-    path = as_path(interactions, "INTERACTIONS")
+    path, least = as_path(interactions, "INTERACTIONS"), finite("least", least)
     folder = None if out is None else graph_folder(out)
     with stages() as begin:
         tick = begin(f"reading {path}")

@@ -18,6 +18,7 @@ LUMA: Final = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode "L"
 ATTEMPTS: Final = 10  # crops that are tried before the central one is taken, as in torchvision
 CROP_UNIFORMS: Final = 2 * ATTEMPTS + 2
 UNIFORMS: Final = CROP_UNIFORMS + 11  # per image; draw_views gives each its meaning
+NET: Final = 4  # points of a side of the net that bends an image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Drawn:
         boxes: (B, 4) top, left, height, width of each crop in whole pixels of the source.
         flips: (B,) bool, mirror left and right.
         angles: (B,) degrees, counter-clockwise.
+        nets: (B, 2, 4, 4) across and down, where each point of the net takes its pixel from, as shares of the source's
+            sides from its own place; None = no image is bent.
         factors: (B, 4) brightness, contrast, saturation (1 = unchanged) and hue (turns, 0 = unchanged).
         orders: (B, 4) int64, the order in which the four factors act, as indices into them.
         grays: (B,) bool, lose colour.
@@ -37,6 +40,7 @@ class Drawn:
     boxes: Tensor
     flips: Tensor
     angles: Tensor
+    nets: Tensor | None
     factors: Tensor
     orders: Tensor
     grays: Tensor
@@ -44,7 +48,8 @@ class Drawn:
 
     def select(self, rows: slice) -> "Drawn":
         """The random numbers of some of the views."""
-        return Drawn(**{name: values[rows] for name, values in vars(self).items()})
+        nets = None if self.nets is None else self.nets[rows]
+        return Drawn(nets=nets, **{name: values[rows] for name, values in vars(self).items() if name != "nets"})
 
 
 def crop_boxes(
@@ -85,7 +90,8 @@ def crop_boxes(
 def draw_views(settings: ViewSettings, count: int, height: int, width: int, generator: torch.Generator) -> Drawn:
     """Draw the random numbers of ``count`` views of images of ``height`` × ``width``.
 
-    The generator gives one (B, 33) block of uniform numbers; view b depends on row b alone.
+    The generator gives one (B, 33) block of uniform numbers, and where images are bent one of (B, 2, 4, 4); view b
+    depends on row b alone.
     """
     u = torch.rand(count, UNIFORMS, generator=generator, dtype=torch.float64)
     crop, rest = u[:, :CROP_UNIFORMS], u[:, CROP_UNIFORMS:]
@@ -97,12 +103,16 @@ def draw_views(settings: ViewSettings, count: int, height: int, width: int, gene
     low = neutral - strength
     low[:3].clamp_(min=0)
     factors = low + (neutral + strength - low) * rest[:, 6:10]
+    nets = None
+    if settings.deform:
+        nets = settings.deform * (2 * torch.rand(count, 2, NET, NET, generator=generator, dtype=torch.float64) - 1)
     first, last = settings.blur_sigma
     orders = torch.tensor(list(itertools.permutations(range(4))))
     return Drawn(
         boxes=crop_boxes(crop, height, width, scale=settings.crop_scale, ratio=settings.crop_ratio),
         flips=flip < settings.flip,
         angles=settings.rotation * (2 * angle - 1),
+        nets=nets,
         factors=torch.where((jitter < settings.jitter)[:, None], factors, neutral),
         orders=orders[(rest[:, 10] * len(orders)).long()],
         grays=gray < settings.grayscale,

@@ -1,13 +1,13 @@
 """Random views of images: changes after which an image is still alike to itself.
 
 Two small matrices make the view of an image. All geometry (random resized crop, flip, rotation) is one affine map of
-coordinates; the image is sampled once. All colour (brightness, contrast, saturation, hue, grayscale) and the
-normalisation are one affine map of RGB, applied once. Names, ranges and distributions are those of torchvision's
-RandomResizedCrop, RandomHorizontalFlip, RandomRotation, ColorJitter, RandomGrayscale and GaussianBlur. docs/views.md
-says where this differs from one transform after the other, and by how much.
+coordinates, which a net may bend; the image is sampled once. All colour (brightness, contrast, saturation, hue,
+grayscale) and the normalisation are one affine map of RGB, applied once. Names, ranges and distributions are those of
+torchvision's RandomResizedCrop, RandomHorizontalFlip, RandomRotation, ColorJitter, RandomGrayscale and GaussianBlur.
+docs/views.md says where this differs from one transform after the other, and by how much.
 
-All random numbers come from the given generator, on the CPU. Their number per image does not depend on the pixels or
-the settings, so the same generator state gives the same views on any device.
+All random numbers come from the given generator, on the CPU. Their number per image does not depend on the pixels, so
+the same generator state gives the same views on any device.
 """
 
 import math
@@ -54,7 +54,7 @@ def sample(images: Tensor, maps: Tensor, height: int, width: int) -> Tensor:
         (B, 3, height, width) float32 in 0...255.
     """
     across, down = _grid_lines(maps, images, height, width)
-    return _sample_at(images, across, down)
+    return _sample_at(images, across, down, None)
 
 
 def _grid_lines(maps: Tensor, images: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -70,11 +70,15 @@ def _grid_lines(maps: Tensor, images: Tensor, height: int, width: int) -> tuple[
     return across.float()[:, :, None, :].to(images.device), down.float()[:, :, :, None].to(images.device)
 
 
-def _sample_at(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
+def _sample_at(images: Tensor, across: Tensor, down: Tensor, nets: Tensor | None) -> Tensor:
     # Transposed as bytes, which are a quarter of the floats.
     planes = images.permute(0, 3, 1, 2).contiguous().float()
     # Sums of whole planes, then a view as (x, y) pairs: three times as fast as adding into pairs, and read as fast.
-    grid = (across + down).permute(0, 2, 3, 1)
+    planes_of_grid = across + down
+    if nets is not None:  # 2: grid_sample's units go from -1 to 1
+        moved = F.interpolate(nets, size=planes_of_grid.shape[2:], mode="bilinear", align_corners=True)
+        planes_of_grid.add_(moved, alpha=2)
+    grid = planes_of_grid.permute(0, 2, 3, 1)
     return F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -117,6 +121,7 @@ def apply_views(
     size: tuple[int, int],
     mean: Sequence[float],
     std: Sequence[float],
+    nets: Tensor | None = None,
     sigmas: Tensor | None = None,
     chunk: int | None = None,
 ) -> Tensor:
@@ -129,6 +134,7 @@ def apply_views(
         size: height and width of the output.
         mean: per channel, in units of [0, 1].
         std: per channel.
+        nets: (B, 2, 4, 4) as in ``Drawn``, on the CPU; None = no image is bent.
         sigmas: (B,) on the CPU, 0 = no blur; None = no image is blurred.
         chunk: images computed at once; by default all on a GPU, and on the CPU as many as fit the caches.
 
@@ -146,10 +152,12 @@ def apply_views(
     linear, of_mean = (colours / (255 * stds)).float().to(images.device).tensor_split(2, 2)
     shift = (-means / stds).float().to(images.device)
     across, down = _grid_lines(maps, images, height, width)
+    bent = None if nets is None else nets.float().to(images.device)
     step = chunk or _chunk(images, height * width)
     for start in range(0, count, step):
         part = slice(start, start + step)
-        pixels = _sample_at(images[part], across[part], down[part]).flatten(2)
+        net = None if bent is None else bent[part]
+        pixels = _sample_at(images[part], across[part], down[part], net).flatten(2)
         offset = torch.baddbmm(shift, of_mean[part], pixels.mean(2, keepdim=True))
         out = result[part].flatten(2)
         torch.baddbmm(offset, linear[part], pixels, out=out)
@@ -215,6 +223,7 @@ class Views:
             size=(height, width),
             mean=self.settings.mean,
             std=self.settings.std,
+            nets=drawn.nets,
             sigmas=drawn.sigmas if self.settings.blur else None,
         )
 
