@@ -152,6 +152,7 @@ MADE: list[tuple[type, dict[str, Any]]] = [
     (lw.Index, {"rows": torch.eye(2), "ids": ["a.jpg", "b.jpg"], "protocol": {"epoch": 3}, "read": torch.load}),
     (embedding_file.Embedding, {"rows": torch.eye(2), "ids": ("a.jpg", "b.jpg"), "metadata": {"epoch": 3}}),
     (metrics.Metric, {"measure": lw.retrieval, "device": "meta"}),
+    (metrics.Ranking, {"measures": ("map",), "k": 3, "convention": metrics.Convention(gains="linear")}),
     (VectorViews, {"noise": 0.3, "dropout": 0.2, "mean": torch.zeros(6), "std": torch.ones(6)}),
     (samplers.EpochSampler, {"n": 9, "batch_size": 4, "seed": 7, "smallest": 3}),
     (samplers.ClassSampler, {"labels": LABELS, "classes": 3, "per_class": 2, "seed": 7}),
