@@ -216,15 +216,21 @@ def test_keys_that_take_no_part_need_no_length() -> None:
 def test_queries_as_their_own_keys_are_said() -> None:
     z = unit(6)
     for keys in (z, z.clone()):
-        with pytest.warns(LikewiseWarning, match="each row is its own positive"):
+        with pytest.warns(LikewiseWarning, match="the first 6 queries are keys too, so each is its own positive"):
             lw.InfoNCE()(z, LABELS, keys, LABELS)
-    with pytest.warns(LikewiseWarning, match="each votes for itself"):
-        knn_accuracy(z, LABELS, z.clone(), LABELS, k=1)
+    with pytest.warns(LikewiseWarning, match="the first 3 queries are keys too, so each is its own positive"):
+        lw.InfoNCE()(z[2:5].clone(), LABELS[2:5], z, LABELS)
+    for part in (slice(6), slice(2, 5)):
+        with pytest.warns(LikewiseWarning, match="queries are keys too, and vote for themselves"):
+            knn_accuracy(z[part].clone(), LABELS[part], z, LABELS, k=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lw.InfoNCE()(z, LABELS, z, LABELS, own=torch.arange(6))
         lw.InfoNCE()(*lw.from_pairs(z, [[0, 2], [0, 1], [2, 3]], [True, False, False]))
         knn_accuracy(z, LABELS, z, LABELS, k=1, query_ids=LABELS, key_ids=LABELS)
+        same = unit(1).expand(3, -1)
+        lw.InfoNCE()(torch.cat([z[:1], unit(1, 9)]), LABELS[:2], z, LABELS)  # one of the two is no key
+        lw.InfoNCE()(same, LABELS[:3], same, LABELS[:3])  # an embedding that tells nothing apart
 
 
 UNREADABLE = {
@@ -286,9 +292,15 @@ def test_a_table_of_classes_is_refused_where_triplets_and_retrieval_are_measured
 
 def test_shares_of_triplets_say_that_the_keys_are_the_queries() -> None:
     z = unit(6)
-    with pytest.warns(LikewiseWarning, match="the keys are the queries"):
+    with pytest.warns(LikewiseWarning, match="the first 6 queries are keys too"):
         lw.triplet_shares(z, LABELS, z.clone(), LABELS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lw.triplet_shares(z, LABELS)
         lw.triplet_shares(z, LABELS, unit(6, 1), LABELS)
+
+
+@pytest.mark.parametrize("ids", [[2**70, 1], [2**63, 1], [2**70, 0.5], np.array([-(2**63) - 1, 1], dtype=object)])
+def test_integers_of_too_many_bits_are_called_so(ids: object) -> None:
+    with pytest.raises(LikewiseError, match="ids go beyond 64 bits with a sign; number them from 0"):
+        as_ids("ids", ids)

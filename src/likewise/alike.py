@@ -17,9 +17,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from likewise.errors import LikewiseError
+from likewise.text import quoted
 
 TILE_FLOATS = 1 << 20  # 4 MiB of similarities; work on a tile needs memory for about ten tiles
 LEAST_ROWS = 16
+_TRIED = 8  # queries
 
 Ids = Tensor | npt.NDArray[np.integer[Any]] | Sequence[int] | Sequence[Sequence[int]]
 Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
@@ -28,6 +30,19 @@ Flags = Tensor | npt.NDArray[np.bool_] | Sequence[bool]
 def traced() -> bool:
     """Whether a compiler or a transform of ``torch.func`` traces the call: then no value can be read."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+@torch.no_grad()
+def first_among(queries: Tensor, keys: Tensor) -> int:
+    """How many first queries (Q, D) are looked for among the keys (K, D), if all of them are there, equal to the bit.
+
+    0 if one is not there, or if they are all the same. O(K), and O(K·D) where many keys begin alike.
+    """
+    few = queries[:_TRIED].to(keys.device, keys.dtype)
+    if few.shape[1] != keys.shape[1] or bool((few == few[:1]).all()):
+        return 0
+    found = all(bool((keys[keys[:, 0] == row[0]] == row).all(dim=1).any()) for row in few)
+    return len(few) if found else 0
 
 
 def in_forward_mode() -> bool:
@@ -157,9 +172,12 @@ def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
         raise LikewiseError(said) from None
     if array.size == 0:
         array = array.astype(np.int64)  # an empty list has no dtype of its own
+    whole = np.asarray(ids, dtype=object).flat if array.dtype.kind in "Of" else ()  # such as a list of 2**63 and 1
+    if any(isinstance(each, int) and not -(2**63) <= each < 2**63 for each in whole):
+        raise LikewiseError(f"{name} go beyond 64 bits with a sign; number them from 0.")
     if array.dtype.kind not in "biufc":
         raise LikewiseError(
-            f"{name} hold {str(array.flat[0])!r}, which is not an integer; number them first, for example with "
+            f"{name} hold {quoted(str(array.flat[0]))}, which is not an integer; number them first, for example with "
             f"numpy.unique({name}, return_inverse=True)[1]."
         )
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:

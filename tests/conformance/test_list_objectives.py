@@ -171,6 +171,13 @@ def test_every_objective_of_lists_has_a_case() -> None:
     assert {kind.__name__ for kind in kinds - {ListObjective}} == set(list_level.__all__) <= set(objectives.__all__)
 
 
+@every_case
+def test_every_docstring_has_its_parts_in_order(case: Case) -> None:
+    text = inspect.getdoc(type(case.make())) or ""
+    places = [text.index(f"\n{part}:") for part in ("Relations", "Departures", "Cost", "Paper", "Args")]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("number", range(len(ALLRANK["cases"])))
 def test_as_allrank(number: int) -> None:
     """allRank does not install beside a torch of today, so its numbers are kept: see "made with" in the file."""

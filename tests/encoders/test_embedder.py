@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from likewise.config.checks import check
 from likewise.config.overrides import settings_from
 from likewise.config.settings import EncoderSettings, FitSettings
-from likewise.encoders import MLP, Embedder, build_embedder, resnet18, resnet50, resnet_small
+from likewise.encoders import MLP, Embedder, build_embedder, resnet18, resnet50, resnet_fine, resnet_small
 from likewise.encoders.embedder import CoarsePixels, ResNet, coarse
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
@@ -58,6 +58,7 @@ def _expected(counts: tuple[int, ...], *, expansion: int, first: int, stem: int)
         (resnet50("imagenet"), _expected((3, 4, 6, 3), expansion=4, first=64, stem=7), 25_557_032 - 2_049_000, 318),
         (resnet50("small"), _expected((3, 4, 6, 3), expansion=4, first=64, stem=3), 23_508_032 - 7_680, 318),
         (resnet_small("small"), _expected((1, 1, 1), expansion=1, first=64, stem=4), 1_226_368, 54),
+        (resnet_fine("small"), _expected((1, 1, 1), expansion=1, first=64, stem=4), 1_226_368, 54),
     ],
 )
 def test_names_and_shapes_are_torchvisions(network: ResNet, expected: Shapes, parameters: int, entries: int) -> None:
@@ -97,7 +98,7 @@ def _reference(x: Tensor, state: dict[str, Tensor], *, convolutions: int, pool: 
 
     def conv(y: Tensor, name: str, step: int) -> Tensor:
         kernel = state[f"{name}.weight"]
-        padding = kernel.shape[-1] // 2 if kernel.shape[-1] % 2 else 0  # patches have none
+        padding = kernel.shape[-1] // 2 if kernel.shape[-1] % 2 else (kernel.shape[-1] - step) // 2  # of patches
         return f.conv2d(y, kernel, stride=step, padding=padding)
 
     x = norm(conv(x, "conv1", stride), "bn1").relu()
@@ -127,6 +128,7 @@ def _reference(x: Tensor, state: dict[str, Tensor], *, convolutions: int, pool: 
         (resnet50("imagenet"), 3, True, 2),
         (resnet_small("small"), 2, False, 4),
         (resnet_small("imagenet"), 2, True, 2),
+        (resnet_fine("small"), 2, False, 2),
     ],
 )
 def test_forward_agrees_with_functional_calls(network: ResNet, convolutions: int, pool: bool, stride: int) -> None:
@@ -144,11 +146,11 @@ def test_forward_agrees_with_functional_calls(network: ResNet, convolutions: int
 
 def test_small_stem_keeps_the_pixels() -> None:
     shapes: dict[str, tuple[int, ...]] = {}
-    for kind in ("small", "imagenet"):
-        network = resnet18(kind).eval()
+    networks = {"small": resnet18(), "imagenet": resnet18("imagenet"), "4×4": resnet_small(), "fine": resnet_fine()}
+    for kind, network in networks.items():
         network.layer1.register_forward_pre_hook(lambda _, x, kind=kind: shapes.update({kind: x[0].shape[2:]}))
-        network(torch.zeros(1, 3, 32, 32))
-    assert shapes == {"small": (32, 32), "imagenet": (8, 8)}
+        network.eval()(torch.zeros(1, 3, 32, 32))
+    assert shapes == {"small": (32, 32), "imagenet": (8, 8), "4×4": (8, 8), "fine": (16, 16)}
 
 
 def test_mlp_is_linear_norm_relu_twice() -> None:
@@ -345,7 +347,7 @@ def test_any_module_needs_an_example() -> None:
     [
         (
             "resnet-18",
-            r"no encoder 'resnet-18'\. Did you mean 'resnet18'\? Known: resnet-small, resnet18, resnet50, mlp",
+            r"no encoder 'resnet-18'\. Did you mean 'resnet18'\? Known: resnet-small, resnet-fine, resnet18, resnet50",
         ),
         ("resnetsmall", "Did you mean 'resnet-small'"),
         ("hf:", "Did you mean 'hf:NAME_OR_FOLDER'"),
@@ -366,7 +368,7 @@ def test_kind_of_items_and_encoder_must_agree() -> None:
         build_embedder(EncoderSettings(name="resnet18"), vector_dim=5)
 
 
-@pytest.mark.parametrize("name", ["resnet-small", "resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet-small", "resnet-fine", "resnet18", "resnet50"])
 def test_named_encoders_build_and_learn(name: str) -> None:
     torch.manual_seed(0)
     embedder = build_embedder(EncoderSettings(name=name, dim=8))

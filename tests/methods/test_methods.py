@@ -143,7 +143,7 @@ def test_a_method_named_in_a_file_or_among_the_settings_gives_its_defaults(tmp_p
             "npid",
             {"bank.sharded": True, "objective.kind": "parametric", "optim.name": "lars"},
             60,
-            "needs the norm of whole weights",
+            "optim.name=lars needs whole weights",
         ),
         ("moco", {"queue.size": 0}, 60, "'queue.size' is 0"),
         ("moco", {"key_encoder.momentum": 1.5}, 60, "'key_encoder.momentum' is 1.5"),

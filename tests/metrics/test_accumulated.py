@@ -16,7 +16,7 @@ LABELS = torch.arange(30) % 5
 MEASURES = {
     "retrieval": lw.retrieval,
     "kNN, leave-one-out": lw.knn_accuracy,
-    "kNN against a bank": lambda z, y: lw.knn_accuracy(z, y, ROWS.flip(0), LABELS.flip(0), k=3),
+    "kNN against a bank": lambda z, y: lw.knn_accuracy(z, y, ROWS.flip(1), LABELS.flip(0), k=3),
     "clustering": lw.metrics.clustering,
     "verification": lambda z, y: lw.metrics.verification(z, *lw.metrics.random_pairs(y, 40)),
     "rank": lambda z, y: lw.metrics.effective_rank(z),

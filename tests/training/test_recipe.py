@@ -53,6 +53,8 @@ def test_the_recipe_follows_the_traits_and_says_why() -> None:
     assert (drawings.settings.views.flip, drawings.settings.views.crop_scale) == (0.0, (0.6, 1.0))
     assert (drawings.settings.views.hue, drawings.settings.views.grayscale) == (0.0, 0.0)
     assert {photos.settings.method, drawings.settings.method} == {"simclr"}
+    assert (photos.settings.encoder.name, photos.settings.views.small_until) == ("resnet-fine", 1.0)
+    assert (drawings.settings.encoder.name, drawings.settings.views.small_until) == ("resnet-small", 0.0)
     assert photos.settings.minutes == 3.0
     said = "\n".join(drawings.notes)
     assert "recipe: views.flip=0.0: a mirror image is another thing." in said
@@ -67,6 +69,8 @@ def test_the_recipe_follows_the_traits_and_says_why() -> None:
         ({"method": "npid"}, {"method": "npid", "objective.kind": "auto", "optim.lr": 0.03, "batch_size": 128}),
         ({"objective": "circle", "dictionary": "batch"}, {"objective.kind": "circle", "method": "npid"}),
         ({"objective.temperature": 0.3}, {"method": "simclr", "objective.temperature": 0.3}),
+        ({"optim.lr": 0.05}, {"optim.name": "muon", "optim.lr": 0.05}),
+        ({"optim.name": "sgd"}, {"optim.name": "sgd", "optim.lr": 0.12, "optim.momentum": 0.9}),
     ],
 )
 def test_what_the_user_sets_stays(asked: dict[str, Any], kept: dict[str, Any]) -> None:
@@ -74,6 +78,21 @@ def test_what_the_user_sets_stays(asked: dict[str, Any], kept: dict[str, Any]) -
     found = flatten(with_recipe(settings, pictures("drawings"), dotted({**asked, "minutes": 3.0})).settings)
     assert {name: found[name] for name in kept} == kept
     assert found["views.grayscale"] == 0.0
+
+
+def test_the_grid_follows_the_size_and_the_encoder() -> None:
+    photos = pictures("photos")
+    for asked, own, wanted in (
+        ({}, False, ("resnet-fine", 1.0)),
+        ({"size": 96}, False, ("resnet-small", 0.7)),
+        ({"size": 16}, False, ("resnet-small", 0.0)),
+        ({"encoder.name": "resnet18"}, False, ("resnet18", 0.7)),
+        ({"encoder.name": "timm:vit_tiny"}, False, ("timm:vit_tiny", 0.0)),
+        ({}, True, ("resnet-small", 0.0)),  # the user's own backbone may take one size alone
+    ):
+        base = settings_from({**asked, "minutes": 3.0})
+        found = with_recipe(base, photos, [*asked, "minutes"], own=own).settings
+        assert (found.encoder.name, found.views.small_until) == wanted, asked
 
 
 def test_vectors_get_an_encoder_for_vectors() -> None:

@@ -153,9 +153,16 @@ def test_resumed_equals_uninterrupted(name: str, tmp_path: Path, monkeypatch: py
         assert_same_run(tmp_path / "whole", out)
 
 
-@pytest.mark.parametrize("kind", ["nce", "nonparametric-softmax"])
-def test_resumed_equals_uninterrupted_on_images(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = over(IMAGES, {"objective.kind": kind})
+PICTURES: dict[str, dict[str, Any]] = {
+    "nce": {"objective.kind": "nce"},
+    "softmax": {"objective.kind": "nonparametric-softmax"},
+    "muon, fine, half the side": {"optim.name": "muon", "encoder.name": "resnet-fine", "views.small_until": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_resumed_equals_uninterrupted_on_images(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = over(IMAGES, PICTURES[name])
     fit(images(), out=tmp_path / "whole", settings={**settings, "checkpoint_seconds": 1e9}, progress=False)
     for stop in (2, 3):
         out = tmp_path / f"stopped{stop}"

@@ -13,6 +13,7 @@ from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.model import open_by
+from likewise.text import quoted
 
 BATCH, CLASSES = 128, 32  # the largest number of items and of classes in a batch: 4 items of each class
 
@@ -100,7 +101,7 @@ def _refuse_copies(train: Items, test: Items) -> None:
     """Raises LikewiseError on the first test item that has the content of a training item."""
     for name, trained in _copies(train, test):
         raise LikewiseError(
-            f"item {name!r} of {test.source} has the content of item {trained!r} of {train.source}, so it "
+            f"item {quoted(name)} of {test.source} has the content of item {quoted(trained)} of {train.source}, so it "
             "would be trained on; test with items that no training sees."
         )
 
@@ -113,7 +114,7 @@ def _said_of_copies(train: Items, test: Items) -> str:
     first, trained = copies[0]
     said = (
         f"{len(copies)} of the {len(test):,} test items are copies of training items under another label (such as "
-        f"{first!r} of {trained!r}), so training sees them"
+        f"{quoted(first)} of {quoted(trained)}), so training sees them"
     )
     warnings.warn(f"{said}; leave one of each pair out.", LikewiseWarning, stacklevel=2)
     return f", and {said}"

@@ -75,8 +75,8 @@ def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:
     if s.bank.sharded and (s.bank.samples or not row.spreads):
         spread = " or ".join(each.name for each in OBJECTIVES if each.spreads)
         yield f"bank.sharded=true needs the exact softmax: objective {spread}, with bank.samples=0."
-    if s.bank.sharded and row.keys == "own" and s.optim.name == "lars":
-        yield "optim.name=lars needs the norm of whole weights, but bank.sharded=true divides them; use sgd."
+    if s.bank.sharded and row.keys == "own" and s.optim.name != "sgd":
+        yield f"optim.name={s.optim.name} needs whole weights, but bank.sharded=true divides them; use sgd."
 
 
 def _refused_relations(s: FitSettings) -> Iterator[str]:

@@ -66,9 +66,10 @@ class EncoderSettings:
     """The encoder, which turns a view into a unit row.
 
     Args:
-        name: resnet-small (suits 2 CPU cores), resnet18, resnet50, mlp (vectors), timm:NAME, hf:NAME_OR_FOLDER.
-        stem: small (3×3, no max-pool, for images up to about 64 px; resnet-small: patches of 4×4) or imagenet (7×7,
-            stride 2, max-pool).
+        name: resnet-small (suits 2 CPU cores), resnet-fine (the same with four times the positions; for training on
+            views of half the side), resnet18, resnet50, mlp (vectors), timm:NAME, hf:NAME_OR_FOLDER.
+        stem: small (3×3, no max-pool, for images up to about 64 px; resnet-small and resnet-fine: patches of 4×4) or
+            imagenet (7×7, stride 2, max-pool).
         head: layers after the backbone: none, linear (NPID, MoCo v1), mlp (SimCLR's paper, MoCo v2: Linear-ReLU-Linear)
             or mlp-bn (SimCLR's code: three linear layers, a BatchNorm after each).
         centre: apply BatchNorm to the head's output before the L2 norm. The papers do not have it (SimCLR's code does);
@@ -290,8 +291,9 @@ class OptimSettings:
     """Stochastic gradient descent with momentum.
 
     Args:
-        name: sgd, or lars (You et al. 2017: each layer's step is in proportion to the norm of its weights), as SimCLR
-            uses for large batches.
+        name: sgd; lars (You et al. 2017: each layer's step is in proportion to the norm of its weights), as SimCLR
+            uses for large batches; or muon (Jordan et al. 2024: a step changes all directions of a layer alike), which
+            learns more in few steps, with a rate near 0.04.
         lr: learning rate; NPID's 0.03, for ``batch_size`` 128. It is never rescaled automatically.
         momentum: the papers' 0.9.
         weight_decay: NPID's 5e-4 for CIFAR (1e-4 for ImageNet).
@@ -301,7 +303,7 @@ class OptimSettings:
         nesterov: Nesterov momentum; off as in the papers.
     """
 
-    name: Literal["sgd", "lars"] = "sgd"
+    name: Literal["sgd", "lars", "muon"] = "sgd"
     lr: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4

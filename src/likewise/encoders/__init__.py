@@ -4,7 +4,7 @@
 """
 
 from likewise.encoders.build import KNOWN, build_embedder
-from likewise.encoders.embedder import LAYERS, MLP, Embedder, ResNet, resnet18, resnet50, resnet_small
+from likewise.encoders.embedder import LAYERS, MLP, Embedder, ResNet, resnet18, resnet50, resnet_fine, resnet_small
 from likewise.encoders.weights import load_weights
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "load_weights",
     "resnet18",
     "resnet50",
+    "resnet_fine",
     "resnet_small",
 ]

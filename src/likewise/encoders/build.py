@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from likewise.config.settings import EncoderSettings
-from likewise.encoders.embedder import MLP, Embedder, ResNet, resnet18, resnet50, resnet_small
+from likewise.encoders.embedder import MLP, Embedder, ResNet, resnet18, resnet50, resnet_fine, resnet_small
 from likewise.encoders.weights import load_weights
 from likewise.errors import LikewiseError, closest
 
-KNOWN: Final = ("resnet-small", "resnet18", "resnet50", "mlp", "timm:NAME", "hf:NAME_OR_FOLDER")
+KNOWN: Final = ("resnet-small", "resnet-fine", "resnet18", "resnet50", "mlp", "timm:NAME", "hf:NAME_OR_FOLDER")
 
 
 def build_embedder(
@@ -62,6 +62,8 @@ def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Mod
         return MLP(vector_dim, settings.hidden)
     if name == "resnet-small":
         return resnet_small(settings.stem)
+    if name == "resnet-fine":
+        return resnet_fine(settings.stem)
     if name == "resnet18":
         return resnet18(settings.stem)
     if name == "resnet50":

@@ -304,7 +304,8 @@ class ResNet(nn.Module):
         strides: stride of each stage's first block.
         stem_width: output channels of the stem.
         stem: "imagenet" is 7×7 with stride 2, then a 3×3 max-pool with stride 2; "small" is one 3×3 convolution.
-        patch: if above 0, the small stem is a convolution over separate patches of this side.
+        patch: if above 0, the small stem is a convolution over patches of this side.
+        every: pixels from one patch to the next; 0: the patch's side, so that patches are separate.
 
     Attributes:
         feature_dim: F, the last stage's channels.
@@ -322,11 +323,13 @@ class ResNet(nn.Module):
         stem_width: int = 64,
         stem: Stem = "small",
         patch: int = 0,
+        every: int = 0,
     ) -> None:
         super().__init__()
         large = stem == "imagenet"
         if patch and not large:
-            self.conv1 = nn.Conv2d(3, stem_width, patch, patch, bias=False)
+            stride = every or patch
+            self.conv1 = nn.Conv2d(3, stem_width, patch, stride, padding=(patch - stride) // 2, bias=False)
         else:
             self.conv1 = _conv(3, stem_width, 7, 2) if large else _conv(3, stem_width, 3)
         self.bn1 = nn.BatchNorm2d(stem_width)
@@ -374,6 +377,15 @@ def resnet_small(stem: Stem = "small") -> ResNet:
     are fast on a CPU. Of the shapes that were tried, this one is the fastest, and the most accurate in equal time.
     """
     return ResNet(BasicBlock, (1, 1, 1), widths=(64, 128, 256), strides=(1, 2, 2), stem=stem, patch=4)
+
+
+def resnet_fine(stem: Stem = "small") -> ResNet:
+    """resnet-small with patches that overlap, 2 pixels apart: F = 256, 1.2 M parameters, 47 MMAC an image at 32 px.
+
+    At 16 px it costs what resnet-small costs at 32 px, 12 MMAC, and has as many positions. In equal time, trained on
+    views of 16 px, it learns more from photos of 32 px; the whole photos are embedded at 32 px all the same.
+    """
+    return ResNet(BasicBlock, (1, 1, 1), widths=(64, 128, 256), strides=(1, 2, 2), stem=stem, patch=4, every=2)
 
 
 class MLP(nn.Module):

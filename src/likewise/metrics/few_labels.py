@@ -155,6 +155,7 @@ def few_labels(
     check_ids(train_features, train_ids)
     plans = _different([*map(int, settings.per_class), *map(float, settings.fractions)], train_labels)
     accuracies: dict[tuple[int, str], list[float]] = {}
+    test_ids = torch.arange(len(test_features)) + len(train_features)  # each is another item than the training rows
     kept: dict[int, tuple[int, int]] = {}  # the number of labels, and k
     for drawn, seed in enumerate(settings.seeds):
         order = draw_order(train_ids, seed)
@@ -163,7 +164,13 @@ def few_labels(
             task = train_features[rows], train_labels.to(rows.device)[rows]
             k = min(rows.numel(), fair_k(task[1]) if settings.k is None else settings.k)
             kept[number] = rows.numel(), k
-            knn = knn_accuracy(test_features, test_labels, *task, k=k, temperature=settings.temperature)
+            knn = knn_accuracy(
+                *(test_features, test_labels, *task),
+                k=k,
+                temperature=settings.temperature,
+                query_ids=test_ids,
+                key_ids=rows,
+            )
             svm = linear_svm(*task, test_features, test_labels, C=settings.C).accuracy
             accuracies.setdefault((number, "knn"), []).append(knn)
             accuracies.setdefault((number, "svm"), []).append(svm)

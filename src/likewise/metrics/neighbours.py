@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from likewise.alike import Ids, as_ids
+from likewise.alike import Ids, as_ids, first_among
 from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width, peaks
@@ -113,7 +113,7 @@ def knn_classify(
         k: number of keys that vote, ≥ 1.
         temperature: τ > 0.
         query_ids: (Q,) integers, given with ``key_ids``: a key with the query's id does not vote. Without them a
-            warning says when the keys are the queries, to the bit.
+            warning says when the first queries are all keys too, to the bit.
         key_ids: (K,) integers.
         tick: told the share of the work that is done.
 
@@ -186,10 +186,11 @@ def fair_k(labels: Ids) -> int:
 
 
 def _warn_of_themselves(queries: Tensor, keys: Tensor) -> None:
-    """Warns if the keys are the queries, equal to the bit: without ids each votes for itself."""
-    if len(queries) > 1 and keys.shape == queries.shape and torch.equal(keys.to(queries), queries):
+    """Warns if the first queries are all keys, equal to the bit: without ids they vote for themselves."""
+    if count := first_among(queries, keys):
         warnings.warn(
-            "the keys are the queries, and each votes for itself; leave the keys out, or give query_ids and key_ids.",
+            f"the first {count} queries are keys too, and vote for themselves; leave the keys out, or give query_ids "
+            "and key_ids.",
             LikewiseWarning,
             stacklevel=3,
         )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.alike import Ids, as_ids, check_labels
+from likewise.alike import Ids, as_ids, check_labels, first_among
 from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, LikewiseWarning, at_least_one, number
 from likewise.metrics.checks import Rows, as_rows, check_peaks, peaks
@@ -21,7 +21,6 @@ from likewise.metrics.neighbours import checked_search, unpack
 from likewise.metrics.ranks import Ranks, Relevance, columns, ranks
 
 _CHECKED = 8192  # rows copied at once
-_TRIED = 8  # first queries that are searched in the gallery when no ids are given
 
 
 class Pair(NamedTuple):
@@ -329,11 +328,9 @@ def _check_sizes(queries: Tensor, gallery: Tensor, *, by_ids: bool) -> None:
 
 def _warn_of_copies(queries: Tensor, gallery: Tensor) -> None:
     """Warns if the first queries are all rows of the gallery, equal to the bit. Without ids they find themselves."""
-    few = queries[:_TRIED]
-    nearest = (few @ gallery.to(few.device, few.dtype).T).argmax(1)
-    if len(few) > 1 and torch.equal(gallery[nearest.to(gallery.device)].to(few), few):
+    if count := first_among(queries, gallery):
         warnings.warn(
-            f"the first {len(few)} queries are rows of the gallery too, and find themselves; give query_ids and "
+            f"the first {count} queries are rows of the gallery too, and find themselves; give query_ids and "
             "gallery_ids, by which an item is left out of its own ranking.",
             LikewiseWarning,
             stacklevel=3,

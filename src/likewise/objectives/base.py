@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from likewise.alike import Flags, Ids, Listed, Relation, as_ids, check_labels, check_tensor, relate, traced
+from likewise.alike import Flags, Ids, Listed, Relation, as_ids, check_labels, check_tensor, first_among, relate, traced
 from likewise.dictionaries.keys import Keys
 from likewise.distributed import processes
 from likewise.errors import LikewiseError, LikewiseWarning, at_least_one, room_for
@@ -74,14 +74,12 @@ class Watch:
             )
 
     def own_keys(self, queries: Tensor, keys: Tensor) -> None:
-        """Warns of keys that are the queries, without ``own``: each row would be its own positive."""
-        if "own keys" in self.said or keys.shape != queries.shape or keys.dtype != queries.dtype:
-            return
-        if keys is queries or torch.equal(keys, queries):
+        """Warns of queries that are keys too, without ``own``: each would be its own positive."""
+        if "own keys" not in self.said and (count := first_among(queries, keys)):
             self._say(
                 "own keys",
-                "the keys are the queries, so each row is its own positive. Leave the keys out, or say which key is "
-                "the query itself: own=torch.arange(len(queries)).",
+                f"the first {count} queries are keys too, so each is its own positive. Leave the keys out, or say "
+                "which key each query is, such as own=torch.arange(len(queries)).",
             )
 
     def _say(self, what: str, message: str) -> None:

@@ -149,8 +149,10 @@ def _ideal(gains: Tensor, k: int | None) -> Tensor:
 class Regression(ListObjective):
     """Squared error, point-wise: ``1/N Σ_i (s_i − y_i)²`` of each list.
 
-    Departures: none; scores are not scaled to the grades (allRank multiplies them by the number of levels and takes
-    the root). Cost: O(L·N). Relations: the other objectives depend on differences of scores alone.
+    Relations: the pair- and list-wise objectives depend on differences of scores alone.
+    Departures: scores are not scaled to the grades (allRank multiplies them by the number of levels and takes the root).
+    Cost: O(L·N).
+    Paper: Cossock and Zhang, Subset Ranking Using Regression, COLT 2006.
 
     Args:
         reduction: "mean", "sum" or "none" over lists with an item.
@@ -169,7 +171,10 @@ class Logistic(ListObjective):
 
     ``1/N Σ_i [softplus(s_i) − t_i s_i]`` with ``t_i = min(1, y_i / full)``: 0 for relevance 0 and 1 from ``full`` on.
 
-    Cost: O(L·N). Departures: none for relevance 0 and 1; grades between are probabilities.
+    Relations: :class:`Ordinal` asks this for each grade.
+    Departures: none for relevance 0 and 1; grades between are taken for probabilities.
+    Cost: O(L·N).
+    Paper: logistic regression; Nallapati, Discriminative Models for Information Retrieval, SIGIR 2004.
 
     Args:
         full: the relevance that is surely relevant.
@@ -196,7 +201,10 @@ class Ordinal(ListObjective):
     ``1/N Σ_i Σ_c [softplus(s_i − b_c) − 1(y_i ≥ c) (s_i − b_c)]``, the cumulative logits model (McCullagh 1980), with
     C trained thresholds b_1 ≤ … ≤ b_C. They rise: ``b_c = b_1 + Σ softplus(step)``.
 
-    Cost: O(L·N·C). Departures: allRank's ordinal loss has C outputs for each item and no thresholds.
+    Relations: with C = 1 it is :class:`Logistic` with a trained threshold.
+    Departures: allRank's ordinal loss has C outputs for each item and no thresholds.
+    Cost: O(L·N·C).
+    Paper: McCullagh, Regression Models for Ordinal Data, JRSS B 1980.
 
     Args:
         grades: C, the highest grade; grades are 0 to C.
@@ -231,9 +239,11 @@ class RankNet(ListObjective):
 
     ``1/|P| Σ_{(i, j) ∈ P} softplus(−σ (s_i − s_j))`` with ``P = {(i, j): y_i > y_j}`` of each list.
 
-    Cost: O(L·N²) time, and no block of all pairs in memory. Departures: the paper has target probabilities; here the
-    more relevant item is surely ahead. The mean is first over the pairs of a list, then over lists (allRank: over all
-    pairs, so that long lists weigh more). Relations: :class:`LambdaRank` weighs the pairs.
+    Relations: :class:`LambdaRank` weighs the pairs; with one relevant item and one other it is :class:`ListSoftmax`.
+    Departures: the paper has target probabilities; here the more relevant item is surely ahead. The mean is first over
+    the pairs of a list, then over lists (allRank: over all pairs, so that long lists weigh more).
+    Cost: O(L·N·P) for the P items of a list that are better than its worst; no block of all pairs is in memory.
+    Paper: Burges et al., Learning to Rank using Gradient Descent, ICML 2005.
 
     Args:
         sigma: σ, above 0.
@@ -260,7 +270,10 @@ class PairHinge(ListObjective):
 
     ``1/|P| Σ_{(i, j) ∈ P} max(0, m − (s_i − s_j))`` with ``P = {(i, j): y_i > y_j}`` of each list.
 
-    Cost: as :class:`RankNet`. Departures: no slack variables and no regularisation of a linear model.
+    Relations: :class:`RankNet` is its smooth form.
+    Departures: no slack variables, and no regularisation of a linear model.
+    Cost: as :class:`RankNet`.
+    Paper: Joachims, Optimizing Search Engines using Clickthrough Data, KDD 2002.
 
     Args:
         margin: m.
@@ -290,10 +303,11 @@ class LambdaRank(ListObjective):
 
     The weights are constants of the gradient. Items with equal scores rank by their order in the list.
 
-    Cost: O(L·N²) time, and no block of all pairs in memory. Departures: the paper defines gradients only; this is the
-    loss whose gradient they are (Wang et al. 2018, with the natural logarithm; allRank takes that to base 2, and with k
-    leaves out the pairs of which one item is beyond k).
     Relations: without weights it is the sum of :class:`RankNet`'s pairs.
+    Departures: the paper defines gradients only; this is the loss whose gradient they are (Wang et al. 2018, with the
+    natural logarithm; allRank takes that to base 2, and with k leaves out the pairs of which one item is beyond k).
+    Cost: as :class:`RankNet`.
+    Paper: Burges, From RankNet to LambdaRank to LambdaMART, MSR-TR-2010-82.
 
     Args:
         sigma: σ, above 0.
@@ -343,8 +357,11 @@ class ListNet(ListObjective):
 
     ``−Σ_i softmax(y)_i log softmax(s)_i`` of each list.
 
-    Cost: O(L·N). Departures: none; allRank adds 1e-10 to each probability. Relations: :class:`ListSoftmax` takes shares
-    of relevance in place of softmax(y), so that items without relevance are no targets.
+    Relations: :class:`ListSoftmax` takes shares of relevance in place of softmax(y), so that items without relevance are
+    no targets.
+    Departures: none; allRank adds 1e-10 to each probability.
+    Cost: O(L·N).
+    Paper: Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007.
 
     Args:
         reduction: "mean", "sum" or "none" over lists with an item.
@@ -362,11 +379,12 @@ class ListNet(ListObjective):
 class ListSoftmax(ListObjective):
     """Softmax cross-entropy, list-wise: ``−Σ_i y_i / Σ_j y_j · log softmax(s)_i`` of each list.
 
-    It is the sampled softmax of a query where the list holds its positives and drawn negatives. For negatives drawn
-    with probability Q, give the scores ``s − log(m Q)``, as :class:`likewise.objectives.SampledSoftmax` does.
-
-    Cost: O(L·N). Departures: Bruch et al. (2019) write it for relevance 0 and 1. Relations: with one relevant item it
-    is the negative log-likelihood of that item.
+    Relations: with one relevant item it is the negative log-likelihood of that item, as InfoNCE's. Where the list holds a
+    query's positives and drawn negatives it is the sampled softmax: for negatives drawn with probability Q, give the
+    scores ``s − log(m Q)``, as :class:`likewise.objectives.SampledSoftmax` does.
+    Departures: the paper has relevance 0 and 1.
+    Cost: O(L·N).
+    Paper: Bruch et al., An Analysis of the Softmax Cross Entropy Loss for Learning-to-Rank, ICTIR 2019.
 
     Args:
         reduction: "mean", "sum" or "none" over lists with an item of relevance above 0.
@@ -398,8 +416,10 @@ class ListMLE(ListObjective):
     Items of equal relevance come in random order, so that no order of them is learned: each call draws one order of the
     places, for all its lists.
 
-    Cost: O(L·N log N); O(L·N) for grades on a CPU. Departures: none. Relations: its first summand alone is the softmax
-    of the most relevant item.
+    Relations: its first summand alone is the softmax of the most relevant item.
+    Departures: none.
+    Cost: O(L·N log N); O(L·N) for grades on a CPU.
+    Paper: Xia et al., Listwise Approach to Learning to Rank: Theory and Algorithm, ICML 2008.
 
     Args:
         generator: draws the order of equal items; on the scores' device. None: torch's global generator.
@@ -422,8 +442,10 @@ class ApproxNDCG(ListObjective):
 
     ``1 − Σ_i g_i / log2(1 + r_i) / IDCG`` with ``r_i = 1 + Σ_{j ≠ i} sigmoid(−α (s_i − s_j))``.
 
-    Cost: O(L·N²) time, and no block of all pairs in memory. Departures: 1 − NDCG in place of −NDCG (allRank), so that
-    the best value is near 0; no cut at k. Relations: for α → ∞ it is 1 − NDCG.
+    Relations: for α → ∞ it is 1 − NDCG of :func:`likewise.ndcg`, without a cut at k.
+    Departures: 1 − NDCG in place of −NDCG (allRank), so that the best value is near 0.
+    Cost: O(L·N²); no block of all pairs is in memory.
+    Paper: Qin, Liu and Li, A General Approximation Framework for Direct Optimization of IR Measures, IR 2010, eqs. 19–21.
 
     Args:
         sharpness: α, above 0.

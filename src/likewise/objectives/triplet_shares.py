@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from likewise.alike import Ids, as_ids, check_labels, check_tensor, relate, reordered, tile_rows_for
+from likewise.alike import Ids, as_ids, check_labels, check_tensor, first_among, relate, reordered, tile_rows_for
 from likewise.errors import LikewiseWarning
 from likewise.kernels.numerics import Distance, at_least_float32, distance
 from likewise.objectives.hinge import violations
@@ -56,9 +56,9 @@ def triplet_shares(
     ids = as_ids("ids", ids, queries.device)
     check_labels("ids", ids)
     relation = relate(queries, ids, keys, key_ids, None)
-    if keys is not None and keys.shape == queries.shape and torch.equal(keys.to(queries), queries):
-        said = "triplet_shares: the keys are the queries, so each row is its own positive; leave the keys out."
-        warnings.warn(said, LikewiseWarning, stacklevel=3)  # 2 is the wrapper of no_grad
+    if keys is not None and (count := first_among(queries, keys)):
+        said = f"the first {count} queries are keys too, so each is its own positive; leave the keys out."
+        warnings.warn(f"triplet_shares: {said}", LikewiseWarning, stacklevel=3)  # 2 is the wrapper of no_grad
     ordered = reordered(at_least_float32(queries), relation.query_order)
     keys = at_least_float32(queries if keys is None else keys)
     ordered_keys = reordered(keys.to(ordered.dtype), relation.key_order)

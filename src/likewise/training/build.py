@@ -30,6 +30,7 @@ from likewise.objectives.sharded import ShardedSoftmax
 from likewise.training.batches import ViewFunction
 from likewise.training.decide import complete
 from likewise.training.lars import Lars
+from likewise.training.muon import Muon
 from likewise.training.session import Roles, Session
 from likewise.training.supervision import supervision_of
 from likewise.views.render import Views
@@ -198,9 +199,11 @@ def build_dictionary(
 
 
 def build_optimizer(optim: OptimSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD or LARS over all parameters."""
+    """SGD, LARS or Muon over all parameters."""
     if optim.name == "lars":
         return Lars(parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    if optim.name == "muon":
+        return Muon(parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
     return torch.optim.SGD(
         parameters,
         lr=optim.lr,

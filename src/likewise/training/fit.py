@@ -155,7 +155,7 @@ def _begun(
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; training needs at least 2.")
     chosen_notes = list[str]()
     if not asked.resume and wants_recipe(settings):
-        settings, chosen_notes = with_recipe(settings, items, asked.names)
+        settings, chosen_notes = with_recipe(settings, items, asked.names, own=backbone is not None)
     settings, items, relations, sampler, notes = prepare(settings, items, backbone)
     trial = Trial(items, relations, sampler, device, backbone)
     planned = plan(settings, trial, began=began, asked=asked.names, resumed=asked.resume)

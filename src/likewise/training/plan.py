@@ -89,7 +89,8 @@ def plan(
         pace = measure_pace(trial.run(settings, ENDLESS), choices)
         return Plan(settings, total, None, ThreadWatch(choices), _of_threads(pace))
     minutes, limit = settings.minutes, LOOK * 60 * settings.minutes
-    late = replace(settings, views=replace(settings.views, small_until=0.0))
+    early, early_cost = settings.views.small_until, 1.0
+    late = settings if early == 1 else replace(settings, views=replace(settings.views, small_until=0.0))
     pace = measure_pace(trial.run(late, ENDLESS), choices, limit)
     notes = _of_threads(pace)
     if not resumed and "precision" not in asked and settings.precision == "fp32" and not emulates_bf16(trial.device):
@@ -98,8 +99,7 @@ def plan(
         if quick.seconds * FASTER < pace.seconds:
             notes.append(f"precision=bf16: {pace.seconds / quick.seconds:.1f}× as fast as fp32 on this machine.")
             settings, late, pace = replace(settings, precision="bf16"), other, quick
-    early, early_cost = settings.views.small_until, 1.0
-    if early:
+    if 0 < early < 1:
         small = replace(late, views=replace(late.views, small_until=1.0))
         early_cost = measure_pace(trial.run(small, ENDLESS), [pace.threads], limit).seconds / pace.seconds
     used = time.monotonic() - began
@@ -108,7 +108,13 @@ def plan(
     total = processes.number_of_first(total, trial.device)
     epochs = math.ceil(total / trial.sampler.steps_per_epoch)
     speed = len(trial.items) / trial.sampler.steps_per_epoch / pace.seconds
-    half = f" ({early:.0%} of the steps at half the size, {1 / early_cost:.1f}× as fast)" if early else ""
+    half = (
+        ""
+        if not early
+        else " at half the size"
+        if early == 1
+        else (f" ({early:.0%} of the steps at half the size, {1 / early_cost:.1f}× as fast)")
+    )
     of = f"{total:,} steps, {total / trial.sampler.steps_per_epoch:.1f} epochs of {len(trial.items):,} items"
     sizes = f"batch_size={settings.batch_size}, size={settings.size}"
     notes.append(f"minutes={minutes:g}: {of} at {speed:,.0f} items/s{half}; {sizes}.")

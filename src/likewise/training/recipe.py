@@ -13,6 +13,7 @@ from likewise.training.traits import Traits, traits_of
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
 TEMPERATURE = "objective.temperature"
 LEAST_SIZE = 32  # pixels of which half are still a picture
+MOST_SIZE = 48  # pixels beyond which a fine grid is too slow, even at half the side
 
 
 class Choice(NamedTuple):
@@ -35,18 +36,20 @@ def wants_recipe(settings: FitSettings) -> bool:
     return settings.recipe == "data" or (settings.recipe == "auto" and settings.minutes is not None)
 
 
-def with_recipe(settings: FitSettings, items: Items, asked: Collection[str]) -> Recipe:
+def with_recipe(settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False) -> Recipe:
     """``settings`` with those of the recipe, except what the user has ``asked`` for.
 
     Images: views from their traits. Where nothing is asked about the method, and each item is alike to its views alone:
     two views of each item against the rest of the batch, with a temperature and a learning rate for a short training.
+    An encoder and the size of its views are not chosen where the backbone is the user's ``own``.
     """
     structure = any(name.partition(".")[0] in STRUCTURE and name != TEMPERATURE for name in asked)
     free = settings.alike == "instance" and not structure
-    found, traits = list[Choice](_of_time()) if free else [], None
+    asked = {*asked, "encoder.name", "views.small_until"} if own else asked
+    found, traits = list[Choice](_of_time(asked)) if free else [], None
     if items.kind == "images":
         traits = traits_of(items)
-        found += _of_pictures(traits, settings, free=free)
+        found += _of_pictures(traits, settings, asked, free=free)
     else:
         found.append(Choice("encoder.name", "mlp", "the items are vectors"))
     choices = [choice for choice in found if not _about(choice.name, asked)]
@@ -71,21 +74,27 @@ def _about(name: str, asked: Collection[str]) -> bool:
     return any(name == each or name.startswith(f"{each}.") for each in asked)
 
 
-def _of_time() -> Iterator[Choice]:
+def _of_time(asked: Collection[str]) -> Iterator[Choice]:
     """The method and its rates, for minutes instead of hundreds of epochs."""
     yield Choice("method", "simclr", "two views of each item against the batch learn the most in few epochs")
     short = "for a short training"
     yield Choice("batch_size", 256, "many steps, and enough negatives in each")
-    yield Choice("optim.name", "sgd", "LARS is for batches of thousands")
-    yield Choice("optim.lr", 0.12, f"{short}, batches of 256")
-    yield Choice("optim.weight_decay", 5e-4, short)
+    if _about("optim.name", asked):
+        yield Choice("optim.lr", 0.12, f"{short}, batches of 256")
+        yield Choice("optim.weight_decay", 5e-4, short)
+    else:
+        few = "all directions of a layer learn alike, which takes fewer steps"
+        yield Choice("optim.name", "muon", few)
+        yield Choice("optim.lr", 0.04, few)
+        yield Choice("optim.momentum", 0.95, few)
+        yield Choice("optim.weight_decay", 0.0, short)
     yield Choice("optim.warmup", 0.0, short)
     yield Choice(
         "encoder.centre", True, "the first embeddings lie in a narrow cone, which a short training hardly leaves"
     )
 
 
-def _of_pictures(traits: Traits, settings: FitSettings, *, free: bool) -> Iterator[Choice]:
+def _of_pictures(traits: Traits, settings: FitSettings, asked: Collection[str], *, free: bool) -> Iterator[Choice]:
     """How a picture may change and still be alike to itself, and how near alike pictures are."""
     sides = "at home among the items" if traits.two_sided else "another thing"
     yield Choice("views.flip", 0.5 if traits.two_sided else 0.0, f"a mirror image is {sides}")
@@ -96,7 +105,11 @@ def _of_pictures(traits: Traits, settings: FitSettings, *, free: bool) -> Iterat
         yield Choice("views.rotation", 10.0, "drawings are not always upright")
     else:
         yield Choice("views.crop_scale", (0.2, 1.0), "a part of a photo shows the same thing")
-        if settings.encoder.name.startswith("resnet") and settings.size >= LEAST_SIZE:
+        if LEAST_SIZE <= settings.size <= MOST_SIZE and not _about("encoder.name", asked):
+            fine = "a fine grid on half the pixels learns the most in equal time"
+            yield Choice("encoder.name", "resnet-fine", fine)
+            yield Choice("views.small_until", 1.0, fine)
+        elif settings.encoder.name.startswith("resnet") and settings.size >= LEAST_SIZE:
             yield Choice("views.small_until", 0.7, "most is learned from half the pixels, in a third of the time")
     if free and traits.drawn:
         share = 0.3 if traits.grey else 0.7
@@ -108,7 +121,6 @@ def _of_pictures(traits: Traits, settings: FitSettings, *, free: bool) -> Iterat
         for name, value in (("brightness", 0.2), ("contrast", 0.2), ("saturation", 0.2), ("hue", 0.02)):
             yield Choice(f"views.{name}", value, "colours tell drawings apart")
         yield Choice("views.grayscale", 0.0, "colours tell drawings apart")
-    if free and traits.drawn:
-        yield Choice(TEMPERATURE, 0.1, "one drawing differs from another by little")
-    elif free:
-        yield Choice(TEMPERATURE, 0.2, "for a short training; 0.5 is for hundreds of epochs")
+    if free:
+        why = "one drawing differs from another by little" if traits.drawn else "0.5 is for hundreds of epochs"
+        yield Choice(TEMPERATURE, 0.1, why)

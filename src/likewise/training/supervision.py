@@ -20,6 +20,7 @@ from likewise.data import Items, Skipped
 from likewise.data.pair_files import Pairs, Triplets, read_pairs, read_triplets
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
+from likewise.text import quoted
 from likewise.training.samplers import PairSampler
 
 
@@ -39,7 +40,7 @@ def keep_labelled(items: Items) -> Items:
     if not has and known.sum() == 1:
         has = f"a label for one of its {n:,} items only"
     elif len(used) == 1:
-        has = f"one label only ({items.label_names[used[0]]!r})"
+        has = f"one label only ({quoted(items.label_names[used[0]])})"
     if has:
         raise LikewiseError(
             f"{items.source} has {has}, and alike=label needs two: put images in a folder per class, or give --labels: "
