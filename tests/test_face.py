@@ -352,7 +352,7 @@ TAKES_IDS: dict[str, Callable[[Turn], Any]] = {
     ),
     "a β for each class": lambda t: objectives.Margin(classes=4)(ROWS, t(CLASSES)),
     "mined": lambda t: objectives.Mined(objectives.Triplet(), negatives=negatives.Hard())(ROWS, t(CLASSES)),
-    "histogram": lambda t: objectives.Histogram()(ROWS, t(CLASSES), ROWS.flip(0), t(CLASSES)),
+    "histogram": lambda t: objectives.Histogram()(ROWS, t(CLASSES), -ROWS, t(CLASSES)),
     "class level": lambda t: objectives.ArcFace(4, 4, generator=seeded())(ROWS, t(CLASSES)),
     "some proxies": lambda t: objectives.ArcFace(4, 4)(ROWS, t(CLASSES), ROWS[:4], t(torch.tensor([3, 1, 0, 2]))),
     "instance level": lambda t: objectives.NonParametricSoftmax()(ROWS, t(CLASSES), ROWS, t(torch.arange(12))),
@@ -373,7 +373,7 @@ TAKES_IDS: dict[str, Callable[[Turn], Any]] = {
     "class sampler": lambda t: samplers.ClassSampler(t(CLASSES), 3, 2, 0).rows(0),
     "balanced sampler": lambda t: samplers.BalancedSampler(t(CLASSES), 5, 0).rows(0),
     "pair sampler": lambda t: samplers.PairSampler(t(torch.tensor([[0, 1], [2, 3], [0, 5]])), 2, 0).tuples(0),
-    "knn_classify": lambda t: metrics.knn_classify(t(ROWS), t(ROWS.flip(0)), t(CLASSES), k=3),
+    "knn_classify": lambda t: metrics.knn_classify(t(ROWS), t(-ROWS), t(CLASSES), k=3),
     "knn_accuracy": lambda t: metrics.knn_accuracy(
         t(ROWS), t(CLASSES), t(ROWS), t(CLASSES), k=3, query_ids=t(torch.arange(12)), key_ids=t(torch.arange(12))
     ),

@@ -150,7 +150,8 @@ class Regression(ListObjective):
     """Squared error, point-wise: ``1/N Σ_i (s_i − y_i)²`` of each list.
 
     Relations: the pair- and list-wise objectives depend on differences of scores alone.
-    Departures: scores are not scaled to the grades (allRank multiplies them by the number of levels and takes the root).
+    Departures: scores are not scaled to the grades (allRank multiplies them by the number of
+    levels and takes the root).
     Cost: O(L·N).
     Paper: Cossock and Zhang, Subset Ranking Using Regression, COLT 2006.
 
@@ -357,8 +358,8 @@ class ListNet(ListObjective):
 
     ``−Σ_i softmax(y)_i log softmax(s)_i`` of each list.
 
-    Relations: :class:`ListSoftmax` takes shares of relevance in place of softmax(y), so that items without relevance are
-    no targets.
+    Relations: :class:`ListSoftmax` takes shares of relevance in place of softmax(y), so that items without relevance
+    are no targets.
     Departures: none; allRank adds 1e-10 to each probability.
     Cost: O(L·N).
     Paper: Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007.
@@ -379,9 +380,9 @@ class ListNet(ListObjective):
 class ListSoftmax(ListObjective):
     """Softmax cross-entropy, list-wise: ``−Σ_i y_i / Σ_j y_j · log softmax(s)_i`` of each list.
 
-    Relations: with one relevant item it is the negative log-likelihood of that item, as InfoNCE's. Where the list holds a
-    query's positives and drawn negatives it is the sampled softmax: for negatives drawn with probability Q, give the
-    scores ``s − log(m Q)``, as :class:`likewise.objectives.SampledSoftmax` does.
+    Relations: with one relevant item it is the negative log-likelihood of that item, as InfoNCE's. Where the list holds
+    a query's positives and drawn negatives it is the sampled softmax: for negatives drawn with probability Q, give
+    the scores ``s − log(m Q)``, as :class:`likewise.objectives.SampledSoftmax` does.
     Departures: the paper has relevance 0 and 1.
     Cost: O(L·N).
     Paper: Bruch et al., An Analysis of the Softmax Cross Entropy Loss for Learning-to-Rank, ICTIR 2019.
@@ -445,7 +446,8 @@ class ApproxNDCG(ListObjective):
     Relations: for α → ∞ it is 1 − NDCG of :func:`likewise.ndcg`, without a cut at k.
     Departures: 1 − NDCG in place of −NDCG (allRank), so that the best value is near 0.
     Cost: O(L·N²); no block of all pairs is in memory.
-    Paper: Qin, Liu and Li, A General Approximation Framework for Direct Optimization of IR Measures, IR 2010, eqs. 19–21.
+    Paper: Qin, Liu and Li, A General Approximation Framework for Direct Optimization of Information Retrieval Measures,
+    Information Retrieval 2010, eqs. 19–21.
 
     Args:
         sharpness: α, above 0.
