@@ -298,3 +298,9 @@ def test_shares_of_triplets_say_that_the_keys_are_the_queries() -> None:
         warnings.simplefilter("error")
         lw.triplet_shares(z, LABELS)
         lw.triplet_shares(z, LABELS, unit(6, 1), LABELS)
+
+
+@pytest.mark.parametrize("ids", [[2**70, 1], [2**63, 1], [2**70, 0.5], np.array([-(2**63) - 1, 1], dtype=object)])
+def test_integers_of_too_many_bits_are_called_so(ids: object) -> None:
+    with pytest.raises(LikewiseError, match="ids go beyond 64 bits with a sign; number them from 0"):
+        as_ids("ids", ids)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from likewise.text import in_words, readable, utf8
+from likewise.text import in_words, quoted, readable, utf8
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,8 @@ def test_sizes_in_words() -> None:
     assert [in_words(size) for size in (12, 3_400_000, 1_500_000_000, 25 * 10**12, 4 * 10**15)] == [
         *("12 bytes", "3.4 MB", "1.5 GB", "25 TB", "4.0 PB")
     ]
+
+
+def test_a_long_name_is_cut_in_the_middle() -> None:
+    assert quoted("a" * 118) == repr("a" * 118)
+    assert quoted("a" * 10**6 + "b") == f"'{'a' * 59}…{'a' * 58}b'"

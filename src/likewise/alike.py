@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from likewise.errors import LikewiseError
+from likewise.text import quoted
 
 TILE_FLOATS = 1 << 20  # 4 MiB of similarities; work on a tile needs memory for about ten tiles
 LEAST_ROWS = 16
@@ -171,9 +172,12 @@ def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
         raise LikewiseError(said) from None
     if array.size == 0:
         array = array.astype(np.int64)  # an empty list has no dtype of its own
+    whole = np.asarray(ids, dtype=object).flat if array.dtype.kind in "Of" else ()  # such as a list of 2**63 and 1
+    if any(isinstance(each, int) and not -(2**63) <= each < 2**63 for each in whole):
+        raise LikewiseError(f"{name} go beyond 64 bits with a sign; number them from 0.")
     if array.dtype.kind not in "biufc":
         raise LikewiseError(
-            f"{name} hold {str(array.flat[0])!r}, which is not an integer; number them first, for example with "
+            f"{name} hold {quoted(str(array.flat[0]))}, which is not an integer; number them first, for example with "
             f"numpy.unique({name}, return_inverse=True)[1]."
         )
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:

@@ -27,7 +27,7 @@ from likewise.files import as_path, atomic_write, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
 from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_in
-from likewise.text import utf8
+from likewise.text import quoted, utf8
 from likewise.views.render import plain_view
 
 Layer = Literal["embedding", "backbone"]
@@ -202,7 +202,7 @@ class Model:
         if self.kind == "vectors" and bool((far := batch.abs().amax(1) > FAR).any()):
             item = ids[int(far.nonzero()[0])]
             raise LikewiseError(
-                f"the vector of item {item!r} is more than {FAR:g} standard deviations from those of the "
+                f"the vector of item {quoted(item)} is more than {FAR:g} standard deviations from those of the "
                 "training; give it in their scale."
             )
 

@@ -16,6 +16,17 @@ def readable(text: str) -> str:
     return _UNSEEN.sub(lambda match: match[0].encode("unicode_escape").decode(), _valid(text))
 
 
+def shortened(text: str, most: int = 120) -> str:
+    """``text``, or its two ends with … between if it has more than ``most`` characters."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
+def quoted(name: object) -> str:
+    """An id or a label in quotes, for a message: :func:`shortened`."""
+    return shortened(repr(name))
+
+
 def _valid(text: str) -> str:
     """Python's names of files have a surrogate for each byte that does not fit their encoding."""
     try:

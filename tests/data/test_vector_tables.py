@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from likewise.data import Items, open_items, vector_rows
+from likewise.data import Items, open_items, read_pairs, vector_rows
 from likewise.errors import LikewiseError
+from likewise.index import Index
 from likewise.index.embedding_file import write_embedding
 from likewise.model import load
 from likewise.training.fit import fit
@@ -305,7 +306,7 @@ def test_two_columns_of_vectors_are_told(tmp_path: Path, items_of: Opener) -> No
         items_of(path, columns="new", image="text")
 
 
-def test_bad_array_files(tmp_path: Path, items_of: Opener) -> None:
+def test_bad_array_files(tmp_path: Path, items_of: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(tmp_path / "two.npz", a=X, b=X)
     with pytest.raises(LikewiseError, match=r"has 2 arrays that may be the items \(a, b\) among a, b; name one with"):
         items_of(tmp_path / "two.npz")
@@ -317,6 +318,10 @@ def test_bad_array_files(tmp_path: Path, items_of: Opener) -> None:
     (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:100])
     with pytest.raises(LikewiseError, match=r"cut\.npz cannot be read as \.npz"):
         items_of(tmp_path / "cut.npz")
+    with monkeypatch.context() as patch:
+        patch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda self, name: X if name == "big" else None)
+        np.savez(tmp_path / "big.npz", big=X, note=np.arange(3))
+        assert np.array_equal(items_of(tmp_path / "big.npz").values, X)  # of the others the header alone is read
     (tmp_path / "text.npz").write_text("one, two")
     (tmp_path / "one.npz").write_bytes(b"\x93NUMPY")
     for name, why in {"text": "it is a file of another kind", "one": "it is a .npy, which holds one array"}.items():
@@ -446,3 +451,23 @@ def test_whole_numbers_of_many_bits(items_of: Opener) -> None:
     with pytest.raises(LikewiseError, match="holds a whole number of more than 64 bits; write that column as text"):
         items_of(pd.DataFrame({"id": [2**70, 2**70 + 1], "f": [1.0, 2.0]}))
     assert items_of(pd.DataFrame({"id": [str(2**70)], "f": [1.0]})).ids == (str(2**70),)
+
+
+def test_very_long_ids_are_cut_in_messages(tmp_path: Path, items_of: Opener) -> None:
+    long = "x" * 10**5
+    frame = pa.table({"id": [f"{long}1", f"{long}2", f"{long}1"], "f": [1.0, 2.0, 3.0]})
+    (note,) = [note for note in items_of(frame).notes if "share their" in note]
+    assert len(note) < 400
+    items = items_of(frame.slice(0, 2))
+    (tmp_path / "pairs.csv").write_text(f"a,b\n{long}1,{long}1\n{long},{long}2\n")
+    pq.write_table(pa.table({"id": [long], "label": ["a"]}), tmp_path / "labels.parquet")
+    tried: list[Callable[[], object]] = [
+        lambda: items_of(frame, key="id"),
+        lambda: read_pairs(tmp_path / "pairs.csv", items.ids),
+        lambda: items_of(frame.slice(0, 2), labels=str(tmp_path / "labels.parquet")),
+        lambda: Index(torch.eye(2), items.ids).search(long),
+    ]
+    for call in tried:
+        with pytest.raises(LikewiseError, match="xxx…xxx") as caught:
+            call()
+        assert len(str(caught.value)) < 1000

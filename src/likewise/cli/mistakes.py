@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from likewise.errors import closest
+from likewise.text import quoted
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
-LONGEST = 100  # characters of a value in a message
 SEVERAL = "a list in brackets"
 NOT_A_VALUE = "a group of settings takes no value"
 EXPECTED = r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[([^\]]*)\]|tuple with (\d+) elements)"
@@ -103,8 +103,7 @@ def _wrong_value(match: re.Match[str], asked: Asked) -> str:
         return f"{asked.written(key)} is empty."
     if value.lstrip("+-").isdigit():
         wanted = wanted.replace("a whole number", "a smaller whole number")
-    value = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
-    return f"{asked.written(key)} can't be {value!r}; it must be {wanted}.{closest(value, names)}"
+    return f"{asked.written(key)} can't be {quoted(value)}; it must be {wanted}.{closest(value, names)}"
 
 
 def wanted_by(reason: str) -> tuple[str, list[str]]:

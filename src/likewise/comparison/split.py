@@ -11,8 +11,10 @@ from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.data.items import content_digest
+from likewise.data.label_files import refuse_shared
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.model import open_by
+from likewise.text import quoted
 
 BATCH, CLASSES = 128, 32  # the largest number of items and of classes in a batch: 4 items of each class
 
@@ -49,6 +51,8 @@ def split_classes(
     The split depends only on the classes' names, the shares and ``seed``. See ``compare``.
     """
     settings = of_data(overrides)
+    if test is not None:
+        refuse_shared(settings.labels, "give labels by id, as a .parquet or .csv file")
     items = _one_label(open_by(settings, data, progress=progress))
     order = np.random.default_rng(seed).permutation(np.unique(np.asarray(items.labels)))
     if test is None:
@@ -100,7 +104,7 @@ def _refuse_copies(train: Items, test: Items) -> None:
     """Raises LikewiseError on the first test item that has the content of a training item."""
     for name, trained in _copies(train, test):
         raise LikewiseError(
-            f"item {name!r} of {test.source} has the content of item {trained!r} of {train.source}, so it "
+            f"item {quoted(name)} of {test.source} has the content of item {quoted(trained)} of {train.source}, so it "
             "would be trained on; test with items that no training sees."
         )
 
@@ -113,7 +117,7 @@ def _said_of_copies(train: Items, test: Items) -> str:
     first, trained = copies[0]
     said = (
         f"{len(copies)} of the {len(test):,} test items are copies of training items under another label (such as "
-        f"{first!r} of {trained!r}), so training sees them"
+        f"{quoted(first)} of {quoted(trained)}), so training sees them"
     )
     warnings.warn(f"{said}; leave one of each pair out.", LikewiseWarning, stacklevel=2)
     return f", and {said}"

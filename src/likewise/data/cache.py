@@ -41,7 +41,7 @@ from likewise.data.items import (
 from likewise.data.source import BadItem, Entry, Source, sign
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.files import as_path, atomic_write, from_json, replace_folder, temporary_folder
-from likewise.text import in_words
+from likewise.text import in_words, shortened
 
 FORMAT = "likewise images 3"  # change it whenever decoding or this layout changes: old caches are then not found
 _CHUNK = 16  # entries per task of a thread: enough to make a task's own cost small
@@ -317,7 +317,7 @@ class _Ledger:
     def check(self, source: Source) -> None:
         """Raise LikewiseError if no item can be used."""
         if not self.ids:
-            few = "; ".join(f"{id}: {reason}" for _, id, reason in self.skipped[:3])
+            few = "; ".join(f"{shortened(id)}: {reason}" for _, id, reason in self.skipped[:3])
             more = ", ..." if len(self.skipped) > 3 else ""
             raise LikewiseError(
                 f"none of the {self.rows:,} items of {source.name} can be used ({few}{more}); "
@@ -376,7 +376,7 @@ def _run(work: Callable[[Entry, _Job], _Outcome], chunk: list[Entry], job: _Job)
         try:
             outcomes.append(work(entry, job))
         except LikewiseError as error:
-            raise LikewiseError(f"{job.source.name}, item {entry.id}: {error}") from error
+            raise LikewiseError(f"{job.source.name}, item {shortened(entry.id)}: {error}") from error
     return outcomes
 
 

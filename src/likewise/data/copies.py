@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from likewise.data.items import Items, refuse_cut
+from likewise.text import quoted
 
 Copies = Sequence[tuple[int, int]]  # a row, and the first row with the same content
 _CHUNK = 4 << 20  # bytes of the values that are hashed at once
@@ -47,7 +48,7 @@ def describe_copies_in(items: Items, copies: Copies, same_bytes: int = 0) -> lis
         return [
             f"warning: all {total:,} {items.kind} of {items.source} are the same {where}: nothing tells them apart."
         ]
-    named = ", ".join(f"{items.ids[row]!r} of {items.ids[first]!r}" for row, first in copies[:_NAMED])
+    named = ", ".join(f"{quoted(items.ids[row])} of {quoted(items.ids[first])}" for row, first in copies[:_NAMED])
     files = f" ({same_bytes:,} in every byte)" if same_bytes else ""
     are = "is a copy of another one" if count == 1 else "are copies of others"
     more = ", …" if count > _NAMED else "."

@@ -13,6 +13,7 @@ from likewise.data.items import whole_number
 from likewise.data.parquet_schema import is_numbers
 from likewise.errors import LikewiseError
 from likewise.files import utf8_path
+from likewise.text import quoted
 
 _BLOCK = 16 << 20  # bytes read at once; a row must fit
 _LOOKED_AT = 1000  # values of a column of text, to see whether most of them are numbers
@@ -90,8 +91,8 @@ def _sentence(path: Path, columns: Sequence[str], why: str) -> str:
     if text and int(text[1]) < len(columns):
         where = f", row {text[2]}" if text[2] else ""
         return (
-            f"{path}{where}: column {columns[int(text[1])]!r} holds {text[3]!r} among numbers; correct it, or name "
-            "other columns with columns=."
+            f"{path}{where}: column {columns[int(text[1])]!r} holds {quoted(text[3])} among numbers; correct it, or "
+            "name other columns with columns=."
         )
     ragged = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", why)
     if ragged:
@@ -130,8 +131,8 @@ def _refuse_mixed(path: Path, block: Any, texts: Collection[str | None]) -> None
         if odd is not None and 2 * sum(map(_is_number, values)) > len(values):
             row = column.to_pylist().index(odd)
             raise LikewiseError(
-                f"{path}, line {row + 2}: column {name!r} holds {odd!r} among numbers; correct it, name the columns of "
-                f"the vectors with columns=, or say labels={name} if these are the labels."
+                f"{path}, line {row + 2}: column {name!r} holds {quoted(odd)} among numbers; correct it, name the "
+                f"columns of the vectors with columns=, or say labels={name} if these are the labels."
             )
 
 

@@ -10,7 +10,7 @@ from likewise.data.decode import IMAGE_SUFFIXES, looks_like_image
 from likewise.data.items import as_id, unique
 from likewise.data.source import BadItem, Entry, read_bytes, sign, stat_line
 from likewise.plots import HEAD, is_drawn
-from likewise.text import utf8
+from likewise.text import quoted, utf8
 
 # Suffixes of files that are often beside images. Such files are not opened to see whether they are images.
 _OTHER_SUFFIXES = {
@@ -182,7 +182,8 @@ class _Walk:
                 id, real = links[0]
                 target = os.path.relpath(real, self._root) if real.startswith(self._root + os.sep) else real
                 shown = utf8(target).decode()
-                yield f"{what} {len(links):,} {'link' if len(links) == 1 else 'links'} (such as {id!r} to {shown!r})."
+                number = f"{len(links):,} {'link' if len(links) == 1 else 'links'}"
+                yield f"{what} {number} (such as {quoted(id)} to {quoted(shown)})."
 
 
 def _is_plot(entry: "os.DirEntry[str]", names: set[str]) -> bool:

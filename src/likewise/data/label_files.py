@@ -13,6 +13,7 @@ from likewise.data.parquet import parquet_table
 from likewise.data.parquet_schema import holds_labels, values_of
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
+from likewise.text import quoted
 
 _SUFFIXES = (".npy", ".parquet", ".csv")
 
@@ -30,6 +31,12 @@ def label_file(labels: str) -> Path | None:
         siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         raise LikewiseError(f"the file of labels {path} does not exist.{closest(path.name, siblings)}")
     return path
+
+
+def refuse_shared(labels: str, advice: str) -> None:
+    """Raises LikewiseError if ``labels`` is a file with a label for each row, which two sources would share."""
+    if Path(labels).suffix.lower() == ".npy":
+        raise LikewiseError(f"{labels} has a label for each row, so two sources can't share it; {advice}.")
 
 
 def read_by_row(path: Path) -> list[object] | None:
@@ -63,22 +70,22 @@ def label_by_id(items: Items, path: Path, key: str | None) -> Items:
                 strange, example = strange + 1, example or text
             elif labels.setdefault(text, label) != label:
                 raise LikewiseError(
-                    f"{name} gives {text!r} the labels {labels[text]!r} and {label!r}; keep the right one, or write "
-                    "both as a list."
+                    f"{name} gives {quoted(text)} the labels {quoted(labels[text])} and {quoted(label)}; keep the "
+                    "right one, or write both as a list."
                 )
     if not labels:
-        has = f"has ids such as {example!r}" if strange else "holds no rows"
+        has = f"has ids such as {quoted(example)}" if strange else "holds no rows"
         raise LikewiseError(
-            f"no id of {name} is that of an item: {items.source} has ids such as {items.ids[0]!r}, and {name} {has}; "
-            "name the column of ids with key=."
+            f"no id of {name} is that of an item: {items.source} has ids such as {quoted(items.ids[0])}, "
+            f"and {name} {has}; name the column of ids with key=."
         )
     notes, without = list(items.notes), [id for id in items.ids if id not in labels]
     if without:
         notes.append(
-            f"{name}: {len(without):,} of the {len(items):,} items have no label there, such as {without[0]!r}."
+            f"{name}: {len(without):,} of the {len(items):,} items have no label there, such as {quoted(without[0])}."
         )
     if strange:
-        notes.append(f"{name}: {strange:,} of its ids are no items, such as {example!r}.")
+        notes.append(f"{name}: {strange:,} of its ids are no items, such as {quoted(example)}.")
     encoded, names = encode_source_labels([labels.get(id) for id in items.ids])
     return replace(items, labels=encoded, label_names=names, notes=tuple(notes))
 

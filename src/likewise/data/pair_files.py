@@ -18,6 +18,7 @@ from likewise.data.id_rows import all_alike_in, open_rows
 from likewise.data.items import Skipped, as_id
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
+from likewise.text import quoted, shortened
 
 _SHOWN = 5  # bad rows in an error
 _HINTED = 100  # bad rows that get the closest known id: finding it takes milliseconds
@@ -101,12 +102,12 @@ def read_pairs(
     """
     file = as_path(path, "the file of pairs or triplets")
     table = _read(file, ids, ("a", "b"), "" if all_alike_in(file) else "alike", skipped)
-    table.refuse(table.rows[:, 0] == table.rows[:, 1], lambda names: f"{names[0]!r} is paired with itself")
+    table.refuse(table.rows[:, 0] == table.rows[:, 1], lambda names: f"{quoted(names[0])} is paired with itself")
     kept, merged = _settle(
         table,
         np.sort(table.rows, axis=1),
         table.alike,
-        lambda names, alike: f"{names[0]!r} and {names[1]!r} are {'alike' if alike else 'not alike'}",
+        lambda names, alike: f"{quoted(names[0])} and {quoted(names[1])} are {'alike' if alike else 'not alike'}",
         skip_bad,
     )
     return Pairs(
@@ -133,14 +134,14 @@ def read_triplets(
     """
     table = _read(as_path(path, "the file of pairs or triplets"), ids, ("anchor", "positive", "negative"), "", skipped)
     anchor, positive, negative = table.rows.T
-    table.refuse(anchor == positive, lambda names: f"{names[0]!r} is anchor and positive")
-    table.refuse(anchor == negative, lambda names: f"{names[0]!r} is anchor and negative")
-    table.refuse(positive == negative, lambda names: f"{names[1]!r} is positive and negative")
+    table.refuse(anchor == positive, lambda names: f"{quoted(names[0])} is anchor and positive")
+    table.refuse(anchor == negative, lambda names: f"{quoted(names[0])} is anchor and negative")
+    table.refuse(positive == negative, lambda names: f"{quoted(names[1])} is positive and negative")
     kept, merged = _settle(
         table,
         np.stack([anchor, np.minimum(positive, negative), np.maximum(positive, negative)], axis=1),
         positive < negative,
-        lambda names, side: f"{names[0]!r} is closer to {names[1]!r} than to {names[2]!r}",
+        lambda names, side: f"{quoted(names[0])} is closer to {quoted(names[1])} than to {quoted(names[2])}",
         skip_bad,
     )
     return Triplets(rows=torch.from_numpy(table.rows[kept]), merged=merged, skipped=table.skipped(), source=table.name)
@@ -301,7 +302,7 @@ class _Reasons:
     def lost(self, texts: list[str], unknown: list[bool]) -> str:
         """Why the first unknown id has no item; empty unless every unknown id is that of a skipped item."""
         named = [self._skipped(text) for text, wrong in zip(texts, unknown, strict=False) if wrong]
-        return f"{named[0]!r} could not be used: {self.unusable[named[0]]}" if named and all(named) else ""
+        return f"{quoted(named[0])} could not be used: {self.unusable[named[0]]}" if named and all(named) else ""
 
     def _skipped(self, text: str) -> str:
         """The id of the skipped item that ``text`` names; empty for any other text."""
@@ -317,8 +318,8 @@ class _Reasons:
             return f"{empty} is empty"
         for name, text, wrong in zip(self.wanted, texts, unknown, strict=False):
             if wrong and not self._skipped(text):
-                return f"{name}: no item has the id {text!r}{self._hint(text)}"
-        return f"{self.wanted[-1]} is {texts[-1]!r}, not 1 or 0, true or false, yes or no"
+                return f"{name}: no item has the id {quoted(text)}{self._hint(text)}"
+        return f"{self.wanted[-1]} is {quoted(texts[-1])}, not 1 or 0, true or false, yes or no"
 
     def _hint(self, text: str) -> str:
         """The closest id among those with the same last part of the path, or else among neighbours in the alphabet."""
@@ -329,7 +330,7 @@ class _Reasons:
         place = bisect.bisect(ordered, text)
         same = named.get(_last_part(text), [])[:_NEAR]
         near = ordered[max(0, place - _NEAR) : place + _NEAR]
-        hint = closest(text, same, cutoff=0) if same else closest(text, near)
+        hint = closest(text, same, cutoff=0, shown=shortened) if same else closest(text, near, shown=shortened)
         return f".{hint}" if hint else ""
 
     @cached_property

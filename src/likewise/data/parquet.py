@@ -18,6 +18,7 @@ from likewise.data.source import KINDS, BadItem, Entry, Wanted, sign, stat_line
 from likewise.data.tables import read_vectors
 from likewise.errors import LikewiseError
 from likewise.files import utf8_path
+from likewise.text import quoted
 
 _BYTES = 8 << 20  # of a batch of images; a single image may be larger
 _MOST = 64  # images of a batch
@@ -218,12 +219,12 @@ def _repeated(name: str, files: Sequence[ParquetFile], key: str | None) -> tuple
     first, rows, total = next(iter(repeated)), sum(repeated.values()), sum(file.rows for file in files)
     if key is not None:
         raise LikewiseError(
-            f"{rows:,} of the {total:,} rows of {name} share their {key!r} with another row (such as {first!r}): name "
-            "a column of unique ids with key=, or leave key out."
+            f"{rows:,} of the {total:,} rows of {name} share their {key!r} with another row (such as {quoted(first)}): "
+            "name a column of unique ids with key=, or leave key out."
         )
     note = (
-        f"{name}: {rows:,} of the {total:,} images share their path with another one (such as {first!r}), so that "
-        "their ids are file and row."
+        f"{name}: {rows:,} of the {total:,} images share their path with another one (such as {quoted(first)}), so "
+        "that their ids are file and row."
     )
     return row_names.union(repeated), [note]
 

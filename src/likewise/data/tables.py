@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from likewise.data.columns import Table, check_key, column_of, index_columns, label_column
-from likewise.data.decode import looks_like_image
 from likewise.data.items import Items, Skipped, encode_source_labels, text_of
 from likewise.data.parquet_schema import (
     NEEDED,
@@ -28,6 +27,7 @@ from likewise.data.parquet_schema import (
 from likewise.data.source import KINDS, NOT_FINITE, Wanted
 from likewise.data.vector_rows import Floats, VectorRows
 from likewise.errors import LikewiseError, closest
+from likewise.text import quoted
 
 _LISTED = 6  # columns in a message
 _LIKE_LABELS = ("label", "labels", "target", "targets", "class", "classes", "category", "species", "y")
@@ -222,7 +222,11 @@ def _refuse_files(table: Table, name: str, column: Any) -> None:
     """Raises LikewiseError if the numbers in the first list are the bytes of an image file."""
     from pyarrow import types
 
-    first = column.drop_null()[:1].to_pylist() if types.is_integer(column.type.value_type) else []
+    if not types.is_integer(column.type.value_type):
+        return
+    from likewise.data.decode import looks_like_image
+
+    first = column.drop_null()[:1].to_pylist()
     head = [value for value in (first[0][:16] if first else ()) if value is not None and 0 <= value < 256]
     if looks_like_image(bytes(head)):
         raise LikewiseError(
@@ -312,7 +316,7 @@ def _ids(name: str, seen: _Seen, key: str | None) -> tuple[list[str], list[str]]
         return seen.keys, []
     share = (
         f"{sum(repeated.values()):,} of the {len(seen.keys):,} rows of {name} share their {key!r} with another row ("
-        f"such as {next(iter(repeated))!r})"
+        f"such as {quoted(next(iter(repeated)))})"
         if repeated
         else f"{len(seen.keys) - len(counts):,} of the {len(seen.keys):,} rows of {name} have no {key!r}"
     )

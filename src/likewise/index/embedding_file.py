@@ -13,7 +13,7 @@ from torch import Tensor
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, from_json
 from likewise.metrics.checks import Rows, as_rows, check_ids, peaks
-from likewise.text import utf8
+from likewise.text import quoted, utf8
 
 _METADATA = b"likewise"
 _GROUP_ROWS = 65_536  # rows per parquet row group, so that other tools can read a file in parts
@@ -28,7 +28,7 @@ class Embedding(NamedTuple):
 
     def __repr__(self) -> str:
         n, dim = self.rows.shape
-        return f"Embedding({n} × {dim}, ids={self.ids[0]!r} …, metadata={self.metadata})"
+        return f"Embedding({n} × {dim}, ids={quoted(self.ids[0])} …, metadata={self.metadata})"
 
 
 def embedding_path(path: str | Path) -> Path:
@@ -125,6 +125,6 @@ def check_embedding(rows: Rows, ids: Sequence[str]) -> Tensor:
     bad = torch.cat([~torch.isfinite(peaks(part)) for part in torch.split(rows, _GROUP_ROWS)])
     if bool(bad.any()):
         raise LikewiseError(
-            f"the row of {ids[int(bad.nonzero()[0])]!r} holds NaN or infinity; check the encoder's output for it."
+            f"the row of {quoted(ids[int(bad.nonzero()[0])])} holds NaN or infinity; check the encoder's output for it."
         )
     return rows

@@ -16,6 +16,7 @@ from likewise.files import as_path
 from likewise.index.embedding_file import check_embedding, read_embedding, write_embedding
 from likewise.metrics.checks import Rows, as_rows, as_tensor, check_finite
 from likewise.metrics.neighbours import top_k
+from likewise.text import quoted
 
 _FILE = "index.parquet"
 Query = Tensor | npt.NDArray[np.floating[Any]] | Sequence[float] | str | Path
@@ -61,13 +62,12 @@ class Index:
         self._row_of = {as_id(item): row for row, item in enumerate(self.ids)}
         if len(self._row_of) < len(self.ids):
             first = next(item for row, item in enumerate(self.ids) if self._row_of[as_id(item)] != row)
-            raise LikewiseError(f"id {first!r} occurs twice, in two Unicode forms; ids must name one item each.")
+            raise LikewiseError(f"id {quoted(first)} occurs twice, in two Unicode forms; ids must name one item each.")
 
     def __repr__(self) -> str:
         n, dim = self.rows.shape
-        return (
-            f"Index({n} × {dim}, ids={self.ids[0]!r} …, protocol={self.protocol}, reads_files={self.read is not None})"
-        )
+        ids = f"{quoted(self.ids[0])} …"
+        return f"Index({n} × {dim}, ids={ids}, protocol={self.protocol}, reads_files={self.read is not None})"
 
     def __len__(self) -> int:
         """Number of items."""
@@ -106,9 +106,9 @@ class Index:
     def _read(self, path: str) -> Tensor:
         """(D,) the row of a file."""
         path = os.path.expanduser(path)
-        if not Path(path).is_file():
+        if not os.path.isfile(path):  # of a name that is too long too
             raise LikewiseError(
-                f"{path!r} is neither a file nor the id of an indexed item; ids look like {self.ids[0]!r}."
+                f"{quoted(path)} is neither a file nor the id of an indexed item; ids look like {quoted(self.ids[0])}."
             )
         if self.read is None:
             raise LikewiseError(

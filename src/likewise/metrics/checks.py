@@ -12,6 +12,7 @@ from likewise.alike import Ids, as_ids, check_dense
 from likewise.config.ranges import POSITIVE
 from likewise.config.values import as_float
 from likewise.errors import LikewiseError, number
+from likewise.text import quoted
 
 Rows = Tensor | npt.NDArray[np.floating[Any]] | Sequence[Sequence[float]]
 _TILE = 8192  # rows copied at once
@@ -96,7 +97,7 @@ def check_ids(rows: Tensor, ids: Sequence[str]) -> None:
     seen = set[str]()
     for item in ids:
         if item in seen:
-            raise LikewiseError(f"id {item!r} occurs twice; ids must name one item each.")
+            raise LikewiseError(f"id {quoted(item)} occurs twice; ids must name one item each.")
         seen.add(item)
 
 

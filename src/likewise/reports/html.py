@@ -30,7 +30,7 @@ from likewise.model import Model, load
 from likewise.plots import matplotlib_module, png_of
 from likewise.reports.verdict import Verdict, gather, judge
 from likewise.stamp import refuse_other_model
-from likewise.text import readable, utf8
+from likewise.text import readable, shortened, utf8
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_data, training_items
 
@@ -264,7 +264,7 @@ def _text(path: Path) -> str:
 
 def _named(text: str) -> str:
     """A name of a file, an item or a label for the page: readable, escaped, and cut where it is very long."""
-    return html.escape(readable(text if len(text) <= LONGEST else f"{text[:LONGEST]} …"), quote=True)
+    return html.escape(readable(shortened(text, LONGEST)), quote=True)
 
 
 def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, scores: Sequence[Score]) -> str:

@@ -14,6 +14,7 @@ from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.metrics import collapse_std, effective_rank
 from likewise.objectives import TripletShares
+from likewise.text import shortened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +175,6 @@ class Watch:
         with atomic_write(report) as file:
             file.write(json.dumps({"step": step, "what": what, "items": names}, indent=1).encode())
         raise LikewiseError(
-            f"{what} at step {step}, on a batch with {', '.join(names[:3])} … (all {len(names)} "
+            f"{what} at step {step}, on a batch with {', '.join(map(shortened, names[:3]))} … (all {len(names)} "
             f"in {report}); this state was not saved: lower optim.lr{self._advice} and start again."
         )

@@ -115,6 +115,8 @@ def _of_pictures(traits: Traits, settings: FitSettings, asked: Collection[str], 
     if free and traits.drawn:
         share = 0.2 if traits.grey else 0.6
         yield Choice("encoder.pixels", share, "what lies where tells drawings apart, and needs no training")
+        if not traits.grey:
+            yield Choice("encoder.dim", 256, "colours take more numbers than lines alone")
         yield Choice("encoder.head", "linear", "one layer keeps more of what tells drawings apart")
     if traits.grey:
         for name in ("saturation", "hue", "grayscale"):

@@ -23,6 +23,7 @@ from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, from_json, make_writable, utf8_path
 from likewise.model import NAME as MODEL
 from likewise.model import open_by
+from likewise.text import quoted
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
 from likewise.training.metrics_log import METRICS
@@ -235,9 +236,9 @@ def check_content(folder: Path, items: Items) -> list[str]:
     if are_others:
         raise LikewiseError(
             f"{items.path} holds other items than {about.get('path')}, which {folder} was trained on, under the same "
-            f"ids (such as {changed[0]!r}); give the items of the run, or start a new run."
+            f"ids (such as {quoted(changed[0])}); give the items of the run, or start a new run."
         )
-    return [f"warning: items such as {changed[0]!r} have other content than the run had."] if changed else []
+    return [f"warning: items such as {quoted(changed[0])} have other content than the run had."] if changed else []
 
 
 def _other_content(about: dict[str, Any], items: Items) -> tuple[list[str], bool]:

@@ -14,6 +14,7 @@ from likewise.encoders import Embedder
 from likewise.encoders.momentum import Momentum
 from likewise.errors import LikewiseError
 from likewise.objectives.interface import Objective
+from likewise.text import quoted
 from likewise.training.supervision import Supervision, describe_change, refuse_relabelled, saved_supervision
 
 
@@ -212,8 +213,8 @@ class Session:
         changed = saved_ids != self.item_ids
         if changed and set(saved_ids).isdisjoint(self.item_ids):
             raise LikewiseError(
-                f"none of the {len(self.item_ids):,} items is in the checkpoint, whose first is {saved_ids[0]!r}; "
-                "use the data of the run, or start a new run."
+                f"none of the {len(self.item_ids):,} items is in the checkpoint, whose first is "
+                f"{quoted(saved_ids[0])}; use the data of the run, or start a new run."
             )
         if self.dictionary.bound:
             refuse_relabelled(before, self.supervision, saved_ids, self.item_ids, self.dictionary.bound)
