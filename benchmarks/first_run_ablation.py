@@ -16,9 +16,10 @@ import torch
 from first_run import learned, slug, tasks
 from views import ROOT, cpu
 
-ALWAYS = {
-    "the recipe": "",
-    "SGD (rate 0.12) instead of Muon": "--optim.name sgd",
+import likewise as lw
+
+FIRST = {"the recipe": "", "SGD (rate 0.12) instead of Muon": "--optim.name sgd"}
+LAST = {
     "fp32 instead of bf16": "--precision fp32",
     "batches of 512 instead of 256": "--batch_size 512",
     "embeddings not centred": "--encoder.centre false",
@@ -33,6 +34,7 @@ PHOTOS = {
     "no flips": "--views.flip 0",
 }
 DRAWINGS = {
+    "learned numbers alone, no pixels": "--encoder.pixels 0",
     "τ = 0.2": "--objective.temperature 0.2",
     "crops from 20 %": "--views.crop_scale '[0.2, 1.0]'",
     "crops of any shape from 3:4 to 4:3": "--views.crop_ratio '[0.75, 1.3333]'",
@@ -58,13 +60,14 @@ def main() -> None:
         task = tasks(arguments.data)[name]
         if missing := [str(path) for path in task[:3] if not path.exists()]:
             sys.exit(f"{missing[0]} is missing; see first_run.py --help.")
-        print(f"\n| {name} | {task.measure}, % | difference |\n|-|-|-|", flush=True)
+        print(f"\n| {name} | epochs | {task.measure}, % | difference |\n|-|-|-|-|", flush=True)
         whole = None
-        for row, options in (ALWAYS | (PHOTOS if name == "cifar10" else DRAWINGS)).items():
+        for row, options in (FIRST | (PHOTOS if name == "cifar10" else DRAWINGS) | LAST).items():
             given = [*common, *shlex.split(options)]
-            value = float(learned(task, arguments.out / slug(name, *given), given).split()[0])
+            run = arguments.out / slug(name, *given)
+            value = float(learned(task, run, given).split()[0])
             whole = value if whole is None else whole
-            print(f"| {row} | {value:.1f} | {value - whole:+.1f} |", flush=True)
+            print(f"| {row} | {lw.load(run).epoch:.1f} | {value:.1f} | {value - whole:+.1f} |", flush=True)
 
 
 if __name__ == "__main__":

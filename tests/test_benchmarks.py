@@ -1,6 +1,7 @@
 """Benchmarks: what their tables say of how many a mean is, which results they keep, and what they measure."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from likewise.cli.main import main
 from likewise.data import Items
 from likewise.metrics import knn_accuracy, top_k
 
@@ -95,3 +97,15 @@ def test_the_votes_of_the_first_run_are_those_of_knn_accuracy(monkeypatch: pytes
         assert first_run.right(scores.double(), labels[found], labels, tau) == expected
     assert torch.allclose(first_run.histogram(items).square().sum(1), torch.ones(60))
     assert torch.allclose(first_run.dhash(items).square().sum(1), torch.ones(60))
+
+
+def test_the_ablations_options_are_those_of_fit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(PLACE))
+    import first_run_ablation as ablation
+
+    options = (ablation.FIRST | ablation.PHOTOS | ablation.DRAWINGS | ablation.LAST).values()
+    command = ["fit", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--minutes", "1"]
+    assert main([*command, *shlex.split(" ".join(options))]) == 2  # the parser takes a second, so all at once
+    assert "none does not exist" in capsys.readouterr().err

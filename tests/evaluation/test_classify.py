@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from likewise.comparison.split import split_classes
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
@@ -18,6 +19,7 @@ from likewise.errors import LikewiseError
 from likewise.evaluation import classify as module
 from likewise.evaluation.classify import Protocol, evaluate, milestones
 from likewise.evaluation.labelled_items import labelled, same_classes, shared_ids
+from likewise.evaluation.retrieve import retrieve
 from likewise.evaluation.scores import percent, save_scores, table
 from likewise.metrics.score import Score
 from likewise.model import Model, load
@@ -443,3 +445,28 @@ def test_the_probes_drops_scale_with_its_epochs() -> None:
     assert milestones(Protocol()) == (60, 80)  # MoCo's
     assert milestones(Protocol(probe_epochs=10)) == (6, 8)
     assert milestones(Protocol(probe_epochs=1)) == (1,)
+
+
+def test_train_and_test_have_label_files_of_their_own(tmp_path: Path) -> None:
+    """One file with a label for each row would give the test items the labels of the training items."""
+    train, test = blobs(30, seed=1), blobs(30, seed=2)
+    for name, items, labels in (("x", train, train.labels), ("t", test, np.asarray(test.labels)[::-1])):
+        np.save(tmp_path / f"{name}.npy", items.values)
+        np.save(tmp_path / f"{name}-labels.npy", labels)
+    of = {"labels": str(tmp_path / "x-labels.npy")}
+    model, data = plain_model(train), (str(tmp_path / "x.npy"), str(tmp_path / "t.npy"))
+    said = "x-labels.npy has a label for each row, so two sources can't share it; name those of the"
+    with pytest.raises(LikewiseError, match=f"{said} test items with test_labels="):
+        evaluate(model, train=data[0], test=data[1], protocol=replace(QUICK, **of), progress=False)
+    with pytest.raises(LikewiseError, match=f"{said} queries with query_labels="):
+        retrieve(model, gallery=data[0], queries=data[1], **of, progress=False)
+    with pytest.raises(LikewiseError, match=r"can't share it; give labels by id, as a .parquet or .csv file"):
+        split_classes(data[0], data[1], of, 0.5, 0.0, 0)
+    own = replace(QUICK, **of, test_labels=str(tmp_path / "t-labels.npy"), measures=("knn",))
+    scores = evaluate(model, train=data[0], test=data[1], protocol=own, progress=False)
+    assert by_name(scores)["learned/knn"] == pytest.approx(1 / 3)  # the middle of three classes keeps its place
+    assert "--test_labels" in str(scores[0].protocol["options"])
+    found = retrieve(
+        model, gallery=data[0], queries=data[1], **of, query_labels=own.test_labels, ks=[1], progress=False
+    )
+    assert by_name(found)["learned/recall@1"] == pytest.approx(1 / 3)

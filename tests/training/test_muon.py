@@ -94,8 +94,8 @@ def test_a_step_has_the_same_length_whatever_the_gradient() -> None:
     torch.testing.assert_close(moved[2], moved[1])
 
 
-def test_a_gradient_of_zero_moves_nothing() -> None:
-    parameters = weights()
+def test_a_gradient_of_zero_moves_nothing_nor_do_weights_without_numbers() -> None:
+    parameters = [*weights(), nn.Parameter(torch.zeros(0, 3)), nn.Parameter(torch.zeros(0))]
     start = [p.detach().clone() for p in parameters]
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from toy import clusters
 
+from likewise.config.overrides import settings_from
+from likewise.data import open_items
 from likewise.data.pair_files import read_pairs
 from likewise.errors import LikewiseError
 from likewise.model import load
@@ -20,6 +22,7 @@ from likewise.training import loop, step
 from likewise.training.checkpoint import load_checkpoint
 from likewise.training.fit import fit
 from likewise.training.pair_graph import PairGraph
+from likewise.training.supervision import read_relations
 
 KINDS = (
     *("infonce", "supcon", "triplet", "circle", "multi-similarity", "npair", "unified", "contrastive", "margin"),
@@ -185,3 +188,14 @@ def test_a_batch_needs_two_pairs(tmp_path: Path) -> None:
     settings = {**SETTINGS, "relations": pairs_file(tmp_path / "p.csv", [(0, 1), (2, 3)]), "batch_size": 3}
     with pytest.raises(LikewiseError, match=r"only pairs that are alike, .*: batch_size=3 must be at least 4, for two"):
         fit(clusters()[0], out=tmp_path / "run", settings=settings, progress=False)
+
+
+@pytest.mark.parametrize("pairs", [[(0, leaf) for leaf in range(1, 60)], list(combinations(range(4), 2))])
+def test_pairs_without_any_negative_are_refused(pairs: list[tuple[int, int]], tmp_path: Path) -> None:
+    """A star has a partner in common for every two items."""
+    settings = SETTINGS | {"relations": pairs_file(tmp_path / "pairs.csv", pairs)}
+    with pytest.raises(LikewiseError, match=r"join every two of its items, .* such as '0', so no item is a negative"):
+        fit(clusters()[0], out=tmp_path / "run", settings=settings, progress=False)
+    far = pairs_file(tmp_path / "pairs.csv", [*pairs, (70, 71)])
+    items = open_items(clusters()[0], progress=False)
+    assert len(read_relations(settings_from(settings | {"relations": str(far)}), items) or ()) == len(pairs) + 1

@@ -23,6 +23,7 @@ def _add_evaluate(parser: Parser) -> None:
         "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
     )
     add_labels(parser)
+    parser.add_argument("--test_labels", type=str, metavar="COLUMN", default=None, help="of --test; default: --labels")
     _add_measures(parser, "knn, svm, probe, few-labels (1, 5, 10 per class and 1–20 %); default: all")
     parser.add_argument("--k", type=int, default=None, help="how many vote; default: labels per class, at most 200")
     parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: 0.07, also as trained")
@@ -54,7 +55,10 @@ def _evaluate(arguments: Namespace) -> int:
     given = {name: arguments[name] for name in OF_PROTOCOL if arguments[name] is not None}
     a, measures = arguments, _measures(arguments)
     given |= {} if measures is None else {"measures": measures}
-    protocol = replace(Protocol(labels=a.labels, key=a.key, image=a.image, columns=tuple(a.columns)), **given)
+    protocol = replace(
+        Protocol(labels=a.labels, test_labels=a.test_labels, key=a.key, image=a.image, columns=tuple(a.columns)),
+        **given,
+    )
     model = load(arguments.run)
     path = place_for(arguments.out or as_path(arguments.run, "RUN") / EVALUATION)
     scores = evaluate(model, train=arguments.train, test=arguments.test, protocol=protocol)
@@ -83,6 +87,9 @@ def _add_retrieve(parser: Parser) -> None:
         help="labelled queries; default: the gallery's items, each without itself",
     )
     add_labels(parser)
+    parser.add_argument(
+        "--query_labels", type=str, metavar="COLUMN", default=None, help="of --queries; default: --labels"
+    )
     _add_measures(
         parser, "retrieval, clusters, verification; default: all, but no clusters if a label has fewer than 4 items"
     )
@@ -114,6 +121,7 @@ def _retrieve(arguments: Namespace) -> int:
         gallery=arguments.gallery,
         queries=arguments.queries,
         labels=arguments.labels,
+        query_labels=arguments.query_labels,
         key=arguments.key,
         image=arguments.image,
         columns=arguments.columns,

@@ -11,6 +11,7 @@ from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.data.items import content_digest
+from likewise.data.label_files import refuse_shared
 from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.model import open_by
 from likewise.text import quoted
@@ -50,6 +51,8 @@ def split_classes(
     The split depends only on the classes' names, the shares and ``seed``. See ``compare``.
     """
     settings = of_data(overrides)
+    if test is not None:
+        refuse_shared(settings.labels, "give labels by id, as a .parquet or .csv file")
     items = _one_label(open_by(settings, data, progress=progress))
     order = np.random.default_rng(seed).permutation(np.unique(np.asarray(items.labels)))
     if test is None:

@@ -78,7 +78,7 @@ def _from_npz(path: Path, arrays: Mapping[str, Array], wanted: Wanted) -> Source
     if wanted.columns:
         items = _array_named(name, wanted.columns[0], names, "columns")
     else:
-        items = _one_of(names, _ITEMS) or _only_items(name, arrays)
+        items = _one_of(names, _ITEMS) or _only_items(path, names)
     label = None
     if wanted.labels != "none" and wanted.by_row is None:
         of_items = (f"y{items[1:]}",) if items[0] in "xX" else ()  # x_train and y_train
@@ -111,13 +111,23 @@ def _array_named(file: str, wanted: str, names: Sequence[str], option: str) -> s
     return found
 
 
-def _only_items(file: str, arrays: Mapping[str, Array]) -> str:
-    """The only array with two axes or more."""
-    large = [name for name in arrays if arrays[name].ndim > 1]
+def _only_items(path: Path, names: Sequence[str]) -> str:
+    """The only array with two axes or more. Only the arrays' headers are read."""
+    with zipfile.ZipFile(path) as file:
+        large = [name for name in names if len(_shape(file, f"{name}.npy")) > 1]
     if len(large) != 1:
         has = f"{len(large)} arrays that may be the items ({', '.join(large)})" if large else "no array of items"
-        raise LikewiseError(f"{file} has {has} among {', '.join(arrays)}; name one with columns=.")
+        raise LikewiseError(f"{path} has {has} among {', '.join(names)}; name one with columns=.")
     return large[0]
+
+
+def _shape(file: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """Of an array in a .npz file."""
+    with file.open(name) as array:
+        first = np.lib.format.read_magic(array) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape: tuple[int, ...] = read(array)[0]
+    return shape
 
 
 def read_npy(path: str | Path) -> Array:

@@ -33,6 +33,12 @@ def label_file(labels: str) -> Path | None:
     return path
 
 
+def refuse_shared(labels: str, advice: str) -> None:
+    """Raises LikewiseError if ``labels`` is a file with a label for each row, which two sources would share."""
+    if Path(labels).suffix.lower() == ".npy":
+        raise LikewiseError(f"{labels} has a label for each row, so two sources can't share it; {advice}.")
+
+
 def read_by_row(path: Path) -> list[object] | None:
     """The labels of a .npy file, one for each row; None for a file of labels by id."""
     return label_list(read_npy(path)) if path.suffix.lower() == ".npy" else None

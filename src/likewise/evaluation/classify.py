@@ -10,6 +10,7 @@ from torch import Tensor
 
 from likewise.console import Tick, part_of, stages
 from likewise.data import Items
+from likewise.data.label_files import refuse_shared
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import embedded, encoders, raw_rows
 from likewise.evaluation.labelled_items import (
@@ -32,7 +33,10 @@ from likewise.stamp import Stamp
 
 MEASURES = ("knn", "svm", "probe", "few-labels")
 # Of the command.
-OPTIONS = ("labels", "key", "image", "columns", "measures", "k", "temperature", "probe_lr", "probe_epochs", "seeds")
+OPTIONS = (
+    *("labels", "test_labels", "key", "image", "columns"),
+    *("measures", "k", "temperature", "probe_lr", "probe_epochs", "seeds"),
+)
 TEMPERATURE = 0.07  # of NPID's votes
 
 
@@ -42,6 +46,7 @@ class Protocol:
 
     Args:
         labels: auto, the column of the label, or a file of labels.
+        test_labels: those of the test items; None: ``labels``, unless it is a .npy file, with a label for each row.
         key: the column of the ids; None: as the run was trained.
         image: the parquet column of the images; None: as the run was trained.
         columns: the columns of the vectors; empty: as the run was trained.
@@ -57,6 +62,7 @@ class Protocol:
     """
 
     labels: str = "auto"
+    test_labels: str | None = None
     key: str | None = None
     image: str | None = None
     columns: tuple[str, ...] = ()
@@ -108,8 +114,8 @@ def evaluate(
         Scores named ``raw/knn``, ``learned/svm``, ``learned/knn/5-per-class`` ..., accuracies in [0, 1].
 
     Raises:
-        LikewiseError: a measure is unknown or needs test items; labels are missing, fewer than two, or several per
-            item; or train lacks a label of test.
+        LikewiseError: a measure is unknown or needs test items; labels are missing, fewer than two, several per item,
+            or a file by row that both would share; or train lacks a label of test.
 
     Departures: the probe has no augmentation (features are computed once) and normalises features. NPID fine-tunes on
     few labels; here the encoder stays frozen.
@@ -122,15 +128,18 @@ def evaluate(
     if test is None and "knn" not in protocol.measures:
         raise LikewiseError(f"{', '.join(protocol.measures)}: without test items only knn is measured; give test.")
 
-    def opened(source: object) -> Items:
+    if test is not None and protocol.test_labels is None:
+        refuse_shared(protocol.labels, "name those of the test items with test_labels=")
+
+    def opened(source: object, labels: str) -> Items:
         p = protocol
-        items = model.open(source, labels=p.labels, key=p.key, image=p.image, columns=p.columns, progress=progress)
+        items = model.open(source, labels=labels, key=p.key, image=p.image, columns=p.columns, progress=progress)
         return one_label(labelled(items))
 
-    train_items = opened(train)
+    train_items = opened(train, protocol.labels)
     test_items = None
     if test is not None:
-        test_items = same_classes(opened(test), train_items)
+        test_items = same_classes(opened(test, protocol.test_labels or protocol.labels), train_items)
     scores: list[Score] = []
     with stages(enabled=progress) as begin:
         for task in tasks(model, train_items, test_items, protocol.measures, begin):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from likewise.console import Tick, say, stages
 from likewise.data import Items
+from likewise.data.label_files import refuse_shared
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import embedded, encoders, raw_rows
 from likewise.evaluation.labelled_items import (
@@ -55,6 +56,7 @@ def retrieve(
     gallery: object,
     queries: object | None = None,
     labels: str = "auto",
+    query_labels: str | None = None,
     key: str | None = None,
     image: str | None = None,
     columns: Sequence[str] = (),
@@ -80,6 +82,7 @@ def retrieve(
             whose content is in the gallery with another id. Labels are matched by name. A query without an item of its
             label in the gallery does not count; the protocol has the number of such queries.
         labels: auto, the column of the label, or a file of labels.
+        query_labels: those of the queries; None: ``labels``, unless it is a .npy file, with a label for each row.
         key: the column of the ids; None: as the run was trained.
         image: the parquet column of the images; None: as the run was trained.
         columns: the columns of the vectors; empty: as the run was trained.
@@ -104,17 +107,36 @@ def retrieve(
     """
     check_measures(measures or (), MEASURES)
 
-    def opened(source: object, least: int) -> Items:
+    if queries is not None and query_labels is None:
+        refuse_shared(labels, "name those of the queries with query_labels=")
+
+    def opened(source: object, labels: str, least: int) -> Items:
         items = model.open(source, labels=labels, key=key, image=image, columns=columns, progress=progress)
         return labelled(items, least)
 
-    items, others = opened(gallery, 2), None if queries is None else opened(queries, 1)
+    items = opened(gallery, labels, 2)
+    others = None if queries is None else opened(queries, query_labels or labels, 1)
     ids = shared_ids(items, items if others is None else others)
     wanted, left_out = _measured(measures, items)
     if progress:
         say(left_out)
-    asked = {"labels": labels, "key": key, "image": image, "columns": tuple(columns), "ks": tuple(ks)}
-    usual = {"labels": "auto", "key": None, "image": None, "columns": (), "ks": KS, "measures": None}
+    asked = {
+        "labels": labels,
+        "query_labels": query_labels,
+        "key": key,
+        "image": image,
+        "columns": tuple(columns),
+        "ks": tuple(ks),
+    }
+    usual = {
+        "labels": "auto",
+        "query_labels": None,
+        "key": None,
+        "image": None,
+        "columns": (),
+        "ks": KS,
+        "measures": None,
+    }
     options = options_text(asked | {"measures": None if measures is None else tuple(measures)}, usual)
     scores: list[Score] = []
     tables = Detail()

@@ -122,7 +122,7 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             for weight in group["params"]:
-                if weight.grad is not None:
+                if weight.grad is not None and weight.numel():
                     self._move(weight, weight.grad, group["lr"], group["momentum"], group["weight_decay"])
         return loss
 
@@ -136,6 +136,6 @@ class Muon(torch.optim.Optimizer):
             weight.mul_(1 - lr * weight_decay)
             rows = weight.shape[0]
             direction, length = orthogonalised(ahead.reshape(rows, -1)), max(1.0, rows * rows / weight.numel()) ** 0.5
-        else:  # exactly what the rounds tend to
+        else:  # one column needs no rounds
             direction, length = ahead / ahead.norm().clamp(min=_SMALLEST_NORM), weight.numel() ** 0.5
         weight.add_(direction.reshape(weight.shape).to(weight.dtype), alpha=-lr * length)

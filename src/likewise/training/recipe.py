@@ -103,6 +103,7 @@ def _of_pictures(traits: Traits, settings: FitSettings, asked: Collection[str], 
         yield Choice("views.crop_scale", (least, 1.0), "a part of a drawing is often another drawing")
         yield Choice("views.crop_ratio", (0.9, 1.1), "the shape of a drawing tells it apart")
         yield Choice("views.rotation", 10.0, "drawings are not always upright")
+        yield Choice("views.deform", 0.1 if traits.grey else 0.03, "another hand bends a drawing a little")
     else:
         yield Choice("views.crop_scale", (0.2, 1.0), "a part of a photo shows the same thing")
         if LEAST_SIZE <= settings.size <= MOST_SIZE and not _about("encoder.name", asked):
@@ -112,8 +113,11 @@ def _of_pictures(traits: Traits, settings: FitSettings, asked: Collection[str], 
         elif settings.encoder.name.startswith("resnet") and settings.size >= LEAST_SIZE:
             yield Choice("views.small_until", 0.7, "most is learned from half the pixels, in a third of the time")
     if free and traits.drawn:
-        share = 0.3 if traits.grey else 0.7
+        share = 0.2 if traits.grey else 0.6
         yield Choice("encoder.pixels", share, "what lies where tells drawings apart, and needs no training")
+        if not traits.grey:
+            yield Choice("encoder.dim", 256, "colours take more numbers than lines alone")
+        yield Choice("encoder.head", "linear", "one layer keeps more of what tells drawings apart")
     if traits.grey:
         for name in ("saturation", "hue", "grayscale"):
             yield Choice(f"views.{name}", 0.0, "the items have no colours")

@@ -21,6 +21,7 @@ from likewise.data.pair_files import Pairs, Triplets, read_pairs, read_triplets
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
 from likewise.text import quoted
+from likewise.training.pair_graph import PairGraph
 from likewise.training.samplers import PairSampler
 
 
@@ -52,6 +53,9 @@ def keep_labelled(items: Items) -> Items:
     return replace(items.select(np.flatnonzero(known)), skipped=(*items.skipped, *without))
 
 
+_TRIED = 256  # items of pairs among which a negative is looked for
+
+
 def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | None:
     """Reads the pairs or triplets of the file ``settings.relations``; None where no file is named.
 
@@ -75,6 +79,7 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
                 f"{pairs.source} has only pairs that are alike, so the negatives are other pairs' items: "
                 f"batch_size={settings.batch_size} must be at least 4, for two pairs."
             )
+        _refuse_without_negatives(pairs, items)
         return pairs
     kind = settings.objective.kind
     if objective(kind).judges_pairs and not settings.negatives.mines:
@@ -87,6 +92,19 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
             "margin, which judge each pair alone."
         )
     return pairs
+
+
+def _refuse_without_negatives(pairs: Pairs, items: Items) -> None:
+    """Raises LikewiseError if no item is a negative of another among up to 256 items of pairs that are all alike."""
+    known, count = torch.unique(pairs.rows, return_counts=True)
+    some = known[torch.linspace(0, len(known) - 1, min(len(known), _TRIED)).round().long()]
+    alike, neither = PairGraph(pairs.rows, len(items)).within(some)
+    if len(alike) + len(neither) == len(some) * (len(some) - 1) // 2:
+        raise LikewiseError(
+            f"{pairs.source} has only pairs that are alike, and they join every two of its items, directly or by a "
+            f"partner in common such as {quoted(items.ids[int(known[count.argmax()])])}, so no item is a negative of "
+            "another: add pairs of other items, or a column alike with pairs that are not."
+        )
 
 
 def refuse_classes(settings: FitSettings, items: Items) -> None:
