@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("train, measure", ("evaluation", "training")),
     ("trained model", ("model",)),
     ("trained parts", ("encoders", "index", "objectives")),
-    ("parts", ("dictionaries", "kernels", "methods", "metrics", "views")),
+    ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
     ("ground", ("config", "data", "distributed", "negatives")),
     ("base", ("alike", "console", "files", "plots", "stamp")),
     ("errors", ("__init__", "errors", "text")),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from likewise.evaluation.retrieve import retrieve
     from likewise.evaluation.retrieve import retrieve as evaluate_retrieval
     from likewise.index.exact import Hit, Index
-    from likewise.metrics import knn_accuracy, knn_classify, retrieval
+    from likewise.metrics import knn_accuracy, knn_classify, ndcg, retrieval
     from likewise.model import Model, load
     from likewise.proof.prove import verify
     from likewise.training import samplers
@@ -56,6 +56,7 @@ _HOME = {
     "LikewiseWarning": "errors",
     "knn_accuracy": "metrics",
     "knn_classify": "metrics",
+    "ndcg": "metrics",
     "retrieval": "metrics",
     "evaluate_retrieval": "evaluation.retrieve",
     "Protocol": "evaluation.classify",
@@ -101,6 +102,7 @@ __all__ = [
     "knn_classify",
     "load",
     "metrics",
+    "ndcg",
     "negatives",
     "objectives",
     "open_items",

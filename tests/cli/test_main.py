@@ -647,7 +647,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("fit empty --out x", "empty holds no images, it has no files at all"),
     ("fit bad --out x", "none of the 2 items of bad can be used|a.png|b.jpg"),
     (
-        "fit vectors.npy --out x",
+        "fit vectors.npy --out x --encoder.name resnet-small",
         "'resnet-small' does not fit the items, which are vectors of 5 numbers; use mlp",
     ),
     ("fit photos --out x --encoder.name mlp", "encoder 'mlp' does not fit the items, which are images"),

@@ -2,12 +2,14 @@
 
 from likewise.cli.compare import COMPARE, VERIFY
 from likewise.cli.fit import FIT
+from likewise.cli.graph import GRAPH
 from likewise.cli.look import DEMO, FIGURE, LIST_METHODS, LIST_OBJECTIVES, LIST_POLICIES
 from likewise.cli.measure import EVALUATE, RETRIEVE
 from likewise.cli.use import EMBED, INDEX, REPORT, SEARCH
 
 COMMANDS = (
     *(DEMO, LIST_METHODS, LIST_OBJECTIVES, LIST_POLICIES, FIGURE),
+    *(GRAPH,),
     *(FIT,),
     *(EVALUATE, RETRIEVE, COMPARE, VERIFY),
     *(INDEX, SEARCH, EMBED, REPORT),

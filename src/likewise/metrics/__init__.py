@@ -1,6 +1,10 @@
-"""Measures of rows and labels, with no model: neighbours, retrieval, clusters, verification, classifiers, collapse."""
+"""Measures with no model, of rows and labels and of ranked lists.
+
+Neighbours, retrieval, clusters, verification, classifiers, collapse; NDCG and its kind.
+"""
 
 from likewise.metrics.accumulated import Metric
+from likewise.metrics.bootstrap import Interval
 from likewise.metrics.clustering import (
     Clustering,
     KMeans,
@@ -13,6 +17,7 @@ from likewise.metrics.collapse import collapse_std, effective_rank
 from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeResult, ProbeSettings, SvmResult, linear_probe, linear_svm
 from likewise.metrics.neighbours import knn_accuracy, knn_classify, top_k
+from likewise.metrics.ranking import CONVENTIONS, Convention, Ranked, Ranking, coverage, ndcg, popularity
 from likewise.metrics.retrieval import Hubness, Pair, PerClass, PerQuery, Retrieval, WorstClass, retrieval
 from likewise.metrics.score import Score
 from likewise.metrics.verification import (
@@ -27,9 +32,12 @@ from likewise.metrics.verification import (
 )
 
 __all__ = [
+    "CONVENTIONS",
     "Clustering",
+    "Convention",
     "FewLabelsSettings",
     "Hubness",
+    "Interval",
     "KMeans",
     "Metric",
     "Pair",
@@ -37,6 +45,8 @@ __all__ = [
     "PerQuery",
     "ProbeResult",
     "ProbeSettings",
+    "Ranked",
+    "Ranking",
     "Retrieval",
     "Roc",
     "Score",
@@ -46,6 +56,7 @@ __all__ = [
     "adjusted_mutual_information",
     "clustering",
     "collapse_std",
+    "coverage",
     "effective_rank",
     "few_labels",
     "fold_pairs",
@@ -54,8 +65,10 @@ __all__ = [
     "knn_classify",
     "linear_probe",
     "linear_svm",
+    "ndcg",
     "normalized_mutual_information",
     "pair_scores",
+    "popularity",
     "random_pairs",
     "retrieval",
     "roc",

@@ -1,6 +1,7 @@
 """Settings that suit the items and a budget of minutes, with the reason for each. No label is read."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from likewise.config.checks import check
@@ -12,6 +13,7 @@ from likewise.training.traits import Traits, traits_of
 
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
 TEMPERATURE = "objective.temperature"
+VECTORS = "mlp"  # the encoder of vectors
 LEAST_SIZE = 32  # pixels of which half are still a picture
 MOST_SIZE = 48  # pixels beyond which a fine grid is too slow, even at half the side
 
@@ -29,6 +31,14 @@ class Recipe(NamedTuple):
 
     settings: FitSettings
     notes: list[str]
+
+
+def for_vectors(settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False) -> Recipe:
+    """``settings`` with the mlp where the items are vectors, and the user has not ``asked`` for an encoder."""
+    if items.kind != "vectors" or settings.encoder.name == VECTORS or own or _about("encoder.name", asked):
+        return Recipe(settings, [])
+    encoder = replace(settings.encoder, name=VECTORS)
+    return Recipe(replace(settings, encoder=encoder), [f"encoder.name={VECTORS}: the items are vectors."])
 
 
 def wants_recipe(settings: FitSettings) -> bool:
@@ -51,7 +61,7 @@ def with_recipe(settings: FitSettings, items: Items, asked: Collection[str], *, 
         traits = traits_of(items)
         found += _of_pictures(traits, settings, asked, free=free)
     else:
-        found.append(Choice("encoder.name", "mlp", "the items are vectors"))
+        found.append(Choice("encoder.name", VECTORS, "the items are vectors"))
     choices = [choice for choice in found if not _about(choice.name, asked)]
     kept = {name: value for name, value in flatten(settings).items() if _about(name, asked)}
     kept |= {"method": settings.method} if not free else {}
@@ -103,6 +113,7 @@ def _of_pictures(traits: Traits, settings: FitSettings, asked: Collection[str], 
         yield Choice("views.crop_scale", (least, 1.0), "a part of a drawing is often another drawing")
         yield Choice("views.crop_ratio", (0.9, 1.1), "the shape of a drawing tells it apart")
         yield Choice("views.rotation", 10.0, "drawings are not always upright")
+        yield Choice("views.deform", 0.1 if traits.grey else 0.03, "another hand bends a drawing a little")
     else:
         yield Choice("views.crop_scale", (0.2, 1.0), "a part of a photo shows the same thing")
         if LEAST_SIZE <= settings.size <= MOST_SIZE and not _about("encoder.name", asked):
@@ -112,8 +123,11 @@ def _of_pictures(traits: Traits, settings: FitSettings, asked: Collection[str], 
         elif settings.encoder.name.startswith("resnet") and settings.size >= LEAST_SIZE:
             yield Choice("views.small_until", 0.7, "most is learned from half the pixels, in a third of the time")
     if free and traits.drawn:
-        share = 0.3 if traits.grey else 0.7
+        share = 0.2 if traits.grey else 0.6
         yield Choice("encoder.pixels", share, "what lies where tells drawings apart, and needs no training")
+        if not traits.grey:
+            yield Choice("encoder.dim", 256, "colours take more numbers than lines alone")
+        yield Choice("encoder.head", "linear", "one layer keeps more of what tells drawings apart")
     if traits.grey:
         for name in ("saturation", "hue", "grayscale"):
             yield Choice(f"views.{name}", 0.0, "the items have no colours")

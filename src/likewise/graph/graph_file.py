@@ -1,0 +1,98 @@
+"""Writes a graph as a folder: its edges as parquet with a stamp of what made them, and its summary as JSON."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from likewise.errors import LikewiseError
+from likewise.files import LOCK, as_path, make_writable, refuse_device, replace_folder, temporary_folder
+from likewise.graph.co_engagement import CoEngagement
+from likewise.graph.summary import Summary
+from likewise.stamp import DIGEST_BYTES
+from likewise.text import utf8
+
+EDGES, SUMMARY = "edges.parquet", "summary.json"
+_ROWS = 1 << 20  # of a row group
+
+
+def graph_folder(out: str | os.PathLike[str]) -> Path:
+    """The folder of a graph, checked before the work. Raises LikewiseError if it holds anything but a graph."""
+    folder = as_path(out, "--out")
+    refuse_device(folder)
+    if folder.is_file():
+        raise LikewiseError(f"{folder} is a file, and a graph is a folder; name another --out.")
+    make_writable(Path(os.path.abspath(folder)).parent, f"can't write {folder}")
+    other = sorted({each.name for each in folder.iterdir()} - {EDGES, SUMMARY, LOCK}) if folder.is_dir() else []
+    if other:
+        raise LikewiseError(f"{folder} holds {other[0]}, which is no part of a graph; name another --out.")
+    return folder
+
+
+def edge_table(graph: CoEngagement, items: Sequence[str]) -> Any:
+    """An Arrow table of the edges, in their order: item and other (string), count (int64), weight (float64)."""
+    import pyarrow as pa
+
+    ids = pa.array(map(utf8, items), pa.string())
+    return pa.table(
+        {
+            "item": ids.take(pa.array(graph.item)),
+            "other": ids.take(pa.array(graph.other)),
+            "count": pa.array(graph.count),
+            "weight": pa.array(graph.weight),
+        }
+    )
+
+
+def edges_hash(table: Any) -> str:
+    """blake2b (128 bit, hex) of edges, sorted by item and other: equal for the same ids, counts and bits of weights.
+
+    Args:
+        table: an Arrow table with the columns item, other, count, weight, in any order of rows, from any engine.
+
+    Cost: a sort of the rows.
+    """
+    from pyarrow import compute
+
+    order = compute.sort_indices(table, [("item", "ascending"), ("other", "ascending")])
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for name in ("item", "other"):
+        text = table[name].cast("large_string").take(order).combine_chunks().cast("large_binary")
+        digest.update(compute.binary_length(text).to_numpy().astype("<i8").tobytes())
+        for start in range(0, len(text), _ROWS):
+            digest.update(b"".join(text.slice(start, _ROWS).to_pylist()))
+    digest.update(table["count"].cast("int64").take(order).to_numpy().astype("<i8").tobytes())
+    digest.update(table["weight"].cast("float64").take(order).to_numpy().astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+def write_graph(folder: Path, edges: Any, summary: Summary, stamp: Mapping[str, str | int | float]) -> None:
+    """Write the folder, whole or not at all. A graph that was there before is replaced.
+
+    Args:
+        folder: see :func:`graph_folder`.
+        edges: see :func:`edge_table`.
+        summary: becomes summary.json, with the stamp.
+        stamp: what made the graph; JSON in the schema's metadata under the key ``likewise``.
+
+    Raises:
+        OSError: from the file system.
+    """
+    from pyarrow import parquet
+
+    text = json.dumps(dict(stamp), ensure_ascii=False).encode(errors="backslashreplace")
+    about = json.dumps({"made": dict(stamp), **asdict(summary)}, indent=1, ensure_ascii=False, default=list)
+    final = Path(os.path.abspath(folder))
+    with temporary_folder(final.parent, f".{final.name}.new-") as temporary:
+        with open(temporary / EDGES, "wb") as file:
+            parquet.write_table(edges.replace_schema_metadata({b"likewise": text}), file, row_group_size=_ROWS)
+            file.flush()
+            os.fsync(file.fileno())
+        with open(temporary / SUMMARY, "wb") as file:
+            file.write(about.encode(errors="backslashreplace"))
+            file.flush()
+            os.fsync(file.fileno())
+        replace_folder(temporary, final)

@@ -1,0 +1,408 @@
+"""Reads interactions of users with items from CSV or parquet. Rows that can't be used are left out, counted and named.
+
+Dimension legend: R rows of a file, B rows of a batch.
+"""
+
+import codecs
+import re
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from likewise.console import Tick, untold
+from likewise.data.items import as_id, text_of
+from likewise.data.parquet import batches_of, reading
+from likewise.data.parquet_schema import holds_ids, is_numbers, values_of
+from likewise.errors import LikewiseError, closest
+from likewise.files import utf8_path
+from likewise.graph.co_engagement import Interactions
+from likewise.graph.columns import Columns, Found, find_columns
+from likewise.text import readable
+
+_ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
+_BLOCK = 16 << 20  # bytes of text read at once
+_ROWS = 1 << 20  # of a batch of parquet, at most
+_SHOWN = 3  # rows named for each reason
+_LONG = 60  # characters of a row in a message
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$"
+_NOBODY = ("", "null", "none", "nan", "na", "n/a", r"\n", "unknown", "anonymous")  # of users, without capitals
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows that are left out for one reason."""
+
+    reason: str
+    rows: int
+    such_as: tuple[str, ...]  # the first of them
+
+    def line(self) -> str:
+        """For people."""
+        shown = f" (such as {'; '.join(self.such_as)})" if self.such_as else ""
+        return f"{self.rows:,} rows: {self.reason}{shown}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Log:
+    """The interactions of a file.
+
+    Args:
+        rows: the interactions, with numbers for users and items.
+        users: the users' ids, by number.
+        items: the items' ids, ascending, by number.
+        columns: those of the file that were read.
+        total: R, all rows of the file.
+        below: rows whose weight is 0 or below ``least``.
+        left_out: bad rows, by reason.
+        source: the file as it was typed.
+    """
+
+    rows: Interactions
+    users: list[str]
+    items: list[str]
+    columns: Found
+    total: int
+    below: int
+    left_out: tuple[LeftOut, ...]
+    source: str
+
+
+def read_interactions(path: Path, columns: Columns, *, least: float = 0.0, tick: Tick = untold) -> Log:
+    """Read a .csv, .tsv or .txt file (also with .gz after it) or a .parquet file, a row for each interaction.
+
+    Text is UTF-8 with a header line, separated by commas, tabs, semicolons or bars. Ids are text; spaces around them
+    and their Unicode form do not matter. A row counts if its weight is above 0 and at least ``least``. Times are
+    numbers, dates or ISO 8601.
+
+    These rows are left out, counted, and the first three of each kind named: no user (empty, or null, none, nan, na,
+    n/a, unknown, anonymous), no item, a weight or time that is empty or can't be read, a weight that is negative, NaN
+    or infinite, another number of fields than the header.
+
+    Raises:
+        LikewiseError: there is no such file, it can't be read, columns are missing or unfit, it has no rows, no row
+            can be used, or more than half of them can't.
+
+    Cost: one pass; memory of 24 bytes for a row, and the ids.
+    """
+    kind = _kind(path)
+    source = _parquet(path) if kind == ".parquet" else _text(path)
+    with source as table:
+        found = find_columns(str(path), table.names, columns)
+        _refuse_types(path, table, found)
+        seen = _Seen(str(path), found, least)
+        for batch in table.batches(found.names()):
+            seen.add(batch)
+            tick(seen.total / table.rows if table.rows else 0.0)
+    seen.ragged(table.ragged)
+    return seen.log()
+
+
+class _Table(NamedTuple):
+    names: list[str]
+    schema: Any
+    batches: Any  # a function from names of columns to Arrow record batches
+    rows: int  # 0 where it is not known
+    ragged: list[Any]  # rows of text with another number of fields than the header
+
+
+def _kind(path: Path) -> str:
+    """The ending, without ``.gz``."""
+    wanted = f"give a file {', '.join(_ENDINGS[:-1])} (or with .gz after it) or {_ENDINGS[-1]} with users and items"
+    if not path.is_file():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise LikewiseError(f"{path} {what}.{closest(path.name, siblings) * (not path.is_dir())} Please {wanted}.")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
+    if kind not in _ENDINGS or (kind == ".parquet" and suffixes[-1] == ".gz"):
+        raise LikewiseError(f"{path} is of no kind that is read here; {wanted}.")
+    return kind
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[_Table]:
+    with reading(path) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+    yield _Table(list(schema.names), schema, lambda names: batches_of(path, names, _ROWS), rows, [])
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[_Table]:
+    """A file of text. What pyarrow refuses becomes a LikewiseError."""
+    import pyarrow
+    from pyarrow import csv
+
+    ragged: list[Any] = []
+
+    def leave_out(row: Any) -> str:
+        ragged.append(row if len(ragged) < _SHOWN else None)
+        return "skip"
+
+    def batches(names: list[str]) -> Iterator[Any]:
+        with pyarrow.input_stream(utf8_path(path)) as stream:
+            yield from csv.open_csv(
+                stream,
+                read_options=csv.ReadOptions(block_size=_BLOCK, use_threads=False, column_names=header, skip_rows=1),
+                parse_options=csv.ParseOptions(delimiter=mark, invalid_row_handler=leave_out),
+                convert_options=csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pyarrow.string()), include_columns=names
+                ),
+            )
+
+    try:
+        header, mark = _header(path)
+        schema = pyarrow.schema([(name, pyarrow.string()) for name in dict.fromkeys(header)])
+        yield _Table(header, schema, batches, 0, ragged)
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError, EOFError) as error:
+        why = str(error).partition("\n")[0].strip(" .")
+        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in why:
+            raise LikewiseError(f"{path} is not UTF-8 text; save it in UTF-8.") from error
+        if "Empty CSV" in why:
+            raise LikewiseError(f"{path} holds no rows below its header; give a file that does.") from error
+        raise LikewiseError(f"{path} cannot be read ({why}); repair or replace it.") from error
+
+
+def _header(path: Path) -> tuple[list[str], str]:
+    """The names of the columns, and the mark between them."""
+    import pyarrow
+
+    with pyarrow.input_stream(utf8_path(path)) as stream:
+        start = stream.read(1 << 16)
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in start:
+        raise LikewiseError(f"{path} is not UTF-8 text; save it in UTF-8.")
+    line = start.removeprefix(codecs.BOM_UTF8).partition(b"\n")[0].decode().rstrip("\r")
+    if not line.strip():
+        raise LikewiseError(f"{path} is empty; its first line must name the columns, such as user,item,weight,time.")
+    mark = max(",\t;|", key=line.count)
+    names = [name.strip().strip('"') for name in line.split(mark)]
+    number = next((name for name in names if re.match(_NUMBER, name)), None)
+    if number is not None:
+        raise LikewiseError(
+            f"{path}: the first line holds {number!r}, a number and not a column's name; add a first line with the "
+            f"names, such as {mark.join(('user', 'item', 'weight', 'time')[: len(names)])!r}."
+        )
+    return names, mark
+
+
+def _refuse_types(path: Path, table: _Table, found: Found) -> None:
+    """Raises LikewiseError unless ids, weights and times have types that can be such."""
+    from pyarrow import types
+
+    def readable_time(kind: Any) -> bool:
+        return bool(is_numbers(kind) or is_text(kind) or types.is_timestamp(kind) or types.is_date(kind))
+
+    def readable_weight(kind: Any) -> bool:
+        return bool(is_numbers(kind) or is_text(kind))
+
+    for role, name, fits, what in (
+        ("user", found.user, holds_ids, "ids"),
+        ("item", found.item, holds_ids, "ids"),
+        ("weight", found.weight, readable_weight, "numbers"),
+        ("time", found.time, readable_time, "times"),
+    ):
+        if name is not None and not fits(table.schema.field(name).type):
+            kind = table.schema.field(name).type
+            raise LikewiseError(f"{path}: column {name!r} holds {kind}, not {what}; name another one with --{role}.")
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a column of this type holds text, or nothing."""
+    from pyarrow import types
+
+    return bool(
+        types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
+    )
+
+
+@dataclass
+class _Seen:
+    """What was read so far."""
+
+    file: str
+    columns: Found
+    least: float
+    users: list[Any] = field(default_factory=list)  # Arrow arrays of ids, dictionary-encoded
+    items: list[Any] = field(default_factory=list)
+    times: list[npt.NDArray[Any]] = field(default_factory=list)
+    reasons: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    total: int = 0
+    below: int = 0
+    dates: bool | None = None  # whether times in text are dates; None before one is seen
+
+    def add(self, batch: Any) -> None:
+        """Read a batch."""
+        import pyarrow
+
+        user, item = batch.column(self.columns.user), batch.column(self.columns.item)
+        good = np.ones(len(batch), dtype=bool)
+        self.total += len(batch)
+        if self.columns.weight is not None:
+            texts = batch.column(self.columns.weight)
+            weight, said = _numbers(texts)
+            self._bad(good, said, "the weight is no number", batch, texts)
+            self._bad(good, ~np.isfinite(weight), "the weight is NaN or infinite", batch, texts)
+            self._bad(good, weight < 0, "the weight is negative", batch, texts)
+            engaged = (weight > 0) & (weight >= self.least)
+            self.below += int(np.count_nonzero(good & ~engaged))
+        else:
+            engaged = good
+        if self.columns.time is not None:
+            texts = batch.column(self.columns.time)
+            time, said = self._moments(texts)
+            self._bad(good, said, "the time can't be read", batch, texts)
+        keep = good & engaged
+        if self.columns.time is not None:
+            self.times.append(time[keep])
+        mask = pyarrow.array(keep)
+        self.users.append(user.filter(mask).dictionary_encode())
+        self.items.append(item.filter(mask).dictionary_encode())
+
+    def _bad(self, good: Bools, bad: Bools, reason: str, batch: Any, texts: Any) -> None:
+        """Note rows that were good so far as bad."""
+        places = np.flatnonzero(good & bad)
+        good[places] = False
+        shown = [
+            readable(
+                f"user {batch.column(self.columns.user)[at].as_py()!r}, item "
+                f"{batch.column(self.columns.item)[at].as_py()!r}: {texts[at].as_py()!r}"
+            )
+            for at in places[:_SHOWN].tolist()
+        ]
+        self._note(reason, len(places), shown)
+
+    def _note(self, reason: str, rows: int, shown: Iterable[str]) -> None:
+        count, such_as = self.reasons.get(reason, (0, []))
+        if rows:
+            self.reasons[reason] = (count + rows, [*such_as, *shown][:_SHOWN])
+
+    def ragged(self, rows: list[Any]) -> None:
+        """Note rows of text with another number of fields than the header."""
+        self.total += len(rows)
+        shown = [
+            readable(f"{row.actual_columns} fields for {row.expected_columns}: {row.text[:_LONG]!r}")
+            for row in rows[:_SHOWN]
+        ]
+        self._note(
+            "a number of fields that is not the header's (text with the separator in it must be in quotes)",
+            len(rows),
+            shown,
+        )
+
+    def _moments(self, column: Any) -> tuple[npt.NDArray[Any], Bools]:
+        """(B,) int64 or float64 times, later is larger, and which can't be read."""
+        from pyarrow import compute, types
+
+        if types.is_date(column.type) or types.is_timestamp(column.type):
+            missing = compute.is_null(column).to_numpy(zero_copy_only=False)
+            whole = compute.fill_null(column.cast("timestamp[us]", safe=False).cast("int64"), 0)
+            return whole.to_numpy(zero_copy_only=False), missing
+        if types.is_integer(column.type) and not types.is_uint64(column.type):
+            missing = compute.is_null(column).to_numpy(zero_copy_only=False)
+            return compute.fill_null(column, 0).cast("int64").to_numpy(zero_copy_only=False), missing
+        if is_text(column.type):
+            column = compute.utf8_trim_whitespace(column.cast("string"))
+            if self.dates is None:
+                first = next((text for text in column.to_pylist() if text), "0")
+                self.dates = re.match(_NUMBER, first) is None and _moment(first) is not None
+            if self.dates:
+                return _dates(column)
+        numbers, bad = _numbers(column)
+        bad |= ~np.isfinite(numbers)
+        return np.where(bad, 0.0, numbers), bad
+
+    def log(self) -> Log:
+        """All of it. Raises LikewiseError if there is too little of it."""
+        user, users = _codes(self.users, _NOBODY)
+        item, items = _codes(self.items, ("",))
+        time = np.concatenate(self.times) if self.times else None
+        self._note(f"no user (empty, or {', '.join(_NOBODY[1:4])}, …)", int(np.count_nonzero(user < 0)), ())
+        self._note("no item", int(np.count_nonzero((item < 0) & (user >= 0))), ())
+        keep = (user >= 0) & (item >= 0)
+        if not keep.all():
+            user, item, time = user[keep], item[keep], None if time is None else time[keep]
+        left_out = tuple(LeftOut(reason, rows, tuple(shown)) for reason, (rows, shown) in self.reasons.items())
+        self._refuse(len(user), left_out)
+        return Log(
+            rows=Interactions(user, item, time),
+            users=users,
+            items=items,
+            columns=self.columns,
+            total=self.total,
+            below=self.below,
+            left_out=left_out,
+            source=self.file,
+        )
+
+    def _refuse(self, usable: int, left_out: tuple[LeftOut, ...]) -> None:
+        bad = sum(each.rows for each in left_out)
+        if not self.total:
+            raise LikewiseError(f"{self.file} holds no rows; give a file that does.")
+        if 2 * bad > self.total:
+            said = "; ".join(each.line() for each in left_out)
+            raise LikewiseError(
+                f"{self.file}: {bad:,} of the {self.total:,} rows can't be used; {said}. "
+                f"Read were {self.columns.line()}; name other columns with --user, --item, --weight and --time, or "
+                "correct the file."
+            )
+        if not usable:
+            lowest = f"weight is above 0 and at least {self.least:g}"
+            raise LikewiseError(f"{self.file} has no row whose {lowest}; lower --least, or give --weight none.")
+
+
+def _numbers(column: Any) -> tuple[npt.NDArray[np.float64], Bools]:
+    """(B,) float64 numbers, and which are none; these are 0."""
+    import pyarrow
+    from pyarrow import compute
+
+    if is_text(column.type):
+        column = compute.utf8_trim_whitespace(column.cast("string"))
+        fits = compute.match_substring_regex(column, _NUMBER)
+        column = compute.if_else(fits, column, pyarrow.scalar(None, "string"))
+    missing = compute.is_null(column).to_numpy(zero_copy_only=False)
+    numbers = compute.fill_null(compute.cast(column, "float64", safe=False), 0.0)
+    return numbers.to_numpy(zero_copy_only=False), missing
+
+
+def _dates(column: Any) -> tuple[npt.NDArray[np.int64], Bools]:
+    """(B,) microseconds since 1970 of dates as text, and which are none; these are 0. Without a zone: UTC."""
+    encoded = column.dictionary_encode()
+    moments = [_moment(text) for text in encoded.dictionary.to_pylist()]
+    value = np.array([*(moment or 0 for moment in moments), 0], dtype=np.int64)
+    bad = np.array([*(moment is None for moment in moments), True])
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return value[codes], bad[codes]
+
+
+def _moment(text: str) -> int | None:
+    """Microseconds since 1970; None if it is no date in ISO 8601."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _codes(parts: list[Any], nobody: Collection[str]) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """(R,) the place of each id among the ids, ascending; −1 for null and for a name that stands for nobody."""
+    import pyarrow
+
+    if not parts:
+        return np.zeros(0, dtype=np.int64), []
+    whole = pyarrow.chunked_array(parts).unify_dictionaries()
+    values = whole.chunk(0).dictionary
+    texts = [as_id(text_of(value).strip()) for value in values_of(values)]
+    ids = sorted({text for text in texts if text.lower() not in nobody})
+    place = {text: number for number, text in enumerate(ids)}
+    number = np.array([*(place.get(text, -1) for text in texts), -1], dtype=np.int64)
+    codes = np.concatenate([part.indices.fill_null(-1).to_numpy(zero_copy_only=False) for part in whole.chunks])
+    return number[codes], ids

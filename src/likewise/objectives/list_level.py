@@ -1,0 +1,472 @@
+"""List-level objectives: the scores of a query's items against their graded relevance. Point-, pair- and list-wise.
+
+Dimension legend: L lists (one for each query), N items of a list, M items of all lists.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from likewise.alike import Flags, Ids, as_flags, as_ids, check_dense, check_tensor
+from likewise.errors import LikewiseError, at_least_one, finite
+from likewise.kernels.lists import falling_order, no_weight, order_losses, pair_sums, soft_ranks
+from likewise.kernels.numerics import at_least_float32, no_autocast, softplus
+from likewise.objectives.base import How, Reduction
+from likewise.objectives.checks import above_zero
+
+__all__ = [
+    "ApproxNDCG",
+    "LambdaRank",
+    "ListMLE",
+    "ListNet",
+    "ListSoftmax",
+    "Logistic",
+    "Ordinal",
+    "PairHinge",
+    "RankNet",
+    "Regression",
+]
+
+Gains = Literal["exponential", "linear"]
+PAIR = "two items of different relevance"
+RELEVANT = "an item with relevance above 0"
+ITEM = "an item"
+
+
+class ListObjective(nn.Module):
+    """The base class of the list-level objectives. Abstract: subclasses are final and define :meth:`lists`.
+
+    Args:
+        reduction: over the lists that count; see :class:`likewise.objectives.Reduction`.
+        need: what a list needs to count.
+    """
+
+    def __init__(self, reduction: How, need: str) -> None:
+        super().__init__()
+        self.reduce = Reduction(reduction, type(self).__name__, need)
+
+    def forward(
+        self, scores: Tensor, relevance: Tensor, mask: Flags | None = None, *, offsets: Ids | None = None
+    ) -> Tensor:
+        """The loss of lists.
+
+        Args:
+            scores: (L, N) of padded lists, (N,) of one list, or (M,) with ``offsets``; any floating dtype. Half
+                precisions become float32.
+            relevance: of the same shape, finite; higher is more relevant.
+            mask: of the same shape, bool: False for padding.
+            offsets: (L + 1,) integers that rise from 0 to M: the items of list l are offsets[l] to offsets[l + 1].
+
+        Returns:
+            A scalar; with reduction="none" (L,).
+
+        Raises:
+            LikewiseError: other shapes or dtypes, or both ``mask`` and ``offsets``.
+        """
+        scores, relevance, kept = _padded(scores, relevance, mask, offsets)
+        with no_autocast(scores.device):
+            losses, counted = self.lists(scores, relevance, kept)
+        return self.reduce(torch.where(counted, losses, 0.0), counted)
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(L,) losses and (L,) bool, which lists count. Where ``mask`` is False, scores and relevance are 0."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"reduction={self.reduce.how!r}"
+
+
+def _padded(
+    scores: Tensor, relevance: Tensor, mask: Flags | None, offsets: Ids | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, relevance in their dtype, and mask, each (L, N); 0 where padded. Raises LikewiseError on other shapes."""
+    check_tensor("scores", scores)
+    if not isinstance(relevance, Tensor) or relevance.is_complex():
+        raise LikewiseError("relevance must be a tensor of real numbers.")
+    check_dense("relevance", relevance)
+    if scores.shape != relevance.shape:
+        raise LikewiseError(f"scores {tuple(scores.shape)} and relevance {tuple(relevance.shape)} must have one shape.")
+    scores = at_least_float32(scores)
+    relevance = relevance.to(scores.dtype)
+    if offsets is not None:
+        if mask is not None:
+            raise LikewiseError("mask is for padded lists, offsets for lists that follow each other; leave one out.")
+        return _from_offsets(scores, relevance, as_ids("offsets", offsets, scores.device))
+    if scores.ndim == 1:
+        scores, relevance = scores.unsqueeze(0), relevance.unsqueeze(0)
+    if scores.ndim != 2 or 0 in scores.shape:
+        raise LikewiseError(f"scores {tuple(scores.shape)} must be (L, N), (N,) of one list, or (M,) with offsets.")
+    if mask is None:
+        return scores, relevance, torch.ones_like(scores, dtype=torch.bool)
+    kept = as_flags("mask", mask, scores.device)
+    kept = kept.unsqueeze(0) if kept.ndim == 1 else kept
+    if kept.shape != scores.shape:
+        raise LikewiseError(f"mask {tuple(kept.shape)} must have the shape of the scores {tuple(scores.shape)}.")
+    return scores.masked_fill(~kept, 0), relevance.masked_fill(~kept, 0), kept
+
+
+def _from_offsets(scores: Tensor, relevance: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if scores.ndim != 1 or offsets.ndim != 1 or len(offsets) < 2:
+        raise LikewiseError(
+            f"with offsets (L + 1,), scores are (M,), not {tuple(scores.shape)} with {tuple(offsets.shape)}."
+        )
+    lengths = offsets.diff()
+    if int(offsets[0]) != 0 or int(offsets[-1]) != len(scores) or bool((lengths < 0).any()) or not len(scores):
+        raise LikewiseError(f"offsets must rise from 0 to the {len(scores)} items, at least one.")
+    place = torch.arange(int(lengths.max()), device=scores.device)
+    kept = place < lengths.unsqueeze(1)
+    rows = (place + offsets[:-1].unsqueeze(1)).masked_fill(~kept, 0)
+    return scores[rows].masked_fill(~kept, 0), relevance[rows].masked_fill(~kept, 0), kept
+
+
+def _mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of each list over its items, and whether it has one."""
+    number = mask.sum(1)
+    return torch.where(mask, values, 0.0).sum(1) / number.clamp(min=1), number > 0
+
+
+def _gains(relevance: Tensor, gains: Gains) -> Tensor:
+    return relevance if gains == "linear" else torch.exp2(relevance) - 1
+
+
+def _check_gains(gains: Gains) -> Gains:
+    if gains not in ("exponential", "linear"):
+        raise LikewiseError(f"gains={gains!r} must be 'exponential' or 'linear'.")
+    return gains
+
+
+def _ideal(gains: Tensor, k: int | None) -> Tensor:
+    """(L,) the DCG of the best order, in its first k places."""
+    best = gains.sort(1, descending=True).values[:, :k]
+    return (best / torch.log2(torch.arange(2, best.shape[1] + 2, device=best.device, dtype=best.dtype))).sum(1)
+
+
+class Regression(ListObjective):
+    """Squared error, point-wise: ``1/N Σ_i (s_i − y_i)²`` of each list.
+
+    Relations: the pair- and list-wise objectives depend on differences of scores alone.
+    Departures: scores are not scaled to the grades (allRank multiplies them by the number of
+    levels and takes the root).
+    Cost: O(L·N).
+    Paper: Cossock and Zhang, Subset Ranking Using Regression, COLT 2006.
+
+    Args:
+        reduction: "mean", "sum" or "none" over lists with an item.
+    """
+
+    def __init__(self, *, reduction: How = "mean") -> None:
+        super().__init__(reduction, ITEM)
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula of the class."""
+        return _mean((scores - relevance).square(), mask)
+
+
+class Logistic(ListObjective):
+    """Logistic regression, point-wise: is an item relevant?
+
+    ``1/N Σ_i [softplus(s_i) − t_i s_i]`` with ``t_i = min(1, y_i / full)``: 0 for relevance 0 and 1 from ``full`` on.
+
+    Relations: :class:`Ordinal` asks this for each grade.
+    Departures: none for relevance 0 and 1; grades between are taken for probabilities.
+    Cost: O(L·N).
+    Paper: logistic regression; Nallapati, Discriminative Models for Information Retrieval, SIGIR 2004.
+
+    Args:
+        full: the relevance that is surely relevant.
+        reduction: "mean", "sum" or "none" over lists with an item.
+    """
+
+    def __init__(self, *, full: float = 1.0, reduction: How = "mean") -> None:
+        super().__init__(reduction, ITEM)
+        self.full = above_zero("full", full, "1 for relevance 0 and 1")
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula of the class."""
+        target = (relevance / self.full).clamp(0, 1)
+        return _mean(softplus(scores) - target * scores, mask)
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"full={self.full}, reduction={self.reduce.how!r}"
+
+
+class Ordinal(ListObjective):
+    """Ordinal regression, point-wise: is the grade at least c, for c = 1 to C?
+
+    ``1/N Σ_i Σ_c [softplus(s_i − b_c) − 1(y_i ≥ c) (s_i − b_c)]``, the cumulative logits model (McCullagh 1980), with
+    C trained thresholds b_1 ≤ … ≤ b_C. They rise: ``b_c = b_1 + Σ softplus(step)``.
+
+    Relations: with C = 1 it is :class:`Logistic` with a trained threshold.
+    Departures: allRank's ordinal loss has C outputs for each item and no thresholds.
+    Cost: O(L·N·C).
+    Paper: McCullagh, Regression Models for Ordinal Data, JRSS B 1980.
+
+    Args:
+        grades: C, the highest grade; grades are 0 to C.
+        reduction: "mean", "sum" or "none" over lists with an item.
+    """
+
+    def __init__(self, *, grades: int = 4, reduction: How = "mean") -> None:
+        super().__init__(reduction, ITEM)
+        count = at_least_one("grades", grades, "the highest grade")
+        self.first = nn.Parameter(torch.tensor(-(count - 1) / 2))
+        self.steps = nn.Parameter(torch.full((count - 1,), math.log(math.expm1(1.0))))  # thresholds 1 apart
+
+    def thresholds(self) -> Tensor:
+        """(C,) the thresholds b_c, rising."""
+        return self.first + torch.cat([self.first.new_zeros(1), softplus(self.steps)]).cumsum(0)
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula of the class."""
+        losses = torch.zeros_like(scores)
+        for grade, threshold in enumerate(self.thresholds(), 1):
+            margin = scores - threshold
+            losses = losses + softplus(margin) - torch.where(relevance >= grade, margin, 0.0)
+        return _mean(losses, mask)
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"grades={len(self.steps) + 1}, reduction={self.reduce.how!r}"
+
+
+class RankNet(ListObjective):
+    """Logistic loss of each pair, pair-wise (Burges et al. 2005):
+
+    ``1/|P| Σ_{(i, j) ∈ P} softplus(−σ (s_i − s_j))`` with ``P = {(i, j): y_i > y_j}`` of each list.
+
+    Relations: :class:`LambdaRank` weighs the pairs; with one relevant item and one other it is :class:`ListSoftmax`.
+    Departures: the paper has target probabilities; here the more relevant item is surely ahead. The mean is first over
+    the pairs of a list, then over lists (allRank: over all pairs, so that long lists weigh more).
+    Cost: O(L·N·P) for the P items of a list that are better than its worst; no block of all pairs is in memory.
+    Paper: Burges et al., Learning to Rank using Gradient Descent, ICML 2005.
+
+    Args:
+        sigma: σ, above 0.
+        reduction: "mean", "sum" or "none" over lists with two items of different relevance.
+    """
+
+    def __init__(self, *, sigma: float = 1.0, reduction: How = "mean") -> None:
+        super().__init__(reduction, PAIR)
+        self.sigma = above_zero("sigma", sigma, "1 is usual")
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula of the class."""
+        graded = relevance.masked_fill(~mask, -math.inf)
+        sums, pairs = pair_sums(lambda gap: softplus(-self.sigma * gap), no_weight, scores, graded)
+        return sums / pairs.clamp(min=1), pairs > 0
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"sigma={self.sigma}, reduction={self.reduce.how!r}"
+
+
+class PairHinge(ListObjective):
+    """Hinge of each pair, pair-wise (ranking SVM, Joachims 2002):
+
+    ``1/|P| Σ_{(i, j) ∈ P} max(0, m − (s_i − s_j))`` with ``P = {(i, j): y_i > y_j}`` of each list.
+
+    Relations: :class:`RankNet` is its smooth form.
+    Departures: no slack variables, and no regularisation of a linear model.
+    Cost: as :class:`RankNet`.
+    Paper: Joachims, Optimizing Search Engines using Clickthrough Data, KDD 2002.
+
+    Args:
+        margin: m.
+        reduction: "mean", "sum" or "none" over lists with two items of different relevance.
+    """
+
+    def __init__(self, *, margin: float = 1.0, reduction: How = "mean") -> None:
+        super().__init__(reduction, PAIR)
+        self.margin = finite("margin", margin)
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula of the class."""
+        graded = relevance.masked_fill(~mask, -math.inf)
+        sums, pairs = pair_sums(lambda gap: (self.margin - gap).clamp(min=0), no_weight, scores, graded)
+        return sums / pairs.clamp(min=1), pairs > 0
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"margin={self.margin}, reduction={self.reduce.how!r}"
+
+
+class LambdaRank(ListObjective):
+    """RankNet's pairs, weighed by what their exchange would change of NDCG (Burges 2010):
+
+    ``Σ_{y_i > y_j} |ΔNDCG_ij| softplus(−σ (s_i − s_j))`` of each list, with
+    ``|ΔNDCG_ij| = |g_i − g_j| |1/D_i − 1/D_j| / IDCG`` and ``D = log2(1 + rank)`` at the ranks that the scores give.
+
+    The weights are constants of the gradient. Items with equal scores rank by their order in the list.
+
+    Relations: without weights it is the sum of :class:`RankNet`'s pairs.
+    Departures: the paper defines gradients only; this is the loss whose gradient they are (Wang et al. 2018, with the
+    natural logarithm; allRank takes that to base 2, and with k leaves out the pairs of which one item is beyond k).
+    Cost: as :class:`RankNet`.
+    Paper: Burges, From RankNet to LambdaRank to LambdaMART, MSR-TR-2010-82.
+
+    Args:
+        sigma: σ, above 0.
+        k: places of NDCG@k; None: all. Beyond them 1/D is 0.
+        gains: of relevance y: "exponential" 2^y − 1, or "linear" y.
+        reduction: "mean", "sum" or "none" over lists with two items of different relevance and one above 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        sigma: float = 1.0,
+        k: int | None = None,
+        gains: Gains = "exponential",
+        reduction: How = "mean",
+    ) -> None:
+        super().__init__(reduction, PAIR)
+        self.sigma, self.gains = above_zero("sigma", sigma, "1 is usual"), _check_gains(gains)
+        self.k = None if k is None else at_least_one("k", k, "it is a number of places")
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula of the class."""
+        gains = _gains(relevance, self.gains).masked_fill(~mask, 0)
+        ideal = _ideal(gains, self.k)
+        order = scores.detach().masked_fill(~mask, -math.inf).argsort(dim=1, descending=True, stable=True)
+        places = torch.arange(scores.shape[1], device=scores.device, dtype=scores.dtype)
+        discounts = 1 / torch.log2(places + 2)
+        discounts = torch.where(places < (self.k or len(places)), discounts, 0.0)
+        discount = torch.empty_like(scores).scatter_(1, order, discounts.expand_as(scores))
+        gain = gains / ideal.clamp(min=1e-12).unsqueeze(1)
+
+        def weight(i: Sequence[Tensor], j: Sequence[Tensor]) -> Tensor:
+            return (i[0] - j[0]).abs() * (i[1] - j[1]).abs()
+
+        graded = relevance.masked_fill(~mask, -math.inf)
+        sums, _ = pair_sums(lambda gap: softplus(-self.sigma * gap), weight, scores, graded, [gain, discount])
+        lowest = relevance.masked_fill(~mask, math.inf).amin(1)
+        return sums, (ideal > 0) & (graded.amax(1) > lowest)
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"sigma={self.sigma}, k={self.k}, gains={self.gains!r}, reduction={self.reduce.how!r}"
+
+
+class ListNet(ListObjective):
+    """Cross-entropy of the probabilities of being first, list-wise (Cao et al. 2007, top one):
+
+    ``−Σ_i softmax(y)_i log softmax(s)_i`` of each list.
+
+    Relations: :class:`ListSoftmax` takes shares of relevance in place of softmax(y), so that items without relevance
+    are no targets.
+    Departures: none; allRank adds 1e-10 to each probability.
+    Cost: O(L·N).
+    Paper: Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007.
+
+    Args:
+        reduction: "mean", "sum" or "none" over lists with an item.
+    """
+
+    def __init__(self, *, reduction: How = "mean") -> None:
+        super().__init__(reduction, ITEM)
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula of the class."""
+        target = relevance.masked_fill(~mask, -math.inf).softmax(1)
+        return _cross_entropy(target, scores, mask)
+
+
+class ListSoftmax(ListObjective):
+    """Softmax cross-entropy, list-wise: ``−Σ_i y_i / Σ_j y_j · log softmax(s)_i`` of each list.
+
+    Relations: with one relevant item it is the negative log-likelihood of that item, as InfoNCE's. Where the list holds
+    a query's positives and drawn negatives it is the sampled softmax: for negatives drawn with probability Q, give
+    the scores ``s − log(m Q)``, as :class:`likewise.objectives.SampledSoftmax` does.
+    Departures: the paper has relevance 0 and 1.
+    Cost: O(L·N).
+    Paper: Bruch et al., An Analysis of the Softmax Cross Entropy Loss for Learning-to-Rank, ICTIR 2019.
+
+    Args:
+        reduction: "mean", "sum" or "none" over lists with an item of relevance above 0.
+    """
+
+    def __init__(self, *, reduction: How = "mean") -> None:
+        super().__init__(reduction, RELEVANT)
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula of the class. Negative relevance counts as 0."""
+        relevance = relevance.clamp(min=0)
+        total = relevance.sum(1, keepdim=True)
+        losses, _ = _cross_entropy(relevance / total.clamp(min=1e-30), scores, mask)
+        return losses, total.squeeze(1) > 0
+
+
+def _cross_entropy(target: Tensor, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """``−Σ_i p_i log softmax(s)_i`` over the items of each list, and whether it has one."""
+    logs = functional.log_softmax(scores.masked_fill(~mask, -math.inf), 1)
+    some = mask.any(1)
+    return -torch.where(mask, target * logs, 0.0).sum(1), some
+
+
+class ListMLE(ListObjective):
+    """Likelihood of the best order, list-wise (Xia et al. 2008; Plackett and Luce):
+
+    ``Σ_i [log Σ_{k ≥ i} exp(s_π(k)) − s_π(i)]`` of each list, with π the items by falling relevance.
+
+    Items of equal relevance come in random order, so that no order of them is learned: each call draws one order of the
+    places, for all its lists.
+
+    Relations: its first summand alone is the softmax of the most relevant item.
+    Departures: none.
+    Cost: O(L·N log N); O(L·N) for grades on a CPU.
+    Paper: Xia et al., Listwise Approach to Learning to Rank: Theory and Algorithm, ICML 2008.
+
+    Args:
+        generator: draws the order of equal items; on the scores' device. None: torch's global generator.
+        reduction: "mean", "sum" or "none" over lists with an item.
+    """
+
+    def __init__(self, *, generator: torch.Generator | None = None, reduction: How = "mean") -> None:
+        super().__init__(reduction, ITEM)
+        self.generator = generator
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula of the class."""
+        drawn = torch.randperm(scores.shape[1], generator=self.generator, device=scores.device)
+        order = drawn[falling_order(relevance.masked_fill(~mask, -math.inf)[:, drawn])]
+        return order_losses(scores.masked_fill(~mask, -math.inf), order), mask.any(1)
+
+
+class ApproxNDCG(ListObjective):
+    """NDCG with soft ranks, list-wise (Qin, Liu and Li 2010, eqs. 19–21):
+
+    ``1 − Σ_i g_i / log2(1 + r_i) / IDCG`` with ``r_i = 1 + Σ_{j ≠ i} sigmoid(−α (s_i − s_j))``.
+
+    Relations: for α → ∞ it is 1 − NDCG of :func:`likewise.ndcg`, without a cut at k.
+    Departures: 1 − NDCG in place of −NDCG (allRank), so that the best value is near 0.
+    Cost: O(L·N²); no block of all pairs is in memory.
+    Paper: Qin, Liu and Li, A General Approximation Framework for Direct Optimization of Information Retrieval Measures,
+    Information Retrieval 2010, eqs. 19–21.
+
+    Args:
+        sharpness: α, above 0.
+        gains: of relevance y: "exponential" 2^y − 1, or "linear" y.
+        reduction: "mean", "sum" or "none" over lists with an item of relevance above 0.
+    """
+
+    def __init__(self, *, sharpness: float = 1.0, gains: Gains = "exponential", reduction: How = "mean") -> None:
+        super().__init__(reduction, RELEVANT)
+        self.sharpness = above_zero("sharpness", sharpness, "the paper compares 1 to 200")
+        self.gains = _check_gains(gains)
+
+    def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The formula of the class."""
+        gains = _gains(relevance, self.gains).masked_fill(~mask, 0)
+        ideal = _ideal(gains, None)
+        found = (gains / torch.log2(1 + soft_ranks(scores, mask, self.sharpness))).sum(1)
+        return 1 - found / ideal.clamp(min=1e-12), ideal > 0
+
+    def extra_repr(self) -> str:
+        """The parameters."""
+        return f"sharpness={self.sharpness}, gains={self.gains!r}, reduction={self.reduce.how!r}"
