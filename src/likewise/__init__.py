@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from likewise.comparison.run import compare
     from likewise.config.settings import FitSettings
     from likewise.data import Items, open_items
-    from likewise.data.pair_files import read_pairs, read_triplets
+    from likewise.data.pair_files import read_graded, read_pairs, read_triplets
     from likewise.dictionaries import Batch, Fresh, MemoryBank, Proxies, Queue
     from likewise.distributed.processes import gather_rows
     from likewise.encoders import Embedder, build_embedder
@@ -40,6 +40,7 @@ _HOME = {
     "FitSettings": "config.settings",
     "Items": "data",
     "open_items": "data",
+    "read_graded": "data.pair_files",
     "read_pairs": "data.pair_files",
     "read_triplets": "data.pair_files",
     "Batch": "dictionaries",
@@ -109,6 +110,7 @@ __all__ = [
     "negatives",
     "objectives",
     "open_items",
+    "read_graded",
     "read_pairs",
     "read_triplets",
     "retrieval",

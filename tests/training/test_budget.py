@@ -228,3 +228,20 @@ def test_a_run_that_becomes_slow_tries_the_other_number_of_threads() -> None:
     assert said is None
     watch.see(100.0)
     assert used == [1, 4]  # this is its speed now
+
+
+def test_a_run_with_few_threads_looks_whether_the_machine_became_free() -> None:
+    clock, used = Clock(), list[int]()
+    watch = ThreadWatch([4, 1], used.append, threads=1, clock=clock)
+    for minute, speed_of_four in ((0.5, 0.0), (1.1, 120.0), (2.0, 0.0), (3.2, 500.0)):
+        clock.now = 60 * minute
+        assert watch.see(100.0) is None
+        if speed_of_four:  # after one minute, and after two more
+            assert used.pop() == 4
+            said = watch.see(speed_of_four)
+            assert said == (
+                None if speed_of_four < 125 else "with threads=4 the speed is 500 items/s; with 1 it was 100."
+            )
+    clock.now = 1e6
+    watch.see(500.0)
+    assert used == [1]  # back after the first look; after the second, more threads stay

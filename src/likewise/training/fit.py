@@ -36,7 +36,7 @@ from likewise.training.pace import emulates_bf16
 from likewise.training.plan import Plan, Trial, plan
 from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress
-from likewise.training.recipe import wants_recipe, with_recipe
+from likewise.training.recipe import for_vectors, wants_recipe, with_recipe
 from likewise.training.run import Run, begin
 from likewise.training.run_folder import (
     began_here,
@@ -154,8 +154,9 @@ def _begun(
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; training needs at least 2.")
     chosen_notes = list[str]()
-    if not asked.resume and wants_recipe(settings):
-        settings, chosen_notes = with_recipe(settings, items, asked.names, own=backbone is not None)
+    if not asked.resume:
+        choose = with_recipe if wants_recipe(settings) else for_vectors
+        settings, chosen_notes = choose(settings, items, asked.names, own=backbone is not None)
     settings, items, relations, sampler, notes = prepare(settings, items, backbone)
     trial = Trial(items, relations, sampler, device, backbone)
     planned = plan(settings, trial, began=began, asked=asked.names, resumed=asked.resume)

@@ -23,6 +23,7 @@ ROUNDS = 5  # the threads take turns, since other programs come and go
 ROUND_SECONDS = 0.3
 COLLAPSED = 0.8  # one thread is taken where it needs less than this share of the time of several
 FALLEN = 0.5  # of the best speed so far: then the number of threads is looked at again
+FIRST_LOOK, LAST_LOOK = 60.0, 900.0  # seconds until more threads are tried
 ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # what a user, or torchrun, has decided
 
 
@@ -111,18 +112,28 @@ def _timed(session: Session, batches: Iterator[Seen]) -> float:
 
 
 class ThreadWatch:
-    """Looks at the number of threads again when a run becomes slow, by trying the other number for a while.
+    """Looks at the number of threads again by trying the other number for a while.
+
+    It does so when a run becomes slow, and where fewer threads than there could be are in use: then after a minute, and
+    each time after twice as long, up to a quarter of an hour. A busy machine may have become free.
 
     Args:
         choices: numbers of threads, the one in use among them; with a single one nothing is tried.
         use: sets the number of threads.
         threads: the number in use; None: torch's.
+        clock: gives seconds.
     """
 
     def __init__(
-        self, choices: list[int], use: Callable[[int], None] = torch.set_num_threads, *, threads: int | None = None
+        self,
+        choices: list[int],
+        use: Callable[[int], None] = torch.set_num_threads,
+        *,
+        threads: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._choices, self._use = choices, use
+        self._choices, self._use, self._clock = choices, use, clock
+        self._wait, self._next = FIRST_LOOK, clock() + FIRST_LOOK
         self._threads, self._best = threads or torch.get_num_threads(), 0.0
         self._before: tuple[int, float] | None = None  # threads and speed before the trial
 
@@ -133,15 +144,25 @@ class ThreadWatch:
             (before, slow), self._before = self._before, None
             if speed > slow / COLLAPSED:
                 self._best = speed
-                return f"the speed had fallen to {slow:,.0f} items/s; with threads={self._threads} it is {speed:,.0f}."
+                return (
+                    f"with threads={self._threads} the speed is {speed:,.0f} items/s; with {before} it was {slow:,.0f}."
+                )
             self._set(before)
-            self._best = max(speed, slow)  # the machine is slow with either
-        elif others and speed < FALLEN * self._best:
+            self._best = max(speed, slow)  # the machine is as slow with either
+        elif others and (speed < FALLEN * self._best or self._due()):
             self._before = self._threads, speed
             self._set(others[0])
         else:
             self._best = max(self._best, speed)
         return None
+
+    def _due(self) -> bool:
+        """Whether it is time to try more threads."""
+        if self._threads == max(self._choices) or self._clock() < self._next:
+            return False
+        self._wait = min(2 * self._wait, LAST_LOOK)
+        self._next = self._clock() + self._wait
+        return True
 
     def _set(self, threads: int) -> None:
         self._threads = threads

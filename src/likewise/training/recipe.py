@@ -1,6 +1,7 @@
 """Settings that suit the items and a budget of minutes, with the reason for each. No label is read."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from likewise.config.checks import check
@@ -12,6 +13,7 @@ from likewise.training.traits import Traits, traits_of
 
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
 TEMPERATURE = "objective.temperature"
+VECTORS = "mlp"  # the encoder of vectors
 LEAST_SIZE = 32  # pixels of which half are still a picture
 MOST_SIZE = 48  # pixels beyond which a fine grid is too slow, even at half the side
 
@@ -29,6 +31,14 @@ class Recipe(NamedTuple):
 
     settings: FitSettings
     notes: list[str]
+
+
+def for_vectors(settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False) -> Recipe:
+    """``settings`` with the mlp where the items are vectors, and the user has not ``asked`` for an encoder."""
+    if items.kind != "vectors" or settings.encoder.name == VECTORS or own or _about("encoder.name", asked):
+        return Recipe(settings, [])
+    encoder = replace(settings.encoder, name=VECTORS)
+    return Recipe(replace(settings, encoder=encoder), [f"encoder.name={VECTORS}: the items are vectors."])
 
 
 def wants_recipe(settings: FitSettings) -> bool:
@@ -51,7 +61,7 @@ def with_recipe(settings: FitSettings, items: Items, asked: Collection[str], *, 
         traits = traits_of(items)
         found += _of_pictures(traits, settings, asked, free=free)
     else:
-        found.append(Choice("encoder.name", "mlp", "the items are vectors"))
+        found.append(Choice("encoder.name", VECTORS, "the items are vectors"))
     choices = [choice for choice in found if not _about(choice.name, asked)]
     kept = {name: value for name, value in flatten(settings).items() if _about(name, asked)}
     kept |= {"method": settings.method} if not free else {}
