@@ -118,7 +118,7 @@ def _kind(path: Path) -> str:
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise LikewiseError(f"{path} {what}.{closest(path.name, siblings) * (not path.is_dir())} Please {wanted}.")
+        raise LikewiseError(f"{path} {what}.{closest(path.name, siblings) * (not path.is_dir())} {wanted[0].upper()}{wanted[1:]}.")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
     if kind not in _ENDINGS or (kind == ".parquet" and suffixes[-1] == ".gz"):
