@@ -130,6 +130,9 @@ def co_engagement(rows: Interactions, items: int, settings: Settings = USUAL, *,
     Edges are directed: j may be among the best of i without i being among the best of j. ``edges.sql`` says the same in
     SQL, and gives the same edges, counts and weights to the last bit; ln may be rounded differently.
 
+    Source: cosine between items (Sarwar et al. 2001); pmi (Church and Hanks 1990). Departures: a user counts once for an
+    item, whatever the weights of the rows; the newest items of a user, the support and the k best.
+
     Args:
         rows: the interactions.
         items: N, their number.
@@ -172,7 +175,7 @@ def co_engagement(rows: Interactions, items: int, settings: Settings = USUAL, *,
         item=item,
         other=other,
         count=count,
-        weight=np.array([math.log(each) for each in score.tolist()]) if settings.weighting == "pmi" else score,
+        weight=np.fromiter(map(math.log, score), np.float64, len(score)) if settings.weighting == "pmi" else score,
         users=users,
         all_users=all_users,
         lone_users=int(np.count_nonzero(sizes == 1)),
