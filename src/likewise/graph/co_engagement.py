@@ -130,8 +130,8 @@ def co_engagement(rows: Interactions, items: int, settings: Settings = USUAL, *,
     Edges are directed: j may be among the best of i without i being among the best of j. ``edges.sql`` says the same in
     SQL, and gives the same edges, counts and weights to the last bit; ln may be rounded differently.
 
-    Source: cosine between items (Sarwar et al. 2001); pmi (Church and Hanks 1990). Departures: a user counts once for an
-    item, whatever the weights of the rows; the newest items of a user, the support and the k best.
+    Source: cosine between items (Sarwar et al. 2001); pmi (Church and Hanks 1990). Departures: a user counts once for
+    an item, whatever the weights of the rows; the newest items of a user, the support and the k best.
 
     Args:
         rows: the interactions.
