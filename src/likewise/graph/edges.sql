@@ -25,7 +25,7 @@ engaged AS (
   GROUP BY user_id, CAST(item_id AS STRING)
 ),
 numbered AS (
-  SELECT item, ROW_NUMBER() OVER (ORDER BY item) AS number FROM (SELECT DISTINCT item FROM engaged) AS items
+  SELECT item, CAST(ROW_NUMBER() OVER (ORDER BY item) AS INT) AS number FROM (SELECT DISTINCT item FROM engaged) AS items
 ),
 placed AS (
   SELECT
@@ -47,6 +47,7 @@ pairs AS (
   SELECT one.number AS low, two.number AS high, COUNT(*) AS together
   FROM kept AS one JOIN kept AS two ON one.user_id = two.user_id AND one.number < two.number
   GROUP BY one.number, two.number
+  HAVING COUNT(*) >= (SELECT support FROM settings)
 ),
 scored AS (
   SELECT
@@ -60,7 +61,6 @@ scored AS (
   JOIN degrees AS one ON one.number = low
   JOIN degrees AS two ON two.number = high
   CROSS JOIN everyone CROSS JOIN settings
-  WHERE together >= support
 ),
 directed AS (
   SELECT low AS item, high AS other, together, score FROM scored
