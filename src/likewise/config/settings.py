@@ -140,7 +140,7 @@ class ObjectiveSettings(Chosen):
 
     Args:
         kind: a name of ``likewise objectives``, or auto: with a whole bank, nonparametric-softmax up to 10,000 items,
-            where it is cheap, and nce above; otherwise infonce.
+            where it is cheap, and nce above; with alike=graded lambdarank; otherwise infonce.
         parameters: of the kind, by its constructor's names, as in ``--objective.gamma 128``.
     """
 
@@ -329,9 +329,10 @@ class FitSettings:
         max_megapixels: larger images are skipped before they are decoded; phones make 200.
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
         alike: which items are alike: instance (views of one item), label (items with a common label), pairs or triplets
-            (those in the file ``relations``, by item id).
-        relations: CSV or parquet file of pairs (a, b, alike) or triplets (anchor, positive, negative). In a file of
-            pairs with a and b alone all are alike, and the other items of a batch are the negatives.
+            (those in the file ``relations``, by item id), or graded (how relevant items are to a query, in that file).
+        relations: CSV or parquet file of pairs (a, b, alike), triplets (anchor, positive, negative) or graded relevance
+            (query, item, relevance). In a file of pairs with a and b alone all are alike, and the other items of a
+            batch are the negatives.
         loss_weight: factor of the loss; 2 gives the sum of the losses of the two views, as in SimCLR's code and MoCo's
             CIFAR recipe, instead of their mean.
         dictionary: the source of the keys: bank (a row per item), queue (the newest keys), batch (end-to-end) or
@@ -366,7 +367,7 @@ class FitSettings:
     columns: tuple[str, ...] = ()
     max_megapixels: float = 256.0
     cache: str | None = None
-    alike: Literal["instance", "label", "pairs", "triplets"] = "instance"
+    alike: Literal["instance", "label", "pairs", "triplets", "graded"] = "instance"
     relations: str | None = None
     views: ViewSettings = field(default_factory=ViewSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
@@ -401,6 +402,11 @@ class FitSettings:
         """The dictionary; proxies where the objective has its own keys."""
         owns = self.objective.kind != AUTO and objective(self.objective.kind).keys == "own"
         return "proxies" if owns else self.dictionary
+
+    @property
+    def listed(self) -> bool:
+        """Whether the file ``relations`` says which items are alike."""
+        return self.alike in ("pairs", "triplets", "graded")
 
     @property
     def items_are_keys(self) -> bool:

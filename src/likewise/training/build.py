@@ -12,7 +12,7 @@ from likewise.config.policy_table import policy
 from likewise.config.settings import FitSettings, NegativeSettings, OptimSettings
 from likewise.config.values import Scalar
 from likewise.data import Items
-from likewise.data.pair_files import Pairs, Triplets
+from likewise.data.pair_files import Relations
 from likewise.dictionaries import Batch, Dictionary, MemoryBank, Proxies, Queue
 from likewise.dictionaries.sharded import ShardedMemoryBank, ShardedProxies
 from likewise.distributed import processes
@@ -83,7 +83,7 @@ def build_session(
     items: Items,
     total: int,
     device: torch.device,
-    relations: Pairs | Triplets | None = None,
+    relations: Relations | None = None,
 ) -> Session:
     """The session of a new run of ``total`` steps over ``items``.
 
@@ -116,8 +116,8 @@ def build_session(
         key_encoder = Momentum(embedder, keys.momentum, schedule=keys.schedule, buffers=keys.buffers)
     objective = build_objective(settings, items, embedder.dim, generator, noise_generator).to(device)
     dictionary = build_dictionary(settings, items, embedder.dim, generator, noise_generator).to(device)
-    listed = settings.alike in ("pairs", "triplets")  # their items may be in different processes
-    rows_add_up = not listed and not objective.joins_rows
+    # the items of a pair, triplet or list may be in different processes
+    rows_add_up = not settings.listed and not objective.joins_rows
     if processes.size() > 1 and rows_add_up:
         objective.share_rows()
     return Session(
