@@ -166,6 +166,7 @@ MADE: list[tuple[type, dict[str, Any]]] = [
     (samplers.ClassSampler, {"labels": LABELS, "classes": 3, "per_class": 2, "seed": 7}),
     (samplers.BalancedSampler, {"labels": LABELS, "batch_size": 4, "seed": 7, "smallest": 3}),
     (samplers.PairSampler, {"tuples": torch.tensor([[0, 1], [2, 3]]), "batch_size": 4, "seed": 7}),
+    (samplers.GradedSampler, {"rows": torch.tensor([[0, 1], [2, 3]]), "batch_size": 4, "seed": 7}),
     (negatives.Random, {"count": 4}),
     (negatives.DistanceWeighted, {"count": 4, "least": 0.4, "most": 1.3}),
     (negatives.InsideMargin, {"margin": 0.7, "squared": False}),
@@ -201,6 +202,7 @@ SHOWN = {  # what stands for a parameter that is data, or a size
     (samplers.ClassSampler, "labels"): "labels=5 of 3 classes",
     (samplers.BalancedSampler, "labels"): "labels=5 of 3 classes",
     (samplers.PairSampler, "tuples"): "tuples=2 × 2",
+    (samplers.GradedSampler, "rows"): "rows=2 of 2 queries",
 }
 NOT_SHOWN = {"generator", (dictionaries.MemoryBank, "noise"), (lw.GradientCache, "embedder")}
 SHOWN_ELSEWHERE = {lw.Model, lw.Views}  # below
@@ -373,6 +375,7 @@ TAKES_IDS: dict[str, Callable[[Turn], Any]] = {
     "class sampler": lambda t: samplers.ClassSampler(t(CLASSES), 3, 2, 0).rows(0),
     "balanced sampler": lambda t: samplers.BalancedSampler(t(CLASSES), 5, 0).rows(0),
     "pair sampler": lambda t: samplers.PairSampler(t(torch.tensor([[0, 1], [2, 3], [0, 5]])), 2, 0).tuples(0),
+    "graded sampler": lambda t: samplers.GradedSampler(t(torch.tensor([[0, 1], [2, 3], [0, 5]])), 4, 0).lists(0),
     "knn_classify": lambda t: metrics.knn_classify(t(ROWS), t(-ROWS), t(CLASSES), k=3),
     "knn_accuracy": lambda t: metrics.knn_accuracy(
         t(ROWS), t(CLASSES), t(ROWS), t(CLASSES), k=3, query_ids=t(torch.arange(12)), key_ids=t(torch.arange(12))

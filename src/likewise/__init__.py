@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from likewise.comparison.run import compare
     from likewise.config.settings import FitSettings
     from likewise.data import Items, open_items
-    from likewise.data.pair_files import read_pairs, read_triplets
+    from likewise.data.pair_files import read_graded, read_pairs, read_triplets
     from likewise.dictionaries import Batch, Fresh, MemoryBank, Proxies, Queue
     from likewise.distributed.processes import gather_rows
     from likewise.encoders import Embedder, build_embedder
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from likewise.evaluation.classify import Protocol, evaluate
     from likewise.evaluation.retrieve import retrieve
     from likewise.evaluation.retrieve import retrieve as evaluate_retrieval
+    from likewise.graph.build import build_graph
     from likewise.index.exact import Hit, Index
     from likewise.metrics import knn_accuracy, knn_classify, ndcg, retrieval
     from likewise.model import Model, load
@@ -39,6 +40,7 @@ _HOME = {
     "FitSettings": "config.settings",
     "Items": "data",
     "open_items": "data",
+    "read_graded": "data.pair_files",
     "read_pairs": "data.pair_files",
     "read_triplets": "data.pair_files",
     "Batch": "dictionaries",
@@ -65,6 +67,7 @@ _HOME = {
     "fit": "training.fit",
     "Model": "model",
     "load": "model",
+    "build_graph": "graph.build",
     "Hit": "index.exact",
     "Index": "index.exact",
     "Views": "views.render",
@@ -93,6 +96,7 @@ __all__ = [
     "Views",
     "bn_leak",
     "build_embedder",
+    "build_graph",
     "compare",
     "evaluate",
     "evaluate_retrieval",
@@ -106,6 +110,7 @@ __all__ = [
     "negatives",
     "objectives",
     "open_items",
+    "read_graded",
     "read_pairs",
     "read_triplets",
     "retrieval",

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -49,6 +50,21 @@ def as_path(path: str | os.PathLike[str], what: str) -> Path:
         raise LikewiseError(
             f"{what} is {text}, but no home folder of this user is known; write the path in full, or set HOME."
         ) from None
+
+
+def as_written_path(path: str | os.PathLike[str], what: str) -> Path:
+    """A path from a file of settings or the environment, in which no shell has replaced ``$HOME``: as :func:`as_path`.
+
+    Variables are replaced, unless the path exists as it is. Raises LikewiseError also when there is no such variable.
+    """
+    place = as_path(path, what)
+    if place.exists():
+        return place
+    text = os.path.expandvars(place)
+    unknown = re.search(r"\$(\w+|\{.*?\})", text)
+    if unknown:
+        raise LikewiseError(f"{what} is {path}, but there is no variable {unknown[0]}; write the path in full.")
+    return Path(text)
 
 
 def place_for(path: str | os.PathLike[str], what: str = "--out") -> Path:

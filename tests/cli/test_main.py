@@ -34,6 +34,7 @@ from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import settings_from
 from likewise.config.policy_table import POLICIES
 from likewise.config.yaml_file import read_yaml
+from likewise.data import cache
 from likewise.errors import LikewiseError
 from likewise.index.embedding_file import read_embedding
 from likewise.index.exact import Index
@@ -301,6 +302,29 @@ def test_embed_writes_ids_and_unit_rows(
     assert (about["layer"], about["epoch"], about["data"]) == (layer, 2.0, "photos")
     assert about["data_ids_hash"] == json.loads((place / "run/data.json").read_text())["ids_hash"]
     torch.testing.assert_close(torch.tensor(rows).float(), model.embed("photos", layer=layer).rows)
+
+
+@pytest.mark.filterwarnings("default::likewise.errors.LikewiseWarning")
+def test_a_warning_is_one_line_without_source(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PLACE_OF_CACHES", str(tmp_path))
+    monkeypatch.setenv("LIKEWISE_CACHE", "$PLACE_OF_CACHES/own")
+    command = ["embed", "run", "photos", "--out", str(tmp_path / "rows.npy")]
+    assert main(command) == 0
+    (values,) = tmp_path.glob("own/*/values.bin")
+    values.write_bytes(bytes(values.stat().st_size))
+    cache._CHECKED.clear()
+    capsys.readouterr()
+    assert main(command) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {values.parent} does not match its checksum: ")
+    monkeypatch.setenv("LIKEWISE_CACHE", "${NO_SUCH_PLACE}/own")
+    assert main(command) == 2
+    assert capsys.readouterr().err == (
+        "likewise: LIKEWISE_CACHE is ${NO_SUCH_PLACE}/own, but there is no variable ${NO_SUCH_PLACE}; write the path "
+        "in full.\n"
+    )
 
 
 def test_embed_makes_its_folder_and_writes_npy(place: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likewise.data import Skipped, id_rows, read_pairs, read_triplets
+from likewise.data import Skipped, id_rows, read_graded, read_pairs, read_triplets
 from likewise.errors import LikewiseError
 from likewise.objectives import Contrastive, Triplet, from_pairs, from_triplets
 from likewise.training.samplers import PairSampler
@@ -290,6 +290,55 @@ def test_many_bad_rows_stay_quick_and_the_first_have_hints(tmp_path: Path) -> No
     skipped = read_pairs(put(tmp_path / "p.csv", f"a,b,alike\nü,cats/1.jpg,1\n{rows}"), IDS, skip_bad=True).skipped
     assert len(skipped) == 2997
     assert ["Did you mean" in item.reason for item in skipped] == [True] * 100 + [False] * 2897
+
+
+# --- graded relevance ---
+
+
+def test_graded_relevance_in_any_form_of_it(tmp_path: Path) -> None:
+    text = "relevance,query,item,note\n2,ü,cats/1.jpg,\n 0.50 ,cats/1.jpg, ü ,x\n-0,ü,cats/2.jpg,\n2.0,ü,cats/1.jpg,\n"
+    graded = read_graded(put(tmp_path / "g.csv", text + '1e2,ü,"a,b",\n'), IDS)
+    assert graded.rows.tolist() == [[6, 0], [0, 6], [6, 1], [6, 4]]
+    assert graded.relevance.tolist() == [2.0, 0.5, 0.0, 100.0]
+    assert (graded.rows.dtype, graded.relevance.dtype) == (torch.int64, torch.float64)
+    assert (len(graded), graded.merged, graded.skipped, graded.source) == (4, 1, (), str(tmp_path / "g.csv"))
+    columns = {"query": ["ü", "ü"], "item": ["cats/1.jpg", "cats/2.jpg"], "relevance": pa.array([3, 0], pa.int8())}
+    pq.write_table(pa.table(columns), tmp_path / "g.parquet")
+    assert read_graded(tmp_path / "g.parquet", IDS).relevance.tolist() == [3.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("ü,ü,1", "'ü' is query and item"),
+        ("ü,b,-1", "relevance is '-1', not a finite number, 0 or more"),
+        ("ü,b,nan", "relevance is 'nan', not a finite number, 0 or more"),
+        ("ü,b,inf", "relevance is 'inf', not a finite number, 0 or more"),
+        ("ü,b,good", "relevance is 'good', not a finite number, 0 or more"),
+        ("ü,b,", "relevance is empty"),
+        ("v,b,1", "query: no item has the id 'v'"),
+        ("ü,c,1", "item: no item has the id 'c'"),
+        ("query,item,relevance", "repeats the header"),
+    ],
+)
+def test_bad_graded_relevance(tmp_path: Path, row: str, reason: str) -> None:
+    path = put(tmp_path / "g.csv", f"query,item,relevance\nü,a,2\n{row}\n")
+    with pytest.raises(LikewiseError) as caught:
+        read_graded(path, ["a", "b", "ü"])
+    assert f"1 of the 2 rows cannot be used (line 3: {reason}" in str(caught.value)
+    assert "likewise.read_graded(..., skip_bad=True) lists them all" in str(caught.value)
+    found = read_graded(path, ["a", "b", "ü"], skip_bad=True)
+    assert (found.rows.tolist(), found.relevance.tolist()) == ([[2, 0]], [2.0])
+    assert [item.id for item in found.skipped] == ["line 3"]
+
+
+def test_graded_relevance_that_contradicts_itself(tmp_path: Path) -> None:
+    path = put(tmp_path / "g.csv", "query,item,relevance\nü,a,2\na,ü,1\nü,a,1.5\n")
+    said = (
+        r"\(line 4: says that the relevance of 'a' to 'ü' is 1\.5, but line 2 that the relevance of 'a' to 'ü' is 2\)"
+    )
+    with pytest.raises(LikewiseError, match=said):
+        read_graded(path, ["a", "ü"])
 
 
 # --- bad files ---

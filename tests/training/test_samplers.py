@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from likewise.errors import LikewiseError
-from likewise.training.samplers import BalancedSampler, ClassSampler, EpochSampler, PairSampler
+from likewise.training.samplers import BalancedSampler, ClassSampler, EpochSampler, GradedSampler, PairSampler
 
 
 @settings(max_examples=150, deadline=None)
@@ -338,6 +338,69 @@ def test_the_first_step_of_few_items_is_the_one_a_loop_finds(
     sizes = [len(sampler.rows(step)) for step in range(steps)]
     wanted = next(((step, size) for step, size in enumerate(sizes) if size < count), None)
     assert sampler.first_below(count, steps) == wanted
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=30),
+    batch_size=st.integers(2, 20),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 3),
+)
+def test_every_query_once_an_epoch_with_all_its_items(
+    lengths: list[int], batch_size: int, seed: int, epoch: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    items = len(lengths) + 13
+    wanted = {q: (q + 1 + torch.randperm(items - 1, generator=generator)[:n]) % items for q, n in enumerate(lengths)}
+    rows = torch.cat([torch.stack([torch.full_like(w, q), w], 1) for q, w in wanted.items()])
+    rows = rows[torch.randperm(len(rows), generator=generator)]
+    sampler = GradedSampler(rows, batch_size, seed)
+    length = sampler.steps_per_epoch
+    steps = [sampler.lists(step) for step in range(epoch * length, (epoch + 1) * length)]
+    assert length <= max(1, 2 * -(-sum(min(n + 1, batch_size) for n in lengths) // batch_size))
+    assert sampler.cut == sum(n + 1 > batch_size for n in lengths)
+    queries = []
+    for number, step in enumerate(steps, epoch * length):
+        assert torch.equal(step.rows[step.places], rows[step.which])
+        assert step.rows.sort().values.tolist() == sorted(set(rows[step.which].flatten().tolist()))
+        assert sampler.least <= len(step.rows) <= batch_size
+        for begin, end in zip(step.offsets[:-1].tolist(), step.offsets[1:].tolist(), strict=True):
+            (query,) = set(rows[step.which[begin:end], 0].tolist())
+            queries.append(query)
+            listed = rows[step.which[begin:end], 1].tolist()
+            assert len(listed) == len(set(listed)) == min(lengths[query], batch_size - 1)
+            assert set(listed) <= set(wanted[query].tolist())
+        assert torch.equal(sampler.rows(number), step.rows)
+        again = GradedSampler(rows, batch_size, seed).lists(number)
+        assert all(torch.equal(x, y) for x, y in zip(again, step, strict=True))
+    assert sorted(queries) == list(range(len(lengths)))
+
+
+def test_lists_come_in_other_company_and_long_ones_with_other_items() -> None:
+    rows = torch.tensor([[q, 20 + i] for q in range(12) for i in range(3)] + [[12, 20 + i] for i in range(40)])
+    sampler = GradedSampler(rows, 12, 0)
+    steps = [[sampler.lists(e * sampler.steps_per_epoch + s) for s in range(sampler.steps_per_epoch)] for e in range(6)]
+    company = [{frozenset(rows[step.which, 0].tolist()) for step in epoch} for epoch in steps]
+    assert len({frozenset(each) for each in company}) > 1
+    long = [step.which[rows[step.which, 0] == 12] for epoch in steps for step in epoch]
+    assert len({tuple(sorted(which.tolist())) for which in long if len(which)}) > 1
+    assert {len(which) for which in long} == {0, 11}
+    assert sampler.cut == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "message"),
+    [
+        (torch.zeros(3, 3, dtype=torch.int64), 4, r"rows \(3, 3\) must be \(M, 2\) integers, query and item"),
+        (torch.zeros(0, 2, dtype=torch.int64), 4, "not empty"),
+        (torch.tensor([[0, -1]]), 4, "must be 0 or more"),
+        (torch.tensor([[0, 1]]), 1, "needs room for a query and an item"),
+    ],
+)
+def test_lists_that_cannot_be(rows: torch.Tensor, batch_size: int, message: str) -> None:
+    with pytest.raises(LikewiseError, match=message):
+        GradedSampler(rows, batch_size, 0)
 
 
 def test_no_step_of_a_star_is_short() -> None:

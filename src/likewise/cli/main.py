@@ -1,11 +1,16 @@
 """The command line: it parses the arguments and runs the command. A mistake gives one sentence."""
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from likewise.cli.commands import COMMANDS
 from likewise.cli.fit import is_first
 from likewise.cli.parser import build_parser
-from likewise.errors import NO_ROOM, Interrupted, LikewiseError
+from likewise.console import say
+from likewise.errors import NO_ROOM, Interrupted, LikewiseError, LikewiseWarning
 from likewise.methods import METHODS
 from likewise.methods.other_kinds import kinds_told_apart
 from likewise.text import readable
@@ -14,7 +19,8 @@ from likewise.text import readable
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0; 2 after a user's mistake (one sentence on stderr); 128 + its number after a signal (Ctrl-C: 130)."""
     try:
-        return _run(sys.argv[1:] if arguments is None else arguments)
+        with _plain_warnings():
+            return _run(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:  # the reader (`| head`) has read enough
         return 0
     except LikewiseError as error:
@@ -56,6 +62,22 @@ def _run(arguments: list[str]) -> int:
         code = command.run(given)
     sys.stdout.flush()
     return code
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Prints likewise's own warnings as one line each, without a line of the source."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, LikewiseWarning):
+                say([f"warning: {message}"])
+            else:
+                others(message, category, *where)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _refuse(sentence: str) -> int:

@@ -2,9 +2,10 @@
 
 from likewise.data.items import Items, Skipped, describe, encode_label_sets, encode_labels, write_skipped
 from likewise.data.opening import is_table, open_items, read_image
-from likewise.data.pair_files import Pairs, Triplets, read_pairs, read_triplets
+from likewise.data.pair_files import Graded, Pairs, Triplets, read_graded, read_pairs, read_triplets
 
 __all__ = [
+    "Graded",
     "Items",
     "Pairs",
     "Skipped",
@@ -14,6 +15,7 @@ __all__ = [
     "encode_labels",
     "is_table",
     "open_items",
+    "read_graded",
     "read_image",
     "read_pairs",
     "read_triplets",

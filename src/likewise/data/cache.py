@@ -40,7 +40,7 @@ from likewise.data.items import (
 )
 from likewise.data.source import BadItem, Entry, Source, sign
 from likewise.errors import LikewiseError, LikewiseWarning
-from likewise.files import as_path, atomic_write, from_json, replace_folder, temporary_folder
+from likewise.files import as_written_path, atomic_write, from_json, replace_folder, temporary_folder
 from likewise.text import in_words, shortened
 
 FORMAT = "likewise images 3"  # change it whenever decoding or this layout changes: old caches are then not found
@@ -48,7 +48,7 @@ _CHUNK = 16  # entries per task of a thread: enough to make a task's own cost sm
 _CHUNK_BYTES = 4 << 20  # a task has fewer entries if they hold more than this
 _HELD_BYTES = 64 << 20  # waiting entries hold no more than this, unless a single task does
 _BUILDING = "building-"
-_CHECKED: set[tuple[str, int]] = set()  # caches whose checksum this process has compared: folder, time of writing
+_CHECKED: dict[tuple[str, int], bool] = {}  # whether a cache (folder, time of writing) is as its checksum says
 Depths = dict[int, tuple[int, int]]  # bits that were assumed: of how many images, and their largest value
 
 
@@ -112,13 +112,13 @@ def cache_folder(cache: str | Path | None) -> Path:
     """The folder of the caches: the given one, ``$LIKEWISE_CACHE`` or ``~/.cache/likewise``.
 
     Raises:
-        LikewiseError: no home folder is known.
+        LikewiseError: no home folder is known, or no variable that the path names.
     """
     if cache is not None:
-        return as_path(cache, "the cache")
+        return as_written_path(cache, "the cache")
     named = os.environ.get("LIKEWISE_CACHE")
     if named:
-        return as_path(named, "LIKEWISE_CACHE")
+        return as_written_path(named, "LIKEWISE_CACHE")
     try:
         return Path.home() / ".cache" / "likewise"
     except RuntimeError:
@@ -223,7 +223,7 @@ def _publish(temporary: Path, final: Path, size: int) -> _Stored:
             return stored
         try:
             replace_folder(temporary, final)
-            _CHECKED.add(_written(final))  # just now
+            _CHECKED[_written(final)] = True  # just now
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                 raise
@@ -252,11 +252,12 @@ def _load(folder: Path, size: int, progress: bool = False) -> _Stored | None:
     if not all(isinstance(id, str) for id in ids):
         return None
     if "checksum" in items and written not in _CHECKED and os.environ.get("LOCAL_RANK", "0") == "0":
-        if items["checksum"] != checksum_of(values, progress):
+        _CHECKED[written] = items["checksum"] == checksum_of(values, progress)
+        if not _CHECKED[written]:
             told = f"{folder} does not match its checksum: something else wrote into it, or the disk fails."
             warnings.warn(f"{told} It is built again.", LikewiseWarning, stacklevel=2)
-            return None
-        _CHECKED.add(written)
+    if not _CHECKED.get(written, True):
+        return None
     if "copies" not in items:  # of an older version
         copies = copies_in(values, str(folder))
     return _Stored(ids, values, skipped, depths, copies, same_bytes)

@@ -1,13 +1,15 @@
-"""Reads pairs and triplets of items by id from CSV or parquet; an error names the line and the id.
+"""Reads pairs, triplets and graded relevance of items by id from CSV or parquet; an error names the line and the id.
 
-Dimension legend: M pairs or triplets, N items, R rows of a file, W ids of a row (2 or 3).
+Dimension legend: M pairs, triplets or judged items, N items, R rows of a file, W ids of a row (2 or 3).
 """
 
 import bisect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,7 @@ from likewise.text import quoted, shortened
 _SHOWN = 5  # bad rows in an error
 _HINTED = 100  # bad rows that get the closest known id: finding it takes milliseconds
 _NEAR = 50  # an unknown id is compared with so many ids before and after it in the alphabet
-_ALIKE = {"true": 1, "yes": 1, "false": 0, "no": 0}  # and the numbers 1 and 0, however they are written
+_WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}  # and the numbers 1 and 0, however they are written
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +75,31 @@ class Triplets:
         return len(self.rows)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Graded:
+    """Graded relevance of items to queries, each query and item once, in the file's order.
+
+    Args:
+        rows: (M, 2) int64, rows of the items: query, item.
+        relevance: (M,) float64, 0 or more; higher is more relevant.
+        merged: number of rows of the file that repeat an earlier row.
+        skipped: rows of the file that were left out, as "line 7", with the reason.
+        source: the file, for messages.
+    """
+
+    rows: Tensor
+    relevance: Tensor
+    merged: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+Relations = Pairs | Triplets | Graded
+
+
 def read_pairs(
     path: str | Path, ids: Sequence[str], *, skip_bad: bool = False, skipped: Sequence[Skipped] = ()
 ) -> Pairs:
@@ -101,18 +128,18 @@ def read_pairs(
     the ids, and the text of 65,536 rows.
     """
     file = as_path(path, "the file of pairs or triplets")
-    table = _read(file, ids, ("a", "b"), "" if all_alike_in(file) else "alike", skipped)
+    table = _read("read_pairs", file, ids, ("a", "b"), None if all_alike_in(file) else _ALIKE, skipped)
     table.refuse(table.rows[:, 0] == table.rows[:, 1], lambda names: f"{quoted(names[0])} is paired with itself")
     kept, merged = _settle(
         table,
         np.sort(table.rows, axis=1),
-        table.alike,
+        table.values,
         lambda names, alike: f"{quoted(names[0])} and {quoted(names[1])} are {'alike' if alike else 'not alike'}",
         skip_bad,
     )
     return Pairs(
         rows=torch.from_numpy(table.rows[kept]),
-        alike=torch.from_numpy(table.alike[kept]),
+        alike=torch.from_numpy(table.values[kept] == 1),
         merged=merged,
         skipped=table.skipped(),
         source=table.name,
@@ -132,7 +159,8 @@ def read_triplets(
 
     Cost: as :func:`read_pairs`.
     """
-    table = _read(as_path(path, "the file of pairs or triplets"), ids, ("anchor", "positive", "negative"), "", skipped)
+    file = as_path(path, "the file of pairs or triplets")
+    table = _read("read_triplets", file, ids, ("anchor", "positive", "negative"), None, skipped)
     anchor, positive, negative = table.rows.T
     table.refuse(anchor == positive, lambda names: f"{quoted(names[0])} is anchor and positive")
     table.refuse(anchor == negative, lambda names: f"{quoted(names[0])} is anchor and negative")
@@ -140,23 +168,88 @@ def read_triplets(
     kept, merged = _settle(
         table,
         np.stack([anchor, np.minimum(positive, negative), np.maximum(positive, negative)], axis=1),
-        positive < negative,
-        lambda names, side: f"{quoted(names[0])} is closer to {quoted(names[1])} than to {quoted(names[2])}",
+        (positive < negative).astype(np.float64),
+        lambda names, _: f"{quoted(names[0])} is closer to {quoted(names[1])} than to {quoted(names[2])}",
         skip_bad,
     )
     return Triplets(rows=torch.from_numpy(table.rows[kept]), merged=merged, skipped=table.skipped(), source=table.name)
+
+
+def read_graded(
+    path: str | Path, ids: Sequence[str], *, skip_bad: bool = False, skipped: Sequence[Skipped] = ()
+) -> Graded:
+    """Read graded relevance: the columns ``query``, ``item`` (ids) and ``relevance`` of a .csv or .parquet file.
+
+    Queries and items are both items of the data. The rows of a query may stand anywhere in the file. ``relevance`` is a
+    finite number, 0 or more: 0 is not relevant. File, arguments and errors are as for :func:`read_pairs`; here (a, b)
+    and (b, a) are two rows, of two queries.
+
+    Raises:
+        LikewiseError: as :func:`read_pairs`: a bad row has an unknown id, an empty field, an item that is its own
+            query, or a relevance that is no such number; two rows contradict each other if they give one item of a
+            query two relevances.
+
+    Cost: as :func:`read_pairs`.
+    """
+    file = as_path(path, "the file of graded relevance")
+    table = _read("read_graded", file, ids, ("query", "item"), _RELEVANCE, skipped)
+    table.refuse(table.rows[:, 0] == table.rows[:, 1], lambda names: f"{quoted(names[0])} is query and item")
+    kept, merged = _settle(
+        table,
+        table.rows,
+        table.values,
+        lambda names, value: f"the relevance of {quoted(names[1])} to {quoted(names[0])} is {value:g}",
+        skip_bad,
+    )
+    return Graded(
+        rows=torch.from_numpy(table.rows[kept]),
+        relevance=torch.from_numpy(table.values[kept]),
+        merged=merged,
+        skipped=table.skipped(),
+        source=table.name,
+    )
+
+
+class _Last(NamedTuple):
+    """The last column of a file, with a number for each row."""
+
+    name: str
+    value: Callable[[str], float]  # of a text without spaces around it, in lower case; below 0: not understood
+    wrong: str  # what a text that is not understood should be
+
+
+def _alike(text: str) -> float:
+    """1, 0 or −1 for a word, or for a number such as 1, 1.0 or 0.00."""
+    try:
+        number = float(text)
+        return number if number in (0.0, 1.0) else -1.0
+    except ValueError:
+        return _WORDS.get(text, -1.0)
+
+
+def _relevance(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return -1.0
+    return number + 0.0 if math.isfinite(number) and number >= 0 else -1.0  # −0.0 is 0
+
+
+_ALIKE = _Last("alike", _alike, "not 1 or 0, true or false, yes or no")
+_RELEVANCE = _Last("relevance", _relevance, "not a finite number, 0 or more")
 
 
 @dataclass
 class _Table:
     """The rows of a file, and which of them are bad."""
 
+    reader: str  # the function that reads it
     name: str
     word: str  # "line" or "row"
     ids: Sequence[str]
     numbers: npt.NDArray[np.int64]  # (R,) of each row in the file
     rows: npt.NDArray[np.int64]  # (R, W) of the items, −1 where there is none
-    alike: npt.NDArray[np.bool_]  # (R,)
+    values: npt.NDArray[np.float64]  # (R,) of the last column; 1 where there is none
     bad: dict[int, str] = field(default_factory=dict)  # reasons, by place in the arrays above
     lost: dict[int, str] = field(default_factory=dict)  # the same, for rows that name an item that could not be used
 
@@ -183,8 +276,8 @@ class _Table:
 def _settle(
     table: _Table,
     keys: npt.NDArray[np.int64],
-    sides: npt.NDArray[np.bool_],
-    say: Callable[[list[str], bool], str],
+    sides: npt.NDArray[np.float64],
+    say: Callable[[list[str], float], str],
     skip_bad: bool,
 ) -> tuple[npt.NDArray[np.int64], int]:
     """Merge rows that repeat each other; returns the places of the rows to keep and the number of merged ones.
@@ -204,7 +297,7 @@ def _settle(
     first = order[begins][begins.cumsum() - 1]  # for each, the first row of its key
     clashes = {}
     for place, earlier in zip(*(x[sides[order] != sides[first]].tolist() for x in (order, first)), strict=True):
-        what, before = (say(table.names(at), bool(sides[at])) for at in (place, earlier))
+        what, before = (say(table.names(at), float(sides[at])) for at in (place, earlier))
         clashes[place] = f"says that {what}, but {table.where(earlier)} that {before}"
     _complain(table, clashes, skip_bad)
     return np.sort(order[begins]), len(order) - int(begins.sum())
@@ -218,8 +311,7 @@ def _complain(table: _Table, clashes: dict[int, str], skip_bad: bool) -> None:
     elif skip_bad or not table.bad:
         problems, advice = clashes, "keep the right ones"
     else:
-        reader = "read_pairs" if table.rows.shape[1] == 2 else "read_triplets"
-        hint = "" if clashes else f"; likewise.{reader}(..., skip_bad=True) lists them all"
+        hint = "" if clashes else f"; likewise.{table.reader}(..., skip_bad=True) lists them all"
         problems, advice = table.bad | clashes, f"correct them, or take them out of the file{hint}"
     if not problems:
         return
@@ -231,22 +323,32 @@ def _complain(table: _Table, clashes: dict[int, str], skip_bad: bool) -> None:
     )
 
 
-def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str, skipped: Sequence[Skipped]) -> _Table:
+def _read(
+    reader: str,
+    path: Path,
+    ids: Sequence[str],
+    columns: tuple[str, ...],
+    last: _Last | None,
+    skipped: Sequence[Skipped],
+) -> _Table:
     """Read all rows of a file; mark bad rows, and rows that name items that could not be used."""
-    wanted = [*columns, flag] if flag else list(columns)
+    wanted = [*columns, last.name] if last else list(columns)
     word, chunks = open_rows(path, wanted)
     known = {as_id(id): row for row, id in enumerate(ids)}
-    parts: list[npt.NDArray[np.int64]] = []  # (R, 1 + W + 1) numbers, rows, alike
+    parts: list[npt.NDArray[np.int64]] = []  # (R, 1 + W) numbers, rows
+    values: list[npt.NDArray[np.float64]] = []
     bad: dict[int, str] = {}
     lost: dict[int, str] = {}
-    total, reasons = 0, _Reasons(ids, wanted, {as_id(item.id): item.reason for item in skipped})
+    wrong = last.wrong if last else ""
+    total, reasons = 0, _Reasons(ids, wanted, wrong, {as_id(item.id): item.reason for item in skipped})
     for chunk in chunks:
         rows = [_look_up(column, known) for column in chunk.columns[: len(columns)]]
-        flags = _flags(chunk.columns[-1]) if flag else np.ones(len(chunk.numbers), dtype=np.int64)
-        parts.append(np.stack([np.array(chunk.numbers, dtype=np.int64), *rows, flags], axis=1))
-        for place in sorted({*np.flatnonzero((parts[-1] < 0).any(axis=1)).tolist(), *chunk.problems}):
+        values.append(_values(chunk.columns[-1], last) if last else np.ones(len(chunk.numbers)))
+        parts.append(np.stack([np.array(chunk.numbers, dtype=np.int64), *rows], axis=1))
+        unfit = (parts[-1] < 0).any(axis=1) | (values[-1] < 0)
+        for place in sorted({*np.flatnonzero(unfit).tolist(), *chunk.problems}):
             texts, unknown = [column[place] for column in chunk.columns], [bool(row[place] < 0) for row in rows]
-            reason = reasons.lost(texts, unknown) if flags[place] >= 0 else ""
+            reason = reasons.lost(texts, unknown) if values[-1][place] >= 0 else ""
             if reason:
                 lost[total + place] = reason
             else:
@@ -256,12 +358,13 @@ def _read(path: Path, ids: Sequence[str], columns: tuple[str, ...], flag: str, s
         raise LikewiseError(f"{path} holds no rows below its header; give a file that does.")
     table = np.concatenate(parts)
     return _Table(
+        reader=reader,
         name=str(path),
         word=word,
         ids=ids,
         numbers=table[:, 0],
-        rows=table[:, 1:-1],
-        alike=table[:, -1] == 1,
+        rows=table[:, 1:],
+        values=np.concatenate(values),
         bad=bad,
         lost=lost,
     )
@@ -276,18 +379,10 @@ def _look_up(texts: list[str], known: dict[str, int]) -> npt.NDArray[np.int64]:
     return np.array(rows, dtype=np.int64)
 
 
-def _flags(texts: list[str]) -> npt.NDArray[np.int64]:
-    """1 for alike, 0 for not alike, −1 for any other text."""
-    value = {text: _flag(text.strip().lower()) for text in set(texts)}
-    return np.array([value[text] for text in texts], dtype=np.int64)
-
-
-def _flag(text: str) -> int:
-    """1, 0 or −1 for a word, or for a number such as 1, 1.0 or 0.00."""
-    try:
-        return {1.0: 1, 0.0: 0}.get(float(text), -1)
-    except ValueError:
-        return _ALIKE.get(text, -1)
+def _values(texts: list[str], last: _Last) -> npt.NDArray[np.float64]:
+    """The number of each text, below 0 where it is not understood."""
+    known = {text: last.value(text.strip().lower()) for text in set(texts)}
+    return np.array([known[text] for text in texts], dtype=np.float64)
 
 
 @dataclass
@@ -296,6 +391,7 @@ class _Reasons:
 
     ids: Sequence[str]
     wanted: list[str]
+    wrong: str  # what a text of the last column that is not understood should be
     unusable: dict[str, str]  # the reason why each skipped item could not be used, by its id
     hints: int = _HINTED
 
@@ -319,7 +415,7 @@ class _Reasons:
         for name, text, wrong in zip(self.wanted, texts, unknown, strict=False):
             if wrong and not self._skipped(text):
                 return f"{name}: no item has the id {quoted(text)}{self._hint(text)}"
-        return f"{self.wanted[-1]} is {quoted(texts[-1])}, not 1 or 0, true or false, yes or no"
+        return f"{self.wanted[-1]} is {quoted(texts[-1])}, {self.wrong}"
 
     def _hint(self, text: str) -> str:
         """The closest id among those with the same last part of the path, or else among neighbours in the alphabet."""

@@ -20,7 +20,7 @@ from likewise.data import Items, write_skipped
 from likewise.data.label_files import label_file
 from likewise.data.sketch import changed_since, sketch
 from likewise.errors import LikewiseError
-from likewise.files import as_path, atomic_write, from_json, make_writable, utf8_path
+from likewise.files import as_written_path, atomic_write, from_json, make_writable, utf8_path
 from likewise.model import NAME as MODEL
 from likewise.model import open_by
 from likewise.text import quoted
@@ -50,7 +50,7 @@ def began_here(folder: Path) -> bool:
 def placed(settings: FitSettings) -> FitSettings:
     """Makes paths of settings absolute, so that a run can be resumed from any folder."""
     relations, cache, weights = (
-        None if path is None else str(as_path(path, name).absolute())
+        None if path is None else str(as_written_path(path, name).absolute())
         for name, path in (
             ("relations", settings.relations),
             ("cache", settings.cache),

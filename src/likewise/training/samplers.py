@@ -3,9 +3,11 @@
 A resumed run therefore needs only the step. Every process gets the same rows for a step and uses its share of them.
 
 Dimension legend: N items, M memberships (an item in a class), C classes, P classes of a batch, K items of each, B
-batches of an epoch (rows of a batch in ``EpochSampler`` and ``rows``), L labels of an item at most.
+batches of an epoch (rows of a batch in ``EpochSampler`` and ``rows``), L labels of an item at most, or L
+lists (a query with its items) in ``GradedSampler``.
 """
 
+import heapq
 from hashlib import blake2b
 from math import perm
 from typing import Any, NamedTuple
@@ -315,6 +317,125 @@ class PairSampler:
                 break
             rest = rest[keep]
         return len(rest) > 0
+
+
+class Lists(NamedTuple):
+    """The lists of a step: queries, each with its items."""
+
+    rows: Tensor  # (B,) int64 rows of the queries and items of these lists, each once
+    places: Tensor  # (m, 2) int64, query and item as positions in ``rows``, one list after the other
+    offsets: Tensor  # (L + 1,) int64, the places of list l are offsets[l] to offsets[l + 1]
+    which: Tensor  # (m,) int64, the numbers of these query-item rows among all
+
+
+class GradedSampler:
+    """Whole lists, a query with all its judged items: each query once per epoch, in fresh company and order.
+
+    ``rows, places, offsets, which = sampler.lists(step)``, then ``z = encode(rows)`` and
+    ``objective((z[places[:, 0]] * z[places[:, 1]]).sum(1), relevance[which], offsets=offsets)``.
+
+    The lists of a step have at most ``batch_size`` rows, an item of two lists counted twice. Every epoch has the same
+    number of steps, about as few as possible, with about equally many rows. Lists of one length change places from
+    epoch to epoch, and the steps change their order. A list with more rows than ``batch_size`` is cut: in each epoch
+    other of its items are in it, at random.
+
+    Args:
+        rows: (M, 2) int64 rows of query and item, as ``read_graded`` returns them. No row may come twice.
+        batch_size: the largest number of rows of a step, at least 2.
+        seed: step s depends on (rows, batch_size, seed, s) alone.
+
+    Attributes:
+        cut: the number of lists that are longer than ``batch_size``.
+        least: a number of items that every step has at least.
+
+    Raises:
+        LikewiseError: rows of another shape or dtype, no rows, numbers below 0, or ``batch_size`` below 2.
+
+    Cost: a sort of M and a few seconds for a million lists at first; one permutation of the lists per epoch, a sort of
+    the step's rows per step.
+    """
+
+    def __init__(self, rows: Ids, batch_size: int, seed: int) -> None:
+        rows = as_ids("rows", rows).long().cpu()
+        if rows.ndim != 2 or rows.shape[1] != 2 or not len(rows):
+            raise LikewiseError(f"rows {tuple(rows.shape)} must be (M, 2) integers, query and item, not empty.")
+        if int(rows.min()) < 0:
+            raise LikewiseError(f"rows of items must be 0 or more, but the smallest is {int(rows.min())}.")
+        if batch_size < 2:
+            raise LikewiseError("a batch needs room for a query and an item (2 rows); raise batch_size.")
+        self.batch_size, self.seed, self._rows = batch_size, seed, rows
+        self._order = rows[:, 0].argsort(stable=True)  # by query
+        lengths = torch.unique_consecutive(rows[self._order, 0], return_counts=True)[1]
+        self._first, self._lengths = lengths.cumsum(0) - lengths, lengths.clamp(max=batch_size - 1)
+        self.cut = int((lengths >= batch_size).sum())
+        self._largest_first = self._lengths.argsort(descending=True, stable=True)
+        self._slots = _divided((self._lengths[self._largest_first] + 1).tolist(), batch_size)
+        self.steps_per_epoch = int(self._slots.max()) + 1
+        many = torch.bincount(self._slots)  # a step has its queries; and of its longest list the query and the items
+        longest = torch.zeros_like(many).scatter_reduce_(
+            0, self._slots, self._lengths[self._largest_first] + 1, "amax", include_self=False
+        )
+        self.least = int(torch.maximum(many, longest).min())
+        self._epoch, self._batches = -1, ()  # type: tuple[int, tuple[Tensor, ...]]
+
+    def __repr__(self) -> str:
+        return (
+            f"GradedSampler(rows={len(self._rows)} of {len(self._lengths)} queries, batch_size={self.batch_size}, "
+            f"seed={self.seed})"
+        )
+
+    def lists(self, step: int) -> Lists:
+        """The lists of step ``step``. Their items are in random order, as those of :class:`PairSampler`."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, self._draw(_generator(self.seed, "lists", epoch))
+        chosen = self._batches[place]
+        generator = _generator(self.seed, "list", step)
+        run, within = _runs(self._whole(chosen))
+        mixed = torch.rand(len(run), generator=generator).argsort()
+        mixed = mixed[run[mixed].argsort(stable=True)]  # the items of each list in random order
+        kept = mixed[within < self._lengths[chosen][run]]
+        which = self._order[self._first[chosen][run[kept]] + within[kept]]
+        rows, places = torch.unique(self._rows[which], return_inverse=True)
+        order = torch.randperm(len(rows), generator=generator)
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), self._lengths[chosen].cumsum(0)])
+        return Lists(rows[order], order.argsort()[places], offsets, which)
+
+    def rows(self, step: int) -> Tensor:
+        """(B,) int64 rows of the items of step ``step``."""
+        return self.lists(step).rows
+
+    def _whole(self, chosen: Tensor) -> Tensor:
+        """The lengths of these lists before they are cut."""
+        ends = torch.cat([self._first[1:], torch.tensor([len(self._rows)])])
+        whole: Tensor = (ends - self._first)[chosen]
+        return whole
+
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The numbers of the lists of each step of an epoch."""
+        drawn = torch.randperm(len(self._lengths), generator=generator)
+        lists = drawn[self._lengths[drawn].argsort(descending=True, stable=True)]  # equal lengths in random order
+        steps = torch.randperm(self.steps_per_epoch, generator=generator)[self._slots]
+        order = steps.argsort(stable=True)
+        return torch.split(lists[order], torch.bincount(steps).tolist())
+
+
+def _divided(sizes: list[int], most: int) -> Tensor:
+    """(L,) a step for each of these falling sizes, so that no step's sum is above ``most`` and all are about equal.
+
+    Each goes to the step with the smallest sum so far (Graham 1969), with a few more steps until all fit.
+    """
+    count = max(-(-sum(sizes) // most), sum(2 * size > most for size in sizes))
+    while True:
+        sums = [(0, step) for step in range(count)]
+        steps = []
+        for size in sizes:
+            total, step = sums[0]
+            heapq.heapreplace(sums, (total + size, step))
+            steps.append(step)
+        if max(sums)[0] <= most:
+            return torch.tensor(steps)
+        count += 1 + count // 50
 
 
 class _Groups(NamedTuple):
