@@ -194,8 +194,8 @@ def test_lines_that_end_as_on_old_computers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("absent.csv", None, r"absent.csv does not exist\.  *Please give a file .csv, .tsv, .txt"),
-        ("r.json", GOOD, r"r.json is of no kind that is read here; give a file .csv"),
+        ("absent.csv", None, r"absent.csv does not exist\.  *Give a file .csv, .tsv, .txt"),
+        ("r.json", GOOD, r"r.json is of no kind that is read here. Give a file .csv"),
         ("r.parquet.gz", GOOD, r"is of no kind that is read here"),
         ("r.csv", "", r"is empty; its first line must name the columns, such as user,item,weight,time"),
         ("r.csv", "user,item\n", r"holds no rows"),

@@ -114,15 +114,15 @@ def read_interactions(path: Path, columns: Columns, *, least: float = 0.0, tick:
 
 def _kind(path: Path) -> str:
     """The ending, without ``.gz``."""
-    wanted = f"give a file {', '.join(_ENDINGS[:-1])} (or with .gz after it) or {_ENDINGS[-1]} with users and items"
+    advice = f"Give a file {', '.join(_ENDINGS[:-1])} (or with .gz after it) or {_ENDINGS[-1]}, with users and items."
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise LikewiseError(f"{path} {what}.{closest(path.name, siblings) * (not path.is_dir())} Please {wanted}.")
+        raise LikewiseError(f"{path} {what}.{closest(path.name, siblings) * (not path.is_dir())} {advice}")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
     if kind not in _ENDINGS or (kind == ".parquet" and suffixes[-1] == ".gz"):
-        raise LikewiseError(f"{path} is of no kind that is read here; {wanted}.")
+        raise LikewiseError(f"{path} is of no kind that is read here. {advice}")
     return kind
 
 
