@@ -1,4 +1,6 @@
 """Recommendation measured strictly: splits, baselines, rules that join a history, full ranking.
 
-Public names: ``splits``, ``baselines``, ``histories`` and ``measure``.
+Public names: ``splits.cold_items``, ``splits.per_user``, ``splits.by_time``, ``baselines.Popularity``,
+``baselines.ItemNeighbours``, ``baselines.Ease``, ``baselines.RidgePerUser``, ``baselines.Embedded``,
+``histories.RULES`` and ``measure.recommended``.
 """
