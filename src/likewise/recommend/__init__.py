@@ -2,5 +2,5 @@
 
 Public names: ``splits.cold_items``, ``splits.per_user``, ``splits.by_time``, ``baselines.Popularity``,
 ``baselines.ItemNeighbours``, ``baselines.Ease``, ``baselines.RidgePerUser``, ``baselines.Embedded``,
-``histories.RULES`` and ``measure.recommended``.
+``histories.mean``, ``histories.top``, ``histories.softmax`` and ``measure.recommended``.
 """
