@@ -30,6 +30,7 @@ PHOTOS = {
     "resnet-small, whole pictures throughout": "--encoder.name resnet-small --views.small_until 0",
     "whole pictures from 70 % on": "--views.small_until 0.7",
     "τ = 0.2": "--objective.temperature 0.2",
+    "learned numbers alone, no pixels": "--encoder.pixels 0",
     "crops from 8 %": "--views.crop_scale '[0.08, 1.0]'",
     "no flips": "--views.flip 0",
 }
