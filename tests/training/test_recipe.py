@@ -54,7 +54,7 @@ def test_the_recipe_follows_the_traits_and_says_why() -> None:
     assert (drawings.settings.views.flip, drawings.settings.views.crop_scale) == (0.0, (0.6, 1.0))
     assert (drawings.settings.views.hue, drawings.settings.views.grayscale) == (0.0, 0.0)
     assert (photos.settings.views.deform, drawings.settings.views.deform) == (0.0, 0.1)
-    assert (photos.settings.encoder.pixels, drawings.settings.encoder.pixels) == (0.0, 0.2)
+    assert (photos.settings.encoder.pixels, drawings.settings.encoder.pixels) == (0.2, 0.2)
     assert {photos.settings.method, drawings.settings.method} == {"simclr"}
     assert (photos.settings.encoder.name, photos.settings.views.small_until) == ("resnet-fine", 1.0)
     assert (drawings.settings.encoder.name, drawings.settings.views.small_until) == ("resnet-small", 0.0)
