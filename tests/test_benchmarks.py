@@ -11,6 +11,7 @@ import torch
 
 from likewise.cli.main import main
 from likewise.data import Items
+from likewise.graph.graph_file import edges_hash
 from likewise.metrics import knn_accuracy, top_k
 
 PLACE = Path(__file__).parents[1] / "benchmarks"
@@ -109,3 +110,15 @@ def test_the_ablations_options_are_those_of_fit(
     command = ["fit", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--minutes", "1"]
     assert main([*command, *shlex.split(" ".join(options))]) == 2  # the parser takes a second, so all at once
     assert "none does not exist" in capsys.readouterr().err
+
+
+def test_the_engines_of_the_graph_give_the_same_edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PLACE))
+    import graph
+
+    path = tmp_path / "interactions.parquet"
+    graph.draw(path, 4_000, 0)
+    (ours, facts), (theirs, _) = graph.with_scipy(path), graph.with_duckdb(path)
+    assert edges_hash(ours) == edges_hash(theirs)
+    assert len(ours) > 500
+    assert facts["items"] <= 40

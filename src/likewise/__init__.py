@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from likewise.evaluation.classify import Protocol, evaluate
     from likewise.evaluation.retrieve import retrieve
     from likewise.evaluation.retrieve import retrieve as evaluate_retrieval
+    from likewise.graph.build import build_graph
     from likewise.index.exact import Hit, Index
     from likewise.metrics import knn_accuracy, knn_classify, ndcg, retrieval
     from likewise.model import Model, load
@@ -66,6 +67,7 @@ _HOME = {
     "fit": "training.fit",
     "Model": "model",
     "load": "model",
+    "build_graph": "graph.build",
     "Hit": "index.exact",
     "Index": "index.exact",
     "Views": "views.render",
@@ -94,6 +96,7 @@ __all__ = [
     "Views",
     "bn_leak",
     "build_embedder",
+    "build_graph",
     "compare",
     "evaluate",
     "evaluate_retrieval",

@@ -415,6 +415,10 @@ def test_roles_in_other_letters_and_the_index_of_pandas_are_no_features(
     (tmp_path / "t.csv").write_text(",f1, label ,ID\nx,1,a,p\ny,2,b,q\n")
     items = items_of(tmp_path / "t.csv")
     assert (items.ids, items.label_names, items.columns) == (("p", "q"), ("a", "b"), ("f1",))
+    (tmp_path / "t.csv").write_text("f1,f2,\n1,2,\n3,4,\n")  # a comma at the end of each line is no index
+    assert items_of(tmp_path / "t.csv").notes == (
+        f"{tmp_path / 't.csv'}: a vector is the 2 columns of numbers: f1, f2; left out: .",
+    )
     (tmp_path / "t.csv").write_text("f1,Label,LABEL\n1,2,3\n")
     with pytest.raises(LikewiseError, match="no column 'label', but 'Label' looks like one: say labels=Label"):
         items_of(tmp_path / "t.csv")

@@ -12,7 +12,6 @@ from likewise.cli.main import main
 from likewise.data.parquet import is_own
 from likewise.errors import LikewiseError
 from likewise.graph.build import build_graph
-from likewise.graph.co_engagement import Settings
 from likewise.graph.graph_file import edges_hash
 
 
@@ -111,15 +110,21 @@ def test_what_makes_no_graph_is_one_sentence(
 def test_raw_counts_are_warned_of_and_pmi_below_chance_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["graph", "ratings.csv", "--out", "graph", "--weighting", "count"]) == 0
     assert "warning: the weights are raw counts, so that popular items fill the lists;" in capsys.readouterr().err
-    graph = build_graph("ratings.csv", settings=Settings(weighting="pmi"))
+    graph = build_graph("ratings.csv", weighting="pmi")
     below = int(np.count_nonzero(graph.table["weight"].to_numpy() <= 0))
     assert below > 0
     assert f"  pmi       {below:,} edges have a weight of 0 or below" in "\n".join(graph.lines)
     assert "raw counts" not in capsys.readouterr().err
 
 
+def test_lines_within_quotes_are_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("r.csv").write_text('user,item,title\na,x,"t\na,y,"t\na,x,t\na,y,t\nb,x,t\nb,y,t\n')
+    build_graph("r.csv")
+    assert "warning: 1 lines of r.csv lie within quotes, and are no rows: if no text has" in capsys.readouterr().err
+
+
 def test_users_without_times_keep_the_first_items(here: Path) -> None:
-    graph = build_graph("ratings.csv", time="none", settings=Settings(newest=9))
+    graph = build_graph("ratings.csv", time="none", newest=9)
     assert "users only the 9 first (by id, for there are no times) items count" in "\n".join(graph.lines)
     assert graph.stamp["column_time"] == "none"
 

@@ -105,6 +105,7 @@ def test_ids_are_text_and_numbers_are_written_without_a_point(tmp_path: Path) ->
         (["1970-01-01T00:00:02Z", "1970-01-01 00:00:01", "1970-01-01"], [2_000_000, 1_000_000, 0]),
         (["1970-01-01T02:00:00+02:00", "1970-01-01T00:00:00.5", "1970-01-01T00:00"], [0, 500_000, 0]),
         (["20", " 3e1", "10.5"], [20, 30, 10.5]),
+        (["1500000000000000002", " 1500000000000000001", "-7"], [1500000000000000002, 1500000000000000001, -7]),
     ],
 )
 def test_times_of_every_kind(tmp_path: Path, times: Any, expected: list[float]) -> None:
@@ -172,14 +173,29 @@ def test_at_most_three_rows_of_a_kind_are_named_and_all_are_counted(tmp_path: Pa
     assert (left_out.rows, len(left_out.such_as)) == (5_000, 3)
 
 
+def test_a_quote_that_is_not_closed_swallows_no_lines_in_silence(tmp_path: Path) -> None:
+    rest = "".join(f"u{number},x,t,5\n" for number in range(9))
+    ragged = read(put(tmp_path / "r.csv", f'user,item,title,rating\n{rest}v,y,"Toy,5\nw,z,t,5\n'))
+    assert reasons(ragged) == {"lines that run together after a quote that is not closed": 2}
+    assert (ragged.total, ragged.within) == (11, 0)
+    joined = read(put(tmp_path / "r.csv", f'user,item,title,rating\nv,y,"Toy,5\nw,z,"Toy,5\n{rest}'))
+    assert (joined.total, joined.within, joined.left_out) == (10, 1, ())  # as many fields as the header
+    blank = put(tmp_path / "r.csv", f"\n\r\nuser,item,title,rating\n\n{rest}\n\n".replace("u0", " u0"))
+    assert (read(blank).total, read(blank).within, len(read(blank).items)) == (9, 0, 1)
+
+
+def test_lines_that_end_as_on_old_computers(tmp_path: Path) -> None:
+    assert rows_of(read(put(tmp_path / "r.csv", "user,item\ra,x\rb,y\r"))) == [("a", "x", None), ("b", "y", None)]
+
+
 # --- what is no usable file ---
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("absent.csv", None, r"absent.csv does not exist\.  *Please give a file .csv, .tsv, .txt"),
-        ("r.json", GOOD, r"r.json is of no kind that is read here; give a file .csv"),
+        ("absent.csv", None, r"absent.csv does not exist\.  *Give a file .csv, .tsv, .txt"),
+        ("r.json", GOOD, r"r.json is of no kind that is read here. Give a file .csv"),
         ("r.parquet.gz", GOOD, r"is of no kind that is read here"),
         ("r.csv", "", r"is empty; its first line must name the columns, such as user,item,weight,time"),
         ("r.csv", "user,item\n", r"holds no rows"),

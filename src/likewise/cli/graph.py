@@ -35,11 +35,9 @@ def _add_graph(parser: Parser) -> None:
 
 def _graph(arguments: Namespace) -> int:
     from likewise.graph.build import build_graph
-    from likewise.graph.co_engagement import Settings
     from likewise.graph.graph_file import EDGES
 
     a = arguments
-    settings = Settings(weighting=a.weighting.lower(), support=a.support, k=a.k, newest=a.newest)
     graph = build_graph(
         a.interactions,
         a.out,
@@ -48,7 +46,10 @@ def _graph(arguments: Namespace) -> int:
         weight=a.weight,
         time=a.time,
         least=a.least,
-        settings=settings,
+        weighting=a.weighting.lower(),
+        support=a.support,
+        k=a.k,
+        newest=a.newest,
     )
     print("\n".join(graph.lines))
     print(readable(f"{a.out}: {EDGES}, hash of the edges {graph.stamp['edges_hash']}, and summary.json"))

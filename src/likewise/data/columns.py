@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from likewise.data.parquet_files import split_of
@@ -62,8 +63,8 @@ def column_of(role: str, names: Sequence[str]) -> str | None:
 
 
 def index_columns(names: Sequence[str]) -> list[str]:
-    """The columns in which pandas writes its index to CSV: without a name, or "Unnamed: 0" when it is written again."""
-    return [name for name in names if re.fullmatch(r"|Unnamed: 0(\.\d+)*", name)]
+    """The first columns, if pandas wrote its index there: without a name, or "Unnamed: 0" when it is written again."""
+    return list(takewhile(re.compile(r"(Unnamed: 0(\.\d+)*)?$").match, names))
 
 
 def text_columns(wanted: Wanted, names: Sequence[str]) -> set[str | None]:

@@ -217,11 +217,13 @@ def _told_bits(image: Image.Image, data: bytes) -> int:
         highest = [int(np.max(image.tag_v2[tag])) for tag in _HIGHEST_TAGS if tag in image.tag_v2]
         told = [top.bit_length() for top in highest if top == 2 ** top.bit_length() - 1 and 8 < top.bit_length() <= 16]
         return int(bits) if 8 < bits < 16 else next(iter(told), 0)
+    if image.format != "PNG" or not image.mode.startswith("I"):
+        return 0
     _, found, body = data[: data.find(b"IDAT")].partition(b"sBIT")
-    if image.format == "PNG" and image.mode.startswith("I") and found and 8 < body[0] < 16:
-        low = np.asarray(image) & (2 ** (16 - body[0]) - 1)
-        return body[0] if low.any() else 16  # without these the values are scaled, as the standard wants it
-    return 0
+    if not found or not 8 < body[0] < 16:
+        return 0
+    low = np.asarray(image) & (2 ** (16 - body[0]) - 1)
+    return body[0] if low.any() else 16  # without these the values are scaled, as the standard wants it
 
 
 def _from_deep_colour(image: Image.Image, told: int) -> tuple[Image.Image, Depth]:

@@ -90,7 +90,7 @@ def _inmost(kind: Any) -> Any:
     """The type of the values in lists and dictionaries."""
     from pyarrow import types
 
-    while types.is_dictionary(kind) or types.is_nested(kind):
+    while types.is_dictionary(kind) or is_list(kind):
         kind = kind.value_type
     return kind
 

@@ -14,7 +14,7 @@ from likewise.graph.co_engagement import USUAL, CoEngagement, Settings, co_engag
 from likewise.graph.columns import NONE, Columns
 from likewise.graph.graph_file import edge_table, edges_hash, graph_folder, write_graph
 from likewise.graph.interactions import Log, read_interactions
-from likewise.graph.summary import RAW_COUNTS, WEIGHTS, Summary, lines, summarise
+from likewise.graph.summary import RAW_COUNTS, WEIGHTS, WITHIN, Summary, lines, summarise
 from likewise.stamp import Stamp, full_path, hash_of
 from likewise.text import readable
 
@@ -52,7 +52,10 @@ def build_graph(
     weight: str | None = None,
     time: str | None = None,
     least: float = 0.0,
-    settings: Settings = USUAL,
+    weighting: str = USUAL.weighting,
+    support: int = USUAL.support,
+    k: int = USUAL.k,
+    newest: int = USUAL.newest,
 ) -> Graph:
     """Make the graph of items that have users in common, from a file with a row for each interaction.
 
@@ -64,17 +67,23 @@ def build_graph(
         out: a folder for edges.parquet and summary.json; a graph in it is replaced. None: nothing is written.
         user, item, weight, time: names of columns; None: found by their names. weight and time may be "none".
         least: the lowest weight of a row that counts; a weight of 0 never does.
-        settings: weighting, support, k and newest.
+        weighting: "cosine", "pmi", "lift" or "count".
+        support: the fewest users that an edge needs, ≥ 1.
+        k: the most edges of an item, ≥ 1.
+        newest: the most items of a user, ≥ 2.
 
     Raises:
-        LikewiseError: the file can't be used, no two items have enough users in common, or ``out`` can't be written.
+        LikewiseError: the file can't be used, a number is out of its range, no two items have enough users in common,
+            or ``out`` can't be written.
     """
+    settings = Settings(weighting=weighting, support=support, k=k, newest=newest)
     path, least = as_path(interactions, "INTERACTIONS"), finite("least", least)
     folder = None if out is None else graph_folder(out)
     with stages() as begin:
         tick = begin(f"reading {path}")
         log = read_interactions(path, Columns(user=user, item=item, weight=weight, time=time), least=least, tick=tick)
         say([f"{path}: {log.columns.line()}.", *(f"left out: {each.line()}." for each in log.left_out)])
+        say([WITHIN.format(path=path, lines=log.within)] if log.within else [])
         say([f"{path}: {WEIGHTS}"] if log.columns.weight is not None and not least else [])
         edges = co_engagement(log.rows, len(log.items), settings, tick=begin("counting"))
         if not len(edges):

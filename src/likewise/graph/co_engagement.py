@@ -142,7 +142,7 @@ def co_engagement(rows: Interactions, items: int, settings: Settings = USUAL, *,
     Cost: for users with c items, Σ c² additions, twice, and the sort of R rows. Memory about 60·R bytes, 28·E, and a
     few hundred MB for a block of 8 M pairs; never N × N.
     """
-    sparse = _scipy_sparse()
+    sparse = scipy_sparse()
     once, repeated = _once(rows, items)
     sizes = np.bincount(once.user)
     kept = _kept(once, sizes, settings.newest)
@@ -293,7 +293,7 @@ def _best(edges: _Edges, scores: Floats, k: int) -> tuple[Ints, Ints, Ints, Floa
     return edges.item[at], edges.other[at], edges.together[at], scores[at]
 
 
-def _scipy_sparse() -> Any:
+def scipy_sparse() -> Any:
     """``scipy.sparse``. Raises LikewiseError if SciPy is not installed."""
     try:
         from scipy import sparse

@@ -13,7 +13,7 @@ _NAMES = {
     "user": ("user", "userid", "customer", "customerid", "visitor", "visitorid", "session", "sessionid"),
     "item": ("item", "itemid", "product", "productid", "movie", "movieid", "article", "articleid"),
     "weight": ("weight", "rating", "feedback", "score"),
-    "time": ("time", "timestamp", "datetime", "date", "unixtime"),
+    "time": ("time", "timestamp", "datetime", "date", "ts", "unixtime"),
 }
 
 

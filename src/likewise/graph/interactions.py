@@ -3,14 +3,12 @@
 Dimension legend: R rows of a file, B rows of a batch.
 """
 
-import codecs
 import re
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +18,19 @@ from likewise.data.items import as_id, text_of
 from likewise.data.parquet import batches_of, reading
 from likewise.data.parquet_schema import holds_ids, is_numbers, values_of
 from likewise.errors import LikewiseError, closest
-from likewise.files import utf8_path
 from likewise.graph.co_engagement import Interactions
 from likewise.graph.columns import Columns, Found, find_columns
+from likewise.graph.text_file import NUMBER, TextFile, open_text
 from likewise.text import readable
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
-_BLOCK = 16 << 20  # bytes of text read at once
 _ROWS = 1 << 20  # of a batch of parquet, at most
 _SHOWN = 3  # rows named for each reason
-_LONG = 60  # characters of a row in a message
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$"
+_WHOLE = r"^[+-]?([1-8]?\d{1,18})$"  # what int64 holds, nanoseconds since 1970 too
 _NOBODY = ("", "null", "none", "nan", "na", "n/a", r"\n", "unknown", "anonymous")  # of users, without capitals
+
+_RAGGED = "a number of fields that is not the header's (text with the separator in it must be in quotes)"
+_JOINED = "lines that run together after a quote that is not closed"
 
 Bools = npt.NDArray[np.bool_]
 
@@ -62,6 +61,7 @@ class Log:
         total: R, all rows of the file.
         below: rows whose weight is 0 or below ``least``.
         left_out: bad rows, by reason.
+        within: lines of a text file that are part of the row before, as after a quote that is not closed.
         source: the file as it was typed.
     """
 
@@ -72,6 +72,7 @@ class Log:
     total: int
     below: int
     left_out: tuple[LeftOut, ...]
+    within: int
     source: str
 
 
@@ -92,107 +93,40 @@ def read_interactions(path: Path, columns: Columns, *, least: float = 0.0, tick:
 
     Cost: one pass; memory of 24 bytes for a row, and the ids.
     """
-    kind = _kind(path)
-    source = _parquet(path) if kind == ".parquet" else _text(path)
-    with source as table:
-        found = find_columns(str(path), table.names, columns)
-        _refuse_types(path, table, found)
+    if _kind(path) == ".parquet":
+        with reading(path) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+        found = find_columns(str(path), schema.names, columns)
+        _refuse_types(path, schema, found)
         seen = _Seen(str(path), found, least)
-        for batch in table.batches(found.names()):
+        for batch in batches_of(path, found.names(), _ROWS):
             seen.add(batch)
-            tick(seen.total / table.rows if table.rows else 0.0)
-    seen.ragged(table.ragged)
+            tick(seen.total / rows)
+        return seen.log()
+    with open_text(path) as text:
+        found = find_columns(str(path), text.names, columns)
+        seen = _Seen(str(path), found, least)
+        for batch in text.batches(found.names()):
+            seen.add(batch)
+    seen.text(text)
     return seen.log()
-
-
-class _Table(NamedTuple):
-    names: list[str]
-    schema: Any
-    batches: Any  # a function from names of columns to Arrow record batches
-    rows: int  # 0 where it is not known
-    ragged: list[Any]  # rows of text with another number of fields than the header
 
 
 def _kind(path: Path) -> str:
     """The ending, without ``.gz``."""
-    wanted = f"give a file {', '.join(_ENDINGS[:-1])} (or with .gz after it) or {_ENDINGS[-1]} with users and items"
+    advice = f"Give a file {', '.join(_ENDINGS[:-1])} (or with .gz after it) or {_ENDINGS[-1]}, with users and items."
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise LikewiseError(f"{path} {what}.{closest(path.name, siblings) * (not path.is_dir())} Please {wanted}.")
+        raise LikewiseError(f"{path} {what}.{closest(path.name, siblings) * (not path.is_dir())} {advice}")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
     if kind not in _ENDINGS or (kind == ".parquet" and suffixes[-1] == ".gz"):
-        raise LikewiseError(f"{path} is of no kind that is read here; {wanted}.")
+        raise LikewiseError(f"{path} is of no kind that is read here. {advice}")
     return kind
 
 
-@contextmanager
-def _parquet(path: Path) -> Iterator[_Table]:
-    with reading(path) as file:
-        schema, rows = file.schema_arrow, file.metadata.num_rows
-    yield _Table(list(schema.names), schema, lambda names: batches_of(path, names, _ROWS), rows, [])
-
-
-@contextmanager
-def _text(path: Path) -> Iterator[_Table]:
-    """A file of text. What pyarrow refuses becomes a LikewiseError."""
-    import pyarrow
-    from pyarrow import csv
-
-    ragged: list[Any] = []
-
-    def leave_out(row: Any) -> str:
-        ragged.append(row if len(ragged) < _SHOWN else None)
-        return "skip"
-
-    def batches(names: list[str]) -> Iterator[Any]:
-        with pyarrow.input_stream(utf8_path(path)) as stream:
-            yield from csv.open_csv(
-                stream,
-                read_options=csv.ReadOptions(block_size=_BLOCK, use_threads=False, column_names=header, skip_rows=1),
-                parse_options=csv.ParseOptions(delimiter=mark, invalid_row_handler=leave_out),
-                convert_options=csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pyarrow.string()), include_columns=names
-                ),
-            )
-
-    try:
-        header, mark = _header(path)
-        schema = pyarrow.schema([(name, pyarrow.string()) for name in dict.fromkeys(header)])
-        yield _Table(header, schema, batches, 0, ragged)
-    except (pyarrow.ArrowException, UnicodeDecodeError, OSError, EOFError) as error:
-        why = str(error).partition("\n")[0].strip(" .")
-        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in why:
-            raise LikewiseError(f"{path} is not UTF-8 text; save it in UTF-8.") from error
-        if "Empty CSV" in why:
-            raise LikewiseError(f"{path} holds no rows below its header; give a file that does.") from error
-        raise LikewiseError(f"{path} cannot be read ({why}); repair or replace it.") from error
-
-
-def _header(path: Path) -> tuple[list[str], str]:
-    """The names of the columns, and the mark between them."""
-    import pyarrow
-
-    with pyarrow.input_stream(utf8_path(path)) as stream:
-        start = stream.read(1 << 16)
-    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in start:
-        raise LikewiseError(f"{path} is not UTF-8 text; save it in UTF-8.")
-    line = start.removeprefix(codecs.BOM_UTF8).partition(b"\n")[0].decode().rstrip("\r")
-    if not line.strip():
-        raise LikewiseError(f"{path} is empty; its first line must name the columns, such as user,item,weight,time.")
-    mark = max(",\t;|", key=line.count)
-    names = [name.strip().strip('"') for name in line.split(mark)]
-    number = next((name for name in names if re.match(_NUMBER, name)), None)
-    if number is not None:
-        raise LikewiseError(
-            f"{path}: the first line holds {number!r}, a number and not a column's name; add a first line with the "
-            f"names, such as {mark.join(('user', 'item', 'weight', 'time')[: len(names)])!r}."
-        )
-    return names, mark
-
-
-def _refuse_types(path: Path, table: _Table, found: Found) -> None:
+def _refuse_types(path: Path, schema: Any, found: Found) -> None:
     """Raises LikewiseError unless ids, weights and times have types that can be such."""
     from pyarrow import types
 
@@ -208,8 +142,8 @@ def _refuse_types(path: Path, table: _Table, found: Found) -> None:
         ("weight", found.weight, readable_weight, "numbers"),
         ("time", found.time, readable_time, "times"),
     ):
-        if name is not None and not fits(table.schema.field(name).type):
-            kind = table.schema.field(name).type
+        if name is not None and not fits(schema.field(name).type):
+            kind = schema.field(name).type
             raise LikewiseError(f"{path}: column {name!r} holds {kind}, not {what}; name another one with --{role}.")
 
 
@@ -235,6 +169,7 @@ class _Seen:
     reasons: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     total: int = 0
     below: int = 0
+    within: int = 0
     dates: bool | None = None  # whether times in text are dates; None before one is seen
 
     def add(self, batch: Any) -> None:
@@ -283,18 +218,13 @@ class _Seen:
         if rows:
             self.reasons[reason] = (count + rows, [*such_as, *shown][:_SHOWN])
 
-    def ragged(self, rows: list[Any]) -> None:
-        """Note rows of text with another number of fields than the header."""
-        self.total += len(rows)
-        shown = [
-            readable(f"{row.actual_columns} fields for {row.expected_columns}: {row.text[:_LONG]!r}")
-            for row in rows[:_SHOWN]
-        ]
-        self._note(
-            "a number of fields that is not the header's (text with the separator in it must be in quotes)",
-            len(rows),
-            shown,
-        )
+    def text(self, file: TextFile) -> None:
+        """Note rows of text with another number of fields than the header, and lines within quotes."""
+        ragged, rows = file.ragged, self.total
+        self.total += ragged.rows + ragged.joined
+        self._note(_RAGGED, ragged.rows, map(readable, ragged.shown))
+        self._note(_JOINED, ragged.joined, map(readable, ragged.joined_shown))
+        self.within = max(0, file.lines() - rows - ragged.rows - ragged.joined)
 
     def _moments(self, column: Any) -> tuple[npt.NDArray[Any], Bools]:
         """(B,) int64 or float64 times, later is larger, and which can't be read."""
@@ -311,9 +241,11 @@ class _Seen:
             column = compute.utf8_trim_whitespace(column.cast("string"))
             if self.dates is None:
                 first = next((text for text in column.to_pylist() if text), "0")
-                self.dates = re.match(_NUMBER, first) is None and _moment(first) is not None
+                self.dates = re.match(NUMBER, first) is None and _moment(first) is not None
             if self.dates:
                 return _dates(column)
+            if compute.all(compute.match_substring_regex(column, _WHOLE), skip_nulls=False).as_py():
+                return column.cast("int64").to_numpy(zero_copy_only=False), np.zeros(len(column), dtype=bool)
         numbers, bad = _numbers(column)
         bad |= ~np.isfinite(numbers)
         return np.where(bad, 0.0, numbers), bad
@@ -338,6 +270,7 @@ class _Seen:
             total=self.total,
             below=self.below,
             left_out=left_out,
+            within=self.within,
             source=self.file,
         )
 
@@ -364,7 +297,7 @@ def _numbers(column: Any) -> tuple[npt.NDArray[np.float64], Bools]:
 
     if is_text(column.type):
         column = compute.utf8_trim_whitespace(column.cast("string"))
-        fits = compute.match_substring_regex(column, _NUMBER)
+        fits = compute.match_substring_regex(column, NUMBER)
         column = compute.if_else(fits, column, pyarrow.scalar(None, "string"))
     missing = compute.is_null(column).to_numpy(zero_copy_only=False)
     numbers = compute.fill_null(compute.cast(column, "float64", safe=False), 0.0)

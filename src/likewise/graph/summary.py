@@ -16,6 +16,10 @@ RAW_COUNTS = (
     "warning: the weights are raw counts, so that popular items fill the lists; --weighting cosine divides by how "
     "popular both items are."
 )
+WITHIN = (
+    "warning: {lines:,} lines of {path} lie within quotes, and are no rows: if no text has line breaks, a quote is not "
+    "closed, and rows are lost."
+)
 WEIGHTS = "a weight only decides whether a row counts: all above 0 do; --least leaves out lower ones."
 
 

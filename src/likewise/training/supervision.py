@@ -21,6 +21,7 @@ from likewise.data import Items, Skipped
 from likewise.data.pair_files import Graded, Pairs, Relations, read_graded, read_pairs, read_triplets
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
+from likewise.graph.graph_file import holds_graph, related_pairs
 from likewise.text import quoted
 from likewise.training.pair_graph import PairGraph
 from likewise.training.samplers import GradedSampler, PairSampler
@@ -74,7 +75,10 @@ def read_relations(settings: FitSettings, items: Items) -> Relations | None:
                 "alike=triplets it must be at least 3."
             )
         return read_triplets(settings.relations, items.ids, skipped=items.skipped)
-    pairs = read_pairs(settings.relations, items.ids, skipped=items.skipped)
+    if holds_graph(settings.relations):
+        pairs = related_pairs(settings.relations, items.ids)
+    else:
+        pairs = read_pairs(settings.relations, items.ids, skipped=items.skipped)
     if not pairs.alike.any():
         raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
     if pairs.all_alike:
