@@ -36,6 +36,8 @@ from likewise.training.supervision import supervision_of
 from likewise.views.render import Views
 from likewise.views.vectors import VectorViews
 
+SECOND_MOMENT = 0.999  # of AdamW, as in its paper
+
 
 def build_objective(
     settings: FitSettings, items: Items, dim: int, generator: torch.Generator, noise_generator: torch.Generator
@@ -199,9 +201,12 @@ def build_dictionary(
 
 
 def build_optimizer(optim: OptimSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD, LARS or Muon over all parameters."""
+    """SGD, LARS, Muon or AdamW over all parameters."""
     if optim.name == "lars":
         return Lars(parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    if optim.name == "adamw":
+        betas = (optim.momentum, SECOND_MOMENT)
+        return torch.optim.AdamW(parameters, lr=optim.lr, betas=betas, weight_decay=optim.weight_decay)
     if optim.name == "muon":
         return Muon(parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
     return torch.optim.SGD(

@@ -20,6 +20,7 @@ from likewise.data import Items, Skipped
 from likewise.data.pair_files import Pairs, Triplets, read_pairs, read_triplets
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
+from likewise.graph.graph_file import holds_graph, related_pairs
 from likewise.text import quoted
 from likewise.training.pair_graph import PairGraph
 from likewise.training.samplers import PairSampler
@@ -70,7 +71,10 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
                 "alike=triplets it must be at least 3."
             )
         return read_triplets(settings.relations, items.ids, skipped=items.skipped)
-    pairs = read_pairs(settings.relations, items.ids, skipped=items.skipped)
+    if holds_graph(settings.relations):
+        pairs = related_pairs(settings.relations, items.ids)
+    else:
+        pairs = read_pairs(settings.relations, items.ids, skipped=items.skipped)
     if not pairs.alike.any():
         raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
     if pairs.all_alike:
