@@ -16,6 +16,7 @@ from likewise.cli.main import main
 from likewise.config.objective_table import OBJECTIVES
 from likewise.data import read_graded
 from likewise.errors import Interrupted, LikewiseError
+from likewise.evaluation.scores import read_scores
 from likewise.objectives import LambdaRank
 from likewise.training import loop, step
 from likewise.training.checkpoint import CHECKPOINT, load_checkpoint
@@ -234,3 +235,19 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["embed", str(tmp_path / "run"), str(tmp_path / "x.npy"), "--out", str(tmp_path / "z.parquet")]) == 0
     assert main(["report", str(tmp_path / "run")]) == 0
     capsys.readouterr()
+    held = graded_file(tmp_path / "held.csv", judged(x, range(12, 30)))
+    command = ["retrieve", str(tmp_path / "run"), "--gallery", str(tmp_path / "x.npy"), "--relations", str(held)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("NDCG@10", "Recall@10", "learned"))
+    graded = read_graded(held, [str(n) for n in range(30)])
+    order, offsets = graded.by_query()
+    z, pairs = lw.load(tmp_path / "run").features(lw.open_items(x)), graded.rows[order]
+    cosines = (z[pairs[:, 0]] * z[pairs[:, 1]]).sum(1)
+    scores = {score.name: score for score in read_scores(tmp_path / "run" / "ranking.json")}
+    wanted = lw.ndcg(cosines, graded.relevance[order], offsets=offsets)
+    assert scores["learned/ndcg@10"].value == pytest.approx(float(wanted))
+    assert scores["learned/ndcg@10"].protocol["convention"] == wanted.convention
+    assert {name.split("/")[0] for name in scores} == {"raw", "untrained", "learned"}
+    assert main([*command, "--ks", "3"]) == 2
+    assert "--relations says which items are ranked for which query; leave --ks out." in capsys.readouterr().err
