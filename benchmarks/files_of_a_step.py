@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 import numpy as np
@@ -35,7 +36,13 @@ def files_of_a_step(method: str) -> Counter[str]:
     random = np.random.default_rng(0)
     labels = np.arange(120) % 20
     items = lw.open_items((random.integers(0, 255, (120, 16, 16, 3)).astype(np.uint8), labels), progress=False)
-    settings, items, relations, sampler, _ = prepare(chosen(method, SMALL), items)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "graded.csv"
+        file.write_text(
+            "query,item,relevance\n" + "".join(f"{n},{n + 40},{n % 3 + 1}\n{n},{n + 50},0\n" for n in range(40))
+        )
+        files = {"relations": str(file)} if METHODS[method].settings.listed else {}
+        settings, items, relations, sampler, _ = prepare(chosen(method, {**SMALL, **files}), items)
     model = Model.untrained(settings, items)
     run = begin(model, items, 4, torch.device("cpu"), relations=relations, sampler=sampler)
     session, seen = run.session, run.batches()

@@ -30,17 +30,22 @@ PHOTOS = {
     "resnet-small, whole pictures throughout": "--encoder.name resnet-small --views.small_until 0",
     "whole pictures from 70 % on": "--views.small_until 0.7",
     "τ = 0.2": "--objective.temperature 0.2",
+    "learned numbers alone, no pixels": "--encoder.pixels 0",
     "crops from 8 %": "--views.crop_scale '[0.08, 1.0]'",
     "no flips": "--views.flip 0",
 }
 DRAWINGS = {
     "learned numbers alone, no pixels": "--encoder.pixels 0",
+    "pictures not bent": "--views.deform 0",
+    "a head of two layers": "--encoder.head mlp",
     "τ = 0.2": "--objective.temperature 0.2",
     "crops from 20 %": "--views.crop_scale '[0.2, 1.0]'",
     "crops of any shape from 3:4 to 4:3": "--views.crop_ratio '[0.75, 1.3333]'",
     "flips": "--views.flip 0.5",
     "no turns": "--views.rotation 0",
-    "all colours": "--views.brightness 0.4 --views.contrast 0.4 --views.saturation 0.4 --views.hue 0.1",
+    "colours change as with photos": (
+        "--views.brightness 0.4 --views.contrast 0.4 --views.saturation 0.4 --views.hue 0.1 --views.grayscale 0.2"
+    ),
 }
 
 

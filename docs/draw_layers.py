@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("built on training", ("comparison", "lightning", "proof", "reports")),
     ("train, measure", ("evaluation", "training")),
     ("trained model", ("model",)),
-    ("trained parts", ("encoders", "index", "objectives")),
+    ("trained parts", ("encoders", "index", "objectives", "recommend")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
     ("ground", ("config", "data", "distributed", "negatives")),
     ("base", ("alike", "console", "files", "plots", "stamp")),

@@ -11,7 +11,7 @@ import sys
 from inspect import Parameter, signature
 from pathlib import Path
 
-from likewise.config.objective_table import BOUNDARIES, KNOWN, OBJECTIVES, Row, objective
+from likewise.config.objective_table import BOUNDARIES, DRAWN, KNOWN, OBJECTIVES, Row, objective
 from likewise.reports.figure import build, draw
 
 PAGE = Path(__file__).parent / "objectives.md"
@@ -23,6 +23,11 @@ LEVELS = {
     "pair": ("Pairs within a batch, or against keys", "the similarities are those with other items"),
     "class": ("Classes", "each class has a proxy, which is trained too; the similarities are cosines with the proxies"),
     "instance": ("Items as classes, and sampling", "every item is a class of its own, and has one key"),
+    "list": (
+        "Lists with graded relevance",
+        "the call is `objective(scores, relevance, mask)`: the scores and the relevance of a query's items, see "
+        "[ranking](ranking.md)",
+    ),
 }
 
 
@@ -98,11 +103,11 @@ def section(known: Row) -> str:
     also = f"Also `{'`, `'.join(known.aliases)}`. " if known.aliases else ""
     lines = [f"### {known.class_name}", f"{also}{parts['']}", f"**Paper.** {parts['Paper']}", parameters(known)]
     lines += [f"**{name}.** {parts[name]}" for name in SECTIONS if name != "Paper"]
-    lines += [
+    figure = [
         f"![Loss, gradients and decision boundary of {known.class_name}](objectives/{known.name}.svg)",
         f"Boundary in the figure: {BOUNDARIES[known.boundary]}.",
     ]
-    return "\n\n".join(lines)
+    return "\n\n".join(lines + figure * known.drawn)
 
 
 def page() -> str:
@@ -111,8 +116,9 @@ def page() -> str:
         f"<!-- Made by `{COMMAND}` from the docstrings and likewise/config/objective_table.py: change those. -->",
         "# Objectives",
         "*Words: [glossary](glossary.md).*",
-        "The call is the same for all: `objective(queries, ids)` within a batch, or `objective(queries, ids, keys, "
-        "key_ids)`.\nEach figure shows an anchor with one positive (similarity s_p) and one negative (s_n), as figures "
+        "The call is the same for all but those of lists: `objective(queries, ids)` within a batch, or\n"
+        "`objective(queries, ids, keys, key_ids)`.\n"
+        "Each figure shows an anchor with one positive (similarity s_p) and one negative (s_n), as figures "
         "1 and 2 of Circle loss\ndo. `likewise figure circle --set margin=0.25 gamma=256` draws a figure with other "
         "parameters.",
         "## What fits my data",
@@ -139,7 +145,7 @@ def page() -> str:
 def draw_figures() -> None:
     """Every objective at its defaults, as SVG: the same bytes as long as nothing changed."""
     FIGURES.mkdir(exist_ok=True)
-    for known in OBJECTIVES:
+    for known in DRAWN:
         built, title = build(known, {})
         draw(built, FIGURES / known.name, title=title, grid=GRID, formats=("svg",))
 

@@ -131,7 +131,15 @@ def test_all_but_the_method_is_equal(kind: Any) -> None:
     items = Items(
         ids=tuple(map(str, range(80))), values=values, kind=kind, labels=labels, label_names=tuple("abcdefghij")
     )
-    plans = [flatten(equalised(name, {"views.flip": 0.0}, items)) for name in METHODS]
+    plans = [
+        flatten(equalised(name, {"views.flip": 0.0}, items))
+        for name, method in METHODS.items()
+        if not method.settings.listed
+    ]
+    with pytest.raises(
+        LikewiseError, match="method ranking trains with a file of relations, and a comparison has none"
+    ):
+        equalised("ranking", {}, items)
     free = ("objective.", "negatives.", "bank.", "queue.", "batch.", "key_encoder.")
     own = {"method", "alike", "dictionary", "symmetric", "epochs", "sampler.kind", "optim.lr", "optim.weight_decay"}
     own |= {"encoder.unit", "encoder.centre", "encoder.bn_groups", "loss_weight"}

@@ -130,6 +130,18 @@ def test_gradients_are_finite_at_the_edges(case: Case) -> None:
     assert (float(value), float(gradient.abs().sum())) == (0, 0)
 
 
+@pytest.mark.parametrize("name", list_level.__all__)
+def test_the_temperature_divides_the_scores(name: str) -> None:
+    generator, kind = torch.Generator().manual_seed(6), vars(list_level)[name]
+    scores = torch.randn(5, 7, dtype=torch.float64, generator=generator)
+    relevance = torch.rand(5, 7, dtype=torch.float64, generator=generator) * 4
+    found = with_gradient(lambda s: kind(temperature=0.5).double()(s, relevance), scores)
+    value, gradient = with_gradient(lambda s: kind().double()(s, relevance), scores * 2)
+    torch.testing.assert_close(found, (value, gradient * 2))
+    with pytest.raises(LikewiseError, match="temperature"):
+        kind(temperature=0)
+
+
 @every_case
 def test_half_precision_and_autocast_count_in_float32(case: Case) -> None:
     scores, relevance, mask = some_lists(case, seed=4)

@@ -301,6 +301,8 @@ def test_graded_relevance_in_any_form_of_it(tmp_path: Path) -> None:
     assert graded.rows.tolist() == [[6, 0], [0, 6], [6, 1], [6, 4]]
     assert graded.relevance.tolist() == [2.0, 0.5, 0.0, 100.0]
     assert (graded.rows.dtype, graded.relevance.dtype) == (torch.int64, torch.float64)
+    order, offsets = graded.by_query()
+    assert (order.tolist(), offsets.tolist()) == ([1, 0, 2, 3], [0, 1, 4])
     assert (len(graded), graded.merged, graded.skipped, graded.source) == (4, 1, (), str(tmp_path / "g.csv"))
     columns = {"query": ["ü", "ü"], "item": ["cats/1.jpg", "cats/2.jpg"], "relevance": pa.array([3, 0], pa.int8())}
     pq.write_table(pa.table(columns), tmp_path / "g.parquet")

@@ -24,7 +24,7 @@ from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import settings_from
 from likewise.config.policy_table import POLICIES
 from likewise.config.settings import FitSettings
-from likewise.data import Items, Pairs
+from likewise.data import Graded, Items, Pairs
 from likewise.dictionaries import Queue
 from likewise.distributed import processes
 from likewise.encoders.embedder import embed_parts
@@ -153,6 +153,8 @@ def jobs() -> dict[str, Job]:
     """What is trained by one process and by two."""
     found = {name: job(values) for name, values in COMBINATIONS.items()}
     for name, method in METHODS.items():
+        if method.settings.listed:
+            continue  # below
         small = {"bank.samples": 16} if name == "bank" else {}
         resnet = {**small, "encoder.name": "resnet-small"}
         groups = min(2, method.settings.encoder.bn_groups)  # two where the method has several
@@ -198,6 +200,17 @@ def jobs() -> dict[str, Job]:
         found[f"pairs that are alike, {kind}"] = job(
             {**pairs, "dictionary": "batch", "batch.keys": "same"}, relations=alike
         )
+    pairs |= {"objective.kind": "margin", "objective.learn": True, "dictionary": "batch", "batch.keys": "same"}
+    both = Pairs(rows=rows, alike=torch.arange(len(rows)) % 2 == 0)
+    found["pairs, a learned margin"] = job(pairs, relations=both)
+    lists = [
+        (query, item, (query + item) % 4) for query in range(0, 31, 3) for item in (query - 1, query - 5, query - 9)
+    ]
+    told = torch.tensor(lists) % 31
+    graded = Graded(rows=told[:, :2], relevance=told[:, 2].double())
+    for kind in (row.name for row in OBJECTIVES if row.level == "list"):
+        ranking = {"relations": "made up", "objective.kind": kind, "encoder.name": "mlp"}
+        found[f"ranking, {kind}"] = job(ranking, METHODS["ranking"].settings, relations=graded)
     found["first log Z"] = job({"objective.kind": "nce", "objective.log_z": "first", "objective.proximal": 1.0})
     return found
 

@@ -13,9 +13,8 @@ from torch.nn import functional
 
 import likewise as lw
 from likewise.cli.main import main
-from likewise.config.objective_table import KNOWN, OBJECTIVES, Known, Row, objective
+from likewise.config.objective_table import DRAWN, KNOWN, OBJECTIVES, Known, Row, objective
 from likewise.errors import LikewiseError
-from likewise.objectives import list_level
 from likewise.objectives.inputs import from_pairs, from_triplets
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -35,7 +34,7 @@ def test_the_page_is_what_the_docstrings_say(generator: dict[str, Any]) -> None:
 def test_the_page_shows_the_figures_that_are_there(generator: dict[str, Any]) -> None:
     page = generator["page"]()
     figures = sorted((DOCS / "objectives").iterdir())
-    assert [figure.name for figure in figures] == sorted(f"{known.name}.svg" for known in OBJECTIVES)
+    assert [figure.name for figure in figures] == sorted(f"{known.name}.svg" for known in DRAWN)
     assert all(f"](objectives/{figure.name})" in page for figure in figures)
     assert sum(figure.stat().st_size for figure in figures) < 1.5e6
 
@@ -55,7 +54,6 @@ def test_the_table_has_the_objectives_that_the_package_exports() -> None:
     kinds = {value for value in exported.values() if inspect.isclass(value) and issubclass(value, nn.Module)}
     final = {kind for kind in kinds if not any(other is not kind and issubclass(other, kind) for other in kinds)}
     final.remove(lw.objectives.Mined)  # of an objective and a policy: docs/metric-learning.md has it
-    final = {kind for kind in final if kind.__name__ not in list_level.__all__}  # of lists: docs/ranking.md has them
     assert sorted(kind.__name__ for kind in final) == sorted(known.class_name for known in OBJECTIVES)
     for known in OBJECTIVES:
         assert exported[known.class_name] is known.load()
@@ -88,6 +86,7 @@ def namespace() -> dict[str, Callable[..., Any] | Any]:
         **{"z": z, "other": rows[:12], "contexts": rows, "bank": type("Bank", (), {"rows": rows})},
         **{"ids": ids, "labels": ids, "several": torch.stack([ids, torch.where(ids > 3, -1, ids + 1)], 1)},
         **{"classes": 6, "dim": 4, "counts": torch.arange(1.0, 101)},
+        "relevance": torch.arange(144).reshape(12, 12) % 3,
         **{"pairs": torch.tensor([[0, 1], [2, 3], [0, 4], [5, 6]]), "alike": torch.tensor([True, True, False, False])},
         **{"triplets": torch.tensor([[0, 1, 2], [3, 4, 5]])},
         **{"from_pairs": from_pairs, "from_triplets": from_triplets},

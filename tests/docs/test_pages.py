@@ -155,16 +155,27 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {score.name for score in names["scores"]} >= {"learned/knn", "raw/knn"}
 
 
-@pytest.mark.parametrize("page", ["metric-learning", "preflight", "relations", "scaling", "views"])
+@pytest.mark.parametrize("page", ["metric-learning", "preflight", "ranking", "relations", "scaling", "views"])
 def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = [f"{number}.jpg" for number in range(256)]
     lines = (f"{a},{b},{number % 2}" for number, (a, b) in enumerate(pairwise(names)))
     Path("pairs.csv").write_text("\n".join(["a,b,alike", *lines]))
+    lines = (
+        f"{a},{b},{number % 2 + 1}\n{a},{c},0"
+        for number, (a, b, c) in enumerate(zip(names, names[1:], names[2:], strict=False))
+    )
+    Path("graded.csv").write_text("\n".join(["query,item,relevance", *lines]))
     ratings = (f"{row % 17},{row * row % 23},{1 + row % 5},{row}" for row in range(400))
     Path("ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *ratings]))
     given = toys() | {"step": 0, "epoch": 0}
     for number, code in enumerate(fences(ROOT / "docs" / f"{page}.md", "python")):
         if page == "metric-learning" and number == 1:  # a whole data set: 64 classes of 4
             given |= {"ids": names, "labels": torch.arange(256) // 4, "items": torch.randn(256, 3, 32, 32)}
+        if page == "ranking":
+            given |= {
+                "scores": torch.randn(2, 3, requires_grad=True),
+                "relevance": torch.tensor([[0, 1, 2], [1, 0, 0]]),
+            }
+            given |= {"mask": torch.ones(2, 3, dtype=torch.bool), "ids": names, "items": torch.randn(256, 3, 32, 32)}
         exec(compile(code, page, "exec"), given)

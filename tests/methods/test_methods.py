@@ -64,7 +64,13 @@ def session_of(method: str, n: int = 60, **values: Any) -> Session:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_and_its_loss_starts_near_chance(name: str, tmp_path: Path) -> None:
-    fit(labelled(name), out=tmp_path / "run", method=name, settings=small(name), progress=False)
+    (tmp_path / "g.csv").write_text(
+        "query,item,relevance\n" + "".join(f"{n},{(n + 7) % 60},{n % 3 + 1}\n" for n in range(60))
+    )
+    with (tmp_path / "g.csv").open("a") as file:
+        file.writelines(f"{n},{(n + 9) % 60},0\n" for n in range(60))
+    files = {"relations": tmp_path / "g.csv"} if METHODS[name].settings.listed else {}
+    fit(labelled(name), out=tmp_path / "run", method=name, settings=small(name, **files), progress=False)
     first = read_metrics(tmp_path / "run")[0]
     assert math.isfinite(float(first["loss"]))
     if METHODS[name].settings.dictionary == "proxies" or METHODS[name].settings.alike == "instance":

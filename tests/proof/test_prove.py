@@ -20,7 +20,7 @@ from torch import distributed as dist
 from likewise.cli.main import main
 from likewise.config.overrides import settings_from
 from likewise.console import Tick, untold
-from likewise.data.pair_files import Pairs
+from likewise.data.pair_files import Graded, Pairs
 from likewise.encoders import MLP
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
@@ -254,6 +254,17 @@ def test_a_method_is_made_small_and_keeps_its_choices() -> None:
         assert small.dictionary != "queue" or small.queue.size < 3 * small.batch_size
         assert "made-up vectors" in plan.notes[0]
         assert f"batch_size {own.batch_size} → 16" in plan.notes[1]
+
+
+@pytest.mark.parametrize("items", [LEAST, 50])
+def test_graded_relevance_is_made_up_and_proved(items: int) -> None:
+    plan = make_plan("ranking", VECTORS[:items], TINY | {"objective": "ordinal"})
+    assert isinstance(plan.relations, Graded)
+    assert "Their relevance is made-up too." in plan.notes[0]
+    assert not (plan.relations.rows[:, 0] == plan.relations.rows[:, 1]).any()
+    assert set(plan.relations.relevance.tolist()) <= {0, 1, 2, 3}
+    if items > LEAST:
+        assert [each.verdict for each in module.prove(plan)] == ["equal"] * 3
 
 
 @pytest.mark.parametrize("items", [LEAST, 50])

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from likewise.config.overrides import dotted, flatten, settings_from
 from likewise.data import Items
 from likewise.methods import over_method
-from likewise.model import Model
+from likewise.model import Model, load
 from likewise.training.fit import fit
 from likewise.training.recipe import wants_recipe, with_recipe
 from likewise.training.run_folder import read_config
@@ -53,7 +54,7 @@ def test_the_recipe_follows_the_traits_and_says_why() -> None:
     assert (drawings.settings.views.flip, drawings.settings.views.crop_scale) == (0.0, (0.6, 1.0))
     assert (drawings.settings.views.hue, drawings.settings.views.grayscale) == (0.0, 0.0)
     assert (photos.settings.views.deform, drawings.settings.views.deform) == (0.0, 0.1)
-    assert (photos.settings.encoder.pixels, drawings.settings.encoder.pixels) == (0.0, 0.2)
+    assert (photos.settings.encoder.pixels, drawings.settings.encoder.pixels) == (0.2, 0.2)
     assert {photos.settings.method, drawings.settings.method} == {"simclr"}
     assert (photos.settings.encoder.name, photos.settings.views.small_until) == ("resnet-fine", 1.0)
     assert (drawings.settings.encoder.name, drawings.settings.views.small_until) == ("resnet-small", 0.0)
@@ -144,10 +145,13 @@ def test_the_sign_without_labels_tells_an_encoder_from_none() -> None:
 
 def test_fit_writes_the_recipe_into_the_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = {"epochs": 1, "recipe": "data", "size": 16, "batch_size": 16, "encoder.head_hidden": 8, "encoder.dim": 4}
-    fit(pictures("drawings"), out=tmp_path / "r", settings=more)
+    model = fit(pictures("drawings"), out=tmp_path / "r", settings=more)
     said = capsys.readouterr().err
     assert "the items are grey drawings" in said
     saved = read_config(tmp_path / "r")
     assert (saved.method, saved.views.flip, saved.batch_size, saved.encoder.dim) == ("simclr", 0.0, 16, 4)
+    rows = load(tmp_path / "r").features(pictures("drawings"))
+    assert rows.shape == (60, 8)  # 4 learned numbers and 4 of coarse pixels
+    assert torch.allclose(rows, model.features(pictures("drawings")), atol=1e-5)
     fit(pictures("drawings"), out=tmp_path / "r", resume=True)  # a resumed run keeps its own
     assert read_config(tmp_path / "r") == saved

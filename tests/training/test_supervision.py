@@ -243,7 +243,16 @@ def test_every_objective_takes_a_queue_of_several_labels(method: str, tmp_path: 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"alike": "pairs"}, "alike=pairs needs relations=FILE"),
     ({"bank.sharded": True}, "bank.sharded=true needs the exact softmax: objective nonparametric-softmax"),
-    ({"relations": "file.csv"}, "lists pairs or triplets; set alike=pairs"),
+    ({"relations": "file.csv"}, "lists pairs, triplets or graded relevance; set alike=pairs, alike=triplets or"),
+    ({"alike": "graded"}, "alike=graded needs relations=FILE, a CSV or parquet file of relevance by the ids of query"),
+    ({"objective": "ranknet"}, "takes the graded relevance of a query's items: set alike=graded and relations=FILE"),
+    ({"method": "circle", "alike": "graded", "relations": "f.csv"}, "needs an objective of lists (regression,"),
+    ({"method": "ranking", "relations": "f.csv", "negatives": "hard"}, "objective lambdarank is not one"),
+    ({"method": "ranking", "relations": "f.csv", "dictionary": "queue"}, "compares the items of a batch: set dict"),
+    (
+        {"method": "ranking", "relations": "f.csv", "objective": "auto", "negatives": "hard"},
+        "objective auto is not one",
+    ),
     ({"alike": "label"}, "a memory bank has a row for each item, not for each label"),
     ({"alike": "triplets", "relations": "f.csv"}, "set dictionary=batch and batch.keys=same"),
     ({"objective.kind": "arcface", "dictionary": "proxies"}, "has a proxy for each class: set alike=label"),
@@ -573,8 +582,8 @@ def test_other_relations_are_said_and_other_items_are_not(
     assert "warning: the pairs" not in capsys.readouterr().err
     rename(write(tmp_path / "r.csv", labels, seed=1))
     fit(items, out=tmp_path / "run", resume=True)
-    said = "warning: the pairs or triplets changed since the checkpoint; training continues with the new ones."
-    assert said in capsys.readouterr().err
+    said = "the pairs, triplets or graded relevance changed since the checkpoint; training continues with the new ones."
+    assert f"warning: {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("method", "values"), [("arcface", {}), ("facenet", QUEUE), ("circle", {})])

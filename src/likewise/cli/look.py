@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 from likewise.cli.help import as_typed
 from likewise.cli.options import add_set
 from likewise.cli.parser import Command, Parser
-from likewise.config.objective_table import OBJECTIVES, objective
+from likewise.config.objective_table import DRAWN, objective
 from likewise.config.overrides import flatten
 from likewise.config.policy_table import policy
 from likewise.config.settings import FitSettings
@@ -130,7 +130,7 @@ def _figure(arguments: Namespace) -> int:
         return 0
     if arguments.set:
         raise LikewiseError("--set gives the parameters of one objective; name that objective instead of all.")
-    with track("drawing", len(OBJECTIVES)) as tick:
+    with track("drawing", len(DRAWN)) as tick:
         for number, drawn in enumerate(draw_all(Path(arguments.out or "figures"), (low, high)), start=1):
             print(readable(str(drawn)), flush=True)
             tick(number)

@@ -86,6 +86,13 @@ def _add_retrieve(parser: Parser) -> None:
         default=None,
         help="labelled queries; default: the gallery's items, each without itself",
     )
+    parser.add_argument(
+        "--relations",
+        type=str,
+        metavar="FILE",
+        default=None,
+        help="graded relevance (query,item,relevance): NDCG and its kind of the gallery's items; no labels are needed",
+    )
     add_labels(parser)
     parser.add_argument(
         "--query_labels", type=str, metavar="COLUMN", default=None, help="of --queries; default: --labels"
@@ -100,11 +107,38 @@ def _add_retrieve(parser: Parser) -> None:
         type=str,
         metavar="FILE",
         default=None,
-        help="JSON file of all numbers; a folder of tables goes beside it; default: RUN/retrieval.json",
+        help="JSON file of all numbers; a folder of tables goes beside it; default: RUN/retrieval.json, and with "
+        "--relations RUN/ranking.json",
     )
 
 
+def _rank(arguments: Namespace) -> int:
+    from likewise.evaluation.ranked import FILE, print_ranked_table, ranked
+    from likewise.evaluation.scores import save_scores
+    from likewise.model import load
+
+    others = ("queries", "query_labels", "measures", "ks")
+    if extra := next((name for name in others if arguments[name] is not None), None):
+        raise LikewiseError(f"--relations says which items are ranked for which query; leave --{extra} out.")
+    model = load(arguments.run)
+    path = place_for(arguments.out or as_path(arguments.run, "RUN") / FILE)
+    scores = ranked(
+        model,
+        gallery=arguments.gallery,
+        relations=arguments.relations,
+        key=arguments.key,
+        image=arguments.image,
+        columns=arguments.columns,
+    )
+    save_scores(path, scores)
+    print_ranked_table(scores)
+    print(readable(f"Every number with its protocol: {path}"))
+    return 0
+
+
 def _retrieve(arguments: Namespace) -> int:
+    if arguments.relations is not None:
+        return _rank(arguments)
     from likewise.evaluation.labelled_items import describe_copies
     from likewise.evaluation.retrieve import DETAIL, FILE, KS, STAMP, print_retrieval_table, retrieve
     from likewise.evaluation.scores import save_scores

@@ -16,6 +16,7 @@ LEVELS: dict[Level, str] = {
     "pair": "pair level: similarities with other items, in the batch or a dictionary",
     "class": "class level: similarities with a proxy of each class, which is trained too",
     "instance": "instance level: similarities with a row for each item",
+    "list": "list level: the scores of a query's items against their graded relevance",
 }
 
 
@@ -41,7 +42,8 @@ def page(known: Row) -> Iterator[str]:
     yield from _about(known, f"--objective {known.name}", "objective", known.given)
     yield "\nFits:"
     yield from (f"  {row.data}" for row in KNOWN if known.name in row.objectives)
-    yield f"\n`likewise figure {known.name}` draws it."
+    if known.drawn:
+        yield f"\n`likewise figure {known.name}` draws it."
 
 
 def policy_page(known: PolicyRow) -> Iterator[str]:

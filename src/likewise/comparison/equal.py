@@ -11,6 +11,7 @@ from likewise.config.checks import check
 from likewise.config.overrides import settings_from
 from likewise.config.settings import EncoderSettings, FitSettings, OptimSettings
 from likewise.data import Items
+from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.training.batches import choose_sampler, refuse_few
 from likewise.training.decide import decide
@@ -23,6 +24,10 @@ def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSet
     ``items`` is the smallest training set of the comparison. Raises LikewiseError on settings that the method refuses.
     """
     own, common = METHODS[method].settings, OptimSettings()
+    if own.listed:
+        raise LikewiseError(
+            f"method {method} trains with a file of relations, and a comparison has none; leave it out."
+        )
     optim = replace(common, lr=own.optim.lr, weight_decay=own.optim.weight_decay) if own.optim.name == "sgd" else common
     encoder = EncoderSettings(
         name="mlp" if items.kind == "vectors" else EncoderSettings().name,

@@ -70,6 +70,11 @@ def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:
     if row.level == "class" and s.alike != "label":
         also = " (the softmax over a bank of items is nonparametric-softmax)" * (row.name == "softmax")
         yield f"{kind} has a proxy for each class: set alike=label{also}."
+    if row.level == "list" and s.alike != "graded":
+        yield f"{kind} takes the graded relevance of a query's items: set alike=graded and relations=FILE."
+    if s.alike == "graded" and row.level != "list":
+        known = ", ".join(each.name for each in OBJECTIVES if each.level == "list")
+        yield f"alike=graded needs an objective of lists ({known}); {row.name} is not one."
     if row.level == "instance" and row.keys == "own" and s.alike == "label":
         yield f"{kind} has a weight for each item; with alike=label use softmax."
     if s.bank.sharded and (s.bank.samples or not row.spreads):
@@ -81,12 +86,15 @@ def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:
 
 def _refused_relations(s: FitSettings) -> Iterator[str]:
     """Checks alike, relations, dictionary and sampler against each other."""
-    listed = s.alike in ("pairs", "triplets")
-    if listed and s.relations is None:
-        yield f"alike={s.alike} needs relations=FILE, a CSV or parquet file of {s.alike} by item id."
-    if s.relations is not None and not listed:
-        yield f"relations={s.relations} lists pairs or triplets; set alike=pairs or alike=triplets."
-    if listed and not s.items_are_keys:
+    if s.listed and s.relations is None:
+        what = "relevance by the ids of query and item" if s.alike == "graded" else f"{s.alike} by item id"
+        yield f"alike={s.alike} needs relations=FILE, a CSV or parquet file of {what}."
+    if s.relations is not None and not s.listed:
+        yield (
+            f"relations={s.relations} lists pairs, triplets or graded relevance; set alike=pairs, alike=triplets or "
+            "alike=graded."
+        )
+    if s.listed and not s.items_are_keys:
         yield f"alike={s.alike} compares the items of a batch: set dictionary=batch and batch.keys=same."
     if s.alike == "label" and s.source_of_keys == "bank":
         yield "a memory bank has a row for each item, not for each label: with alike=label use batch, queue or proxies."
@@ -94,7 +102,7 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
         yield "batch.keys=same leaves an item without a positive view: use both or second, or alike=label."
     if s.sampler.kind != "instance" and s.alike == "instance":
         yield f"sampler.kind={s.sampler.kind} composes batches by class: set alike=label."
-    by_class = s.sampler.kind == "classes" and not listed
+    by_class = s.sampler.kind == "classes" and not s.listed
     if by_class and (s.batch_size % s.sampler.per_class or s.batch_size < 2 * s.sampler.per_class):
         yield (
             f"batch_size={s.batch_size} must be sampler.per_class={s.sampler.per_class} times a number of classes, at "

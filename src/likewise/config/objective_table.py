@@ -27,7 +27,7 @@ from likewise.config.values import (
 if TYPE_CHECKING:
     from torch import nn
 
-Level = Literal["pair", "class", "instance"]
+Level = Literal["pair", "class", "instance", "list"]
 Boundary = Literal["balance", "zero", "each", "each-zero"]
 Keys = Literal["any", "bank", "own"]
 OfRun = Literal["classes", "items", "dim", "generator", "noise_generator"]
@@ -35,6 +35,7 @@ OfRun = Literal["classes", "items", "dim", "generator", "noise_generator"]
 
 PAIRS = one_of("active", "all", "sum")
 DRAW = one_of("shared", "per-example")
+GAINS = one_of("exponential", "linear")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Row:
         name: its name in settings, files and docs. Case, - and _ do not matter in input.
         class_name: its class in ``likewise.objectives``.
         module: the module of ``likewise.objectives`` that defines it.
-        level: its similarities are with other items ("pair"), with a proxy of each class ("class"), or with a row for
-            each item ("instance").
+        level: its similarities are with other items ("pair"), with a proxy of each class ("class"), with a row for
+            each item ("instance"), or it takes the scores of a query's items ("list").
         parameters: the constructor's parameters that a user may set.
         aliases: other names that are accepted.
         given: the constructor's parameters that the run sets, and what of the run each one is.
@@ -57,6 +58,7 @@ class Row:
         judges_pairs: whether it judges each pair alone, so that items with one kind of pair count too.
         draws: the parameter with the number of keys that are sampled in place of all; empty where all are used.
         spreads: whether its rows can be sharded (``bank.sharded``).
+        point_wise: of lists: whether it judges each item alone, so that a query teaches without two relevances.
         boundary: the decision boundary of its figure; see :data:`BOUNDARIES`.
         unless: (parameter, value, boundary): another boundary for this value of the parameter.
     """
@@ -74,6 +76,7 @@ class Row:
     judges_pairs: bool = False
     draws: str = ""
     spreads: bool = False
+    point_wise: bool = False
     boundary: Boundary = "balance"
     unless: tuple[tuple[str, object, Boundary], ...] = ()
 
@@ -86,6 +89,11 @@ class Row:
     def mines(self) -> bool:
         """Whether it works with policies of negatives: it is a loss over an anchor's row of pairs."""
         return self.level == "pair" and self.takes_policies
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it has a figure: it has a loss of one positive and one negative."""
+        return self.level != "list"
 
     def can_be_zero(self, parameters: Mapping[str, object]) -> bool:
         """Whether a pair or triplet can have zero loss with these parameters; missing ones have their defaults."""
@@ -244,10 +252,37 @@ OBJECTIVES: tuple[Row, ...] = (
         draws="samples",
         boundary="each",
     ),
+    Row("regression", "Regression", "list_level", "list", {"temperature": TEMPERATURE}, point_wise=True),
+    Row(
+        *("logistic", "Logistic", "list_level", "list", {"full": ABOVE_ZERO, "temperature": TEMPERATURE}),
+        point_wise=True,
+    ),
+    Row("ordinal", "Ordinal", "list_level", "list", {"grades": COUNT, "temperature": TEMPERATURE}, point_wise=True),
+    Row("ranknet", "RankNet", "list_level", "list", {"sigma": ABOVE_ZERO, "temperature": TEMPERATURE}),
+    Row("pair-hinge", "PairHinge", "list_level", "list", {"margin": NUMBER, "temperature": TEMPERATURE}),
+    Row(
+        *("lambdarank", "LambdaRank", "list_level", "list"),
+        {
+            **{"sigma": ABOVE_ZERO, "k": Value(kind=int, least=1, optional=True), "gains": GAINS},
+            "temperature": TEMPERATURE,
+        },
+    ),
+    Row("listnet", "ListNet", "list_level", "list", {"temperature": TEMPERATURE}),
+    Row("list-softmax", "ListSoftmax", "list_level", "list", {"temperature": TEMPERATURE}),
+    Row(
+        *("listmle", "ListMLE", "list_level", "list", {"temperature": TEMPERATURE}),
+        given={"generator": "noise_generator"},
+    ),
+    Row(
+        *("approx-ndcg", "ApproxNDCG", "list_level", "list"),
+        {"sharpness": ABOVE_ZERO, "gains": GAINS, "temperature": TEMPERATURE},
+    ),
 )
+DRAWN = tuple(row for row in OBJECTIVES if row.drawn)
 AUTO = "auto"
 AUTO_FEW, AUTO_MANY, AUTO_BATCH = "nonparametric-softmax", "nce", "infonce"  # a whole bank of few or many items; others
-AUTO_MEANS = (AUTO_FEW, AUTO_MANY, AUTO_BATCH)  # the objectives that auto may stand for
+AUTO_LIST = "lambdarank"  # of graded relevance
+AUTO_MEANS = (AUTO_LIST, AUTO_FEW, AUTO_MANY, AUTO_BATCH)  # the objectives that auto may stand for
 
 
 @dataclass(frozen=True)
@@ -327,6 +362,15 @@ KNOWN: tuple[Known, ...] = (
         ("triplet", "unified-pair-similarity", "circle"),
         "Triplet(margin=0.2)(*from_triplets(z, triplets))",
         "Only the order is known, so the objective should compare, not judge a pair by itself.",
+    ),
+    Known(
+        "graded relevance of items to queries, or clicks: which of a query's items is better",
+        (
+            *("lambdarank", "ranknet", "pair-hinge", "approx-ndcg", "listmle", "list-softmax", "listnet"),
+            *("ordinal", "logistic", "regression"),
+        ),
+        "LambdaRank(temperature=0.1)(z @ other.T, relevance)",
+        "relevance is (L, N), of N items to L queries. The last three judge each item alone, by its grade.",
     ),
     Known(
         "very many items or classes: too many to compare with all",

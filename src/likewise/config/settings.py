@@ -140,7 +140,7 @@ class ObjectiveSettings(Chosen):
 
     Args:
         kind: a name of ``likewise objectives``, or auto: with a whole bank, nonparametric-softmax up to 10,000 items,
-            where it is cheap, and nce above; otherwise infonce.
+            where it is cheap, and nce above; with alike=graded lambdarank; otherwise infonce.
         parameters: of the kind, by its constructor's names, as in ``--objective.gamma 128``.
     """
 
@@ -293,7 +293,8 @@ class OptimSettings:
     Args:
         name: sgd; lars (You et al. 2017: each layer's step is in proportion to the norm of its weights), as SimCLR
             uses for large batches; or muon (Jordan et al. 2024: a step changes all directions of a layer alike), which
-            learns more in few steps, with a rate near 0.04.
+            learns more in few steps, with a rate near 0.04; or adamw (Loshchilov and Hutter 2019), with a rate near
+            0.002 and ``momentum`` for β1.
         lr: learning rate; NPID's 0.03, for ``batch_size`` 128. It is never rescaled automatically.
         momentum: the papers' 0.9.
         weight_decay: NPID's 5e-4 for CIFAR (1e-4 for ImageNet).
@@ -303,7 +304,7 @@ class OptimSettings:
         nesterov: Nesterov momentum; off as in the papers.
     """
 
-    name: Literal["sgd", "lars", "muon"] = "sgd"
+    name: Literal["sgd", "lars", "muon", "adamw"] = "sgd"
     lr: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -329,9 +330,10 @@ class FitSettings:
         max_megapixels: larger images are skipped before they are decoded; phones make 200.
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
         alike: which items are alike: instance (views of one item), label (items with a common label), pairs or triplets
-            (those in the file ``relations``, by item id).
-        relations: CSV or parquet file of pairs (a, b, alike) or triplets (anchor, positive, negative). In a file of
-            pairs with a and b alone all are alike, and the other items of a batch are the negatives.
+            (those in the file ``relations``, by item id), or graded (how relevant items are to a query, in that file).
+        relations: CSV or parquet file of pairs (a, b, alike), triplets (anchor, positive, negative) or graded relevance
+            (query, item, relevance), or the folder of a graph, whose edges are pairs that are alike. In a file of pairs
+            with a and b alone all are alike, and the other items of a batch are the negatives.
         loss_weight: factor of the loss; 2 gives the sum of the losses of the two views, as in SimCLR's code and MoCo's
             CIFAR recipe, instead of their mean.
         dictionary: the source of the keys: bank (a row per item), queue (the newest keys), batch (end-to-end) or
@@ -366,7 +368,7 @@ class FitSettings:
     columns: tuple[str, ...] = ()
     max_megapixels: float = 256.0
     cache: str | None = None
-    alike: Literal["instance", "label", "pairs", "triplets"] = "instance"
+    alike: Literal["instance", "label", "pairs", "triplets", "graded"] = "instance"
     relations: str | None = None
     views: ViewSettings = field(default_factory=ViewSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
@@ -401,6 +403,11 @@ class FitSettings:
         """The dictionary; proxies where the objective has its own keys."""
         owns = self.objective.kind != AUTO and objective(self.objective.kind).keys == "own"
         return "proxies" if owns else self.dictionary
+
+    @property
+    def listed(self) -> bool:
+        """Whether the file ``relations`` says which items are alike."""
+        return self.alike in ("pairs", "triplets", "graded")
 
     @property
     def items_are_keys(self) -> bool:

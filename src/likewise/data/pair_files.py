@@ -96,6 +96,15 @@ class Graded:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def by_query(self) -> tuple[Tensor, Tensor]:
+        """(M,) int64 order in which the rows of a query follow each other, and the (L + 1,) offsets of the queries.
+
+        As ``lw.ndcg(scores, graded.relevance[order], offsets=offsets)`` and the objectives of lists take them.
+        """
+        order = self.rows[:, 0].argsort(stable=True)
+        lengths = torch.unique_consecutive(self.rows[order, 0], return_counts=True)[1]
+        return order, torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+
 
 Relations = Pairs | Triplets | Graded
 

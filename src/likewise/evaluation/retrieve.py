@@ -144,7 +144,7 @@ def retrieve(
         told = begin("looking for copies")
         about = data_stamp("gallery", "query", items, others, ids[1], title="queries", tick=told)
         stamp = about = about | ({"options": options} if options else {})
-        for name, rows, query_rows, stamp in _representations(model, items, others, about, begin):
+        for name, rows, query_rows, stamp in representations(model, items, others, about, begin):
             tables.of = name
             measured: list[Score] = []
             if "retrieval" in wanted:
@@ -229,7 +229,7 @@ def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
     return renewal_command("retrieve", run, protocol, "gallery", "queries")
 
 
-def _representations(
+def representations(
     model: Model, gallery: Items, queries: Items | None, about: Stamp, begin: Callable[[str], Tick]
 ) -> Iterator[tuple[str, Tensor, Tensor, Stamp]]:
     """Name, gallery rows, query rows and protocol of each representation, one after the other."""

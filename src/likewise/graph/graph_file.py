@@ -8,6 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from likewise.data.pair_files import Pairs
 from likewise.errors import LikewiseError
 from likewise.files import LOCK, as_path, make_writable, refuse_device, replace_folder, temporary_folder
 from likewise.graph.co_engagement import CoEngagement
@@ -67,6 +71,45 @@ def edges_hash(table: Any) -> str:
     digest.update(table["count"].cast("int64").take(order).to_numpy().astype("<i8").tobytes())
     digest.update(table["weight"].cast("float64").take(order).to_numpy().astype("<f8").tobytes())
     return digest.hexdigest()
+
+
+def holds_graph(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is the folder of a graph."""
+    return (Path(path) / EDGES).is_file()
+
+
+def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
+    """The pairs of items that a graph joins, each once, all alike: what ``fit --alike pairs`` learns from.
+
+    Edges with an item that is not among ``ids``, such as one without content, are left out, and counted in ``source``.
+
+    Raises LikewiseError when the file is damaged or no graph's, or no edge joins two of the items.
+    """
+    from pyarrow import ArrowException, compute, parquet
+    from pyarrow import array as arrow
+
+    path = Path(folder) / EDGES
+    try:
+        if not {"item", "other"} <= set(parquet.read_schema(path).names):
+            raise LikewiseError(f"{path} is no graph: it needs the columns item and other.")
+        table = parquet.read_table(path, columns=["item", "other"])
+    except (OSError, ArrowException) as error:
+        raise LikewiseError(f"{path} can't be read as a graph: {str(error).splitlines()[0]}") from None
+    known = arrow([utf8(name) for name in ids])
+    ends = [compute.index_in(table[name].cast("string"), known).fill_null(-1).to_numpy() for name in ("item", "other")]
+    rows = np.sort(np.stack(ends, 1).astype(np.int64), axis=1)
+    there = (rows[:, 0] >= 0) & (rows[:, 0] != rows[:, 1])
+    pairs = np.unique(rows[there], axis=0)
+    if not len(pairs):
+        raise LikewiseError(f"no edge of {folder} joins two of the items; are the ids those of the interactions?")
+    left = int((~there).sum())
+    without = f", without {left:,} of its {len(rows):,} edges, whose items are not all in DATA," if left else ""
+    return Pairs(
+        rows=torch.from_numpy(pairs),
+        alike=torch.ones(len(pairs), dtype=torch.bool),
+        merged=int(there.sum()) - len(pairs),
+        source=f"{folder}{without}",
+    )
 
 
 def write_graph(folder: Path, edges: Any, summary: Summary, stamp: Mapping[str, str | int | float]) -> None:

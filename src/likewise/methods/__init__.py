@@ -6,6 +6,7 @@ from likewise.methods.method import Method
 from likewise.methods.moco import MOCO, MOCO_SYMMETRIC, MOCO_V2
 from likewise.methods.npid import NPID
 from likewise.methods.pairs import PAIRS
+from likewise.methods.ranking import RANKING
 from likewise.methods.simclr import SIMCLR, SIMCLR_REPO
 from likewise.methods.table import METHODS, method_named, over_method
 
@@ -19,6 +20,7 @@ __all__ = [
     "MOCO_V2",
     "NPID",
     "PAIRS",
+    "RANKING",
     "SIMCLR",
     "SIMCLR_REPO",
     "Method",

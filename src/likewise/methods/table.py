@@ -14,11 +14,24 @@ from likewise.methods.moco import MOCO, MOCO_SYMMETRIC, MOCO_V2
 from likewise.methods.npid import NPID
 from likewise.methods.other_kinds import kinds_told_apart
 from likewise.methods.pairs import PAIRS
+from likewise.methods.ranking import RANKING
 from likewise.methods.simclr import SIMCLR, SIMCLR_REPO
 
 METHODS: dict[str, Method] = {
     method.name: method
-    for method in (NPID, MOCO, MOCO_V2, MOCO_SYMMETRIC, SIMCLR, SIMCLR_REPO, END_TO_END, BANK, *PAIRS, *CLASSES)
+    for method in (
+        NPID,
+        MOCO,
+        MOCO_V2,
+        MOCO_SYMMETRIC,
+        SIMCLR,
+        SIMCLR_REPO,
+        END_TO_END,
+        BANK,
+        *PAIRS,
+        *CLASSES,
+        RANKING,
+    )
 }
 
 

@@ -14,6 +14,8 @@ from likewise.kernels.numerics import Distance
 class Objective(Protocol):
     """What training needs of an objective. Every objective is a ``torch.nn.Module``.
 
+    Those of lists have no :meth:`against`: the training step calls them with scores and relevance.
+
     Attributes:
         joins_rows: True if the loss is not a sum over queries, or if its random numbers are drawn for the whole batch.
             Each process then computes the loss of the whole batch.

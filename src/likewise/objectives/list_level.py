@@ -15,7 +15,14 @@ from likewise.alike import Flags, Ids, as_flags, as_ids, check_dense, check_tens
 from likewise.errors import LikewiseError, at_least_one, finite
 from likewise.kernels.lists import falling_order, no_weight, order_losses, pair_sums, soft_ranks
 from likewise.kernels.numerics import at_least_float32, no_autocast, softplus
-from likewise.objectives.base import How, Reduction
+from likewise.objectives.base import (
+    How,
+    Reduction,
+    changes_nothing,
+    no_triplet_margin,
+    no_values,
+    unknown_chance,
+)
 from likewise.objectives.checks import above_zero
 
 __all__ = [
@@ -43,16 +50,27 @@ class ListObjective(nn.Module):
     Args:
         reduction: over the lists that count; see :class:`likewise.objectives.Reduction`.
         need: what a list needs to count.
+        temperature: scores are divided by it.
     """
 
-    def __init__(self, reduction: How, need: str) -> None:
+    joins_rows: bool = False
+    can_be_zero: bool = False
+    of_pairs: bool = False
+    takes_policies: bool = False
+    chance = unknown_chance
+    triplet_margin = no_triplet_margin
+    log_values = no_values
+    advance = changes_nothing
+
+    def __init__(self, reduction: How, need: str, temperature: float) -> None:
         super().__init__()
+        self.temperature = above_zero("temperature", temperature, "1 leaves scores as they are")
         self.reduce = Reduction(reduction, type(self).__name__, need)
 
     def forward(
         self, scores: Tensor, relevance: Tensor, mask: Flags | None = None, *, offsets: Ids | None = None
     ) -> Tensor:
-        """The loss of lists.
+        """The loss of lists. In formulas s are the scores, divided by the temperature.
 
         Args:
             scores: (L, N) of padded lists, (N,) of one list, or (M,) with ``offsets``; any floating dtype. Half
@@ -69,8 +87,12 @@ class ListObjective(nn.Module):
         """
         scores, relevance, kept = _padded(scores, relevance, mask, offsets)
         with no_autocast(scores.device):
-            losses, counted = self.lists(scores, relevance, kept)
+            losses, counted = self.lists(scores / self.temperature, relevance, kept)
         return self.reduce(torch.where(counted, losses, 0.0), counted)
+
+    def share_rows(self) -> None:
+        """See :class:`likewise.objectives.interface.Objective`."""
+        self.reduce.across = True
 
     def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(L,) losses and (L,) bool, which lists count. Where ``mask`` is False, scores and relevance are 0."""
@@ -78,7 +100,7 @@ class ListObjective(nn.Module):
 
     def extra_repr(self) -> str:
         """The parameters."""
-        return f"reduction={self.reduce.how!r}"
+        return f"temperature={self.temperature}, reduction={self.reduce.how!r}"
 
 
 def _padded(
@@ -156,11 +178,12 @@ class Regression(ListObjective):
     Paper: Cossock and Zhang, Subset Ranking Using Regression, COLT 2006.
 
     Args:
+        temperature: τ, above 0; scores are divided by it. In a run, whose scores are cosines, its default is 0.1.
         reduction: "mean", "sum" or "none" over lists with an item.
     """
 
-    def __init__(self, *, reduction: How = "mean") -> None:
-        super().__init__(reduction, ITEM)
+    def __init__(self, *, temperature: float = 1.0, reduction: How = "mean") -> None:
+        super().__init__(reduction, ITEM, temperature)
 
     def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The formula of the class."""
@@ -179,11 +202,12 @@ class Logistic(ListObjective):
 
     Args:
         full: the relevance that is surely relevant.
+        temperature: τ, above 0; scores are divided by it. In a run, whose scores are cosines, its default is 0.1.
         reduction: "mean", "sum" or "none" over lists with an item.
     """
 
-    def __init__(self, *, full: float = 1.0, reduction: How = "mean") -> None:
-        super().__init__(reduction, ITEM)
+    def __init__(self, *, full: float = 1.0, temperature: float = 1.0, reduction: How = "mean") -> None:
+        super().__init__(reduction, ITEM, temperature)
         self.full = above_zero("full", full, "1 for relevance 0 and 1")
 
     def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,7 +217,7 @@ class Logistic(ListObjective):
 
     def extra_repr(self) -> str:
         """The parameters."""
-        return f"full={self.full}, reduction={self.reduce.how!r}"
+        return f"full={self.full}, {super().extra_repr()}"
 
 
 class Ordinal(ListObjective):
@@ -209,11 +233,12 @@ class Ordinal(ListObjective):
 
     Args:
         grades: C, the highest grade; grades are 0 to C.
+        temperature: τ, above 0; scores are divided by it. In a run, whose scores are cosines, its default is 0.1.
         reduction: "mean", "sum" or "none" over lists with an item.
     """
 
-    def __init__(self, *, grades: int = 4, reduction: How = "mean") -> None:
-        super().__init__(reduction, ITEM)
+    def __init__(self, *, grades: int = 4, temperature: float = 1.0, reduction: How = "mean") -> None:
+        super().__init__(reduction, ITEM, temperature)
         count = at_least_one("grades", grades, "the highest grade")
         self.first = nn.Parameter(torch.tensor(-(count - 1) / 2))
         self.steps = nn.Parameter(torch.full((count - 1,), math.log(math.expm1(1.0))))  # thresholds 1 apart
@@ -232,7 +257,7 @@ class Ordinal(ListObjective):
 
     def extra_repr(self) -> str:
         """The parameters."""
-        return f"grades={len(self.steps) + 1}, reduction={self.reduce.how!r}"
+        return f"grades={len(self.steps) + 1}, {super().extra_repr()}"
 
 
 class RankNet(ListObjective):
@@ -248,11 +273,12 @@ class RankNet(ListObjective):
 
     Args:
         sigma: σ, above 0.
+        temperature: τ, above 0; scores are divided by it. In a run, whose scores are cosines, its default is 0.1.
         reduction: "mean", "sum" or "none" over lists with two items of different relevance.
     """
 
-    def __init__(self, *, sigma: float = 1.0, reduction: How = "mean") -> None:
-        super().__init__(reduction, PAIR)
+    def __init__(self, *, sigma: float = 1.0, temperature: float = 1.0, reduction: How = "mean") -> None:
+        super().__init__(reduction, PAIR, temperature)
         self.sigma = above_zero("sigma", sigma, "1 is usual")
 
     def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -263,7 +289,7 @@ class RankNet(ListObjective):
 
     def extra_repr(self) -> str:
         """The parameters."""
-        return f"sigma={self.sigma}, reduction={self.reduce.how!r}"
+        return f"sigma={self.sigma}, {super().extra_repr()}"
 
 
 class PairHinge(ListObjective):
@@ -278,11 +304,12 @@ class PairHinge(ListObjective):
 
     Args:
         margin: m.
+        temperature: τ, above 0; scores are divided by it. In a run, whose scores are cosines, its default is 0.1.
         reduction: "mean", "sum" or "none" over lists with two items of different relevance.
     """
 
-    def __init__(self, *, margin: float = 1.0, reduction: How = "mean") -> None:
-        super().__init__(reduction, PAIR)
+    def __init__(self, *, margin: float = 1.0, temperature: float = 1.0, reduction: How = "mean") -> None:
+        super().__init__(reduction, PAIR, temperature)
         self.margin = finite("margin", margin)
 
     def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,7 +320,7 @@ class PairHinge(ListObjective):
 
     def extra_repr(self) -> str:
         """The parameters."""
-        return f"margin={self.margin}, reduction={self.reduce.how!r}"
+        return f"margin={self.margin}, {super().extra_repr()}"
 
 
 class LambdaRank(ListObjective):
@@ -314,6 +341,7 @@ class LambdaRank(ListObjective):
         sigma: σ, above 0.
         k: places of NDCG@k; None: all. Beyond them 1/D is 0.
         gains: of relevance y: "exponential" 2^y − 1, or "linear" y.
+        temperature: τ, above 0; scores are divided by it. In a run, whose scores are cosines, its default is 0.1.
         reduction: "mean", "sum" or "none" over lists with two items of different relevance and one above 0.
     """
 
@@ -323,9 +351,10 @@ class LambdaRank(ListObjective):
         sigma: float = 1.0,
         k: int | None = None,
         gains: Gains = "exponential",
+        temperature: float = 1.0,
         reduction: How = "mean",
     ) -> None:
-        super().__init__(reduction, PAIR)
+        super().__init__(reduction, PAIR, temperature)
         self.sigma, self.gains = above_zero("sigma", sigma, "1 is usual"), _check_gains(gains)
         self.k = None if k is None else at_least_one("k", k, "it is a number of places")
 
@@ -350,7 +379,7 @@ class LambdaRank(ListObjective):
 
     def extra_repr(self) -> str:
         """The parameters."""
-        return f"sigma={self.sigma}, k={self.k}, gains={self.gains!r}, reduction={self.reduce.how!r}"
+        return f"sigma={self.sigma}, k={self.k}, gains={self.gains!r}, {super().extra_repr()}"
 
 
 class ListNet(ListObjective):
@@ -365,11 +394,12 @@ class ListNet(ListObjective):
     Paper: Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007.
 
     Args:
+        temperature: τ, above 0; scores are divided by it. In a run, whose scores are cosines, its default is 0.1.
         reduction: "mean", "sum" or "none" over lists with an item.
     """
 
-    def __init__(self, *, reduction: How = "mean") -> None:
-        super().__init__(reduction, ITEM)
+    def __init__(self, *, temperature: float = 1.0, reduction: How = "mean") -> None:
+        super().__init__(reduction, ITEM, temperature)
 
     def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The formula of the class."""
@@ -388,11 +418,12 @@ class ListSoftmax(ListObjective):
     Paper: Bruch et al., An Analysis of the Softmax Cross Entropy Loss for Learning-to-Rank, ICTIR 2019.
 
     Args:
+        temperature: τ, above 0; scores are divided by it. In a run, whose scores are cosines, its default is 0.1.
         reduction: "mean", "sum" or "none" over lists with an item of relevance above 0.
     """
 
-    def __init__(self, *, reduction: How = "mean") -> None:
-        super().__init__(reduction, RELEVANT)
+    def __init__(self, *, temperature: float = 1.0, reduction: How = "mean") -> None:
+        super().__init__(reduction, RELEVANT, temperature)
 
     def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The formula of the class. Negative relevance counts as 0."""
@@ -424,11 +455,14 @@ class ListMLE(ListObjective):
 
     Args:
         generator: draws the order of equal items; on the scores' device. None: torch's global generator.
+        temperature: τ, above 0; scores are divided by it. In a run, whose scores are cosines, its default is 0.1.
         reduction: "mean", "sum" or "none" over lists with an item.
     """
 
-    def __init__(self, *, generator: torch.Generator | None = None, reduction: How = "mean") -> None:
-        super().__init__(reduction, ITEM)
+    def __init__(
+        self, *, generator: torch.Generator | None = None, temperature: float = 1.0, reduction: How = "mean"
+    ) -> None:
+        super().__init__(reduction, ITEM, temperature)
         self.generator = generator
 
     def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -452,11 +486,14 @@ class ApproxNDCG(ListObjective):
     Args:
         sharpness: α, above 0.
         gains: of relevance y: "exponential" 2^y − 1, or "linear" y.
+        temperature: τ, above 0; scores are divided by it. In a run, whose scores are cosines, its default is 0.1.
         reduction: "mean", "sum" or "none" over lists with an item of relevance above 0.
     """
 
-    def __init__(self, *, sharpness: float = 1.0, gains: Gains = "exponential", reduction: How = "mean") -> None:
-        super().__init__(reduction, RELEVANT)
+    def __init__(
+        self, *, sharpness: float = 1.0, gains: Gains = "exponential", temperature: float = 1.0, reduction: How = "mean"
+    ) -> None:
+        super().__init__(reduction, RELEVANT, temperature)
         self.sharpness = above_zero("sharpness", sharpness, "the paper compares 1 to 200")
         self.gains = _check_gains(gains)
 
@@ -469,4 +506,4 @@ class ApproxNDCG(ListObjective):
 
     def extra_repr(self) -> str:
         """The parameters."""
-        return f"sharpness={self.sharpness}, gains={self.gains!r}, reduction={self.reduce.how!r}"
+        return f"sharpness={self.sharpness}, gains={self.gains!r}, {super().extra_repr()}"

@@ -21,7 +21,7 @@ from torch import distributed as dist
 
 from likewise.config.settings import FitSettings
 from likewise.data import Items
-from likewise.data.pair_files import Pairs, Triplets
+from likewise.data.pair_files import Relations
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
@@ -44,7 +44,7 @@ class Job:
     Args:
         settings: the settings of the run.
         items: the training items.
-        relations: the pairs or triplets that say which items are alike; None where there are none.
+        relations: the pairs, triplets or graded relevance that say which items are alike; None where there are none.
         backbone: a user's own module; the job trains a copy.
         stop: the step to stop at.
         total: number of steps of the whole run, for schedules.
@@ -56,7 +56,7 @@ class Job:
 
     settings: FitSettings
     items: Items
-    relations: Pairs | Triplets | None = None
+    relations: Relations | None = None
     backbone: nn.Module | None = None
     stop: int = STEPS
     total: int = STEPS

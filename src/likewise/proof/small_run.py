@@ -21,7 +21,7 @@ from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
 from likewise.data import Items
 from likewise.data.id_rows import all_alike_in
-from likewise.data.pair_files import Pairs, Triplets
+from likewise.data.pair_files import Graded, Pairs, Relations, Triplets
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS, Method
 from likewise.model import NAME as MODEL
@@ -35,6 +35,7 @@ from likewise.training.run_folder import read_config, read_data, training_items
 ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
 LARGE, FEW, SMALL_BATCH, SMALL_SIDE = 5_000_000, 22, 8, 16  # with this many weights or more: batches of 8, 7 and 7
 LEAST, LABELS = 8, 8  # the fewest items, and the number of made-up labels
+OF_FILES = {"pairs": "pairs are", "triplets": "triplets are", "graded": "relevance is"}
 SAMPLES = 24  # most samples of a sampled objective
 OF_MANY = (
     f"objective {AUTO} is {AUTO_MANY} here, as for more than {EXACT_ITEMS:,} items; --set objective={AUTO_FEW} proves "
@@ -49,7 +50,7 @@ class Plan:
     Args:
         settings: the settings of the small run.
         items: at most 43 items.
-        relations: made-up pairs or triplets of these items, where pairs or triplets say which items are alike.
+        relations: made-up pairs, triplets or graded relevance of these items, where such say which items are alike.
         notes: one sentence on where the items are from, and one on what was made small.
         backbone: a user's own module.
         asked: the settings before they were made small.
@@ -57,7 +58,7 @@ class Plan:
 
     settings: FitSettings
     items: Items
-    relations: Pairs | Triplets | None
+    relations: Relations | None
     notes: tuple[str, ...]
     backbone: nn.Module | None
     asked: FitSettings
@@ -81,6 +82,8 @@ def make_plan(
     if "method" in (settings or {}):
         raise LikewiseError("the method can't be a setting here: name it in place of the run folder.")
     asked = settings_from(settings or {}, usual)
+    if asked.listed and asked.relations is None:  # a method has no file
+        asked = replace(asked, relations="made-up")
     items, note = _items(asked, data, run if is_run else None)
     if len(items) < LEAST:
         raise LikewiseError(f"{items.source} holds {len(items)} usable items; verify needs at least {LEAST}.")
@@ -148,7 +151,7 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
     batch = min(asked.batch_size, batch, len(items))
     relations = _made_up(asked.alike, len(items), batch, all_alike=_all_alike(asked))
     if relations is not None:
-        note += f" Their {asked.alike} are made-up too."
+        note += f" Their {OF_FILES[asked.alike]} made-up too."
     groups, micro = (_few_groups(number) for number in (asked.encoder.bn_groups, asked.micro_batches))
     small = replace(
         asked,
@@ -189,10 +192,12 @@ def _all_alike(settings: FitSettings) -> bool:
     return settings.alike == "pairs" and settings.relations is not None and all_alike_in(Path(settings.relations))
 
 
-def _made_up(alike: str, count: int, batch: int, *, all_alike: bool) -> Pairs | Triplets | None:
-    """Made-up pairs or triplets of ``count`` items, as if labels repeated in turn; an epoch has 3 uneven batches."""
-    if alike not in ("pairs", "triplets"):
+def _made_up(alike: str, count: int, batch: int, *, all_alike: bool) -> Relations | None:
+    """Made-up relations of ``count`` items, as if labels repeated in turn; an epoch has 3 uneven batches."""
+    if alike not in OF_FILES:
         return None
+    if alike == "graded":
+        return _made_up_lists(count, batch)
     width, labels, random = (2 if alike == "pairs" else 3), min(LABELS, count // 2), np.random.default_rng(0)
     anchors = random.integers(0, count, max(1, 3 * (batch // width) - 1))
     near = [random.choice([j for j in range(a % labels, count, labels) if j != a]) for a in anchors]
@@ -203,6 +208,16 @@ def _made_up(alike: str, count: int, batch: int, *, all_alike: bool) -> Pairs | 
     others = np.where(are_alike, near, far)
     rows = torch.from_numpy(np.stack([anchors, others], 1))
     return Pairs(rows=rows, alike=torch.from_numpy(are_alike), source="made-up pairs")
+
+
+def _made_up_lists(count: int, batch: int) -> Graded:
+    """Queries with three items each, of relevance 0 to 3."""
+    random = np.random.default_rng(0)
+    queries = random.permutation(count)[: max(1, 3 * (batch // 4) - 1)]
+    items = [random.permutation([j for j in range(count) if j != query])[:3] for query in queries]
+    rows = np.stack([queries.repeat(3), np.concatenate(items)], 1)
+    relevance = torch.from_numpy(random.integers(0, 4, len(rows)).astype(np.float64))
+    return Graded(rows=torch.from_numpy(rows), relevance=relevance, source="made-up relevance")
 
 
 def _few_groups(number: int) -> int:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from likewise.config.objective_table import BOUNDARIES, OBJECTIVES, Boundary, Row
+from likewise.config.objective_table import BOUNDARIES, DRAWN, Boundary, Row
 from likewise.config.objective_table import objective as objective_row
 from likewise.config.overrides import assigned
 from likewise.config.values import parameter
@@ -76,7 +76,7 @@ def measure(objective: Drawable, points: Points) -> Field:
 
 def boundary_of(objective: Drawable) -> Boundary:
     """The boundary that the table of objectives gives for these parameters; "balance" for an unknown objective."""
-    for known in OBJECTIVES:
+    for known in DRAWN:
         if known.class_name == type(objective).__name__:
             values = vars(objective)
             return next((other for name, value, other in known.unless if values.get(name) == value), known.boundary)
@@ -384,12 +384,16 @@ def build(row: Row, given: Mapping[str, object]) -> tuple[Any, str]:
 def draw_named(name: str, out: str | None, settings: Sequence[str], limits: tuple[float, float]) -> Drawn:
     """``likewise figure NAME --set PARAMETER=VALUE ...``: raises LikewiseError before anything is written."""
     row = objective_row(name)
+    if not row.drawn:
+        raise LikewiseError(
+            f"objective {row.name} takes lists of scores, so it has no loss of one positive and one negative to draw."
+        )
     objective, title = build(row, assigned(settings))
     return draw(objective, out or row.name, title=title, limits=limits)
 
 
 def draw_all(folder: Path, limits: tuple[float, float]) -> Iterator[Drawn]:
-    """Draws every objective of the table at its defaults into ``folder``, which is made if it is missing."""
-    for row in OBJECTIVES:
+    """Draws every objective of the table that has a figure, at its defaults, into ``folder``, made if missing."""
+    for row in DRAWN:
         objective, title = build(row, {})
         yield draw(objective, folder / row.name, title=title, limits=limits)

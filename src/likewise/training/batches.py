@@ -10,16 +10,24 @@ from torch import Tensor
 
 from likewise.config.settings import FitSettings
 from likewise.data import Items
-from likewise.data.pair_files import Pairs, Triplets
+from likewise.data.pair_files import Graded, Pairs, Relations
 from likewise.distributed.layout import Layout, lay_out
 from likewise.errors import LikewiseError
 from likewise.training.pair_graph import PairGraph
-from likewise.training.samplers import BalancedSampler, ClassSampler, EpochSampler, PairSampler, stable_seed
+from likewise.training.samplers import (
+    BalancedSampler,
+    ClassSampler,
+    EpochSampler,
+    GradedSampler,
+    Lists,
+    PairSampler,
+    stable_seed,
+)
 from likewise.training.session import Session
-from likewise.training.step import Seen
+from likewise.training.step import Judged, Seen
 from likewise.views.render import Share
 
-Sampler = EpochSampler | ClassSampler | BalancedSampler | PairSampler
+Sampler = EpochSampler | ClassSampler | BalancedSampler | PairSampler | GradedSampler
 ViewFunction = Callable[[Tensor, torch.Generator, Share], Tensor]
 
 
@@ -51,12 +59,14 @@ def _advice(s: FitSettings, known: int) -> str:
     return f"set batch_size to {size}"
 
 
-def choose_sampler(settings: FitSettings, items: Items, relations: Pairs | Triplets | None = None) -> Sampler:
-    """The sampler that ``settings.sampler`` names, over ``items``; a PairSampler where there are ``relations``.
+def choose_sampler(settings: FitSettings, items: Items, relations: Relations | None = None) -> Sampler:
+    """The sampler that ``settings.sampler`` names, over ``items``; where there are ``relations``, theirs.
 
     Raises LikewiseError when there are no labels, or too few items or classes.
     """
     s = settings
+    if isinstance(relations, Graded):
+        return GradedSampler(relations.rows, s.batch_size, s.seed)
     if relations is not None:
         return PairSampler(relations.rows, s.batch_size // relations.rows.shape[1], s.seed)
     if s.sampler.kind == "instance":
@@ -80,7 +90,7 @@ def batches(
     sampler: Sampler,
     views: ViewFunction,
     session: Session,
-    relations: Pairs | Triplets | None = None,
+    relations: Relations | None = None,
     small_views: ViewFunction | None = None,
 ) -> Iterator[Seen]:
     """This process' part of every remaining step. With an accelerator, a thread prepares one step more in advance.
@@ -97,9 +107,13 @@ def batches(
         alike = relations.alike
         graph = PairGraph(relations.rows, len(items)) if relations.all_alike else None
 
+    graded = relations.relevance if isinstance(relations, Graded) else torch.empty(0)
+
     def draw(step: int) -> Seen:
+        lists = sampler.lists(step) if isinstance(sampler, GradedSampler) else None
         drawn = sampler.tuples(step) if isinstance(sampler, PairSampler) else None
-        rows = sampler.rows(step) if drawn is None else drawn.rows
+        named = lists or drawn
+        rows = sampler.rows(step) if named is None else named.rows
         layout = lay_out(len(rows), groups)
         values = items.batch(rows[layout.rows])
         if device.type == "cuda":
@@ -113,6 +127,9 @@ def batches(
             seen = [view.contiguous(memory_format=torch.channels_last) for view in seen]
         ids = rows if labels is None else labels[rows]
         ids, rows = ids.to(device, non_blocking=True), rows.to(device, non_blocking=True)
+        if lists is not None:
+            judged = Judged(*(part.to(device) for part in padded(lists, graded[lists.which])))
+            return see(settings, step, seen, ids, layout, rows, judged=judged)
         if drawn is None:
             return see(settings, step, seen, ids, layout, rows)
         if graph is not None:
@@ -139,6 +156,15 @@ def batches(
             yield ready
 
 
+def padded(lists: Lists, relevance: Tensor) -> Judged:
+    """Lists that follow each other, with the relevance (m,) of their items, as padded ones."""
+    lengths = lists.offsets.diff()
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    items = torch.zeros(mask.shape, dtype=torch.int64).masked_scatter(mask, lists.places[:, 1])
+    values = torch.zeros(mask.shape).masked_scatter(mask, relevance.to(torch.get_default_dtype()))
+    return Judged(lists.places[lists.offsets[:-1], 0], items, values, mask)
+
+
 def see(
     settings: FitSettings,
     step: int,
@@ -149,6 +175,7 @@ def see(
     tuples: Tensor | None = None,
     alike: Tensor | None = None,
     neither: Tensor | None = None,
+    judged: Judged | None = None,
 ) -> Seen:
     """The input of step ``step``, with the seed of this process and the orders that shuffle keys (MoCo §3.3)."""
     seed = stable_seed(settings.seed, f"dropout {layout.rank}", step)
@@ -157,4 +184,4 @@ def see(
         for view in (0, 1):
             generator = torch.Generator().manual_seed(stable_seed(settings.seed, f"shuffle {view}", step))
             orders.append(torch.randperm(len(ids), generator=generator))
-    return Seen(views, ids, layout, items, tuples, alike, neither, seed, orders)
+    return Seen(views, ids, layout, items, tuples, alike, neither, judged, seed, orders)

@@ -12,7 +12,7 @@ from likewise.config.policy_table import policy
 from likewise.config.settings import FitSettings, NegativeSettings, OptimSettings
 from likewise.config.values import Scalar
 from likewise.data import Items
-from likewise.data.pair_files import Pairs, Triplets
+from likewise.data.pair_files import Relations
 from likewise.dictionaries import Batch, Dictionary, MemoryBank, Proxies, Queue
 from likewise.dictionaries.sharded import ShardedMemoryBank, ShardedProxies
 from likewise.distributed import processes
@@ -35,6 +35,8 @@ from likewise.training.session import Roles, Session
 from likewise.training.supervision import supervision_of
 from likewise.views.render import Views
 from likewise.views.vectors import VectorViews
+
+SECOND_MOMENT = 0.999  # of AdamW, as in its paper
 
 
 def build_objective(
@@ -83,7 +85,7 @@ def build_session(
     items: Items,
     total: int,
     device: torch.device,
-    relations: Pairs | Triplets | None = None,
+    relations: Relations | None = None,
 ) -> Session:
     """The session of a new run of ``total`` steps over ``items``.
 
@@ -116,8 +118,8 @@ def build_session(
         key_encoder = Momentum(embedder, keys.momentum, schedule=keys.schedule, buffers=keys.buffers)
     objective = build_objective(settings, items, embedder.dim, generator, noise_generator).to(device)
     dictionary = build_dictionary(settings, items, embedder.dim, generator, noise_generator).to(device)
-    listed = settings.alike in ("pairs", "triplets")  # their items may be in different processes
-    rows_add_up = not listed and not objective.joins_rows
+    # the items of a pair, triplet or list may be in different processes
+    rows_add_up = not settings.listed and not objective.joins_rows
     if processes.size() > 1 and rows_add_up:
         objective.share_rows()
     return Session(
@@ -199,9 +201,12 @@ def build_dictionary(
 
 
 def build_optimizer(optim: OptimSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD, LARS or Muon over all parameters."""
+    """SGD, LARS, Muon or AdamW over all parameters."""
     if optim.name == "lars":
         return Lars(parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    if optim.name == "adamw":
+        betas = (optim.momentum, SECOND_MOMENT)
+        return torch.optim.AdamW(parameters, lr=optim.lr, betas=betas, weight_decay=optim.weight_decay)
     if optim.name == "muon":
         return Muon(parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
     return torch.optim.SGD(

@@ -4,23 +4,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from inspect import signature
 
-from likewise.config.objective_table import AUTO, AUTO_BATCH, AUTO_FEW, AUTO_MANY, objective
+from likewise.config.objective_table import AUTO, AUTO_BATCH, AUTO_FEW, AUTO_LIST, AUTO_MANY, objective
 from likewise.config.policy_table import policy
 from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSettings
 from likewise.config.values import Scalar
 
+LIST_TEMPERATURE = 0.1  # of cosines, whose differences are too small for a softmax; the default of plain scores is 1
 EXACT_ITEMS = 10_000  # up to about this many items the exact softmax is as fast as NCE with the paper's 4096 samples
 
 
 def decide(settings: FitSettings, n: int) -> FitSettings:
     """The settings for ``n`` items, with every open value filled in, as the run's config saves them.
 
-    The objective and the policies get all their parameters; missing ones have their constructors' defaults. Pairs and
-    triplets come from their file, so the sampler is "instance". A triplet names its negative, so the policy is "all".
+    The objective and the policies get all their parameters; missing ones have their constructors' defaults, but the
+    temperature of lists of cosines is 0.1. Relations come from their file, so the sampler is "instance". A triplet
+    names its negative, so the policy is "all".
     """
     chosen = _objective(settings, n)
     negatives, sampler = settings.negatives, settings.sampler
-    if settings.alike in ("pairs", "triplets"):
+    if settings.listed:
         sampler = replace(sampler, kind="instance")
     if settings.alike == "triplets":
         negatives = replace(negatives, policies=("all",), at=(), parameters={})
@@ -34,9 +36,12 @@ def _objective(settings: FitSettings, n: int) -> ObjectiveSettings:
     if chosen.kind == AUTO:
         whole_bank = settings.dictionary == "bank" and not settings.bank.samples
         of_bank = AUTO_FEW if n <= EXACT_ITEMS else AUTO_MANY
-        chosen = replace(chosen, kind=of_bank if whole_bank else AUTO_BATCH)
-    row = objective(chosen.kind)
-    return replace(chosen, parameters=complete(chosen.parameters, row.parameters, [row.load()]))
+        of_batch = AUTO_LIST if settings.alike == "graded" else AUTO_BATCH
+        chosen = replace(chosen, kind=of_bank if whole_bank else of_batch)
+    row, given = objective(chosen.kind), chosen.parameters
+    if row.level == "list" and settings.encoder.unit:
+        given = {"temperature": LIST_TEMPERATURE, **given}
+    return replace(chosen, parameters=complete(given, row.parameters, [row.load()]))
 
 
 def _negatives(negatives: NegativeSettings, chosen: ObjectiveSettings) -> NegativeSettings:

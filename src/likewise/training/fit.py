@@ -17,7 +17,7 @@ from likewise.config.overrides import as_dict, dotted, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
 from likewise.data import Items, describe
-from likewise.data.pair_files import Pairs, Triplets
+from likewise.data.pair_files import Relations
 from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
 from likewise.encoders.gradient_cache import normalises_batches
@@ -229,7 +229,7 @@ class Prepared(NamedTuple):
 
     settings: FitSettings  # with nothing left on auto
     items: Items  # the items that training uses
-    relations: Pairs | Triplets | None
+    relations: Relations | None
     sampler: Sampler
     notes: list[str]  # about the items and relations, one line each
 
@@ -254,7 +254,7 @@ def prepare(settings: FitSettings, items: Items, backbone: nn.Module | None = No
     relations = read_relations(settings, items)
     sampler = choose_sampler(settings, items, relations)
     refuse_small_steps(settings, sampler, settings.epochs * sampler.steps_per_epoch)
-    notes += [*notes_on(relations), *check_memory(settings, items, backbone)]
+    notes += [*notes_on(settings, relations, sampler), *check_memory(settings, items, backbone)]
     return Prepared(settings, items, relations, sampler, notes)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from likewise.config.settings import FitSettings
 from likewise.data import Items
-from likewise.data.pair_files import Pairs, Triplets
+from likewise.data.pair_files import Relations
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
 from likewise.model import Model
@@ -43,7 +43,7 @@ class Trial(NamedTuple):
     """What a run is made of; each :meth:`run` is a new one, to be thrown away after some steps."""
 
     items: Items
-    relations: Pairs | Triplets | None
+    relations: Relations | None
     sampler: Sampler
     device: torch.device
     backbone: nn.Module | None

@@ -128,6 +128,8 @@ def _of_pictures(traits: Traits, settings: FitSettings, asked: Collection[str], 
         if not traits.grey:
             yield Choice("encoder.dim", 256, "colours take more numbers than lines alone")
         yield Choice("encoder.head", "linear", "one layer keeps more of what tells drawings apart")
+    elif free:
+        yield Choice("encoder.pixels", 0.2, "coarse colours say something of a photo too, and need no training")
     if traits.grey:
         for name in ("saturation", "hue", "grayscale"):
             yield Choice(f"views.{name}", 0.0, "the items have no colours")

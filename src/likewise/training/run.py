@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from likewise.data import Items
-from likewise.data.pair_files import Pairs, Triplets
+from likewise.data.pair_files import Relations
 from likewise.model import Model
 from likewise.training.batches import Sampler, ViewFunction, batches, choose_sampler
 from likewise.training.build import build_session, build_small_views, build_views
@@ -21,7 +21,7 @@ class Run:
     Args:
         model: the model that is trained.
         items: the training items.
-        relations: the pairs or triplets that say which items are alike; None where there are none.
+        relations: the pairs, triplets or graded relevance that say which items are alike; None where there are none.
         sampler: chooses the items of each step.
         views: draws a random view of each item.
         small_views: the same of half the side, for the first part of the training; None where there is none.
@@ -30,7 +30,7 @@ class Run:
 
     model: Model
     items: Items
-    relations: Pairs | Triplets | None
+    relations: Relations | None
     sampler: Sampler
     views: ViewFunction
     small_views: ViewFunction | None
@@ -52,7 +52,7 @@ def begin(
     total: int,
     device: torch.device,
     *,
-    relations: Pairs | Triplets | None = None,
+    relations: Relations | None = None,
     sampler: Sampler | None = None,
 ) -> Run:
     """A new run of ``total`` steps with the settings of ``model``, in train mode, before its first step.

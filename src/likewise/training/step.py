@@ -4,11 +4,11 @@ Dimension legend: B items of the whole batch, b items of this process, D dimensi
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from likewise.config.settings import OptimSettings
 from likewise.dictionaries import Fresh, Keys
@@ -17,8 +17,25 @@ from likewise.distributed.layout import Layout
 from likewise.encoders.embedder import arrange, average_statistics, by_view, embed_parts
 from likewise.encoders.gradient_cache import GradientCache
 from likewise.encoders.momentum import embed_shuffled
+from likewise.kernels.numerics import at_least_float32, no_autocast
 from likewise.objectives import from_pairs, from_triplets
 from likewise.training.session import Session
+
+
+class Judged(NamedTuple):
+    """The lists of a step: L queries with up to N items each, as places in the batch.
+
+    Args:
+        queries: (L,) places.
+        items: (L, N) places; 0 where a list is shorter.
+        relevance: (L, N) of the items to their queries; 0 where a list is shorter.
+        mask: (L, N) bool, False where a list is shorter.
+    """
+
+    queries: Tensor
+    items: Tensor
+    relevance: Tensor
+    mask: Tensor
 
 
 class Seen(NamedTuple):
@@ -34,6 +51,7 @@ class Seen(NamedTuple):
         tuples: (m, 2) pairs or (m, 3) triplets of this step, as places in the batch; None where there are none.
         alike: (m,) whether each pair is alike; None where all are, and for triplets.
         neither: (r, 2) places of items that are neither alike nor negatives, where all pairs are alike; else None.
+        judged: the lists of this step; None where there is no graded relevance.
         seed: seeds the random numbers that the encoder draws in this process (dropout).
         orders: (B,) for each view, the order that shuffles its keys; empty where keys are not shuffled.
     """
@@ -45,6 +63,7 @@ class Seen(NamedTuple):
     tuples: Tensor | None = None
     alike: Tensor | None = None
     neither: Tensor | None = None
+    judged: Judged | None = None
     seed: int = 0
     orders: Sequence[Tensor] = ()
 
@@ -76,7 +95,8 @@ def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
         with precision(s):  # a new block, because autocast of the first one has cached weights without gradient
             cache.backward()
     if several:
-        processes.add_up(gradients(s))
+        processes.add_up(gradients(s.embedder.parameters()))
+        processes.add_up(gradients(s.objective.parameters()), mean=not s.rows_add_up)
     s.optimizer.step()
     s.dictionary.update(fresh.rows, fresh.ids, look=False)  # the loss of these rows is looked at, by ``Watch``
     if several and groups > 1:
@@ -122,13 +142,24 @@ def look_up(session: Session, batch: Seen, queries: Sequence[Tensor], keys: Keys
     if not session.rows_add_up:
         queries = [of_all(view, batch.layout, processes.among_others) for view in queries]
     rows, wanted = torch.cat(list(queries)), torch.cat([ids] * len(queries))
-    if batch.tuples is None:
+    if batch.judged is not None:
+        loss = loss_of_lists(session, rows, batch.judged)
+    elif batch.tuples is None:
         loss = session.objective.against(rows, wanted, keys)
     else:  # pairs and triplets name their anchors, positives and negatives
         places, triplets = batch.tuples, batch.tuples.shape[1] == 3
         listed = from_triplets(rows, places) if triplets else from_pairs(rows, places, batch.alike, batch.neither)
         loss = session.objective.against(listed[0], listed[1], Keys(listed[2]))
     return loss * session.settings.loss_weight
+
+
+def loss_of_lists(session: Session, rows: Tensor, judged: Judged) -> Tensor:
+    """The loss of the scores ``q·i`` of queries and their items, among the rows (B, D) of the whole batch."""
+    rows = at_least_float32(rows)
+    with no_autocast(rows.device):
+        scores = (rows[judged.queries] @ rows.T).gather(1, judged.items)
+    loss: Tensor = cast(nn.Module, session.objective)(scores, judged.relevance, judged.mask)
+    return loss
 
 
 def of_all(rows: Tensor, layout: Layout, gather: Callable[[Tensor, Sequence[int]], Tensor]) -> Tensor:
@@ -141,9 +172,8 @@ def precision(session: Session) -> torch.autocast:
     return torch.autocast(session.device.type, torch.bfloat16, enabled=session.settings.precision == "bf16")
 
 
-def gradients(session: Session) -> list[Tensor]:
-    """The gradients that the processes sum, in a fixed order: all except those of sharded weights."""
-    parameters = [*session.embedder.parameters(), *session.objective.parameters()]
+def gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    """Those that there are, in order."""
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 

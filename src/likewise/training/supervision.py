@@ -1,9 +1,10 @@
-"""Supervision: the labels, pairs or triplets that say which items are alike, and how they changed since a checkpoint.
+"""Supervision: the labels or relations that say which items are alike, and how they changed since a checkpoint.
 
 Dimension legend: N items, L labels of an item at most, n items that are in both the checkpoint and the data.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import eq
@@ -17,12 +18,13 @@ from torch import Tensor
 from likewise.config.objective_table import objective
 from likewise.config.settings import FitSettings
 from likewise.data import Items, Skipped
-from likewise.data.pair_files import Pairs, Triplets, read_pairs, read_triplets
+from likewise.data.pair_files import Graded, Pairs, Relations, read_graded, read_pairs, read_triplets
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
+from likewise.graph.graph_file import holds_graph, related_pairs
 from likewise.text import quoted
 from likewise.training.pair_graph import PairGraph
-from likewise.training.samplers import PairSampler
+from likewise.training.samplers import GradedSampler, PairSampler
 
 
 def keep_labelled(items: Items) -> Items:
@@ -53,16 +55,19 @@ def keep_labelled(items: Items) -> Items:
     return replace(items.select(np.flatnonzero(known)), skipped=(*items.skipped, *without))
 
 
+LARGE = 60  # relevance whose exponential gain float32 still adds up
 _TRIED = 256  # items of pairs among which a negative is looked for
 
 
-def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | None:
-    """Reads the pairs or triplets of the file ``settings.relations``; None where no file is named.
+def read_relations(settings: FitSettings, items: Items) -> Relations | None:
+    """Reads the pairs, triplets or graded relevance of the file ``settings.relations``; None where no file is named.
 
     Raises LikewiseError when the file can't be read, and when the objective can't learn from its rows.
     """
     if settings.relations is None:
         return None
+    if settings.alike == "graded":
+        return _read_graded(settings, items, settings.relations)
     if settings.alike == "triplets":
         if settings.batch_size < 3:
             raise LikewiseError(
@@ -70,7 +75,10 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
                 "alike=triplets it must be at least 3."
             )
         return read_triplets(settings.relations, items.ids, skipped=items.skipped)
-    pairs = read_pairs(settings.relations, items.ids, skipped=items.skipped)
+    if holds_graph(settings.relations):
+        pairs = related_pairs(settings.relations, items.ids)
+    else:
+        pairs = read_pairs(settings.relations, items.ids, skipped=items.skipped)
     if not pairs.alike.any():
         raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
     if pairs.all_alike:
@@ -92,6 +100,36 @@ def read_relations(settings: FitSettings, items: Items) -> Pairs | Triplets | No
             "margin, which judge each pair alone."
         )
     return pairs
+
+
+def _read_graded(settings: FitSettings, items: Items, file: str) -> Graded:
+    """Reads graded relevance. Raises LikewiseError when the objective can't learn from it."""
+    if settings.batch_size < 3:
+        raise LikewiseError(
+            f"batch_size={settings.batch_size} has no room for a query and two items; with alike=graded it must be at "
+            "least 3."
+        )
+    graded, kind = read_graded(file, items.ids, skipped=items.skipped), settings.objective.kind
+    highest, grades = float(graded.relevance.max()), settings.objective.number("grades", math.inf)
+    if highest > grades:
+        raise LikewiseError(
+            f"{graded.source} has relevance up to {highest:g}, but objective.grades={grades:g} is the highest grade of "
+            f"{kind}; set it to {math.ceil(highest)}."
+        )
+    if settings.objective.parameters.get("gains") == "exponential" and highest > LARGE:
+        raise LikewiseError(
+            f"{graded.source} has relevance up to {highest:g}, and a gain of 2^relevance − 1 is too large above "
+            f"{LARGE}: set objective.gains=linear, or write smaller numbers."
+        )
+    if not objective(kind).point_wise and not queries_that_teach(graded)[1]:
+        raise LikewiseError(
+            f"{graded.source} has no query with items of different relevance, and {kind} learns which items of a query "
+            "are more relevant than others: add some, with relevance 0 for example, or use regression, logistic or "
+            "ordinal, which judge each item alone."
+        )
+    if highest == 0:
+        raise LikewiseError(f"{graded.source} has no relevance above 0, so nothing is relevant; add some.")
+    return graded
 
 
 def _refuse_without_negatives(pairs: Pairs, items: Items) -> None:
@@ -144,8 +182,20 @@ def advice_on_labels(settings: FitSettings, items: Items) -> Iterator[str]:
         )
 
 
-def notes_on(relations: Pairs | Triplets | None) -> Iterator[str]:
-    """Notes about usable relations, one line each: the rows that were left out, and missing negatives."""
+def queries_that_teach(graded: Graded) -> tuple[int, int]:
+    """The number of queries, and of those with items of different relevance, which teach an order."""
+    queries, of = torch.unique(graded.rows[:, 0], return_inverse=True)
+    ends = [
+        torch.zeros(len(queries), dtype=graded.relevance.dtype).scatter_reduce(
+            0, of, graded.relevance, how, include_self=False
+        )
+        for how in ("amin", "amax")
+    ]
+    return len(queries), int((ends[0] < ends[1]).sum())
+
+
+def notes_on(settings: FitSettings, relations: Relations | None, sampler: object) -> Iterator[str]:
+    """Notes about usable relations, one line each: rows left out, missing negatives, and lists that teach less."""
     if relations is None:
         return
     lost = relations.skipped
@@ -158,15 +208,32 @@ def notes_on(relations: Pairs | Triplets | None) -> Iterator[str]:
             f"{relations.source} has only pairs that are alike, so the other items of a batch are the negatives, "
             "except those with a partner in common."
         )
+    if isinstance(relations, Graded):
+        queries, teaching = queries_that_teach(relations)
+        if teaching < queries and not objective(settings.objective.kind).point_wise:
+            yield (
+                f"the items of {queries - teaching:,} of the {queries:,} queries of {relations.source} are all equally "
+                "relevant: these queries teach no order."
+            )
+    if isinstance(sampler, GradedSampler) and sampler.cut:
+        yield (
+            f"{sampler.cut:,} of the queries have more items than fit into batch_size={settings.batch_size}: in each "
+            "epoch they have others of them, at random."
+        )
 
 
 def refuse_small_steps(settings: FitSettings, sampler: object, total: int) -> None:
     """Raises LikewiseError when one of ``total`` steps of pairs or triplets has too few items to be divided."""
     groups, parts, count = settings.encoder.bn_groups, settings.micro_batches, processes.size()
     most = max(2 * groups, parts, count)
-    if not isinstance(sampler, PairSampler) or most <= 2:
+    if most <= 2:
         return
-    small = sampler.first_below(most, total)
+    if isinstance(sampler, PairSampler):
+        small = sampler.first_below(most, total)
+    elif isinstance(sampler, GradedSampler):
+        small = (0, sampler.least) if sampler.least < most else None
+    else:
+        small = None
     if small is None:
         return
     into = f"encoder.bn_groups={groups} groups of two" if most == 2 * groups else f"micro_batches={parts} parts"
@@ -179,13 +246,13 @@ def refuse_small_steps(settings: FitSettings, sampler: object, total: int) -> No
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Supervision:
-    """The labels of a run, or a hash of its pairs or triplets. Both are empty where a run trains without supervision.
+    """The labels of a run, or a hash of its relations. Both are empty where a run trains without supervision.
 
     Args:
         names: the names of the labels, in the order of their numbers.
         labels: (N,) or (N, L) int32 label numbers, −1 for none; None where training reads no labels.
-        relations: a hash of the pairs or triplets, in order, by the ids of their items. Reordering or adding items does
-            not change it. Empty where training reads no relations.
+        relations: a hash of the pairs, triplets or graded relevance, in order, by the ids of their items. Reordering or
+            adding items does not change it. Empty where training reads no relations.
     """
 
     names: tuple[str, ...] = ()
@@ -197,7 +264,7 @@ class Supervision:
         return {"names": list(self.names), "labels": self.labels, "relations": self.relations}
 
 
-def supervision_of(settings: FitSettings, items: Items, relations: Pairs | Triplets | None) -> Supervision:
+def supervision_of(settings: FitSettings, items: Items, relations: Relations | None) -> Supervision:
     """The supervision of this run. Cost: 4·N·L bytes of labels; a hash of every id and 8 bytes per item of a tuple."""
     if relations is not None:
         return Supervision(relations=_hash(relations, items.ids))
@@ -214,7 +281,8 @@ def saved_supervision(state: dict[str, Any]) -> Supervision:
 def describe_change(before: Supervision, now: Supervision, old_ids: Sequence[str], ids: Sequence[str]) -> str:
     """A sentence that says what changed since the checkpoint; empty where the supervision is the same."""
     if before.relations != now.relations:
-        return "the pairs or triplets changed since the checkpoint; training continues with the new ones."
+        what = "pairs, triplets or graded relevance"
+        return f"the {what} changed since the checkpoint; training continues with the new ones."
     count = relabelled(before, now, old_ids, ids)
     change = f"the labels of {count:,} of the {len(ids):,} items changed since the checkpoint"
     return f"{change}; training continues with the new ones." if count else ""
@@ -277,10 +345,12 @@ def _widened(labels: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
     return np.pad(labels, ((0, 0), (width - labels.shape[1], 0)), constant_values=-1)
 
 
-def _hash(relations: Pairs | Triplets, ids: Sequence[str]) -> str:
+def _hash(relations: Relations, ids: Sequence[str]) -> str:
     names = [hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest() for id in ids]
     digest = hashlib.blake2b(digest_size=16)
     digest.update(np.frombuffer(b"".join(names), dtype=np.uint64)[relations.rows.numpy()].tobytes())
     if isinstance(relations, Pairs):
         digest.update(relations.alike.numpy().tobytes())
+    if isinstance(relations, Graded):
+        digest.update(relations.relevance.numpy().tobytes())
     return digest.hexdigest()

@@ -1,0 +1,183 @@
+"""Baselines of recommendation under three splits, by full ranking: where do simple models stand?
+
+    python benchmarks/recommend.py                                  # MovieLens-small, anime, citeulike-a
+    python benchmarks/recommend.py --only movielens --splits cold per-user
+
+Likes: ratings from 4 (MovieLens), from 7 (anime), all of citeulike-a. Content: genres, words of the title, type
+(anime); tags (citeulike-a); each block of unit rows. NDCG@10 with its bootstrap interval over users; the last column is
+the paired difference to the best row. Every setting is chosen on a validation split of the training rows, made by the
+same rule. EASE inverts a matrix of all pairs of items, several times: minutes. Needs LIKEWISE_DATA (default
+../shared/data).
+"""
+
+import argparse
+import csv
+import gzip
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from likewise.errors import LikewiseError
+from likewise.graph.co_engagement import Interactions
+from likewise.recommend.baselines import Ease, Embedded, ItemNeighbours, Popularity, Recommender, RidgePerUser
+from likewise.recommend.histories import RULES
+from likewise.recommend.measure import Recommended, recommended
+from likewise.recommend.splits import Split, by_time, cold_items, per_user
+
+DATA = Path(os.environ.get("LIKEWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+Make = Callable[[Interactions], Recommender]
+
+
+class Data(NamedTuple):
+    rows: Interactions
+    users: int
+    items: int
+    features: NDArray[np.float32]  # (items, F)
+
+
+def words(texts: Iterable[Sequence[str]], most: int) -> NDArray[np.float32]:
+    """Unit rows of a bag of words: the ``most`` most frequent ones that occur twice, by inverse document frequency."""
+    texts = list(texts)
+    counts: dict[str, int] = {}
+    for text in texts:
+        for word in set(text):
+            counts[word] = counts.get(word, 0) + 1
+    kept = sorted((word for word in counts if counts[word] > 1), key=lambda word: (-counts[word], word))[:most]
+    place = {word: column for column, word in enumerate(kept)}
+    found = np.zeros((len(texts), len(kept)), np.float32)
+    for row, text in enumerate(texts):
+        for word in text:
+            if word in place:
+                found[row, place[word]] = np.log(len(texts) / counts[word])
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    return found / np.where(lengths > 0, lengths, 1)
+
+
+def numbered(users: Sequence[object], items: Sequence[str], times: Sequence[int] | None, known: Sequence[str]) -> Data:
+    """Rows with numbers; items in the order of ``known``."""
+    place = {name: row for row, name in enumerate(known)}
+    kept = [row for row, name in enumerate(items) if name in place]
+    user = np.unique([str(users[row]) for row in kept], return_inverse=True)[1].astype(np.int64)
+    item = np.array([place[items[row]] for row in kept])
+    time = None if times is None else np.array([times[row] for row in kept])
+    return Data(Interactions(user, item, time), int(user.max()) + 1, len(known), np.zeros((0, 0), np.float32))
+
+
+def movielens() -> Data:
+    folder = DATA / "movielens-small"
+    with open(folder / "movies.csv", encoding="utf-8", newline="") as file:
+        movies = list(csv.DictReader(file))
+    with open(folder / "ratings.csv", encoding="utf-8", newline="") as file:
+        liked = [row for row in csv.DictReader(file) if float(row["rating"]) >= 4]
+    data = numbered(
+        [row["userId"] for row in liked],
+        [row["movieId"] for row in liked],
+        [int(row["timestamp"]) for row in liked],
+        [row["movieId"] for row in movies],
+    )
+    titles = words((re.findall(r"\w+", movie["title"].lower()) for movie in movies), 500)
+    genres = words((movie["genres"].split("|") for movie in movies), 50)
+    return data._replace(features=np.concatenate([genres, 0.5 * titles], 1))
+
+
+def anime() -> Data:
+    with open(DATA / "anime" / "items.tsv", encoding="utf-8", newline="") as file:
+        known = list(csv.DictReader(file, delimiter="\t"))
+    with gzip.open(DATA / "anime" / "ratings.tsv.gz", "rt", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t"))[1:]
+    liked = [row for row in rows if len(row) == 3 and float(row[2]) >= 7]
+    data = numbered([row[0] for row in liked], [row[1] for row in liked], None, [row["anime_ids"] for row in known])
+    genres = words((re.split(r",\s*", row["genre"] or "") for row in known), 100)
+    titles = words((re.findall(r"\w+", (row["name"] or "").lower()) for row in known), 800)
+    kinds = words(([row["type"] or ""] for row in known), 10)
+    return data._replace(features=np.concatenate([genres, titles, 0.5 * kinds], 1))
+
+
+def citeulike() -> Data:
+    folder = DATA / "citeulike-a"
+    with gzip.open(folder / "users.dat.gz", "rt") as file:
+        lists = [line.split()[1:] for line in file]
+    with gzip.open(folder / "item-tag.dat.gz", "rt") as file:
+        tags = [line.split()[1:] for line in file]
+    user = [number for number, items in enumerate(lists) for _ in items]
+    data = numbered(user, [item for items in lists for item in items], None, [str(row) for row in range(len(tags))])
+    return data._replace(features=words(tags, 4000))
+
+
+SETS = {"movielens": movielens, "anime": anime, "citeulike": citeulike}
+SPLITS: dict[str, Callable[[Data, Interactions, int], Split]] = {
+    "cold": lambda data, rows, seed: cold_items(rows, data.items, seed=seed),
+    "per-user": lambda data, rows, seed: per_user(rows, data.items),
+    "time": lambda data, rows, seed: by_time(rows, data.items),
+}
+
+
+def models(data: Data, *, cold: bool) -> dict[str, list[Make]]:
+    """Each model with the settings to choose from."""
+    found: dict[str, list[Make]] = {
+        "content, cosine": [
+            partial(Embedded, users=data.users, embedding=data.features, rule=rule) for rule in RULES.values()
+        ],
+        "content, ridge per user": [
+            partial(RidgePerUser, users=data.users, features=data.features, regularisation=each)
+            for each in (1.0, 10.0, 100.0, 1000.0)
+        ],
+    }
+    if not cold:  # these know no item that nobody took
+        found["popularity"] = [partial(Popularity, users=data.users, items=data.items)]
+        found["item neighbours"] = [partial(ItemNeighbours, users=data.users, items=data.items)]
+        found["EASE"] = [
+            partial(Ease, users=data.users, items=data.items, regularisation=each) for each in (100.0, 300.0, 1000.0)
+        ]
+    return found
+
+
+def measured(data: Data, split: Split, make: Make) -> Recommended:
+    return recommended(split, make(split.train), data.users, data.items)
+
+
+def table(name: str, data: Data, rule: str, seed: int) -> None:
+    split = SPLITS[rule](data, data.rows, seed)
+    inner = SPLITS[rule](data, split.train, seed + 1000)  # for choices, of training rows alone
+    found = dict[str, Recommended]()
+    for model, makes in models(data, cold=rule == "cold").items():
+        values = [float(measured(data, inner, make).measures["ndcg@10"]) for make in makes] if len(makes) > 1 else [0.0]
+        found[model] = measured(data, split, makes[int(np.argmax(values))])
+    ordered = sorted(found.items(), key=lambda each: -float(each[1].measures["ndcg@10"]))
+    best = ordered[0][1].measures["ndcg@10"]
+    print(f"\n{name}; {split.about}; {len(ordered[0][1].users):,} users asked")
+    print("| model | NDCG@10 | recall@10 | coverage | popularity | − best, paired |\n|-|-|-|-|-|-|")
+    for model, each in ordered:
+        ndcg = each.measures["ndcg@10"]
+        cells = [str(ndcg.interval()), f"{float(each.measures['recall@10']):.3f}"]
+        cells += [f"{each.coverage:.2f}", f"{each.popularity:.2f}", str(ndcg.minus(best)) if ndcg is not best else "–"]
+        print(f"| {model} | {' | '.join(cells)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
+    parser.add_argument("--seeds", type=int, default=1, help="draws of cold items")
+    given = parser.parse_args()
+    if not DATA.exists():
+        sys.exit(f"{DATA} is missing; set LIKEWISE_DATA.")
+    for name in given.only:
+        data = SETS[name]()
+        for rule in given.splits:
+            for seed in range(given.seeds if rule == "cold" else 1):
+                try:
+                    table(name, data, rule, seed)
+                except LikewiseError as error:
+                    print(f"\n{name}, {rule}: {error}")
+
+
+if __name__ == "__main__":
+    main()
