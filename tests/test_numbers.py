@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -90,3 +91,30 @@ def test_chance_under_transforms() -> None:
             torch.func.hessian(loss)(queries)
         found = torch.func.jacfwd(torch.func.jacrev(loss), randomness="same")(queries)
         assert found.isfinite().all()
+
+
+def test_masked_arrays_are_not_read_through_their_mask() -> None:
+    rows = np.ma.array(np.eye(4, dtype=np.float32), mask=np.eye(4, dtype=bool))
+    labels = np.ma.array([0, 0, 1, 1], mask=[1, 0, 0, 0])
+    bank = lw.MemoryBank(4, 4)
+    refused: list[tuple[Callable[[], object], str]] = [
+        (lambda: lw.retrieval(ROWS, labels), "labels have masked values; fill them with filled()"),
+        (lambda: lw.knn_accuracy(rows, LABELS, ROWS, LABELS), "queries have masked values"),
+        (lambda: lw.ndcg(rows, np.eye(4)), "scores have masked values"),
+        (lambda: lw.objectives.InfoNCE()(ROWS, labels), "ids have masked values"),
+        (lambda: bank.update(ROWS, labels), "ids have masked values"),
+        (lambda: metrics.roc(rows[0], [True, False, True, False]), "scores have masked values"),
+        (lambda: metrics.roc(np.arange(4.0), labels > 0), "alike have masked values"),
+    ]
+    for call, said in refused:
+        with pytest.raises(lw.LikewiseError, match=said):
+            call()
+    whole = np.ma.array([0, 0, 1, 1])  # nothing is masked
+    assert lw.retrieval(ROWS, whole).recall == lw.retrieval(ROWS, LABELS).recall
+
+
+def test_what_is_no_encoder() -> None:
+    with pytest.raises(lw.LikewiseError, match=r"the encoder that it follows must be a torch.nn.Module, not 3"):
+        lw.Momentum(nn.Linear(2, 2)).update(3)  # type: ignore[arg-type]
+    with pytest.raises(lw.LikewiseError, match=r"needs the parts of a batch as a list, such as"):
+        lw.GradientCache(nn.Linear(2, 2), 4)  # type: ignore[arg-type]

@@ -76,6 +76,12 @@ def as_ids(name: str, ids: Ids, device: torch.device | None = None, *, of_rows: 
     return numbers
 
 
+def refuse_masked(name: str, value: object) -> None:
+    """Raises LikewiseError on a NumPy array with masked values: NumPy itself would read what is under the mask."""
+    if np.ma.is_masked(value):
+        raise LikewiseError(f"{name} have masked values; fill them with filled(), or leave out these rows.")
+
+
 def check_dense(name: str, tensor: Tensor) -> None:
     """Raises LikewiseError on a tensor whose values can't be read: sparse, mkldnn, nested, quantised or meta."""
     if tensor.is_nested:
@@ -113,6 +119,7 @@ def check_new_rows(rows: Tensor, *, look: bool) -> None:
 
 def as_flags(name: str, flags: Flags, device: torch.device | None = None) -> Tensor:
     """Flags (N,) as a bool tensor. Raises LikewiseError on other dtypes."""
+    refuse_masked(name, flags)
     found = flags if isinstance(flags, Tensor) else torch.as_tensor(np.array(flags), device=device)
     check_dense(name, found)
     if found.dtype != torch.bool:
@@ -165,6 +172,7 @@ def check_labels(name: str, labels: Tensor) -> None:
 
 def _integers(name: str, ids: Ids, device: torch.device | None) -> Tensor:
     """Makes a tensor of an array or a list: int64 for integers. The caller refuses floats and bools."""
+    refuse_masked(name, ids)
     try:
         array = np.asarray(ids)
     except ValueError:

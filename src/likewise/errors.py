@@ -9,8 +9,8 @@ from operator import index
 from signal import SIGINT
 from typing import SupportsIndex
 
-# In the message of a RuntimeError of torch: on a CPU, on a GPU, and where the number of bytes overflows.
-NO_ROOM = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+# In the message of an error of torch: on a CPU, on a GPU, where the number of bytes overflows, and while it loads.
+NO_ROOM = ("can't allocate memory", "out of memory", "Storage size calculation overflowed", "failed to map segment")
 
 
 class LikewiseError(ValueError):

@@ -633,7 +633,7 @@ def test_items_that_came_and_went_are_said_and_too_few_are_refused(
     step, total = (load_checkpoint(out / "checkpoint.pt")[name] for name in ("step", "total"))
     assert 8 < step < total
     before = (out / "checkpoint.pt").read_bytes()
-    message = f"was at step {step} of {total}, but on these 4 items it has only . steps, so none is left"
+    message = f"was at step {step} of {total}, but with epochs=4 on these 4 items it has only . steps"
     with pytest.raises(LikewiseError, match=message):
         fit(vectors().select(np.arange(4)), out=out, resume=True, progress=False)
     assert (out / "checkpoint.pt").read_bytes() == before

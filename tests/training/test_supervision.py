@@ -248,7 +248,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"objective": "ranknet"}, "takes the graded relevance of a query's items: set alike=graded and relations=FILE"),
     ({"method": "circle", "alike": "graded", "relations": "f.csv"}, "needs an objective of lists (regression,"),
     ({"method": "ranking", "relations": "f.csv", "negatives": "hard"}, "objective lambdarank is not one"),
-    ({"method": "ranking", "relations": "f.csv", "dictionary": "queue"}, "compares the items of a batch: set dict"),
+    ({"method": "ranking", "relations": "f.csv", "dictionary": "queue"}, "batch.keys=same, as method ranking does."),
     (
         {"method": "ranking", "relations": "f.csv", "objective": "auto", "negatives": "hard"},
         "objective auto is not one",

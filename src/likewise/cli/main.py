@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # a path that can't be read or written; for a rename, show its target
         where = error.filename2 or error.filename
         return _refuse(f"{where}: {error.strerror}." if where else f"{error.strerror or error}.")
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:  # the last: a library that can't be mapped
         if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in NO_ROOM):
             raise
         return _refuse(

@@ -95,7 +95,8 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
             "alike=graded."
         )
     if s.listed and not s.items_are_keys:
-        yield f"alike={s.alike} compares the items of a batch: set dictionary=batch and batch.keys=same."
+        method = ", as method ranking does" * (s.alike == "graded")
+        yield f"alike={s.alike} compares the items of a batch: set dictionary=batch and batch.keys=same{method}."
     if s.alike == "label" and s.source_of_keys == "bank":
         yield "a memory bank has a row for each item, not for each label: with alike=label use batch, queue or proxies."
     if s.alike == "instance" and s.items_are_keys:

@@ -34,6 +34,10 @@ class GradientCache:
     """
 
     def __init__(self, embedder: nn.Module, parts: Sequence[Tensor], *, grouped: bool = False) -> None:
+        if not isinstance(parts, (list, tuple)) or not all(isinstance(part, Tensor) for part in parts):
+            raise LikewiseError(
+                "a gradient cache needs the parts of a batch as a list of tensors, such as x.split(64)."
+            )
         if not len(parts):
             raise LikewiseError("a gradient cache needs at least one part of a batch, such as x.split(64).")
         if len(parts) > 1 and not grouped and normalises_batches(embedder, as_it_is=True):

@@ -98,6 +98,9 @@ def _refuse_short(encoder: nn.Module, momentum: float) -> None:
 
 def _refuse_other(mine: nn.Module, theirs: nn.Module) -> None:
     """Raises LikewiseError unless both have the same weights and buffers, by number, shape and dtype. O(layers)."""
+    given: object = theirs
+    if not isinstance(given, nn.Module):
+        raise LikewiseError(f"key encoder: the encoder that it follows must be a torch.nn.Module, not {given!r}.")
     for what, ours, others in (
         ("weight", [*mine.named_parameters()], [*theirs.named_parameters()]),
         ("buffer", [*mine.named_buffers()], [*theirs.named_buffers()]),

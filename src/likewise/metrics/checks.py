@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.alike import Ids, as_ids, check_dense
+from likewise.alike import Ids, as_ids, check_dense, refuse_masked
 from likewise.config.ranges import POSITIVE
 from likewise.config.values import as_float
 from likewise.errors import LikewiseError, number
@@ -39,6 +39,7 @@ def as_tensor(name: str, rows: Rows | Sequence[float]) -> Tensor:
     if isinstance(rows, Tensor):
         check_dense(name, rows)
         return rows
+    refuse_masked(name, rows)
     try:
         array = np.asarray(rows)
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)

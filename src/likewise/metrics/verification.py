@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.alike import Flags, Ids, as_flags, as_ids
+from likewise.alike import Flags, Ids, as_flags, as_ids, refuse_masked
 from likewise.errors import LikewiseError, at_least_one, number
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite
 from likewise.metrics.neighbours import snap
@@ -135,6 +135,7 @@ def roc(scores: Tensor | npt.NDArray[np.floating[Any]] | Sequence[float], alike:
     Cost: O(P log P) time.
     """
     alike = as_flags("alike", alike)
+    refuse_masked("scores", scores)
     scores = scores if isinstance(scores, Tensor) else torch.from_numpy(np.array(scores))
     if scores.ndim != 1 or not scores.is_floating_point():
         raise LikewiseError(f"scores must be (P,) float, but are {scores.dtype} of shape {tuple(scores.shape)}.")

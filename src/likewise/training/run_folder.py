@@ -197,7 +197,7 @@ def read_data(folder: Path) -> dict[str, Any] | None:
     if isinstance(about, dict):
         about.setdefault("sketch", {})  # older versions have none
     if not isinstance(about, dict) or not all(isinstance(about.get(name), kind) for name, kind in kinds.items()):
-        raise LikewiseError(f"{path} is damaged; delete it, and name the items with --data.")
+        raise LikewiseError(f"{path} is damaged; delete it. `likewise report` then needs --data.")
     return about
 
 

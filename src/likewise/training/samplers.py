@@ -366,7 +366,11 @@ class GradedSampler:
         self.batch_size, self.seed, self._rows = batch_size, seed, rows
         self._order = rows[:, 0].argsort(stable=True)  # by query
         lengths = torch.unique_consecutive(rows[self._order, 0], return_counts=True)[1]
-        self._first, self._lengths = lengths.cumsum(0) - lengths, lengths.clamp(max=batch_size - 1)
+        self._first, self._whole, self._lengths = (
+            lengths.cumsum(0) - lengths,
+            lengths,
+            lengths.clamp(max=batch_size - 1),
+        )
         self.cut = int((lengths >= batch_size).sum())
         self._largest_first = self._lengths.argsort(descending=True, stable=True)
         self._slots = _divided((self._lengths[self._largest_first] + 1).tolist(), batch_size)
@@ -391,7 +395,7 @@ class GradedSampler:
             self._epoch, self._batches = epoch, self._draw(_generator(self.seed, "lists", epoch))
         chosen = self._batches[place]
         generator = _generator(self.seed, "list", step)
-        run, within = _runs(self._whole(chosen))
+        run, within = _runs(self._whole[chosen])
         mixed = torch.rand(len(run), generator=generator).argsort()
         mixed = mixed[run[mixed].argsort(stable=True)]  # the items of each list in random order
         kept = mixed[within < self._lengths[chosen][run]]
@@ -404,12 +408,6 @@ class GradedSampler:
     def rows(self, step: int) -> Tensor:
         """(B,) int64 rows of the items of step ``step``."""
         return self.lists(step).rows
-
-    def _whole(self, chosen: Tensor) -> Tensor:
-        """The lengths of these lists before they are cut."""
-        ends = torch.cat([self._first[1:], torch.tensor([len(self._rows)])])
-        whole: Tensor = (ends - self._first)[chosen]
-        return whole
 
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The numbers of the lists of each step of an epoch."""

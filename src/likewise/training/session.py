@@ -175,9 +175,11 @@ class Session:
     def _restore(self, state: dict[str, Any]) -> list[str]:
         saved_ids = tuple(map(as_id, state["item_ids"]))
         if self.settings.minutes is None and self.total <= state["step"] < state.get("total", 0):
+            per_epoch = max(1, self.total // self.settings.epochs)
             raise LikewiseError(
-                f"the run was at step {state['step']} of {state['total']}, but on these {len(self.item_ids):,} items "
-                f"it has only {self.total} steps, so none is left; use the data of the run, or start a new run."
+                f"the run was at step {state['step']} of {state['total']}, but with epochs={self.settings.epochs} on "
+                f"these {len(self.item_ids):,} items it has only {self.total} steps, so none is left; take at least "
+                f"--epochs {state['step'] // per_epoch + 1}, use the data of the run, or start a new run."
             )
         before = saved_supervision(state["taught"]) if "taught" in state else None  # older versions saved none
         self._restore_dictionary(state["dictionary"], saved_ids, before)
