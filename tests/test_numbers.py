@@ -116,5 +116,5 @@ def test_masked_arrays_are_not_read_through_their_mask() -> None:
 def test_what_is_no_encoder() -> None:
     with pytest.raises(lw.LikewiseError, match=r"the encoder that it follows must be a torch.nn.Module, not 3"):
         lw.Momentum(nn.Linear(2, 2)).update(3)  # type: ignore[arg-type]
-    with pytest.raises(lw.LikewiseError, match=r"needs the parts of a batch as a list, such as"):
+    with pytest.raises(lw.LikewiseError, match=r"needs the parts of a batch as a list of tensors"):
         lw.GradientCache(nn.Linear(2, 2), 4)  # type: ignore[arg-type]
