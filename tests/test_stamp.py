@@ -174,7 +174,7 @@ def test_items_that_are_others_now_are_refused(made: Path, place: Path) -> None:
 @pytest.mark.parametrize("text", [b"null", b"3", b"[1,2]", b"{", b"\xff\xfe", b'{"source": 3}', b"[" * 9999])
 def test_damaged_side_files_are_a_sentence(text: bytes, place: Path) -> None:
     files = {
-        "data.json": "delete it, and name",
+        "data.json": "delete it. `likewise report` then needs --data",
         "evaluation.json": "delete it, and measure",
         "retrieval.json": "delete",
     }

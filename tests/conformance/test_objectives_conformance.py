@@ -677,7 +677,7 @@ def test_pytorch_metric_learning(case: Case) -> None:
 
 def test_every_objective_of_the_table_has_a_case() -> None:
     cases = {type(case.make()) for case in CASES}
-    assert {row.load() for row in OBJECTIVES} <= cases
+    assert {row.load() for row in OBJECTIVES if row.level != "list"} <= cases  # test_list_objectives has the others
 
 
 def test_every_case_has_a_peer_or_a_reason() -> None:
