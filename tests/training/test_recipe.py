@@ -64,6 +64,18 @@ def test_the_recipe_follows_the_traits_and_says_why() -> None:
     assert "recipe: views.crop_scale=0.6,1.0: " in said
 
 
+def test_coloured_drawings_differ_more_in_a_long_training() -> None:
+    grey = pictures("drawings")
+    coloured = replace(grey, values=grey.values * np.array([1, 1, 0], np.uint8))
+    for items, minutes, wanted in (
+        (coloured, 0.2, ((0.8, 1.0), 0.03)),
+        (coloured, 0.4, ((0.5, 1.0), 0.08)),  # of 60 items: more than 0.3 seconds for each
+        (grey, 0.4, ((0.6, 1.0), 0.1)),
+    ):
+        views = with_recipe(settings_from({"minutes": minutes}), items, ["minutes"]).settings.views
+        assert (views.crop_scale, views.deform) == wanted
+
+
 @pytest.mark.parametrize(
     ("asked", "kept"),
     [

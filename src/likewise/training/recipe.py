@@ -14,6 +14,7 @@ from likewise.training.traits import Traits, traits_of
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
 TEMPERATURE = "objective.temperature"
 VECTORS = "mlp"  # the encoder of vectors
+SECONDS_EACH = 0.3  # of the budget for a coloured drawing, beyond which it is seen so often that views must differ more
 LEAST_SIZE = 32  # pixels of which half are still a picture
 MOST_SIZE = 48  # pixels beyond which a fine grid is too slow, even at half the side
 
@@ -59,7 +60,7 @@ def with_recipe(settings: FitSettings, items: Items, asked: Collection[str], *, 
     found, traits = list[Choice](_of_time(asked)) if free else [], None
     if items.kind == "images":
         traits = traits_of(items)
-        found += _of_pictures(traits, settings, asked, free=free)
+        found += _of_pictures(traits, len(items), settings, asked, free=free)
     else:
         found.append(Choice("encoder.name", VECTORS, "the items are vectors"))
     choices = [choice for choice in found if not _about(choice.name, asked)]
@@ -104,16 +105,21 @@ def _of_time(asked: Collection[str]) -> Iterator[Choice]:
     )
 
 
-def _of_pictures(traits: Traits, settings: FitSettings, asked: Collection[str], *, free: bool) -> Iterator[Choice]:
-    """How a picture may change and still be alike to itself, and how near alike pictures are."""
+def _of_pictures(
+    traits: Traits, count: int, settings: FitSettings, asked: Collection[str], *, free: bool
+) -> Iterator[Choice]:
+    """How a picture may change and still be alike to itself, and how near alike pictures are; ``count`` of them."""
     sides = "at home among the items" if traits.two_sided else "another thing"
     yield Choice("views.flip", 0.5 if traits.two_sided else 0.0, f"a mirror image is {sides}")
     if traits.drawn:
-        least = 0.6 if traits.grey else 0.8
-        yield Choice("views.crop_scale", (least, 1.0), "a part of a drawing is often another drawing")
+        long = not traits.grey and 60 * (settings.minutes or 0) > SECONDS_EACH * count
+        least = 0.6 if traits.grey else 0.5 if long else 0.8
+        part = "so many views of each must differ more" if long else "a part of a drawing is often another drawing"
+        yield Choice("views.crop_scale", (least, 1.0), part)
         yield Choice("views.crop_ratio", (0.9, 1.1), "the shape of a drawing tells it apart")
         yield Choice("views.rotation", 10.0, "drawings are not always upright")
-        yield Choice("views.deform", 0.1 if traits.grey else 0.03, "another hand bends a drawing a little")
+        bend = 0.1 if traits.grey else 0.08 if long else 0.03
+        yield Choice("views.deform", bend, part if long else "another hand bends a drawing a little")
     else:
         yield Choice("views.crop_scale", (0.2, 1.0), "a part of a photo shows the same thing")
         if LEAST_SIZE <= settings.size <= MOST_SIZE and not _about("encoder.name", asked):
