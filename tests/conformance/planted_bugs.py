@@ -271,6 +271,14 @@ BUGS = [
         "self.log_z.to(queries.dtype) + self._log_noise",
         "self._log_noise",
     ),
+    Bug(
+        "LambdaRank forgets the ideal DCG",
+        "objectives/list_level.py",
+        "gain = gains / ideal.clamp(min=1e-12).unsqueeze(1)",
+        "gain = gains",
+    ),
+    Bug("lists: padding is a worse item", "kernels/lists.py", "return (i > j) & (j > -math.inf)", "return i > j"),
+    Bug("soft ranks: the slope of a square", "kernels/lists.py", "behind.mul_(1 - behind)", "behind.mul_(behind)"),
 ]
 
 
