@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import Interactions
+from likewise.graph.splits import Split, by_time, cold_items, per_user
 from likewise.recommend.baselines import Ease, Embedded, ItemNeighbours, Popularity, Recommender, RidgePerUser
 from likewise.recommend.histories import RULES
 from likewise.recommend.measure import Recommended, recommended
-from likewise.recommend.splits import Split, by_time, cold_items, per_user
 
 DATA = Path(os.environ.get("LIKEWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 Make = Callable[[Interactions], Recommender]

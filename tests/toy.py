@@ -24,3 +24,23 @@ def another(value: Value, default: Scalar) -> Scalar:
     if value.kind is int:
         return 7
     return 0.375 if default != 0.375 else 0.25
+
+
+def likes(users: int = 60, items: int = 80, groups: int = 6, seed: int = 0) -> tuple[list[str], np.ndarray]:
+    """Interactions and content. Users like the items of a group, and the content says the group, within noise.
+
+    Returns the lines of a file with the columns user, item, rating, time, of which 4 and more are likes; and the
+    content, float32 (items, groups + 6), of the items i00, i01, ...
+    """
+    random = np.random.default_rng(seed)
+    group = np.arange(items) % groups
+    lines = ["user,item,rating,time"]
+    for user in range(users):
+        mine = np.flatnonzero(group == user % groups)
+        other = np.flatnonzero(group != user % groups)
+        taken = [*random.permutation(mine)[:9].tolist(), *random.permutation(other)[:3].tolist()]
+        lines += [
+            f"u{user:02},i{item:02},{2 if place == 11 else 5},{100 * place + user}" for place, item in enumerate(taken)
+        ]
+    content = np.concatenate([np.eye(groups)[group], 0.6 * random.normal(size=(items, 6))], 1)
+    return lines, content.astype(np.float32)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from math import isfinite
+from math import isfinite, isinf
 from numbers import Real
 from operator import index
 from signal import SIGINT
@@ -59,6 +59,13 @@ def finite(name: str, value: float) -> float:
     if not isfinite(number(name, value)):
         raise LikewiseError(f"{name}={value} must be a finite number.")
     return value
+
+
+def above_zero(name: str, value: float, advice: str) -> float:
+    """The value as a float. Raises LikewiseError when it is 0, negative, NaN or infinite."""
+    if not number(name, value) > 0 or isinf(value):
+        raise LikewiseError(f"{name}={value} must be above 0; {advice}.")
+    return float(value)
 
 
 @contextmanager

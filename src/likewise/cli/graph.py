@@ -2,9 +2,10 @@
 
 from jsonargparse import Namespace
 
+from likewise.cli.options import OF_INTERACTIONS, OF_SPLIT, add_interactions, add_split
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import whole
-from likewise.config.values import Value
+from likewise.errors import LikewiseError
 from likewise.text import readable
 
 
@@ -18,15 +19,8 @@ def _add_graph(parser: Parser) -> None:
     parser.add_argument(
         "--out", type=str, required=True, metavar="FOLDER", help="folder for edges.parquet and summary.json"
     )
-    parser.add_argument("--user", type=str, default=None, metavar="COLUMN", help="default: by its name, as user_id")
-    parser.add_argument("--item", type=str, default=None, metavar="COLUMN", help="default: by its name, as item_id")
-    parser.add_argument(
-        "--weight", type=str, default=None, metavar="COLUMN", help="default: by its name, as rating; none: no weights"
-    )
-    parser.add_argument(
-        "--time", type=str, default=None, metavar="COLUMN", help="default: by its name, as timestamp; none: no times"
-    )
-    parser.add_argument("--least", type=float, default=0.0, help="lowest weight of a row that counts; 0 never counts")
+    add_interactions(parser)
+    add_split(parser, "hold rows out by this rule, to be measured")
     parser.add_argument("--weighting", type=str, default="cosine", help="weight of an edge: cosine, pmi, lift or count")
     parser.add_argument("--support", type=int, default=2, help="fewest users that an edge needs")
     parser.add_argument("-k", "--k", type=int, default=50, help="most edges of an item")
@@ -38,6 +32,8 @@ def _graph(arguments: Namespace) -> int:
     from likewise.graph.graph_file import EDGES
 
     a = arguments
+    if a.split is None and (extra := next((name for name in ("share", "seed") if a[name] is not None), None)):
+        raise LikewiseError(f"--{extra} is of a split; say which with --split, or leave --{extra} out.")
     graph = build_graph(
         a.interactions,
         a.out,
@@ -45,11 +41,15 @@ def _graph(arguments: Namespace) -> int:
         item=a.item,
         weight=a.weight,
         time=a.time,
-        least=a.least,
+        least=a.least or 0.0,
         weighting=a.weighting.lower(),
         support=a.support,
         k=a.k,
         newest=a.newest,
+        split=a.split,
+        share=0.2 if a.share is None else a.share,
+        seed=a.seed or 0,
+        fewest_users=a.fewest_users,
     )
     print("\n".join(graph.lines))
     print(readable(f"{a.out}: {EDGES}, hash of the edges {graph.stamp['edges_hash']}, and summary.json"))
@@ -62,5 +62,5 @@ GRAPH = Command(
     help="Relate items by the users they have in common: a graph of items.",
     add=_add_graph,
     run=_graph,
-    numbers={"least": Value(least=0, most=1e300), "support": whole(1), "k": whole(1), "newest": whole(2)},
+    numbers={**OF_INTERACTIONS, **OF_SPLIT, "support": whole(1), "k": whole(1), "newest": whole(2)},
 )

@@ -3,19 +3,19 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from likewise import __version__
 from likewise.console import say, stages
-from likewise.errors import LikewiseError, finite
-from likewise.files import as_path
+from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import USUAL, CoEngagement, Settings, co_engagement
-from likewise.graph.columns import NONE, Columns
+from likewise.graph.columns import Columns
 from likewise.graph.graph_file import edge_table, edges_hash, graph_folder, write_graph
-from likewise.graph.interactions import Log, read_interactions
-from likewise.graph.summary import RAW_COUNTS, WEIGHTS, WITHIN, Summary, lines, summarise
-from likewise.stamp import Stamp, full_path, hash_of
+from likewise.graph.interactions import Log, only
+from likewise.graph.opening import open_interactions
+from likewise.graph.splits import FEWEST_USERS, WHOLE, Split, SplitRule
+from likewise.graph.summary import RAW_COUNTS, Summary, lines, summarise
+from likewise.stamp import Stamp
 from likewise.text import readable
 
 
@@ -56,8 +56,15 @@ def build_graph(
     support: int = USUAL.support,
     k: int = USUAL.k,
     newest: int = USUAL.newest,
+    split: str | None = None,
+    share: float = 0.2,
+    seed: int = 0,
+    fewest_users: int = FEWEST_USERS,
 ) -> Graph:
     """Make the graph of items that have users in common, from a file with a row for each interaction.
+
+    With ``split`` it is made of the training rows alone, and its stamp says which these are: what learns from it
+    can be measured on the rows that are held out.
 
     Definition, equation and cost: :func:`likewise.graph.co_engagement.co_engagement`. The file and its bad rows:
     :func:`likewise.graph.interactions.read_interactions`; a line on standard error tells each kind of bad rows.
@@ -71,46 +78,45 @@ def build_graph(
         support: the fewest users that an edge needs, ≥ 1.
         k: the most edges of an item, ≥ 1.
         newest: the most items of a user, ≥ 2.
+        split: "cold-items", "per-user" or "time": the rule by which rows are held out. None: all rows count.
+        share, seed, fewest_users: of the split; see :class:`likewise.graph.splits.SplitRule`.
 
     Raises:
         LikewiseError: the file can't be used, a number is out of its range, no two items have enough users in common,
-            or ``out`` can't be written.
+            ``out`` can't be written, or the split is refused.
     """
     settings = Settings(weighting=weighting, support=support, k=k, newest=newest)
-    path, least = as_path(interactions, "INTERACTIONS"), finite("least", least)
+    rule = None if split is None else SplitRule(name=split, share=share, seed=seed, fewest_users=fewest_users)
     folder = None if out is None else graph_folder(out)
     with stages() as begin:
-        tick = begin(f"reading {path}")
-        log = read_interactions(path, Columns(user=user, item=item, weight=weight, time=time), least=least, tick=tick)
-        say([f"{path}: {log.columns.line()}.", *(f"left out: {each.line()}." for each in log.left_out)])
-        say([WITHIN.format(path=path, lines=log.within)] if log.within else [])
-        say([f"{path}: {WEIGHTS}"] if log.columns.weight is not None and not least else [])
+        tick = begin(f"reading {interactions}")
+        columns = Columns(user=user, item=item, weight=weight, time=time)
+        log, stamp = open_interactions(interactions, columns, least, tick=tick)
+        divided = None if rule is None else rule.divide(log.rows, len(log.items))
+        log = log if divided is None else only(log, divided.train)
         edges = co_engagement(log.rows, len(log.items), settings, tick=begin("counting"))
         if not len(edges):
             raise LikewiseError(_no_edges(log, edges, settings))
         tick = begin("writing")
         table, summary = edge_table(edges, log.items), summarise(log, edges)
-        stamp = _stamp(path, interactions, log, settings, least) | {"edges_hash": edges_hash(table)}
+        held: Stamp = {"split": WHOLE} if rule is None else rule.stamp()
+        stamp = {"likewise": __version__, **stamp, **asdict(settings), **held, "edges_hash": edges_hash(table)}
         if folder is not None:
             write_graph(folder, table, summary, stamp)
     if settings.weighting == "count":
         say([RAW_COUNTS])
-    said = tuple(readable(line) for line in lines(summary, settings, times=log.rows.time is not None))
+    held_out = [] if divided is None else [_held(divided)]
+    told = [*lines(summary, settings, times=log.rows.time is not None), *held_out]
+    said = tuple(map(readable, told))
     return Graph(items=log.items, edges=edges, table=table, summary=summary, stamp=stamp, lines=said)
 
 
-def _stamp(path: Path, typed: str | os.PathLike[str], log: Log, settings: Settings, least: float) -> Stamp:
-    """What a graph was made with."""
-    columns = {name: column or NONE for name, column in asdict(log.columns).items()}
-    return {
-        "likewise": __version__,
-        "interactions": readable(os.fspath(typed)),
-        "interactions_path": readable(full_path(os.fspath(typed))),
-        "interactions_hash": hash_of(path),
-        **{f"column_{name}": readable(column) for name, column in columns.items()},
-        "least": least,
-        **asdict(settings),
-    }
+def _held(split: Split) -> str:
+    """What is held out of the graph, for people."""
+    return (
+        f"  split     {split.about}; {len(split.asked.user):,} rows are held out, and only the other "
+        f"{len(split.train.user):,} count above"
+    )
 
 
 def _no_edges(log: Log, edges: CoEngagement, settings: Settings) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import torch
 
 from likewise.data.pair_files import Pairs
 from likewise.errors import LikewiseError
-from likewise.files import LOCK, as_path, make_writable, refuse_device, replace_folder, temporary_folder
+from likewise.files import LOCK, as_path, from_json, make_writable, refuse_device, replace_folder, temporary_folder
 from likewise.graph.co_engagement import CoEngagement
 from likewise.graph.summary import Summary
-from likewise.stamp import DIGEST_BYTES
+from likewise.stamp import DIGEST_BYTES, Stamp
 from likewise.text import utf8
 
 EDGES, SUMMARY = "edges.parquet", "summary.json"
@@ -78,6 +78,19 @@ def holds_graph(path: str | os.PathLike[str]) -> bool:
     return (Path(path) / EDGES).is_file()
 
 
+def stamp_of(folder: str | os.PathLike[str]) -> Stamp:
+    """What made a graph; empty if its file does not say. Raises LikewiseError when the file can't be read."""
+    from pyarrow import ArrowException, parquet
+
+    path = Path(folder) / EDGES
+    try:
+        text = (parquet.read_schema(path).metadata or {}).get(b"likewise", b"{}")
+        stamp = from_json(text)
+    except (OSError, ArrowException, ValueError) as error:
+        raise LikewiseError(f"{path} can't be read as a graph: {str(error).splitlines()[0]}") from None
+    return dict(stamp)
+
+
 def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
     """The pairs of items that a graph joins, each once, all alike: what ``fit --alike pairs`` learns from.
 
@@ -112,7 +125,7 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
     )
 
 
-def write_graph(folder: Path, edges: Any, summary: Summary, stamp: Mapping[str, str | int | float]) -> None:
+def write_graph(folder: Path, edges: Any, summary: Summary, stamp: Stamp) -> None:
     """Write the folder, whole or not at all. A graph that was there before is replaced.
 
     Args:

@@ -5,7 +5,7 @@ Dimension legend: R rows of a file, B rows of a batch.
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,12 @@ class Log:
     left_out: tuple[LeftOut, ...]
     within: int
     source: str
+
+
+def only(log: Log, rows: Interactions) -> Log:
+    """The log with some of its rows alone. Its items are those that occur in them, its users stay."""
+    known, item = np.unique(rows.item, return_inverse=True)
+    return replace(log, rows=rows._replace(item=item), items=[log.items[number] for number in known.tolist()])
 
 
 def read_interactions(path: Path, columns: Columns, *, least: float = 0.0, tick: Tick = untold) -> Log:

@@ -1,20 +1,12 @@
 """Checks that the objectives share: of constructor arguments, of ids, and of the rows that they are given."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from likewise.alike import Ids, Listed, as_ids, check_rows, check_tensor, traced
-from likewise.errors import LikewiseError, number
-
-
-def above_zero(name: str, value: float, advice: str) -> float:
-    """Returns the value as a float. Raises LikewiseError when it is 0, negative, NaN or infinite."""
-    if not number(name, value) > 0 or math.isinf(value):
-        raise LikewiseError(f"{name}={value} must be above 0; {advice}.")
-    return float(value)
+from likewise.errors import LikewiseError
 
 
 def one_of(name: str, value: str, known: Sequence[str]) -> str:

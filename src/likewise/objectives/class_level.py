@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from likewise.alike import traced
-from likewise.errors import LikewiseError, number
+from likewise.errors import LikewiseError, above_zero, number
 from likewise.objectives.base import ClassObjective, How
-from likewise.objectives.checks import above_zero
 
 __all__ = [
     "AMSoftmax",

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from likewise.alike import Ids, Listed, traced
 from likewise.dictionaries.keys import Keys
-from likewise.errors import LikewiseError, at_least_one, finite, number, room_for
+from likewise.errors import LikewiseError, above_zero, at_least_one, finite, number, room_for
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import (
     at_least_float32,
@@ -29,7 +29,7 @@ from likewise.kernels.numerics import (
     product,
 )
 from likewise.objectives.base import SEEN_KEYS, How, Reduction, Watch, changes_nothing, no_triplet_margin, no_values
-from likewise.objectives.checks import above_zero, check_keys, drawn, one_of, rows_of
+from likewise.objectives.checks import check_keys, drawn, one_of, rows_of
 
 __all__ = ["NCE", "NonParametricSoftmax", "ParametricSoftmax", "proximal_penalty"]
 

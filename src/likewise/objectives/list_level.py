@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise.alike import Flags, Ids, as_flags, as_ids, check_dense, check_tensor
-from likewise.errors import LikewiseError, at_least_one, finite
+from likewise.errors import LikewiseError, above_zero, at_least_one, finite
 from likewise.kernels.lists import falling_order, no_weight, order_losses, pair_sums, soft_ranks
 from likewise.kernels.numerics import at_least_float32, no_autocast, softplus
 from likewise.objectives.base import (
@@ -23,7 +23,6 @@ from likewise.objectives.base import (
     no_values,
     unknown_chance,
 )
-from likewise.objectives.checks import above_zero
 
 __all__ = [
     "ApproxNDCG",

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from likewise.alike import Listed
-from likewise.errors import LikewiseError, finite
+from likewise.errors import LikewiseError, above_zero, finite
 from likewise.kernels.numerics import at_least_float32, logaddexp, masked_logsumexp, mean_over, nonempty, softplus
 from likewise.objectives.base import How, PairObjective
-from likewise.objectives.checks import above_zero
 
 __all__ = ["Circle", "InfoNCE", "MultiSimilarity", "NPair", "NTXent", "SupCon", "UnifiedPairSimilarity"]
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from likewise.errors import LikewiseError, at_least_one, number
+from likewise.errors import LikewiseError, above_zero, at_least_one, number
 from likewise.kernels.numerics import product, softplus
 from likewise.objectives.base import How
-from likewise.objectives.checks import above_zero, drawn, one_of
+from likewise.objectives.checks import drawn, one_of
 from likewise.objectives.instance_level import (
     DRAWS,
     TEMPERATURE_ADVICE,

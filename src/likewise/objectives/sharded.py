@@ -11,11 +11,10 @@ from likewise.alike import Ids, Listed, as_ids, check_rows, check_tensor
 from likewise.dictionaries.keys import Keys
 from likewise.distributed.processes import gather_rows, largest_over, rank, size, starts, sum_over
 from likewise.distributed.shares import own_share
-from likewise.errors import LikewiseError, at_least_one
+from likewise.errors import LikewiseError, above_zero, at_least_one
 from likewise.kernels.logsumexp import row_logsumexp
 from likewise.kernels.numerics import at_least_float32, first_order_only, no_autocast, reverse_only
 from likewise.objectives.base import Watch, changes_nothing, no_triplet_margin, no_values
-from likewise.objectives.checks import above_zero
 from likewise.objectives.instance_level import TEMPERATURE_ADVICE, proximal_penalty
 
 

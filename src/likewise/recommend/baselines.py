@@ -8,12 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from likewise.errors import LikewiseError, at_least_one
+from likewise.errors import LikewiseError, above_zero, at_least_one
 from likewise.graph.co_engagement import Interactions, Settings, co_engagement, scipy_sparse
 from likewise.recommend.histories import Rule, mean
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
+ADVICE = "100 is usual"
 MOST_ITEMS = 20_000  # of a matrix of all pairs of items
 NEIGHBOURS = Settings(support=1, k=100)
 
@@ -80,7 +81,7 @@ class Ease:
             raise LikewiseError(f"EASE needs a matrix of all pairs of {items:,} items; it takes up to {MOST_ITEMS:,}.")
         self._taken = matrix(rows, users, items)
         gram = np.asarray((self._taken.T @ self._taken).toarray(), np.float64)
-        inverse = np.linalg.inv(gram + _above_zero("regularisation", regularisation) * np.eye(items))
+        inverse = np.linalg.inv(gram + above_zero("regularisation", regularisation, ADVICE) * np.eye(items))
         weights = inverse / -np.diag(inverse)
         np.fill_diagonal(weights, 0)
         self._weights = weights.astype(np.float32)
@@ -131,7 +132,7 @@ class RidgePerUser:
         known = np.unique(rows.item)
         self._features = np.asarray(features, np.float64)
         content = self._features[known]
-        gram = content.T @ content + _above_zero("regularisation", regularisation) * np.eye(content.shape[1])
+        gram = content.T @ content + above_zero("regularisation", regularisation, ADVICE) * np.eye(content.shape[1])
         self._map = np.linalg.solve(gram, content.T).T  # (known, F)
         self._taken, self._known = matrix(rows, users, len(features)), known
 
@@ -160,12 +161,6 @@ def spectral(edges: Any, size: int, seed: int = 0) -> Floats:
 def ridge_to(features: Floats, factors: Floats, known: Ints, regularisation: float = 10.0) -> Floats:
     """(N, K) factors of all items, predicted from content by a ridge on the ``known`` items (CB2CF's linear form)."""
     content = np.asarray(features[known], np.float64)
-    gram = content.T @ content + _above_zero("regularisation", regularisation) * np.eye(content.shape[1])
+    gram = content.T @ content + above_zero("regularisation", regularisation, ADVICE) * np.eye(content.shape[1])
     found: Floats = features @ np.linalg.solve(gram, content.T @ factors[known])
     return found
-
-
-def _above_zero(name: str, value: float) -> float:
-    if not value > 0:
-        raise LikewiseError(f"{name}={value} must be above 0.")
-    return value

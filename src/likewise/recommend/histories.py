@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from likewise.errors import LikewiseError, at_least_one
+from likewise.errors import above_zero, at_least_one
 
 Floats = npt.NDArray[np.floating[Any]]
 Rule = Callable[[Floats], Floats]  # from cosines of a history's items with all items (H, N) to scores (N,)
@@ -36,8 +36,7 @@ def top(k: int) -> Rule:
 
 def softmax(temperature: float = 0.05) -> Rule:
     """``Σ_h exp(cos / τ)``: between the sum, for large τ, and the nearest item alone."""
-    if not temperature > 0:
-        raise LikewiseError(f"temperature={temperature} must be above 0; 0.05 is usual.")
+    above_zero("temperature", temperature, "0.05 is usual")
 
     def rule(cosines: Floats) -> Floats:
         found: Floats = np.exp((cosines - 1) / temperature).sum(0)

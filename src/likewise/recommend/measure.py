@@ -13,9 +13,9 @@ from torch import Tensor
 
 from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, at_least_one
+from likewise.graph.splits import Split
 from likewise.metrics.ranking import Convention, Ranked, Ranking, coverage, popularity
 from likewise.recommend.baselines import Recommender, matrix
-from likewise.recommend.splits import Split
 
 Ints = npt.NDArray[np.int64]
 CELLS = 1 << 22  # scores of a block

@@ -21,6 +21,7 @@ from likewise.data.label_files import label_file
 from likewise.data.sketch import changed_since, sketch
 from likewise.errors import LikewiseError
 from likewise.files import as_written_path, atomic_write, from_json, make_writable, utf8_path
+from likewise.graph.graph_file import holds_graph, stamp_of
 from likewise.model import NAME as MODEL
 from likewise.model import open_by
 from likewise.text import quoted
@@ -162,8 +163,11 @@ def read_config(folder: Path) -> FitSettings:
         raise LikewiseError(f"{folder / CONFIG} is damaged: {error} Repair it, or start a new run.") from None
 
 
-def write_data(folder: Path, items: Items) -> None:
-    """Writes data.json (a description of the items) and skipped.csv (the skipped items and the reasons)."""
+def write_data(folder: Path, items: Items, relations: str | None = None) -> None:
+    """Writes data.json (a description of the items) and skipped.csv (the skipped items and the reasons).
+
+    If ``relations`` is the folder of a graph, data.json has its stamp: which interactions the run learns from.
+    """
     about = {
         "source": items.source,
         "path": items.path,
@@ -174,6 +178,7 @@ def write_data(folder: Path, items: Items) -> None:
         "labels": list(items.label_names),
         "skipped": len(items.skipped),
         "notes": list(items.notes),
+        "graph": stamp_of(relations) if relations is not None and holds_graph(relations) else None,
         "likewise": __version__,
         "torch": torch.__version__,
         "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),

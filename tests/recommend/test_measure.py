@@ -8,6 +8,7 @@ import pytest
 
 from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import Interactions
+from likewise.graph.splits import Split, by_time, cold_items, per_user
 from likewise.recommend import baselines
 from likewise.recommend.baselines import (
     Ease,
@@ -21,7 +22,6 @@ from likewise.recommend.baselines import (
 )
 from likewise.recommend.histories import RULES, mean, softmax, top
 from likewise.recommend.measure import recommended
-from likewise.recommend.splits import Split, by_time, cold_items, per_user
 
 USERS, ITEMS = 60, 25
 

@@ -3,16 +3,23 @@
 Dimension legend: R rows of interactions, N items.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from likewise.errors import LikewiseError, at_least_one
+from likewise.errors import LikewiseError, at_least_one, closest
 from likewise.graph.co_engagement import Interactions
+from likewise.stamp import Stamp
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+SPLITS = ("cold-items", "per-user", "time")
+WHOLE = "none"  # in the stamp of a graph that was made of all rows
+FEWEST_USERS = 100  # of a split by time
+_VALIDATION = 1000  # is added to the seed of a split within the training rows
 
 
 class Split(NamedTuple):
@@ -29,6 +36,54 @@ class Split(NamedTuple):
     asked: Interactions
     candidates: Bools
     about: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRule:
+    """How interactions are divided: the same rule, rows, share and seed give the same split.
+
+    Args:
+        name: "cold-items", "per-user" or "time"; see :func:`cold_items`, :func:`per_user`, :func:`by_time`.
+        share: of what is held out, above 0 and below 1.
+        seed: of the draw of cold items; the others draw nothing.
+        fewest_users: a split by time refuses to leave fewer.
+
+    Raises:
+        LikewiseError: a name that is none, with the closest one.
+    """
+
+    name: str
+    share: float = 0.2
+    seed: int = 0
+    fewest_users: int = FEWEST_USERS
+
+    def __post_init__(self) -> None:
+        if self.name not in SPLITS:
+            raise LikewiseError(
+                f"there is no split {self.name!r}.{closest(self.name, SPLITS)} There are {', '.join(SPLITS)}."
+            )
+        _check_share(self.share)
+
+    def divide(self, rows: Interactions, items: int) -> Split:
+        """The split of these rows, whose items are numbers below ``items``. Raises LikewiseError as the rules do."""
+        if self.name == "cold-items":
+            return cold_items(rows, items, share=self.share, seed=self.seed)
+        if self.name == "per-user":
+            return per_user(rows, items, share=self.share)
+        return by_time(rows, items, share=self.share, users=self.fewest_users)
+
+    def within_training(self) -> "SplitRule":
+        """The same rule for a validation split of training rows. It draws other items, and few users are enough."""
+        return replace(self, seed=self.seed + _VALIDATION, fewest_users=1)
+
+    def stamp(self) -> Stamp:
+        """What decides which rows are held out."""
+        return {"split": self.name, "share": self.share, "seed": self.seed}
+
+
+def split_in(stamp: Mapping[str, object]) -> str:
+    """The name of the split in the stamp of a graph; "none" if it was made of all rows."""
+    return str(stamp.get("split", WHOLE))
 
 
 def cold_items(rows: Interactions, items: int, *, share: float = 0.2, seed: int = 0) -> Split:
