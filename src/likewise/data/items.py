@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import re
+import shlex
 import unicodedata
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -149,6 +150,7 @@ class Items:
         ``one`` begins the names of the last two entries, where ``name`` is a plural.
         """
         path: Stamp = {} if self.path is None else {f"{name}_path": readable(self.path)}
+        path |= {f"{name}_parts": shlex.join(map("=".join, self.parts.items()))} if self.parts else {}
         of = one or name
         return {name: readable(self.source), **path, f"{of}_items": len(self), f"{of}_ids_hash": self.ids_hash}
 

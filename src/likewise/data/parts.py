@@ -6,7 +6,7 @@ Dimension legend: N items, D columns of all blocks.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -281,3 +281,20 @@ def _missing(places: Mapping[str, npt.NDArray[np.int64]], blocks: Blocks, ids: S
                 f"{block.name}: {len(lacking):,} of the {len(ids):,} items lack it, such as {quoted(ids[lacking[0]])}; "
                 "it is masked there."
             )
+
+
+def part_for(path: str | Path, blocks: Blocks) -> Block | None:
+    """The part that a query's file is: the only one of images, or of vectors for a .npy file. None without blocks.
+
+    Raises LikewiseError if there is no such part, or several.
+    """
+    if not blocks:
+        return None
+    kind, words = ("vector", "vectors") if Path(path).suffix.lower() == ".npy" else ("image", "images")
+    fitting = [block for block in blocks if block.kind == kind]
+    if len(fitting) != 1:
+        raise LikewiseError(
+            f"{path} can't be a query: the model has {len(fitting) or 'no'} parts of {words}; search by the id of an "
+            "indexed item."
+        )
+    return fitting[0]
