@@ -13,9 +13,9 @@ from toy import another
 
 import likewise as lw
 from likewise import dictionaries, metrics, negatives, objectives
+from likewise.blocks import Block
 from likewise.config.objective_table import OBJECTIVES, Row
 from likewise.config.settings import EncoderSettings
-from likewise.data.blocks import Block
 from likewise.dictionaries import sharded
 from likewise.index import embedding_file
 from likewise.model import Model

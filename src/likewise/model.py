@@ -14,12 +14,11 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from likewise import __version__
+from likewise.blocks import Blocks, as_saved, from_saved, masked
 from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.console import track
 from likewise.data import Items, is_table, open_items, read_image
-from likewise.data.blocks import Blocks, as_saved, from_saved, masked
-from likewise.data.parts import part_for
 from likewise.encoders import Embedder, build_embedder
 from likewise.encoders.embedder import coarse
 from likewise.errors import LikewiseError
@@ -271,6 +270,7 @@ class Model:
         anything else, or the model has no such part, or several.
         """
         from likewise.data.array_files import read_vector
+        from likewise.data.parts import part_for
 
         settings = self.settings
         source: object

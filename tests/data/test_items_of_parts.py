@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from likewise.blocks import as_saved, from_saved, masked, there
 from likewise.data import Items, describe, open_items, vector_rows
-from likewise.data.blocks import as_saved, from_saved, masked, there
 from likewise.data.words import hashed, place_of
 from likewise.errors import LikewiseError
 from tests.data.test_vector_tables import written

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from likewise.blocks import Block, masked
 from likewise.config.overrides import settings_from
 from likewise.data import open_items
-from likewise.data.blocks import Block, masked
 from likewise.encoders import build_embedder
 from likewise.encoders.embedder import Embedder
 from likewise.encoders.towers import LateFusion, Towers

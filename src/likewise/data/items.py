@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from likewise.data.blocks import Block
+from likewise.blocks import Block
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.stamp import Stamp

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from likewise.blocks import Blocks
 from likewise.console import say
-from likewise.data.blocks import Blocks
 from likewise.data.frames import Frame
 from likewise.data.items import Items, Pixels
 from likewise.data.parquet_files import is_pattern

@@ -6,13 +6,14 @@ Dimension legend: N items, D columns of all blocks.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from likewise.data.blocks import Block, Blocks
+from likewise.blocks import Block, Blocks
+from likewise.data.decode import IMAGE_SUFFIXES
 from likewise.data.items import Items, Skipped
 from likewise.data.source import NO_IMAGE, NO_TEXT, NO_VECTOR, Wanted
 from likewise.data.vector_rows import VectorRows
@@ -53,8 +54,8 @@ def open_parts(
     categories, see ``words.hashed``. In a table the content is the column that is called as the part, else what
     ``open_items`` takes, else its only column of text; the ids are the column ``key`` if the table has it.
 
-    Rows of one item meet by id. The id of an image is its path; where no path is an id of another part, its path
-    without the ending. The items are in the order of the first source; then come the new ones of the second, and so on.
+    Rows of one item meet by id. Where the ids of a part are paths of images, of which none is an id of another part,
+    the ids are the paths without their endings. The items are in the order of the first source; then come the new ones of the second, and so on.
     An item needs one part; the others are masked, and a note counts them. Nothing in a row (null, empty text) is a part
     that is missing; a bad row (NaN, a damaged image) leaves out the item.
 
@@ -169,19 +170,21 @@ def _joinable(parts: list[_Part]) -> list[_Part]:
 
 
 def _without_endings(part: _Part, others: Sequence[_Part]) -> _Part:
-    """A part of images whose ids are paths without endings, if only these are ids of other parts."""
-    if part.items.kind != "images":
-        return part
-    others_ids = {id for other in others for id in other.ids}
-    short = {id: PurePosixPath(id).with_suffix("").as_posix() for id in part.ids if PurePosixPath(id).name}
-    if len(set(short.values())) != len(part.ids) or others_ids.isdisjoint(short.values()):
-        return part
-    if not others_ids.isdisjoint(part.ids):
+    """A part whose ids are paths of images, without their endings if only these are ids of other parts."""
+    short = {id: _without_ending(id) for id in part.ids}
+    theirs = {id for other in others for id in other.ids}
+    if len(set(short.values())) != len(short) or not theirs.isdisjoint(short) or theirs.isdisjoint(short.values()):
         return part
     note = f"{part.name}: the ids are the files' names without their endings, such as {quoted(short[part.ids[0]])}."
     items = replace(part.items, ids=tuple(short[id] for id in part.items.ids), notes=(*part.items.notes, note))
     bad = {short[id]: reason for id, reason in part.bad.items()}
     return _Part(part.name, items, frozenset(short[id] for id in part.lacking), bad)
+
+
+def _without_ending(id: str) -> str:
+    """``a/b`` of ``a/b.jpg``; other ids as they are."""
+    stem, dot, ending = id.rpartition(".")
+    return stem if stem and f"{dot}{ending}".lower() in IMAGE_SUFFIXES else id
 
 
 def _laid_out(parts: Sequence[_Part]) -> tuple[Block, ...]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from likewise.data.blocks import Block
+from likewise.blocks import Block
 from likewise.data.columns import Table, check_key, column_of, index_columns, label_column, of_part
 from likewise.data.items import Items, Skipped, encode_source_labels, text_of
 from likewise.data.parquet_schema import (

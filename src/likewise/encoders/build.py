@@ -6,8 +6,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from likewise.blocks import Blocks
 from likewise.config.settings import EncoderSettings
-from likewise.data.blocks import Blocks
 from likewise.encoders.embedder import MLP, Embedder, ResNet, resnet18, resnet50, resnet_fine, resnet_small
 from likewise.encoders.towers import LateFusion, Towers
 from likewise.encoders.weights import load_weights

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from likewise.data.blocks import Block, Blocks, there
+from likewise.blocks import Block, Blocks, there
 from likewise.encoders.embedder import resnet_small
 from likewise.encoders.synced_batchnorm import waits_for_others
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from likewise.blocks import Block, Blocks
 from likewise.config.objective_table import AUTO, objective
 from likewise.config.settings import FitSettings
 from likewise.data import Items
-from likewise.data.blocks import Block, Blocks
 from likewise.distributed import processes
 from likewise.encoders import build_embedder
 from likewise.errors import LikewiseError

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from likewise.blocks import Blocks, masked
 from likewise.config.ranges import RANGES
-from likewise.data.blocks import Blocks, masked
 from likewise.errors import LikewiseError
 from likewise.views.render import Share, check_generator
 
