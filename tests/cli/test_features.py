@@ -115,7 +115,7 @@ def test_every_command_with_data_takes_parts(place: Path, capsys: pytest.Capture
     assert "--test_features title=" in said
 
 
-@pytest.mark.filterwarnings("ignore:LambdaRank")  # batches of 8 have few whole lists
+@pytest.mark.filterwarnings("ignore:LambdaRank", "ignore:.*copies")  # few items, and few whole lists in a batch
 def test_fit_learns_from_relations_of_parts(place: Path) -> None:
     options = [*SMALL, "--epochs", "1", "--encoder.fusion", "late", "--method", "ranking", "--relations", "graded.csv"]
     assert main(["fit", *PARTS, "--out", "ranked", *options]) == 0
@@ -138,7 +138,8 @@ def test_embedded_vectors_are_a_frozen_lower_tower(place: Path) -> None:
     assert main(["fit", *images, "--encoder.dim", "4"]) == 0
     assert main(["embed", "lower", "photos", "--out", "embedded.parquet"]) == 0
     items = open_items({"image": "embedded.parquet", "title": "movies.csv"}, progress=False)
-    assert [(block.name, block.kind, block.width) for block in items.blocks][0] == ("image", "vector", 4)
+    first, _ = items.blocks
+    assert (first.name, first.kind, first.width) == ("image", "vector", 4)
     assert items.ids[:3] == ("m00", "m01", "m02")
 
 

@@ -55,9 +55,9 @@ def open_parts(
     ``open_items`` takes, else its only column of text; the ids are the column ``key`` if the table has it.
 
     Rows of one item meet by id. Where the ids of a part are paths of images, of which none is an id of another part,
-    the ids are the paths without their endings. The items are in the order of the first source; then come the new ones of the second, and so on.
-    An item needs one part; the others are masked, and a note counts them. Nothing in a row (null, empty text) is a part
-    that is missing; a bad row (NaN, a damaged image) leaves out the item.
+    the ids are the paths without their endings. The items are in the order of the first source; then come the new ones
+    of the second, and so on. An item needs one part; the others are masked, and a note counts them. Nothing in a row
+    (null, empty text) is a part that is missing; a bad row (NaN, a damaged image) leaves out the item.
 
     Labels are those of the first part that has some.
 
