@@ -149,6 +149,7 @@ MADE: list[tuple[type, dict[str, Any]]] = [
             "unit": False,
             "pixels": 0.25,
             "frozen": True,
+            "query": None,
         },
     ),
     (lw.GradientCache, {"embedder": torch.nn.Linear(3, 2), "parts": [torch.ones(4, 3)] * 2, "grouped": True}),

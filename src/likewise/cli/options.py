@@ -117,7 +117,7 @@ def add_split(parser: Parser, held_out: str) -> None:
 
 def add_layer(parser: Parser) -> None:
     """--layer."""
-    parser.add_argument("--layer", type=str, default="embedding", help="embedding (after the head) or backbone")
+    parser.add_argument("--layer", type=str, default="embedding", help="embedding (after the head), backbone or query")
 
 
 def add_set(parser: Parser, help: str) -> None:
