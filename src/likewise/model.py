@@ -266,7 +266,7 @@ class Model:
         items = self.open(source, labels="none", key=key, image=image, columns=columns, progress=progress)
         embedding, asking = self.embed(items, layer=layer, progress=progress), self.layer_of_queries(layer)
         queries = None if asking == layer else self.embed(items, layer=asking, progress=progress).rows
-        return Index(*embedding, queries=queries, read=partial(self.embed_file, layer=asking))
+        return Index(*embedding, query_rows=queries, read=partial(self.embed_file, layer=asking))
 
     def embed_file(self, path: str | Path, *, layer: Layer = "embedding") -> Tensor:
         """(D,) float32 row of length 1 of an image file; of a .npy file with one vector if the model takes vectors.

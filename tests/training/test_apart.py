@@ -136,11 +136,11 @@ def test_a_directed_relation_needs_two_encoders(place: Path, tmp_path: Path, mon
 
 def test_an_index_without_queries_forgets_those_of_before(tmp_path: Path) -> None:
     rows, ids = torch.eye(3), ["a", "b", "c"]
-    Index(rows, ids, {"model": "x"}, queries=rows.flip(0)).save(tmp_path)
+    Index(rows, ids, {"model": "x"}, query_rows=rows.flip(0)).save(tmp_path)
     assert [hit.id for hit in Index.load(tmp_path).search("a", 1)] == ["c"]
     Index(rows, ids, {"model": "y"}).save(tmp_path)
-    assert Index.load(tmp_path).queries is None
-    Index(rows, ids, {"model": "x"}, queries=rows.flip(0)).save(tmp_path)
+    assert Index.load(tmp_path).query_rows is None
+    Index(rows, ids, {"model": "x"}, query_rows=rows.flip(0)).save(tmp_path)
     Index(rows, ids, {"model": "y"}).save(tmp_path / "other")
     (tmp_path / "other" / "index.parquet").replace(tmp_path / "index.parquet")
     with pytest.raises(LikewiseError, match=r"queries.parquet is of another index than"):

@@ -36,7 +36,7 @@ class Index:
         rows: (N, D) float, unit rows for cosines; kept as given, not copied.
         ids: N different strings.
         protocol: how the rows were made (run, layer, data, epoch ...); saved beside them.
-        queries: (N, D) rows of the items as queries, where they are others; None: an item's row is its query.
+        query_rows: (N, D) rows of the items as queries, where they are others; None: an item's row is its query.
         read: a function from the path of a file to its row (D,), for searches by path. ``model.index`` gives that of
             its model. It is not saved.
 
@@ -53,13 +53,13 @@ class Index:
         ids: Sequence[str],
         protocol: Mapping[str, str | int | float] | None = None,
         *,
-        queries: Rows | None = None,
+        query_rows: Rows | None = None,
         read: Callable[[str], Tensor] | None = None,
     ) -> None:
         rows = check_embedding(rows, ids)
         self.ids = tuple(ids)
         self.rows = rows.detach()
-        self.queries = None if queries is None else check_embedding(queries, ids).detach()
+        self.query_rows = None if query_rows is None else check_embedding(query_rows, ids).detach()
         self.protocol = dict(protocol or {})
         self.read = read
         self._row_of = {as_id(item): row for row, item in enumerate(self.ids)}
@@ -70,7 +70,8 @@ class Index:
     def __repr__(self) -> str:
         n, dim = self.rows.shape
         ids = f"{quoted(self.ids[0])} …"
-        return f"Index({n} × {dim}, ids={ids}, protocol={self.protocol}, reads_files={self.read is not None})"
+        own = f"query_rows={self.query_rows is not None}, reads_files={self.read is not None}"
+        return f"Index({n} × {dim}, ids={ids}, protocol={self.protocol}, {own})"
 
     def __len__(self) -> int:
         """Number of items."""
@@ -96,7 +97,7 @@ class Index:
         """
         if isinstance(query, str | Path):
             name = str(query)
-            rows = self.rows if self.queries is None else self.queries
+            rows = self.rows if self.query_rows is None else self.query_rows
             row = rows[self._row_of[as_id(name)]] if name in self else self.read_file(name)
             exclude_id = name if exclude_id is None else exclude_id  # ignored if it is a path
         else:
@@ -171,10 +172,10 @@ class Index:
         """
         folder = as_path(folder, "the folder of the index")
         folder.mkdir(parents=True, exist_ok=True)
-        if self.queries is not None:
-            write_embedding(folder / _QUERIES, self.queries, self.ids, self.protocol)
+        if self.query_rows is not None:
+            write_embedding(folder / _QUERIES, self.query_rows, self.ids, self.protocol)
         write_embedding(folder / _FILE, self.rows, self.ids, self.protocol)
-        if self.queries is None:
+        if self.query_rows is None:
             (folder / _QUERIES).unlink(missing_ok=True)
 
     @classmethod
@@ -194,5 +195,5 @@ class Index:
                 raise LikewiseError(
                     f"{queries} is of another index than {path}; make it again: likewise index RUN DATA."
                 )
-            index.queries = rows
+            index.query_rows = rows
         return index
