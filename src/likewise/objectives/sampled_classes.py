@@ -17,8 +17,8 @@ class SampledClasses(ClassObjective):
     """Sampled softmax (Jean et al. 2015, §3) over classes: NormFace against m drawn classes in place of all K.
 
     ``L = −log[e^{s_y} / (e^{s_y} + Σ_{j ∈ S, j ≠ y} e^{s_j − log(m/K)})]`` with ``s_j = s cos θ_j`` and m draws S, one
-    set for the batch, each class with the same chance 1/K. Draws of the row's own class (accidental hits) are left out
-    of its row.
+    set for the batch, each class with the same chance 1/K. Draws of a row's own class, or of any of its own classes
+    (accidental hits), are left out of this row.
 
     Relations: estimates NormFace: the sum under the logarithm is expected to be that over all classes, and loss and
     gradient tend to NormFace's as m grows. It is SampledSoftmax with the unit proxies as keys, temperature 1/s and
