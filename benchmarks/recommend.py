@@ -124,7 +124,7 @@ def table(name: str, data: Data, rule: str, seed: int) -> None:
     )
     with stages() as begin:
         bench = Bench(known, SplitRule(name=SPLITS[rule], seed=seed), 10, begin)
-        content = bench.content({"as given": data.blocks}, [f"block {number}" for number in range(len(data.blocks))])
+        content = bench.content([f"block {number}" for number in range(len(data.blocks))], {"as given": data.blocks})
         rivals = [*of_content(known, content.rows), *([] if rule == "cold" else of_interactions(known))]
         rows = sorted(map(bench.measured, rivals), key=lambda row: -float(row.first))
     print(f"\n{name}; {bench.about}; {len(rows[0].first.values):,} users asked; content: {content.words}")

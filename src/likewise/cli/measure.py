@@ -7,11 +7,14 @@ from jsonargparse import Namespace
 from likewise.cli.options import (
     OF_INTERACTIONS,
     OF_SPLIT,
+    add_features,
     add_history,
     add_interactions,
     add_labels,
     add_run,
     add_split,
+    data_of,
+    has_features,
 )
 from likewise.cli.parser import Command, Number, Parser
 from likewise.config.ranges import MOST_SEEDS, POSITIVE, whole
@@ -30,9 +33,11 @@ def _add_evaluate(parser: Parser) -> None:
     parser.add_argument(
         "--train", type=str, metavar="DATA", default=None, help="labelled items for neighbours and classifiers"
     )
+    add_features(parser, instead_of="--train, or with --split of DATA,")
     parser.add_argument(
         "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
     )
+    add_features(parser, "test_features", instead_of="--test")
     add_labels(parser)
     parser.add_argument("--test_labels", type=str, metavar="COLUMN", default=None, help="of --test; default: --labels")
     _add_measures(parser, "knn, svm, probe, few-labels (1, 5, 10 per class and 1–20 %); default: all")
@@ -83,16 +88,24 @@ def _recommendation(arguments: Namespace) -> int:
     from likewise.recommendation.evaluate import FILE, evaluate_interactions, save_evaluation
 
     a = arguments
-    others = ("train", "test", "test_labels", "measures", *(name for name in OF_PROTOCOL if name != "k"))
+    others = (
+        "train",
+        "test",
+        "test_features",
+        "test_labels",
+        "measures",
+        *(name for name in OF_PROTOCOL if name != "k"),
+    )
     if extra := next((name for name in others if a[name] is not None), None):
         raise LikewiseError(f"--split measures recommendation, without labels; leave --{extra} out.")
-    if a.data is None or a.interactions is None:
+    data = data_of(a)
+    if data is None or a.interactions is None:
         raise LikewiseError("--split needs DATA, the items with their content, and --interactions FILE.")
     model = load(a.run)
     path = place_for(a.out or as_path(a.run, "RUN") / FILE)
     found = evaluate_interactions(
         model,
-        data=a.data,
+        data=data,
         interactions=a.interactions,
         split=a.split,
         share=a.share,
@@ -125,7 +138,7 @@ def _evaluate(arguments: Namespace) -> int:
     if extra := next((name for name in of_split if arguments[name] is not None), None):
         written = "DATA" if extra == "data" else f"--{extra}"
         raise LikewiseError(f"{written} is of a measurement on interactions; say with --split which are held out.")
-    if arguments.train is None:
+    if arguments.train is None and arguments.features is None:
         raise LikewiseError("`likewise evaluate` needs --train, labelled items, or --split, to measure recommendation.")
     from likewise.evaluation.classify import Protocol, evaluate
     from likewise.evaluation.labelled_items import describe_copies
@@ -141,7 +154,8 @@ def _evaluate(arguments: Namespace) -> int:
     )
     model = load(arguments.run)
     path = place_for(arguments.out or as_path(arguments.run, "RUN") / EVALUATION)
-    scores = evaluate(model, train=arguments.train, test=arguments.test, protocol=protocol)
+    train, test = data_of(a, "train"), data_of(a, "test", "test_features")
+    scores = evaluate(model, train=train, test=test, protocol=protocol)
     save_scores(path, scores)
     print_table(scores)
     if said := describe_copies(scores):
@@ -156,9 +170,11 @@ def _add_retrieve(parser: Parser) -> None:
         "--gallery",
         type=str,
         metavar="DATA",
-        required=True,
+        required=not has_features(parser),
+        default=None,
         help="labelled items to search; training need not know their labels",
     )
+    add_features(parser, instead_of="--gallery")
     parser.add_argument(
         "--queries",
         type=str,
@@ -166,6 +182,7 @@ def _add_retrieve(parser: Parser) -> None:
         default=None,
         help="labelled queries; default: the gallery's items, each without itself",
     )
+    add_features(parser, "query_features", instead_of="--queries")
     parser.add_argument(
         "--relations",
         type=str,
@@ -197,14 +214,14 @@ def _rank(arguments: Namespace) -> int:
     from likewise.evaluation.scores import save_scores
     from likewise.model import load
 
-    others = ("queries", "query_labels", "measures", "ks")
+    others = ("queries", "query_features", "query_labels", "measures", "ks")
     if extra := next((name for name in others if arguments[name] is not None), None):
         raise LikewiseError(f"--relations says which items are ranked for which query; leave --{extra} out.")
     model = load(arguments.run)
     path = place_for(arguments.out or as_path(arguments.run, "RUN") / FILE)
     scores = ranked(
         model,
-        gallery=arguments.gallery,
+        gallery=data_of(arguments, "gallery"),
         relations=arguments.relations,
         key=arguments.key,
         image=arguments.image,
@@ -232,8 +249,8 @@ def _retrieve(arguments: Namespace) -> int:
     place_for(detail / STAMP)
     scores = retrieve(
         model,
-        gallery=arguments.gallery,
-        queries=arguments.queries,
+        gallery=data_of(arguments, "gallery"),
+        queries=data_of(arguments, "queries", "query_features"),
         labels=arguments.labels,
         query_labels=arguments.query_labels,
         key=arguments.key,

@@ -4,7 +4,15 @@ from itertools import islice
 
 from jsonargparse import Namespace
 
-from likewise.cli.options import OF_INTERACTIONS, add_columns, add_history, add_interactions, add_run
+from likewise.cli.options import (
+    OF_INTERACTIONS,
+    add_columns,
+    add_data,
+    add_history,
+    add_interactions,
+    add_run,
+    data_of,
+)
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import whole
 from likewise.files import place_for
@@ -16,7 +24,7 @@ SHOWN = 10  # users whose recommendations are printed where all are asked for
 def _add_recommend(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument("interactions", type=str, metavar="INTERACTIONS", help="a row for each user and item")
-    parser.add_argument("data", type=str, metavar="DATA", help="items with their content; all are candidates")
+    add_data(parser, "items with their content; all are candidates")
     parser.add_argument(
         "--user_id", type=tuple[str, ...], nargs="+", default=None, help="users to recommend to; default: all"
     )
@@ -41,7 +49,7 @@ def _recommend(arguments: Namespace) -> int:
     found = recommend(
         load(a.run),
         a.interactions,
-        a.data,
+        data_of(a),
         users=None if a.user_id is None else [name for several in a.user_id for name in several],
         history=a.history,
         k=a.k,

@@ -68,7 +68,7 @@ class Bench:
         within = "nothing" if self._inner is None else self._inner.about
         return f"a validation split of the training rows ({within})"
 
-    def content(self, forms: Mapping[str, Sequence[Floats]], names: Sequence[str]) -> Content:
+    def content(self, names: Sequence[str], forms: Mapping[str, Sequence[Floats]]) -> Content:
         """The content whose blocks have the weights that find related items best, among those of training."""
         return tuned(forms, names, self._related_in_training(self._warm), tick=self._begin("weighing the content"))
 

@@ -128,7 +128,7 @@ def evaluate_interactions(
         tick = begin("embedding")
         rows = model.features(items, tick=lambda done: tick(done / len(items)))
         embedding = known.spread(rows.numpy())
-        content = bench.content(_forms(model, items, known), ["content"])
+        content = bench.content(*_forms(model, items, known))
         tables = [bench.related(embedding, content)] if asked.rule.name == "cold-items" else []
         tables.append(bench.histories(embedding, content, rules))
     stamp = {**model.protocol("embedding"), **items.stamp("data"), **opened.stamp, **asked.rule.stamp(), "k": k}
@@ -145,8 +145,14 @@ def save_evaluation(path: Path, found: Evaluation) -> None:
         raise LikewiseError(f"can't write {path}: {error.strerror}; choose another --out.") from error
 
 
-def _forms(model: Model, items: Items, known: Catalogue) -> dict[str, list[Floats]]:
-    """The content of all items, as it is and standardised."""
-    raw, _, name = raw_rows(model, items, None)
-    forms = {name: [known.spread(raw.numpy())]}
-    return forms if items.kind == "images" else {"as given": [known.spread(items.values)], **forms}
+def _forms(model: Model, items: Items, known: Catalogue) -> tuple[list[str], dict[str, list[Floats]]]:
+    """The names of the parts of the items, and the content of each: as it is, and standardised; of images centred."""
+    if items.kind == "images":
+        rows, _, name = raw_rows(model, items, None)
+        return ["image"], {name: [known.spread(rows.numpy())]}
+    places = [block.content for block in items.blocks] or [slice(None)]
+    rows = items.batch(np.arange(len(items)))
+    forms = {"as given": rows, "standardised": model.standardise(rows)}
+    return [block.name for block in items.blocks] or ["content"], {
+        name: [known.spread(values[:, place].numpy()) for place in places] for name, values in forms.items()
+    }
