@@ -13,6 +13,7 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.training import plan as module
 from likewise.training.batches import choose_sampler
+from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.pace import Pace
 from likewise.training.plan import Plan, Trial, plan
@@ -50,6 +51,7 @@ def speed(monkeypatch: pytest.MonkeyPatch, each: float, per_step: float = 0.0) -
 
 def planned(settings: FitSettings, sizes: tuple[int, ...] = (), batches: tuple[int, ...] = ()) -> Plan:
     items = drawings()
+    settings = decide(settings, len(items))
     trial = Trial(items, None, choose_sampler(settings, items), CPU, None)
     asked = ("precision",)
     return plan(settings, trial, began=time.monotonic(), asked=asked, sizes=sizes, batches=batches)
