@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained parts", ("encoders", "index", "objectives", "recommend")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
     ("ground", ("config", "data", "distributed", "negatives")),
-    ("base", ("alike", "console", "files", "plots", "stamp")),
+    ("base", ("alike", "blocks", "console", "files", "plots", "stamp")),
     ("errors", ("__init__", "errors", "text")),
 )
 

@@ -13,6 +13,7 @@ from toy import another
 
 import likewise as lw
 from likewise import dictionaries, metrics, negatives, objectives
+from likewise.blocks import Block
 from likewise.config.objective_table import OBJECTIVES, Row
 from likewise.config.settings import EncoderSettings
 from likewise.dictionaries import sharded
@@ -75,6 +76,7 @@ def test_rows_come_before_what_names_them(first: str, second: str) -> None:
 GENERATOR = torch.Generator().manual_seed(0)
 COUNTS = torch.tensor([5, 3, 2])
 LABELS = torch.tensor([0, 0, 1, 1, 2])
+BLOCK = Block(name="audio", kind="vector", start=0, stop=5)
 GIVEN = {"classes": 7, "dim": 5, "n": 9, "counts": COUNTS, "generator": GENERATOR}  # to an objective by its run
 ONLY_MEAN = (objectives.Histogram,)
 
@@ -146,6 +148,7 @@ MADE: list[tuple[type, dict[str, Any]]] = [
             "centre": True,
             "unit": False,
             "pixels": 0.25,
+            "frozen": True,
         },
     ),
     (lw.GradientCache, {"embedder": torch.nn.Linear(3, 2), "parts": [torch.ones(4, 3)] * 2, "grouped": True}),
@@ -153,7 +156,10 @@ MADE: list[tuple[type, dict[str, Any]]] = [
     (embedding_file.Embedding, {"rows": torch.eye(2), "ids": ("a.jpg", "b.jpg"), "metadata": {"epoch": 3}}),
     (metrics.Metric, {"measure": lw.retrieval, "device": "meta"}),
     (metrics.Ranking, {"measures": ("map",), "k": 3, "convention": metrics.Convention(gains="linear")}),
-    (VectorViews, {"noise": 0.3, "dropout": 0.2, "mean": torch.zeros(6), "std": torch.ones(6)}),
+    (
+        VectorViews,
+        {"noise": 0.3, "dropout": 0.2, "mean": torch.zeros(6), "std": torch.ones(6), "blocks": (BLOCK,)},
+    ),
     (samplers.EpochSampler, {"n": 9, "batch_size": 4, "seed": 7, "smallest": 3}),
     (samplers.ClassSampler, {"labels": LABELS, "classes": 3, "per_class": 2, "seed": 7}),
     (samplers.BalancedSampler, {"labels": LABELS, "batch_size": 4, "seed": 7, "smallest": 3}),
@@ -191,6 +197,7 @@ SHOWN = {  # what stands for a parameter that is data, or a size
     (embedding_file.Embedding, "ids"): "ids='a.jpg' …",
     (VectorViews, "mean"): "6 features",
     (VectorViews, "std"): "6 features",
+    (VectorViews, "blocks"): "blocks=['audio']",
     (samplers.ClassSampler, "labels"): "labels=5 of 3 classes",
     (samplers.BalancedSampler, "labels"): "labels=5 of 3 classes",
     (samplers.PairSampler, "tuples"): "tuples=2 × 2",

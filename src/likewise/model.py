@@ -1,21 +1,20 @@
 """A trained model: load it, embed items with it, index and search them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from likewise import __version__
+from likewise.blocks import Blocks, as_saved, from_saved, masked
 from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.console import track
@@ -26,14 +25,16 @@ from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
-from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_in
+from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_words
 from likewise.text import quoted, utf8
 from likewise.views.render import plain_view
+from likewise.views.vectors import scales_of
 
 Layer = Literal["embedding", "backbone"]
 NAME = "model.safetensors"
 INDEX = "index"
 VECTORS, PICTURES = 100_000, 5_000  # items from which scales and components are computed
+NUMBERS = 1 << 26  # of the sample of items of several parts, 256 MB
 FAR = 1e9  # standard deviations of a vector's number; squares of it overflow nowhere
 
 
@@ -49,6 +50,7 @@ class Model:
         epoch: number of epochs trained.
         own_backbone: whether the user gave the backbone as a module; it can't be built from the settings alone.
         columns: for vectors of a table with a column for each number: their names in order, by which others are read.
+        blocks: for items of several parts: the columns of each part.
         run: the run folder of the model, which also holds its index; None for a model without a run.
     """
 
@@ -63,16 +65,18 @@ class Model:
         epoch: float = 0.0,
         own_backbone: bool = False,
         columns: Sequence[str] = (),
+        blocks: Blocks = (),
         run: Path | None = None,
     ) -> None:
         self.embedder, self.settings, self.kind, self.epoch = embedder, settings, kind, epoch
-        self.own_backbone, self.run, self.columns = own_backbone, run, tuple(columns)
+        self.own_backbone, self.run, self.columns, self.blocks = own_backbone, run, tuple(columns), tuple(blocks)
         self.vector_mean, self.vector_std = vector_mean, vector_std
         self._loaded: str | None = None
 
     def __repr__(self) -> str:
         about: dict[str, object] = {**self.protocol("embedding"), "kind": self.kind}
         about |= {"dim": self.embedder.layers()["embedding"]}
+        about |= {"parts": ", ".join(block.name for block in self.blocks)} if self.blocks else {}
         about |= {"own_backbone": self.own_backbone, "run": None if self.run is None else str(self.run)}
         del about["layer"], about["model"], about["likewise"]
         return f"Model({', '.join(f'{name}={value!r}' for name, value in about.items())})"
@@ -81,8 +85,8 @@ class Model:
     def untrained(cls, settings: FitSettings, items: Items, *, backbone: nn.Module | None = None) -> "Model":
         """The model of these settings before its first step, the same each time.
 
-        ``items`` give the kind of the inputs; for vectors the scaling, mean and standard deviation of up to about
-        100,000 of them; for images the components of ``encoder.pixels``, from up to about 5,000. Raises LikewiseError
+        ``items`` give the kind of the inputs; for vectors the scaling (see ``scales_of``) of up to about 100,000 of
+        them; for images the components of ``encoder.pixels``, from up to about 5,000. Raises LikewiseError
         when the encoder can't be built or does not fit the items.
         """
         own = backbone is not None
@@ -94,9 +98,10 @@ class Model:
                     parts = torch.split(_sample(items, PICTURES), 250)
                     model.embedder.pixels.fit(torch.cat([coarse(model.prepare(items.batch(part))) for part in parts]))
                 return model
-            embedder = _build(settings, items.values.shape[1], backbone)
-        rows = items.batch(_sample(items, VECTORS))
-        mean, std = rows.mean(0), rows.std(0, correction=0)
+            embedder = _build(settings, items.values.shape[1], backbone, items.blocks)
+        most = min(VECTORS, NUMBERS // items.values.shape[1]) if items.blocks else VECTORS
+        rows, views = items.batch(_sample(items, most)), settings.views
+        mean, std = scales_of(rows, items.blocks, mean=views.mean, std=views.std)
         too_large = ~(mean.isfinite() & std.isfinite() & (rows.amax(0) - rows.amin(0)).isfinite())
         if bool(too_large.any()):
             feature = int(too_large.nonzero()[0])
@@ -110,9 +115,10 @@ class Model:
             settings,
             kind="vectors",
             vector_mean=mean,
-            vector_std=torch.where(std > 0, std, 1.0),
+            vector_std=std,
             own_backbone=own,
             columns=items.columns,
+            blocks=items.blocks,
         )
 
     def prepare(self, batch: Tensor) -> Tensor:
@@ -125,14 +131,14 @@ class Model:
         return self.standardise(batch)
 
     def standardise(self, batch: Tensor) -> Tensor:
-        """(B, D) vectors minus the mean of the training items, divided by their standard deviation.
+        """(B, D) vectors minus the mean of the training items, divided by their standard deviation: see ``scales_of``.
 
         Raises LikewiseError on another width, and for a model of images.
         """
         if self.vector_mean is None or self.vector_std is None or batch.shape[1:] != self.vector_mean.shape:
             want = "images" if self.vector_mean is None else f"{len(self.vector_mean)} numbers per item"
             raise LikewiseError(f"this model takes {want}, not rows of shape {tuple(batch.shape[1:])}.")
-        return (batch - self.vector_mean.to(batch.device)) / self.vector_std.to(batch.device)
+        return masked((batch - self.vector_mean.to(batch.device)) / self.vector_std.to(batch.device), self.blocks)
 
     def open(
         self,
@@ -148,11 +154,13 @@ class Model:
         """Opens a source with the image size and the cache of the run; see ``open_items``.
 
         ``key``, ``image`` and ``columns`` name the columns of ids, images and vectors. Where they are not given, they
-        are those of the run, if the source has columns: a vector's numbers are found by name. Raises LikewiseError when
-        the source can't be opened, or its items are not of the model's kind.
+        are those of the run, if the source has columns: a vector's numbers are found by name. A model of several parts
+        takes a mapping of their names to sources; parts that are not given are masked. Raises LikewiseError when the
+        source can't be opened, or its items are not of the model's kind.
         """
+        self._refuse_parts(source)
         own = replace(self.settings, columns=self.columns or self.settings.columns)
-        own = own if is_table(source) else replace(own, key=None, image=None, columns=())
+        own = own if self.blocks or is_table(source) else replace(own, key=None, image=None, columns=())
         settings = replace(
             own,
             labels=labels,
@@ -161,10 +169,23 @@ class Model:
             split=split,
             columns=tuple(columns) or own.columns,
         )
-        items = open_by(settings, source, progress=progress)
+        items = open_by(settings, source, blocks=self.blocks, progress=progress)
         if items.kind != self.kind:
             raise LikewiseError(f"{items.source} holds {items.kind}, but this model was trained on {self.kind}.")
+        if items.blocks != self.blocks:
+            raise LikewiseError(f"{items.source} has other parts than this model; open it with model.open(...).")
         return items
+
+    def _refuse_parts(self, source: object) -> None:
+        """Raises LikewiseError on a single source for a model of parts, and on parts for another model."""
+        if self.blocks and not isinstance(source, Mapping | Items):
+            names = ", ".join(block.name for block in self.blocks)
+            raise LikewiseError(
+                f"this model takes items of several parts ({names}): give each by name, with --features NAME=SOURCE, "
+                "or from Python as a mapping."
+            )
+        if not self.blocks and isinstance(source, Mapping):
+            raise LikewiseError(f"this model was trained on {self.kind}, not on parts by name; give a single source.")
 
     @torch.no_grad()
     def features(
@@ -245,14 +266,20 @@ class Model:
     def embed_file(self, path: str | Path, *, layer: Layer = "embedding") -> Tensor:
         """(D,) float32 row of length 1 of an image file; of a .npy file with one vector if the model takes vectors.
 
-        Raises LikewiseError when the file holds anything else.
+        A model of several parts takes the file as its only part of that kind. Raises LikewiseError when the file holds
+        anything else, or the model has no such part, or several.
         """
+        from likewise.data.array_files import read_vector
+        from likewise.data.parts import part_for
+
         settings = self.settings
         source: object
-        if self.kind == "vectors":
-            source = _read_vector(path)
+        part = part_for(path, self.blocks)
+        if self.kind == "vectors" and (part is None or part.kind == "vector"):
+            source = read_vector(path)
         else:
             source = read_image(path, settings.size, max_megapixels=settings.max_megapixels)[None]
+        source = source if part is None else {part.name: source}
         return self.features(self.open(source, labels="none", progress=False), layer=layer)[0]
 
     def search(self, query: Query, k: int = 10) -> list[Hit]:
@@ -315,11 +342,12 @@ class Model:
             tensors |= {"vector.mean": self.vector_mean, "vector.std": self.vector_std}
         about: dict[str, object] = {"settings": as_dict(self.settings), "kind": self.kind, "epoch": self.epoch}
         about |= {"own": self.own_backbone} | ({"columns": self.columns} if self.columns else {})
+        about |= {"blocks": as_saved(self.blocks)} if self.blocks else {}
         return to_safetensors(tensors, {"likewise": json.dumps(about)})
 
 
-def open_by(settings: FitSettings, source: object, *, progress: bool = True) -> Items:
-    """Opens a source as the settings say."""
+def open_by(settings: FitSettings, source: object, *, blocks: Blocks = (), progress: bool = True) -> Items:
+    """Opens a source as the settings say; a mapping as the parts ``blocks``, if there are some."""
     return open_items(
         source,
         size=settings.size,
@@ -330,6 +358,8 @@ def open_by(settings: FitSettings, source: object, *, progress: bool = True) -> 
         columns=settings.columns,
         max_megapixels=settings.max_megapixels,
         cache=settings.cache,
+        words=settings.words,
+        blocks=blocks,
         progress=progress,
     )
 
@@ -347,12 +377,13 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
             about: dict[str, Any] = json.loads((file.metadata() or {})["likewise"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         weights_hash = hash_of(path)
-        settings, kind, epoch, own, columns = (
+        settings, kind, epoch, own, columns, blocks = (
             settings_from(about["settings"]),
             about["kind"],
             about["epoch"],
             about.get("own", False),
             about.get("columns", ()),
+            from_saved(about.get("blocks", ())),
         )
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError):
         raise LikewiseError(f"{path} is damaged or was not written by likewise; train it again.") from None
@@ -360,7 +391,7 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
         raise LikewiseError(f"{path} was trained with the user's own backbone; load it from Python with backbone=.")
     mean, std = tensors.pop("vector.mean", None), tensors.pop("vector.std", None)
     plain = replace(settings, encoder=replace(settings.encoder, weights=None))  # they are in the tensors already
-    embedder = _build(plain, None if mean is None else len(mean), backbone)
+    embedder = _build(plain, None if mean is None else len(mean), backbone, blocks)
     try:
         embedder.load_state_dict(tensors)
     except RuntimeError as error:
@@ -376,6 +407,7 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
         epoch=epoch,
         own_backbone=own,
         columns=columns,
+        blocks=blocks,
         run=path.parent,
     )
     model._loaded = weights_hash
@@ -401,23 +433,9 @@ def _sample(items: Items, most: int) -> Tensor:
     return torch.arange(0, len(items), max(1, len(items) // most))
 
 
-def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | None) -> Embedder:
+def _build(settings: FitSettings, vector_dim: int | None, backbone: nn.Module | None, blocks: Blocks = ()) -> Embedder:
     example = torch.zeros(2, vector_dim) if vector_dim else torch.zeros(2, 3, settings.size, settings.size)
-    return build_embedder(settings.encoder, vector_dim=vector_dim, backbone=backbone, example=example)
-
-
-def _read_vector(path: str | Path) -> NDArray[np.float32]:
-    """A .npy file of one vector, as (1, D). Raises LikewiseError when it holds anything else."""
-    try:
-        vector = np.asarray(np.load(path, allow_pickle=False))
-        if vector.dtype.kind not in "buif":
-            raise TypeError(vector.dtype)
-        with np.errstate(over="ignore"):  # what overflows float32 is found when it is opened
-            return vector.astype(np.float32).reshape(1, max(vector.shape))
-    except (ValueError, TypeError, AttributeError, EOFError, OSError):
-        raise LikewiseError(
-            f"{path} is not a .npy file of one vector of real numbers; a model of vectors needs such a file."
-        ) from None
+    return build_embedder(settings.encoder, vector_dim=vector_dim, blocks=blocks, backbone=backbone, example=example)
 
 
 def layer_named(name: str) -> Layer:
@@ -438,7 +456,7 @@ def _own_index(run: Path, weights_hash: str) -> Index:
     """The index of a run. Raises LikewiseError when there is none, or when another model made it."""
     index = Index.load(run / INDEX)
     layer = [] if _layer_of(index) == "embedding" else ["--layer", _layer_of(index)]
-    renew = ["likewise", "index", str(run), source_in(index.protocol, "data"), *layer]
+    renew = ["likewise", "index", str(run), *source_words(index.protocol, "data"), *layer]
     refuse_other_model(run / INDEX, index.protocol, weights_hash, renew)
     return index
 

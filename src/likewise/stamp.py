@@ -3,7 +3,8 @@
 A stamp is part of a file's metadata or of a score's protocol:
 
 - ``model``: the hash of the model's file (:func:`hash_of`); ``likewise``: the version;
-- for the items called NAME: ``NAME`` as it was typed, ``NAME_path`` in full if it is a path, and a hash of the ids.
+- for the items called NAME: ``NAME`` as it was typed, ``NAME_path`` in full if it is a path, ``NAME_parts`` with the
+  sources of several parts in full, and a hash of the ids.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from likewise.errors import LikewiseError
 
 Stamp = dict[str, str | int | float]
 DIGEST_BYTES = 16
+FEATURES = {"test": "--test_features", "queries": "--query_features"}  # in the place of these options
 _PART = 1 << 24
 
 
@@ -57,6 +59,17 @@ def source_in(stamp: Mapping[str, object], name: str) -> str:
     if path is not None:
         return typed if full_path(typed) == path else str(path)
     return typed if typed and os.path.exists(typed) else "DATA"
+
+
+def source_words(stamp: Mapping[str, object], name: str, option: str = "") -> list[str]:
+    """The words of a command that name the items NAME of a stamp: DATA, ``--option DATA``, or ``--features`` of parts.
+
+    ``option`` is without dashes; empty for a word alone.
+    """
+    parts = shlex.split(str(stamp.get(f"{name}_parts", "")))
+    if parts:
+        return [word for part in parts for word in (FEATURES.get(option, "--features"), part)]
+    return [f"--{option}"] * bool(option) + [source_in(stamp, name)]
 
 
 def full_path(typed: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSER = build_parser(COMMANDS)
 KNOWN = {part.name: {option for action in part._actions for option in action.option_strings} for part in PARSER.family}
+NO_SETTINGS = {"data", "features", "out", "resume", "config"}
 EACH = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
@@ -51,12 +53,13 @@ def commands(page: Path) -> Iterator[list[str]]:
 def test_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in commands(page):
         try:
-            given = PARSER.parse_args(words, defaults=False)
+            parser = build_parser(COMMANDS, words) if "--features" in words else PARSER
+            given = parser.parse_args(words, defaults=False)
         except SystemExit:
             pytest.fail(f"likewise {' '.join(words)}: {capsys.readouterr().err}")
         if given.command == "fit":
             settings = given.fit.as_dict()
-            check(over_method({name: settings[name] for name in settings.keys() - {"data", "out", "resume", "config"}}))
+            check(over_method({name: settings[name] for name in settings.keys() - NO_SETTINGS}))
 
 
 @EACH
@@ -155,7 +158,7 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {score.name for score in names["scores"]} >= {"learned/knn", "raw/knn"}
 
 
-@pytest.mark.parametrize("page", ["metric-learning", "preflight", "ranking", "relations", "scaling", "views"])
+@pytest.mark.parametrize("page", ["metric-learning", "parts", "preflight", "ranking", "relations", "scaling", "views"])
 def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = [f"{number}.jpg" for number in range(256)]
@@ -168,6 +171,14 @@ def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
     Path("graded.csv").write_text("\n".join(["query,item,relevance", *lines]))
     ratings = (f"{row % 17},{row * row % 23},{1 + row % 5},{row}" for row in range(400))
     Path("ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *ratings]))
+    films = pd.DataFrame(
+        {"movieId": range(24), "title": [f"film {number % 7}" for number in range(24)], "genres": "a|b"}
+    )
+    films.to_csv("movies.csv", index=False)
+    pd.DataFrame({"movieId": range(24), "x": np.arange(24.0) % 5}).to_parquet("audio.parquet")
+    (tmp_path / "posters").mkdir()
+    for number in range(20):
+        Image.new("RGB", (8, 8), (number, 2 * number, 0)).save(tmp_path / "posters" / f"{number}.png")
     given = toys() | {"step": 0, "epoch": 0}
     for number, code in enumerate(fences(ROOT / "docs" / f"{page}.md", "python")):
         if page == "metric-learning" and number == 1:  # a whole data set: 64 classes of 4

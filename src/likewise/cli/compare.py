@@ -4,16 +4,14 @@ import shlex
 
 from jsonargparse import Namespace
 
-from likewise.cli.options import add_labels, add_set
+from likewise.cli.options import add_data, add_features, add_labels, add_set, data_of
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import MOST_SEEDS, whole
 from likewise.errors import Interrupted
 
 
 def _add_compare(parser: Parser) -> None:
-    parser.add_argument(
-        "data", type=str, metavar="DATA", help="labelled items: a folder per class, or a table with --labels"
-    )
+    add_data(parser, "labelled items: a folder per class, or a table with --labels")
     parser.add_argument(
         "--methods",
         type=str,
@@ -41,6 +39,7 @@ def _add_compare(parser: Parser) -> None:
         default=None,
         help="labelled items to retrieve; default: half of the classes of DATA",
     )
+    add_features(parser, "test_features", instead_of="--test")
     add_labels(parser)
     add_set(parser, "settings of fit for all methods, as in --set encoder.dim=64 views.flip=0")
 
@@ -51,7 +50,7 @@ def _compare(arguments: Namespace) -> int:
     a = arguments
     try:
         return main(
-            a.data,
+            data_of(a),
             ",".join(a.methods),
             a.set,
             out=a.out,
@@ -59,7 +58,7 @@ def _compare(arguments: Namespace) -> int:
             epochs=a.epochs,
             steps=a.steps,
             trials=a.trials,
-            test=a.test,
+            test=data_of(a, "test", "test_features"),
             labels=a.labels,
             key=a.key,
             image=a.image,
@@ -78,9 +77,12 @@ def _given(arguments: Namespace) -> list[str]:
         for name, value in arguments.as_dict().items()
         if value not in (None, [], (), 0, "auto") and name != "data"
     }
-    words = [arguments.data]
+    words = [arguments.data] if arguments.data else []
     for name, value in options.items():
-        words += [f"--{name}", *(value if isinstance(value, list) else [str(value)])]
+        if name.endswith("features"):
+            words += [word for part in value for word in (f"--{name}", part)]
+        else:
+            words += [f"--{name}", *(value if isinstance(value, list) else [str(value)])]
     return words
 
 
@@ -93,13 +95,14 @@ def _add_verify(parser: Parser) -> None:
         default=None,
         help="items to train on; default: the run's own, or synthetic ones",
     )
+    add_features(parser, instead_of="--data")
     add_set(parser, "settings of fit, as in --set encoder.bn_groups=4 dictionary=queue")
 
 
 def _verify(arguments: Namespace) -> int:
     from likewise.proof.prove import main
 
-    return main(arguments.run, arguments.data, arguments.set)
+    return main(arguments.run, data_of(arguments), arguments.set)
 
 
 COMPARE = Command(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from likewise.cli.options import add_features, either
 from likewise.cli.parser import Command, Number, Parser, YamlValue, as_given
 from likewise.config.checks import check
 from likewise.config.objective_table import OBJECTIVES, Row
@@ -33,7 +34,7 @@ COMMON = (
 # What `--help-all` shows after these: names of settings, or of groups of them. Any other setting is under REST.
 SECTIONS = {
     "The options that matter most": COMMON,
-    "Data": ("relations", "key", "image", "columns", "split", "max_megapixels", "cache"),
+    "Data": ("features", "relations", "key", "image", "columns", "split", "words", "max_megapixels", "cache"),
     "Views: random changes of an item": ("views",),
     "Encoder": ("encoder",),
     "Objective; `likewise objectives NAME` says what its parameters mean": ("objective", "loss_weight"),
@@ -49,8 +50,9 @@ MEANS = {"objective.temperature": "τ, what similarities are divided by; lower: 
 
 
 def _add(parser: Parser) -> None:
-    what = "folder of images, parquet file or folder, .npy, .npz or .csv file"
+    what = "folder of images, parquet file or folder, .npy, .npz or .csv file; or several by name: --features"
     parser.add_argument("data", nargs="?", type=str, metavar="DATA", help=what)
+    add_features(parser)
     parser.add_argument("--out", type=str, metavar="RUN", help="new run folder")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of --out")
     parser.add_argument(
@@ -112,7 +114,9 @@ def _add_parameters(parser: Parser, setting: str, rows: Sequence[Row | PolicyRow
 
 def _run(arguments: Namespace) -> int:
     given = arguments.as_dict()
-    data, out = given.pop("data", None), given.pop("out", None)
+    words, out = given.pop("features", None), given.pop("out", None)
+    typed = given.pop("data", None)
+    data = either(typed, words)
     resume, shows = given.pop("resume", False), given.pop("print_config", False)
     if given.get("minutes") is not None and "epochs" in given:
         raise LikewiseError("--minutes and --epochs both say how long to train; leave one out.")
@@ -130,15 +134,24 @@ def _run(arguments: Namespace) -> int:
     try:
         fit(data, out=out, settings=[*files, given], resume=resume)
     except Interrupted as stop:
-        command = shlex.join(["likewise", "fit", data, "--out", out, "--resume"])
+        given_as = [typed] if words is None else _features(words)
+        command = shlex.join(["likewise", "fit", *given_as, "--out", out, "--resume"])
         if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
             command = "the same torchrun command with --resume"
         raise Interrupted(f"{stop} Continue with: {command}", stop.number) from None
     if is_first():
-        run = shlex.quote(out)
-        steps = (f"evaluate {run} --train DATA", f"retrieve {run} --gallery DATA", f"index {run} DATA", f"report {run}")
+        run, named = shlex.quote(out), None if words is None else shlex.join(_features(words))
+        steps = (
+            f"evaluate {run} {named or '--train DATA'}",
+            *(f"retrieve {run} {named or '--gallery DATA'}", f"index {run} {named or 'DATA'}", f"report {run}"),
+        )
         print(readable(f"Saved {out}. Next: {'; '.join(f'likewise {step}' for step in steps)}"))
     return 0
+
+
+def _features(words: Sequence[str]) -> list[str]:
+    """The words of --features, ready to be typed again."""
+    return [word for part in words for word in ("--features", part)]
 
 
 def is_first() -> bool:

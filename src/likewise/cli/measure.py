@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from jsonargparse import Namespace
 
-from likewise.cli.options import add_labels, add_run
+from likewise.cli.options import add_features, add_labels, add_run, data_of, has_features
 from likewise.cli.parser import Command, Number, Parser
 from likewise.config.ranges import MOST_SEEDS, POSITIVE, whole
 from likewise.errors import LikewiseError
@@ -17,11 +17,18 @@ OF_PROTOCOL = ("k", "temperature", "probe_lr", "probe_epochs", "seeds")
 def _add_evaluate(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument(
-        "--train", type=str, metavar="DATA", required=True, help="labelled items for neighbours and classifiers"
+        "--train",
+        type=str,
+        metavar="DATA",
+        required=not has_features(parser),
+        default=None,
+        help="labelled items for neighbours and classifiers",
     )
+    add_features(parser, instead_of="--train")
     parser.add_argument(
         "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
     )
+    add_features(parser, "test_features", instead_of="--test")
     add_labels(parser)
     parser.add_argument("--test_labels", type=str, metavar="COLUMN", default=None, help="of --test; default: --labels")
     _add_measures(parser, "knn, svm, probe, few-labels (1, 5, 10 per class and 1–20 %); default: all")
@@ -61,7 +68,8 @@ def _evaluate(arguments: Namespace) -> int:
     )
     model = load(arguments.run)
     path = place_for(arguments.out or as_path(arguments.run, "RUN") / EVALUATION)
-    scores = evaluate(model, train=arguments.train, test=arguments.test, protocol=protocol)
+    train, test = data_of(a, "train"), data_of(a, "test", "test_features")
+    scores = evaluate(model, train=train, test=test, protocol=protocol)
     save_scores(path, scores)
     print_table(scores)
     if said := describe_copies(scores):
@@ -76,9 +84,11 @@ def _add_retrieve(parser: Parser) -> None:
         "--gallery",
         type=str,
         metavar="DATA",
-        required=True,
+        required=not has_features(parser),
+        default=None,
         help="labelled items to search; training need not know their labels",
     )
+    add_features(parser, instead_of="--gallery")
     parser.add_argument(
         "--queries",
         type=str,
@@ -86,6 +96,7 @@ def _add_retrieve(parser: Parser) -> None:
         default=None,
         help="labelled queries; default: the gallery's items, each without itself",
     )
+    add_features(parser, "query_features", instead_of="--queries")
     parser.add_argument(
         "--relations",
         type=str,
@@ -117,14 +128,14 @@ def _rank(arguments: Namespace) -> int:
     from likewise.evaluation.scores import save_scores
     from likewise.model import load
 
-    others = ("queries", "query_labels", "measures", "ks")
+    others = ("queries", "query_features", "query_labels", "measures", "ks")
     if extra := next((name for name in others if arguments[name] is not None), None):
         raise LikewiseError(f"--relations says which items are ranked for which query; leave --{extra} out.")
     model = load(arguments.run)
     path = place_for(arguments.out or as_path(arguments.run, "RUN") / FILE)
     scores = ranked(
         model,
-        gallery=arguments.gallery,
+        gallery=data_of(arguments, "gallery"),
         relations=arguments.relations,
         key=arguments.key,
         image=arguments.image,
@@ -152,8 +163,8 @@ def _retrieve(arguments: Namespace) -> int:
     place_for(detail / STAMP)
     scores = retrieve(
         model,
-        gallery=arguments.gallery,
-        queries=arguments.queries,
+        gallery=data_of(arguments, "gallery"),
+        queries=data_of(arguments, "queries", "query_features"),
         labels=arguments.labels,
         query_labels=arguments.query_labels,
         key=arguments.key,

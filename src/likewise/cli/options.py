@@ -1,8 +1,14 @@
 """Options that several commands have."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from jsonargparse import Namespace
+
 from likewise.cli.parser import Parser
 from likewise.config.ranges import whole
 from likewise.config.values import Value
+from likewise.errors import LikewiseError
 
 OF_INTERACTIONS = {"least": Value(least=0, most=1e300)}
 OF_SPLIT = {"share": Value(above=0, below=1), "seed": whole(0), "fewest_users": whole(1)}
@@ -11,6 +17,50 @@ OF_SPLIT = {"share": Value(above=0, below=1), "seed": whole(0), "fewest_users": 
 def add_run(parser: Parser, help: str = "run folder") -> None:
     """RUN, a folder that ``likewise fit`` made."""
     parser.add_argument("run", type=str, metavar="RUN", help=help)
+
+
+def add_data(parser: Parser, help: str) -> None:
+    """DATA, or --features in its place."""
+    parser.add_argument("data", nargs="?" if has_features(parser) else None, type=str, metavar="DATA", help=help)
+    add_features(parser)
+
+
+def add_features(parser: Parser, option: str = "features", instead_of: str = "DATA") -> None:
+    """--features NAME=SOURCE in the place of ``instead_of``; it may be repeated."""
+    about = (
+        f"instead of {instead_of} a part of the items, such as image=photos/ or title=movies.csv; once for each part"
+    )
+    parser.add_argument(f"--{option}", type=str, action="append", metavar="NAME=SOURCE", default=None, help=about)
+
+
+def has_features(parser: Parser) -> bool:
+    """Whether the command line has --features, so that DATA is not required."""
+    return any(word.partition("=")[0] == "--features" for word in parser.words)
+
+
+def data_of(arguments: Namespace, data: str = "data", features: str = "features") -> Any:
+    """What DATA, or the option ``data``, names: see ``either``."""
+    return either(arguments[data], arguments[features], "DATA" if data == "data" else f"--{data}", features)
+
+
+def either(source: str | None, words: Sequence[str] | None, named: str = "DATA", features: str = "features") -> Any:
+    """``source``, or the sources of the parts that the ``words`` of --features say, by name; None for neither.
+
+    Raises LikewiseError when both are given, on a word without a name or a source, and on a repeated name.
+    """
+    if words is None:
+        return source
+    if source is not None:
+        raise LikewiseError(f"{named} and --{features} both name the items; leave one out.")
+    parts: dict[str, str] = {}
+    for word in words:
+        name, _, source = (each.strip() for each in word.partition("="))
+        if not name or not source:
+            raise LikewiseError(f"--{features} takes NAME=SOURCE, such as image=photos/, not {word!r}.")
+        if name in parts:
+            raise LikewiseError(f"--{features} names the part {name!r} twice; leave one out.")
+        parts[name] = source
+    return parts
 
 
 def add_labels(parser: Parser) -> None:

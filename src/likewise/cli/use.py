@@ -4,7 +4,7 @@ import shlex
 
 from jsonargparse import Namespace
 
-from likewise.cli.options import add_columns, add_labels, add_layer, add_run
+from likewise.cli.options import add_columns, add_data, add_features, add_labels, add_layer, add_run, data_of
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import whole
 from likewise.console import stages
@@ -15,7 +15,7 @@ from likewise.text import readable
 
 def _add_embed(parser: Parser) -> None:
     add_run(parser)
-    parser.add_argument("data", type=str, metavar="DATA", help="items to embed")
+    add_data(parser, "items to embed")
     parser.add_argument(
         "--out",
         type=str,
@@ -34,7 +34,7 @@ def _embed(arguments: Namespace) -> int:
     model, layer = load(arguments.run), layer_named(arguments.layer)
     place_for(embedding_path(arguments.out))
     a = arguments
-    embedding = model.embed(a.data, layer=layer, key=a.key, image=a.image, columns=a.columns)
+    embedding = model.embed(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
     with stages() as begin:
         begin(f"writing {arguments.out}")
         write_embedding(arguments.out, *embedding)
@@ -44,7 +44,7 @@ def _embed(arguments: Namespace) -> int:
 
 def _add_index(parser: Parser) -> None:
     add_run(parser, help="run folder; the index goes into it")
-    parser.add_argument("data", type=str, metavar="DATA", help="items to index")
+    add_data(parser, "items to index")
     add_layer(parser)
     add_columns(parser)
 
@@ -55,7 +55,7 @@ def _index(arguments: Namespace) -> int:
     model, layer = load(arguments.run), layer_named(arguments.layer)
     folder = place_for(as_path(arguments.run, "RUN") / INDEX / "index.parquet", "RUN").parent
     a = arguments
-    index = model.index(a.data, layer=layer, key=a.key, image=a.image, columns=a.columns)
+    index = model.index(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
     with stages() as begin:
         begin(f"writing {folder}")
         index.save(folder)
@@ -86,6 +86,7 @@ def _add_report(parser: Parser) -> None:
     parser.add_argument(
         "--data", type=str, metavar="DATA", default=None, help="items for the pictures; default: the training items"
     )
+    add_features(parser, instead_of="--data")
     add_labels(parser)
 
 
@@ -93,13 +94,12 @@ def _report(arguments: Namespace) -> int:
     from likewise.reports.html import write_report
 
     a = arguments
-    if a.data is None and (a.labels, a.key, a.image, tuple(a.columns)) != ("auto", None, None, ()):
+    data = data_of(a)
+    if data is None and (a.labels, a.key, a.image, tuple(a.columns)) != ("auto", None, None, ()):
         raise LikewiseError(
             "--labels, --key, --image and --columns need --data; the training items have the columns of the training."
         )
-    path = write_report(
-        as_path(a.run, "RUN"), data=a.data, labels=a.labels, key=a.key, image=a.image, columns=a.columns
-    )
+    path = write_report(as_path(a.run, "RUN"), data=data, labels=a.labels, key=a.key, image=a.image, columns=a.columns)
     print(readable(str(path)))
     return 0
 

@@ -15,6 +15,7 @@ from likewise.errors import LikewiseError
 from likewise.methods import METHODS
 from likewise.training.batches import choose_sampler, refuse_few
 from likewise.training.decide import decide
+from likewise.training.recipe import encoder_of
 from likewise.training.supervision import refuse_classes
 
 
@@ -30,7 +31,7 @@ def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSet
         )
     optim = replace(common, lr=own.optim.lr, weight_decay=own.optim.weight_decay) if own.optim.name == "sgd" else common
     encoder = EncoderSettings(
-        name="mlp" if items.kind == "vectors" else EncoderSettings().name,
+        name=encoder_of(items),
         centre=own.encoder.unit,  # rows that are not normalised are not centred either
         unit=own.encoder.unit,
         bn_groups=own.encoder.bn_groups,

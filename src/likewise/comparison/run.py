@@ -173,7 +173,7 @@ def compare(
 
 
 def main(
-    data: str,
+    data: str | Mapping[str, str],
     methods: str,
     assignments: Sequence[str],
     *,
@@ -182,7 +182,7 @@ def main(
     epochs: int | None,
     steps: int | None,
     trials: int,
-    test: str | None,
+    test: object,
     labels: str,
     key: str | None,
     image: str | None,

@@ -49,6 +49,10 @@ def refusals(settings: FitSettings) -> Iterator[str]:
         yield "bank.sharded=true needs the exact softmax: objective nonparametric-softmax, with bank.samples=0."
     if s.views.small_until and s.encoder.name.startswith(("timm:", "hf:")):
         yield f"views.small_until shows pictures of two sizes, but encoder {s.encoder.name} may take one; leave it out."
+    if s.encoder.head == "none" and s.encoder.frozen:
+        yield "encoder.frozen=true leaves nothing to learn without a head; set encoder.head to linear, mlp or mlp-bn."
+    if s.encoder.head == "none" and s.encoder.fusion == "late":
+        yield "encoder.fusion=late multiplies the outputs of heads; set encoder.head to linear, mlp or mlp-bn."
     if s.micro_batches > 1 and s.bank.sharded:
         yield "micro_batches and bank.sharded do not work together yet; leave one out."
 

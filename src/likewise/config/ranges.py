@@ -26,6 +26,7 @@ def whole(least: int, most: int = MANY) -> Value:
 # A setting of several values has the range of each.
 RANGES: Mapping[str, Value] = {
     "size": whole(8, 4096),
+    "words": whole(1, 10**6),
     "max_megapixels": Value(above=0, most=1e6),
     "views.crop_scale": Value(above=0, most=1),
     "views.crop_ratio": Value(least=0.001, most=1000),

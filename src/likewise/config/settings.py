@@ -67,7 +67,8 @@ class EncoderSettings:
 
     Args:
         name: resnet-small (suits 2 CPU cores), resnet-fine (the same with four times the positions; for training on
-            views of half the side), resnet18, resnet50, mlp (vectors), timm:NAME, hf:NAME_OR_FOLDER.
+            views of half the side), resnet18, resnet50, mlp (vectors), towers (items of several parts: a resnet-small
+            or a layer for each), timm:NAME, hf:NAME_OR_FOLDER.
         stem: small (3×3, no max-pool, for images up to about 64 px; resnet-small and resnet-fine: patches of 4×4) or
             imagenet (7×7, stride 2, max-pool).
         head: layers after the backbone: none, linear (NPID, MoCo v1), mlp (SimCLR's paper, MoCo v2: Linear-ReLU-Linear)
@@ -79,8 +80,12 @@ class EncoderSettings:
         dim: length of the embedding; NPID's accuracy stops growing at 128.
         pixels: images only: share of the similarity of two items that comes from their coarse pixels, which nothing
             trains; they add ``dim`` numbers to the embedding. 0 is none, as in the papers.
-        hidden: width of the mlp encoder.
+        hidden: width of the mlp encoder, and of the towers of vectors and words.
         head_hidden: width of the mlp heads; 0 is the width of the backbone's features, as in SimCLR.
+        fusion: towers only: early (the head takes the features of all parts, one after the other) or late (a head for
+            each part, and the product of their outputs, element by element).
+        frozen: keep the backbone, with its BatchNorm statistics, as it starts: only the head learns. For ``weights``,
+            timm:NAME and hf:NAME_OR_FOLDER.
         bn_groups: number of groups of the batch, each with its own batch statistics; 1 is the whole batch over all
             processes. MoCo's shuffled BN needs several (8 in its papers, one per GPU).
         weights: a checkpoint or safetensors file with start weights of the backbone.
@@ -96,6 +101,8 @@ class EncoderSettings:
     pixels: float = 0.0
     hidden: int = 512
     head_hidden: int = 512
+    fusion: Literal["early", "late"] = "early"
+    frozen: bool = False
     bn_groups: int = 1
     weights: str | None = None
     allow: tuple[str, ...] = field(default=())
@@ -327,6 +334,7 @@ class FitSettings:
         image: parquet column with the images; default: the first that holds images.
         split: of a folder of parquet files, those of this split only, such as train; default: all.
         columns: columns of the vectors, names or patterns: one of lists, or several of numbers, such as pixel*.
+        words: of items of several parts: number of columns that the words of a part of text are hashed to.
         max_megapixels: larger images are skipped before they are decoded; phones make 200.
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
         alike: which items are alike: instance (views of one item), label (items with a common label), pairs or triplets
@@ -366,6 +374,7 @@ class FitSettings:
     image: str | None = None
     split: str | None = None
     columns: tuple[str, ...] = ()
+    words: int = 512
     max_megapixels: float = 256.0
     cache: str | None = None
     alike: Literal["instance", "label", "pairs", "triplets", "graded"] = "instance"

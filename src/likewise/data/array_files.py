@@ -161,3 +161,17 @@ def _other_kind(path: str | Path, start: bytes) -> str:
     if head.startswith(b"PK"):
         return "it is a .npz, which holds several arrays"
     return "it is a .npy, which holds one array" if head == _NPY else "it is a file of another kind"
+
+
+def read_vector(path: str | Path) -> npt.NDArray[np.float32]:
+    """A .npy file of one vector, as (1, D). Raises LikewiseError when it holds anything else."""
+    try:
+        vector = np.asarray(np.load(path, allow_pickle=False))
+        if vector.dtype.kind not in "buif":
+            raise TypeError(vector.dtype)
+        with np.errstate(over="ignore"):  # what overflows float32 is found when it is opened
+            return vector.astype(np.float32).reshape(1, max(vector.shape))
+    except (ValueError, TypeError, AttributeError, EOFError, OSError):
+        raise LikewiseError(
+            f"{path} is not a .npy file of one vector of real numbers; a model of vectors needs such a file."
+        ) from None

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
 from likewise.data.parquet_files import split_of
-from likewise.data.parquet_schema import column_type, family, holds_ids, holds_labels
+from likewise.data.parquet_schema import column_type, family, holds_ids, holds_labels, is_images
 from likewise.data.source import Wanted
 from likewise.errors import LikewiseError
 
@@ -70,7 +70,8 @@ def index_columns(names: Sequence[str]) -> list[str]:
 def text_columns(wanted: Wanted, names: Sequence[str]) -> set[str | None]:
     """The columns that are read as text whatever they hold: ids keep their zeros and digits, as labels do."""
     label = column_of("label", names) if wanted.labels in ("auto", "none") else wanted.labels
-    return {wanted.key or column_of("id", names), label, *index_columns(names)}
+    key = wanted.key if wanted.key in names or not wanted.part else None
+    return {key or column_of("id", names), label, *index_columns(names)}
 
 
 def label_column(labels: str, tables: Sequence[Table]) -> tuple[str | None, list[str]]:
@@ -142,3 +143,24 @@ def check_key(key: str, tables: Sequence[Table]) -> None:
 def wants_vectors(wanted: Wanted, images: Sequence[str]) -> bool:
     """Whether a table is read as vectors: ``columns`` is given, or it has no columns of images and none are named."""
     return bool(wanted.columns) or (wanted.image is None and not images)
+
+
+def of_part(wanted: Wanted, tables: Sequence[Table]) -> Wanted:
+    """What is wanted of tables that are a part of items: a column is named only where all of them have it.
+
+    The content is the column that is called as the part, if there is one.
+    """
+    if not wanted.part:
+        return wanted
+
+    def has(column: str | None) -> bool:
+        return column is not None and all(table.has(column) for table in tables)
+
+    key = wanted.key if has(wanted.key) else None
+    labels = wanted.labels if wanted.labels in ("auto", "none") or has(wanted.labels) else "none"
+    wanted = replace(wanted, key=key, labels=labels)
+    if wanted.columns or not all(wanted.part in table.schema.names for table in tables):
+        return wanted
+    if is_images(tables[0].type_of(wanted.part)):
+        return replace(wanted, image=wanted.part)
+    return replace(wanted, columns=(wanted.part,))

@@ -46,10 +46,10 @@ def describe_copies_in(items: Items, copies: Copies, same_bytes: int = 0) -> lis
     where = f"in every pixel at {items.values.shape[1]} px" if items.kind == "images" else "in every number"
     if count == total - 1:
         return [
-            f"warning: all {total:,} {items.kind} of {items.source} are the same {where}: nothing tells them apart."
+            f"warning: all {total:,} {items.noun} of {items.source} are the same {where}: nothing tells them apart."
         ]
     named = ", ".join(f"{quoted(items.ids[row])} of {quoted(items.ids[first])}" for row, first in copies[:_NAMED])
     files = f" ({same_bytes:,} in every byte)" if same_bytes else ""
     are = "is a copy of another one" if count == 1 else "are copies of others"
     more = ", …" if count > _NAMED else "."
-    return [f"{items.source}: {count:,} of the {total:,} {items.kind} {are}, {where}{files}: {named}{more}"]
+    return [f"{items.source}: {count:,} of the {total:,} {items.noun} {are}, {where}{files}: {named}{more}"]

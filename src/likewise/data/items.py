@@ -4,9 +4,10 @@ import csv
 import hashlib
 import io
 import re
+import shlex
 import unicodedata
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from likewise.blocks import Block
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.stamp import Stamp
@@ -49,6 +51,8 @@ class Items:
         notes: what was chosen for the user when it was opened, one line each.
         path: the source in full, if it is a file or folder.
         columns: of a table with a column for each number of a vector, their names in order; else empty.
+        blocks: of items of several parts, which are vectors: the columns of each part; else empty.
+        parts: of such items, the source of each part in full, by name, if all are files or folders; else empty.
 
     Raises:
         LikewiseError: if ids, values and labels have different lengths, labels are neither (N,) nor (N, L), or an id
@@ -65,6 +69,8 @@ class Items:
     notes: tuple[str, ...] = ()
     path: str | None = None
     columns: tuple[str, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", tuple(map(as_id, self.ids)))
@@ -85,10 +91,16 @@ class Items:
 
     def __repr__(self) -> str:
         what = " × ".join(map(str, self.values.shape[1:]))
+        what += f" ({', '.join(block.name for block in self.blocks)})" * bool(self.blocks)
         labels = "no labels" if self.labels is None else f"{len(self.label_names)} labels"
         return (
-            f"Items({len(self)} {self.kind} of {what}, {labels}, {len(self.skipped)} skipped, source={self.source!r})"
+            f"Items({len(self)} {self.noun} of {what}, {labels}, {len(self.skipped)} skipped, source={self.source!r})"
         )
+
+    @property
+    def noun(self) -> str:
+        """What the items are: images, vectors, or items of several parts."""
+        return "items" if self.blocks else self.kind
 
     def batch(self, rows: Rows) -> torch.Tensor:
         """A copy of the values of ``rows``, in that order: uint8 (B, S, S, 3) or float32 (B, D).
@@ -138,6 +150,7 @@ class Items:
         ``one`` begins the names of the last two entries, where ``name`` is a plural.
         """
         path: Stamp = {} if self.path is None else {f"{name}_path": readable(self.path)}
+        path |= {f"{name}_parts": shlex.join(map("=".join, self.parts.items()))} if self.parts else {}
         of = one or name
         return {name: readable(self.source), **path, f"{of}_items": len(self), f"{of}_ids_hash": self.ids_hash}
 
@@ -259,7 +272,9 @@ def write_skipped(items: Items, path: str | Path) -> None:
 
 def describe(items: Items) -> str:
     """One line such as "5,000 images, 10 labels, 3 skipped"; parts that do not apply are left out."""
-    parts = [_count(len(items), items.kind.removesuffix("s"))]
+    parts = [_count(len(items), items.noun.removesuffix("s"))]
+    if items.blocks:
+        parts[0] += f" of {_count(len(items.blocks), 'part')} ({', '.join(block.name for block in items.blocks)})"
     if items.labels is not None:
         parts.append(_count(len(items.label_names), "label"))
     if items.skipped:

@@ -2,18 +2,20 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from likewise.blocks import Blocks
 from likewise.console import say
 from likewise.data.frames import Frame
 from likewise.data.items import Items, Pixels
 from likewise.data.parquet_files import is_pattern
 from likewise.data.source import MEGAPIXELS, Wanted
+from likewise.data.words import WORDS
 from likewise.errors import LikewiseError
 from likewise.files import as_path
 from likewise.stamp import full_path
@@ -32,6 +34,8 @@ def open_items(
     columns: Sequence[str] = (),
     max_megapixels: float = MEGAPIXELS,
     cache: str | Path | None = None,
+    words: int = WORDS,
+    blocks: Blocks = (),
     workers: int | None = None,
     progress: bool = True,
 ) -> Items:
@@ -56,6 +60,8 @@ def open_items(
     - a ``.npz`` file with such an array, ``x`` or the only one, and labels ``y``;
     - a map-style Dataset (``__len__`` and ``__getitem__``) of images, vectors or (image, label) tuples. Ids are the row
       numbers. Each call reads it once, in this process, since nothing tells whether it has changed;
+    - a mapping of names to sources, such as ``{"image": "photos/", "title": "titles.csv"}``: items of several parts.
+      See ``open_parts``;
     - ``Items``, which are returned unchanged.
 
     Ids are in Unicode's form NFC. Choices made for the user are in ``Items.notes``.
@@ -81,6 +87,8 @@ def open_items(
         columns: for tables: the columns of the vectors, names or patterns such as "pixel*"; of .npz the array of items.
         max_megapixels: larger images are skipped before they are decoded; phones make 200. A new number decodes anew.
         cache: folder of the cache, which needs N·size²·3 bytes; None: ``$LIKEWISE_CACHE`` or ``~/.cache/likewise``.
+        words: of a part that is text: number of columns that its words are hashed to.
+        blocks: of a mapping: the parts that the items get, as a model was trained. One that is not given is masked.
         workers: number of threads that decode; None: one per core.
         progress: say the choices on stderr, and show a bar there, if it is a terminal or decoding takes more than two
             seconds.
@@ -97,11 +105,8 @@ def open_items(
         raise LikewiseError(f"max_megapixels={max_megapixels} must be above 0, and finite.")
     if size < 1:
         raise LikewiseError(f"size={size} is no image size; give the side in pixels, 1 or more.")
-    from likewise.data.arrays import exact_images
-    from likewise.data.cache import cache_folder, cached_items
-    from likewise.data.copies import copies_in, describe_copies_in
+    from likewise.data.cache import cache_folder
     from likewise.data.label_files import label_by_id, label_file, read_by_row
-    from likewise.data.sources import find_source
 
     file = label_file(labels)
     by_row = None if file is None else read_by_row(file)
@@ -114,15 +119,43 @@ def open_items(
         by_row=by_row,
         scratch=partial(cache_folder, cache),
     )
-    opened = find_source(source, wanted)
-    held = opened if isinstance(opened, Items) else exact_images(opened, size) or opened
-    if isinstance(held, Items):
-        items = replace(held, notes=(*held.notes, *describe_copies_in(held, copies_in(held.values, held.source))))
+    opened = partial(_opened, size=size, megapixels=max_megapixels, cache=cache, workers=workers, progress=progress)
+    if isinstance(source, Mapping):
+        from likewise.data.parts import open_parts
+
+        items = _copies_told(open_parts(source, wanted, opened, words=words, blocks=blocks))
     else:
-        items = cached_items(held, size, megapixels=max_megapixels, cache=cache, workers=workers, progress=progress)
+        items = opened(source, wanted)
     if file is not None and by_row is None:
         items = label_by_id(items, file, key)
     say(items.notes if progress else ())
+    return items
+
+
+def _opened(
+    source: object,
+    wanted: Wanted,
+    *,
+    size: int,
+    megapixels: float,
+    cache: str | Path | None,
+    workers: int | None,
+    progress: bool,
+) -> Items:
+    """A single source."""
+    from likewise.data.arrays import exact_images
+    from likewise.data.cache import cached_items
+    from likewise.data.sources import find_source
+
+    if wanted.part and not is_table(source):  # what names a column is for the parts that have columns
+        labels = "auto" if wanted.labels == "auto" else "none"
+        wanted = replace(wanted, key=None, columns=(), labels=labels)
+    opened = find_source(source, wanted)
+    held = opened if isinstance(opened, Items) else exact_images(opened, size) or opened
+    if not isinstance(held, Items):
+        items = cached_items(held, size, megapixels=megapixels, cache=cache, workers=workers, progress=progress)
+    else:
+        items = held if wanted.part else _copies_told(held)
     return replace(items, path=full_path(os.fspath(source))) if isinstance(source, str | os.PathLike) else items
 
 
@@ -146,6 +179,13 @@ def native_side(source: object, *, key: str | None = None, image: str | None = N
             with suppress(BadItem):
                 sides.append(shorter_side(entry.load()))
     return sorted(sides)[len(sides) // 2] if sides else 0
+
+
+def _copies_told(items: Items) -> Items:
+    """The items with a note that counts those of the same content."""
+    from likewise.data.copies import copies_in, describe_copies_in
+
+    return replace(items, notes=(*items.notes, *describe_copies_in(items, copies_in(items.values, items.source))))
 
 
 def is_table(source: object) -> bool:

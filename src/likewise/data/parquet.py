@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from likewise.data.columns import Table, check_key, column_of, label_column, wants_vectors
+from likewise.data.columns import Table, check_key, column_of, label_column, of_part, wants_vectors
 from likewise.data.items import Items, text_of
 from likewise.data.parquet_files import ParquetPath, label_above, of_split
 from likewise.data.parquet_schema import NEEDED, image_columns, image_parts, is_images, values_of
-from likewise.data.source import KINDS, BadItem, Entry, Wanted, sign, stat_line
+from likewise.data.source import KINDS, NO_IMAGE, BadItem, Entry, Wanted, sign, stat_line
 from likewise.data.tables import read_vectors
 from likewise.errors import LikewiseError
 from likewise.files import utf8_path
@@ -103,7 +103,7 @@ class Parquet:
         id = row if not name or name in self.repeated else name
         data = image.as_py()
         if data is None:
-            return Entry(id, partial(_fail, "no image bytes (null)"))
+            return Entry(id, partial(_fail, NO_IMAGE))
         return Entry(id, lambda: data, len(data))
 
 
@@ -143,6 +143,7 @@ def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes:
     if sum(look.rows for look in looks) == 0:
         raise LikewiseError(f"{name} holds no rows; give {KINDS}.")
     tables = [look.table for look in looks]
+    wanted = of_part(wanted, tables)
     if wanted.labels == "auto" and not any(column_of("label", table.names) for table in tables):
         notes += label_above(name, paths)
     if wants_vectors(wanted, image_columns(tables[0].schema)):

@@ -17,6 +17,7 @@ KINDS = (
     "map-style Dataset"
 )
 NOT_FINITE = "not finite (holds NaN, infinity, or more than float32 can)"
+NO_VECTOR, NO_TEXT, NO_IMAGE = "no vector (null)", "no text", "no image bytes (null)"  # nothing is there
 MEGAPIXELS = 256.0  # of the largest image that is decoded; phones make 200
 
 
@@ -35,6 +36,8 @@ class Wanted:
         split: of the files, read those of this split only, such as "train".
         columns: the columns of the vectors: one of lists, or several of numbers; names or patterns such as "pixel*".
         by_row: labels from a file, one for each row; ``labels`` is then "none".
+        part: of items of several parts, the name of this one: the column that is called so is its content.
+        words: number of columns that the words of a part are hashed to; 0: text is no content.
         scratch: gives the folder in which a temporary file is made for many vectors.
     """
 
@@ -44,6 +47,8 @@ class Wanted:
     split: str | None = None
     columns: tuple[str, ...] = ()
     by_row: Sequence[object] | None = None
+    part: str = ""
+    words: int = 0
     scratch: Callable[[], Path] = Path
 
     def refuse(self, name: str, kind: str) -> None:

@@ -39,8 +39,8 @@ def find_source(source: object, wanted: Wanted) -> Source | Items:
     if path.suffix.lower() == ".npz" and path.is_file():
         return load_npz(path, wanted)
     if path.suffix.lower() == ".csv" and path.is_file():
-        texts = partial(text_columns, wanted)
-        return read_vectors(name, [csv_table(path, texts=texts, numbers=not wanted.columns)], wanted)
+        texts, numbers = partial(text_columns, wanted), not wanted.columns and not wanted.part
+        return read_vectors(name, [csv_table(path, texts=texts, numbers=numbers)], wanted)
     if not path.is_dir():
         hint = "; for a single image, give the folder it is in" if path.suffix.lower() in IMAGE_SUFFIXES else ""
         raise LikewiseError(f"{source} is not a source of items{hint}: give {KINDS}.")

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from likewise.data.columns import Table, check_key, column_of, index_columns, label_column
+from likewise.blocks import Block
+from likewise.data.columns import Table, check_key, column_of, index_columns, label_column, of_part
 from likewise.data.items import Items, Skipped, encode_source_labels, text_of
 from likewise.data.parquet_schema import (
     NEEDED,
@@ -24,8 +25,9 @@ from likewise.data.parquet_schema import (
     is_numbers,
     values_of,
 )
-from likewise.data.source import KINDS, NOT_FINITE, Wanted
+from likewise.data.source import KINDS, NO_VECTOR, NOT_FINITE, Wanted
 from likewise.data.vector_rows import Floats, VectorRows
+from likewise.data.words import hashed, holds_text
 from likewise.errors import LikewiseError, closest
 from likewise.text import quoted
 
@@ -34,7 +36,7 @@ _LIKE_LABELS = ("label", "labels", "target", "targets", "class", "classes", "cat
 
 
 def read_vectors(name: str, tables: Sequence[Table], wanted: Wanted, notes: Sequence[str] = ()) -> Items:
-    """Read the vectors, ids and labels of tables in one pass.
+    """Read the vectors, ids and labels of tables in one pass. Words of a part become vectors with one block.
 
     A row without a usable vector is skipped: no value, another length than most, or not finite.
 
@@ -46,6 +48,7 @@ def read_vectors(name: str, tables: Sequence[Table], wanted: Wanted, notes: Sequ
     """
     if wanted.image is not None:
         raise LikewiseError(f"columns= names vectors and image={wanted.image!r} images: leave one of them out.")
+    wanted = of_part(wanted, tables)
     label, said = label_column(wanted.labels, tables)
     if wanted.key is not None:
         check_key(wanted.key, tables)
@@ -53,22 +56,25 @@ def read_vectors(name: str, tables: Sequence[Table], wanted: Wanted, notes: Sequ
     names = tables[0].names
     vector = _vector_columns(tables[0], wanted, [label or column_of("label", names), key, *index_columns(names)])
     for table in tables[1:]:
-        _refuse_other(table, vector.columns, vector.lists)
+        _refuse_other(table, vector)
     seen = _Seen(VectorRows(wanted.scratch), named=wanted.key)
     for table in tables:
         _read(table, vector, key, label, seen)
     unnamed = ", ".join(map(repr, index_columns(names)))
     index = [f"{tables[0].where}: the column {unnamed} is pandas' index, no number of the vector."] if unnamed else []
     items = _items(name, seen, key, label, wanted, [*notes, *said, *index, *vector.notes])
+    if vector.words:
+        return replace(items, blocks=(Block(name=wanted.part, kind="words", start=0, stop=vector.words),))
     return items if vector.lists else replace(items, columns=tuple(vector.columns))
 
 
 class _Vector(NamedTuple):
-    """The columns of the vectors: one of lists, or several of numbers."""
+    """The columns of the vectors: one of lists, several of numbers, or one of text."""
 
     columns: list[str]
     lists: bool
     notes: list[str]
+    words: int = 0  # columns that text is hashed to; 0 where the vectors are numbers
 
 
 def _vector_columns(table: Table, wanted: Wanted, taken: Sequence[str | None]) -> _Vector:
@@ -76,9 +82,11 @@ def _vector_columns(table: Table, wanted: Wanted, taken: Sequence[str | None]) -
     names = [each for each in table.schema.names if each not in taken and each not in _index_columns(table)]
     if wanted.columns:
         columns = list(dict.fromkeys(each for given in wanted.columns for each in _named(table, given, names)))
-        lists = len(columns) == 1 and is_list(table.type_of(columns[0]))
-        _refuse_other(table, columns, lists)
-        return _Vector(columns, lists, [])
+        kind = table.type_of(columns[0])
+        words = wanted.words if len(columns) == 1 and kind is not None and holds_text(kind) else 0
+        vector = _Vector(columns, not words and len(columns) == 1 and is_list(kind), [], words)
+        _refuse_other(table, vector)
+        return vector
     of_lists = [each for each in names if is_number_lists(table.type_of(each))]
     if of_lists:
         first, *others = of_lists
@@ -86,6 +94,14 @@ def _vector_columns(table: Table, wanted: Wanted, taken: Sequence[str | None]) -
         note = f"{table.where}: the column {first!r} is read as the vectors, not {left}; choose with columns=."
         return _Vector([first], True, [note] if others else [])
     numbers = [each for each in names if is_numbers(table.type_of(each))]
+    texts = [each for each in names if holds_text(table.type_of(each))] if wanted.words else []
+    if not numbers and len(texts) == 1:
+        return _Vector(texts, False, [], wanted.words)
+    if not numbers and texts:
+        raise LikewiseError(
+            f"{table.where} has {len(texts)} columns of text ({_some(texts)}), and none is called {wanted.part!r} as "
+            f"the part: call the part as its column, as in {texts[0]}={table.where}."
+        )
     if not numbers:
         listing = ", ".join(f"{each.name} ({each.type})" for each in table.schema)
         images = image_columns(table.schema)
@@ -123,14 +139,17 @@ def _named(table: Table, given: str, names: Sequence[str]) -> list[str]:
     return found
 
 
-def _refuse_other(table: Table, columns: Sequence[str], lists: bool) -> None:
-    """Raises LikewiseError unless the columns hold numbers, or lists of numbers."""
-    for column in columns:
+def _refuse_other(table: Table, vector: _Vector) -> None:
+    """Raises LikewiseError unless the columns hold numbers, or lists of numbers, or text."""
+    what, holds = "numbers", is_numbers
+    if vector.words:
+        what, holds = "text", holds_text
+    elif vector.lists:
+        what, holds = "lists of numbers", is_number_lists
+    for column in vector.columns:
         kind = table.type_of(column)
-        fits = kind is not None and (is_number_lists(kind) if lists else is_numbers(kind))
-        if not fits:
-            what = "lists of numbers" if lists else "numbers"
-            alone = "; name a column of lists alone" if kind is not None and is_list(kind) and not lists else ""
+        if kind is None or not holds(kind):
+            alone = "; name a column of lists alone" if holds is is_numbers and kind and is_list(kind) else ""
             raise LikewiseError(
                 f"{table.where}: column {column!r} holds {'text' if kind is None else kind}, not {what}{alone}; name "
                 "other columns with columns=."
@@ -190,7 +209,10 @@ def _read(table: Table, vector: _Vector, key: str | None, label: str | None, see
         keys = ["" if value is None else text_of(value) for value in _values(table, batch, key)]
         if seen.named:
             bad |= {at: f"no id (column {key!r} is empty)" for at, text in enumerate(keys) if not text}
-        if vector.lists:
+        if vector.words:
+            values, good, wrong = hashed(values_of(batch.column(vector.columns[0])), vector.words)
+            values = np.concatenate((values, np.ones((len(values), 1), dtype=np.float32)), 1)  # they are there
+        elif vector.lists:
             _refuse_files(table, vector.columns[0], batch.column(vector.columns[0]))
             values, good, wrong = _from_lists(batch.column(vector.columns[0]), seen)
         else:
@@ -245,7 +267,7 @@ def _from_lists(column: Any, seen: _Seen) -> tuple[Floats, npt.NDArray[np.int64]
         seen.width = Counter(lengths[lengths > 0].tolist()).most_common(1)[0][0]  # of the first batch
     fits = lengths == (seen.width or -2)
     bad = {
-        row: "no vector (null)" if lengths[row] < 0 else f"{lengths[row]:,} numbers, where others have {seen.width:,}"
+        row: NO_VECTOR if lengths[row] < 0 else f"{lengths[row]:,} numbers, where others have {seen.width:,}"
         for row in np.flatnonzero(~fits).tolist()
     }
     whole = column if fits.all() else column.filter(pyarrow.array(fits))

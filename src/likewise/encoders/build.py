@@ -6,18 +6,23 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from likewise.blocks import Blocks
 from likewise.config.settings import EncoderSettings
 from likewise.encoders.embedder import MLP, Embedder, ResNet, resnet18, resnet50, resnet_fine, resnet_small
+from likewise.encoders.towers import LateFusion, Towers
 from likewise.encoders.weights import load_weights
 from likewise.errors import LikewiseError, closest
 
-KNOWN: Final = ("resnet-small", "resnet-fine", "resnet18", "resnet50", "mlp", "timm:NAME", "hf:NAME_OR_FOLDER")
+KNOWN: Final = (
+    *("resnet-small", "resnet-fine", "resnet18", "resnet50", "mlp", "towers", "timm:NAME", "hf:NAME_OR_FOLDER"),
+)
 
 
 def build_embedder(
     settings: EncoderSettings,
     *,
     vector_dim: int | None = None,
+    blocks: Blocks = (),
     backbone: nn.Module | None = None,
     example: Tensor | None = None,
 ) -> Embedder:
@@ -26,6 +31,7 @@ def build_embedder(
     Args:
         settings: the encoder's settings. ``weights`` are loaded into the backbone; the head always starts at random.
         vector_dim: D where the items are vectors; None for images.
+        blocks: of items of several parts, which are vectors: the columns of each part.
         backbone: any module to use instead of ``settings.name``; it maps a batch to (B, F).
         example: a small batch, as the backbone will get it. It is needed to find F of a backbone from outside this
             library: the backbone runs once in eval mode, and no state, gradient or random state changes.
@@ -34,13 +40,13 @@ def build_embedder(
         LikewiseError: the name is unknown, or encoder, weights or backbone do not fit.
     """
     if backbone is None:
-        backbone = _named_backbone(settings, vector_dim)
+        backbone = _named_backbone(settings, vector_dim, blocks)
     feature_dim = _feature_dim(backbone, settings, example)
     if settings.weights is not None:
         load_weights(backbone, settings.weights, allow=settings.allow)
     if settings.pixels and vector_dim is not None:
         raise LikewiseError("encoder.pixels is for images, and the items are vectors; leave it out.")
-    head, dim = _head(settings, feature_dim)
+    head, dim = _fused(settings, backbone) if settings.fusion == "late" else _head(settings, feature_dim)
     return Embedder(
         backbone,
         head,
@@ -49,15 +55,19 @@ def build_embedder(
         centre=settings.centre,
         unit=settings.unit,
         pixels=settings.pixels,
+        frozen=settings.frozen,
     )
 
 
-def _named_backbone(settings: EncoderSettings, vector_dim: int | None) -> nn.Module:
+def _named_backbone(settings: EncoderSettings, vector_dim: int | None, blocks: Blocks) -> nn.Module:
     name = settings.name
-    if (name == "mlp") != (vector_dim is not None):
+    if (name in ("mlp", "towers")) != (vector_dim is not None) or (name == "towers" and not blocks):
         what = "images" if vector_dim is None else f"vectors of {vector_dim} numbers"
         fit = "for example resnet-small" if vector_dim is None else "mlp"
+        what, fit = ("of several parts", "towers") if blocks else (what, fit)
         raise LikewiseError(f"encoder {name!r} does not fit the items, which are {what}; use {fit}.")
+    if name == "towers":
+        return Towers(blocks, settings.hidden)
     if vector_dim is not None:
         return MLP(vector_dim, settings.hidden)
     if name == "resnet-small":
@@ -92,9 +102,17 @@ def _head(settings: EncoderSettings, feature_dim: int) -> tuple[nn.Module, int]:
     return nn.Sequential(nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, settings.dim)), settings.dim
 
 
+def _fused(settings: EncoderSettings, towers: nn.Module) -> tuple[nn.Module, int]:
+    """A head for each part, with the product of their outputs, and its length."""
+    if not isinstance(towers, Towers):
+        raise LikewiseError("encoder.fusion=late is for items of several parts, and encoder towers; leave it out.")
+    *widths, _ = towers.widths
+    return LateFusion(towers.widths, [_head(settings, width)[0] for width in widths]), settings.dim
+
+
 def _feature_dim(backbone: nn.Module, settings: EncoderSettings, example: Tensor | None) -> int:
     """F: this library's backbones declare it; ``probe`` finds it for others."""
-    if isinstance(backbone, ResNet | MLP):
+    if isinstance(backbone, ResNet | MLP | Towers):
         return backbone.feature_dim
     name = type(backbone).__name__ if ":" not in settings.name else settings.name
     if example is None:

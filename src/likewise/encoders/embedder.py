@@ -5,7 +5,7 @@ C channels, S image side in pixels.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ class Embedder(nn.Module):
         centre: whether to apply BatchNorm, without weights, to the head's output before the L2 norm.
         unit: whether rows have unit length in training too. In eval mode and from ``embed`` they always have it.
         pixels: w, the share of the coarse pixels of images, below 1. They add D numbers to a row; with 0 none.
+        frozen: whether the backbone keeps its weights and stays in eval mode, so that only the head learns.
     """
 
     backbone: nn.Module
@@ -53,6 +54,7 @@ class Embedder(nn.Module):
         centre: bool = False,
         unit: bool = True,
         pixels: float = 0.0,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -62,10 +64,21 @@ class Embedder(nn.Module):
         self.feature_dim = feature_dim
         self.dim = dim
         self.unit = unit
+        self.frozen = frozen
+        if frozen:
+            self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode; a frozen backbone stays in eval mode."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     def extra_repr(self) -> str:
         """The parameters that are not modules."""
-        return f"feature_dim={self.feature_dim}, dim={self.dim}, unit={self.unit}, pixels={self.share}"
+        sizes = f"feature_dim={self.feature_dim}, dim={self.dim}"
+        return f"{sizes}, unit={self.unit}, pixels={self.share}, frozen={self.frozen}"
 
     def forward(self, x: Tensor) -> Tensor:
         """Items -> (B, D) float32 unit rows; in training without ``unit``, rows that are not normalised.
@@ -192,11 +205,11 @@ def by_view(rows: Tensor, count: int, groups: Sequence[int], *, joint: bool) -> 
 
 
 def running_statistics(embedder: nn.Module) -> dict[str, Tensor]:
-    """The buffers of BatchNorm, which forward passes update, by name."""
+    """The buffers of BatchNorm in train mode, which forward passes update, by name."""
     return {
         f"{name}.{key}" if name else key: buffer
         for name, module in embedder.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
         for key, buffer in module.named_buffers(recurse=False)
     }
 

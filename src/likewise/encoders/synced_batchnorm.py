@@ -89,6 +89,11 @@ def synchronise(module: nn.Module) -> nn.Module:
     return synced[module] if isinstance(module, _BatchNorm) and module in synced else module
 
 
+def waits_for_others(module: nn.Module) -> bool:
+    """Whether a layer sends messages in the forward pass, so that every process must run it, with or without rows."""
+    return module.training and any(isinstance(layer, nn.SyncBatchNorm | SyncedBatchNorm) for layer in module.modules())
+
+
 def refuse_synchronised(module: nn.Module, groups: int) -> None:
     """Raises LikewiseError if a layer uses statistics of all processes although the batch has several ``groups``."""
     for path, layer in module.named_modules():

@@ -14,7 +14,7 @@ from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.errors import LikewiseError, closest
 from likewise.metrics.score import Score
-from likewise.stamp import Stamp, source_in
+from likewise.stamp import Stamp, source_words
 
 
 def labelled(items: Items, least: int = 2) -> Items:
@@ -114,7 +114,7 @@ def data_stamp(
         tick: told the share of the work that is done.
     """
     if others is None:
-        second = replace(items, source=LEFT_OUT.format(name), path=None).stamp(title or asked, asked)
+        second = replace(items, source=LEFT_OUT.format(name), path=None, parts={}).stamp(title or asked, asked)
     else:
         second = others.stamp(title or asked, asked)
     return {
@@ -136,9 +136,9 @@ def renewal_command(command: str, run: Path, protocol: Mapping[str, object], nam
 
     ``name`` and ``asked`` are the options, and the keys of the protocol, of its two sources.
     """
-    second = [] if protocol.get(asked) == LEFT_OUT.format(name) else [f"--{asked}", source_in(protocol, asked)]
+    second = [] if protocol.get(asked) == LEFT_OUT.format(name) else source_words(protocol, asked, asked)
     options = shlex.split(str(protocol.get("options", "")))
-    return ["likewise", command, str(run), f"--{name}", source_in(protocol, name), *second, *options]
+    return ["likewise", command, str(run), *source_words(protocol, name, name), *second, *options]
 
 
 def describe_copies(scores: Sequence[Score]) -> str:

@@ -182,7 +182,7 @@ def _not_killed(ended: Learned | Unlearned, checkpoint: Path) -> Unlearned | Non
     return None
 
 
-def main(run_or_method: str, data: str | None, assignments: Sequence[str]) -> int:
+def main(run_or_method: str, data: object, assignments: Sequence[str]) -> int:
     """``likewise verify``: prints the table. Returns 0 if all results are equal, 1 if one differs or a run broke."""
     plan = make_plan(run_or_method, data, assigned(assignments))
     print(

@@ -19,7 +19,7 @@ from likewise.config.objective_table import AUTO, AUTO_FEW, AUTO_MANY, objective
 from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
-from likewise.data import Items
+from likewise.data import Items, open_items
 from likewise.data.id_rows import all_alike_in
 from likewise.data.pair_files import Graded, Pairs, Relations, Triplets
 from likewise.errors import LikewiseError
@@ -30,6 +30,7 @@ from likewise.proof.jobs import STEPS
 from likewise.training.batches import choose_sampler
 from likewise.training.decide import EXACT_ITEMS, decide
 from likewise.training.needs import check_memory
+from likewise.training.recipe import PARTS, VECTORS
 from likewise.training.run_folder import read_config, read_data, training_items
 
 ITEMS, BATCH, SIDE = 43, 16, 32  # batches of 15, 14 and 14: uneven, and so are two processes' shares of the first
@@ -110,7 +111,7 @@ def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, s
     if data is not None:
         items = open_by(replace(asked, labels="none"), data)
         return items, f"Items: the first of {items.source}."
-    kind, why = "vectors" if asked.encoder.name == "mlp" else "images", "no --data is given"
+    kind, why = "vectors" if asked.encoder.name in (VECTORS, PARTS) else "images", "no --data is given"
     if run is not None:
         why = "the run's own can't be opened"
         try:
@@ -123,6 +124,9 @@ def _items(asked: FitSettings, data: object, run: Path | None) -> tuple[Items, s
     note = f"Items: made-up {kind}, since {why}."
     if kind == "vectors":
         vectors = random.normal(size=(ITEMS, 16)).astype(np.float32)
+        if asked.encoder.name == PARTS:
+            parts: dict[str, object] = {"a": vectors[:, :8], "b": vectors[: ITEMS // 2, 8:]}
+            return open_items(parts, progress=False), note
         return Items(ids=ids, values=vectors, kind="vectors", source="made-up vectors"), note
     pixels = random.integers(0, 256, (ITEMS, asked.size, asked.size, 3), dtype=np.uint8)
     return Items(ids=ids, values=pixels, kind="images", source="made-up images"), note

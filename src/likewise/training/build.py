@@ -97,7 +97,7 @@ def build_session(
     generator = torch.Generator().manual_seed(settings.seed + 1)
     noise_generator = torch.Generator(device).manual_seed(settings.seed + 2)
     groups, parts = settings.encoder.bn_groups, settings.micro_batches
-    if parts > 1 and normalises_batches(embedder) and groups % parts:
+    if parts > 1 and normalises_batches(embedder.train(), as_it_is=True) and groups % parts:
         raise in_parts_refused(
             f"micro_batches={parts}", f"set encoder.bn_groups={parts}, or a multiple, so that every part has its own"
         )
@@ -130,7 +130,7 @@ def build_session(
         objective=objective,
         dictionary=dictionary,
         optimizer=build_optimizer(
-            settings.optim, [*embedder.parameters(), *objective.parameters(), *dictionary.parameters()]
+            settings.optim, [*learned(embedder), *objective.parameters(), *dictionary.parameters()]
         ),
         generator=generator,
         noise_generator=noise_generator,
@@ -140,6 +140,11 @@ def build_session(
         roles=roles_of(settings),
         rows_add_up=rows_add_up,
     )
+
+
+def learned(embedder: Embedder) -> list[nn.Parameter]:
+    """The weights that a step changes: without those of a frozen backbone."""
+    return [weight for weight in embedder.parameters() if weight.requires_grad or not embedder.frozen]
 
 
 def roles_of(settings: FitSettings) -> Roles:
@@ -226,7 +231,7 @@ def build_views(model: Model) -> ViewFunction:
         return Views(settings, model.settings.size)
     assert model.vector_mean is not None
     zero, one = torch.zeros_like(model.vector_mean), torch.ones_like(model.vector_mean)
-    random = VectorViews(settings.noise, settings.dropout, zero, one)
+    random = VectorViews(settings.noise, settings.dropout, zero, one, model.blocks)
     return lambda batch, generator, share: random(model.standardise(batch), generator, share)
 
 

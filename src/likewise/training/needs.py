@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from likewise.blocks import Block, Blocks
 from likewise.config.objective_table import AUTO, objective
 from likewise.config.settings import FitSettings
 from likewise.data import Items
@@ -35,6 +36,7 @@ def needs(
     n: int,
     *,
     vector_dim: int | None = None,
+    blocks: Blocks = (),
     classes: int = 0,
     backbone: nn.Module | None = None,
     parts: int = 1,
@@ -47,18 +49,17 @@ def needs(
         settings: of the run.
         n: number of items.
         vector_dim: D where the items are vectors; None for images.
+        blocks: of items of several parts: the columns of each part.
         classes: number of labels.
         backbone: the user's own; None builds the one of the settings without memory (on PyTorch's meta device).
         parts: number of processes that share the rows of a sharded dictionary.
     """
-    all_needs = _needs(settings, n, vector_dim, classes, backbone, parts)
+    weights, dim = _encoder(settings, vector_dim, blocks, backbone)
+    all_needs = _needs(settings, n, weights, dim, classes, parts)
     return sorted((need for need in all_needs if need.size), key=lambda need: -need.size)
 
 
-def _needs(
-    s: FitSettings, n: int, vector_dim: int | None, classes: int, backbone: nn.Module | None, parts: int
-) -> Iterator[Need]:
-    weights, dim = _encoder(s, vector_dim, backbone)
+def _needs(s: FitSettings, n: int, weights: int, dim: int, classes: int, parts: int) -> Iterator[Need]:
     knobs = "encoder.name, encoder.dim, encoder.hidden or encoder.head_hidden"
     yield Need("the encoder's weights, gradients and momentum", 3 * FLOAT * weights, knobs)
     if s.source_of_keys == "queue":
@@ -76,13 +77,13 @@ def _needs(
         yield Need("the proxies, with gradients and momentum", 3 * FLOAT * dim * rows, "encoder.dim")
 
 
-def _encoder(s: FitSettings, vector_dim: int | None, backbone: nn.Module | None) -> tuple[int, int]:
+def _encoder(s: FitSettings, vector_dim: int | None, blocks: Blocks, backbone: nn.Module | None) -> tuple[int, int]:
     """Number of weights, and D. A backbone of another library counts as nothing: its size is known once it is there."""
     own = 0 if backbone is None else sum(weight.numel() for weight in backbone.parameters())
     if backbone is not None or ":" in s.encoder.name:
         return own, s.encoder.dim
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        embedder = build_embedder(replace(s.encoder, weights=None), vector_dim=vector_dim)
+        embedder = build_embedder(replace(s.encoder, weights=None), vector_dim=vector_dim, blocks=blocks)
     return sum(weight.numel() for weight in embedder.parameters()), embedder.dim
 
 
@@ -117,6 +118,7 @@ def check_memory(settings: FitSettings, items: Items, backbone: nn.Module | None
         settings,
         len(items),
         vector_dim=items.values.shape[1] if items.kind == "vectors" else None,
+        blocks=items.blocks,
         classes=len(items.label_names),
         backbone=backbone,
         parts=processes.size(),
@@ -131,8 +133,11 @@ def check_memory(settings: FitSettings, items: Items, backbone: nn.Module | None
 
 def check_memory_unseen(settings: FitSettings) -> None:
     """Raises LikewiseError if the memory does not suffice for any data: encoder and queue, before the data are read."""
-    vector_dim = 1 if settings.encoder.name == "mlp" else None
-    refuse_too_large(needs(settings, 0, vector_dim=vector_dim), pick_device(settings.device))
+    if settings.encoder.fusion == "late":  # the items, which choose the encoder, are not seen yet
+        settings = replace(settings, encoder=replace(settings.encoder, name="towers"))
+    vector_dim = 1 if settings.encoder.name in ("mlp", "towers") else None
+    blocks = [Block(name="any", kind="vector", start=0, stop=1)]
+    refuse_too_large(needs(settings, 0, vector_dim=vector_dim, blocks=blocks), pick_device(settings.device))
 
 
 def refuse_too_large(parts: Sequence[Need], device: torch.device) -> None:

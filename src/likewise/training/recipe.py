@@ -1,11 +1,10 @@
 """Settings that suit the items and a budget of minutes, with the reason for each. No label is read."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from likewise.config.checks import check
-from likewise.config.overrides import flatten
+from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.methods import over_method
@@ -13,7 +12,8 @@ from likewise.training.traits import Traits, traits_of
 
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
 TEMPERATURE = "objective.temperature"
-VECTORS = "mlp"  # the encoder of vectors
+VECTORS, PARTS = "mlp", "towers"  # the encoders of vectors, and of items of several parts
+FUSED, WHY_PARTS = 256, "the items have several parts"  # width of the layer that joins them, as in CDML
 SECONDS_EACH = 0.3  # of the budget for a coloured drawing, beyond which it is seen so often that views must differ more
 SIZES = (48, 64)  # pixels of drawings, where there is time for them
 BATCHES = (128, 64)  # where few steps fit
@@ -39,11 +39,30 @@ class Recipe(NamedTuple):
 
 
 def for_vectors(settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False) -> Recipe:
-    """``settings`` with the mlp where the items are vectors, and the user has not ``asked`` for an encoder."""
-    if items.kind != "vectors" or settings.encoder.name == VECTORS or own or _about("encoder.name", asked):
+    """``settings`` with an encoder of vectors where the items are such, and the user has not ``asked`` for another."""
+    chosen = list(_of_vectors(items))
+    named = settings.encoder.name in (VECTORS, PARTS)[: 2 if items.blocks else 1]
+    if not chosen or named or own or _about("encoder.name", asked):
         return Recipe(settings, [])
-    encoder = replace(settings.encoder, name=VECTORS)
-    return Recipe(replace(settings, encoder=encoder), [f"encoder.name={VECTORS}: the items are vectors."])
+    chosen = [choice for choice in chosen if not _about(choice.name, asked)]
+    names = ", ".join(f"{choice.name}={choice.value}" for choice in chosen)
+    whole = settings_from({choice.name: choice.value for choice in chosen}, settings)
+    return Recipe(whole, [f"{names}: {chosen[0].why}."])
+
+
+def encoder_of(items: Items) -> str:
+    """The name of the encoder that suits the items where none is named."""
+    return next((str(choice.value) for choice in _of_vectors(items)), FitSettings().encoder.name)
+
+
+def _of_vectors(items: Items) -> Iterator[Choice]:
+    """The encoder of vectors, and of items of several parts; nothing for images."""
+    if items.blocks:
+        yield Choice("encoder.name", PARTS, WHY_PARTS)
+        yield Choice("encoder.head", "mlp", WHY_PARTS)
+        yield Choice("encoder.head_hidden", FUSED, WHY_PARTS)
+    elif items.kind == "vectors":
+        yield Choice("encoder.name", VECTORS, "the items are vectors")
 
 
 def wants_recipe(settings: FitSettings) -> bool:
@@ -66,7 +85,7 @@ def with_recipe(settings: FitSettings, items: Items, asked: Collection[str], *, 
         traits = traits_of(items)
         found += _of_pictures(traits, len(items), settings, asked, free=free)
     else:
-        found.append(Choice("encoder.name", VECTORS, "the items are vectors"))
+        found += _of_vectors(items)
     choices = [choice for choice in found if not _about(choice.name, asked)]
     kept = {name: value for name, value in flatten(settings).items() if _about(name, asked)}
     kept |= {"method": settings.method} if not free else {}

@@ -171,10 +171,11 @@ def write_data(folder: Path, items: Items, relations: str | None = None) -> None
     about = {
         "source": items.source,
         "path": items.path,
+        "parts": dict(items.parts),
         "items": len(items),
         "kind": items.kind,
         "ids_hash": items.ids_hash,
-        "sketch": {} if items.path is None else sketch(items),
+        "sketch": sketch(items) if items.path or items.parts else {},
         "labels": list(items.label_names),
         "skipped": len(items.skipped),
         "notes": list(items.notes),
@@ -216,7 +217,7 @@ def training_items(folder: Path, settings: FitSettings) -> Items:
         raise LikewiseError(f"{folder / DATA} is missing, which says what the items were; name them with --data.")
     source = about.get("path") or about["source"]
     try:
-        items = open_by(settings, source)
+        items = open_by(settings, about.get("parts") or source)
         items = keep_labelled(items) if settings.alike == "label" else items
     except LikewiseError as error:
         raise LikewiseError(
@@ -235,13 +236,14 @@ def check_content(folder: Path, items: Items) -> list[str]:
     Returns a line where some have other content. Raises LikewiseError where most of them have.
     """
     about = read_data(folder)
-    if about is None or items.path is None:
+    if about is None or not (items.path or items.parts):
         return []
     changed, are_others = _other_content(about, items)
     if are_others:
         raise LikewiseError(
-            f"{items.path} holds other items than {about.get('path')}, which {folder} was trained on, under the same "
-            f"ids (such as {quoted(changed[0])}); give the items of the run, or start a new run."
+            f"{items.path or items.source} holds other items than {about.get('path') or about['source']}, which "
+            f"{folder} was trained on, under the same ids (such as {quoted(changed[0])}); give the items of "
+            "the run, or start a new run."
         )
     return [f"warning: items such as {quoted(changed[0])} have other content than the run had."] if changed else []
 
