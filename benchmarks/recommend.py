@@ -16,30 +16,29 @@ import gzip
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from likewise.console import stages
 from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import Interactions
-from likewise.graph.splits import Split, by_time, cold_items, per_user
-from likewise.recommend.baselines import Ease, Embedded, ItemNeighbours, Popularity, Recommender, RidgePerUser
-from likewise.recommend.histories import RULES
-from likewise.recommend.measure import Recommended, recommended
+from likewise.graph.splits import SplitRule
+from likewise.recommendation.bench import Bench
+from likewise.recommendation.catalogue import Catalogue
+from likewise.recommendation.rivals import of_content, of_interactions
 
 DATA = Path(os.environ.get("LIKEWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-Make = Callable[[Interactions], Recommender]
 
 
 class Data(NamedTuple):
     rows: Interactions
     users: int
     items: int
-    features: NDArray[np.float32]  # (items, F)
+    blocks: tuple[NDArray[np.float32], ...]  # (items, F) each
 
 
 def words(texts: Iterable[Sequence[str]], most: int) -> NDArray[np.float32]:
@@ -67,7 +66,7 @@ def numbered(users: Sequence[object], items: Sequence[str], times: Sequence[int]
     user = np.unique([str(users[row]) for row in kept], return_inverse=True)[1].astype(np.int64)
     item = np.array([place[items[row]] for row in kept])
     time = None if times is None else np.array([times[row] for row in kept])
-    return Data(Interactions(user, item, time), int(user.max()) + 1, len(known), np.zeros((0, 0), np.float32))
+    return Data(Interactions(user, item, time), int(user.max()) + 1, len(known), ())
 
 
 def movielens() -> Data:
@@ -84,7 +83,7 @@ def movielens() -> Data:
     )
     titles = words((re.findall(r"\w+", movie["title"].lower()) for movie in movies), 500)
     genres = words((movie["genres"].split("|") for movie in movies), 50)
-    return data._replace(features=np.concatenate([genres, 0.5 * titles], 1))
+    return data._replace(blocks=(genres, titles))
 
 
 def anime() -> Data:
@@ -97,7 +96,7 @@ def anime() -> Data:
     genres = words((re.split(r",\s*", row["genre"] or "") for row in known), 100)
     titles = words((re.findall(r"\w+", (row["name"] or "").lower()) for row in known), 800)
     kinds = words(([row["type"] or ""] for row in known), 10)
-    return data._replace(features=np.concatenate([genres, titles, 0.5 * kinds], 1))
+    return data._replace(blocks=(genres, titles, kinds))
 
 
 def citeulike() -> Data:
@@ -108,57 +107,32 @@ def citeulike() -> Data:
         tags = [line.split()[1:] for line in file]
     user = [number for number, items in enumerate(lists) for _ in items]
     data = numbered(user, [item for items in lists for item in items], None, [str(row) for row in range(len(tags))])
-    return data._replace(features=words(tags, 4000))
+    return data._replace(blocks=(words(tags, 4000),))
 
 
 SETS = {"movielens": movielens, "anime": anime, "citeulike": citeulike}
-SPLITS: dict[str, Callable[[Data, Interactions, int], Split]] = {
-    "cold": lambda data, rows, seed: cold_items(rows, data.items, seed=seed),
-    "per-user": lambda data, rows, seed: per_user(rows, data.items),
-    "time": lambda data, rows, seed: by_time(rows, data.items),
-}
-
-
-def models(data: Data, *, cold: bool) -> dict[str, list[Make]]:
-    """Each model with the settings to choose from."""
-    found: dict[str, list[Make]] = {
-        "content, cosine": [
-            partial(Embedded, users=data.users, embedding=data.features, rule=rule) for rule in RULES.values()
-        ],
-        "content, ridge per user": [
-            partial(RidgePerUser, users=data.users, features=data.features, regularisation=each)
-            for each in (1.0, 10.0, 100.0, 1000.0)
-        ],
-    }
-    if not cold:  # these know no item that nobody took
-        found["popularity"] = [partial(Popularity, users=data.users, items=data.items)]
-        found["item neighbours"] = [partial(ItemNeighbours, users=data.users, items=data.items)]
-        found["EASE"] = [
-            partial(Ease, users=data.users, items=data.items, regularisation=each) for each in (100.0, 300.0, 1000.0)
-        ]
-    return found
-
-
-def measured(data: Data, split: Split, make: Make) -> Recommended:
-    return recommended(split, make(split.train), data.users, data.items)
+SPLITS = {"cold": "cold-items", "per-user": "per-user", "time": "time"}
 
 
 def table(name: str, data: Data, rule: str, seed: int) -> None:
-    split = SPLITS[rule](data, data.rows, seed)
-    inner = SPLITS[rule](data, split.train, seed + 1000)  # for choices, of training rows alone
-    found = dict[str, Recommended]()
-    for model, makes in models(data, cold=rule == "cold").items():
-        values = [float(measured(data, inner, make).measures["ndcg@10"]) for make in makes] if len(makes) > 1 else [0.0]
-        found[model] = measured(data, split, makes[int(np.argmax(values))])
-    ordered = sorted(found.items(), key=lambda each: -float(each[1].measures["ndcg@10"]))
-    best = ordered[0][1].measures["ndcg@10"]
-    print(f"\n{name}; {split.about}; {len(ordered[0][1].users):,} users asked")
-    print("| model | NDCG@10 | recall@10 | coverage | popularity | − best, paired |\n|-|-|-|-|-|-|")
-    for model, each in ordered:
-        ndcg = each.measures["ndcg@10"]
-        cells = [str(ndcg.interval()), f"{float(each.measures['recall@10']):.3f}"]
-        cells += [f"{each.coverage:.2f}", f"{each.popularity:.2f}", str(ndcg.minus(best)) if ndcg is not best else "–"]
-        print(f"| {model} | {' | '.join(cells)} |")
+    known = Catalogue(
+        ids=[str(number) for number in range(data.items)],
+        users=[str(number) for number in range(data.users)],
+        rows=data.rows,
+        content=np.arange(data.items),
+        notes=(),
+    )
+    with stages() as begin:
+        bench = Bench(known, SplitRule(name=SPLITS[rule], seed=seed), 10, begin)
+        content = bench.content([f"block {number}" for number in range(len(data.blocks))], {"as given": data.blocks})
+        rivals = [*of_content(known, content.rows), *([] if rule == "cold" else of_interactions(known))]
+        rows = sorted(map(bench.measured, rivals), key=lambda row: -float(row.first))
+    print(f"\n{name}; {bench.about}; {len(rows[0].first.values):,} users asked; content: {content.words}")
+    print("| model | chosen | NDCG@10 | recall@10 | coverage | popularity | − best, paired |\n|-|-|-|-|-|-|-|")
+    for row in rows:
+        cells = [row.name, row.chosen, str(row.first.interval()), f"{float(row.measures['recall@10']):.3f}"]
+        cells += [f"{row.catalogue[name]:.2f}" for name in ("coverage", "popularity")]
+        print(f"| {' | '.join(cells)} | {'–' if row is rows[0] else row.first.minus(rows[0].first)} |")
 
 
 def main() -> None:

@@ -20,10 +20,10 @@ PICTURE = Path(__file__).parent / "layers.svg"
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("start", ("__main__",)),
     ("commands", ("cli",)),
-    ("built on training", ("comparison", "lightning", "proof", "reports")),
+    ("built on training", ("comparison", "lightning", "proof", "recommendation", "reports")),
     ("train, measure", ("evaluation", "training")),
     ("trained model", ("model",)),
-    ("trained parts", ("encoders", "index", "objectives", "recommend")),
+    ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
     ("ground", ("config", "data", "distributed", "negatives")),
     ("base", ("alike", "blocks", "console", "files", "plots", "stamp")),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from likewise.metrics import knn_accuracy, knn_classify, ndcg, retrieval
     from likewise.model import Model, load
     from likewise.proof.prove import verify
+    from likewise.recommendation.recommend import recommend
     from likewise.training import samplers
     from likewise.training.fit import fit
     from likewise.views.render import Views
@@ -73,6 +74,7 @@ _HOME = {
     "Views": "views.render",
     "compare": "comparison.run",
     "verify": "proof.prove",
+    "recommend": "recommendation.recommend",
 }
 _FORMERLY = {"evaluate_retrieval": "retrieve"}  # another name of the same function
 
@@ -113,6 +115,7 @@ __all__ = [
     "read_graded",
     "read_pairs",
     "read_triplets",
+    "recommend",
     "retrieval",
     "retrieve",
     "samplers",

@@ -5,6 +5,7 @@ from likewise.cli.fit import FIT
 from likewise.cli.graph import GRAPH
 from likewise.cli.look import DEMO, FIGURE, LIST_METHODS, LIST_OBJECTIVES, LIST_POLICIES
 from likewise.cli.measure import EVALUATE, RETRIEVE
+from likewise.cli.recommend import RECOMMEND
 from likewise.cli.use import EMBED, INDEX, REPORT, SEARCH
 
 COMMANDS = (
@@ -12,5 +13,5 @@ COMMANDS = (
     *(GRAPH,),
     *(FIT,),
     *(EVALUATE, RETRIEVE, COMPARE, VERIFY),
-    *(INDEX, SEARCH, EMBED, REPORT),
+    *(INDEX, SEARCH, RECOMMEND, EMBED, REPORT),
 )

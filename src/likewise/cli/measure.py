@@ -4,7 +4,18 @@ from dataclasses import replace
 
 from jsonargparse import Namespace
 
-from likewise.cli.options import add_features, add_labels, add_run, data_of, has_features
+from likewise.cli.options import (
+    OF_INTERACTIONS,
+    OF_SPLIT,
+    add_features,
+    add_history,
+    add_interactions,
+    add_labels,
+    add_run,
+    add_split,
+    data_of,
+    has_features,
+)
 from likewise.cli.parser import Command, Number, Parser
 from likewise.config.ranges import MOST_SEEDS, POSITIVE, whole
 from likewise.errors import LikewiseError
@@ -17,14 +28,12 @@ OF_PROTOCOL = ("k", "temperature", "probe_lr", "probe_epochs", "seeds")
 def _add_evaluate(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument(
-        "--train",
-        type=str,
-        metavar="DATA",
-        required=not has_features(parser),
-        default=None,
-        help="labelled items for neighbours and classifiers",
+        "data", type=str, nargs="?", default=None, metavar="DATA", help="with --split: the items that are recommended"
     )
-    add_features(parser, instead_of="--train")
+    parser.add_argument(
+        "--train", type=str, metavar="DATA", default=None, help="labelled items for neighbours and classifiers"
+    )
+    add_features(parser, instead_of="--train, or with --split of DATA,")
     parser.add_argument(
         "--test", type=str, metavar="DATA", default=None, help="labelled items to classify; default: kNN within --train"
     )
@@ -32,14 +41,34 @@ def _add_evaluate(parser: Parser) -> None:
     add_labels(parser)
     parser.add_argument("--test_labels", type=str, metavar="COLUMN", default=None, help="of --test; default: --labels")
     _add_measures(parser, "knn, svm, probe, few-labels (1, 5, 10 per class and 1–20 %); default: all")
-    parser.add_argument("--k", type=int, default=None, help="how many vote; default: labels per class, at most 200")
+    parser.add_argument(
+        "--k",
+        type=int,
+        default=None,
+        help="how many vote; default: labels per class, at most 200; with --split: the places that count; default: 10",
+    )
     parser.add_argument("--temperature", type=float, default=None, help="of the votes; default: 0.07, also as trained")
     parser.add_argument("--probe_lr", type=float, default=None, help="of the linear probe; default: MoCo's 30")
     parser.add_argument(
         "--probe_epochs", type=int, default=None, help="of the linear probe; default: MoCo's 100; 0 leaves it out"
     )
     parser.add_argument("--seeds", type=int, default=None, help="draws of the few labels; default: 5")
-    parser.add_argument("--out", type=str, default=None, help="JSON file of all numbers; default: RUN/evaluation.json")
+    parser.add_argument(
+        "--out",
+        type=str,
+        default=None,
+        help="JSON file of all numbers; default: RUN/evaluation.json, and with --split RUN/recommendation.json",
+    )
+    add_split(parser, "measure recommendation on interactions that are held out by this rule")
+    parser.add_argument(
+        "--interactions",
+        type=str,
+        metavar="FILE",
+        default=None,
+        help="with --split: a row for each user and item; its options are by default those of the run's graph",
+    )
+    add_interactions(parser)
+    add_history(parser)
 
 
 def _add_measures(parser: Parser, help: str) -> None:
@@ -53,7 +82,64 @@ def _measures(arguments: Namespace) -> tuple[str, ...] | None:
     return None if arguments.measures is None else tuple(name for several in arguments.measures for name in several)
 
 
+def _recommendation(arguments: Namespace) -> int:
+    from likewise.evaluation.scores import print_rows
+    from likewise.model import load
+    from likewise.recommendation.evaluate import FILE, evaluate_interactions, save_evaluation
+
+    a = arguments
+    others = (
+        "train",
+        "test",
+        "test_features",
+        "test_labels",
+        "measures",
+        *(name for name in OF_PROTOCOL if name != "k"),
+    )
+    if extra := next((name for name in others if a[name] is not None), None):
+        raise LikewiseError(f"--split measures recommendation, without labels; leave --{extra} out.")
+    data = data_of(a)
+    if data is None or a.interactions is None:
+        raise LikewiseError("--split needs DATA, the items with their content, and --interactions FILE.")
+    model = load(a.run)
+    path = place_for(a.out or as_path(a.run, "RUN") / FILE)
+    found = evaluate_interactions(
+        model,
+        data=data,
+        interactions=a.interactions,
+        split=a.split,
+        share=a.share,
+        seed=a.seed,
+        fewest_users=a.fewest_users,
+        user=a.user,
+        item=a.item,
+        weight=a.weight,
+        time=a.time,
+        least=a.least,
+        history=a.history,
+        k=a.k or 10,
+        key=a.key,
+        image=a.image,
+        columns=a.columns,
+    )
+    save_evaluation(path, found)
+    for table in found.tables:
+        print(readable(f"{table.task}: {table.about}"))
+        print_rows(*table.cells())
+        print("\n".join(map(readable, table.lines())), end="\n\n")
+    print(readable(f"Every number: {path}"))
+    return 0
+
+
 def _evaluate(arguments: Namespace) -> int:
+    if arguments.split is not None:
+        return _recommendation(arguments)
+    of_split = ("data", "interactions", "share", "seed", "user", "item", "weight", "time", "least")
+    if extra := next((name for name in of_split if arguments[name] is not None), None):
+        written = "DATA" if extra == "data" else f"--{extra}"
+        raise LikewiseError(f"{written} is of a measurement on interactions; say with --split which are held out.")
+    if arguments.train is None and arguments.features is None:
+        raise LikewiseError("`likewise evaluate` needs --train, labelled items, or --split, to measure recommendation.")
     from likewise.evaluation.classify import Protocol, evaluate
     from likewise.evaluation.labelled_items import describe_copies
     from likewise.evaluation.scores import EVALUATION, print_table, save_scores
@@ -186,10 +272,13 @@ def _retrieve(arguments: Namespace) -> int:
 EVALUATE = Command(
     name="evaluate",
     group="measure",
-    help="Measure a run as a classifier: kNN, linear, few labels.",
+    help="Measure a run as a classifier, or with --split as a recommender.",
     add=_add_evaluate,
     run=_evaluate,
+    usage="likewise evaluate RUN --train DATA [options], or RUN DATA --split RULE --interactions FILE [options]",
     numbers={
+        **OF_INTERACTIONS,
+        **OF_SPLIT,
         **{"k": whole(1), "temperature": POSITIVE, "probe_lr": POSITIVE, "probe_epochs": whole(0, 1_000_000)},
         "seeds": whole(1, MOST_SEEDS),
     },

@@ -115,6 +115,17 @@ def add_split(parser: Parser, held_out: str) -> None:
     parser.add_argument("--fewest_users", type=int, default=100, help="that a split by time may leave")
 
 
+def add_history(parser: Parser) -> None:
+    """--history."""
+    parser.add_argument(
+        "--history",
+        type=str,
+        metavar="RULE",
+        default="auto",
+        help="joins a user's history: mean, softmax, top-3 (any number); auto: chosen on a validation split",
+    )
+
+
 def add_layer(parser: Parser) -> None:
     """--layer."""
     parser.add_argument("--layer", type=str, default="embedding", help="embedding (after the head), backbone or query")

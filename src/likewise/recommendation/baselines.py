@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from likewise.errors import LikewiseError, above_zero, at_least_one
+from likewise.errors import LikewiseError, above_zero
 from likewise.graph.co_engagement import Interactions, Settings, co_engagement, scipy_sparse
-from likewise.recommend.histories import Rule, mean
+from likewise.recommendation.histories import Rule, mean
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -32,6 +33,12 @@ def matrix(rows: Interactions, users: int, items: int) -> Any:
     found = scipy_sparse().coo_array((ones, (rows.user, rows.item)), shape=(users, items)).tocsr()
     found.data[:] = 1  # a row that comes twice counts once
     return found
+
+
+def unit(rows: Floats) -> npt.NDArray[np.float32]:
+    """Rows scaled to length 1, as float32; a row of zeros, an item without content, stays."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 class Popularity:
@@ -71,24 +78,29 @@ class Ease:
         regularisation: λ, above 0.
 
     Raises:
-        LikewiseError: more than 20,000 items, whose matrix of all pairs takes over 3 GB.
+        LikewiseError: more than 20,000 items have rows; their matrix of all pairs takes over 3 GB.
 
-    Cost: O(N³) time, 16·N² bytes.
+    Cost: for M items with rows, 2·M³ operations and 20·M² bytes.
     """
 
     def __init__(self, rows: Interactions, users: int, items: int, regularisation: float = 100.0) -> None:
-        if items > MOST_ITEMS:
-            raise LikewiseError(f"EASE needs a matrix of all pairs of {items:,} items; it takes up to {MOST_ITEMS:,}.")
-        self._taken = matrix(rows, users, items)
-        gram = np.asarray((self._taken.T @ self._taken).toarray(), np.float64)
-        inverse = np.linalg.inv(gram + above_zero("regularisation", regularisation, ADVICE) * np.eye(items))
-        weights = inverse / -np.diag(inverse)
-        np.fill_diagonal(weights, 0)
-        self._weights = weights.astype(np.float32)
+        known = np.unique(rows.item)
+        if len(known) > MOST_ITEMS:
+            raise LikewiseError(
+                f"EASE needs a matrix of all pairs of {len(known):,} items; it takes up to {MOST_ITEMS:,}."
+            )
+        self._items, self._known, self._taken = items, known, matrix(rows, users, items)[:, known]
+        gram = torch.from_numpy((self._taken.T @ self._taken).toarray().astype(np.float64))
+        gram.diagonal().add_(above_zero("regularisation", regularisation, ADVICE))
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram, out=gram))
+        weights = inverse.div_(-inverse.diagonal().clone()).float()
+        weights.fill_diagonal_(0)
+        self._weights = weights.numpy()
 
     def scores(self, users: Ints) -> Floats:
-        """See :class:`Recommender`."""
-        found: Floats = self._taken[users] @ self._weights
+        """See :class:`Recommender`. An item without rows has score 0."""
+        found = np.zeros((len(users), self._items), np.float32)
+        found[:, self._known] = self._taken[users] @ self._weights
         return found
 
 
@@ -97,14 +109,16 @@ class Embedded:
 
     Args:
         rows: the histories.
-        embedding: (N, D); rows are scaled to length 1, and a row of zeros stays: an item without content.
-        rule: of :mod:`likewise.recommend.histories`.
+        embedding: (N, D); rows are scaled to length 1. A row of zeros is an item without content: it has score 0 for
+            all, and says nothing in a history.
+        rule: of :mod:`likewise.recommendation.histories`.
     """
 
     def __init__(self, rows: Interactions, users: int, embedding: Floats, rule: Rule = mean) -> None:
-        lengths = np.linalg.norm(embedding, axis=1, keepdims=True)
-        self._units = (embedding / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-        self._taken, self._rule = matrix(rows, users, len(embedding)), rule
+        self._units, self._rule = unit(embedding), rule
+        known = np.abs(self._units).sum(1)[rows.item] > 0
+        rows = Interactions(rows.user[known], rows.item[known], None)
+        self._taken = matrix(rows, users, len(embedding))
 
     def scores(self, users: Ints) -> Floats:
         """See :class:`Recommender`. A user without a history gets zeros."""
@@ -125,42 +139,29 @@ class RidgePerUser:
         features: (N, F) content.
         regularisation: λ, above 0.
 
-    Cost: O(N·F² + F³) once; O(F·N) for a user.
+    Cost: that of :func:`ridge_map` once; O(F·N) for a user.
     """
 
     def __init__(self, rows: Interactions, users: int, features: Floats, regularisation: float = 100.0) -> None:
         known = np.unique(rows.item)
         self._features = np.asarray(features, np.float64)
-        content = self._features[known]
-        gram = content.T @ content + above_zero("regularisation", regularisation, ADVICE) * np.eye(content.shape[1])
-        self._map = np.linalg.solve(gram, content.T).T  # (known, F)
-        self._taken, self._known = matrix(rows, users, len(features)), known
+        self._map = ridge_map(self._features[known], regularisation)
+        self._taken = matrix(rows, users, len(features))[:, known]
 
     def scores(self, users: Ints) -> Floats:
         """See :class:`Recommender`."""
-        found: Floats = (self._taken[users][:, self._known] @ self._map) @ self._features.T
+        found: Floats = (self._taken[users] @ self._map) @ self._features.T
         return found
 
 
-def spectral(edges: Any, size: int, seed: int = 0) -> Floats:
-    """(N, size) factors of a graph: eigenvectors of the symmetric matrix of its weights, times √|eigenvalue|.
+def ridge_map(content: Floats, regularisation: float) -> Floats:
+    """(M, F) ``R`` such that ``Rᵀ y = (Fᵀ F + λ I)⁻¹ Fᵀ y``, the weights of a ridge from content (M, F) to any y (M,).
 
-    ``edges`` is a square sparse array. Raises LikewiseError where ``size`` is not below N. Cost: that of scipy's eigsh.
+    Raises LikewiseError where λ is not above 0. Cost: O(M·F·min(M, F)): for M < F it is ``(F Fᵀ + λ I)⁻¹ F``.
     """
-    from scipy.sparse.linalg import eigsh
-
-    items = edges.shape[0]
-    if not 1 <= at_least_one("size", size, "it is a number of factors") < items:
-        raise LikewiseError(f"size={size} must be below the {items:,} items.")
-    start = np.random.default_rng(seed).normal(size=items)
-    values, vectors = eigsh((edges + edges.T).tocsr().astype(np.float64) / 2, k=size, v0=start)
-    found: Floats = vectors * np.sqrt(np.abs(values))
-    return found
-
-
-def ridge_to(features: Floats, factors: Floats, known: Ints, regularisation: float = 10.0) -> Floats:
-    """(N, K) factors of all items, predicted from content by a ridge on the ``known`` items (CB2CF's linear form)."""
-    content = np.asarray(features[known], np.float64)
-    gram = content.T @ content + above_zero("regularisation", regularisation, ADVICE) * np.eye(content.shape[1])
-    found: Floats = features @ np.linalg.solve(gram, content.T @ factors[known])
+    above_zero("regularisation", regularisation, ADVICE)
+    wide = content.shape[0] < content.shape[1]
+    gram = content @ content.T if wide else content.T @ content
+    gram[np.diag_indices_from(gram)] += regularisation
+    found: Floats = np.linalg.solve(gram, content) if wide else np.linalg.solve(gram, content.T).T
     return found

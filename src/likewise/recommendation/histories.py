@@ -3,13 +3,14 @@
 Dimension legend: B users, N items, D numbers of an embedding, H items of a history.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from likewise.errors import above_zero, at_least_one
+from likewise.errors import LikewiseError, above_zero, at_least_one, closest
 
 Floats = npt.NDArray[np.floating[Any]]
 Rule = Callable[[Floats], Floats]  # from cosines of a history's items with all items (H, N) to scores (N,)
@@ -45,4 +46,16 @@ def softmax(temperature: float = 0.05) -> Rule:
     return rule
 
 
+def rule_named(name: str) -> Rule:
+    """ "mean", "softmax" (τ = 0.05), or "top-3" with any number. Raises LikewiseError, with the closest, on others."""
+    if found := re.fullmatch(r"top-([1-9]\d{0,5})", name):
+        return top(int(found[1]))
+    if name not in RULES:
+        raise LikewiseError(
+            f"there is no rule {name!r}.{closest(name, RULES)} There are mean, softmax, and top-3 (or 1, 10 …)."
+        )
+    return RULES[name]
+
+
+AUTO = "auto"  # the rule is chosen on a validation split
 RULES: dict[str, Rule] = {"mean": mean, "top-3": top(3), "softmax": softmax()}

@@ -9,19 +9,11 @@ import pytest
 from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import Interactions
 from likewise.graph.splits import Split, by_time, cold_items, per_user
-from likewise.recommend import baselines
-from likewise.recommend.baselines import (
-    Ease,
-    Embedded,
-    ItemNeighbours,
-    Popularity,
-    RidgePerUser,
-    matrix,
-    ridge_to,
-    spectral,
-)
-from likewise.recommend.histories import RULES, mean, softmax, top
-from likewise.recommend.measure import recommended
+from likewise.recommendation import baselines
+from likewise.recommendation.baselines import Ease, Embedded, ItemNeighbours, Popularity, RidgePerUser, matrix
+from likewise.recommendation.factors import als, bpr, ridge_to, spectral
+from likewise.recommendation.histories import RULES, mean, rule_named, softmax, top
+from likewise.recommendation.measure import recommended
 
 USERS, ITEMS = 60, 25
 
@@ -78,7 +70,7 @@ def test_a_moment_divides_all_and_needs_users_on_both_sides(rows: Interactions) 
 
 
 def test_full_ranking_is_its_loop(rows: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("likewise.recommend.measure.CELLS", 7 * ITEMS)  # several blocks
+    monkeypatch.setattr("likewise.recommendation.measure.CELLS", 7 * ITEMS)  # several blocks
     split = per_user(rows, ITEMS)
     found = recommended(split, Popularity(split.train, USERS, ITEMS), USERS, ITEMS, k=3)
     counts = np.bincount(split.train.item, minlength=ITEMS)
@@ -119,9 +111,10 @@ def test_baselines_are_their_equations(rows: Interactions) -> None:
 
 def test_rules_join_a_history(rows: Interactions) -> None:
     content = np.random.default_rng(1).normal(size=(ITEMS, 4)).astype(np.float32)
-    content[7] = 0  # no content: no cosine
+    mine = sorted(item for user, item in pairs(rows) if user == 5)
+    content[mine[2]] = 0  # no content: it says nothing, and has no cosine
     units = content / np.maximum(np.linalg.norm(content, axis=1, keepdims=True), 1e-9)
-    history = sorted(item for user, item in pairs(rows) if user == 5)
+    history = [item for item in mine if item != mine[2]]
     cosines = units[history] @ units.T
     for rule, wanted in (
         (mean, cosines.mean(0)),
@@ -133,6 +126,9 @@ def test_rules_join_a_history(rows: Interactions) -> None:
         np.testing.assert_allclose(found[0], wanted, rtol=1e-5, atol=1e-6)
         assert not found[1].any()  # nobody without a history
     assert set(RULES) == {"mean", "top-3", "softmax"}
+    assert rule_named("top-2")(cosines).tolist() == top(2)(cosines).tolist()
+    with pytest.raises(LikewiseError, match=r"there is no rule 'means'. Did you mean 'mean'\?"):
+        rule_named("means")
 
 
 def test_content_predicts_the_factors_of_new_items() -> None:
@@ -144,12 +140,30 @@ def test_content_predicts_the_factors_of_new_items() -> None:
     seen = weights.copy()
     seen[60:], seen[:, 60:] = 0, 0
     factors = spectral(sparse.csr_array(seen), 4)
-    np.testing.assert_allclose(np.abs(factors.T @ factors), np.diag(np.abs(np.linalg.eigvalsh(seen))[-4:]), atol=1e-6)
+    np.testing.assert_allclose(
+        np.abs(factors.T @ factors), np.diag(np.sort(np.abs(np.linalg.eigvalsh(seen)))[:-5:-1]), atol=1e-6
+    )
     predicted = ridge_to(content, factors, known, 0.1)
     found = np.corrcoef((predicted[60:] @ factors[:60].T).ravel(), weights[60:, :60].ravel())[0, 1]
     assert found > 0.5
     with pytest.raises(LikewiseError, match="size=80 must be below the 80 items"):
         spectral(sparse.csr_array(seen), 80)
+
+
+def test_a_wide_ridge_is_the_same_ridge(rows: Interactions) -> None:
+    content = np.random.default_rng(1).normal(size=(ITEMS, 2 * ITEMS))
+    gram = content.T @ content + 3 * np.eye(2 * ITEMS)
+    x = matrix(rows, USERS, ITEMS).toarray()[4]
+    wanted = content @ np.linalg.solve(gram, content.T @ x)
+    np.testing.assert_allclose(RidgePerUser(rows, USERS, content, 3).scores(np.array([4]))[0], wanted, rtol=1e-6)
+
+
+def test_factors_of_implicit_know_the_popular_items(rows: Interactions) -> None:
+    counts = np.bincount(rows.item, minlength=ITEMS)
+    for model in (als(rows, USERS, ITEMS, 4), bpr(rows, USERS, ITEMS, 4)):
+        scores = model.scores(np.arange(USERS))
+        assert scores.shape == (USERS, ITEMS)
+        assert np.corrcoef(scores.mean(0), counts)[0, 1] > 0.5
 
 
 def test_what_can_not_be_measured_is_one_sentence(rows: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
