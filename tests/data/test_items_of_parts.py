@@ -160,10 +160,12 @@ def test_a_bad_part_leaves_out_its_item_and_nothing_masks_it(items_of: Opener, p
 
 
 def test_many_rows_go_through_a_file(items_of: Opener, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = {"image": photos, "audio": vectors(["m3", "m2", "m7", "m1"])}
+    title = table(["m0", "m8", "m3", "m9", "m1"], title=["x", "", "y x", None, "z"])
+    sources = {"image": photos, "audio": vectors(["m3", "m2", "m7", "m1"]), "title": title}
     whole = items_of(sources)
     monkeypatch.setattr(vector_rows, "IN_MEMORY", 100)
     monkeypatch.setattr("likewise.data.parts._NUMBERS", 400)  # two rows at once
+    monkeypatch.setattr("likewise.data.tables._OF_TEXT", 2)
     mapped = items_of(sources)
     assert isinstance(mapped.values, np.memmap)
     assert np.array_equal(mapped.values, whole.values)
