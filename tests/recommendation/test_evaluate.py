@@ -239,3 +239,20 @@ def test_a_block_that_says_nothing_gets_no_weight() -> None:
     worse = task.measure(Cosines(joined([content[:, :6], content[:, 6:]], [1, 1])))["ndcg@10"]
     assert float(task.measure(Cosines(found.rows))["ndcg@10"]) > float(worse)
     assert tuned({"as given": [content]}, ["content"], None).words == "as given"
+
+
+def test_the_parts_of_the_content_are_weighed(cold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --features: a part that says the group counts more than one of noise."""
+    monkeypatch.chdir(tmp_path)
+    content = likes()[1]
+    for name, part in (("group", content[:, :6]), ("noise", content[:, 6:])):
+        pq.write_table(pa.table({"id": IDS, name: [row.tolist() for row in part]}), f"{name}.parquet")
+    parts = ["--features", "group=group.parquet", "--features", "noise=noise.parquet"]
+    assert main(["fit", *parts, "--out", "run", "--relations", f"{cold}/graph", *FIT.split()]) == 0
+    ask = ["evaluate", "run", *parts, "--interactions", f"{cold}/ratings.csv", "--split", "cold-items"]
+    assert main([*ask, "--history", "mean"]) == 0
+    rows = json.loads(Path("run/recommendation.json").read_text())["tables"][0]["rows"]
+    chosen = next(row["chosen"] for row in rows if row["model"] == "content, cosine")
+    weights = re.fullmatch(r"(?:as given|standardised), group × ([\d.]+), noise × ([\d.]+)", chosen)
+    assert weights is not None
+    assert float(weights[1]) > float(weights[2])

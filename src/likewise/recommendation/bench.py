@@ -165,9 +165,9 @@ class Bench:
             return float(found.measures["ndcg@10"])
 
         inner = self._split if self._inner is None else self._inner
-        chosen = _best(rival.family(inner.train), value)
+        chosen = _best(rival.family(inner), value)
         tick = self._begin(rival.name)
-        _, make = _named(rival.family(self._split.train), chosen)
+        _, make = _named(rival.family(self._split), chosen)
         found = recommended(self._split, make(), *self._size, k=self._k, names=NAMES, tick=tick)
         return Row(
             name=rival.name,

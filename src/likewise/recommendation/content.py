@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from likewise.console import Tick, untold
-from likewise.recommendation.baselines import unit
+from likewise.recommendation.embedded import unit
 from likewise.recommendation.related import Cosines, RelatedItems
 
 Ints = npt.NDArray[np.int64]

@@ -13,7 +13,8 @@ from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, at_least_one
 from likewise.graph.co_engagement import Interactions
 from likewise.metrics.ranking import Convention, Ranked
-from likewise.recommendation.baselines import Popularity, matrix, unit
+from likewise.recommendation.baselines import Popularity, matrix
+from likewise.recommendation.embedded import Units
 from likewise.recommendation.measure import Lists, blocks, full_ranking
 
 Ints = npt.NDArray[np.int64]
@@ -35,12 +36,11 @@ class Cosines:
     """The cosines of an embedding's rows (N, D). A row of zeros, an item without content, has 0 to all."""
 
     def __init__(self, embedding: Floats) -> None:
-        self._units = unit(embedding)
+        self._units, self._every = Units(embedding), np.arange(len(embedding))
 
     def near(self, items: Ints) -> Floats:
         """See :class:`Relater`."""
-        found: Floats = self._units[items] @ self._units.T
-        return found
+        return self._units.cosines(items, self._every)
 
 
 class Popular:
