@@ -19,7 +19,7 @@ from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import Interactions
 from likewise.graph.splits import cold_items
 from likewise.recommendation import baselines
-from likewise.recommendation.content import joined, tuned
+from likewise.recommendation.content import _Weighed, joined, tuned
 from likewise.recommendation.related import Cosines, RelatedItems
 
 IDS = [f"i{number:02}" for number in range(80)]
@@ -238,6 +238,11 @@ def test_a_block_that_says_nothing_gets_no_weight() -> None:
     assert float(weights[1]) > 3 * float(weights[2])
     worse = task.measure(Cosines(joined([content[:, :6], content[:, 6:]], [1, 1])))["ndcg@10"]
     assert float(task.measure(Cosines(found.rows))["ndcg@10"]) > float(worse)
+    blocks = [content[:, :6].copy(), content[:, 6:]]
+    blocks[0][::7] = 0  # items without this part
+    for weights in ([1.0, 1.0], [0.5, 2.0], [0.0, 1.0]):
+        whole = task.measure(Cosines(joined(blocks, weights)))["ndcg@10"]
+        assert _Weighed(blocks, task).value(weights) == pytest.approx(float(whole), abs=1e-6)
     assert tuned({"as given": [content]}, ["content"], None).words == "as given"
 
 

@@ -69,6 +69,10 @@ class RelatedItems:
         candidates: (N,) bool, the items that are ranked.
         fewest: the fewest users of a query.
 
+    Attributes:
+        queries: (Q,) int64, the items that are asked.
+        columns: (C,) int64, the candidates.
+
     Raises:
         LikewiseError: no query has as many users.
     """
@@ -85,18 +89,18 @@ class RelatedItems:
     ) -> None:
         self._taken = matrix(rows, users, items)
         self._users = np.asarray(self._taken.sum(0), np.float64)
-        self._columns = np.flatnonzero(candidates)
+        self.columns = np.flatnonzero(candidates)
         self.queries = np.flatnonzero(
             asked & (self._users >= at_least_one("fewest", fewest, "it is a number of users"))
         )
         if not len(self.queries):
             raise LikewiseError(f"no item that is held out has {fewest} users or more, so none can be asked.")
-        self.about = f"{len(self.queries):,} items with {fewest} users or more, each among {len(self._columns):,} items"
+        self.about = f"{len(self.queries):,} items with {fewest} users or more, each among {len(self.columns):,} items"
 
     def relevance(self, queries: Ints) -> Floats:
         """(B, C) float64 relevance of the candidates."""
-        together = (self._taken[:, queries].T @ self._taken[:, self._columns]).toarray().astype(np.float64)
-        both = np.outer(self._users[queries], self._users[self._columns])
+        together = (self._taken[:, queries].T @ self._taken[:, self.columns]).toarray().astype(np.float64)
+        both = np.outer(self._users[queries], self._users[self.columns])
         found: Floats = together / np.sqrt(np.where(both > 0, both, 1))
         return found
 
@@ -114,7 +118,7 @@ class RelatedItems:
 
         def parts() -> Iterator[Lists]:
             for part in blocks(queries, self._taken.shape[1]):
-                scores = np.asarray(model.near(part))[:, self._columns]
-                yield Lists(scores, self.relevance(part), part[:, None] != self._columns)
+                scores = np.asarray(model.near(part))[:, self.columns]
+                yield Lists(scores, self.relevance(part), part[:, None] != self.columns)
 
         return full_ranking(parts(), len(queries), k=k, names=names, convention=GRADED, tick=tick)[0]
