@@ -3,7 +3,7 @@
 Dimension legend: U users, N items, C candidates, Q items that are asked (queries), B of a block.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating[Any]]
 FEWEST_LIKES = 5  # of an item that is asked
-NAMES = ("ndcg", "recall", "map")
+NAMES = ("ndcg",)  # nearly all items are a little related, so that measures without grades say nothing
 GRADED = Convention(gains="linear", empty="skip")
 
 
@@ -110,10 +110,9 @@ class RelatedItems:
         *,
         k: int = 10,
         only: Ints | None = None,
-        names: Sequence[str] = NAMES,
         tick: Tick = untold,
     ) -> dict[str, Ranked]:
-        """Each measure of the queries (or of ``only`` some of them), by name. Cost: that of the scores, and sorts."""
+        """NDCG@k of the queries (or of ``only`` some of them), by name. Cost: that of the scores, and sorts."""
         queries = self.queries if only is None else only
 
         def parts() -> Iterator[Lists]:
@@ -121,4 +120,4 @@ class RelatedItems:
                 scores = np.asarray(model.near(part))[:, self.columns]
                 yield Lists(scores, self.relevance(part), part[:, None] != self.columns)
 
-        return full_ranking(parts(), len(queries), k=k, names=names, convention=GRADED, tick=tick)[0]
+        return full_ranking(parts(), len(queries), k=k, names=NAMES, convention=GRADED, tick=tick)[0]
