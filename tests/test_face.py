@@ -77,7 +77,8 @@ GENERATOR = torch.Generator().manual_seed(0)
 COUNTS = torch.tensor([5, 3, 2])
 LABELS = torch.tensor([0, 0, 1, 1, 2])
 BLOCK = Block(name="audio", kind="vector", start=0, stop=5)
-GIVEN = {"classes": 7, "dim": 5, "n": 9, "counts": COUNTS, "generator": GENERATOR}  # to an objective by its run
+GIVEN = {"classes": 7, "dim": 5, "n": 9, "counts": COUNTS}  # to an objective by its run
+GIVEN |= {"generator": GENERATOR, "noise_generator": GENERATOR}
 ONLY_MEAN = (objectives.Histogram,)
 
 
@@ -203,7 +204,7 @@ SHOWN = {  # what stands for a parameter that is data, or a size
     (samplers.PairSampler, "tuples"): "tuples=2 × 2",
     (samplers.GradedSampler, "rows"): "rows=2 of 2 queries",
 }
-NOT_SHOWN = {"generator", (dictionaries.MemoryBank, "noise"), (lw.GradientCache, "embedder")}
+NOT_SHOWN = {"generator", "noise_generator", (dictionaries.MemoryBank, "noise"), (lw.GradientCache, "embedder")}
 SHOWN_ELSEWHERE = {lw.Model, lw.Views}  # below
 NO_PARAMETERS = {dictionaries.Dictionary, dictionaries.Batch, negatives.All, negatives.Easy, negatives.Hard}
 

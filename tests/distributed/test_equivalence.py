@@ -74,7 +74,7 @@ DICTIONARIES: dict[str, dict[str, Any]] = {
     "labels, queue": {"alike": "label", "dictionary": "queue"},
     "labels, proxies": {"alike": "label", "dictionary": "proxies"},
 }
-NOISE = {"nce": "objective.noise", "sampled-softmax": "objective.samples"}  # 24 where there are so few items
+NOISE = {"nce": "objective.noise", "sampled-softmax": "objective.samples", "sampled-classes": "objective.samples"}
 
 
 def items(kind: Literal["vectors", "images"], n: int = 31) -> Items:
@@ -96,7 +96,7 @@ def small(values: dict[str, Any], base: FitSettings | None = None) -> FitSetting
     """``values`` over SMALL, and few numbers drawn; decided."""
     settings = settings_from({**SMALL, **values}, base)
     kind = decide(settings, len(VECTORS)).objective.kind
-    few = {NOISE[kind]: 24} if kind in NOISE else {}
+    few = {NOISE[kind]: 24} if kind in NOISE else {}  # there are 31 items and 7 classes
     return decide(settings_from({"objective.kind": kind, **few}, settings), len(VECTORS))
 
 
