@@ -24,7 +24,7 @@ from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import settings_from
 from likewise.config.policy_table import POLICIES
 from likewise.config.settings import FitSettings
-from likewise.data import Graded, Items, Pairs
+from likewise.data import Graded, Items, Pairs, open_items
 from likewise.dictionaries import Queue
 from likewise.distributed import processes
 from likewise.encoders.embedder import embed_parts
@@ -90,6 +90,8 @@ def items(kind: Literal["vectors", "images"], n: int = 31) -> Items:
 
 
 VECTORS, IMAGES = items("vectors"), items("images")
+# few images: a process may have none of those in a batch
+PARTS = open_items({"image": IMAGES.values[:9], "audio": VECTORS.values}, size=16, progress=False)
 
 
 def small(values: dict[str, Any], base: FitSettings | None = None) -> FitSettings:
@@ -211,6 +213,13 @@ def jobs() -> dict[str, Job]:
     for kind in (row.name for row in OBJECTIVES if row.level == "list"):
         ranking = {"relations": "made up", "objective.kind": kind, "encoder.name": "mlp"}
         found[f"ranking, {kind}"] = job(ranking, METHODS["ranking"].settings, relations=graded)
+    apart = {"relations": "made up", "encoder.apart": True, "encoder.name": "mlp"}
+    found["ranking, two encoders"] = job(apart, METHODS["ranking"].settings, relations=graded)
+    for fusion, groups in (("early", 1), ("late", 2)):
+        towers = {"encoder.name": "towers", "encoder.fusion": fusion, "encoder.bn_groups": groups}
+        found[f"towers, {fusion}, {groups}"] = job({**towers, **DICTIONARIES["batch both"]}, data=PARTS)
+    frozen = {"encoder.name": "resnet-small", "encoder.frozen": True, "encoder.bn_groups": 2}
+    found["a frozen backbone"] = job({**frozen, **DICTIONARIES["queue"]}, data=IMAGES)
     found["first log Z"] = job({"objective.kind": "nce", "objective.log_z": "first", "objective.proximal": 1.0})
     return found
 
