@@ -100,6 +100,16 @@ def test_cold_items_are_measured_by_content_and_all_is_said(here: Path, capsys: 
     assert related["rows"][0]["measures"]["ndcg@10"]["mean"] > related["rows"][2]["measures"]["ndcg@10"]["mean"]
 
 
+def test_a_run_knows_what_comes_next(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "content.parquet", "--out", f"{tmp_path}/run", "--relations", "graph", *FIT.split()]
+    assert main([*words, "--epochs", "1"]) == 0
+    graph = f"{here}/ratings.csv"
+    command = f"evaluate {tmp_path}/run content.parquet --split cold-items --interactions {graph}"
+    assert f"Next: likewise {command}; likewise retrieve " in capsys.readouterr().out
+    assert main(["recommend", "run", "ratings.csv", "content.parquet", "--history", "mean", "--user_id", "u01"]) == 0
+    assert "rows of weight 4 and more count, as in the run's graph; --least takes others." in capsys.readouterr().err
+
+
 def test_known_items_have_all_baselines(warm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(warm)
     assert main([*ASK, "per-user", "--history", "top-2", "--k", "5"]) == 0
