@@ -16,14 +16,16 @@ from likewise.graph.columns import Columns
 from likewise.graph.opening import open_interactions
 from likewise.graph.splits import SplitRule
 from likewise.model import Model
-from likewise.recommendation.baselines import Embedded, matrix
+from likewise.recommendation.baselines import matrix
 from likewise.recommendation.catalogue import Catalogue, catalogue
 from likewise.recommendation.content import drawn
+from likewise.recommendation.embedded import Embedded
 from likewise.recommendation.histories import AUTO, RULES, rule_named
 from likewise.recommendation.measure import MOST_ASKED, asked_users, blocks, recommended
 from likewise.recommendation.recommendations import Recommendations
 from likewise.stamp import Stamp
 from likewise.text import quoted
+from likewise.training.run_folder import read_data
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -42,7 +44,7 @@ def recommend(
     item: str | None = None,
     weight: str | None = None,
     time: str | None = None,
-    least: float = 0.0,
+    least: float | None = None,
     key: str | None = None,
     image: str | None = None,
     columns: Sequence[str] = (),
@@ -61,7 +63,8 @@ def recommend(
             recommends best on a validation split of the interactions, per user where there are times, else of cold
             items. The model may have learned from these rows; only the rule is chosen on them.
         k: items for each user.
-        user, item, weight, time, least: see :func:`likewise.build_graph`.
+        user, item, weight, time: see :func:`likewise.build_graph`.
+        least: the lowest weight of a row that counts. None: as in the run's graph, else all above 0.
         key, image, columns: the columns of ids, images and vectors; None or empty: as the run was trained.
         progress: show bars.
 
@@ -77,7 +80,7 @@ def recommend(
     with stages(enabled=progress) as begin:
         tick = begin(f"reading {interactions}")
         wanted = Columns(user=user, item=item, weight=weight, time=time)
-        opened = open_interactions(interactions, wanted, least, tick=tick)
+        opened = open_interactions(interactions, wanted, _least(model) if least is None else least, tick=tick)
         items = model.open(data, labels="none", key=key, image=image, columns=columns, progress=False)
         known = catalogue(opened.log, items)
         say(known.notes)
@@ -102,6 +105,14 @@ def recommend(
         without=without,
         stamp=stamp,
     )
+
+
+def _least(model: Model) -> float:
+    """The lowest weight of a row that counts in the graph of the run, and a line about it; 0 without a graph."""
+    about = {} if model.run is None else read_data(model.run) or {}
+    least = float((about.get("graph") or {}).get("least", 0))
+    say([f"rows of weight {least:g} and more count, as in the run's graph; --least takes others."] if least else [])
+    return least
 
 
 def _some(names: Sequence[str]) -> str:
@@ -135,7 +146,7 @@ def _chosen(known: Catalogue, embedding: Floats, tick: Tick) -> str:
         return USUAL
     values = {}
     for number, name in enumerate(RULES):
-        model = Embedded(split.train, size[0], embedding, rule_named(name))
+        model = Embedded(split.train, size[0], embedding, rule_named(name), only=split.candidates)
         found = recommended(split, model, *size, only=only, names=("ndcg",))
         values[name] = float(found.measures["ndcg@10"])
         tick((number + 1) / len(RULES))
