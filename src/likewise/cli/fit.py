@@ -153,11 +153,11 @@ def _run(arguments: Namespace) -> int:
 
 def _measurement(out: str, data: str) -> str:
     """How a run is measured that learned from a graph of training rows; empty for other runs."""
-    from likewise.graph.splits import WHOLE, split_in
+    from likewise.graph.splits import SPLITS, split_in
     from likewise.training.run_folder import read_data
 
     graph = (read_data(as_path(out, "--out")) or {}).get("graph") or {}
-    if split_in(graph) == WHOLE:
+    if split_in(graph) not in SPLITS:
         return ""
     interactions = shlex.quote(source_in(graph, "interactions"))
     return f"evaluate {shlex.quote(out)} {data} --split {split_in(graph)} --interactions {interactions}"

@@ -219,7 +219,7 @@ def complete(
         say([f"all {session.total:,} steps of the run are done already: nothing is trained."], enabled=progress)
     elif first:
         write_config(folder, run.model.settings)
-        write_data(folder, run.items, run.model.settings.relations)
+        write_data(folder, run.items, run.model.settings.relations, goes_on=session.step > 0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         train(run, folder, budget=budget, threads=None if planned is None else planned.threads, progress=progress)
     if budget is not None:  # the clock had the last word
