@@ -51,7 +51,11 @@ def from_triplets(embeddings: Tensor, triplets: Ids) -> tuple[Tensor, Listed, Te
 
 
 def from_pairs(
-    embeddings: Tensor, pairs: Ids, alike: Flags | None = None, neither: Ids | None = None
+    embeddings: Tensor,
+    pairs: Ids,
+    alike: Flags | None = None,
+    neither: Ids | None = None,
+    planted: Ids | None = None,
 ) -> tuple[Tensor, Listed, Tensor]:
     """Queries, relation and keys of explicit pairs, for any objective: ``objective(*from_pairs(z, pairs, alike))``.
 
@@ -64,6 +68,8 @@ def from_pairs(
         pairs: (P, 2) integers, rows of ``embeddings``.
         alike: (P,) bool: whether each pair is alike. None: all are.
         neither: (R, 2) integers, rows of ``embeddings``: without ``alike``, pairs that are no negatives either.
+        planted: (R, 2) integers, rows of ``embeddings``: without ``alike``, an anchor and a negative that was added to
+            the batch for it. ``Mined`` tells how many of them it chooses.
 
     Raises:
         LikewiseError: shapes that do not fit, a row number that no embedding has, a row paired with itself, or both
@@ -79,10 +85,14 @@ def from_pairs(
         if neither is not None and len(neither):
             others.append(_places("neither", neither, 2, embeddings))
         count, no = len(embeddings), torch.cat(others)
-        relation = Listed(torch.cat([pairs, pairs.flip(1)]), torch.cat([no, no.flip(1)]), count, count, True)
+        added = None if planted is None or not len(planted) else _places("planted", planted, 2, embeddings)
+        both = torch.cat([pairs, pairs.flip(1)])
+        relation = Listed(both, torch.cat([no, no.flip(1)]), count, count, True, added)
         return embeddings, relation, embeddings
-    if neither is not None:
-        raise LikewiseError("with alike, a pair that is not listed is neither alike nor not: leave neither out.")
+    if neither is not None or planted is not None:
+        raise LikewiseError(
+            "with alike, a pair that is not listed is neither alike nor not: leave neither and planted out."
+        )
     alike = as_flags("alike", alike, embeddings.device)
     if alike.shape != pairs.shape[:1]:
         raise LikewiseError(f"alike {tuple(alike.shape)} must be ({len(pairs)},), one per pair.")
