@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
-from likewise.data import Items, Skipped, describe, open_items, write_skipped
+from likewise.data import Items, Skipped, describe, native_side, open_items, write_skipped
 from likewise.data.items import encode_label_sets, encode_labels
 from likewise.errors import LikewiseError
 
@@ -733,3 +733,20 @@ def test_npy_files_that_are_something_else(tmp_path: Path, items_of: Opener) -> 
     np.save(path, np.array([{}, {}]), allow_pickle=True)
     with pytest.raises(LikewiseError, match=r"\(it holds Python objects\)"):
         items_of(path)
+
+
+# --- the size of pictures before they are decoded ---
+
+
+def test_the_side_of_pictures_is_that_of_the_middle_one(tmp_path: Path, items_of: Opener) -> None:
+    for name, height, width in (("a", 20, 30), ("b", 64, 80), ("c", 200, 40)):
+        Image.fromarray(picture(0, height, width)).save(tmp_path / f"{name}.png")
+    (tmp_path / "damaged.png").write_bytes(b"\x89PNG\r\n")
+    assert native_side(tmp_path) == 40  # of 0, 20, 40 and 64
+    pq.write_table(
+        pa.table({"image": [(tmp_path / f"{name}.png").read_bytes() for name in "abb"]}), tmp_path / "t.parquet"
+    )
+    assert native_side(tmp_path / "t.parquet") == 64
+    assert native_side(np.zeros((3, 12, 9, 3), np.uint8)) == 9
+    assert native_side(np.zeros((3, 12), np.float32)) == 0  # vectors
+    assert native_side(items_of(tmp_path)) == 0  # decoded already

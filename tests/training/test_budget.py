@@ -61,6 +61,17 @@ def test_a_run_ends_in_its_time_whatever_the_speed(seconds_of: Callable[[float],
     assert 92 < budget.spent < 108
 
 
+def test_a_run_whose_time_is_over_makes_no_more_steps_than_it_has() -> None:
+    clock, session = Clock(), SimpleNamespace(step=0, total=3, device=torch.device("cpu"))
+    budget = Budget(seconds=10.0, used=12.0, clock=clock)  # the preparation took longer than the run may
+    budget.start(0)
+    while session.step < session.total:
+        clock.now += 1.0
+        session.step += 1
+        budget.follow(cast(Session, session))
+    assert session.step <= 3
+
+
 @pytest.mark.parametrize("early", [0.3, 0.7])
 @pytest.mark.parametrize("slower", [1.0, 2.0])
 def test_steps_that_are_faster_at_first_are_counted_as_such(early: float, slower: float) -> None:

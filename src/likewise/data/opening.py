@@ -3,8 +3,10 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from likewise.blocks import Blocks
@@ -17,6 +19,8 @@ from likewise.data.words import WORDS
 from likewise.errors import LikewiseError
 from likewise.files import as_path
 from likewise.stamp import full_path
+
+FIRST = 100  # images that tell the size of the others
 
 
 def open_items(
@@ -153,6 +157,28 @@ def _opened(
     else:
         items = held if wanted.part else _copies_told(held)
     return replace(items, path=full_path(os.fspath(source))) if isinstance(source, str | os.PathLike) else items
+
+
+def native_side(source: object, *, key: str | None = None, image: str | None = None, split: str | None = None) -> int:
+    """The median of the shorter sides, in pixels, of the first images of a source; 0 of vectors and of opened Items.
+
+    Cost: 100 images are read, and of these the headers alone are decoded.
+    """
+    from likewise.data.decode import quiet_pillow, shorter_side
+    from likewise.data.source import BadItem
+    from likewise.data.sources import find_source
+
+    if isinstance(source, Items):
+        return 0
+    opened = find_source(source, Wanted(labels="none", key=key, image=image, split=split))
+    if isinstance(opened, Items):
+        return 0
+    sides = list[int]()
+    with quiet_pillow(MEGAPIXELS):
+        for entry in islice(opened.entries(), FIRST):
+            with suppress(BadItem):
+                sides.append(shorter_side(entry.load()))
+    return sorted(sides)[len(sides) // 2] if sides else 0
 
 
 def _copies_told(items: Items) -> Items:

@@ -77,6 +77,8 @@ class Budget:
         each = (self.clock() - self._since) / self.work(self._from, step, session.total)
         self._since, self._from = self.clock(), step
         total = self.steps((self.seconds - spent) / each, step)
+        if spent > self.seconds:
+            return min(total, session.total)
         total = session.total if abs(total - session.total) < CHANGE * session.total and not early else total
         self._share = max(spent / self.seconds, step / total)
         return total

@@ -16,7 +16,7 @@ from likewise.config.checks import check
 from likewise.config.overrides import as_dict, dotted, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG
-from likewise.data import Items, describe
+from likewise.data import Items, describe, native_side
 from likewise.data.pair_files import Relations
 from likewise.distributed import processes
 from likewise.distributed.layout import lay_out
@@ -36,7 +36,7 @@ from likewise.training.pace import emulates_bf16
 from likewise.training.plan import Plan, Trial, plan
 from likewise.training.preflight import preflight
 from likewise.training.progress import TrainingProgress
-from likewise.training.recipe import for_vectors, wants_recipe, with_recipe
+from likewise.training.recipe import Recipe, for_vectors, wants_recipe, with_recipe
 from likewise.training.run import Run, begin
 from likewise.training.run_folder import (
     began_here,
@@ -149,21 +149,52 @@ def _begun(
 ) -> tuple[Run, Plan]:
     """The run before its first step. It writes no file."""
     settings = asked.settings
-    with processes.first_first():  # the first process decodes the items into the cache; the others read them there
-        items = open_by(settings, data, progress=progress)
+    items = _opened(settings, data, progress)
     began = time.monotonic()
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; training needs at least 2.")
-    chosen_notes = list[str]()
+    recipe = Recipe(settings, [])
     if not asked.resume:
         choose = with_recipe if wants_recipe(settings) else for_vectors
-        settings, chosen_notes = choose(settings, items, asked.names, own=backbone is not None)
-    settings, items, relations, sampler, notes = prepare(settings, items, backbone)
+        recipe = choose(settings, items, asked.names, own=backbone is not None)
+    settings, items, relations, sampler, notes = prepare(recipe.settings, items, backbone)
     trial = Trial(items, relations, sampler, device, backbone)
-    planned = plan(settings, trial, began=began, asked=asked.names, resumed=asked.resume)
+    sizes, why = _sizes(recipe, data)
+    planned = plan(
+        settings,
+        trial,
+        began=began,
+        asked=asked.names,
+        resumed=asked.resume,
+        sizes=sizes,
+        batches=recipe.batches,
+    )
+    if planned.settings.size != settings.size:
+        items = _opened(planned.settings, data, progress)
+    if (planned.settings.size, planned.settings.batch_size) != (settings.size, settings.batch_size):
+        settings, items, relations, sampler, notes = prepare(planned.settings, items, backbone)
     model = Model.untrained(planned.settings, items, backbone=backbone)
-    announce(model, items, planned.total, [*chosen_notes, *notes, *planned.notes], enabled=progress)
-    return begin(model, items, planned.total, device, relations=relations, sampler=sampler), planned
+    announce(model, items, planned.total, [*recipe.notes, *notes, *why, *planned.notes], enabled=progress)
+    run = begin(model, items, planned.total, device, relations=relations, sampler=sampler)
+    if planned.budget is not None:
+        planned.budget.used = time.monotonic() - began
+    return run, planned
+
+
+def _opened(settings: FitSettings, data: object, progress: bool) -> Items:
+    """The items. The first process decodes them into the cache; the others read them there."""
+    with processes.first_first():
+        return open_by(settings, data, progress=progress)
+
+
+def _sizes(recipe: Recipe, data: object) -> tuple[list[int], list[str]]:
+    """The sizes that timed steps may choose, none larger than the pictures themselves; a line where none is left."""
+    s = recipe.settings
+    if s.minutes is None or not recipe.sizes:
+        return [], []
+    side = native_side(data, key=s.key, image=s.image, split=s.split)
+    sizes = [size for size in recipe.sizes if size <= side]
+    return sizes, [] if sizes or not side else [f"size={s.size}: the pictures have {side} px themselves."]
 
 
 def complete(

@@ -15,6 +15,8 @@ TEMPERATURE = "objective.temperature"
 VECTORS, PARTS = "mlp", "towers"  # the encoders of vectors, and of items of several parts
 FUSED, WHY_PARTS = 256, "the items have several parts"  # width of the layer that joins them, as in CDML
 SECONDS_EACH = 0.3  # of the budget for a coloured drawing, beyond which it is seen so often that views must differ more
+SIZES = (48, 64)  # pixels of drawings, where there is time for them
+BATCHES = (128, 64)  # where few steps fit
 LEAST_SIZE = 32  # pixels of which half are still a picture
 MOST_SIZE = 48  # pixels beyond which a fine grid is too slow, even at half the side
 
@@ -28,10 +30,12 @@ class Choice(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """Settings with the choices in them, and what to say about them."""
+    """Settings with the choices in them, what to say about them, and what timed steps may choose instead."""
 
     settings: FitSettings
     notes: list[str]
+    sizes: tuple[int, ...] = ()  # larger ones of the pictures, rising
+    batches: tuple[int, ...] = ()  # smaller ones, falling
 
 
 def for_vectors(settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False) -> Recipe:
@@ -91,7 +95,10 @@ def with_recipe(settings: FitSettings, items: Items, asked: Collection[str], *, 
         reasons.setdefault(choice.why, []).append(f"{choice.name}={_text(choice.value)}")
     notes = [] if traits is None else [f"the items are {traits.line()}."]
     notes += [f"recipe: {', '.join(names)}: {why}." for why, names in reasons.items()]
-    return Recipe(check(chosen), notes)
+    drawn = free and traits is not None and traits.drawn
+    grows = drawn and not (_about("size", asked) or _about("encoder.name", asked))
+    sizes = tuple(size for size in SIZES if grows and size > settings.size)
+    return Recipe(check(chosen), notes, sizes, BATCHES if free and not _about("batch_size", asked) else ())
 
 
 def _text(value: Any) -> str:
