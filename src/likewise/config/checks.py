@@ -91,7 +91,10 @@ def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:
 def _refused_relations(s: FitSettings) -> Iterator[str]:
     """Checks alike, relations, dictionary and sampler against each other."""
     if s.related and s.relations is None:
-        what = {"graded": "relevance by the ids of query and item", "clusters": "pairs by item id, or the folder of a graph"}
+        what = {
+            "graded": "relevance by the ids of query and item",
+            "clusters": "pairs by item id, or the folder of a graph",
+        }
         file = what.get(s.alike, f"{s.alike} by item id")
         yield f"alike={s.alike} needs relations=FILE, a CSV or parquet file of {file}."
     if s.relations is not None and not s.related:
@@ -100,7 +103,7 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
             "alike=graded or alike=clusters."
         )
     if s.sampler.planted != "none" and s.alike != "pairs":
-        yield f"sampler.planted={s.sampler.planted} adds negatives to a batch of pairs: set alike=pairs, or planted=none."
+        yield f"sampler.planted={s.sampler.planted} adds negatives to a batch of pairs: set alike=pairs, or none."
     if s.clusters.level >= s.clusters.levels:
         yield f"clusters.level={s.clusters.level} must be below clusters.levels={s.clusters.levels}; 0 is the finest."
     if s.listed and not s.items_are_keys:

@@ -78,8 +78,8 @@ class Mined(PairObjective):
 
     Attributes:
         stage: () int64, the policy that is in force.
-        survived: of the pairs whose anchor has a planted negative (see ``from_pairs``), the share for which the policy picked
-            one, in the last call; None where none was planted.
+        survived: of the pairs whose anchor has a planted negative (see ``from_pairs``), the share for which the policy
+            picked one, in the last call; None where none was planted.
         active: () float32, the share of the chosen pairs (a filter: of the anchors that have a positive and a negative)
             with a loss above 0, a moving average; 1 at first, and when the policy changes.
 

@@ -22,8 +22,8 @@ from likewise.config.yaml_file import CONFIG
 from likewise.data import Items, open_items
 from likewise.data.id_rows import all_alike_in
 from likewise.data.pair_files import Graded, Pairs, Relations, Triplets
-from likewise.graph.graph_file import holds_graph
 from likewise.errors import LikewiseError
+from likewise.graph.graph_file import holds_graph
 from likewise.methods import METHODS, Method
 from likewise.model import NAME as MODEL
 from likewise.model import Model, open_by

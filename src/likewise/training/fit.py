@@ -271,7 +271,7 @@ def prepare(settings: FitSettings, items: Items, backbone: nn.Module | None = No
 
     Raises LikewiseError when the items or relations are unusable, and when the run does not fit into memory.
     """
-    notes = []
+    notes = list[str]()
     if settings.alike == "clusters":
         items, notes = with_clusters(settings, items)
     if settings.by_label:

@@ -229,7 +229,9 @@ class Tuples(NamedTuple):
     rows: Tensor  # (B,) int64 rows of the items of these tuples, each item once
     local: Tensor  # (m, 2) or (m, 3) int64, the tuples as positions in ``rows``
     which: Tensor  # (m,) int64, the numbers of these tuples among all tuples
-    planted: Tensor | None = None  # (r, 2) int64, an anchor and a negative that was added for it, as positions in ``rows``
+    planted: Tensor | None = (
+        None  # (r, 2) int64, an anchor and a negative that was added for it, as positions in ``rows``
+    )
 
 
 class PairSampler:
