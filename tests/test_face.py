@@ -77,7 +77,8 @@ GENERATOR = torch.Generator().manual_seed(0)
 COUNTS = torch.tensor([5, 3, 2])
 LABELS = torch.tensor([0, 0, 1, 1, 2])
 BLOCK = Block(name="audio", kind="vector", start=0, stop=5)
-GIVEN = {"classes": 7, "dim": 5, "n": 9, "counts": COUNTS, "generator": GENERATOR}  # to an objective by its run
+GIVEN = {"classes": 7, "dim": 5, "n": 9, "counts": COUNTS}  # to an objective by its run
+GIVEN |= {"generator": GENERATOR, "noise_generator": GENERATOR}
 ONLY_MEAN = (objectives.Histogram,)
 
 
@@ -149,10 +150,17 @@ MADE: list[tuple[type, dict[str, Any]]] = [
             "unit": False,
             "pixels": 0.25,
             "frozen": True,
+            "query": lw.Embedder(torch.nn.Linear(4, 3), torch.nn.Identity(), feature_dim=3, dim=2),
         },
     ),
     (lw.GradientCache, {"embedder": torch.nn.Linear(3, 2), "parts": [torch.ones(4, 3)] * 2, "grouped": True}),
-    (lw.Index, {"rows": torch.eye(2), "ids": ["a.jpg", "b.jpg"], "protocol": {"epoch": 3}, "read": torch.load}),
+    (
+        lw.Index,
+        {
+            **{"rows": torch.eye(2), "ids": ["a.jpg", "b.jpg"], "protocol": {"epoch": 3}},
+            **{"query_rows": torch.eye(2), "read": torch.load},
+        },
+    ),
     (embedding_file.Embedding, {"rows": torch.eye(2), "ids": ("a.jpg", "b.jpg"), "metadata": {"epoch": 3}}),
     (metrics.Metric, {"measure": lw.retrieval, "device": "meta"}),
     (metrics.Ranking, {"measures": ("map",), "k": 3, "convention": metrics.Convention(gains="linear")}),
@@ -187,10 +195,12 @@ SHOWN = {  # what stands for a parameter that is data, or a size
     (objectives.Mined, "objective"): "(objective): Triplet(margin=0.7,",
     (lw.Momentum, "encoder"): "(encoder): Linear(",
     (lw.Embedder, "backbone"): "(backbone): Linear(",
+    (lw.Embedder, "query"): "(query): Embedder(",
     (lw.Embedder, "head"): "(head): Identity(",
     (lw.Embedder, "centre"): "(centre): BatchNorm1d(",
     (lw.GradientCache, "parts"): "parts=2, the first (4, 3)",
     (lw.Index, "rows"): "2 × 2",
+    (lw.Index, "query_rows"): "query_rows=True",
     (lw.Index, "read"): "reads_files=True",
     (lw.Index, "ids"): "ids='a.jpg' …",
     (embedding_file.Embedding, "rows"): "2 × 2",
@@ -203,7 +213,7 @@ SHOWN = {  # what stands for a parameter that is data, or a size
     (samplers.PairSampler, "tuples"): "tuples=2 × 2",
     (samplers.GradedSampler, "rows"): "rows=2 of 2 queries",
 }
-NOT_SHOWN = {"generator", (dictionaries.MemoryBank, "noise"), (lw.GradientCache, "embedder")}
+NOT_SHOWN = {"generator", "noise_generator", (dictionaries.MemoryBank, "noise"), (lw.GradientCache, "embedder")}
 SHOWN_ELSEWHERE = {lw.Model, lw.Views}  # below
 NO_PARAMETERS = {dictionaries.Dictionary, dictionaries.Batch, negatives.All, negatives.Easy, negatives.Hard}
 

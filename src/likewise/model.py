@@ -30,7 +30,7 @@ from likewise.text import quoted, utf8
 from likewise.views.render import plain_view
 from likewise.views.vectors import scales_of
 
-Layer = Literal["embedding", "backbone"]
+Layer = Literal["embedding", "backbone", "query"]
 NAME = "model.safetensors"
 INDEX = "index"
 VECTORS, PICTURES = 100_000, 5_000  # items from which scales and components are computed
@@ -200,13 +200,16 @@ class Model:
 
         F is the width of the layer: the embedding's after the head, or the backbone's. Except for rounding, the rows do
         not depend on ``batch_size``. After each batch ``tick`` is called with the number of items done. One forward
-        pass over the items.
+        pass over the items. Raises LikewiseError on a layer that the model does not have.
         """
+        known = self.embedder.layers()
+        if layer not in known:
+            raise LikewiseError(f"this model has no layer {layer!r}; its layers are {', '.join(known)}.")
         device = next(self.embedder.parameters()).device
         was_training = self.embedder.training
         self.embedder.eval()
         try:
-            rows = torch.empty(len(items), self.embedder.layers()[layer])
+            rows = torch.empty(len(items), known[layer])
             for start in range(0, len(items), batch_size):
                 stop = min(start + batch_size, len(items))
                 batch = self.prepare(items.batch(torch.arange(start, stop)).to(device))
@@ -260,8 +263,10 @@ class Model:
 
         ``key``, ``image`` and ``columns`` are as in ``open``. Raises LikewiseError as ``open`` does.
         """
-        embedding = self.embed(source, layer=layer, key=key, image=image, columns=columns, progress=progress)
-        return Index(*embedding, read=partial(self.embed_file, layer=layer))
+        items = self.open(source, labels="none", key=key, image=image, columns=columns, progress=progress)
+        embedding, asking = self.embed(items, layer=layer, progress=progress), self.layer_of_queries(layer)
+        queries = None if asking == layer else self.embed(items, layer=asking, progress=progress).rows
+        return Index(*embedding, query_rows=queries, read=partial(self.embed_file, layer=asking))
 
     def embed_file(self, path: str | Path, *, layer: Layer = "embedding") -> Tensor:
         """(D,) float32 row of length 1 of an image file; of a .npy file with one vector if the model takes vectors.
@@ -298,8 +303,12 @@ class Model:
                 "index.search(query)."
             )
         index = _own_index(self.run, self.weights_hash)
-        index.read = partial(self.embed_file, layer=_layer_of(index))
+        index.read = partial(self.embed_file, layer=self.layer_of_queries(_layer_of(index)))
         return index
+
+    def layer_of_queries(self, layer: Layer) -> Layer:
+        """The layer whose rows search rows of ``layer``: another one where queries have an encoder of their own."""
+        return "query" if layer == "embedding" and self.embedder.query is not None else layer
 
     @property
     def weights_hash(self) -> str:
@@ -444,7 +453,9 @@ def layer_named(name: str) -> Layer:
         return "embedding"
     if name == "backbone":
         return "backbone"
-    raise LikewiseError(f"there is no layer {name!r}; the layers are embedding (after the head) and backbone.")
+    if name == "query":
+        return "query"
+    raise LikewiseError(f"there is no layer {name!r}; the layers are embedding (after the head), backbone and query.")
 
 
 def _layer_of(index: Index) -> Layer:
@@ -468,6 +479,6 @@ def search_run(run: Path, query: str, k: int) -> list[Hit]:
     ``Index.search`` does.
     """
     index = _own_index(run, hash_of(model_file(run)))
-    index.read = lambda path: load(run).embed_file(path, layer=_layer_of(index))
+    index.read = lambda path: load(run).load_index().read_file(path)
     name = utf8(query).decode()  # as ids are written, whatever the encoding of the command line
     return index.search(name if name in index else query, k)

@@ -15,6 +15,7 @@ from likewise.cli.main import main
 from likewise.config.overrides import flatten, settings_from
 from likewise.data import open_items
 from likewise.model import load
+from likewise.proof.small_run import make_plan
 from likewise.training.run_folder import read_data
 
 SMALL = ("--size", "8", "--words", "16", "--encoder.hidden", "8", "--encoder.dim", "4", "--batch_size", "8")
@@ -128,9 +129,11 @@ def test_fit_learns_from_relations_of_parts(place: Path) -> None:
     assert main([*compared, "--out", "compared", *sets]) == 0
 
 
-def test_a_run_of_parts_is_proved(place: Path) -> None:
-    assert main(["verify", "run"]) == 0
-    assert main(["verify", "simclr", "--set", "encoder.name=towers", "encoder.fusion=late", "encoder.hidden=8"]) == 0
+def test_verify_takes_a_run_of_parts_and_makes_up_others(place: Path) -> None:
+    own = make_plan("run")
+    assert own.items.blocks == load("run").blocks
+    made_up = make_plan("simclr", settings={"encoder.name": "towers", "encoder.fusion": "late", "encoder.hidden": 8})
+    assert [block.name for block in made_up.items.blocks] == ["a", "b"]
 
 
 def test_embedded_vectors_are_a_frozen_lower_tower(place: Path) -> None:

@@ -256,15 +256,22 @@ BUGS = [
     Bug(
         "sampled softmax adds log(m Q)",
         "objectives/sampled.py",
-        "product(scaled, sampled.T) - expected.to(queries.dtype)",
-        "product(scaled, sampled.T) + expected.to(queries.dtype)",
+        "sampled).T) - expected.to(queries.dtype)",
+        "sampled).T) + expected.to(queries.dtype)",
     ),
     Bug(
         "accidental hits stay",
         "objectives/sampled.py",
-        "logits.masked_fill(match.hits(rows), torch.finfo(logits.dtype).min)",
+        "logits.masked_fill(hits(rows), torch.finfo(logits.dtype).min)",
         "logits",
     ),
+    Bug(
+        "sampled classes: a row's second label is among the others",
+        "objectives/sampled_classes.py",
+        "(rows.unsqueeze(2) == drawn).any(1)",
+        "(rows.unsqueeze(2) == drawn)[:, 0]",
+    ),
+    Bug("sampled classes: proxies keep their lengths", "objectives/sampled_classes.py", ", unit_keys=True", ""),
     Bug(
         "NCE forgets Z",
         "objectives/instance_level.py",

@@ -19,6 +19,7 @@ import mined_cases
 import pair_level_cases
 import pytest
 import sampled_cases
+import sampled_classes_cases
 import torch
 from objective_case import Case, Given, Oracle, Problem, balanced, bank, problems, rows, seeded, shuffled
 from torch import Tensor, nn
@@ -58,6 +59,7 @@ CASES = [
     *class_level_cases.CASES,
     *instance_level_cases.CASES,
     *sampled_cases.CASES,
+    *sampled_classes_cases.CASES,
 ]
 WITH_PEER = sorted((case for case in CASES if case.peer), key=lambda case: case.name)
 TAKEN: set[tuple[str, str]] = set()  # (property, case), as parametrised

@@ -24,7 +24,7 @@ from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import settings_from
 from likewise.config.policy_table import POLICIES
 from likewise.config.settings import FitSettings
-from likewise.data import Graded, Items, Pairs
+from likewise.data import Graded, Items, Pairs, open_items
 from likewise.dictionaries import Queue
 from likewise.distributed import processes
 from likewise.encoders.embedder import embed_parts
@@ -74,7 +74,7 @@ DICTIONARIES: dict[str, dict[str, Any]] = {
     "labels, queue": {"alike": "label", "dictionary": "queue"},
     "labels, proxies": {"alike": "label", "dictionary": "proxies"},
 }
-NOISE = {"nce": "objective.noise", "sampled-softmax": "objective.samples"}  # 24 where there are so few items
+NOISE = {"nce": "objective.noise", "sampled-softmax": "objective.samples", "sampled-classes": "objective.samples"}
 
 
 def items(kind: Literal["vectors", "images"], n: int = 31) -> Items:
@@ -90,13 +90,15 @@ def items(kind: Literal["vectors", "images"], n: int = 31) -> Items:
 
 
 VECTORS, IMAGES = items("vectors"), items("images")
+# few images: a process may have none of those in a batch
+PARTS = open_items({"image": IMAGES.values[:9], "audio": VECTORS.values}, size=16, progress=False)
 
 
 def small(values: dict[str, Any], base: FitSettings | None = None) -> FitSettings:
     """``values`` over SMALL, and few numbers drawn; decided."""
     settings = settings_from({**SMALL, **values}, base)
     kind = decide(settings, len(VECTORS)).objective.kind
-    few = {NOISE[kind]: 24} if kind in NOISE else {}
+    few = {NOISE[kind]: 24} if kind in NOISE else {}  # there are 31 items and 7 classes
     return decide(settings_from({"objective.kind": kind, **few}, settings), len(VECTORS))
 
 
@@ -211,6 +213,13 @@ def jobs() -> dict[str, Job]:
     for kind in (row.name for row in OBJECTIVES if row.level == "list"):
         ranking = {"relations": "made up", "objective.kind": kind, "encoder.name": "mlp"}
         found[f"ranking, {kind}"] = job(ranking, METHODS["ranking"].settings, relations=graded)
+    apart = {"relations": "made up", "encoder.apart": True, "encoder.name": "mlp"}
+    found["ranking, two encoders"] = job(apart, METHODS["ranking"].settings, relations=graded)
+    for fusion, groups in (("early", 1), ("late", 2)):
+        towers = {"encoder.name": "towers", "encoder.fusion": fusion, "encoder.bn_groups": groups}
+        found[f"towers, {fusion}, {groups}"] = job({**towers, **DICTIONARIES["batch both"]}, data=PARTS)
+    frozen = {"encoder.name": "resnet-small", "encoder.frozen": True, "encoder.bn_groups": 2}
+    found["a frozen backbone"] = job({**frozen, **DICTIONARIES["queue"]}, data=IMAGES)
     found["first log Z"] = job({"objective.kind": "nce", "objective.log_z": "first", "objective.proximal": 1.0})
     return found
 

@@ -22,7 +22,7 @@ from likewise.config.checks import check
 from likewise.config.objective_table import OBJECTIVES
 from likewise.config.overrides import flatten
 from likewise.config.policy_table import POLICIES
-from likewise.config.settings import FitSettings
+from likewise.config.settings import EncoderSettings, FitSettings
 from likewise.config.values import parameters_of
 from likewise.methods import over_method
 
@@ -158,7 +158,9 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {score.name for score in names["scores"]} >= {"learned/knn", "raw/knn"}
 
 
-@pytest.mark.parametrize("page", ["metric-learning", "parts", "preflight", "ranking", "relations", "scaling", "views"])
+@pytest.mark.parametrize(
+    "page", ["metric-learning", "parts", "preflight", "ranking", "recommendation", "relations", "scaling", "views"]
+)
 def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = [f"{number}.jpg" for number in range(256)]
@@ -183,6 +185,12 @@ def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
     for number, code in enumerate(fences(ROOT / "docs" / f"{page}.md", "python")):
         if page == "metric-learning" and number == 1:  # a whole data set: 64 classes of 4
             given |= {"ids": names, "labels": torch.arange(256) // 4, "items": torch.randn(256, 3, 32, 32)}
+        if page == "recommendation":
+            content = np.random.default_rng(0).normal(size=(23, 4)).astype(np.float32)
+            pd.DataFrame({"id": map(str, range(23)), "vector": content.tolist()}).to_parquet("content.parquet")
+            vectors = lw.Items(ids=tuple(map(str, range(23))), values=content, kind="vectors")
+            settings = FitSettings(encoder=EncoderSettings(name="mlp", hidden=8, dim=4))
+            given |= {"model": lw.Model.untrained(settings, vectors)}
         if page == "ranking":
             given |= {
                 "scores": torch.randn(2, 3, requires_grad=True),

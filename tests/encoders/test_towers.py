@@ -17,6 +17,8 @@ from likewise.encoders.towers import LateFusion, Towers
 from likewise.errors import LikewiseError
 from likewise.model import Model, load
 from likewise.training.fit import fit
+from likewise.views import Share, Views
+from likewise.views.parts import PartViews
 from likewise.views.vectors import VectorViews, scales_of
 
 SIZE, B = 8, 6
@@ -149,7 +151,27 @@ def test_views_change_neither_what_is_missing_nor_what_says_so() -> None:
     assert torch.equal(masked(seen, BLOCKS), seen)
     plain = VectorViews(0.5, 0.3, torch.zeros(207), torch.ones(207))(x, torch.Generator().manual_seed(0))
     plain[:, there] = x[:, there]
+    plain[:, BLOCKS[0].content] = x[:, BLOCKS[0].content]  # images have views of their own
     assert torch.equal(seen, masked(plain, BLOCKS))  # the same random numbers
+
+
+def test_a_part_is_seen_as_items_of_its_kind_are() -> None:
+    settings = settings_from({"views.noise": 0.5, "views.dropout": 0.3}).views
+    x = rows(torch.float32)
+    x[:, BLOCKS[0].content] = torch.randint(0, 256, (B, 192)).float()
+    x = masked(x, BLOCKS)
+    mean, std = scales_of(x, BLOCKS, mean=settings.mean, std=settings.std)
+    views, generator = PartViews(settings, mean, std, BLOCKS), torch.Generator().manual_seed(3)
+    seen, other = views(x, generator), torch.Generator().manual_seed(3)
+    vectors = VectorViews(0.5, 0.3, torch.zeros(207), torch.ones(207), BLOCKS)((x - mean) / std, other)
+    assert torch.equal(seen[:, 192:], vectors[:, 192:])
+    pixels = x[:, BLOCKS[0].content].view(B, SIZE, SIZE, 3).to(torch.uint8)
+    images = Views(settings, SIZE)(pixels, other)
+    for row in range(B):
+        shown = seen[row, BLOCKS[0].content].view(SIZE, SIZE, 3).permute(2, 0, 1)
+        assert torch.allclose(shown, images[row] if HAS[row, 0] else torch.zeros(()), atol=1e-6)
+    half = views(x[2:5], torch.Generator().manual_seed(3), Share(B, slice(2, 5)))
+    assert torch.allclose(half, seen[2:5], atol=1e-6)
 
 
 def parts(count: int = 24) -> dict[str, object]:

@@ -10,7 +10,8 @@ from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import Interactions
 from likewise.graph.splits import Split, by_time, cold_items, per_user
 from likewise.recommendation import baselines
-from likewise.recommendation.baselines import Ease, Embedded, ItemNeighbours, Popularity, RidgePerUser, matrix
+from likewise.recommendation.baselines import Ease, ItemNeighbours, Popularity, RidgePerUser, matrix
+from likewise.recommendation.embedded import Embedded, Units
 from likewise.recommendation.factors import als, bpr, ridge_to, spectral
 from likewise.recommendation.histories import RULES, mean, rule_named, softmax, top
 from likewise.recommendation.measure import recommended
@@ -109,6 +110,21 @@ def test_baselines_are_their_equations(rows: Interactions) -> None:
     np.testing.assert_allclose(RidgePerUser(rows, USERS, content, 2).scores(users), wanted, rtol=1e-6)
 
 
+def test_sparse_rows_and_parts_of_the_columns_are_the_same(rows: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = np.random.default_rng(1).random((ITEMS, 90)) < 0.04
+    found = []
+    for share in (0.0, 1.0):
+        monkeypatch.setattr("likewise.recommendation.embedded.SPARSE", share)
+        units = Units(words)
+        assert units.there.tolist() == words.any(1).tolist()
+        found.append(units.cosines(np.array([3, 1, 1]), np.arange(ITEMS)))
+        for cells in (1 << 24, 40):  # the latter: columns in parts
+            monkeypatch.setattr("likewise.recommendation.embedded.CELLS", cells)
+            found.append(Embedded(rows, USERS, words, top(2)).scores(np.arange(USERS))[:3])
+    for dense, other in ((0, 3), (1, 2), (1, 4), (1, 5)):
+        np.testing.assert_allclose(found[dense], found[other], atol=1e-6)
+
+
 def test_rules_join_a_history(rows: Interactions) -> None:
     content = np.random.default_rng(1).normal(size=(ITEMS, 4)).astype(np.float32)
     mine = sorted(item for user, item in pairs(rows) if user == 5)
@@ -122,9 +138,13 @@ def test_rules_join_a_history(rows: Interactions) -> None:
         (top(99), cosines.mean(0)),
         (softmax(0.1), np.exp((cosines - 1) / 0.1).sum(0)),
     ):
+        expected = np.where(np.arange(ITEMS) == mine[2], 0, wanted)
         found = Embedded(rows, USERS + 1, content, rule).scores(np.array([5, USERS]))
-        np.testing.assert_allclose(found[0], wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-6)
         assert not found[1].any()  # nobody without a history
+        only = np.arange(ITEMS) % 2 == 0
+        some = Embedded(rows, USERS, content, rule, only=only).scores(np.array([5]))[0]
+        np.testing.assert_allclose(some, np.where(only, expected, 0), rtol=1e-5, atol=1e-6)
     assert set(RULES) == {"mean", "top-3", "softmax"}
     assert rule_named("top-2")(cosines).tolist() == top(2)(cosines).tolist()
     with pytest.raises(LikewiseError, match=r"there is no rule 'means'. Did you mean 'mean'\?"):

@@ -12,7 +12,16 @@ from likewise import dictionaries, objectives
 from likewise.dictionaries import Batch, Fresh, MemoryBank, Proxies, Queue
 from likewise.errors import LikewiseError
 from likewise.negatives import Hard, Random
-from likewise.objectives import Histogram, InfoNCE, LiftedStructure, Margin, Mined, SampledSoftmax, Triplet
+from likewise.objectives import (
+    Histogram,
+    InfoNCE,
+    LiftedStructure,
+    Margin,
+    Mined,
+    SampledClasses,
+    SampledSoftmax,
+    Triplet,
+)
 from likewise.training import loop
 
 TRAINING = Path(loop.__file__).parent
@@ -53,6 +62,7 @@ def test_which_losses_are_no_sum_over_rows() -> None:
     assert LiftedStructure().joins_rows
     assert not LiftedStructure(generalised=True).joins_rows
     assert SampledSoftmax().joins_rows
+    assert SampledClasses(3, 2).joins_rows
     assert not InfoNCE().joins_rows
 
 

@@ -1,6 +1,7 @@
 """What timed steps choose: the size of the pictures and of the batches, by a made-up speed."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,13 +102,22 @@ def test_nothing_else_is_timed_where_the_user_has_set_it(monkeypatch: pytest.Mon
 
 def test_the_recipe_leaves_open_what_is_not_set() -> None:
     base, items = settings_from({"minutes": 3.0}), drawings()
-    found = with_recipe(base, items, ["minutes"])
-    assert (found.sizes, found.batches) == ((48, 64), (128, 64))
+    for side, sizes in ((100, (48, 64)), (50, (48,)), (28, ()), (0, ())):
+        found = with_recipe(base, items, ["minutes"], side=side)
+        assert (found.sizes, found.batches) == (sizes, (128, 64))
+        assert ("size=32: the pictures have 28 px themselves." in found.notes) == (side == 28)
     for name in ("size", "encoder.name", "method"):
-        assert not with_recipe(base, items, ["minutes", name]).sizes
+        assert not with_recipe(base, items, ["minutes", name], side=100).sizes
     for name in ("batch_size", "method"):
         assert not with_recipe(base, items, ["minutes", name]).batches
-    assert not with_recipe(base, items, ["minutes"], own=True).sizes
+    assert not with_recipe(base, items, ["minutes"], own=True, side=100).sizes
+
+
+def test_of_tiny_coloured_drawings_every_pixel_is_kept() -> None:
+    grey = drawings()
+    coloured = replace(grey, values=grey.values * np.array([1, 1, 0], np.uint8))
+    for items, side, dim in ((coloured, 16, 768), (coloured, 17, 256), (coloured, 0, 256), (grey, 16, 128)):
+        assert with_recipe(settings_from({"minutes": 3.0}), items, ["minutes"], side=side).settings.encoder.dim == dim
 
 
 @pytest.mark.parametrize(("side", "size"), [(64, 64), (48, 48), (16, 32)])

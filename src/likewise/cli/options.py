@@ -128,7 +128,7 @@ def add_history(parser: Parser) -> None:
 
 def add_layer(parser: Parser) -> None:
     """--layer."""
-    parser.add_argument("--layer", type=str, default="embedding", help="embedding (after the head) or backbone")
+    parser.add_argument("--layer", type=str, default="embedding", help="embedding (after the head), backbone or query")
 
 
 def add_set(parser: Parser, help: str) -> None:

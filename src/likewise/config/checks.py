@@ -53,6 +53,10 @@ def refusals(settings: FitSettings) -> Iterator[str]:
         yield "encoder.frozen=true leaves nothing to learn without a head; set encoder.head to linear, mlp or mlp-bn."
     if s.encoder.head == "none" and s.encoder.fusion == "late":
         yield "encoder.fusion=late multiplies the outputs of heads; set encoder.head to linear, mlp or mlp-bn."
+    if s.encoder.apart and s.alike != "graded":
+        yield "encoder.apart=true needs a file that says what is a query: set alike=graded and relations=FILE."
+    if s.encoder.apart and s.encoder.pixels:
+        yield "encoder.apart and encoder.pixels do not work together; leave one out."
     if s.micro_batches > 1 and s.bank.sharded:
         yield "micro_batches and bank.sharded do not work together yet; leave one out."
 

@@ -214,6 +214,13 @@ OBJECTIVES: tuple[Row, ...] = (
         keys="own",
     ),
     Row(
+        *("sampled-classes", "SampledClasses", "sampled_classes", "class"),
+        {"samples": COUNT, "scale": SCALE},
+        given={**OF_CLASSES, "noise_generator": "noise_generator"},
+        keys="own",
+        draws="samples",
+    ),
+    Row(
         *("nonparametric-softmax", "NonParametricSoftmax", "instance_level", "instance"),
         {"temperature": TEMPERATURE, "proximal": NOT_NEGATIVE},
         keys="bank",
@@ -374,9 +381,10 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         "very many items or classes: too many to compare with all",
-        ("sampled-softmax", "nce", "negative-sampling"),
+        ("sampled-softmax", "sampled-classes", "nce", "negative-sampling"),
         "SampledSoftmax(samples=64)(z, ids, bank.rows)",
-        "sampled-softmax follows the softmax's gradient; nce can also tell how likely an item is.",
+        "sampled-softmax, and of labels sampled-classes, follow the softmax's gradient; nce can also tell how likely "
+        "an item is.",
     ),
     Known(
         "counts of what occurs together: a word and its context, items used by one person",

@@ -86,6 +86,8 @@ class EncoderSettings:
             each part, and the product of their outputs, element by element).
         frozen: keep the backbone, with its BatchNorm statistics, as it starts: only the head learns. For ``weights``,
             timm:NAME and hf:NAME_OR_FOLDER.
+        apart: with alike=graded: queries have an encoder of their own, which starts as a copy of that of the items. A
+            search then embeds what is looked for with the one, and what is found with the other.
         bn_groups: number of groups of the batch, each with its own batch statistics; 1 is the whole batch over all
             processes. MoCo's shuffled BN needs several (8 in its papers, one per GPU).
         weights: a checkpoint or safetensors file with start weights of the backbone.
@@ -103,6 +105,7 @@ class EncoderSettings:
     head_hidden: int = 512
     fusion: Literal["early", "late"] = "early"
     frozen: bool = False
+    apart: bool = False
     bn_groups: int = 1
     weights: str | None = None
     allow: tuple[str, ...] = field(default=())

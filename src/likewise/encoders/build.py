@@ -1,5 +1,7 @@
 """Builds the encoder that the settings describe: a named backbone, a head, and optional start weights."""
 
+from copy import deepcopy
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -47,9 +49,8 @@ def build_embedder(
     if settings.pixels and vector_dim is not None:
         raise LikewiseError("encoder.pixels is for images, and the items are vectors; leave it out.")
     head, dim = _fused(settings, backbone) if settings.fusion == "late" else _head(settings, feature_dim)
-    return Embedder(
-        backbone,
-        head,
+    made = partial(
+        Embedder,
         feature_dim=feature_dim,
         dim=dim,
         centre=settings.centre,
@@ -57,6 +58,8 @@ def build_embedder(
         pixels=settings.pixels,
         frozen=settings.frozen,
     )
+    query = made(deepcopy(backbone), deepcopy(head)) if settings.apart else None
+    return made(backbone, head, query=query)
 
 
 def _named_backbone(settings: EncoderSettings, vector_dim: int | None, blocks: Blocks) -> nn.Module:

@@ -23,9 +23,12 @@ _SMALLEST_NORM: Final = 1e-6
 class Embedder(nn.Module):
     """Backbone, head, centring and L2 norm: maps items to unit rows.
 
+    With ``query``, queries have an embedder of their own: its rows stand before those of the items in train mode, (B, 2
+    D), see ``roles``; in eval mode they are the layer "query".
     With ``pixels`` = w, rows in eval mode have a second part, of coarse pixels. Their cosine is (1 − w) times that of
     the learned parts plus w times that of the pixels. Training sees the learned part alone.
-    Keys of the state dict: ``backbone.*``, ``head.*``, ``centre.*``, ``pixels.*``.
+    Keys of the state dict: ``backbone.*``, ``head.*``, ``centre.*``, ``pixels.*``, and those of the query's embedder
+    as ``query.*``.
 
     Args:
         backbone: (B, ...) -> (B, feature_dim).
@@ -36,6 +39,7 @@ class Embedder(nn.Module):
         unit: whether rows have unit length in training too. In eval mode and from ``embed`` they always have it.
         pixels: w, the share of the coarse pixels of images, below 1. They add D numbers to a row; with 0 none.
         frozen: whether the backbone keeps its weights and stays in eval mode, so that only the head learns.
+        query: the embedder of queries, with the same ``dim``; None: queries are embedded as items are.
     """
 
     backbone: nn.Module
@@ -55,6 +59,7 @@ class Embedder(nn.Module):
         unit: bool = True,
         pixels: float = 0.0,
         frozen: bool = False,
+        query: "Embedder | None" = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -65,6 +70,7 @@ class Embedder(nn.Module):
         self.dim = dim
         self.unit = unit
         self.frozen = frozen
+        self.query = query
         if frozen:
             self.backbone.requires_grad_(False).eval()
 
@@ -83,15 +89,16 @@ class Embedder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Items -> (B, D) float32 unit rows; in training without ``unit``, rows that are not normalised.
 
-        In eval mode with ``pixels`` they are (B, 2 D).
+        In eval mode with ``pixels`` they are (B, 2 D); in train mode with ``query`` too, of queries and items.
 
         The norm is computed in float32, under autocast too. A row shorter than 1e-6 is divided by 1e-6: zero stays
         zero, and its gradient stays finite.
         """
         rows: Tensor = self.centre(at_least_float32(self.head(self.backbone(x))))
-        if self.training and not self.unit:
-            return rows
-        rows = F.normalize(rows, dim=1, eps=_SMALLEST_NORM)
+        if self.unit or not self.training:
+            rows = F.normalize(rows, dim=1, eps=_SMALLEST_NORM)
+        if self.training and self.query is not None:
+            return torch.cat((self.query(x), rows), 1)
         if self.pixels is None or self.training:
             return rows
         return torch.cat((rows * (1 - self.share) ** 0.5, self.pixels(x) * self.share**0.5), 1)
@@ -101,10 +108,15 @@ class Embedder(nn.Module):
         features: Tensor = self.backbone(x)
         return features
 
+    def roles(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows in train mode as those of queries and of items, each (B, D); without ``query`` they are the same."""
+        return (rows, rows) if self.query is None else (rows[:, : self.dim], rows[:, self.dim :])
+
     def layers(self) -> dict[str, int]:
         """The layers that ``embed`` knows, and the length of their rows. A run saves them."""
         length = self.dim if self.pixels is None else 2 * self.dim
-        return dict(zip(LAYERS, (length, self.feature_dim), strict=True))
+        layers = dict(zip(LAYERS, (length, self.feature_dim), strict=True))
+        return layers if self.query is None else {**layers, "query": self.dim}
 
     def embed(self, x: Tensor, layer: str = "embedding") -> Tensor:
         """Items -> float32 rows of one layer.
@@ -112,17 +124,19 @@ class Embedder(nn.Module):
         Args:
             x: a batch of views.
             layer: "embedding" for unit rows, as ``forward`` gives them; "backbone" for the features (B, F), not
-                normalised.
+                normalised; "query" for unit rows of queries, if they have an embedder of their own.
 
         Raises:
             LikewiseError: no such layer.
         """
         if layer == "embedding":
-            rows: Tensor = self(x)
+            rows: Tensor = self.roles(self(x))[1] if self.training else self(x)
             return rows if self.unit or not self.training else F.normalize(rows, dim=1, eps=_SMALLEST_NORM)
         if layer == "backbone":
             return self.features(x).float()
-        raise LikewiseError(f"there is no layer {layer!r} to embed; choose one of: {', '.join(LAYERS)}.")
+        if layer == "query" and self.query is not None:
+            return self.query.embed(x)
+        raise LikewiseError(f"there is no layer {layer!r} to embed; choose one of: {', '.join(self.layers())}.")
 
 
 class CoarsePixels(nn.Module):

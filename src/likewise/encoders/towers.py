@@ -112,9 +112,16 @@ def _where(has: Tensor, content: Tensor, tower: nn.Module, width: int) -> Tensor
     if not len(rows) and not waits_for_others(tower):  # BatchNorm takes no empty batch; the weights get gradient 0
         nothing = torch.stack([weight.sum() for weight in tower.parameters()]).sum() * 0.0
         return nothing.expand(len(content), width)
-    training = tower.training
-    lone = len(rows) == 1 and not waits_for_others(tower)
-    features = tower.train(training and not lone)(content[rows])
-    tower.train(training)
+    alone = len(rows) == 1 and not waits_for_others(tower)
+    features = _as_measured(tower, content[rows]) if alone else tower(content[rows])
     whole: Tensor = features.new_zeros(len(content), width).index_copy(0, rows, features)
     return whole
+
+
+def _as_measured(tower: nn.Module, x: Tensor) -> Tensor:
+    """The tower's output in eval mode, whatever the modes of its layers are."""
+    modes = [(layer, layer.training) for layer in tower.modules()]
+    features: Tensor = tower.eval()(x)
+    for layer, training in modes:
+        layer.training = training
+    return features

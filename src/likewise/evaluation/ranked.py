@@ -58,18 +58,18 @@ def ranked(
     about: Stamp = {**items.stamp("gallery"), "relations": graded.source, "judged": len(graded), "k": k}
     scores: list[Score] = []
     with stages(enabled=progress) as begin:
-        for name, rows, _, stamp in representations(model, items, None, about, begin):
+        for name, rows, query_rows, stamp in representations(model, items, None, about, begin):
             meter = Ranking(tuple(WORDS), k=k)
-            meter.update(_cosines(rows, pairs), relevance, offsets=offsets)
+            meter.update(_cosines(query_rows, rows, pairs), relevance, offsets=offsets)
             for measure, found in meter.compute().items():
                 counted: Stamp = {"convention": found.convention, "queries_counted": len(found.values) - found.skipped}
                 scores.append(Score(name=f"{name}/{measure}", value=found.mean, protocol={**stamp, **counted}))
     return scores
 
 
-def _cosines(rows: Tensor, pairs: Tensor) -> Tensor:
+def _cosines(queries: Tensor, rows: Tensor, pairs: Tensor) -> Tensor:
     """(M,) of the unit rows (N, F) of query and item."""
-    return torch.cat([(rows[part[:, 0]] * rows[part[:, 1]]).sum(1) for part in torch.split(pairs, PAIRS)])
+    return torch.cat([(queries[part[:, 0]] * rows[part[:, 1]]).sum(1) for part in torch.split(pairs, PAIRS)])
 
 
 def print_ranked_table(scores: Sequence[Score]) -> None:

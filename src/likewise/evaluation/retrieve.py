@@ -239,8 +239,10 @@ def representations(
     del rows, query_rows
     for name, encoder in encoders(model, gallery):
         z = other = embedded(encoder, gallery, tick=begin(f"{name}: embedding the gallery"))
-        if queries is not None:
-            other = embedded(encoder, queries, tick=begin(f"{name}: embedding the queries"))
+        layer_of_queries = encoder.layer_of_queries("embedding")
+        if queries is not None or layer_of_queries != "embedding":
+            asking = gallery if queries is None else queries
+            other = embedded(encoder, asking, layer_of_queries, tick=begin(f"{name}: embedding the queries"))
         yield name, z, other, {**encoder.protocol("embedding"), **about}
 
 

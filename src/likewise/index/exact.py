@@ -18,7 +18,7 @@ from likewise.metrics.checks import Rows, as_rows, as_tensor, check_finite
 from likewise.metrics.neighbours import top_k
 from likewise.text import quoted
 
-_FILE = "index.parquet"
+_FILE, _QUERIES = "index.parquet", "queries.parquet"
 Query = Tensor | npt.NDArray[np.floating[Any]] | Sequence[float] | str | Path
 
 
@@ -36,6 +36,7 @@ class Index:
         rows: (N, D) float, unit rows for cosines; kept as given, not copied.
         ids: N different strings.
         protocol: how the rows were made (run, layer, data, epoch ...); saved beside them.
+        query_rows: (N, D) rows of the items as queries, where they are others; None: an item's row is its query.
         read: a function from the path of a file to its row (D,), for searches by path. ``model.index`` gives that of
             its model. It is not saved.
 
@@ -52,11 +53,13 @@ class Index:
         ids: Sequence[str],
         protocol: Mapping[str, str | int | float] | None = None,
         *,
+        query_rows: Rows | None = None,
         read: Callable[[str], Tensor] | None = None,
     ) -> None:
         rows = check_embedding(rows, ids)
         self.ids = tuple(ids)
         self.rows = rows.detach()
+        self.query_rows = None if query_rows is None else check_embedding(query_rows, ids).detach()
         self.protocol = dict(protocol or {})
         self.read = read
         self._row_of = {as_id(item): row for row, item in enumerate(self.ids)}
@@ -67,7 +70,8 @@ class Index:
     def __repr__(self) -> str:
         n, dim = self.rows.shape
         ids = f"{quoted(self.ids[0])} …"
-        return f"Index({n} × {dim}, ids={ids}, protocol={self.protocol}, reads_files={self.read is not None})"
+        own = f"query_rows={self.query_rows is not None}, reads_files={self.read is not None}"
+        return f"Index({n} × {dim}, ids={ids}, protocol={self.protocol}, {own})"
 
     def __len__(self) -> int:
         """Number of items."""
@@ -93,7 +97,8 @@ class Index:
         """
         if isinstance(query, str | Path):
             name = str(query)
-            row = self.rows[self._row_of[as_id(name)]] if name in self else self._read(name)
+            rows = self.rows if self.query_rows is None else self.query_rows
+            row = rows[self._row_of[as_id(name)]] if name in self else self.read_file(name)
             exclude_id = name if exclude_id is None else exclude_id  # ignored if it is a path
         else:
             row = as_tensor("the query", query)
@@ -103,8 +108,8 @@ class Index:
             )
         return self.search_batch(row[None], k, exclude_ids=[exclude_id])[0]
 
-    def _read(self, path: str) -> Tensor:
-        """(D,) the row of a file."""
+    def read_file(self, path: str) -> Tensor:
+        """(D,) the row of a file as a query. Raises LikewiseError if there is no such file, or no ``read``."""
         path = os.path.expanduser(path)
         if not os.path.isfile(path):  # of a name that is too long too
             raise LikewiseError(
@@ -160,12 +165,18 @@ class Index:
     def save(self, folder: str | Path) -> None:
         """Write the index into ``folder`` as one parquet file, whole or not at all. ``folder`` is made if missing.
 
+        Rows of queries are a second file, written first.
+
         Raises:
             OSError: from the file system.
         """
         folder = as_path(folder, "the folder of the index")
         folder.mkdir(parents=True, exist_ok=True)
+        if self.query_rows is not None:
+            write_embedding(folder / _QUERIES, self.query_rows, self.ids, self.protocol)
         write_embedding(folder / _FILE, self.rows, self.ids, self.protocol)
+        if self.query_rows is None:
+            (folder / _QUERIES).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Index":
@@ -177,4 +188,12 @@ class Index:
         path = as_path(folder, "the folder of the index") / _FILE
         if not path.is_file():
             raise LikewiseError(f"there is no index in {folder}; make one with: likewise index RUN DATA.")
-        return cls(*read_embedding(path))
+        index, queries = cls(*read_embedding(path)), path.with_name(_QUERIES)
+        if queries.is_file():
+            rows, ids, protocol = read_embedding(queries)
+            if (ids, protocol) != (index.ids, index.protocol):
+                raise LikewiseError(
+                    f"{queries} is of another index than {path}; make it again: likewise index RUN DATA."
+                )
+            index.query_rows = rows
+        return index

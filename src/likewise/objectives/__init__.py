@@ -5,7 +5,16 @@ bank, a queue, a gathered batch or another modality, and are ordinary modules: p
 of lists are called ``objective(scores, relevance, mask)``: the scores of a query's items and their graded relevance.
 """
 
-from likewise.objectives import class_level, hinge, instance_level, joined, list_level, pair_level, sampled
+from likewise.objectives import (
+    class_level,
+    hinge,
+    instance_level,
+    joined,
+    list_level,
+    pair_level,
+    sampled,
+    sampled_classes,
+)
 from likewise.objectives.base import Reduction
 from likewise.objectives.class_level import *  # noqa: F403
 from likewise.objectives.hinge import *  # noqa: F403
@@ -16,6 +25,7 @@ from likewise.objectives.list_level import *  # noqa: F403
 from likewise.objectives.mined import Mined
 from likewise.objectives.pair_level import *  # noqa: F403
 from likewise.objectives.sampled import *  # noqa: F403
+from likewise.objectives.sampled_classes import *  # noqa: F403
 from likewise.objectives.triplet_shares import TripletShares, triplet_shares
 
 __all__ = ["Mined", "Reduction", "TripletShares", "from_pairs", "from_triplets", "from_views", "triplet_shares"]
@@ -26,3 +36,4 @@ __all__ += joined.__all__
 __all__ += list_level.__all__
 __all__ += pair_level.__all__
 __all__ += sampled.__all__
+__all__ += sampled_classes.__all__

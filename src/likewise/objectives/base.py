@@ -318,6 +318,7 @@ class ClassObjective(nn.Module):
         unit_queries: whether queries are scaled to unit length.
         unit_proxies: whether proxies are scaled to unit length.
         times_lengths: whether ``target`` takes a cosine, and its result is multiplied by the vectors' lengths.
+        whole: whether the sum is over all other classes; False where a subclass has its own :meth:`push`.
     """
 
     joins_rows: bool = False
@@ -331,6 +332,7 @@ class ClassObjective(nn.Module):
     unit_queries: ClassVar[bool] = False
     unit_proxies: ClassVar[bool] = False
     times_lengths: ClassVar[bool] = False
+    whole: ClassVar[bool] = True
     proxies: nn.Parameter
 
     def __init__(self, classes: int, dim: int, generator: torch.Generator | None, reduction: How) -> None:
@@ -370,7 +372,7 @@ class ClassObjective(nn.Module):
             check_labels("ids", ids)
         rows = proxy_rows(ids, len(keys), key_ids)  # (Q,) or (Q, L), −1: none
         queries, scale = at_least_float32(queries), self.logit_scale()
-        if rows.ndim == 1 and not isinstance(scale, Tensor):
+        if self.whole and rows.ndim == 1 and not isinstance(scale, Tensor):
             return self.reduce(self._losses(queries, keys, rows, key_ids, scale), rows >= 0)
         with no_autocast(queries.device):
             rows = rows.reshape(len(rows), -1)
@@ -378,8 +380,7 @@ class ClassObjective(nn.Module):
             target = self._targets(queries, keys, rows)  # (Q, L)
             if isinstance(scale, Tensor):
                 queries, scale = queries * scale, 1.0
-            push = row_logsumexp(queries, keys, scale, skip=rows, circle=self.circle, unit_keys=self.unit_proxies)
-            labelled = rows >= 0
+            push, labelled = self.push(queries, keys, rows, scale), rows >= 0
             losses = torch.where(labelled, softplus(push.unsqueeze(1) - target), 0.0).sum(1)
             count = labelled.sum(1)
             return self.reduce(losses / count.clamp(min=1), count > 0)
@@ -396,6 +397,10 @@ class ClassObjective(nn.Module):
     def vectors(self, queries: Tensor, keys: Tensor, key_ids: Tensor | None) -> tuple[Tensor, Tensor]:
         """Queries and keys before their inner product. They stay as they are, unless a class adds dimensions."""
         return queries, keys
+
+    def push(self, queries: Tensor, keys: Tensor, rows: Tensor, scale: float) -> Tensor:
+        """(Q,) ``log Σ exp(scale s_j)`` over the classes that are none of the row's own, ``rows`` (Q, L), −1: none."""
+        return row_logsumexp(queries, keys, scale, skip=rows, circle=self.circle, unit_keys=self.unit_proxies)
 
     def logit_scale(self) -> Tensor | float:
         """The factor that turns a similarity into a logit: a number, or a learned scalar."""

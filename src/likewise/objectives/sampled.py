@@ -7,14 +7,14 @@ too, which may be trained item vectors; of a bank pass ``keys.detach()``.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from likewise.errors import LikewiseError, above_zero, at_least_one, number
-from likewise.kernels.numerics import product, softplus
+from likewise.kernels.numerics import product, softplus, unit
 from likewise.objectives.base import How
 from likewise.objectives.checks import drawn, one_of
 from likewise.objectives.instance_level import (
@@ -100,6 +100,40 @@ def _to_bits(values: Tensor | None, counts: Tensor | None) -> Tensor | None:
     return None if values is None or counts is None else values.view(torch.int64).to(counts.device)
 
 
+def sampled_logsumexp(
+    queries: Tensor,
+    keys: Tensor,
+    noise: Noise,
+    samples: int,
+    hits: Callable[[Tensor], Tensor],
+    *,
+    unit_keys: bool = False,
+) -> Tensor:
+    """``log Σ_{j ∈ S} exp(q·k_j − log(m Q(j)))`` of each query, over m draws S from Q, one set for all queries.
+
+    Without the logarithm it is expected to be the sum of exp(q·k_j) over all keys that are no hits. Only the keys that
+    are drawn are read, and have a gradient.
+
+    Args:
+        queries: (B, D), float32 or float64; their product with a key is its logit.
+        keys: (n, D), any floating dtype.
+        noise: Q.
+        samples: m.
+        hits: (m,) rows of keys → (B, m) bool: the draws that a query leaves out.
+        unit_keys: whether to scale the keys to unit length.
+
+    Returns:
+        (B,) in the queries' dtype; its lowest number, nearly, where every draw is a hit.
+    """
+    n = len(keys)
+    rows = noise.draw((samples,), n, keys.device)  # (m,)
+    expected = noise.log_density(rows, n) + math.log(samples)  # log(m Q)
+    sampled = functional.embedding(rows, keys).to(queries.dtype)  # (m, D)
+    logits = product(queries, (unit(sampled) if unit_keys else sampled).T) - expected.to(queries.dtype)  # (B, m)
+    logits = logits.masked_fill(hits(rows), torch.finfo(logits.dtype).min)  # finite: no row of NaN gradients
+    return logits.logsumexp(1)
+
+
 class SampledSoftmax(InstanceObjective):
     """Sampled softmax (Jean et al. 2015, §3): cross-entropy against m sampled keys, corrected for how often they come.
 
@@ -149,15 +183,9 @@ class SampledSoftmax(InstanceObjective):
 
     def row_losses(self, queries: Tensor, keys: Tensor, match: Match) -> Tensor:
         """§3 with accidental hits removed."""
-        n = len(keys)
-        rows = self.noise.draw((self.samples,), n, keys.device)  # (m,)
-        expected = self.noise.log_density(rows, n) + math.log(self.samples)  # log(m Q)
         scaled = queries / self.temperature
         positive = (scaled * functional.embedding(match.rows, keys).to(queries.dtype)).sum(1)  # (B,)
-        sampled = functional.embedding(rows, keys).to(queries.dtype)  # (m, D)
-        logits = product(scaled, sampled.T) - expected.to(queries.dtype)  # (B, m)
-        logits = logits.masked_fill(match.hits(rows), torch.finfo(logits.dtype).min)  # finite: no row of NaN gradients
-        return softplus(logits.logsumexp(1) - positive)
+        return softplus(sampled_logsumexp(scaled, keys, self.noise, self.samples, match.hits) - positive)
 
     def pair_loss(self, s_p: Tensor, s_n: Tensor) -> Tensor:
         """The loss with one other key that stands for itself, m Q = 1, elementwise."""

@@ -11,7 +11,6 @@ import torch
 
 from likewise.errors import LikewiseError, above_zero
 from likewise.graph.co_engagement import Interactions, Settings, co_engagement, scipy_sparse
-from likewise.recommendation.histories import Rule, mean
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -33,12 +32,6 @@ def matrix(rows: Interactions, users: int, items: int) -> Any:
     found = scipy_sparse().coo_array((ones, (rows.user, rows.item)), shape=(users, items)).tocsr()
     found.data[:] = 1  # a row that comes twice counts once
     return found
-
-
-def unit(rows: Floats) -> npt.NDArray[np.float32]:
-    """Rows scaled to length 1, as float32; a row of zeros, an item without content, stays."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 class Popularity:
@@ -101,32 +94,6 @@ class Ease:
         """See :class:`Recommender`. An item without rows has score 0."""
         found = np.zeros((len(users), self._items), np.float32)
         found[:, self._known] = self._taken[users] @ self._weights
-        return found
-
-
-class Embedded:
-    """Cosines of an embedding between a user's history and all items, joined by a rule. Content features are one too.
-
-    Args:
-        rows: the histories.
-        embedding: (N, D); rows are scaled to length 1. A row of zeros is an item without content: it has score 0 for
-            all, and says nothing in a history.
-        rule: of :mod:`likewise.recommendation.histories`.
-    """
-
-    def __init__(self, rows: Interactions, users: int, embedding: Floats, rule: Rule = mean) -> None:
-        self._units, self._rule = unit(embedding), rule
-        known = np.abs(self._units).sum(1)[rows.item] > 0
-        rows = Interactions(rows.user[known], rows.item[known], None)
-        self._taken = matrix(rows, users, len(embedding))
-
-    def scores(self, users: Ints) -> Floats:
-        """See :class:`Recommender`. A user without a history gets zeros."""
-        found = np.zeros((len(users), len(self._units)), np.float32)
-        for place, user in enumerate(users.tolist()):
-            taken = self._taken.indices[self._taken.indptr[user] : self._taken.indptr[user + 1]]
-            if len(taken):
-                found[place] = self._rule(self._units[taken] @ self._units.T)
         return found
 
 

@@ -99,8 +99,7 @@ class Bench:
         rows = []
         for name, chosen, model in models:
             tick = self._begin(f"related items: {name}")
-            measures = task.measure(model, k=self._k, names=NAMES, tick=tick)
-            rows.append(Row(name=name, chosen=chosen, measures=measures, catalogue={}))
+            rows.append(Row(name=name, chosen=chosen, measures=task.measure(model, k=self._k, tick=tick), catalogue={}))
         return Table(
             task="related items",
             about=f"{self.about}; {task.about}",
@@ -117,7 +116,7 @@ class Bench:
             if task is None:
                 return 0.0
             tick, only = self._begin(f"choosing factors: {words}"), drawn(task.queries, MOST_ASKED)
-            return float(task.measure(Cosines(factors), only=only, names=("ndcg",), tick=tick)["ndcg@10"])
+            return float(task.measure(Cosines(factors), only=only, tick=tick)["ndcg@10"])
 
         inner = self._split if self._inner is None else self._inner
         chosen = _best(content_factors(self._known, content, inner.train), value)
@@ -165,9 +164,9 @@ class Bench:
             return float(found.measures["ndcg@10"])
 
         inner = self._split if self._inner is None else self._inner
-        chosen = _best(rival.family(inner.train), value)
+        chosen = _best(rival.family(inner), value)
         tick = self._begin(rival.name)
-        _, make = _named(rival.family(self._split.train), chosen)
+        _, make = _named(rival.family(self._split), chosen)
         found = recommended(self._split, make(), *self._size, k=self._k, names=NAMES, tick=tick)
         return Row(
             name=rival.name,

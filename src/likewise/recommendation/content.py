@@ -10,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from likewise.console import Tick, untold
-from likewise.recommendation.baselines import unit
-from likewise.recommendation.related import Cosines, RelatedItems
+from likewise.recommendation.embedded import Units, unit
+from likewise.recommendation.measure import Lists, full_ranking
+from likewise.recommendation.related import GRADED, RelatedItems
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 PASSES = 2  # over the blocks
-MOST_ASKED = 300
+MOST_ASKED, FEW_ASKED = 300, 20
+CELLS = 1 << 26  # cosines of a block of content that are kept, unless the fewest queries need more
 
 
 class Content(NamedTuple):
@@ -56,16 +58,15 @@ def tuned(
     first = next(iter(forms))
     if task is None or (len(forms) == 1 and len(names) == 1):
         return Content(joined(forms[first], [1.0] * len(names)), _words(first, names, [1.0] * len(names)))
-    only = drawn(task.queries, MOST_ASKED)
     best, found = -1.0, (first, [1.0] * len(names))
     for number, (form, blocks) in enumerate(forms.items()):
-        weights = [1.0] * len(blocks)
-        value = _value(task, blocks, weights, only)
+        weighed, weights = _Weighed(blocks, task), [1.0] * len(blocks)
+        value = weighed.value(weights)
         for step in range(PASSES * len(blocks) if len(blocks) > 1 else 0):
+            place = step % len(blocks)
             for weight in WEIGHTS:
-                place = step % len(blocks)
                 other = [*weights[:place], weight, *weights[place + 1 :]]
-                if other != weights and any(other) and (tried := _value(task, blocks, other, only)) > value:
+                if other != weights and any(other) and (tried := weighed.value(other)) > value:
                     value, weights = tried, other
             tick((number + (step + 1) / (PASSES * len(blocks))) / len(forms))
         if value > best:
@@ -74,15 +75,41 @@ def tuned(
     return Content(joined(forms[form], weights), _words(form, names, weights))
 
 
+class _Weighed:
+    """The blocks of a form with any weights: their cosines for some queries are computed once.
+
+    With weights w the cosine of two items is ``Σ_b w_b² cos_b``, divided by the lengths √(Σ_b w_b²) of both, over the
+    blocks that an item has.
+    """
+
+    def __init__(self, blocks: Sequence[Floats], task: RelatedItems) -> None:
+        queries = drawn(task.queries, min(MOST_ASKED, max(FEW_ASKED, CELLS // len(task.columns))))
+        every = task.columns
+        units = [Units(block) for block in blocks]
+        self._cosines = [each.cosines(queries, every) for each in units]
+        self._there = [(each.there[queries], each.there[every]) for each in units]
+        self._relevance, self._ranked = task.relevance(queries), queries[:, None] != every
+
+    def value(self, weights: Sequence[float]) -> float:
+        """NDCG@10 of related items."""
+        squares = [np.float32(weight * weight) for weight in weights]
+        scores: Floats = np.zeros(self._ranked.shape, np.float32)
+        for square, each in zip(squares, self._cosines, strict=True):
+            scores = scores + square * each
+        for side, axis in ((0, 1), (1, 0)):
+            has = np.stack([each[side] for each in self._there], 1)  # (Q or C, blocks)
+            length = np.sqrt(has @ np.array(squares))
+            scores = scores / np.expand_dims(np.where(length > 0, length, 1), axis)
+        lists = Lists(scores, self._relevance, self._ranked)
+        found, _ = full_ranking([lists], len(self._ranked), k=10, names=("ndcg",), convention=GRADED)
+        return float(found["ndcg@10"])
+
+
 def drawn(numbers: Ints, most: int) -> Ints:
     """All numbers, or ``most`` of them, drawn by a fixed seed, in their order."""
     if len(numbers) <= most:
         return numbers
     return np.sort(np.random.default_rng(0).permutation(numbers)[:most])
-
-
-def _value(task: RelatedItems, blocks: Sequence[Floats], weights: Sequence[float], only: Ints) -> float:
-    return float(task.measure(Cosines(joined(blocks, weights)), only=only, names=("ndcg",))["ndcg@10"])
 
 
 def _words(form: str, names: Sequence[str], weights: Sequence[float]) -> str:

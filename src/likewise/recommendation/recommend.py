@@ -16,9 +16,10 @@ from likewise.graph.columns import Columns
 from likewise.graph.opening import open_interactions
 from likewise.graph.splits import SplitRule
 from likewise.model import Model
-from likewise.recommendation.baselines import Embedded, matrix
+from likewise.recommendation.baselines import matrix
 from likewise.recommendation.catalogue import Catalogue, catalogue
 from likewise.recommendation.content import drawn
+from likewise.recommendation.embedded import Embedded
 from likewise.recommendation.histories import AUTO, RULES, rule_named
 from likewise.recommendation.measure import MOST_ASKED, asked_users, blocks, recommended
 from likewise.recommendation.recommendations import Recommendations
@@ -135,7 +136,7 @@ def _chosen(known: Catalogue, embedding: Floats, tick: Tick) -> str:
         return USUAL
     values = {}
     for number, name in enumerate(RULES):
-        model = Embedded(split.train, size[0], embedding, rule_named(name))
+        model = Embedded(split.train, size[0], embedding, rule_named(name), only=split.candidates)
         found = recommended(split, model, *size, only=only, names=("ndcg",))
         values[name] = float(found.measures["ndcg@10"])
         tick((number + 1) / len(RULES))

@@ -3,7 +3,7 @@
 Dimension legend: U users, N items, C candidates, Q items that are asked (queries), B of a block.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,14 +13,15 @@ from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, at_least_one
 from likewise.graph.co_engagement import Interactions
 from likewise.metrics.ranking import Convention, Ranked
-from likewise.recommendation.baselines import Popularity, matrix, unit
+from likewise.recommendation.baselines import Popularity, matrix
+from likewise.recommendation.embedded import Units
 from likewise.recommendation.measure import Lists, blocks, full_ranking
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating[Any]]
 FEWEST_LIKES = 5  # of an item that is asked
-NAMES = ("ndcg", "recall", "map")
+NAMES = ("ndcg",)  # nearly all items are a little related, so that measures without grades say nothing
 GRADED = Convention(gains="linear", empty="skip")
 
 
@@ -35,12 +36,11 @@ class Cosines:
     """The cosines of an embedding's rows (N, D). A row of zeros, an item without content, has 0 to all."""
 
     def __init__(self, embedding: Floats) -> None:
-        self._units = unit(embedding)
+        self._units, self._every = Units(embedding), np.arange(len(embedding))
 
     def near(self, items: Ints) -> Floats:
         """See :class:`Relater`."""
-        found: Floats = self._units[items] @ self._units.T
-        return found
+        return self._units.cosines(items, self._every)
 
 
 class Popular:
@@ -69,6 +69,10 @@ class RelatedItems:
         candidates: (N,) bool, the items that are ranked.
         fewest: the fewest users of a query.
 
+    Attributes:
+        queries: (Q,) int64, the items that are asked.
+        columns: (C,) int64, the candidates.
+
     Raises:
         LikewiseError: no query has as many users.
     """
@@ -85,18 +89,18 @@ class RelatedItems:
     ) -> None:
         self._taken = matrix(rows, users, items)
         self._users = np.asarray(self._taken.sum(0), np.float64)
-        self._columns = np.flatnonzero(candidates)
+        self.columns = np.flatnonzero(candidates)
         self.queries = np.flatnonzero(
             asked & (self._users >= at_least_one("fewest", fewest, "it is a number of users"))
         )
         if not len(self.queries):
             raise LikewiseError(f"no item that is held out has {fewest} users or more, so none can be asked.")
-        self.about = f"{len(self.queries):,} items with {fewest} users or more, each among {len(self._columns):,} items"
+        self.about = f"{len(self.queries):,} items with {fewest} users or more, each among {len(self.columns):,} items"
 
     def relevance(self, queries: Ints) -> Floats:
         """(B, C) float64 relevance of the candidates."""
-        together = (self._taken[:, queries].T @ self._taken[:, self._columns]).toarray().astype(np.float64)
-        both = np.outer(self._users[queries], self._users[self._columns])
+        together = (self._taken[:, queries].T @ self._taken[:, self.columns]).toarray().astype(np.float64)
+        both = np.outer(self._users[queries], self._users[self.columns])
         found: Floats = together / np.sqrt(np.where(both > 0, both, 1))
         return found
 
@@ -106,15 +110,14 @@ class RelatedItems:
         *,
         k: int = 10,
         only: Ints | None = None,
-        names: Sequence[str] = NAMES,
         tick: Tick = untold,
     ) -> dict[str, Ranked]:
-        """Each measure of the queries (or of ``only`` some of them), by name. Cost: that of the scores, and sorts."""
+        """NDCG@k of the queries (or of ``only`` some of them), by name. Cost: that of the scores, and sorts."""
         queries = self.queries if only is None else only
 
         def parts() -> Iterator[Lists]:
             for part in blocks(queries, self._taken.shape[1]):
-                scores = np.asarray(model.near(part))[:, self._columns]
-                yield Lists(scores, self.relevance(part), part[:, None] != self._columns)
+                scores = np.asarray(model.near(part))[:, self.columns]
+                yield Lists(scores, self.relevance(part), part[:, None] != self.columns)
 
-        return full_ranking(parts(), len(queries), k=k, names=names, convention=GRADED, tick=tick)[0]
+        return full_ranking(parts(), len(queries), k=k, names=NAMES, convention=GRADED, tick=tick)[0]

@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import USUAL, Interactions, Settings, co_engagement, scipy_sparse
-from likewise.recommendation.baselines import Ease, Embedded, ItemNeighbours, Popularity, Recommender, RidgePerUser
+from likewise.graph.splits import Split
+from likewise.recommendation.baselines import Ease, ItemNeighbours, Popularity, Recommender, RidgePerUser
 from likewise.recommendation.catalogue import Catalogue
+from likewise.recommendation.embedded import Embedded
 from likewise.recommendation.factors import als, bpr, check_implicit, ridge_to, spectral
 from likewise.recommendation.histories import RULES, rule_named
 
@@ -32,7 +34,7 @@ BPR = ((64, 0.02), (64, 0.1))  # factors, learning rate
 
 Make = Callable[[], Recommender]  # makes a model; what all its settings share is made already
 Choices = Iterator[tuple[str, Make]]  # the settings of a model, in words, each with what makes it
-Family = Callable[[Interactions], Choices]  # a model with all its settings, made from training rows
+Family = Callable[[Split], Choices]  # a model with all its settings, made from the training rows of a split
 
 
 class Rival(NamedTuple):
@@ -45,9 +47,12 @@ class Rival(NamedTuple):
 def with_rules(known: Catalogue, embedding: Floats, rules: Sequence[str] = tuple(RULES)) -> Family:
     """Cosines of an embedding (N, K) with the items of a history, joined by each rule."""
 
-    def family(rows: Interactions) -> Choices:
+    def family(split: Split) -> Choices:
         for name in rules:
-            yield (name, partial(Embedded, rows, len(known.users), embedding, rule_named(name)))
+            yield (
+                name,
+                partial(Embedded, split.train, len(known.users), embedding, rule_named(name), only=split.candidates),
+            )
 
     return family
 
@@ -75,14 +80,14 @@ def content_factors(known: Catalogue, content: Floats, rows: Interactions) -> It
 def of_content(known: Catalogue, content: Floats) -> list[Rival]:
     """What knows items by content (N, F), and so new ones too."""
 
-    def factors(rows: Interactions) -> Choices:
-        for words, found in content_factors(known, content, rows):
-            for rule, make in with_rules(known, found)(rows):
+    def factors(split: Split) -> Choices:
+        for words, found in content_factors(known, content, split.train):
+            for rule, make in with_rules(known, found)(split):
                 yield (f"{words}, {rule}", make)
 
-    def ridges(rows: Interactions) -> Choices:
+    def ridges(split: Split) -> Choices:
         for ridge in RIDGES:
-            yield (f"λ = {ridge:g}", partial(RidgePerUser, rows, len(known.users), content, ridge))
+            yield (f"λ = {ridge:g}", partial(RidgePerUser, split.train, len(known.users), content, ridge))
 
     return [
         Rival("content, cosine", with_rules(known, content)),
@@ -95,26 +100,26 @@ def of_interactions(known: Catalogue) -> list[Rival]:
     """What knows items by who took them: nothing of an item without rows."""
     users, items = len(known.users), len(known)
 
-    def popular(rows: Interactions) -> Choices:
-        yield ("", partial(Popularity, rows, users, items))
+    def popular(split: Split) -> Choices:
+        yield ("", partial(Popularity, split.train, users, items))
 
-    def neighbours(rows: Interactions) -> Choices:
+    def neighbours(split: Split) -> Choices:
         for k in LISTS:
-            yield (f"{k} neighbours", partial(ItemNeighbours, rows, users, items, Settings(support=1, k=k)))
+            yield (f"{k} neighbours", partial(ItemNeighbours, split.train, users, items, Settings(support=1, k=k)))
 
-    def ease(rows: Interactions) -> Choices:
+    def ease(split: Split) -> Choices:
         for ridge in EASES if items < SLOW_EASE else FEW_EASES:
-            yield (f"λ = {ridge:g}", partial(Ease, rows, users, items, ridge))
+            yield (f"λ = {ridge:g}", partial(Ease, split.train, users, items, ridge))
 
-    def squares(rows: Interactions) -> Choices:
+    def squares(split: Split) -> Choices:
         check_implicit()
         for size, ridge in ALS:
-            yield (f"{size} factors, λ = {ridge:g}", partial(als, rows, users, items, size, ridge))
+            yield (f"{size} factors, λ = {ridge:g}", partial(als, split.train, users, items, size, ridge))
 
-    def pairwise(rows: Interactions) -> Choices:
+    def pairwise(split: Split) -> Choices:
         check_implicit()
         for size, rate in BPR:
-            yield (f"{size} factors, rate {rate:g}", partial(bpr, rows, users, items, size, rate))
+            yield (f"{size} factors, rate {rate:g}", partial(bpr, split.train, users, items, size, rate))
 
     return [
         Rival("popularity", popular),

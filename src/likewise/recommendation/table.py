@@ -57,7 +57,7 @@ class Table:
         """Header and rows of text, in percent, the best first."""
         names = list(self.rows[0].measures)
         ordered = sorted(self.rows, key=lambda row: -float(row.first))
-        header = [f"{self.task}, %", f"{_shown(names[0])} [95 %]", *map(_shown, names[1:]), "run minus it, paired"]
+        header = [f"{self.task}, %", f"{_shown(names[0])} [95 %]", *map(_shown, names[1:]), "run minus it"]
         return header, [
             [
                 row.name,

@@ -33,6 +33,7 @@ from likewise.training.lars import Lars
 from likewise.training.muon import Muon
 from likewise.training.session import Roles, Session
 from likewise.training.supervision import supervision_of
+from likewise.views.parts import PartViews
 from likewise.views.render import Views
 from likewise.views.vectors import VectorViews
 
@@ -230,8 +231,11 @@ def build_views(model: Model) -> ViewFunction:
     if model.kind == "images":
         return Views(settings, model.settings.size)
     assert model.vector_mean is not None
+    assert model.vector_std is not None
+    if model.blocks:
+        return PartViews(settings, model.vector_mean, model.vector_std, model.blocks)
     zero, one = torch.zeros_like(model.vector_mean), torch.ones_like(model.vector_mean)
-    random = VectorViews(settings.noise, settings.dropout, zero, one, model.blocks)
+    random = VectorViews(settings.noise, settings.dropout, zero, one)
     return lambda batch, generator, share: random(model.standardise(batch), generator, share)
 
 

@@ -153,20 +153,16 @@ def _begun(
     began = time.monotonic()
     if len(items) < 2:
         raise LikewiseError(f"{items.source} holds {len(items)} usable item; training needs at least 2.")
-    recipe = Recipe(settings, [])
-    if not asked.resume:
-        choose = with_recipe if wants_recipe(settings) else for_vectors
-        recipe = choose(settings, items, asked.names, own=backbone is not None)
+    recipe = _recipe(settings, asked, items, data, own=backbone is not None)
     settings, items, relations, sampler, notes = prepare(recipe.settings, items, backbone)
     trial = Trial(items, relations, sampler, device, backbone)
-    sizes, why = _sizes(recipe, data)
     planned = plan(
         settings,
         trial,
         began=began,
         asked=asked.names,
         resumed=asked.resume,
-        sizes=sizes,
+        sizes=recipe.sizes,
         batches=recipe.batches,
     )
     if planned.settings.size != settings.size:
@@ -174,7 +170,7 @@ def _begun(
     if (planned.settings.size, planned.settings.batch_size) != (settings.size, settings.batch_size):
         settings, items, relations, sampler, notes = prepare(planned.settings, items, backbone)
     model = Model.untrained(planned.settings, items, backbone=backbone)
-    announce(model, items, planned.total, [*recipe.notes, *notes, *why, *planned.notes], enabled=progress)
+    announce(model, items, planned.total, [*recipe.notes, *notes, *planned.notes], enabled=progress)
     run = begin(model, items, planned.total, device, relations=relations, sampler=sampler)
     if planned.budget is not None:
         planned.budget.used = time.monotonic() - began
@@ -187,14 +183,15 @@ def _opened(settings: FitSettings, data: object, progress: bool) -> Items:
         return open_by(settings, data, progress=progress)
 
 
-def _sizes(recipe: Recipe, data: object) -> tuple[list[int], list[str]]:
-    """The sizes that timed steps may choose, none larger than the pictures themselves; a line where none is left."""
-    s = recipe.settings
-    if s.minutes is None or not recipe.sizes:
-        return [], []
-    side = native_side(data, key=s.key, image=s.image, split=s.split)
-    sizes = [size for size in recipe.sizes if size <= side]
-    return sizes, [] if sizes or not side else [f"size={s.size}: the pictures have {side} px themselves."]
+def _recipe(settings: FitSettings, asked: Asked, items: Items, data: object, *, own: bool) -> Recipe:
+    """The recipe of ``items`` where settings are left to it; a resumed run keeps its own."""
+    if asked.resume:
+        return Recipe(settings, [])
+    if not wants_recipe(settings):
+        return for_vectors(settings, items, asked.names, own=own)
+    pictures = items.kind == "images"
+    side = native_side(data, key=settings.key, image=settings.image, split=settings.split) if pictures else 0
+    return with_recipe(settings, items, asked.names, own=own, side=side)
 
 
 def complete(

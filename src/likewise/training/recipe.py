@@ -7,6 +7,7 @@ from likewise.config.checks import check
 from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
+from likewise.encoders.embedder import COARSE
 from likewise.methods import over_method
 from likewise.training.traits import Traits, traits_of
 
@@ -70,12 +71,15 @@ def wants_recipe(settings: FitSettings) -> bool:
     return settings.recipe == "data" or (settings.recipe == "auto" and settings.minutes is not None)
 
 
-def with_recipe(settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False) -> Recipe:
+def with_recipe(
+    settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False, side: int = 0
+) -> Recipe:
     """``settings`` with those of the recipe, except what the user has ``asked`` for.
 
     Images: views from their traits. Where nothing is asked about the method, and each item is alike to its views alone:
     two views of each item against the rest of the batch, with a temperature and a learning rate for a short training.
-    An encoder and the size of its views are not chosen where the backbone is the user's ``own``.
+    An encoder and the size of its views are not chosen where the backbone is the user's ``own``. The pictures had
+    ``side`` pixels before they were decoded to one size; 0 where it is not known.
     """
     structure = any(name.partition(".")[0] in STRUCTURE and name != TEMPERATURE for name in asked)
     free = settings.alike == "instance" and not structure
@@ -83,7 +87,7 @@ def with_recipe(settings: FitSettings, items: Items, asked: Collection[str], *, 
     found, traits = list[Choice](_of_time(asked)) if free else [], None
     if items.kind == "images":
         traits = traits_of(items)
-        found += _of_pictures(traits, len(items), settings, asked, free=free)
+        found += _of_pictures(traits, len(items), settings, asked, free=free, side=side)
     else:
         found += _of_vectors(items)
     choices = [choice for choice in found if not _about(choice.name, asked)]
@@ -95,9 +99,11 @@ def with_recipe(settings: FitSettings, items: Items, asked: Collection[str], *, 
         reasons.setdefault(choice.why, []).append(f"{choice.name}={_text(choice.value)}")
     notes = [] if traits is None else [f"the items are {traits.line()}."]
     notes += [f"recipe: {', '.join(names)}: {why}." for why, names in reasons.items()]
-    drawn = free and traits is not None and traits.drawn
-    grows = drawn and not (_about("size", asked) or _about("encoder.name", asked))
-    sizes = tuple(size for size in SIZES if grows and size > settings.size)
+    sizes = tuple(size for size in SIZES if settings.size < size <= side)
+    if not (free and traits is not None and traits.drawn) or _about("size", asked) or _about("encoder.name", asked):
+        sizes = ()
+    elif side and not sizes:
+        notes.append(f"size={settings.size}: the pictures have {side} px themselves.")
     return Recipe(check(chosen), notes, sizes, BATCHES if free and not _about("batch_size", asked) else ())
 
 
@@ -132,7 +138,7 @@ def _of_time(asked: Collection[str]) -> Iterator[Choice]:
 
 
 def _of_pictures(
-    traits: Traits, count: int, settings: FitSettings, asked: Collection[str], *, free: bool
+    traits: Traits, count: int, settings: FitSettings, asked: Collection[str], *, free: bool, side: int
 ) -> Iterator[Choice]:
     """How a picture may change and still be alike to itself, and how near alike pictures are; ``count`` of them."""
     sides = "at home among the items" if traits.two_sided else "another thing"
@@ -158,7 +164,9 @@ def _of_pictures(
         share = 0.2 if traits.grey else 0.6
         yield Choice("encoder.pixels", share, "what lies where tells drawings apart, and needs no training")
         if not traits.grey:
-            yield Choice("encoder.dim", 256, "colours take more numbers than lines alone")
+            tiny = 0 < side <= COARSE  # every pixel of them was set by hand
+            why = "each pixel of such small pictures counts" if tiny else "colours take more numbers than lines alone"
+            yield Choice("encoder.dim", 3 * COARSE * COARSE if tiny else 256, why)
         yield Choice("encoder.head", "linear", "one layer keeps more of what tells drawings apart")
     elif free:
         yield Choice("encoder.pixels", 0.2, "coarse colours say something of a photo too, and need no training")

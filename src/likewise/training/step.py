@@ -105,7 +105,7 @@ def train_step(session: Session, batch: Seen) -> tuple[Tensor, Tensor]:
         for encoder in s.encoders():
             average_statistics(encoder)
     s.step += 1
-    return whole_loss(s, loss, layout), torch.cat(queries).detach()
+    return whole_loss(s, loss, layout), s.embedder.roles(torch.cat(queries))[1].detach()
 
 
 def new_keys(session: Session, batch: Seen, encoded: Sequence[Tensor]) -> Fresh:
@@ -157,10 +157,10 @@ def look_up(session: Session, batch: Seen, queries: Sequence[Tensor], keys: Keys
 
 
 def loss_of_lists(session: Session, rows: Tensor, judged: Judged) -> Tensor:
-    """The loss of the scores ``q·i`` of queries and their items, among the rows (B, D) of the whole batch."""
-    rows = at_least_float32(rows)
+    """The loss of the scores ``q·i`` of queries and their items, among the rows of the whole batch."""
+    queries, items = session.embedder.roles(at_least_float32(rows))
     with no_autocast(rows.device):
-        scores = (rows[judged.queries] @ rows.T).gather(1, judged.items)
+        scores = (queries[judged.queries] @ items.T).gather(1, judged.items)
     loss: Tensor = cast(nn.Module, session.objective)(scores, judged.relevance, judged.mask)
     return loss
 

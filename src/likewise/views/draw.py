@@ -46,7 +46,7 @@ class Drawn:
     grays: Tensor
     sigmas: Tensor
 
-    def select(self, rows: slice) -> "Drawn":
+    def select(self, rows: slice | Tensor) -> "Drawn":
         """The random numbers of some of the views."""
         nets = None if self.nets is None else self.nets[rows]
         return Drawn(nets=nets, **{name: values[rows] for name, values in vars(self).items() if name != "nets"})

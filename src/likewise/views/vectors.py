@@ -22,8 +22,8 @@ class VectorViews:
         dropout: probability that a feature is set to its mean, without noise.
         mean: (D,) mean of each feature over the data.
         std: (D,) standard deviation of each feature over the data.
-        blocks: of items of several parts: the content of a missing part stays 0, and the columns that say which parts
-            are there stay as they are.
+        blocks: of items of several parts: the content of a missing part stays 0; images, and the columns that say which
+            parts are there, stay as they are.
 
     Raises:
         LikewiseError: noise below 0, dropout outside [0, 1], or mean and std that are not two rows of one length.
@@ -67,7 +67,8 @@ class VectorViews:
         noisy = torch.addcmul(rows, normal, (self.noise * self.std).to(device))
         seen = torch.where(lost, self.mean.to(device), noisy)
         for block in self.blocks:
-            seen[:, block.stop] = rows[:, block.stop]
+            kept = slice(block.start if block.kind == "image" else block.stop, block.stop + 1)
+            seen[:, kept] = rows[:, kept]
         return masked(seen, self.blocks)
 
 
