@@ -60,8 +60,8 @@ def from_pairs(
     """Queries, relation and keys of explicit pairs, for any objective: ``objective(*from_pairs(z, pairs, alike))``.
 
     Both items of a pair are anchors. With ``alike``, an anchor's positives and negatives are only the items it is
-    listed with. Without, all pairs are alike, every row is an anchor, and all rows that it is not paired with are its
-    negatives.
+    listed with. Without, all pairs are alike, every row is an anchor (with ``planted`` only those of the pairs), and all rows
+    that it is not paired with are its negatives.
 
     Args:
         embeddings: (N, D).
@@ -85,9 +85,10 @@ def from_pairs(
         if neither is not None and len(neither):
             others.append(_places("neither", neither, 2, embeddings))
         count, no = len(embeddings), torch.cat(others)
-        added = None if planted is None or not len(planted) else _places("planted", planted, 2, embeddings)
-        both = torch.cat([pairs, pairs.flip(1)])
-        relation = Listed(both, torch.cat([no, no.flip(1)]), count, count, True, added)
+        both, no = torch.cat([pairs, pairs.flip(1)]), torch.cat([no, no.flip(1)])
+        if planted is not None:
+            return _with_planted(embeddings, both, no, planted)
+        relation = Listed(both, no, count, count, True)
         return embeddings, relation, embeddings
     if neither is not None or planted is not None:
         raise LikewiseError(
@@ -100,6 +101,23 @@ def from_pairs(
     both = torch.cat([place, place.flip(1)])
     alike = torch.cat([alike, alike])
     return embeddings[used], Listed(both[alike], both[~alike], len(used), len(used)), embeddings[used]
+
+
+def _with_planted(embeddings: Tensor, both: Tensor, no: Tensor, planted: Ids) -> tuple[Tensor, Listed, Tensor]:
+    """As ``from_pairs``, where the items of pairs alone are anchors: the others were added to be negatives.
+
+    ``both`` are the positive pairs in both directions, ``no`` those that are no negatives.
+    """
+    used = torch.unique(both)
+    place = torch.full((len(embeddings),), -1, device=embeddings.device)
+    place[used] = torch.arange(len(used), device=embeddings.device)
+    added = as_ids("planted", planted, embeddings.device)
+    positive, others, of_anchor = (
+        torch.stack([place[rows[:, 0]], rows[:, 1]], 1)[place[rows[:, 0]] >= 0]
+        for rows in (both, no, _places("planted", added, 2, embeddings) if len(added) else added)
+    )
+    relation = Listed(positive, others, len(used), len(embeddings), True, of_anchor)
+    return embeddings[used], relation, embeddings
 
 
 def _places(name: str, places: Ids, width: int, embeddings: Tensor) -> Tensor:
