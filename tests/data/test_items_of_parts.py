@@ -160,10 +160,12 @@ def test_a_bad_part_leaves_out_its_item_and_nothing_masks_it(items_of: Opener, p
 
 
 def test_many_rows_go_through_a_file(items_of: Opener, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = {"image": photos, "audio": vectors(["m3", "m2", "m7", "m1"])}
+    title = table(["m0", "m8", "m3", "m9", "m1"], title=["x", "", "y x", None, "z"])
+    sources = {"image": photos, "audio": vectors(["m3", "m2", "m7", "m1"]), "title": title}
     whole = items_of(sources)
     monkeypatch.setattr(vector_rows, "IN_MEMORY", 100)
     monkeypatch.setattr("likewise.data.parts._NUMBERS", 400)  # two rows at once
+    monkeypatch.setattr("likewise.data.tables._OF_TEXT", 2)
     mapped = items_of(sources)
     assert isinstance(mapped.values, np.memmap)
     assert np.array_equal(mapped.values, whole.values)
@@ -204,6 +206,25 @@ def test_parts_of_a_model_keep_their_columns(items_of: Opener, tmp_path: Path) -
         items_of({"n": (VECTORS)}, blocks=blocks)
 
 
+def test_row_numbers_that_meet_ids_are_told(items_of: Opener, tmp_path: Path) -> None:
+    rows = VECTORS.copy()
+    rows[1] = np.nan
+    np.save(tmp_path / "v.npy", rows)
+    numbers = "its ids are the numbers of its rows, such as '0'; they meet the ids of the other parts as these."
+    title = table(["3", "1", "2"], title=["x", "y", "z"])
+    items = items_of({"v": tmp_path / "v.npy", "title": title})
+    assert items.ids == ("0", "2", "3")
+    assert [note for note in items.notes if "of its rows" in note] == [f"v: {numbers}"]
+    first, second = written(tmp_path / "a.csv", {"t": ["x", "y"]}), written(tmp_path / "b.csv", {"u": ["x", "y"]})
+    longer = written(tmp_path / "c.csv", {"u": ["x", "y", "z"]})
+    for sources, count in (
+        ({"v": tmp_path / "v.npy"}, 0),
+        ({"t": first, "u": second}, 0),
+        ({"t": first, "u": longer}, 2),
+    ):
+        assert sum("the numbers of its rows" in note for note in items_of(sources).notes) == count
+
+
 def test_each_mistake_has_its_sentence(items_of: Opener, photos: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", VECTORS)
     said = {
@@ -212,7 +233,7 @@ def test_each_mistake_has_its_sentence(items_of: Opener, photos: Path, tmp_path:
         "'my part' is no name of a part": {"my part": photos},
         "3 is no name of a part": {3: photos},
         "audio: .* does not exist": {"audio": tmp_path / "w.npy"},
-        "no id of v is among those of image: v has ids such as '0', image such as 'm0.png'; .* If v has no ids, they": {
+        "no id of v is among those of image: v has ids such as '0', image such as 'm0.png'; .* The ids of v are row": {
             "image": photos,
             "v": tmp_path / "v.npy",
         },

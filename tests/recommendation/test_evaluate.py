@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,10 @@ def test_cold_items_are_measured_by_content_and_all_is_said(here: Path, capsys: 
     assert found["made"]["learned_from"] == "a graph of this split"
     for table in found["tables"]:
         assert table["verdict"] in said.out
+        assert len(table["asked"]) == len(table["rows"][0]["values"])
+        for row in table["rows"]:
+            kept = [value for value in row["values"] if value is not None]
+            assert np.mean(kept) == pytest.approx(row["measures"]["ndcg@10"]["mean"], abs=1e-6)
         only = ["ndcg@10"] if table is related else ["ndcg@10", "recall@10", "map@10"]
         assert list(table["rows"][0]["measures"]) == only
         for row in table["rows"]:
@@ -98,6 +103,16 @@ def test_cold_items_are_measured_by_content_and_all_is_said(here: Path, capsys: 
     for row in history["rows"]:
         assert f"{row['model']}: {row['chosen']}" in said.out
     assert related["rows"][0]["measures"]["ndcg@10"]["mean"] > related["rows"][2]["measures"]["ndcg@10"]["mean"]
+
+
+def test_a_run_knows_what_comes_next(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "content.parquet", "--out", f"{tmp_path}/run", "--relations", "graph", *FIT.split()]
+    assert main([*words, "--epochs", "1"]) == 0
+    graph = f"{here}/ratings.csv"
+    command = f"evaluate {tmp_path}/run content.parquet --split cold-items --interactions {graph}"
+    assert f"Next: likewise {command}; likewise retrieve " in capsys.readouterr().out
+    assert main(["recommend", "run", "ratings.csv", "content.parquet", "--history", "mean", "--user_id", "u01"]) == 0
+    assert "rows of weight 4 and more count, as in the run's graph; --least takes others." in capsys.readouterr().err
 
 
 def test_known_items_have_all_baselines(warm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,3 +277,19 @@ def test_the_parts_of_the_content_are_weighed(cold: Path, tmp_path: Path, monkey
     weights = re.fullmatch(r"(?:as given|standardised), group × ([\d.]+), noise × ([\d.]+)", chosen)
     assert weights is not None
     assert float(weights[1]) > float(weights[2])
+
+
+def test_splits_are_pooled_by_who_is_asked(tmp_path: Path) -> None:
+    pooled = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "pooled_splits.py"))
+    for name, asked, ours, theirs in (
+        ("a", ["u", "v"], [1.0, 0.5], [0.5, None]),
+        ("b", ["u", "w"], [0.0, 1.0], [0, 0]),
+    ):
+        rows = [{"model": model, "values": values, "chosen": name} for model, values in (("run", ours), ("it", theirs))]
+        (tmp_path / name).mkdir()
+        table = {"task": "t", "asked": asked, "rows": rows}
+        (tmp_path / name / "recommendation.json").write_text(json.dumps({"tables": [table]}))
+    values, gaps, chosen = pooled["tables"]([tmp_path / "a", tmp_path / "b"])["t"]["it"]
+    assert (dict(values), dict(gaps)) == ({"u": [0.5, 0], "w": [0]}, {"u": [0.5, 0.0], "w": [1.0]})
+    assert chosen == ["a", "b"]
+    assert pooled["interval"](gaps) == "0.5000 [0.2500 1.0000]"

@@ -52,7 +52,7 @@ def test_the_nearest_to_the_history_without_it(here: Path, model: Model, items: 
         best = [number for number in np.argsort(-scores, kind="stable") if number not in history][:5]
         assert [each.item for each in found.of(user)] == [IDS[number] for number in best]
         np.testing.assert_allclose([each.score for each in found.of(user)], scores[best], rtol=1e-5)
-    assert {"history": "top-2", "k": 5, "least": 0.0, "column_user": "user"}.items() <= found.stamp.items()
+    assert {"history": "top-2", "k": 5, "least": 0, "column_user": "user"}.items() <= found.stamp.items()
     assert found.stamp["model"] == model.weights_hash
     assert len(found) == 2
 

@@ -21,7 +21,9 @@ from likewise.config.settings import FitSettings, NegativeSettings, ObjectiveSet
 from likewise.config.values import parameters_of
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.errors import Interrupted, LikewiseError
+from likewise.files import as_path
 from likewise.methods import method_named, over_method
+from likewise.stamp import source_in
 from likewise.text import readable
 
 # What `--help` shows, in this order. A test holds the names to the options.
@@ -142,11 +144,23 @@ def _run(arguments: Namespace) -> int:
     if is_first():
         run, named = shlex.quote(out), None if words is None else shlex.join(_features(words))
         steps = (
-            f"evaluate {run} {named or '--train DATA'}",
+            _measurement(out, named or shlex.quote(str(typed))) or f"evaluate {run} {named or '--train DATA'}",
             *(f"retrieve {run} {named or '--gallery DATA'}", f"index {run} {named or 'DATA'}", f"report {run}"),
         )
         print(readable(f"Saved {out}. Next: {'; '.join(f'likewise {step}' for step in steps)}"))
     return 0
+
+
+def _measurement(out: str, data: str) -> str:
+    """How a run is measured that learned from a graph of training rows; empty for other runs."""
+    from likewise.graph.splits import WHOLE, split_in
+    from likewise.training.run_folder import read_data
+
+    graph = (read_data(as_path(out, "--out")) or {}).get("graph") or {}
+    if split_in(graph) == WHOLE:
+        return ""
+    interactions = shlex.quote(source_in(graph, "interactions"))
+    return f"evaluate {shlex.quote(out)} {data} --split {split_in(graph)} --interactions {interactions}"
 
 
 def _features(words: Sequence[str]) -> list[str]:

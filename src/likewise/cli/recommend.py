@@ -57,7 +57,7 @@ def _recommend(arguments: Namespace) -> int:
         item=a.item,
         weight=a.weight,
         time=a.time,
-        least=a.least or 0.0,
+        least=a.least,
         key=a.key,
         image=a.image,
         columns=a.columns,

@@ -374,8 +374,9 @@ class FitSettings:
             proxies (weights of the objective: parametric-softmax and the class-level objectives).
         symmetric: with a queue: each of the two views is a query, and the other view its key; twice the work.
         epochs: passes over the items. With ``minutes`` they follow from the time.
-        minutes: train for so long, by the clock: a few timed steps choose epochs, precision and threads, and the
-            learning rate ends its schedule in time. A resumed run goes on for so long again. Default: ``epochs`` count.
+        minutes: train for so long, by the clock: a few timed steps choose epochs, precision, threads, size and batches,
+            and the learning rate ends its schedule in time. A resumed run goes on for so long again. Default:
+            ``epochs`` count.
         recipe: data (views, temperature, learning rate and method follow from a look at the items, never at labels),
             paper (the method's defaults), or auto: data with ``minutes``, paper without. What you set yourself stays.
         batch_size: items per step, over all processes; batches of an epoch differ in size by one at most.

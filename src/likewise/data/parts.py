@@ -22,7 +22,6 @@ from likewise.text import quoted
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NOTHING = (NO_IMAGE, NO_TEXT, NO_VECTOR)
-_NUMBERED = re.compile(r"(row )?[0-9]+")
 _NUMBERS = 1 << 20  # of a chunk of rows, 4 MB
 
 
@@ -101,7 +100,11 @@ def open_parts(
         label_names=label_names,
         skipped=tuple(skipped),
         source=source,
-        notes=(*(note for part in parts for note in part.items.notes), *_missing(places, blocks, ids)),
+        notes=(
+            *(note for part in parts for note in part.items.notes),
+            *_said_of_row_numbers(parts),
+            *_missing(places, blocks, ids),
+        ),
         blocks=tuple(blocks),
         parts={name: path for name, path in paths.items() if path is not None} if all(paths.values()) else {},
     )
@@ -158,8 +161,8 @@ def _joinable(parts: list[_Part]) -> list[_Part]:
     first, seen = parts[0], set(parts[0].ids)
     for part in parts[1:]:
         if seen.isdisjoint(part.ids):
-            numbered = next((each.name for each in (part, first) if all(map(_NUMBERED.fullmatch, each.items.ids))), "")
-            hint = f" If {numbered} has no ids, they are row numbers: give a table with ids." * bool(numbered)
+            numbers = next((each.name for each in (part, first) if _has_row_numbers(each)), "")
+            hint = f" The ids of {numbers} are row numbers: give a table with ids." * bool(numbers)
             raise LikewiseError(
                 f"no id of {part.name} is among those of {first.name}: {part.name} has ids such as "
                 f"{quoted(part.ids[0])}, {first.name} such as {quoted(first.ids[0])}; name the column of ids with "
@@ -167,6 +170,26 @@ def _joinable(parts: list[_Part]) -> list[_Part]:
             )
         seen.update(part.ids)
     return parts
+
+
+def _has_row_numbers(part: _Part) -> bool:
+    """Whether a part has the ids of a source without ids: 0, 1, 2 … or "row 0" …, of which bad rows are missing."""
+    total = len(part.items) + len(part.items.skipped)
+    expected = {f"{word}{number}": number for number in range(total) for word in ("", "row ")}
+    found = [expected.get(id, -1) for id in part.items.ids]
+    return -1 not in found and found == sorted(found)
+
+
+def _said_of_row_numbers(parts: Sequence[_Part]) -> Iterator[str]:
+    """A note on each part with row numbers as ids, unless all parts have as many of them: they may mean other items."""
+    numbered = [part for part in parts if _has_row_numbers(part)]
+    if len(numbered) == len(parts) and len({len(part.ids) for part in parts}) == 1:
+        return
+    for part in numbered:
+        yield (
+            f"{part.name}: its ids are the numbers of its rows, such as {quoted(part.items.ids[0])}; they meet the ids "
+            "of the other parts as these."
+        )
 
 
 def _without_endings(part: _Part, others: Sequence[_Part]) -> _Part:

@@ -4,7 +4,7 @@ Dimension legend: N rows, D numbers of a vector.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from glob import has_magic
@@ -31,6 +31,7 @@ from likewise.data.words import hashed, holds_text
 from likewise.errors import LikewiseError, closest
 from likewise.text import quoted
 
+_OF_TEXT = 16384  # rows of text at once
 _LISTED = 6  # columns in a message
 _LIKE_LABELS = ("label", "labels", "target", "targets", "class", "classes", "category", "species", "y")
 
@@ -202,7 +203,8 @@ def _read(table: Table, vector: _Vector, key: str | None, label: str | None, see
     """All rows of a table."""
     inside = [each for each in (key, label) if each is not None and each not in table.partitions]
     row = 0
-    for batch in table.batches(list(dict.fromkeys([*vector.columns, *inside]))):
+    batches = table.batches(list(dict.fromkeys([*vector.columns, *inside])))
+    for batch in _in_pieces(batches) if vector.words else batches:
         if not len(batch):
             continue
         bad: dict[int, str] = {}
@@ -229,6 +231,13 @@ def _read(table: Table, vector: _Vector, key: str | None, label: str | None, see
             labels = _values(table, batch, label)
             seen.labels += [table.read_label(labels[place]) for place in places]
         row += len(batch)
+
+
+def _in_pieces(batches: Iterable[Any]) -> Iterator[Any]:
+    """Batches of fewer rows: a row of words is larger than its text."""
+    for batch in batches:
+        for start in range(0, len(batch), _OF_TEXT):
+            yield batch.slice(start, _OF_TEXT)
 
 
 def _values(table: Table, batch: Any, column: str | None) -> list[Any]:

@@ -4,7 +4,7 @@ Dimension legend: B rows, W columns.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -55,18 +55,16 @@ def hashed(values: Sequence[object], width: int) -> tuple[Floats, npt.NDArray[np
     Cost: one hash of each new word, and one pass over the words.
     """
     words = [words_of(value) for value in values]
-    places = np.array([place for place, each in enumerate(words) if each], dtype=np.int64)
+    counts = np.array([len(each) for each in words], dtype=np.int64)
+    places = np.flatnonzero(counts)
     rows = np.zeros((len(places), width), dtype=np.float32)
-    for row, place in zip(rows, places.tolist(), strict=True):
-        for column, sign in _hashes(words[place], width):
-            row[column] += sign
+    found = [place_of(word, width) for each in words for word in each]
+    columns, signs = np.array(found, dtype=np.float64).reshape(-1, 2).T
+    owners = np.repeat(np.arange(len(places)), counts[places])
+    np.add.at(rows, (owners, columns.astype(np.int64)), signs.astype(np.float32))
     lengths = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
     rows /= np.where(lengths > 0, lengths, 1.0)
     return rows, places, {place: NO_TEXT for place, each in enumerate(words) if not each}
-
-
-def _hashes(words: Iterable[str], width: int) -> list[tuple[int, float]]:
-    return [place_of(word, width) for word in words]
 
 
 def holds_text(kind: Any) -> bool:

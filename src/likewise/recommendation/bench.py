@@ -103,6 +103,7 @@ class Bench:
         return Table(
             task="related items",
             about=f"{self.about}; {task.about}",
+            asked=tuple(self._known.ids[number] for number in task.queries.tolist()),
             rows=tuple(rows),
             left_out=tuple(left_out),
             chosen_on=self.chosen_on,
@@ -144,10 +145,11 @@ class Bench:
                 if rival.name == OURS:
                     raise
                 left_out.append(f"{rival.name}: {error}")
-        users, places = len(rows[0].first.values), int(self._split.candidates.sum())
+        users, places = asked_users(self._split, *self._size), int(self._split.candidates.sum())
         return Table(
             task="from a history",
-            about=f"{self.about}; {users:,} users, each among {places:,} items without those of the history",
+            about=f"{self.about}; {len(users):,} users, each among {places:,} items without those of the history",
+            asked=tuple(self._known.users[number] for number in users.tolist()),
             rows=tuple(rows),
             left_out=tuple(left_out),
             chosen_on=self.chosen_on,

@@ -25,6 +25,7 @@ from likewise.recommendation.measure import MOST_ASKED, asked_users, blocks, rec
 from likewise.recommendation.recommendations import Recommendations
 from likewise.stamp import Stamp
 from likewise.text import quoted
+from likewise.training.run_folder import read_data
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -43,7 +44,7 @@ def recommend(
     item: str | None = None,
     weight: str | None = None,
     time: str | None = None,
-    least: float = 0.0,
+    least: float | None = None,
     key: str | None = None,
     image: str | None = None,
     columns: Sequence[str] = (),
@@ -62,7 +63,8 @@ def recommend(
             recommends best on a validation split of the interactions, per user where there are times, else of cold
             items. The model may have learned from these rows; only the rule is chosen on them.
         k: items for each user.
-        user, item, weight, time, least: see :func:`likewise.build_graph`.
+        user, item, weight, time: see :func:`likewise.build_graph`.
+        least: the lowest weight of a row that counts. None: as in the run's graph, else all above 0.
         key, image, columns: the columns of ids, images and vectors; None or empty: as the run was trained.
         progress: show bars.
 
@@ -78,7 +80,7 @@ def recommend(
     with stages(enabled=progress) as begin:
         tick = begin(f"reading {interactions}")
         wanted = Columns(user=user, item=item, weight=weight, time=time)
-        opened = open_interactions(interactions, wanted, least, tick=tick)
+        opened = open_interactions(interactions, wanted, _least(model) if least is None else least, tick=tick)
         items = model.open(data, labels="none", key=key, image=image, columns=columns, progress=False)
         known = catalogue(opened.log, items)
         say(known.notes)
@@ -103,6 +105,14 @@ def recommend(
         without=without,
         stamp=stamp,
     )
+
+
+def _least(model: Model) -> float:
+    """The lowest weight of a row that counts in the graph of the run, and a line about it; 0 without a graph."""
+    about = {} if model.run is None else read_data(model.run) or {}
+    least = float((about.get("graph") or {}).get("least", 0))
+    say([f"rows of weight {least:g} and more count, as in the run's graph; --least takes others."] if least else [])
+    return least
 
 
 def _some(names: Sequence[str]) -> str:

@@ -38,6 +38,7 @@ class Table:
     Args:
         task: its name.
         about: what was asked, and among what.
+        asked: the ids of the queries or users, in the order of the measures.
         rows: the run first.
         left_out: rivals that can't be measured, each with the reason.
         chosen_on: what the settings were chosen on.
@@ -45,6 +46,7 @@ class Table:
 
     task: str
     about: str
+    asked: tuple[str, ...]
     rows: tuple[Row, ...]
     left_out: tuple[str, ...]
     chosen_on: str
@@ -93,6 +95,7 @@ class Table:
             "about": self.about,
             "chosen_on": self.chosen_on,
             "verdict": self.verdict(),
+            "asked": list(self.asked),
             "rows": [
                 {
                     "model": row.name,
@@ -102,6 +105,7 @@ class Table:
                         for name, found in row.measures.items()
                     },
                     "catalogue": dict(row.catalogue),
+                    "values": [None if value != value else round(value, 6) for value in row.first.values.tolist()],
                     "run_minus_it": None if row is self.rows[0] else self.minus(row)._asdict(),
                 }
                 for row in self.rows

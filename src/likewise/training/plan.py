@@ -113,8 +113,8 @@ def plan(
     notes = _of_threads(now.pace)
     if not resumed and "precision" not in asked and settings.precision == "fp32" and not emulates_bf16(trial.device):
         quick = clock.time(replace(late, precision="bf16"), trial, [now.pace.threads])
-        if quick.pace.seconds * FASTER < now.pace.seconds:
-            faster = now.pace.seconds / quick.pace.seconds
+        faster = processes.number_of_first(round(100 * now.pace.seconds / quick.pace.seconds), trial.device) / 100
+        if faster > FASTER:
             notes.append(f"precision=bf16: {faster:.1f}× as fast as fp32 on this machine.")
             now = quick
     if sizes:
