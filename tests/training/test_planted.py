@@ -21,7 +21,7 @@ from likewise.objectives import Mined, Triplet, from_pairs
 from likewise.training.fit import chosen, fit, prepare
 from likewise.training.metrics_log import read_metrics
 from likewise.training.pair_graph import PairGraph
-from likewise.training.planted import Planted, Uniform, clusters_of, planted
+from likewise.training.planted import Planted, PlantedSampler, Uniform, clusters_of, planted
 from likewise.training.samplers import PairSampler
 
 GROUPS, EACH = 12, 8
@@ -68,24 +68,20 @@ def folder(path: Path) -> Path:
 
 
 def test_a_batch_has_the_planted_items_of_one_end_of_each_pair() -> None:
-    sampler = PairSampler(torch.from_numpy(edges()), 10, 3, Planted(Uniform(ITEMS), 2))
+    sampler = PlantedSampler(torch.from_numpy(edges()), 10, 3, Planted(Uniform(ITEMS), 2))
     plain = PairSampler(torch.from_numpy(edges()), 10, 3)
     drawn = list[int]()
     for step in range(sampler.steps_per_epoch):
-        rows, local, which, added = sampler.tuples(step)
-        assert added is not None
+        (rows, local, which), added = sampler.tuples(step)
         assert torch.equal(rows[local], torch.from_numpy(edges())[which])
         assert len(torch.unique(rows)) == len(rows)
         assert torch.equal(which, plain.tuples(step).which)
         assert set(added[:, 0].tolist()) <= set(local.flatten().tolist())
         assert not bool((added[:, 0] == added[:, 1]).any())
         assert set(rows.tolist()) == set(rows[local].flatten().tolist()) | set(rows[added[:, 1]].tolist())
-        again = sampler.tuples(step).planted
-        assert again is not None
-        assert torch.equal(added, again)
+        assert torch.equal(added, sampler.tuples(step)[1])
         drawn += rows[added[:, 1]].tolist()
     assert len(set(drawn)) == ITEMS  # uniform over all
-    assert plain.tuples(0).planted is None
 
 
 def test_planted_siblings_are_of_the_clusters_beside() -> None:
@@ -216,6 +212,15 @@ def test_pairs_that_name_negatives_need_no_planted_ones(tmp_path: Path, capsys: 
     assert main(["fit", data, "--method", "cdml", "--relations", file, "--out", str(tmp_path / "run")]) == 2
     assert "names negatives itself, with pairs that are not alike" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_pictures_get_an_encoder_of_pictures(tmp_path: Path) -> None:
+    """The methods' own encoder is of vectors."""
+    pictures = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3)).astype(np.uint8)
+    (tmp_path / "p.csv").write_text("a,b\n" + "".join(f"{n},{n + 20}\n" for n in range(20)))
+    settings = {**SMALL, "relations": tmp_path / "p.csv", "size": 8, "epochs": 1}
+    model = fit(pictures, out=tmp_path / "run", method="cdml", settings=settings, progress=False)
+    assert model.settings.encoder.name == "resnet-small"
 
 
 def test_the_methods_answer_to_their_long_names() -> None:

@@ -60,8 +60,8 @@ def from_pairs(
     """Queries, relation and keys of explicit pairs, for any objective: ``objective(*from_pairs(z, pairs, alike))``.
 
     Both items of a pair are anchors. With ``alike``, an anchor's positives and negatives are only the items it is
-    listed with. Without, all pairs are alike, every row is an anchor (with ``planted`` only those of the pairs), and all rows
-    that it is not paired with are its negatives.
+    listed with. Without, all pairs are alike, every row is an anchor (with ``planted`` only those of
+    the pairs), and all rows that it is not paired with are its negatives.
 
     Args:
         embeddings: (N, D).

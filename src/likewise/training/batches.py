@@ -14,7 +14,7 @@ from likewise.data.pair_files import Graded, Pairs, Relations
 from likewise.distributed.layout import Layout, lay_out
 from likewise.errors import LikewiseError
 from likewise.training.pair_graph import PairGraph
-from likewise.training.planted import planted
+from likewise.training.planted import PlantedSampler, planted
 from likewise.training.samplers import (
     BalancedSampler,
     ClassSampler,
@@ -28,7 +28,7 @@ from likewise.training.session import Session
 from likewise.training.step import Judged, Seen
 from likewise.views.render import Share
 
-Sampler = EpochSampler | ClassSampler | BalancedSampler | PairSampler | GradedSampler
+Sampler = EpochSampler | ClassSampler | BalancedSampler | PairSampler | PlantedSampler | GradedSampler
 ViewFunction = Callable[[Tensor, torch.Generator, Share], Tensor]
 
 
@@ -70,9 +70,10 @@ def choose_sampler(settings: FitSettings, items: Items, relations: Relations | N
         return GradedSampler(relations.rows, s.batch_size, s.seed)
     if isinstance(relations, Pairs):
         added = planted(s, relations, len(items))
-        return PairSampler(relations.rows, s.batch_size // (2 + (added.per_pair if added else 0)), s.seed, added)
+        if added is not None:
+            return PlantedSampler(relations.rows, s.batch_size // (2 + added.per_pair), s.seed, added)
     if relations is not None:
-        return PairSampler(relations.rows, s.batch_size // 3, s.seed)
+        return PairSampler(relations.rows, s.batch_size // relations.rows.shape[1], s.seed)
     if s.sampler.kind == "instance":
         return build_sampler(s, len(items))
     if items.labels is None:
@@ -115,6 +116,9 @@ def batches(
     def draw(step: int) -> Seen:
         lists = sampler.lists(step) if isinstance(sampler, GradedSampler) else None
         drawn = sampler.tuples(step) if isinstance(sampler, PairSampler) else None
+        added: Tensor | None = None
+        if isinstance(sampler, PlantedSampler):
+            drawn, added = sampler.tuples(step)
         named = lists or drawn
         rows = sampler.rows(step) if named is None else named.rows
         layout = lay_out(len(rows), groups)
@@ -137,7 +141,7 @@ def batches(
             return see(settings, step, seen, ids, layout, rows)
         if graph is not None:  # an edge that another step draws is no positive here, and no negative
             joined, neither = (drawn.local, graph.joined(drawn.rows)) if of_graph else graph.within(drawn.rows)
-            added = None if drawn.planted is None else drawn.planted.to(device)
+            added = None if added is None else added.to(device)
             joined, neither = joined.to(device), neither.to(device)
             return see(settings, step, seen, ids, layout, rows, joined, neither=neither, planted=added)
         of_pairs = None if alike is None else alike[drawn.which].to(device)

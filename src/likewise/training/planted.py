@@ -1,6 +1,6 @@
 """Negatives that are added to the batches of a graph's pairs, and the clusters that some of them come from.
 
-Dimension legend: N items, M pairs, A anchors.
+Dimension legend: N items, M pairs, A anchors, B items of a batch, m pairs of a batch, r planted negatives.
 """
 
 from collections.abc import Sequence
@@ -8,10 +8,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from likewise.config.settings import ClusterSettings, FitSettings
 from likewise.data.pair_files import Pairs
 from likewise.graph.affinity import Affinity, Siblings, affinity
+from likewise.training.samplers import PairSampler, Tuples, stable_seed
 
 Ints = npt.NDArray[np.int64]
 COVERED = 0.2  # of the items in a batch, above which mining finds harder negatives than those of sibling clusters
@@ -52,6 +55,53 @@ class Planted(NamedTuple):
     source: Source
     per_pair: int
     notes: Sequence[str] = ()
+
+
+class PlantedSampler:
+    """The pairs of a :class:`PairSampler`, each once per epoch, with negatives that are added for one end of each.
+
+    Args:
+        pairs: (M, 2) int64 rows of the items.
+        batch_size: the largest number of pairs of a step, which has up to 2 + ``per_pair`` times as many items.
+        seed: step s depends on (pairs, batch_size, seed, planted, s) alone.
+        planted: what is added.
+
+    Raises:
+        LikewiseError: as ``PairSampler`` does.
+    """
+
+    def __init__(self, pairs: Tensor, batch_size: int, seed: int, planted: Planted) -> None:
+        self._pairs, self._rows, self._planted = PairSampler(pairs, batch_size, seed), pairs, planted
+        self.seed, self.notes, self.steps_per_epoch = seed, planted.notes, self._pairs.steps_per_epoch
+
+    def __repr__(self) -> str:
+        return (
+            f"PlantedSampler({self._pairs!r}, {self._planted.per_pair} of {type(self._planted.source).__name__} each)"
+        )
+
+    def tuples(self, step: int) -> tuple[Tuples, Tensor]:
+        """The pairs of step ``step`` with all items, and (r, 2) places of an anchor and of a negative added for it.
+
+        The items are in random order. An item that was drawn for itself is left out.
+        """
+        rows, local, which = self._pairs.tuples(step)
+        generator = np.random.default_rng(stable_seed(self.seed, "planted", step))
+        ends = self._rows[which].numpy()[np.arange(len(which)), generator.integers(0, 2, len(which))]
+        anchors = np.repeat(ends, self._planted.per_pair)
+        both = np.stack([anchors, self._planted.source.draw(anchors, generator)], 1)
+        added = torch.from_numpy(both[both[:, 0] != both[:, 1]])
+        every, place = torch.unique(torch.cat([rows, added.flatten()]), return_inverse=True)
+        order = torch.from_numpy(generator.permutation(len(every)))
+        place = order.argsort()[place]
+        return Tuples(every[order], place[: len(rows)][local], which), place[len(rows) :].view(-1, 2)
+
+    def rows(self, step: int) -> Tensor:
+        """(B,) int64 rows of the items of step ``step``."""
+        return self.tuples(step)[0].rows
+
+    def first_below(self, count: int, steps: int) -> tuple[int, int] | None:
+        """See ``PairSampler``: of the pairs alone, so that a step has no fewer items than it says."""
+        return self._pairs.first_below(count, steps)
 
 
 def planted(settings: FitSettings, pairs: Pairs, items: int) -> Planted | None:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from likewise.alike import Ids, as_ids
 from likewise.errors import LikewiseError, at_least_one
-from likewise.training.planted import Planted
 
 PEELS = 20  # passes that look for items in many tuples together
 ROUNDS = 8  # each round of mixing halves the effect of the first layout on which classes are in one batch
@@ -229,9 +228,6 @@ class Tuples(NamedTuple):
     rows: Tensor  # (B,) int64 rows of the items of these tuples, each item once
     local: Tensor  # (m, 2) or (m, 3) int64, the tuples as positions in ``rows``
     which: Tensor  # (m,) int64, the numbers of these tuples among all tuples
-    planted: Tensor | None = (
-        None  # (r, 2) int64, an anchor and a negative that was added for it, as positions in ``rows``
-    )
 
 
 class PairSampler:
@@ -244,8 +240,7 @@ class PairSampler:
         tuples: (M, 2) or (M, 3) int64 rows of the items, as ``read_pairs`` and ``read_triplets`` return them. No tuple
             may come twice, and no item twice in one tuple.
         batch_size: the largest number of tuples of a step. Pairs have up to twice as many items, triplets three times.
-        seed: step s depends on (tuples, batch_size, planted, seed, s) alone.
-        planted: negatives that are added for one end of each tuple, drawn at random; None: none.
+        seed: step s depends on (tuples, batch_size, seed, s) alone.
 
     Raises:
         LikewiseError: tuples of another shape or dtype, no tuples, rows below 0, or ``batch_size`` below 1.
@@ -253,7 +248,7 @@ class PairSampler:
     Cost: one permutation of M per epoch, a sort of the batch per step.
     """
 
-    def __init__(self, tuples: Ids, batch_size: int, seed: int, planted: Planted | None = None) -> None:
+    def __init__(self, tuples: Ids, batch_size: int, seed: int) -> None:
         tuples = as_ids("tuples", tuples).long().cpu()
         if tuples.ndim != 2 or tuples.shape[1] not in (2, 3) or not len(tuples):
             raise LikewiseError(f"tuples {tuple(tuples.shape)} must be (M, 2) or (M, 3) integers, not empty.")
@@ -262,7 +257,7 @@ class PairSampler:
         if batch_size < 1:
             what, width = ("pair", 2) if tuples.shape[1] == 2 else ("triplet", 3)
             raise LikewiseError(f"a batch needs room for at least one {what} ({width} items); raise batch_size.")
-        self.seed, self.planted, self._tuples = seed, planted, tuples
+        self.seed, self._tuples = seed, tuples
         self._sampler = EpochSampler(len(tuples), batch_size, seed, smallest=1)
         self.steps_per_epoch = self._sampler.steps_per_epoch
 
@@ -276,24 +271,9 @@ class PairSampler:
         The items are in random order, so that a BatchNorm group does not hold the items of one tuple together.
         """
         which = self._sampler.rows(step)
-        chosen = self._tuples[which]
-        added = self._added(chosen, step)  # (r, 2)
-        rows, local = torch.unique(torch.cat([chosen.flatten(), added.flatten()]), return_inverse=True)
+        rows, local = torch.unique(self._tuples[which], return_inverse=True)
         order = torch.randperm(len(rows), generator=_generator(self.seed, "tuples", step))
-        local = order.argsort()[local]
-        count = chosen.numel()
-        planted = None if self.planted is None else local[count:].view(-1, 2)
-        return Tuples(rows[order], local[:count].view(chosen.shape), which, planted)
-
-    def _added(self, chosen: Tensor, step: int) -> Tensor:
-        """(r, 2) int64: an end of each tuple, drawn at random, and an item that is added for it."""
-        if self.planted is None:
-            return chosen.new_empty(0, 2)
-        generator = np.random.default_rng(stable_seed(self.seed, "planted", step))
-        ends = generator.integers(0, 2, len(chosen))
-        anchors = np.repeat(chosen.numpy()[np.arange(len(chosen)), ends], self.planted.per_pair)
-        added = torch.from_numpy(np.stack([anchors, self.planted.source.draw(anchors, generator)], 1))
-        return added[added[:, 0] != added[:, 1]]
+        return Tuples(rows[order], order.argsort()[local], which)
 
     def rows(self, step: int) -> Tensor:
         """(B,) int64 rows of the items of step ``step``."""

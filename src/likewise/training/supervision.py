@@ -24,7 +24,7 @@ from likewise.errors import LikewiseError
 from likewise.graph.graph_file import holds_graph, related_pairs
 from likewise.text import quoted
 from likewise.training.pair_graph import PairGraph
-from likewise.training.planted import clusters_of, said
+from likewise.training.planted import PlantedSampler, clusters_of, said
 from likewise.training.samplers import GradedSampler, PairSampler
 
 
@@ -241,8 +241,8 @@ def notes_on(settings: FitSettings, relations: Relations | None, sampler: object
             f"{relations.source} has only pairs that are alike, so the other items of a batch are the negatives, "
             f"except {besides}."
         )
-    if isinstance(sampler, PairSampler) and sampler.planted is not None:
-        yield from sampler.planted.notes
+    if isinstance(sampler, PlantedSampler):
+        yield from sampler.notes
     if isinstance(relations, Graded):
         queries, teaching = queries_that_teach(relations)
         if teaching < queries and not objective(settings.objective.kind).point_wise:
@@ -263,7 +263,7 @@ def refuse_small_steps(settings: FitSettings, sampler: object, total: int) -> No
     most = max(2 * groups, parts, count)
     if most <= 2:
         return
-    if isinstance(sampler, PairSampler):
+    if isinstance(sampler, PairSampler | PlantedSampler):
         small = sampler.first_below(most, total)
     elif isinstance(sampler, GradedSampler):
         small = (0, sampler.least) if sampler.least < most else None
