@@ -240,7 +240,7 @@ class Model:
         columns: Sequence[str] = (),
         progress: bool = True,
     ) -> Embedding:
-        """Embeds a folder, table, array, Dataset or opened Items: (N, D) float32 rows of length 1, and their ids.
+        """Embeds a folder, table, array, Dataset, parts or Items: (N, D) float32 rows of length 1, and their ids.
 
         ``key``, ``image`` and ``columns`` are as in ``open``. Raises LikewiseError as ``open`` does.
         """

@@ -102,6 +102,7 @@ def test_every_command_with_data_takes_parts(place: Path, capsys: pytest.Capture
     assert main(["retrieve", "run", *PARTS, "--relations", "graded.csv"]) == 0
     assert main(["report", "run"]) == 0
     assert main(["report", "run", *PARTS]) == 0
+    assert 'title="m04" src="data:image/png' in Path("run/report.html").read_text(encoding="utf-8")
     capsys.readouterr()
     again = ["fit", *PARTS, "--out", "run", "--resume", *SMALL, "--epochs", "3"]
     assert main(again) == 0

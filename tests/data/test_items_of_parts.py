@@ -102,6 +102,9 @@ def test_parts_meet_by_id_and_missing_ones_are_zero(items_of: Opener, photos: Pa
     assert describe(items) == "6 items of 4 parts (image, audio, title, genre)"
     assert from_saved(as_saved(items.blocks)) == items.blocks
     assert items.parts == {}  # a frame has no path
+    assert items.pictured
+    assert np.array_equal(items.picture(2), PIXELS[2])
+    assert (items.picture(4) == 128).all()  # it has no image
     again = items_of(sources, words=16)
     assert np.array_equal(again.values, items.values)
 

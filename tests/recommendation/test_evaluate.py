@@ -131,10 +131,13 @@ def test_known_items_have_all_baselines(warm: Path, monkeypatch: pytest.MonkeyPa
 def test_what_can_not_be_measured_is_left_out_by_name(warm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(warm)
     monkeypatch.setattr(baselines, "MOST_ITEMS", 20)
+    monkeypatch.setattr(baselines, "MOST_NUMBERS", 900)
     monkeypatch.setitem(sys.modules, "implicit", None)
     assert main([*ASK, "per-user", "--history", "mean"]) == 0
     (table,) = json.loads(Path("run/recommendation.json").read_text())["tables"]
     assert table["left_out"] == [
+        "content → factors: a ridge on 80 items of 12 numbers takes more than 4 GB.",
+        "ridge per user: a ridge on 80 items of 12 numbers takes more than 4 GB.",
         "EASE: EASE needs a matrix of all pairs of 80 items; it takes up to 20.",
         'ALS (implicit): ALS and BPR are those of implicit; pip install "likewise[recommend]".',
         'BPR (implicit): ALS and BPR are those of implicit; pip install "likewise[recommend]".',
@@ -293,3 +296,12 @@ def test_splits_are_pooled_by_who_is_asked(tmp_path: Path) -> None:
     assert (dict(values), dict(gaps)) == ({"u": [0.5, 0], "w": [0]}, {"u": [0.5, 0.0], "w": [1.0]})
     assert chosen == ["a", "b"]
     assert pooled["interval"](gaps) == "0.5000 [0.2500 1.0000]"
+
+
+def test_without_enough_users_related_items_are_not_measured(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(RelatedItems.__init__, "__kwdefaults__", {"fewest": 61})
+    assert main([*ASK, "cold-items", "--history", "mean"]) == 0
+    assert "related items are not measured: no item that is held out has 61 users or more" in capsys.readouterr().err
+    assert len(json.loads(Path("run/recommendation.json").read_text())["tables"]) == 1

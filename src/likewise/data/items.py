@@ -102,6 +102,20 @@ class Items:
         """What the items are: images, vectors, or items of several parts."""
         return "items" if self.blocks else self.kind
 
+    @property
+    def pictured(self) -> bool:
+        """Whether the items are images, or have a part of images."""
+        return self.kind == "images" or any(block.kind == "image" for block in self.blocks)
+
+    def picture(self, row: int) -> Pixels:
+        """uint8 (S, S, 3): the image of an item, of its first part of images if it has several; grey if it lacks it."""
+        value = np.asarray(self.values[row])
+        if self.kind == "images":
+            return value
+        block = next(block for block in self.blocks if block.kind == "image")
+        pixels = value[block.content] if value[block.stop] else np.full(block.width, 128)
+        return pixels.reshape(block.size, block.size, 3).astype(np.uint8)
+
     def batch(self, rows: Rows) -> torch.Tensor:
         """A copy of the values of ``rows``, in that order: uint8 (B, S, S, 3) or float32 (B, D).
 

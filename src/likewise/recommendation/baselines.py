@@ -16,6 +16,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
 ADVICE = "100 is usual"
 MOST_ITEMS = 20_000  # of a matrix of all pairs of items
+MOST_NUMBERS = 1 << 29  # of the content of a ridge, in float64: 4 GB
 NEIGHBOURS = Settings(support=1, k=100)
 
 
@@ -111,7 +112,7 @@ class RidgePerUser:
 
     def __init__(self, rows: Interactions, users: int, features: Floats, regularisation: float = 100.0) -> None:
         known = np.unique(rows.item)
-        self._features = np.asarray(features, np.float64)
+        self._features = as_float64(features)
         self._map = ridge_map(self._features[known], regularisation)
         self._taken = matrix(rows, users, len(features))[:, known]
 
@@ -119,6 +120,14 @@ class RidgePerUser:
         """See :class:`Recommender`."""
         found: Floats = (self._taken[users] @ self._map) @ self._features.T
         return found
+
+
+def as_float64(features: Floats) -> Floats:
+    """Content for a ridge. Raises LikewiseError where it would take more than 4 GB, such as large images as pixels."""
+    if features.size > MOST_NUMBERS:
+        count, width = features.shape
+        raise LikewiseError(f"a ridge on {count:,} items of {width:,} numbers takes more than 4 GB.")
+    return np.asarray(features, np.float64)
 
 
 def ridge_map(content: Floats, regularisation: float) -> Floats:

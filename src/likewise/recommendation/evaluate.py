@@ -129,7 +129,11 @@ def evaluate_interactions(
         rows = model.features(items, tick=lambda done: tick(done / len(items)))
         embedding = known.spread(rows.numpy())
         content = bench.content(*_forms(model, items, known))
-        tables = [bench.related(embedding, content)] if asked.rule.name == "cold-items" else []
+        tables = list[Table]()
+        try:
+            tables += [bench.related(embedding, content)] if asked.rule.name == "cold-items" else []
+        except LikewiseError as error:
+            say([f"related items are not measured: {error}"])
         tables.append(bench.histories(embedding, content, rules))
     stamp = {**model.protocol("embedding"), **items.stamp("data"), **opened.stamp, **asked.rule.stamp(), "k": k}
     stamp["learned_from"] = "a graph of this split" if graph else "unknown"

@@ -299,7 +299,7 @@ def _curves(run: Path) -> str:
 
 
 def _neighbours(items: Items, rows: Tensor, tick: Tick = untold) -> str:
-    if items.kind != "images":
+    if not items.pictured:
         return '<p class="note">The items are vectors: there are no pictures to show.</p>'
     queries = torch.linspace(0, len(items) - 1, min(QUERIES, len(items))).long()
     ids = torch.arange(len(items))
@@ -352,8 +352,8 @@ def _weakest(items: Items, result: Retrieval) -> str:
 
 
 def _pair(items: Items, query: int, other: int, score: float) -> str:
-    """The query, framed, and the other item with its cosine: as pictures, or as ids if items are vectors."""
-    if items.kind == "images":
+    """The query, framed, and the other item with its cosine: as pictures, or as ids if items have none."""
+    if items.pictured:
         label, other_label = _label(items, query), _label(items, other)
         cells = _thumbnail(items, query, label, "query") + _thumbnail(items, other, f"{score:.2f} {other_label}", "")
         return f'<div class="row">{cells}</div>'
@@ -371,7 +371,7 @@ def _thumbnail(items: Items, row: int, caption: str, kind: str) -> str:
 
     name = _named(items.ids[row])
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(items.values[row])).resize((64, 64), Image.Resampling.NEAREST).save(buffer, "PNG")
+    Image.fromarray(items.picture(row)).resize((64, 64), Image.Resampling.NEAREST).save(buffer, "PNG")
     source = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<figure class="{kind}"><img alt="{name}" title="{name}" src="data:image/png;base64,{source}">'

@@ -80,7 +80,8 @@ def fit(
     """Trains an embedding of ``data`` and returns it. All files go to the folder ``out``.
 
     Args:
-        data: a folder of images, a parquet file or folder, an array or (array, labels), a torch Dataset, or Items.
+        data: a folder of images, a parquet file or folder, an array or (array, labels), a torch Dataset, or Items; or
+            several of these by name, for items of several parts: ``{"image": "photos/", "title": "titles.csv"}``.
         out: the run folder; it must not hold a run unless ``resume``.
         method: the row of ``likewise methods`` that gives the defaults. Default: npid; a resumed run keeps its own.
         settings: a whole FitSettings, or overrides by dotted name: ``{"epochs": 50, "views.flip": 0.0}``; or several
