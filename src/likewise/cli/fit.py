@@ -42,7 +42,7 @@ SECTIONS = {
     "Objective; `likewise objectives NAME` says what its parameters mean": ("objective", "loss_weight"),
     "Negatives; `likewise policies NAME` says what their parameters mean": ("negatives",),
     "Dictionary: where the keys come from": ("dictionary", "bank", "queue", "batch", "key_encoder", "symmetric"),
-    "Batches": ("sampler", "micro_batches"),
+    "Batches": ("sampler", "clusters", "micro_batches"),
     "Optimisation": ("optim",),
 }
 REST = "The run"

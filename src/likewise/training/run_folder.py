@@ -31,7 +31,7 @@ from likewise.training.decide import decide
 from likewise.training.metrics_log import METRICS
 from likewise.training.run_lock import FILES as LOCK_FILES
 from likewise.training.run_lock import refuse_while_written
-from likewise.training.supervision import keep_labelled
+from likewise.training.supervision import keep_labelled, with_clusters
 
 CELLS = "cells.jsonl"  # of a comparison
 # The names that every version of config.yaml has: a file without one of them is not the whole file.
@@ -224,7 +224,8 @@ def training_items(folder: Path, settings: FitSettings) -> Items:
     source = about.get("path") or about["source"]
     try:
         items = open_by(settings, about.get("parts") or source)
-        items = keep_labelled(items) if settings.alike == "label" else items
+        items = with_clusters(settings, items)[0] if settings.alike == "clusters" else items
+        items = keep_labelled(items) if settings.by_label else items
     except LikewiseError as error:
         raise LikewiseError(
             f"the items that {folder} was trained on can't be opened ({error}) Name them with --data."
