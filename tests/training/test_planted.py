@@ -134,6 +134,7 @@ def test_the_share_of_planted_negatives_that_survive(policy: HardestBeyond | Ran
     else:
         assert 0 <= float(mined.log_values()["survived"]) <= 1
     mined(*from_pairs(z, places))
+    assert "survived" not in mined.log_values()
 
 
 @pytest.mark.parametrize("method", ["cdml", "gcml", "gcml-classes"])

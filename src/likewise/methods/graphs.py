@@ -20,7 +20,7 @@ DICTIONARY = "the batch: the ends of its edges and the planted negatives, one vi
 OURS = (
     "the papers' content is of video and sound by networks of their own; here it is any vectors, words and pictures "
     "(--features), each with a tower",
-    "batch_size counts items: 4,096 are 1,024 edges with two planted negatives each; CDML has 7,200 triplets",
+    "batch_size counts items: 6,144 are 1,024 edges with four planted negatives each; CDML has 7,200 triplets",
     "AdamW with a cosine rate; the papers do not say",
 )
 BASE = FitSettings(
@@ -31,9 +31,9 @@ BASE = FitSettings(
     encoder=EncoderSettings(name="towers", hidden=256, head="linear", dim=128, centre=False),
     objective=ObjectiveSettings(kind="triplet", parameters={"margin": 0.2}),
     negatives=NegativeSettings(policies=("hardest-beyond",)),
-    sampler=SamplerSettings(planted="uniform", per_pair=2),
+    sampler=SamplerSettings(planted="uniform", per_pair=4),
     optim=OptimSettings(name="adamw", lr=2e-3, weight_decay=0.01),
-    batch_size=4096,
+    batch_size=6144,
     epochs=3,
 )
 
@@ -44,7 +44,7 @@ CDML = Method(
     "KDD 2018",
     alike=ALIKE,
     dictionary=DICTIONARY,
-    negatives="two items for each edge, drawn from all, and from the whole batch the nearest beyond the positive "
+    negatives="four items for each edge, drawn from all, and from the whole batch the nearest beyond the positive "
     "(semi-hard); ends of a common edge are never negatives",
     objective="triplet hinge on squared distances, α = 0.2 (with α = 0 such negatives have no loss)",
     departures=(
@@ -65,7 +65,7 @@ GCML = Method(
     objective="triplet hinge on squared distances, α = 0.2",
     departures=("an item without a sibling gets a negative from all items", *OURS),
     settings=replace(
-        BASE, method="gcml", sampler=SamplerSettings(planted="siblings", per_pair=2), clusters=ClusterSettings(level=0)
+        BASE, method="gcml", sampler=SamplerSettings(planted="siblings", per_pair=4), clusters=ClusterSettings(level=0)
     ),
 )
 GCML_CLASSES = Method(

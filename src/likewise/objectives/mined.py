@@ -189,8 +189,7 @@ class Mined(PairObjective):
         queries = at_least_float32(queries)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
         chosen = choose(policy, self.positives, queries, keys, relation, self.generator)
-        if relation.planted is not None:
-            self.survived = surviving(chosen, relation.planted, len(keys))
+        self.survived = None if relation.planted is None else surviving(chosen, relation.planted, len(keys))
         return *self._of_chosen(chosen, queries, keys, inputs), chosen.valid
 
     def _of_chosen(

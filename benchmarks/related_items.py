@@ -1,0 +1,206 @@
+"""CDML and GCML on related cold items: items without any interaction in training, found from their content.
+
+    python benchmarks/related_items.py --only movielens                       # 5 splits, semi-hard and random: an hour
+    python benchmarks/related_items.py --only anime --methods cdml gcml --options "--batch_size 384"
+    python benchmarks/related_items.py --only movielens --seeds 1 --baselines # as evaluate has them, and histories
+
+Each split is made as a user makes it: `likewise graph --split cold-items --seed S`, `likewise fit --features ...
+--relations GRAPH`, and the measure of `likewise evaluate --split cold-items`: NDCG@10 of cold items with 5 users or
+more, each among all items, by the cosine of who likes them (linear gains). Training sees neither the interactions of
+cold items nor their content. The interval is that of a bootstrap over the items that are asked, of all splits together;
+differences are paired.
+
+Likes: ratings from 4 (MovieLens), from 7 (anime), all of citeulike-a. Content: genres, title; genres, title, type;
+tags. Runs are kept in --out, and one that is finished is measured again, not trained. Needs LIKEWISE_DATA (default
+../shared/data), and the extra ``graph``.
+"""
+
+import argparse
+import csv
+import gzip
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pooled_splits import Values, interval
+from pyarrow import parquet
+from recommend import DATA
+from views import ROOT, cpu
+
+import likewise as lw
+from likewise.errors import LikewiseError
+from likewise.graph.build import build_graph
+from likewise.graph.columns import Columns
+from likewise.graph.opening import open_interactions
+from likewise.graph.splits import SplitRule
+from likewise.recommendation.catalogue import catalogue
+from likewise.recommendation.evaluate import evaluate_interactions, save_evaluation
+from likewise.recommendation.related import Cosines, RelatedItems
+
+METHODS = {  # a name for the table, and what fit is told
+    "cdml": "--method cdml",
+    "cdml, random negatives": "--method cdml --negatives random",
+    "cdml, InfoNCE": "--method cdml --objective infonce --objective.temperature 0.1 --negatives all",
+    "gcml": "--method gcml",
+    "gcml, level 1": "--method gcml --clusters.level 1",
+    "gcml-classes": "--method gcml-classes",
+}
+
+
+def movielens(folder: Path) -> float:
+    from shutil import copy
+
+    copy(DATA / "movielens-small" / "ratings.csv", folder / "interactions.csv")
+    with open(DATA / "movielens-small" / "movies.csv", encoding="utf-8", newline="") as file:
+        movies = list(csv.DictReader(file))
+    ids = [movie["movieId"] for movie in movies]
+    part(folder / "genres.parquet", ids, [movie["genres"].split("|") for movie in movies])
+    part(folder / "title.parquet", ids, [movie["title"] for movie in movies])
+    return 4.0
+
+
+def anime(folder: Path) -> float:
+    with open(DATA / "anime" / "items.tsv", encoding="utf-8", newline="") as file:
+        known = list(csv.DictReader(file, delimiter="\t"))
+    with gzip.open(DATA / "anime" / "ratings.tsv.gz", "rt", encoding="utf-8", newline="") as file:
+        rows = [row for row in list(csv.reader(file, delimiter="\t"))[1:] if len(row) == 3]
+    lines = ["user,item,rating\n", *(f"{user},{item},{rating}\n" for user, item, rating in rows)]
+    (folder / "interactions.csv").write_text("".join(lines))
+    ids = [row["anime_ids"] for row in known]
+    part(folder / "genres.parquet", ids, [re.split(r",\s*", row["genre"]) if row["genre"] else [] for row in known])
+    part(folder / "title.parquet", ids, [row["name"] or "" for row in known])
+    part(folder / "type.parquet", ids, [[row["type"]] if row["type"] else [] for row in known])
+    return 7.0
+
+
+def citeulike(folder: Path) -> float:
+    with gzip.open(DATA / "citeulike-a" / "users.dat.gz", "rt") as file:
+        likes = [f"{user},{item}\n" for user, line in enumerate(file) for item in line.split()[1:]]
+    with gzip.open(DATA / "citeulike-a" / "item-tag.dat.gz", "rt") as file:
+        tags = [line.split()[1:] for line in file]
+    (folder / "interactions.csv").write_text("".join(["user,item\n", *likes]))
+    part(folder / "tags.parquet", [str(row) for row in range(len(tags))], tags)
+    return 0.0
+
+
+SETS: dict[str, Callable[[Path], float]] = {"movielens": movielens, "anime": anime, "citeulike": citeulike}
+
+
+def part(path: Path, ids: list[str], values: list[str] | list[list[str]]) -> None:
+    parquet.write_table(pa.table({"id": ids, path.stem: values}), path)
+
+
+def split_of(name: str, seed: int, options: str, given: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """NDCG@10 of each asked item, by method, on one split."""
+    folder = given.out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    least = SETS[name](folder)
+    features = {path.stem: str(path) for path in sorted(folder.glob("*.parquet"))}
+    interactions, rule = folder / "interactions.csv", SplitRule(name="cold-items", seed=seed)
+    graph = folder / f"graph-{seed}"
+    if not (graph / "edges.parquet").exists():
+        build_graph(interactions, graph, least=least, split="cold-items", seed=seed)
+    items = lw.open_items(features, progress=False, words=given.words)
+    opened = open_interactions(interactions, Columns(user=None, item=None, weight=None, time=None), least)
+    known = catalogue(opened.log, items)
+    split = rule.divide(known.rows, len(known))
+    of_item = np.full(len(known), True)
+    of_item[np.flatnonzero(split.candidates)] = False
+    warm = items.select(np.sort(known.content[of_item & known.known]))
+    task = RelatedItems(
+        known.rows, len(known.users), len(known), asked=split.candidates & known.known, candidates=known.known
+    )
+    found = dict[str, dict[str, float]]()
+
+    def measured(method: str, rows: NDArray[np.float32]) -> None:
+        values = task.measure(Cosines(known.spread(rows)))["ndcg@10"].values
+        found[method] = dict(zip((known.ids[query] for query in task.queries), values.tolist(), strict=True))
+
+    measured("content, cosine", as_it_is(items))
+    for method in given.methods:
+        run = folder / re.sub(r"[^0-9A-Za-z.]+", "-", f"{method} {options} {seed}")
+        start = time.process_time()
+        model = lw.load(run) if (run / "model.safetensors").exists() else trained(warm, run, graph, method, options)
+        measured(method, model.features(items).numpy())
+        print(f"{run.name}: {time.process_time() - start:.0f} CPU s, {value(found[method])}", file=sys.stderr)
+        if given.baselines and method == given.methods[0]:
+            whole = evaluate_interactions(
+                model, data=features, interactions=interactions, split="cold-items", seed=seed, least=least
+            )
+            save_evaluation(run / "recommendation.json", whole)
+    return found
+
+
+def as_it_is(items: lw.Items) -> NDArray[np.float32]:
+    """The parts of the items, each of length 1."""
+    parts = [items.batch(np.arange(len(items)))[:, block.content] for block in items.blocks]
+    return torch.cat([torch.nn.functional.normalize(each, dim=1) for each in parts], 1).numpy()
+
+
+def trained(warm: lw.Items, run: Path, graph: Path, method: str, options: str) -> lw.Model:
+    words = shlex.split(f"{METHODS[method]} {options}")
+    settings = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
+    settings = {
+        {"negatives": "negatives.policies", "objective": "objective.kind"}.get(k, k): v for k, v in settings.items()
+    }
+    if "negatives.policies" in settings:
+        settings["negatives.policies"] = (settings["negatives.policies"],)
+    typed = {key: number(text) for key, text in settings.items()}
+    return lw.fit(warm, out=run, settings={"relations": str(graph), "threads": 1, **typed}, progress=False)
+
+
+def number(text: object) -> object:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except (TypeError, ValueError):
+            continue
+    return text
+
+
+def value(of_items: dict[str, float]) -> str:
+    return f"NDCG@10 {np.mean(list(of_items.values())):.4f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["cdml", "cdml, random negatives"])
+    parser.add_argument("--seeds", type=int, default=5, help="splits")
+    parser.add_argument("--options", default="", metavar="TEXT", help='of every fit, such as "--batch_size 384"')
+    parser.add_argument("--words", type=int, default=512, help="columns of a hashed part")
+    parser.add_argument("--baselines", action="store_true", help="also all of evaluate, into recommendation.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "related_items", metavar="FOLDER")
+    given = parser.parse_args()
+    if not DATA.exists():
+        sys.exit(f"{DATA} is missing; set LIKEWISE_DATA.")
+    print(f"{cpu()}, torch {torch.__version__}, {given.options}")
+    for name in given.only:
+        values: dict[str, Values] = {}
+        try:
+            for seed in range(given.seeds):
+                for method, of_items in split_of(name, seed, given.options, given).items():
+                    for item, ndcg in of_items.items():
+                        values.setdefault(method, {}).setdefault(item, []).append(ndcg)
+        except LikewiseError as error:
+            sys.exit(f"{name}: {error}")
+        first = values[given.methods[0]]
+        asked = sum(map(len, first.values()))
+        print(
+            f"\n{name}, {given.seeds} splits, {asked:,} items asked\n| model | NDCG@10 | {given.methods[0]} minus it |"
+        )
+        print("|-|-|-|")
+        for method, each in values.items():
+            gaps = {item: (np.array(first[item]) - each[item]).tolist() for item in each}
+            print(f"| {method} | {interval(each)} | {'–' if each is first else interval(gaps)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
