@@ -15,6 +15,8 @@ from likewise.data import Items
 from likewise.data.pair_files import Pairs
 from likewise.errors import LikewiseError
 from likewise.graph.affinity import Siblings
+from likewise.graph.build import build_graph
+from likewise.graph.graph_file import related_pairs
 from likewise.methods import METHODS
 from likewise.negatives import HardestBeyond, Random
 from likewise.objectives import Mined, Triplet, from_pairs
@@ -68,7 +70,7 @@ def folder(path: Path) -> Path:
 
 
 def test_a_batch_has_the_planted_items_of_one_end_of_each_pair() -> None:
-    sampler = PlantedSampler(torch.from_numpy(edges()), 10, 3, Planted(Uniform(ITEMS), 2))
+    sampler = PlantedSampler(torch.from_numpy(edges()), 10, 3, Planted(Uniform(np.arange(ITEMS)), 2))
     plain = PairSampler(torch.from_numpy(edges()), 10, 3)
     drawn = list[int]()
     for step in range(sampler.steps_per_epoch):
@@ -213,6 +215,29 @@ def test_pairs_that_name_negatives_need_no_planted_ones(tmp_path: Path, capsys: 
     assert main(["fit", data, "--method", "cdml", "--relations", file, "--out", str(tmp_path / "run")]) == 2
     assert "names negatives itself, with pairs that are not alike" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_items_that_the_interactions_do_not_know_are_never_planted(tmp_path: Path) -> None:
+    """A graph keeps all items of its interactions; new ones are no negatives."""
+    rows = [(user, item) for user in range(30) for item in range(40) if (user + item) % 5 == 0 or item == user]
+    (tmp_path / "i.csv").write_text("user,item\n" + "".join(f"{user},n{item:02}\n" for user, item in rows))
+    build_graph(tmp_path / "i.csv", tmp_path / "graph", support=4)
+    ids = [f"n{item:02}" for item in range(60)]
+    found = related_pairs(tmp_path / "graph", ids)
+    assert found.known is not None
+    assert found.known.tolist() == list(range(40))
+    assert len(torch.unique(found.rows)) <= 40
+    for kind in ("uniform", "siblings"):
+        settings = chosen("cdml", {"relations": "g", "sampler.planted": kind, "clusters.level": 1})
+        added = planted(settings, found, len(ids))
+        assert added is not None
+        drawn = added.source.draw(np.repeat(np.arange(60), 50), np.random.default_rng(0))
+        assert set(drawn.tolist()) <= set(range(40))
+    (tmp_path / "graph" / "items.parquet").write_bytes(b"PAR1")
+    with pytest.raises(LikewiseError, match=r"items.parquet can't be read: .*; make the graph again"):
+        related_pairs(tmp_path / "graph", ids)
+    (tmp_path / "graph" / "items.parquet").unlink()
+    assert related_pairs(tmp_path / "graph", ids).known is None  # a graph of an older version
 
 
 def test_pictures_get_an_encoder_of_pictures(tmp_path: Path) -> None:
