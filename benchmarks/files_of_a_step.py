@@ -27,7 +27,7 @@ from likewise.training.step import train_step
 PACKAGE = Path(lw.__file__).parent
 SMALL = {
     **{"epochs": 1, "batch_size": 40, "size": 16, "encoder.dim": 8, "encoder.hidden": 16, "encoder.head_hidden": 16},
-    **{"queue.size": 64, "device": "cpu"},
+    **{"queue.size": 64, "device": "cpu", "encoder.name": "resnet-small"},
 }
 
 
@@ -37,11 +37,11 @@ def files_of_a_step(method: str) -> Counter[str]:
     labels = np.arange(120) % 20
     items = lw.open_items((random.integers(0, 255, (120, 16, 16, 3)).astype(np.uint8), labels), progress=False)
     with TemporaryDirectory() as folder:
-        file = Path(folder) / "graded.csv"
-        file.write_text(
-            "query,item,relevance\n" + "".join(f"{n},{n + 40},{n % 3 + 1}\n{n},{n + 50},0\n" for n in range(40))
-        )
-        files = {"relations": str(file)} if METHODS[method].settings.listed else {}
+        file, usual = Path(folder) / "relations.csv", METHODS[method].settings
+        graded = "query,item,relevance\n" + "".join(f"{n},{n + 40},{n % 3 + 1}\n{n},{n + 50},0\n" for n in range(40))
+        pairs = "a,b\n" + "".join(f"{n},{n + 40}\n" for n in range(40))
+        file.write_text(graded if usual.alike == "graded" else pairs)
+        files = {"relations": str(file)} if usual.related else {}
         settings, items, relations, sampler, _ = prepare(chosen(method, {**SMALL, **files}), items)
     model = Model.untrained(settings, items)
     run = begin(model, items, 4, torch.device("cpu"), relations=relations, sampler=sampler)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -227,6 +227,7 @@ class Relation:
     own: Tensor | None
     pulls: Tensor | None = None
     pushes: Tensor | None = None
+    planted: ClassVar[None] = None  # see Listed
 
     @property
     def _one_label_in_batch(self) -> bool:
@@ -365,6 +366,7 @@ class Listed:
         queries: Q.
         keys: K.
         rest_pushes: whether every pair that is in no list is negative; otherwise it is neither.
+        planted: (R, 2) int64, the rows (query, key) of negatives that were added to the batch for a query; None: none.
     """
 
     positive: Tensor
@@ -372,6 +374,7 @@ class Listed:
     queries: int
     keys: int
     rest_pushes: bool = False
+    planted: Tensor | None = None
     query_order: None = None
     key_order: None = None
 

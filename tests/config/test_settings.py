@@ -53,7 +53,7 @@ def other_value(name: str, value: Any) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
-        return value / 2 + 0.125 if isinstance(value, float) else value + 3
+        return value / 2 + 0.13 if isinstance(value, float) else value + 3
     if value is None and float in get_args(kind):
         return 0.375
     if value == () and float in get_args(kind):
@@ -90,7 +90,7 @@ def test_every_setting_survives_yaml(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_the_defaults_of_every_method_are_usable_and_survive(name: str, tmp_path: Path) -> None:
     settings = METHODS[name].settings
-    settings = replace(settings, relations="/file.csv") if settings.listed else settings  # which no method has
+    settings = replace(settings, relations="/file.csv") if settings.related else settings  # which no method has
     assert settings.method == name
     assert check(settings) is settings
     write_config(tmp_path, settings)

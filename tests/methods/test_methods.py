@@ -69,7 +69,9 @@ def test_every_method_trains_and_its_loss_starts_near_chance(name: str, tmp_path
     )
     with (tmp_path / "g.csv").open("a") as file:
         file.writelines(f"{n},{(n + 9) % 60},0\n" for n in range(60))
-    files = {"relations": tmp_path / "g.csv"} if METHODS[name].settings.listed else {}
+    (tmp_path / "p.csv").write_text("a,b\n" + "".join(f"{n},{(n + 7) % 60}\n" for n in range(60)))
+    file = "g.csv" if METHODS[name].settings.alike == "graded" else "p.csv"
+    files = {"relations": tmp_path / file} if METHODS[name].settings.related else {}
     fit(labelled(name), out=tmp_path / "run", method=name, settings=small(name, **files), progress=False)
     first = read_metrics(tmp_path / "run")[0]
     assert math.isfinite(float(first["loss"]))

@@ -115,6 +115,31 @@ def test_a_run_knows_what_comes_next(here: Path, tmp_path: Path, capsys: pytest.
     assert "rows of weight 4 and more count, as in the run's graph; --least takes others." in capsys.readouterr().err
 
 
+def test_a_run_that_goes_on_with_another_graph_is_refused(
+    cold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    graph = ["graph", f"{cold}/ratings.csv", "--least", "4", "-k", "4", "--out", "graph"]
+    fit = ["fit", f"{cold}/content.parquet", "--out", "run", "--relations", "graph", *FIT.split(), "--epochs"]
+    ask = [
+        "evaluate",
+        "run",
+        f"{cold}/content.parquet",
+        "--interactions",
+        f"{cold}/ratings.csv",
+        "--split",
+        "cold-items",
+    ]
+    assert main(graph) == 0
+    assert main([*fit, "1"]) == 0
+    assert main([*graph, "--split", "cold-items"]) == 0
+    assert main([*fit, "2", "--resume"]) == 0
+    assert main(ask) == 2
+    assert "run learned from several graphs, one after the other, perhaps also from what" in capsys.readouterr().err
+    assert main([*fit, "3", "--resume"]) == 0  # with the same graph now; what it learned before stays
+    assert main(ask) == 2
+
+
 def test_known_items_have_all_baselines(warm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(warm)
     assert main([*ASK, "per-user", "--history", "top-2", "--k", "5"]) == 0

@@ -42,7 +42,7 @@ SECTIONS = {
     "Objective; `likewise objectives NAME` says what its parameters mean": ("objective", "loss_weight"),
     "Negatives; `likewise policies NAME` says what their parameters mean": ("negatives",),
     "Dictionary: where the keys come from": ("dictionary", "bank", "queue", "batch", "key_encoder", "symmetric"),
-    "Batches": ("sampler", "micro_batches"),
+    "Batches": ("sampler", "clusters", "micro_batches"),
     "Optimisation": ("optim",),
 }
 REST = "The run"
@@ -153,11 +153,11 @@ def _run(arguments: Namespace) -> int:
 
 def _measurement(out: str, data: str) -> str:
     """How a run is measured that learned from a graph of training rows; empty for other runs."""
-    from likewise.graph.splits import WHOLE, split_in
+    from likewise.graph.splits import SPLITS, split_in
     from likewise.training.run_folder import read_data
 
     graph = (read_data(as_path(out, "--out")) or {}).get("graph") or {}
-    if split_in(graph) == WHOLE:
+    if split_in(graph) not in SPLITS:
         return ""
     interactions = shlex.quote(source_in(graph, "interactions"))
     return f"evaluate {shlex.quote(out)} {data} --split {split_in(graph)} --interactions {interactions}"

@@ -75,7 +75,7 @@ def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:
     if row.keys != "own" and s.dictionary == "proxies":
         owners = ", ".join(each.name for each in OBJECTIVES if each.keys == "own")
         yield f"dictionary=proxies needs an objective with its own weights ({owners}); {row.name} has none."
-    if row.level == "class" and s.alike != "label":
+    if row.level == "class" and not s.by_label:
         also = " (the softmax over a bank of items is nonparametric-softmax)" * (row.name == "softmax")
         yield f"{kind} has a proxy for each class: set alike=label{also}."
     if row.level == "list" and s.alike != "graded":
@@ -83,7 +83,7 @@ def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:
     if s.alike == "graded" and row.level != "list":
         known = ", ".join(each.name for each in OBJECTIVES if each.level == "list")
         yield f"alike=graded needs an objective of lists ({known}); {row.name} is not one."
-    if row.level == "instance" and row.keys == "own" and s.alike == "label":
+    if row.level == "instance" and row.keys == "own" and s.by_label:
         yield f"{kind} has a weight for each item; with alike=label use softmax."
     if s.bank.sharded and (s.bank.samples or not row.spreads):
         spread = " or ".join(each.name for each in OBJECTIVES if each.spreads)
@@ -94,18 +94,26 @@ def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:
 
 def _refused_relations(s: FitSettings) -> Iterator[str]:
     """Checks alike, relations, dictionary and sampler against each other."""
-    if s.listed and s.relations is None:
-        what = "relevance by the ids of query and item" if s.alike == "graded" else f"{s.alike} by item id"
-        yield f"alike={s.alike} needs relations=FILE, a CSV or parquet file of {what}."
-    if s.relations is not None and not s.listed:
+    if s.related and s.relations is None:
+        what = {
+            "graded": "relevance by the ids of query and item",
+            "clusters": "pairs by item id, or the folder of a graph",
+        }
+        file = what.get(s.alike, f"{s.alike} by item id")
+        yield f"alike={s.alike} needs relations=FILE, a CSV or parquet file of {file}."
+    if s.relations is not None and not s.related:
         yield (
-            f"relations={s.relations} lists pairs, triplets or graded relevance; set alike=pairs, alike=triplets or "
-            "alike=graded."
+            f"relations={s.relations} lists pairs, triplets or graded relevance; set alike=pairs, alike=triplets, "
+            "alike=graded or alike=clusters."
         )
+    if s.sampler.planted != "none" and s.alike != "pairs":
+        yield f"sampler.planted={s.sampler.planted} adds negatives to a batch of pairs: set alike=pairs, or none."
+    if s.clusters.level >= s.clusters.levels:
+        yield f"clusters.level={s.clusters.level} must be below clusters.levels={s.clusters.levels}; 0 is the finest."
     if s.listed and not s.items_are_keys:
         method = ", as method ranking does" * (s.alike == "graded")
         yield f"alike={s.alike} compares the items of a batch: set dictionary=batch and batch.keys=same{method}."
-    if s.alike == "label" and s.source_of_keys == "bank":
+    if s.by_label and s.source_of_keys == "bank":
         yield "a memory bank has a row for each item, not for each label: with alike=label use batch, queue or proxies."
     if s.alike == "instance" and s.items_are_keys:
         yield "batch.keys=same leaves an item without a positive view: use both or second, or alike=label."
@@ -122,6 +130,11 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
 def _refused_mining(s: FitSettings) -> Iterator[str]:
     """Checks the policies of negatives against the objective."""
     kind, neg = s.objective.kind, s.negatives
+    if kind == "triplet" and s.objective.number("margin", 1) == 0 and "hardest-beyond" in neg.policies:
+        yield (
+            "objective.margin=0 gives negatives.policies=hardest-beyond no loss: such a negative is further than the "
+            "positive already; set a margin, as CDML's 0.2."
+        )
     row = None if kind == AUTO else objective(kind)
     if neg.by == "active" and (row is None or not row.can_be_zero(s.objective.parameters)):
         able = ", ".join(_when_zero(each) for each in OBJECTIVES if each.zero_if is not None)

@@ -272,10 +272,32 @@ class SamplerSettings:
         kind: instance (every item once per epoch), classes (batch_size / ``per_class`` classes × ``per_class`` items of
             each) or balanced (every class equally often).
         per_class: K items of each class; 4, between 2 (N-pair) and 40 (FaceNet).
+        planted: with alike=pairs of pairs that are all alike: items that are added to a batch as negatives; none,
+            uniform (of all items, as in CDML) or siblings (of the clusters beside an item's own, as in GCML).
+        per_pair: number of planted negatives for each pair.
     """
 
     kind: Literal["instance", "classes", "balanced"] = "instance"
     per_class: int = 4
+    planted: Literal["none", "uniform", "siblings"] = "none"
+    per_pair: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """Affinity clusters of the graph in ``relations``, for planted=siblings and alike=clusters.
+
+    Args:
+        level: whose clusters are used; 0 is the finest.
+        levels: rounds of joining; GCML has 3.
+        largest: the largest share of the items in a cluster.
+        large: what is done with a larger one: split it, or stop before this level.
+    """
+
+    level: int = 0
+    levels: int = 3
+    largest: float = 0.25
+    large: Literal["split", "stop"] = "split"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,7 +363,8 @@ class FitSettings:
         max_megapixels: larger images are skipped before they are decoded; phones make 200.
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
         alike: which items are alike: instance (views of one item), label (items with a common label), pairs or triplets
-            (those in the file ``relations``, by item id), or graded (how relevant items are to a query, in that file).
+            (those in the file ``relations``, by item id), graded (how relevant items are to a query, in that file), or
+            clusters (items of one cluster of the pairs in that file; see ``clusters``).
         relations: CSV or parquet file of pairs (a, b, alike), triplets (anchor, positive, negative) or graded relevance
             (query, item, relevance), or the folder of a graph, whose edges are pairs that are alike. In a file of pairs
             with a and b alone all are alike, and the other items of a batch are the negatives.
@@ -381,7 +404,7 @@ class FitSettings:
     words: int = 512
     max_megapixels: float = 256.0
     cache: str | None = None
-    alike: Literal["instance", "label", "pairs", "triplets", "graded"] = "instance"
+    alike: Literal["instance", "label", "pairs", "triplets", "graded", "clusters"] = "instance"
     relations: str | None = None
     views: ViewSettings = field(default_factory=ViewSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
@@ -393,6 +416,7 @@ class FitSettings:
     batch: BatchSettings = field(default_factory=BatchSettings)
     negatives: NegativeSettings = field(default_factory=NegativeSettings)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    clusters: ClusterSettings = field(default_factory=ClusterSettings)
     key_encoder: KeyEncoderSettings = field(default_factory=KeyEncoderSettings)
     symmetric: bool = False
     optim: OptimSettings = field(default_factory=OptimSettings)
@@ -421,6 +445,16 @@ class FitSettings:
     def listed(self) -> bool:
         """Whether the file ``relations`` says which items are alike."""
         return self.alike in ("pairs", "triplets", "graded")
+
+    @property
+    def by_label(self) -> bool:
+        """Whether items with a common label are alike: one that is given, or a cluster of a graph."""
+        return self.alike in ("label", "clusters")
+
+    @property
+    def related(self) -> bool:
+        """Whether ``relations`` are read."""
+        return self.listed or self.alike == "clusters"
 
     @property
     def items_are_keys(self) -> bool:

@@ -38,6 +38,7 @@ class Pairs:
         merged: number of rows of the file that repeat an earlier row.
         skipped: rows of the file that were left out, as "line 7", with the reason.
         source: the file, for messages.
+        weight: (M,) float64, of a graph's edges; None of a file of pairs.
     """
 
     rows: Tensor
@@ -45,6 +46,7 @@ class Pairs:
     merged: int = 0
     skipped: tuple[Skipped, ...] = ()
     source: str = ""
+    weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

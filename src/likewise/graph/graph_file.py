@@ -94,6 +94,8 @@ def stamp_of(folder: str | os.PathLike[str]) -> Stamp:
 def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
     """The pairs of items that a graph joins, each once, all alike: what ``fit --alike pairs`` learns from.
 
+    A pair's weight is the larger of those of its edges, of which there may be one in each direction.
+
     Edges with an item that is not among ``ids``, such as one without content, are left out, and counted in ``source``.
 
     Raises LikewiseError when the file is damaged or no graph's, or no edge joins two of the items.
@@ -103,18 +105,20 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
 
     path = Path(folder) / EDGES
     try:
-        if not {"item", "other"} <= set(parquet.read_schema(path).names):
-            raise LikewiseError(f"{path} is no graph: it needs the columns item and other.")
-        table = parquet.read_table(path, columns=["item", "other"])
+        if not {"item", "other", "weight"} <= set(parquet.read_schema(path).names):
+            raise LikewiseError(f"{path} is no graph: it needs the columns item, other and weight.")
+        table = parquet.read_table(path, columns=["item", "other", "weight"])
     except (OSError, ArrowException) as error:
         raise LikewiseError(f"{path} can't be read as a graph: {str(error).splitlines()[0]}") from None
     known = arrow([utf8(name) for name in ids])
     ends = [compute.index_in(table[name].cast("string"), known).fill_null(-1).to_numpy() for name in ("item", "other")]
     rows = np.sort(np.stack(ends, 1).astype(np.int64), axis=1)
     there = (rows[:, 0] >= 0) & (rows[:, 0] != rows[:, 1])
-    pairs = np.unique(rows[there], axis=0)
+    pairs, of = np.unique(rows[there], axis=0, return_inverse=True)
     if not len(pairs):
         raise LikewiseError(f"no edge of {folder} joins two of the items; are the ids those of the interactions?")
+    weight = np.zeros(len(pairs))
+    np.maximum.at(weight, of.reshape(-1), table["weight"].cast("float64").to_numpy()[there])
     left = int((~there).sum())
     without = f", without {left:,} of its {len(rows):,} edges, whose items are not all in DATA," if left else ""
     return Pairs(
@@ -122,6 +126,7 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
         alike=torch.ones(len(pairs), dtype=torch.bool),
         merged=int(there.sum()) - len(pairs),
         source=f"{folder}{without}",
+        weight=torch.from_numpy(weight),
     )
 
 

@@ -18,6 +18,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 SPLITS = ("cold-items", "per-user", "time")
 WHOLE = "none"  # in the stamp of a graph that was made of all rows
+SEVERAL = "several"  # of a run that learned from several graphs, one after the other
 FEWEST_USERS = 100  # of a split by time
 _VALIDATION = 1000  # is added to the seed of a split within the training rows
 

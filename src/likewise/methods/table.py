@@ -8,6 +8,7 @@ from likewise.config.objective_table import AUTO
 from likewise.config.overrides import named_ahead, settings_from
 from likewise.config.settings import FitSettings, ObjectiveSettings
 from likewise.methods.classes import CLASSES
+from likewise.methods.graphs import GRAPHS
 from likewise.methods.mechanisms import BANK, END_TO_END
 from likewise.methods.method import Method
 from likewise.methods.moco import MOCO, MOCO_SYMMETRIC, MOCO_V2
@@ -31,6 +32,7 @@ METHODS: dict[str, Method] = {
         *PAIRS,
         *CLASSES,
         RANKING,
+        *GRAPHS,
     )
 }
 

@@ -51,19 +51,25 @@ def from_triplets(embeddings: Tensor, triplets: Ids) -> tuple[Tensor, Listed, Te
 
 
 def from_pairs(
-    embeddings: Tensor, pairs: Ids, alike: Flags | None = None, neither: Ids | None = None
+    embeddings: Tensor,
+    pairs: Ids,
+    alike: Flags | None = None,
+    neither: Ids | None = None,
+    planted: Ids | None = None,
 ) -> tuple[Tensor, Listed, Tensor]:
     """Queries, relation and keys of explicit pairs, for any objective: ``objective(*from_pairs(z, pairs, alike))``.
 
     Both items of a pair are anchors. With ``alike``, an anchor's positives and negatives are only the items it is
-    listed with. Without, all pairs are alike, every row is an anchor, and all rows that it is not paired with are its
-    negatives.
+    listed with. Without, all pairs are alike, every row is an anchor (with ``planted`` only those of
+    the pairs), and all rows that it is not paired with are its negatives.
 
     Args:
         embeddings: (N, D).
         pairs: (P, 2) integers, rows of ``embeddings``.
         alike: (P,) bool: whether each pair is alike. None: all are.
         neither: (R, 2) integers, rows of ``embeddings``: without ``alike``, pairs that are no negatives either.
+        planted: (R, 2) integers, rows of ``embeddings``: without ``alike``, an anchor and a negative that was added to
+            the batch for it. ``Mined`` tells how many of them it chooses.
 
     Raises:
         LikewiseError: shapes that do not fit, a row number that no embedding has, a row paired with itself, or both
@@ -79,10 +85,15 @@ def from_pairs(
         if neither is not None and len(neither):
             others.append(_places("neither", neither, 2, embeddings))
         count, no = len(embeddings), torch.cat(others)
-        relation = Listed(torch.cat([pairs, pairs.flip(1)]), torch.cat([no, no.flip(1)]), count, count, True)
+        both, no = torch.cat([pairs, pairs.flip(1)]), torch.cat([no, no.flip(1)])
+        if planted is not None:
+            return _with_planted(embeddings, both, no, planted)
+        relation = Listed(both, no, count, count, True)
         return embeddings, relation, embeddings
-    if neither is not None:
-        raise LikewiseError("with alike, a pair that is not listed is neither alike nor not: leave neither out.")
+    if neither is not None or planted is not None:
+        raise LikewiseError(
+            "with alike, a pair that is not listed is neither alike nor not: leave neither and planted out."
+        )
     alike = as_flags("alike", alike, embeddings.device)
     if alike.shape != pairs.shape[:1]:
         raise LikewiseError(f"alike {tuple(alike.shape)} must be ({len(pairs)},), one per pair.")
@@ -90,6 +101,23 @@ def from_pairs(
     both = torch.cat([place, place.flip(1)])
     alike = torch.cat([alike, alike])
     return embeddings[used], Listed(both[alike], both[~alike], len(used), len(used)), embeddings[used]
+
+
+def _with_planted(embeddings: Tensor, both: Tensor, no: Tensor, planted: Ids) -> tuple[Tensor, Listed, Tensor]:
+    """As ``from_pairs``, where the items of pairs alone are anchors: the others were added to be negatives.
+
+    ``both`` are the positive pairs in both directions, ``no`` those that are no negatives.
+    """
+    used = torch.unique(both)
+    place = torch.full((len(embeddings),), -1, device=embeddings.device)
+    place[used] = torch.arange(len(used), device=embeddings.device)
+    added = as_ids("planted", planted, embeddings.device)
+    positive, others, of_anchor = (
+        torch.stack([place[rows[:, 0]], rows[:, 1]], 1)[place[rows[:, 0]] >= 0]
+        for rows in (both, no, _places("planted", added, 2, embeddings) if len(added) else added)
+    )
+    relation = Listed(positive, others, len(used), len(embeddings), True, of_anchor)
+    return embeddings[used], relation, embeddings
 
 
 def _places(name: str, places: Ids, width: int, embeddings: Tensor) -> Tensor:

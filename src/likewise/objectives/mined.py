@@ -78,6 +78,8 @@ class Mined(PairObjective):
 
     Attributes:
         stage: () int64, the policy that is in force.
+        survived: of the pairs whose anchor has a planted negative (see ``from_pairs``), the share for which the policy
+            picked one, in the last call; None where none was planted.
         active: () float32, the share of the chosen pairs (a filter: of the anchors that have a positive and a negative)
             with a loss above 0, a moving average; 1 at first, and when the policy changes.
 
@@ -89,6 +91,7 @@ class Mined(PairObjective):
     takes_policies = False
     stage: Tensor
     active: Tensor
+    survived: Tensor | None = None
 
     def __init__(
         self,
@@ -160,7 +163,8 @@ class Mined(PairObjective):
 
     def log_values(self) -> dict[str, float | str]:
         """The objective's own, the share of active pairs, and the policy's number."""
-        return self.objective.log_values() | {"active": float(self.active), "stage": float(self.stage)}
+        planted = {} if self.survived is None else {"survived": float(self.survived)}
+        return self.objective.log_values() | {"active": float(self.active), "stage": float(self.stage)} | planted
 
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
         """The objective's own."""
@@ -185,6 +189,8 @@ class Mined(PairObjective):
         queries = at_least_float32(queries)
         keys = queries if keys is None else at_least_float32(keys).to(queries.dtype)
         chosen = choose(policy, self.positives, queries, keys, relation, self.generator)
+        if relation.planted is not None:
+            self.survived = surviving(chosen, relation.planted, len(keys))
         return *self._of_chosen(chosen, queries, keys, inputs), chosen.valid
 
     def _of_chosen(
@@ -252,6 +258,17 @@ class Mined(PairObjective):
         above, number = (processes.sum_over(counts) if self.reduce.across else counts).tolist()
         if number:
             self.active.lerp_(self.active.new_tensor(above / number), 1 - SMOOTH)
+
+
+def surviving(chosen: Chosen, planted: Tensor, keys: int) -> Tensor:
+    """(): of the chosen pairs whose anchor has a ``planted`` negative (R, 2), the share for which one was chosen.
+
+    NaN where there is no such pair.
+    """
+    of_anchor = torch.isin(chosen.anchors, planted[:, 0])
+    wanted = planted[:, 0] * keys + planted[:, 1]
+    picked = torch.isin(chosen.anchors[:, None] * keys + chosen.negatives, wanted) & chosen.there
+    return picked.any(1)[of_anchor].double().mean()
 
 
 def _inside_hinge(

@@ -23,6 +23,7 @@ from likewise.data import Items, open_items
 from likewise.data.id_rows import all_alike_in
 from likewise.data.pair_files import Graded, Pairs, Relations, Triplets
 from likewise.errors import LikewiseError
+from likewise.graph.graph_file import holds_graph
 from likewise.methods import METHODS, Method
 from likewise.model import NAME as MODEL
 from likewise.model import Model, open_by
@@ -83,7 +84,7 @@ def make_plan(
     if "method" in (settings or {}):
         raise LikewiseError("the method can't be a setting here: name it in place of the run folder.")
     asked = settings_from(settings or {}, usual)
-    if asked.listed and asked.relations is None:  # a method has no file
+    if asked.related and asked.relations is None:  # a method has no file
         asked = replace(asked, relations="made-up")
     items, note = _items(asked, data, run if is_run else None)
     if len(items) < LEAST:
@@ -149,7 +150,7 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
     count, batch, side = (FEW, SMALL_BATCH, SMALL_SIDE) if large else (ITEMS, BATCH, SIDE)
     items = items.select(np.arange(min(count, len(items))))
     items = replace(items, values=np.array(items.values), labels=None)
-    if asked.alike == "label":  # the first items of a folder may all have one label
+    if asked.by_label:  # the first items of a folder may all have one label
         items = replace(items, labels=np.arange(len(items)) % LABELS, label_names=tuple(map(str, range(LABELS))))
         note += f" Their labels are made-up, {LABELS} in turn."
     batch = min(asked.batch_size, batch, len(items))
@@ -175,7 +176,7 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
         small = settings_from({f"objective.{drawn}": few}, small)
     classes = int(small.objective.number("classes", 0))
     if classes:  # the labels, or the items, are others than those of the run
-        few = LABELS if asked.alike == "label" else len(items)
+        few = LABELS if asked.by_label else len(items)
         small = settings_from({"objective.classes": max(classes, few)}, small)
     small = replace(small, epochs=-(-STEPS // choose_sampler(small, items, relations).steps_per_epoch))
     if items.kind == "images" and small.size > side:
@@ -193,7 +194,10 @@ def _made_small(asked: FitSettings, items: Items, note: str, backbone: nn.Module
 
 def _all_alike(settings: FitSettings) -> bool:
     """Whether the run's file of pairs, if it is still there, has only pairs that are alike."""
-    return settings.alike == "pairs" and settings.relations is not None and all_alike_in(Path(settings.relations))
+    if settings.alike != "pairs" or settings.relations is None:
+        return False
+    planted = settings.sampler.planted != "none"
+    return planted or holds_graph(settings.relations) or all_alike_in(Path(settings.relations))
 
 
 def _made_up(alike: str, count: int, batch: int, *, all_alike: bool) -> Relations | None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from likewise.errors import LikewiseError
 from likewise.graph.columns import Columns
-from likewise.graph.splits import SPLITS, WHOLE, SplitRule, split_in
+from likewise.graph.splits import SEVERAL, SPLITS, WHOLE, SplitRule, split_in
 from likewise.stamp import Stamp, source_in
 
 UNKNOWN = (
@@ -70,6 +70,11 @@ def refuse_leak(run: str, graph: Mapping[str, Any], asked: Stamp, rule: SplitRul
         raise LikewiseError(
             f"{run} learned from a graph of all interactions, those too that are held out here; make the graph of the "
             f"training rows, and fit again: {again}."
+        )
+    if made == SEVERAL:
+        raise LikewiseError(
+            f"{run} learned from several graphs, one after the other, perhaps also from what is held out here; make "
+            f"one of the training rows, and fit anew: {again}."
         )
     if graph.get("interactions_hash") != asked["interactions_hash"]:
         raise LikewiseError(

@@ -14,6 +14,7 @@ from likewise.data.pair_files import Graded, Pairs, Relations
 from likewise.distributed.layout import Layout, lay_out
 from likewise.errors import LikewiseError
 from likewise.training.pair_graph import PairGraph
+from likewise.training.planted import PlantedSampler, planted
 from likewise.training.samplers import (
     BalancedSampler,
     ClassSampler,
@@ -27,7 +28,7 @@ from likewise.training.session import Session
 from likewise.training.step import Judged, Seen
 from likewise.views.render import Share
 
-Sampler = EpochSampler | ClassSampler | BalancedSampler | PairSampler | GradedSampler
+Sampler = EpochSampler | ClassSampler | BalancedSampler | PairSampler | PlantedSampler | GradedSampler
 ViewFunction = Callable[[Tensor, torch.Generator, Share], Tensor]
 
 
@@ -67,6 +68,10 @@ def choose_sampler(settings: FitSettings, items: Items, relations: Relations | N
     s = settings
     if isinstance(relations, Graded):
         return GradedSampler(relations.rows, s.batch_size, s.seed)
+    if isinstance(relations, Pairs):
+        added = planted(s, relations, len(items))
+        if added is not None:
+            return PlantedSampler(relations.rows, s.batch_size // (2 + added.per_pair), s.seed, added)
     if relations is not None:
         return PairSampler(relations.rows, s.batch_size // relations.rows.shape[1], s.seed)
     if s.sampler.kind == "instance":
@@ -101,17 +106,19 @@ def batches(
     """
     device, settings = session.device, session.settings
     groups = max(settings.encoder.bn_groups, settings.micro_batches)
-    labels = torch.from_numpy(np.array(items.labels)) if settings.alike == "label" else None
-    alike, graph = None, None
+    labels = torch.from_numpy(np.array(items.labels)) if settings.by_label else None
+    alike, graph, of_graph = None, None, isinstance(relations, Pairs) and relations.weight is not None
     if isinstance(relations, Pairs):
         alike = relations.alike
         graph = PairGraph(relations.rows, len(items)) if relations.all_alike else None
-
     graded = relations.relevance if isinstance(relations, Graded) else torch.empty(0)
 
     def draw(step: int) -> Seen:
         lists = sampler.lists(step) if isinstance(sampler, GradedSampler) else None
         drawn = sampler.tuples(step) if isinstance(sampler, PairSampler) else None
+        added: Tensor | None = None
+        if isinstance(sampler, PlantedSampler):
+            drawn, added = sampler.tuples(step)
         named = lists or drawn
         rows = sampler.rows(step) if named is None else named.rows
         layout = lay_out(len(rows), groups)
@@ -132,9 +139,11 @@ def batches(
             return see(settings, step, seen, ids, layout, rows, judged=judged)
         if drawn is None:
             return see(settings, step, seen, ids, layout, rows)
-        if graph is not None:
-            joined, neither = graph.within(drawn.rows)
-            return see(settings, step, seen, ids, layout, rows, joined.to(device), neither=neither.to(device))
+        if graph is not None:  # an edge that another step draws is no positive here, and no negative
+            joined, neither = (drawn.local, graph.joined(drawn.rows)) if of_graph else graph.within(drawn.rows)
+            added = None if added is None else added.to(device)
+            joined, neither = joined.to(device), neither.to(device)
+            return see(settings, step, seen, ids, layout, rows, joined, neither=neither, planted=added)
         of_pairs = None if alike is None else alike[drawn.which].to(device)
         return see(settings, step, seen, ids, layout, rows, drawn.local.to(device), of_pairs)
 
@@ -176,6 +185,7 @@ def see(
     alike: Tensor | None = None,
     neither: Tensor | None = None,
     judged: Judged | None = None,
+    planted: Tensor | None = None,
 ) -> Seen:
     """The input of step ``step``, with the seed of this process and the orders that shuffle keys (MoCo §3.3)."""
     seed = stable_seed(settings.seed, f"dropout {layout.rank}", step)
@@ -184,4 +194,4 @@ def see(
         for view in (0, 1):
             generator = torch.Generator().manual_seed(stable_seed(settings.seed, f"shuffle {view}", step))
             orders.append(torch.randperm(len(ids), generator=generator))
-    return Seen(views, ids, layout, items, tuples, alike, neither, judged, seed, orders)
+    return Seen(views, ids, layout, items, tuples, alike, neither, judged, planted, seed, orders)

@@ -173,7 +173,7 @@ def build_dictionary(
 ) -> Dictionary:
     """Builds the dictionary that ``settings.dictionary`` names."""
     if settings.dictionary == "queue":
-        queue, by_label = settings.queue, settings.alike == "label"
+        queue, by_label = settings.queue, settings.by_label
         labels = items.labels if by_label else None
         return Queue(
             queue.size,
@@ -189,7 +189,7 @@ def build_dictionary(
     if settings.dictionary == "proxies":
         if settings.bank.sharded:
             return ShardedProxies(len(items), dim, generator=generator)
-        if settings.alike == "label":
+        if settings.by_label:
             return Proxies(len(items.label_names), bound=f"proxies of {settings.objective.kind}")
         return Proxies(len(items))
     if settings.bank.sharded:

@@ -61,6 +61,7 @@ from likewise.training.supervision import (
     read_relations,
     refuse_classes,
     refuse_small_steps,
+    with_clusters,
 )
 
 PATIENCE = 60.0  # seconds in which a killed process of a restarted run gives the lock back
@@ -219,7 +220,7 @@ def complete(
         say([f"all {session.total:,} steps of the run are done already: nothing is trained."], enabled=progress)
     elif first:
         write_config(folder, run.model.settings)
-        write_data(folder, run.items, run.model.settings.relations)
+        write_data(folder, run.items, run.model.settings.relations, goes_on=session.step > 0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         train(run, folder, budget=budget, threads=None if planned is None else planned.threads, progress=progress)
     if budget is not None:  # the clock had the last word
@@ -268,8 +269,10 @@ def prepare(settings: FitSettings, items: Items, backbone: nn.Module | None = No
 
     Raises LikewiseError when the items or relations are unusable, and when the run does not fit into memory.
     """
-    notes = []
-    if settings.alike == "label":
+    notes = list[str]()
+    if settings.alike == "clusters":
+        items, notes = with_clusters(settings, items)
+    if settings.by_label:
         total, items = len(items), keep_labelled(items)
         if len(items) < total:
             notes.append(f"left out, with no label: {total - len(items):,} of the {total:,} items (skipped.csv).")

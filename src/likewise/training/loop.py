@@ -151,7 +151,7 @@ def write_knn(run: Run, folder: Path, log: MetricsLog | NoLog, bar: TrainingProg
     score = online_knn(run.model, run.items) if due else None
     if score is None:
         return
-    use = "by the training labels" if session.settings.alike == "label" else "labels only measure here"
+    use = "by the training labels" if session.settings.by_label else "labels only measure here"
     bar.say(f"epoch {epoch}: kNN {score:.1%} ({use})")
     with going_on(bar):
         log.write(session.step, {"epoch": run.epoch, "knn": score})
@@ -164,7 +164,7 @@ def look(session: Session, loss: float, queries: Tensor, batch: Seen) -> Health:
     Every process must call it. It uses at most 4,096 keys of a queue.
     """
     rows = queries if session.settings.encoder.unit else functional.normalize(queries, dim=1)
-    if session.settings.alike != "label" or not session.objective.of_pairs:
+    if not session.settings.by_label or not session.objective.of_pairs:
         return measure(loss, session.chance(len(batch.items)), rows)
     known, sizes = session.objective.triplet_margin(), batch.layout.sizes
     views = [processes.gather_constant(view, sizes) for view in torch.split(rows, sizes[batch.layout.rank])]

@@ -25,6 +25,14 @@ class PairGraph:
         self._partners = both[:, 1].contiguous()
         self._first = torch.searchsorted(both[:, 0].contiguous(), torch.arange(items + 1))
 
+    def joined(self, rows: Tensor) -> Tensor:
+        """(P, 2) int64 places in ``rows`` (B,), different items, of those that a pair joins; the smaller place first.
+
+        Cost: a search for each of the S pairs of the batch's items.
+        """
+        owner, place = self._inside(rows, *self._all(rows))
+        return torch.stack([owner, place], 1)[owner < place]
+
     def within(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What the pairs say of the items of a batch.
 
@@ -40,17 +48,26 @@ class PairGraph:
 
         Cost: S is the number of pairs of the batch's items, in the batch or not. A sort of S, and B²·S multiplications.
         """
-        count = self._first[rows + 1] - self._first[rows]
-        owner = torch.arange(len(rows)).repeat_interleave(count)  # (S,)
-        within = torch.arange(len(owner)) - (count.cumsum(0) - count)[owner]
-        partner = self._partners[self._first[rows][owner] + within]
+        owner, partner = self._all(rows)
         alike = torch.zeros(len(rows), len(rows), dtype=torch.bool)
-        order = rows.argsort()
-        place = order[torch.searchsorted(rows[order], partner).clamp(max=len(rows) - 1)]
-        inside = rows[place] == partner
-        alike[owner[inside], place[inside]] = True
+        alike[self._inside(rows, owner, partner)] = True
         neither = self._in_common(owner, partner, len(rows)) & ~alike
         return torch.triu(alike, 1).nonzero(), torch.triu(neither, 1).nonzero()
+
+    def _all(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(S,) the place in ``rows`` and (S,) the partner of all pairs of these items."""
+        count = self._first[rows + 1] - self._first[rows]
+        owner = torch.arange(len(rows)).repeat_interleave(count)
+        within = torch.arange(len(owner)) - (count.cumsum(0) - count)[owner]
+        return owner, self._partners[self._first[rows][owner] + within]
+
+    @staticmethod
+    def _inside(rows: Tensor, owner: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
+        """The places of both items of those pairs whose partner is among ``rows`` too."""
+        order = rows.argsort()
+        place = order[torch.searchsorted(rows[order], partner).clamp(max=len(rows) - 1)]
+        there = rows[place] == partner
+        return owner[there], place[there]
 
     @staticmethod
     def _in_common(owner: Tensor, partner: Tensor, count: int) -> Tensor:

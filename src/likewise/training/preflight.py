@@ -182,10 +182,11 @@ def _batch_for_statistics(run: _Run) -> Iterator[Advice]:
 
 def _length(run: _Run) -> Iterator[Advice]:
     s = run.settings
-    if s.epochs >= FEW_EPOCHS and run.steps >= FEW_STEPS:
+    few = s.epochs < FEW_EPOCHS and not s.listed  # an epoch of relations shows an item once for each of its own
+    if not few and run.steps >= FEW_STEPS:
         return
     better = max(20, -(-FEW_STEPS * s.epochs // run.steps))
-    if s.epochs < FEW_EPOCHS:
+    if few:
         times = "once" if s.epochs == 1 else f"{s.epochs} times"
         why = f"shows each item {times}; to learn to distinguish it takes tens of views (the papers: 200 epochs)"
     else:

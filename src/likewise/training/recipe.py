@@ -40,9 +40,14 @@ class Recipe(NamedTuple):
 
 
 def for_vectors(settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False) -> Recipe:
-    """``settings`` with an encoder of vectors where the items are such, and the user has not ``asked`` for another."""
+    """``settings`` with an encoder that suits the kind of the items, where the user has not ``asked`` for another."""
     chosen = list(_of_vectors(items))
     named = settings.encoder.name in (VECTORS, PARTS)[: 2 if items.blocks else 1]
+    if items.kind == "images" and settings.encoder.name in (
+        VECTORS,
+        PARTS,
+    ):  # the default of a method that is mostly for vectors
+        chosen, named = [Choice("encoder.name", FitSettings().encoder.name, "the items are images")], False
     if not chosen or named or own or _about("encoder.name", asked):
         return Recipe(settings, [])
     chosen = [choice for choice in chosen if not _about(choice.name, asked)]

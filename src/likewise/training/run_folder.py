@@ -22,6 +22,7 @@ from likewise.data.sketch import changed_since, sketch
 from likewise.errors import LikewiseError
 from likewise.files import as_written_path, atomic_write, from_json, make_writable, utf8_path
 from likewise.graph.graph_file import holds_graph, stamp_of
+from likewise.graph.splits import SEVERAL
 from likewise.model import NAME as MODEL
 from likewise.model import open_by
 from likewise.text import quoted
@@ -30,7 +31,7 @@ from likewise.training.decide import decide
 from likewise.training.metrics_log import METRICS
 from likewise.training.run_lock import FILES as LOCK_FILES
 from likewise.training.run_lock import refuse_while_written
-from likewise.training.supervision import keep_labelled
+from likewise.training.supervision import keep_labelled, with_clusters
 
 CELLS = "cells.jsonl"  # of a comparison
 # The names that every version of config.yaml has: a file without one of them is not the whole file.
@@ -163,11 +164,16 @@ def read_config(folder: Path) -> FitSettings:
         raise LikewiseError(f"{folder / CONFIG} is damaged: {error} Repair it, or start a new run.") from None
 
 
-def write_data(folder: Path, items: Items, relations: str | None = None) -> None:
+def write_data(folder: Path, items: Items, relations: str | None = None, *, goes_on: bool = False) -> None:
     """Writes data.json (a description of the items) and skipped.csv (the skipped items and the reasons).
 
-    If ``relations`` is the folder of a graph, data.json has its stamp: which interactions the run learns from.
+    If ``relations`` is the folder of a graph, data.json has its stamp: which interactions the run learns from. A run
+    that goes on with another graph than it had has learned from several.
     """
+    graph = stamp_of(relations) if relations is not None and holds_graph(relations) else None
+    before = (read_data(folder) or {}).get("graph") if goes_on else graph
+    if before is None or graph is None or before.get("edges_hash") != graph.get("edges_hash"):
+        graph = None if before is None else {**before, "split": SEVERAL}
     about = {
         "source": items.source,
         "path": items.path,
@@ -179,7 +185,7 @@ def write_data(folder: Path, items: Items, relations: str | None = None) -> None
         "labels": list(items.label_names),
         "skipped": len(items.skipped),
         "notes": list(items.notes),
-        "graph": stamp_of(relations) if relations is not None and holds_graph(relations) else None,
+        "graph": graph,
         "likewise": __version__,
         "torch": torch.__version__,
         "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),
@@ -218,7 +224,8 @@ def training_items(folder: Path, settings: FitSettings) -> Items:
     source = about.get("path") or about["source"]
     try:
         items = open_by(settings, about.get("parts") or source)
-        items = keep_labelled(items) if settings.alike == "label" else items
+        items = with_clusters(settings, items)[0] if settings.alike == "clusters" else items
+        items = keep_labelled(items) if settings.by_label else items
     except LikewiseError as error:
         raise LikewiseError(
             f"the items that {folder} was trained on can't be opened ({error}) Name them with --data."

@@ -52,6 +52,7 @@ class Seen(NamedTuple):
         alike: (m,) whether each pair is alike; None where all are, and for triplets.
         neither: (r, 2) places of items that are neither alike nor negatives, where all pairs are alike; else None.
         judged: the lists of this step; None where there is no graded relevance.
+        planted: (p, 2) places of anchors and of the negatives that were added for them; None where none are.
         seed: seeds the random numbers that the encoder draws in this process (dropout).
         orders: (B,) for each view, the order that shuffles its keys; empty where keys are not shuffled.
     """
@@ -64,6 +65,7 @@ class Seen(NamedTuple):
     alike: Tensor | None = None
     neither: Tensor | None = None
     judged: Judged | None = None
+    planted: Tensor | None = None
     seed: int = 0
     orders: Sequence[Tensor] = ()
 
@@ -148,7 +150,8 @@ def look_up(session: Session, batch: Seen, queries: Sequence[Tensor], keys: Keys
         loss = session.objective.against(rows, wanted, keys)
     else:  # pairs and triplets name their anchors, positives and negatives
         places, triplets = batch.tuples, batch.tuples.shape[1] == 3
-        listed = from_triplets(rows, places) if triplets else from_pairs(rows, places, batch.alike, batch.neither)
+        pairs = (places, batch.alike, batch.neither, batch.planted)
+        listed = from_triplets(rows, places) if triplets else from_pairs(rows, *pairs)
         loss = session.objective.against(listed[0], listed[1], Keys(listed[2]))
     return loss * session.settings.loss_weight
 

@@ -24,6 +24,7 @@ from likewise.errors import LikewiseError
 from likewise.graph.graph_file import holds_graph, related_pairs
 from likewise.text import quoted
 from likewise.training.pair_graph import PairGraph
+from likewise.training.planted import PlantedSampler, clusters_of, said
 from likewise.training.samplers import GradedSampler, PairSampler
 
 
@@ -64,7 +65,7 @@ def read_relations(settings: FitSettings, items: Items) -> Relations | None:
 
     Raises LikewiseError when the file can't be read, and when the objective can't learn from its rows.
     """
-    if settings.relations is None:
+    if settings.relations is None or settings.alike == "clusters":
         return None
     if settings.alike == "graded":
         return _read_graded(settings, items, settings.relations)
@@ -75,12 +76,12 @@ def read_relations(settings: FitSettings, items: Items) -> Relations | None:
                 "alike=triplets it must be at least 3."
             )
         return read_triplets(settings.relations, items.ids, skipped=items.skipped)
-    if holds_graph(settings.relations):
-        pairs = related_pairs(settings.relations, items.ids)
-    else:
-        pairs = read_pairs(settings.relations, items.ids, skipped=items.skipped)
-    if not pairs.alike.any():
-        raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
+    pairs = _read_pairs(settings.relations, items)
+    if settings.sampler.planted != "none" and not pairs.all_alike:
+        raise LikewiseError(
+            f"{pairs.source} names negatives itself, with pairs that are not alike: set sampler.planted=none, or take "
+            "method facenet."
+        )
     if pairs.all_alike:
         if settings.batch_size < 4:
             raise LikewiseError(
@@ -100,6 +101,37 @@ def read_relations(settings: FitSettings, items: Items) -> Relations | None:
             "margin, which judge each pair alone."
         )
     return pairs
+
+
+def _read_pairs(file: str, items: Items) -> Pairs:
+    """Reads pairs, some of them alike, of a file or the folder of a graph. Raises LikewiseError when there are none."""
+    if holds_graph(file):
+        return related_pairs(file, items.ids)
+    pairs = read_pairs(file, items.ids, skipped=items.skipped)
+    if not pairs.alike.any():
+        raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
+    return pairs
+
+
+def with_clusters(settings: FitSettings, items: Items) -> tuple[Items, list[str]]:
+    """The items with their cluster as label, and what to say. Items that no pair joins have none.
+
+    Raises LikewiseError when the pairs can't be read, and when there is no such level.
+    """
+    assert settings.relations is not None
+    pairs = _read_pairs(settings.relations, items)
+    found = clusters_of(pairs, len(items), settings.clusters)
+    level = settings.clusters.level
+    if level >= len(found.labels):
+        levels = len(found.labels)
+        raise LikewiseError(f"clusters.level={level}: the pairs of {pairs.source} have only {levels} levels, from 0.")
+    alone = np.ones(len(items), dtype=bool)
+    alone[pairs.rows[pairs.alike].numpy().ravel()] = False
+    names, labels = np.unique(found.labels[level][~alone], return_inverse=True)
+    of_item = np.full(len(items), -1)
+    of_item[~alone] = labels
+    named = tuple(f"cluster {number}" for number in names.tolist())
+    return replace(items, labels=of_item, label_names=named), said(found)
 
 
 def _read_graded(settings: FitSettings, items: Items, file: str) -> Graded:
@@ -150,11 +182,11 @@ def refuse_classes(settings: FitSettings, items: Items) -> None:
     classes = int(settings.objective.number("classes", 0))
     if not classes:
         return
-    several = settings.alike == "label" and items.labels is not None and items.labels.ndim > 1
+    several = settings.by_label and items.labels is not None and items.labels.ndim > 1
     if several or settings.relations is not None:
         what = "several labels of an item" if several else f"alike={settings.alike}"
         raise LikewiseError(f"objective.classes={classes} needs one label for each item, not {what}; leave it out.")
-    count, what = (len(items.label_names), "labels") if settings.alike == "label" else (len(items), "items")
+    count, what = (len(items.label_names), "labels") if settings.by_label else (len(items), "items")
     if classes < count:
         raise LikewiseError(
             f"objective.classes={classes} is fewer than the {count:,} {what} of {items.source}; set it to {count}."
@@ -204,10 +236,13 @@ def notes_on(settings: FitSettings, relations: Relations | None, sampler: object
         example = f"{lost[0].id}: {lost[0].reason}"
         yield f"left out: {len(lost):,} of the {total:,} rows of {relations.source} ({example})."
     if isinstance(relations, Pairs) and relations.all_alike:
+        besides = "those that an edge joins" if relations.weight is not None else "those with a partner in common"
         yield (
             f"{relations.source} has only pairs that are alike, so the other items of a batch are the negatives, "
-            "except those with a partner in common."
+            f"except {besides}."
         )
+    if isinstance(sampler, PlantedSampler):
+        yield from sampler.notes
     if isinstance(relations, Graded):
         queries, teaching = queries_that_teach(relations)
         if teaching < queries and not objective(settings.objective.kind).point_wise:
@@ -228,7 +263,7 @@ def refuse_small_steps(settings: FitSettings, sampler: object, total: int) -> No
     most = max(2 * groups, parts, count)
     if most <= 2:
         return
-    if isinstance(sampler, PairSampler):
+    if isinstance(sampler, PairSampler | PlantedSampler):
         small = sampler.first_below(most, total)
     elif isinstance(sampler, GradedSampler):
         small = (0, sampler.least) if sampler.least < most else None
@@ -268,7 +303,7 @@ def supervision_of(settings: FitSettings, items: Items, relations: Relations | N
     """The supervision of this run. Cost: 4·N·L bytes of labels; a hash of every id and 8 bytes per item of a tuple."""
     if relations is not None:
         return Supervision(relations=_hash(relations, items.ids))
-    if settings.alike != "label" or items.labels is None:
+    if not settings.by_label or items.labels is None:
         return Supervision()
     return Supervision(names=items.label_names, labels=torch.from_numpy(items.labels.astype(np.int32)))
 

@@ -1,0 +1,96 @@
+"""Metric learning from a graph: items that the same users were engaged with are alike."""
+
+from dataclasses import replace
+
+from likewise.config.settings import (
+    BatchSettings,
+    ClusterSettings,
+    EncoderSettings,
+    FitSettings,
+    NegativeSettings,
+    ObjectiveSettings,
+    OptimSettings,
+    SamplerSettings,
+    ViewSettings,
+)
+from likewise.methods.method import Method
+
+ALIKE = "the two ends of an edge of the graph in relations (alike=pairs); likewise graph makes one"
+DICTIONARY = "the batch: the ends of its edges and the planted negatives, one view of each, query and key at once"
+OURS = (
+    "the papers' content is of video and sound by networks of their own; here it is any vectors, words and pictures "
+    "(--features), each with a tower",
+    "batch_size counts items: 4,096 are 1,024 edges with two planted negatives each; CDML has 7,200 triplets",
+    "AdamW with a cosine rate; the papers do not say",
+)
+BASE = FitSettings(
+    alike="pairs",
+    dictionary="batch",
+    batch=BatchSettings(keys="same"),
+    views=ViewSettings(noise=0.0, dropout=0.2),
+    encoder=EncoderSettings(name="towers", hidden=256, head="linear", dim=128, centre=False),
+    objective=ObjectiveSettings(kind="triplet", parameters={"margin": 0.2}),
+    negatives=NegativeSettings(policies=("hardest-beyond",)),
+    sampler=SamplerSettings(planted="uniform", per_pair=2),
+    optim=OptimSettings(name="adamw", lr=2e-3, weight_decay=0.01),
+    batch_size=4096,
+    epochs=3,
+)
+
+CDML = Method(
+    name="cdml",
+    aliases=("collaborative-deep-metric-learning",),
+    paper="Lee, Abu-El-Haija, Varadarajan, Natsev: Collaborative Deep Metric Learning for Video Understanding, "
+    "KDD 2018",
+    alike=ALIKE,
+    dictionary=DICTIONARY,
+    negatives="two items for each edge, drawn from all, and from the whole batch the nearest beyond the positive "
+    "(semi-hard); ends of a common edge are never negatives",
+    objective="triplet hinge on squared distances, α = 0.2 (with α = 0 such negatives have no loss)",
+    departures=(
+        "negatives are drawn from all items: on MovieLens with those of the batch's edges alone items that nobody took "
+        "are never pushed away",
+        *OURS,
+    ),
+    settings=replace(BASE, method="cdml"),
+)
+GCML = Method(
+    name="gcml",
+    aliases=("graph-clustering-metric-learning",),
+    paper="Lee, Lee, Ng, Natsev: Large Scale Video Representation Learning via Relational Graph Clustering, CVPR 2020",
+    alike=ALIKE,
+    dictionary=DICTIONARY,
+    negatives="items of sibling clusters (affinity clustering, level 0), and from the whole batch the nearest beyond "
+    "the positive (semi-hard)",
+    objective="triplet hinge on squared distances, α = 0.2",
+    departures=("an item without a sibling gets a negative from all items", *OURS),
+    settings=replace(
+        BASE, method="gcml", sampler=SamplerSettings(planted="siblings", per_pair=2), clusters=ClusterSettings(level=0)
+    ),
+)
+GCML_CLASSES = Method(
+    name="gcml-classes",
+    paper=GCML.paper,
+    alike="one cluster of the graph in relations (alike=clusters): pseudo-classes",
+    dictionary="proxies: weights, a vector of each cluster",
+    negatives="clusters that are drawn at random, the same for the whole batch",
+    objective="sampled softmax of scaled cosines",
+    departures=(
+        "items without an edge have no class and do not train",
+        "our figures have it below cdml (docs/results.md)",
+        *OURS[::2],
+    ),
+    settings=replace(
+        BASE,
+        method="gcml-classes",
+        alike="clusters",
+        dictionary="proxies",
+        batch=BatchSettings(),
+        objective=ObjectiveSettings(kind="sampled-classes"),
+        negatives=NegativeSettings(),
+        sampler=SamplerSettings(),
+        batch_size=1024,
+        epochs=30,
+    ),
+)
+GRAPHS = (CDML, GCML, GCML_CLASSES)
