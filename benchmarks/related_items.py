@@ -6,9 +6,9 @@
 
 Each split is made as a user makes it: `likewise graph --split cold-items --seed S`, `likewise fit --features ...
 --relations GRAPH`, and the measure of `likewise evaluate --split cold-items`: NDCG@10 of cold items with 5 users or
-more, each among all items, by the cosine of who likes them (linear gains). Training sees no interaction of a cold
-item, and of its content only the scale of each column. The interval is that of a bootstrap over the items that are asked, of all splits together;
-differences are paired.
+more, each among all items, by the cosine of who likes them (linear gains). Training sees no interaction of a cold item,
+and of its content only the scale of each column. The interval is that of a bootstrap over the items that are asked, of
+all splits together; differences are paired.
 
 Likes: ratings from 4 (MovieLens), from 7 (anime), all of citeulike-a. Content: genres, title; genres, title, type;
 tags. Runs are kept in --out, and one that is finished is measured again, not trained. Needs LIKEWISE_DATA (default
