@@ -6,9 +6,9 @@
 
 Each split is made as a user makes it: `likewise graph --split cold-items --seed S`, `likewise fit --features ...
 --relations GRAPH`, and the measure of `likewise evaluate --split cold-items`: NDCG@10 of cold items with 5 users or
-more, each among all items, by the cosine of who likes them (linear gains). Training sees neither the interactions of
-cold items nor their content. The interval is that of a bootstrap over the items that are asked, of all splits together;
-differences are paired.
+more, each among all items, by the cosine of who likes them (linear gains). Training sees no interaction of a cold item,
+and of its content only the scale of each column. The interval is that of a bootstrap over the items that are asked, of
+all splits together; differences are paired.
 
 Likes: ratings from 4 (MovieLens), from 7 (anime), all of citeulike-a. Content: genres, title; genres, title, type;
 tags. Runs are kept in --out, and one that is finished is measured again, not trained. Needs LIKEWISE_DATA (default
@@ -111,9 +111,6 @@ def split_of(name: str, seed: int, options: str, given: argparse.Namespace) -> d
     opened = open_interactions(interactions, Columns(user=None, item=None, weight=None, time=None), least)
     known = catalogue(opened.log, items)
     split = rule.divide(known.rows, len(known))
-    of_item = np.full(len(known), True)
-    of_item[np.flatnonzero(split.candidates)] = False
-    warm = items.select(np.sort(known.content[of_item & known.known]))
     task = RelatedItems(
         known.rows, len(known.users), len(known), asked=split.candidates & known.known, candidates=known.known
     )
@@ -127,7 +124,7 @@ def split_of(name: str, seed: int, options: str, given: argparse.Namespace) -> d
     for method in given.methods:
         run = folder / re.sub(r"[^0-9A-Za-z.]+", "-", f"{method} {options} {seed}")
         start = time.process_time()
-        model = lw.load(run) if (run / "model.safetensors").exists() else trained(warm, run, graph, method, options)
+        model = lw.load(run) if (run / "model.safetensors").exists() else trained(items, run, graph, method, options)
         measured(method, model.features(items).numpy())
         print(f"{run.name}: {time.process_time() - start:.0f} CPU s, {value(found[method])}", file=sys.stderr)
         if given.baselines and method == given.methods[0]:
@@ -144,7 +141,7 @@ def as_it_is(items: lw.Items) -> NDArray[np.float32]:
     return torch.cat([torch.nn.functional.normalize(each, dim=1) for each in parts], 1).numpy()
 
 
-def trained(warm: lw.Items, run: Path, graph: Path, method: str, options: str) -> lw.Model:
+def trained(items: lw.Items, run: Path, graph: Path, method: str, options: str) -> lw.Model:
     words = shlex.split(f"{METHODS[method]} {options}")
     settings = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
     settings = {
@@ -153,7 +150,7 @@ def trained(warm: lw.Items, run: Path, graph: Path, method: str, options: str) -
     if "negatives.policies" in settings:
         settings["negatives.policies"] = (settings["negatives.policies"],)
     typed = {key: number(text) for key, text in settings.items()}
-    return lw.fit(warm, out=run, settings={"relations": str(graph), "threads": 1, **typed}, progress=False)
+    return lw.fit(items, out=run, settings={"relations": str(graph), "threads": 1, **typed}, progress=False)
 
 
 def number(text: object) -> object:

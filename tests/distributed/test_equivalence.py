@@ -155,7 +155,7 @@ def jobs() -> dict[str, Job]:
     """What is trained by one process and by two."""
     found = {name: job(values) for name, values in COMBINATIONS.items()}
     for name, method in METHODS.items():
-        if method.settings.listed:
+        if method.settings.related:
             continue  # below
         small = {"bank.samples": 16} if name == "bank" else {}
         resnet = {**small, "encoder.name": "resnet-small"}

@@ -34,7 +34,11 @@ def test_the_folder_and_what_is_said(here: Path, capsys: pytest.CaptureFixture[s
     assert "left out: 1 rows: the weight is negative (such as user 'u1', item 'i2': '-1')." in said.err
     assert "left out: 1 rows: no user (empty, or null, none, nan, …)." in said.err
     assert "ratings.csv: a weight only decides whether a row counts: all above 0 do; --least leaves out" in said.err
-    assert sorted(path.name for path in Path("deep/graph").iterdir()) == ["edges.parquet", "summary.json"]
+    assert sorted(path.name for path in Path("deep/graph").iterdir()) == [
+        "edges.parquet",
+        "items.parquet",
+        "summary.json",
+    ]
     assert [path.name for path in Path("deep").iterdir()] == ["graph"]
 
     table, summary = pq.read_table("deep/graph/edges.parquet"), json.loads(Path("deep/graph/summary.json").read_text())

@@ -39,7 +39,7 @@ def test_both_directions_are_one_pair_and_items_without_content_are_counted(tmp_
     with pytest.raises(LikewiseError, match=r"edges.parquet can't be read as a graph"):
         related_pairs(made, IDS)
     pq.write_table(pa.table({"item": ["i01"]}), made / "edges.parquet")
-    with pytest.raises(LikewiseError, match=r"edges.parquet is no graph: it needs the columns item and other"):
+    with pytest.raises(LikewiseError, match=r"edges.parquet is no graph: it needs the columns item, other and weight"):
         related_pairs(made, IDS)
 
 

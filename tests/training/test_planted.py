@@ -17,6 +17,8 @@ from likewise.data import Items
 from likewise.data.pair_files import Pairs
 from likewise.errors import Interrupted, LikewiseError
 from likewise.graph.affinity import Siblings
+from likewise.graph.build import build_graph
+from likewise.graph.graph_file import related_pairs
 from likewise.methods import METHODS
 from likewise.negatives import HardestBeyond, Random
 from likewise.objectives import Mined, Triplet, from_pairs
@@ -73,7 +75,7 @@ def folder(path: Path) -> Path:
 
 
 def test_a_batch_has_the_planted_items_of_one_end_of_each_pair() -> None:
-    sampler = PlantedSampler(torch.from_numpy(edges()), 10, 3, Planted(Uniform(ITEMS), 2))
+    sampler = PlantedSampler(torch.from_numpy(edges()), 10, 3, Planted(Uniform(np.arange(ITEMS)), 2))
     plain = PairSampler(torch.from_numpy(edges()), 10, 3)
     drawn = list[int]()
     for step in range(sampler.steps_per_epoch):
@@ -322,6 +324,29 @@ def test_a_budget_of_time_keeps_the_head_of_the_method_and_judges_no_views(
 def pictures() -> Items:
     values = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3)).astype(np.uint8)
     return Items(ids=tuple(map(str, range(40))), values=values, kind="images", source="pictures")
+
+
+def test_items_that_the_interactions_do_not_know_are_never_planted(tmp_path: Path) -> None:
+    """A graph keeps all items of its interactions; new ones are no negatives."""
+    rows = [(user, item) for user in range(30) for item in range(40) if (user + item) % 5 == 0 or item == user]
+    (tmp_path / "i.csv").write_text("user,item\n" + "".join(f"{user},n{item:02}\n" for user, item in rows))
+    build_graph(tmp_path / "i.csv", tmp_path / "graph", support=4)
+    ids = [f"n{item:02}" for item in range(60)]
+    found = related_pairs(tmp_path / "graph", ids)
+    assert found.known is not None
+    assert found.known.tolist() == list(range(40))
+    assert len(torch.unique(found.rows)) <= 40
+    for kind in ("uniform", "siblings"):
+        settings = chosen("cdml", {"relations": "g", "sampler.planted": kind, "clusters.level": 1})
+        added = planted(settings, found, len(ids))
+        assert added is not None
+        drawn = added.source.draw(np.repeat(np.arange(60), 50), np.random.default_rng(0))
+        assert set(drawn.tolist()) <= set(range(40))
+    (tmp_path / "graph" / "items.parquet").write_bytes(b"PAR1")
+    with pytest.raises(LikewiseError, match=r"items.parquet can't be read: .*; make the graph again"):
+        related_pairs(tmp_path / "graph", ids)
+    (tmp_path / "graph" / "items.parquet").unlink()
+    assert related_pairs(tmp_path / "graph", ids).known is None  # a graph of an older version
 
 
 def test_pictures_get_an_encoder_of_pictures(tmp_path: Path) -> None:

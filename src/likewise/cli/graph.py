@@ -17,7 +17,11 @@ def _add_graph(parser: Parser) -> None:
         help="a row for each user and item: .csv or .tsv (also with .gz after it) or .parquet",
     )
     parser.add_argument(
-        "--out", type=str, required=True, metavar="FOLDER", help="folder for edges.parquet and summary.json"
+        "--out",
+        type=str,
+        required=True,
+        metavar="FOLDER",
+        help="folder for edges.parquet, items.parquet and summary.json",
     )
     add_interactions(parser)
     add_split(parser, "hold rows out by this rule, to be measured")

@@ -273,7 +273,7 @@ class SamplerSettings:
             each) or balanced (every class equally often).
         per_class: K items of each class; 4, between 2 (N-pair) and 40 (FaceNet).
         planted: with alike=pairs of pairs that are all alike: items that are added to a batch as negatives; none,
-            uniform (of all items, as in CDML) or siblings (of the clusters beside an item's own, as in GCML).
+            uniform (of all that are known, as in CDML) or siblings (of the clusters beside an item's own, as in GCML).
         per_pair: number of planted negatives for each pair.
     """
 

@@ -39,6 +39,7 @@ class Pairs:
         skipped: rows of the file that were left out, as "line 7", with the reason.
         source: the file, for messages.
         weight: (M,) float64, of a graph's edges; None of a file of pairs.
+        known: (K,) int64, rows of the items that the graph's interactions know, also without an edge; None: all.
     """
 
     rows: Tensor
@@ -47,6 +48,7 @@ class Pairs:
     skipped: tuple[Skipped, ...] = ()
     source: str = ""
     weight: Tensor | None = None
+    known: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -218,11 +218,13 @@ class Siblings:
     """Draws negatives for items from the clusters beside their own: of the same parent (GCML's smart negatives).
 
     At level l, an item's siblings are the items of its cluster of level l + 1 that are not in its cluster of level l.
-    At the last level all other clusters are beside it. An item without siblings gets a negative from all items.
+    At the last level all other clusters are beside it. An item without siblings gets a negative from all. An item
+    outside ``pool`` is never drawn.
 
     Args:
         found: the clusters.
         level: l, from 0.
+        pool: (K,) items that may be drawn, and those that ask, in any order; None: all.
 
     Raises:
         LikewiseError: there is no such level.
@@ -230,15 +232,15 @@ class Siblings:
     Cost: memory 40·N bytes; a draw is O(A).
     """
 
-    def __init__(self, found: Affinity, level: int = 0) -> None:
+    def __init__(self, found: Affinity, level: int = 0, pool: Ints | None = None) -> None:
         levels, items = found.labels.shape
+        pool = np.arange(items) if pool is None else pool
         if not 0 <= level < levels:
             raise LikewiseError(f"there is no level {level}: this graph has {levels} levels, numbered from 0.")
         cluster = found.labels[level]
         parent = found.labels[level + 1] if level + 1 < levels else np.zeros(items, np.int64)
-        self._order = np.lexsort(
-            (cluster, parent)
-        )  # the items of a parent stand together, and in it those of a cluster
+        # the items of a parent stand together, and in it those of a cluster
+        self._order = pool[np.lexsort((cluster[pool], parent[pool]))]
         self._parent = _ranges(parent, self._order)
         self._cluster = _ranges(cluster, self._order)
 
@@ -248,7 +250,7 @@ class Siblings:
     @property
     def share(self) -> float:
         """The share of the items that have siblings."""
-        return float((self._number(np.arange(len(self._order))) > 0).mean())
+        return float((self._number(self._order) > 0).mean())
 
     def _number(self, anchors: Ints) -> Ints:
         """(A,) the number of siblings."""
@@ -257,7 +259,7 @@ class Siblings:
         return number
 
     def draw(self, anchors: Ints, generator: np.random.Generator) -> Ints:
-        """(A,) an item for each anchor: uniform over its siblings, or over all items where it has none."""
+        """(A,) an item for each anchor: uniform over its siblings, or over the pool where it has none."""
         number, (start, _), (first, last) = self._number(anchors), self._parent[:, anchors], self._cluster[:, anchors]
         alone = number == 0
         drawn = generator.integers(0, np.where(alone, len(self._order), number))
@@ -267,10 +269,10 @@ class Siblings:
 
 
 def _ranges(group: Ints, order: Ints) -> Ints:
-    """(2, N) where the group of each item begins and ends in ``order``, in which groups stand together."""
+    """(2, N) where the group of each item in ``order`` begins and ends there; in it groups stand together."""
     inside = group[order]
     edge = np.flatnonzero(np.concatenate([[True], inside[1:] != inside[:-1]]))
     number = np.diff(np.append(edge, len(order)))
-    ranges = np.empty((2, len(order)), np.int64)
+    ranges = np.zeros((2, len(group)), np.int64)
     ranges[0, order], ranges[1, order] = np.repeat(edge, number), np.repeat(edge + number, number)
     return ranges

@@ -71,7 +71,8 @@ def build_graph(
 
     Args:
         interactions: .csv, .tsv, .txt (also with .gz after it) or .parquet.
-        out: a folder for edges.parquet and summary.json; a graph in it is replaced. None: nothing is written.
+        out: a folder for edges.parquet, items.parquet and summary.json; a graph in it is replaced. None: nothing is
+            written.
         user, item, weight, time: names of columns; None: found by their names. weight and time may be "none".
         least: the lowest weight of a row that counts; a weight of 0 never does.
         weighting: "cosine", "pmi", "lift" or "count".
@@ -102,7 +103,7 @@ def build_graph(
         held: Stamp = {"split": WHOLE} if rule is None else rule.stamp()
         stamp = {"likewise": __version__, **stamp, **asdict(settings), **held, "edges_hash": edges_hash(table)}
         if folder is not None:
-            write_graph(folder, table, summary, stamp)
+            write_graph(folder, table, log.items, summary, stamp)
     if settings.weighting == "count":
         say([RAW_COUNTS])
     held_out = [] if divided is None else [_held(divided)]

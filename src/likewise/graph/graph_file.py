@@ -19,7 +19,7 @@ from likewise.graph.summary import Summary
 from likewise.stamp import DIGEST_BYTES, Stamp
 from likewise.text import utf8
 
-EDGES, SUMMARY = "edges.parquet", "summary.json"
+EDGES, ITEMS, SUMMARY = "edges.parquet", "items.parquet", "summary.json"
 _ROWS = 1 << 20  # of a row group
 
 
@@ -30,7 +30,7 @@ def graph_folder(out: str | os.PathLike[str]) -> Path:
     if folder.is_file():
         raise LikewiseError(f"{folder} is a file, and a graph is a folder; name another --out.")
     make_writable(Path(os.path.abspath(folder)).parent, f"can't write {folder}")
-    other = sorted({each.name for each in folder.iterdir()} - {EDGES, SUMMARY, LOCK}) if folder.is_dir() else []
+    other = sorted({each.name for each in folder.iterdir()} - {EDGES, ITEMS, SUMMARY, LOCK}) if folder.is_dir() else []
     if other:
         raise LikewiseError(f"{folder} holds {other[0]}, which is no part of a graph; name another --out.")
     return folder
@@ -128,31 +128,49 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
         merged=int(there.sum()) - len(pairs),
         source=f"{folder}{without}",
         weight=torch.from_numpy(weight),
+        known=_known(Path(folder) / ITEMS, known),
     )
 
 
-def write_graph(folder: Path, edges: Any, summary: Summary, stamp: Stamp) -> None:
+def _known(path: Path, ids: Any) -> torch.Tensor | None:
+    """(K,) int64 places in ``ids`` of the items that the interactions know; None for a graph of an older version."""
+    from pyarrow import ArrowException, compute, parquet
+
+    if not path.is_file():
+        return None
+    try:
+        found = compute.index_in(parquet.read_table(path, columns=["item"])["item"].cast("string"), ids)
+    except (OSError, ArrowException) as error:
+        raise LikewiseError(f"{path} can't be read: {str(error).splitlines()[0]}; make the graph again.") from None
+    return torch.from_numpy(np.sort(found.drop_null().to_numpy().astype(np.int64)))
+
+
+def write_graph(folder: Path, edges: Any, items: Sequence[str], summary: Summary, stamp: Stamp) -> None:
     """Write the folder, whole or not at all. A graph that was there before is replaced.
 
     Args:
         folder: see :func:`graph_folder`.
         edges: see :func:`edge_table`.
+        items: the ids of all items that the interactions know, also those without an edge; they become items.parquet.
         summary: becomes summary.json, with the stamp.
         stamp: what made the graph; JSON in the schema's metadata under the key ``likewise``.
 
     Raises:
         OSError: from the file system.
     """
+    import pyarrow as pa
     from pyarrow import parquet
 
     text = json.dumps(dict(stamp), ensure_ascii=False).encode(errors="backslashreplace")
     about = json.dumps({"made": dict(stamp), **asdict(summary)}, indent=1, ensure_ascii=False, default=list)
     final = Path(os.path.abspath(folder))
     with temporary_folder(final.parent, f".{final.name}.new-") as temporary:
-        with open(temporary / EDGES, "wb") as file:
-            parquet.write_table(edges.replace_schema_metadata({b"likewise": text}), file, row_group_size=_ROWS)
-            file.flush()
-            os.fsync(file.fileno())
+        known = pa.table({"item": pa.array(map(utf8, items), pa.string())})
+        for name, table in ((EDGES, edges), (ITEMS, known)):
+            with open(temporary / name, "wb") as file:
+                parquet.write_table(table.replace_schema_metadata({b"likewise": text}), file, row_group_size=_ROWS)
+                file.flush()
+                os.fsync(file.fileno())
         with open(temporary / SUMMARY, "wb") as file:
             file.write(about.encode(errors="backslashreplace"))
             file.flush()

@@ -44,12 +44,11 @@ CDML = Method(
     "KDD 2018",
     alike=ALIKE,
     dictionary=DICTIONARY,
-    negatives="four items for each edge, drawn from all, and from the whole batch the nearest beyond the positive "
-    "(semi-hard); ends of a common edge are never negatives",
+    negatives="four items for each edge, drawn from all that the interactions know, and from the whole batch the "
+    "nearest beyond the positive (semi-hard); ends of a common edge are never negatives",
     objective="triplet hinge on squared distances, α = 0.2 (with α = 0 such negatives have no loss)",
     departures=(
-        "negatives are drawn from all items: on MovieLens with those of the batch's edges alone items that nobody took "
-        "are never pushed away",
+        "items that the interactions do not know are no negatives: nobody can tell yet what they are alike to",
         *OURS,
     ),
     settings=replace(BASE, method="cdml"),
@@ -63,7 +62,7 @@ GCML = Method(
     negatives="items of sibling clusters (affinity clustering, level 0), and from the whole batch the nearest beyond "
     "the positive (semi-hard)",
     objective="triplet hinge on squared distances, α = 0.2",
-    departures=("an item without a sibling gets a negative from all items", *OURS),
+    departures=("an item without a sibling gets a negative from all that the interactions know", *OURS),
     settings=replace(
         BASE, method="gcml", sampler=SamplerSettings(planted="siblings", per_pair=4), clusters=ClusterSettings(level=0)
     ),

@@ -107,18 +107,18 @@ class RidgePerUser:
         features: (N, F) content.
         regularisation: λ, above 0.
 
-    Cost: that of :func:`ridge_map` once; O(F·N) for a user.
+    Cost: that of :class:`Ridge`; O(F·N) for a user.
     """
 
     def __init__(self, rows: Interactions, users: int, features: Floats, regularisation: float = 100.0) -> None:
         known = np.unique(rows.item)
         self._features = as_float64(features)
-        self._map = ridge_map(self._features[known], regularisation)
+        self._ridge = Ridge(self._features[known], regularisation)
         self._taken = matrix(rows, users, len(features))[:, known]
 
     def scores(self, users: Ints) -> Floats:
         """See :class:`Recommender`."""
-        found: Floats = (self._taken[users] @ self._map) @ self._features.T
+        found: Floats = self._ridge.weights(self._taken[users]) @ self._features.T
         return found
 
 
@@ -130,14 +130,28 @@ def as_float64(features: Floats) -> Floats:
     return np.asarray(features, np.float64)
 
 
-def ridge_map(content: Floats, regularisation: float) -> Floats:
-    """(M, F) ``R`` such that ``Rᵀ y = (Fᵀ F + λ I)⁻¹ Fᵀ y``, the weights of a ridge from content (M, F) to any y (M,).
+class Ridge:
+    """The weights of a ridge from content: ``(Fᵀ F + λ I)⁻¹ Fᵀ y``, for any number of targets y.
 
-    Raises LikewiseError where λ is not above 0. Cost: O(M·F·min(M, F)): for M < F it is ``(F Fᵀ + λ I)⁻¹ F``.
+    Args:
+        content: (M, F) float64.
+        regularisation: λ, above 0.
+
+    Cost: O(M·F·min(M, F)); O(F²) for a target. For M < F it is ``Fᵀ (F Fᵀ + λ I)⁻¹ y``.
     """
-    above_zero("regularisation", regularisation, ADVICE)
-    wide = content.shape[0] < content.shape[1]
-    gram = content @ content.T if wide else content.T @ content
-    gram[np.diag_indices_from(gram)] += regularisation
-    found: Floats = np.linalg.solve(gram, content) if wide else np.linalg.solve(gram, content.T).T
-    return found
+
+    def __init__(self, content: Floats, regularisation: float) -> None:
+        self._wide = content.shape[0] < content.shape[1]
+        gram = torch.from_numpy(content @ content.T if self._wide else content.T @ content)
+        gram.diagonal().add_(above_zero("regularisation", regularisation, ADVICE))
+        self._root = torch.linalg.cholesky(gram)
+        self._of = self._solved(content) if self._wide else content
+
+    def _solved(self, right: Floats) -> Floats:
+        found: Floats = torch.cholesky_solve(torch.from_numpy(np.ascontiguousarray(right)), self._root).numpy()
+        return found
+
+    def weights(self, targets: Any) -> Floats:
+        """(T, F) weights for targets (T, M), an array or a sparse array."""
+        products = np.asarray(targets @ self._of, np.float64)
+        return products if self._wide else self._solved(products.T).T

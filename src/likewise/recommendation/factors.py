@@ -14,7 +14,7 @@ import torch
 
 from likewise.errors import LikewiseError, at_least_one
 from likewise.graph.co_engagement import Interactions
-from likewise.recommendation.baselines import as_float64, matrix, ridge_map
+from likewise.recommendation.baselines import Ridge, as_float64, matrix
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -41,8 +41,8 @@ def spectral(edges: Any, size: int, seed: int = 0) -> Floats:
 
 def ridge_to(features: Floats, factors: Floats, known: Ints, regularisation: float = 10.0) -> Floats:
     """(N, K) factors of all items, predicted from content by a ridge on the ``known`` items (CB2CF's linear form)."""
-    weights = ridge_map(as_float64(features)[known], regularisation).T @ factors[known]
-    found: Floats = features @ weights
+    ridge = Ridge(as_float64(features)[known], regularisation)
+    found: Floats = features @ ridge.weights(factors[known].T).T
     return found
 
 

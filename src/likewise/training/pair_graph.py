@@ -111,10 +111,11 @@ def refuse_small_batches(settings: FitSettings, pairs: Pairs) -> None:
 def refuse_without_negatives(settings: FitSettings, pairs: Pairs, items: Items) -> None:
     """Raises LikewiseError if no item is a negative of another among up to 256 items of pairs that are all alike.
 
-    Planted negatives may also be items of no pair.
+    Planted negatives may also be items of no pair, which the interactions know.
     """
     known, count = torch.unique(pairs.rows, return_counts=True)
-    if settings.sampler.planted != "none" and len(known) < len(items):
+    pool = len(items) if pairs.known is None else len(pairs.known)
+    if settings.sampler.planted != "none" and len(known) < pool:
         return
     some = known[torch.linspace(0, len(known) - 1, min(len(known), _TRIED)).round().long()]
     graph, every = PairGraph(pairs.rows, len(items)), len(some) * (len(some) - 1) // 2

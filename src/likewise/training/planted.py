@@ -29,19 +29,18 @@ class Source(Protocol):
 
 
 class Uniform:
-    """Every item with the same probability.
+    """Every item of a pool with the same probability.
 
     Args:
-        items: N.
+        pool: (K,) items.
     """
 
-    def __init__(self, items: int) -> None:
-        self._items = items
+    def __init__(self, pool: Ints) -> None:
+        self._pool = pool
 
     def draw(self, anchors: Ints, generator: np.random.Generator) -> Ints:
         """See :class:`Source`."""
-        found: Ints = generator.integers(0, self._items, len(anchors))
-        return found
+        return self._pool[generator.integers(0, len(self._pool), len(anchors))]
 
 
 class Planted(NamedTuple):
@@ -106,14 +105,19 @@ class PlantedSampler:
 
 
 def planted(settings: FitSettings, pairs: Pairs, items: int) -> Planted | None:
-    """What ``settings.sampler`` adds to a batch of ``pairs`` of ``items``; None for nothing. Cost: that of affinity."""
+    """What ``settings.sampler`` adds to a batch of ``pairs`` of ``items``; None for nothing.
+
+    An item that the graph's interactions do not know is not added: nobody can tell yet what it is alike to.
+    Cost: that of affinity.
+    """
     kind, count = settings.sampler.planted, settings.sampler.per_pair
+    pool = np.arange(items) if pairs.known is None else pairs.known.numpy()
     if kind == "none":
         return None
     if kind == "uniform":
-        return Planted(Uniform(items), count)
+        return Planted(Uniform(pool), count)
     found = clusters_of(pairs, items, settings.clusters)
-    siblings = Siblings(found, settings.clusters.level)
+    siblings = Siblings(found, settings.clusters.level, pool)
     notes = [f"sibling clusters of level {settings.clusters.level}: {siblings.share:.0%} of the items have siblings."]
     covered = min(1.0, settings.batch_size / items)
     if covered > COVERED:

@@ -43,5 +43,6 @@ class PartViews:
             drawn = views.draw(share.total, block.size, block.size, generator).select(share.rows).select(has.cpu())
             pixels = rows[has, block.content].view(-1, block.size, block.size, 3).to(torch.uint8)
             if len(has):
-                seen[has, block.content] = views.apply(pixels, drawn).permute(0, 2, 3, 1).flatten(1)
+                shown = views.apply(pixels, drawn).permute(0, 2, 3, 1).flatten(1)
+                seen[has, block.content] = shown.to(seen.dtype)
         return masked(seen, self.blocks)
