@@ -14,6 +14,7 @@ from likewise.training.traits import Traits, traits_of
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
 TEMPERATURE = "objective.temperature"
 VECTORS, PARTS = "mlp", "towers"  # the encoders of vectors, and of items of several parts
+NO_IMAGES = (VECTORS, PARTS)
 FUSED, WHY_PARTS = 256, "the items have several parts"  # width of the layer that joins them, as in CDML
 SECONDS_EACH = 0.3  # of the budget for a coloured drawing, beyond which it is seen so often that views must differ more
 SIZES = (48, 64)  # pixels of drawings, where there is time for them
@@ -42,11 +43,8 @@ class Recipe(NamedTuple):
 def for_vectors(settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False) -> Recipe:
     """``settings`` with an encoder that suits the kind of the items, where the user has not ``asked`` for another."""
     chosen = list(_of_vectors(items))
-    named = settings.encoder.name in (VECTORS, PARTS)[: 2 if items.blocks else 1]
-    if items.kind == "images" and settings.encoder.name in (
-        VECTORS,
-        PARTS,
-    ):  # the default of a method that is mostly for vectors
+    named = settings.encoder.name in NO_IMAGES[: 2 if items.blocks else 1]
+    if items.kind == "images" and settings.encoder.name in NO_IMAGES:  # the default of a method that is for vectors
         chosen, named = [Choice("encoder.name", FitSettings().encoder.name, "the items are images")], False
     if not chosen or named or own or _about("encoder.name", asked):
         return Recipe(settings, [])
