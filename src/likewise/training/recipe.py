@@ -14,6 +14,7 @@ from likewise.training.traits import Traits, traits_of
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
 TEMPERATURE = "objective.temperature"
 VECTORS, PARTS = "mlp", "towers"  # the encoders of vectors, and of items of several parts
+NO_IMAGES = (VECTORS, PARTS)
 FUSED, WHY_PARTS = 256, "the items have several parts"  # width of the layer that joins them, as in CDML
 SECONDS_EACH = 0.3  # of the budget for a coloured drawing, beyond which it is seen so often that views must differ more
 SIZES = (48, 64)  # pixels of drawings, where there is time for them
@@ -54,8 +55,8 @@ def _suiting(settings: FitSettings, items: Items) -> list[Choice]:
     """The encoder that suits the kind of the items; nothing where that of the settings does."""
     name = settings.encoder.name
     if items.kind != "images":
-        return [] if name in (VECTORS, PARTS)[: 2 if items.blocks else 1] else list(_of_vectors(items))
-    of_vectors = name in (VECTORS, PARTS)  # the default of a method that is mostly for vectors
+        return [] if name in NO_IMAGES[: 2 if items.blocks else 1] else list(_of_vectors(items))
+    of_vectors = name in NO_IMAGES  # the default of a method that is for vectors
     return [Choice("encoder.name", FitSettings().encoder.name, "the items are images")] if of_vectors else []
 
 
