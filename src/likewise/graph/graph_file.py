@@ -1,4 +1,4 @@
-"""Writes a graph as a folder: its edges as parquet with a stamp of what made them, and its summary as JSON."""
+"""Writes a graph as a folder: edges with a stamp of what made them, all items, and the summary as JSON."""
 
 import hashlib
 import json
