@@ -387,6 +387,7 @@ def _hash(relations: Relations, ids: Sequence[str]) -> str:
     digest.update(np.frombuffer(b"".join(names), dtype=np.uint64)[relations.rows.numpy()].tobytes())
     if isinstance(relations, Pairs):
         digest.update(relations.alike.numpy().tobytes())
+        digest.update(b"" if relations.weight is None else relations.weight.numpy().tobytes())
     if isinstance(relations, Graded):
         digest.update(relations.relevance.numpy().tobytes())
     return digest.hexdigest()
