@@ -349,7 +349,7 @@ def test_graded_relevance_that_contradicts_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"p\.csv is empty; its first line must be a,b,alike\."),
+        ("", r"p\.csv is empty; its first line must be a,b,alike, or the folder of a graph"),
         ("\n\n", r"p\.csv is empty"),
         ("a,b,alike\n\n", r"p\.csv holds no rows below its header"),
         ("a,b,alik\nü,a,1\n", r"no column 'alike'\. Did you mean 'alik'\? Name so the column .*; it has a,b,alik\."),
@@ -370,7 +370,10 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
 
 def test_files_that_are_no_table(tmp_path: Path) -> None:
     put(tmp_path / "pairs.csv", "a,b,alike\nü,cats/1.jpg,1\n")
-    with pytest.raises(LikewiseError, match=r"pair\.csv does not exist\. Did you mean 'pairs\.csv'\?.* a,b,alike\."):
+    with pytest.raises(
+        LikewiseError,
+        match=r"pair\.csv does not exist\. Did you mean 'pairs\.csv'\?.* a,b,alike, or the folder of a graph",
+    ):
         read_pairs(tmp_path / "pair.csv", IDS)
     with pytest.raises(
         LikewiseError, match=r"is a folder\. Give a \.csv or \.parquet file .* anchor,positive,negative"

@@ -97,11 +97,11 @@ def test_a_cluster_of_most_items_is_split_or_ends_the_levels() -> None:
     stopped = affinity(*edges, 101, levels=3, largest=0.25, large="stop")
     assert stopped.labels.shape == (0, 101)
     assert stopped.notes == (
-        "level 0: one cluster would have 100% of the items, more than 25%, so there are 0 levels.",
+        "level 0: one cluster would have 100% of the items, more than 25%, so the levels end before it.",
     )
     whole = affinity(*edges, 101, levels=3, largest=1)
     assert whole.labels.max(1).tolist() == [0]
-    assert "no edge is left between clusters, so there are 1 levels" in whole.notes[0]
+    assert "no edge is left between clusters, so the levels end before it" in whole.notes[0]
 
 
 def test_items_without_an_edge_stay_alone() -> None:

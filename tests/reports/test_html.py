@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
 from likewise.config.overrides import settings_from
+from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.evaluation.retrieve import DETAIL, FILE, retrieve
 from likewise.evaluation.scores import save_scores
@@ -149,3 +151,7 @@ def test_the_report_shows_the_curve_the_weakest_classes_and_wrong_pairs_of_a_gal
 def test_vectors_have_no_pictures_of_neighbours() -> None:
     items = Items(ids=("a", "b"), values=np.eye(2, dtype=np.float32), kind="vectors")
     assert "there are no pictures to show" in module._neighbours(items, torch.eye(2))
+
+
+def test_the_report_says_for_each_kind_of_run_what_taught_it() -> None:
+    assert set(module.TAUGHT_BY) == set(get_args(get_type_hints(FitSettings)["alike"]))

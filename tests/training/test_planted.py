@@ -1,9 +1,11 @@
 """Methods that learn from a graph: planted negatives, edges that never push, clusters as classes."""
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,17 +15,20 @@ from likewise.cli.main import main
 from likewise.config.settings import ClusterSettings, FitSettings, SamplerSettings
 from likewise.data import Items
 from likewise.data.pair_files import Pairs
-from likewise.errors import LikewiseError
+from likewise.errors import Interrupted, LikewiseError
 from likewise.graph.affinity import Siblings
 from likewise.graph.build import build_graph
 from likewise.graph.graph_file import related_pairs
 from likewise.methods import METHODS
 from likewise.negatives import HardestBeyond, Random
 from likewise.objectives import Mined, Triplet, from_pairs
+from likewise.training import checkpoint
 from likewise.training.fit import chosen, fit, prepare
 from likewise.training.metrics_log import read_metrics
 from likewise.training.pair_graph import PairGraph
 from likewise.training.planted import Planted, PlantedSampler, Uniform, clusters_of, planted
+from likewise.training.preflight import preflight
+from likewise.training.recipe import with_recipe
 from likewise.training.samplers import PairSampler
 
 GROUPS, EACH = 12, 8
@@ -155,11 +160,22 @@ def test_the_methods_learn_who_goes_together(method: str, tmp_path: Path, capsys
     assert ("clusters of level 0: " in said) == (method != "cdml")
 
 
-def test_a_run_with_planted_negatives_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+def test_a_run_with_planted_negatives_is_resumed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = folder(tmp_path / "graph")
-    whole = {**SMALL, "relations": made}
+    whole = {**SMALL, "relations": made, "checkpoint_seconds": 0.0}
     one = fit(items(), out=tmp_path / "one", method="gcml", settings=whole, progress=False)
-    fit(items(), out=tmp_path / "two", method="gcml", settings={**whole, "epochs": 4}, progress=False)
+    with monkeypatch.context() as patch:
+        saves, save = count(1), checkpoint.save_checkpoint
+
+        def killed(path: Path, state: dict[str, Any]) -> None:
+            save(path, state)
+            if next(saves) == 70:  # within an epoch
+                raise KeyboardInterrupt
+
+        patch.setattr(checkpoint, "save_checkpoint", killed)
+        with pytest.raises((Interrupted, KeyboardInterrupt)):
+            fit(items(), out=tmp_path / "two", method="gcml", settings=whole, progress=False)
+    assert checkpoint.load_checkpoint(tmp_path / "two" / "checkpoint.pt")["step"] == 70
     again = fit(items(), out=tmp_path / "two", resume=True, progress=False)
     assert torch.equal(one.features(items()), again.features(items()))
 
@@ -174,7 +190,11 @@ def test_clusters_are_the_classes_and_items_without_an_edge_have_none(tmp_path: 
     found = clusters_of(pairs(), ITEMS, ClusterSettings()).labels[0]
     same, labels = found[:, None] == found, prepared.items.labels
     assert np.array_equal(labels[:, None] == labels, same)
-    with pytest.raises(LikewiseError, match=r"clusters.level=8: the pairs of .* have only \d levels, from 0"):
+    assert {each.id: each.reason for each in prepared.items.skipped} == {"alone": "no pair joins it"}
+    said = "\n".join(prepared.notes)
+    assert "graph gives the classes: its clusters of level 0." in said
+    assert "left out, since no pair joins them: 1 of the 97 items (skipped.csv)." in said
+    with pytest.raises(LikewiseError, match=r"clusters.level=8: the clusters of .* have only \d levels, from 0"):
         prepare(
             chosen(
                 "gcml-classes", {"relations": made, "clusters.level": 8, "clusters.levels": 9, "encoder.name": "mlp"}
@@ -186,7 +206,7 @@ def test_clusters_are_the_classes_and_items_without_an_edge_have_none(tmp_path: 
 @pytest.mark.parametrize(
     ("method", "values", "said"),
     [
-        ("cdml", {}, "alike=pairs needs relations=FILE"),
+        ("cdml", {}, "alike=pairs needs relations=FILE, .* of pairs by item id, or the folder of a graph."),
         (
             "gcml-classes",
             {},
@@ -208,6 +228,66 @@ def test_settings_that_do_not_fit_are_refused(method: str, values: dict[str, Any
         chosen(method, values)
 
 
+def test_clusters_that_can_not_be_are_refused() -> None:
+    with pytest.raises(LikewiseError, match=r"graph have no level \(level 0: nothing joins.*; raise clusters.largest"):
+        clusters_of(pairs(), ITEMS, ClusterSettings(largest=0.01))
+    with pytest.raises(LikewiseError, match=r"have only 4 levels, from 0 .*; set it to 3 or less"):
+        clusters_of(
+            pairs(), ITEMS, chosen("gcml", {"relations": "g", "clusters.levels": 50, "clusters.level": 9}).clusters
+        )
+
+
+def joined(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path.mkdir()
+    first, second = zip(*rows, strict=True)
+    pq.write_table(pa.table({"item": first, "other": second, "weight": [1.0] * len(rows)}), path / "edges.parquet")
+    return path
+
+
+def test_one_edge_is_one_class_but_enough_where_negatives_are_planted(tmp_path: Path) -> None:
+    made, few = joined(tmp_path / "one", [("i00", "i01")]), {"encoder.name": "mlp"}
+    assert len(prepare(chosen("cdml", {"relations": made, **few}), items()).relations or ()) == 1
+    with pytest.raises(LikewiseError, match=r"one has one cluster of level 0 only, and alike=clusters needs two: add"):
+        prepare(chosen("gcml-classes", {"relations": made, **few}), items())
+    with pytest.raises(LikewiseError, match="joins every two of its items, so no item is a negative of another: make"):
+        prepare(chosen("cdml", {"relations": made, "sampler.planted": "none", **few}), items())
+
+
+def test_the_items_of_a_star_are_negatives_of_each_other_in_a_graph(tmp_path: Path) -> None:
+    """Of a graph only an edge keeps two items from being negatives, a partner in common does not."""
+    made = joined(tmp_path / "star", [("i00", f"i{leaf:02}") for leaf in range(1, 60)])
+    settings = chosen("cdml", {"relations": made, "sampler.planted": "none", "encoder.name": "mlp"})
+    assert len(prepare(settings, items()).relations or ()) == 59
+
+
+def test_a_batch_needs_room_for_a_pair_and_its_planted_negatives(tmp_path: Path) -> None:
+    made = folder(tmp_path / "graph")
+    for values, said in (
+        ({"batch_size": 5}, r"batch_size=5 has no room for a pair and the sampler.per_pair=4 .* at least 6, or lower"),
+        ({"sampler.per_pair": 10**6}, r"batch_size=6144 has no room .* must be at least 1000002, or lower"),
+        ({"batch_size": 3}, "batch_size=3 must be at least 4"),
+    ):
+        with pytest.raises(LikewiseError, match=said):
+            prepare(chosen("cdml", {"relations": made, "encoder.name": "mlp", **values}), items())
+    least = chosen("cdml", {"relations": made, "encoder.name": "mlp", "batch_size": 6})
+    assert prepare(least, items()).sampler.steps_per_epoch == len(edges())
+
+
+def test_the_rate_of_adamw_is_not_advised_in_proportion_to_the_batch() -> None:
+    advised = preflight(chosen("cdml", {"relations": "g"}), 80, 3)
+    assert {each.setting for each in advised} == {"epochs"}
+    assert "SGD" not in advised[0].line()
+
+
+def test_no_share_is_logged_where_no_planted_negative_had_a_chance() -> None:
+    z = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [-1.0, 0.1], [1.0, 0.1], [0.9, 0.1]]), dim=1)
+    mined = Mined(Triplet(), negatives=HardestBeyond())
+    mined(*from_pairs(z, torch.tensor([[0, 1]]), planted=torch.tensor([[0, 2], [0, 3]])))
+    assert mined.survived is not None  # the positive is the furthest: nothing is beyond it
+    assert mined.survived.isnan()
+    assert "survived" not in mined.log_values()
+
+
 def test_pairs_that_name_negatives_need_no_planted_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "x.npy", items().values)
     (tmp_path / "p.csv").write_text("a,b,alike\n0,1,1\n0,9,0\n2,3,1\n")
@@ -215,6 +295,35 @@ def test_pairs_that_name_negatives_need_no_planted_ones(tmp_path: Path, capsys: 
     assert main(["fit", data, "--method", "cdml", "--relations", file, "--out", str(tmp_path / "run")]) == 2
     assert "names negatives itself, with pairs that are not alike" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    for method in ("cdml", "gcml-classes"):
+        with pytest.raises(
+            LikewiseError, match=r"is a folder without edges\.parquet, so it is no graph; likewise graph"
+        ):
+            prepare(chosen(method, {"relations": tmp_path, "encoder.name": "mlp"}), items())
+
+
+def test_a_budget_of_time_keeps_the_head_of_the_method_and_judges_no_views(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recipe chooses an encoder only where the method's own does not suit the items."""
+    rows = [str(row) for row in range(ITEMS)]
+    parts = {"all": pd.DataFrame({"id": rows, "all": list(items().values)})}
+    pq.write_table(pa.table({"a": [*map(str, edges()[:, 0])], "b": [*map(str, edges()[:, 1])]}), tmp_path / "p.parquet")
+    settings = {**SMALL, "relations": tmp_path / "p.parquet", "minutes": 0.02, "key": "id"}
+    del settings["epochs"]
+    model = fit(parts, out=tmp_path / "run", method="cdml", settings=settings)
+    assert (model.settings.encoder.name, model.settings.encoder.head) == ("towers", "linear")
+    assert "finds the other view" not in capsys.readouterr().err
+    whole = with_recipe(chosen("cdml", {**settings, "recipe": "data"}), pictures(), {"method", "relations"})
+    assert whole.settings.encoder.name in ("resnet-small", "resnet-fine")
+
+
+def pictures() -> Items:
+    values = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3)).astype(np.uint8)
+    return Items(ids=tuple(map(str, range(40))), values=values, kind="images", source="pictures")
 
 
 def test_items_that_the_interactions_do_not_know_are_never_planted(tmp_path: Path) -> None:

@@ -243,7 +243,10 @@ def test_every_objective_takes_a_queue_of_several_labels(method: str, tmp_path: 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"alike": "pairs"}, "alike=pairs needs relations=FILE"),
     ({"bank.sharded": True}, "bank.sharded=true needs the exact softmax: objective nonparametric-softmax"),
-    ({"relations": "file.csv"}, "lists pairs, triplets or graded relevance; set alike=pairs, alike=triplets or"),
+    (
+        {"relations": "file.csv"},
+        "lists pairs, triplets or graded relevance; set alike=pairs, alike=triplets, alike=graded or alike=clusters.",
+    ),
     ({"alike": "graded"}, "alike=graded needs relations=FILE, a CSV or parquet file of relevance by the ids of query"),
     ({"objective": "ranknet"}, "takes the graded relevance of a query's items: set alike=graded and relations=FILE"),
     ({"method": "circle", "alike": "graded", "relations": "f.csv"}, "needs an objective of lists (regression,"),

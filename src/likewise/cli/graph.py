@@ -33,7 +33,7 @@ def _add_graph(parser: Parser) -> None:
 
 def _graph(arguments: Namespace) -> int:
     from likewise.graph.build import build_graph
-    from likewise.graph.graph_file import EDGES
+    from likewise.graph.graph_file import EDGES, ITEMS, SUMMARY
 
     a = arguments
     if a.split is None and (extra := next((name for name in ("share", "seed") if a[name] is not None), None)):
@@ -56,7 +56,7 @@ def _graph(arguments: Namespace) -> int:
         fewest_users=a.fewest_users,
     )
     print("\n".join(graph.lines))
-    print(readable(f"{a.out}: {EDGES}, hash of the edges {graph.stamp['edges_hash']}, and summary.json"))
+    print(readable(f"{a.out}: {EDGES}, hash of the edges {graph.stamp['edges_hash']}, {ITEMS} and {SUMMARY}"))
     return 0
 
 

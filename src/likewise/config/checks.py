@@ -97,9 +97,9 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
     if s.related and s.relations is None:
         what = {
             "graded": "relevance by the ids of query and item",
-            "clusters": "pairs by item id, or the folder of a graph",
+            "triplets": "triplets by item id",
         }
-        file = what.get(s.alike, f"{s.alike} by item id")
+        file = what.get(s.alike, "pairs by item id, or the folder of a graph")
         yield f"alike={s.alike} needs relations=FILE, a CSV or parquet file of {file}."
     if s.relations is not None and not s.related:
         yield (

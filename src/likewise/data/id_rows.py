@@ -56,7 +56,9 @@ def open_rows(path: Path, wanted: list[str]) -> tuple[str, Iterator[Chunk]]:
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         what = "is a folder." if path.is_dir() else f"does not exist.{closest(path.name, siblings)}"
-        raise LikewiseError(f"{path} {what} Give a .csv or .parquet file with the columns {','.join(wanted)}.")
+        graph = ", or the folder of a graph" if wanted[:2] == ["a", "b"] else ""
+        columns = ",".join(wanted)
+        raise LikewiseError(f"{path} {what} Give a .csv or .parquet file with the columns {columns}{graph}.")
     kind = path.suffix.lower()
     if kind not in (".csv", ".parquet"):
         raise LikewiseError(

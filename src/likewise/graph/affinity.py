@@ -94,14 +94,14 @@ def affinity(
         near, affinities = _nearest(sums, sizes, seed + level)
         joins = np.flatnonzero(near >= 0)
         if not len(joins):
-            notes.append(f"level {level}: no edge is left between clusters, so there are {level} levels.")
+            notes.append(f"level {level}: no edge is left between clusters, so the levels end before it.")
             break
         new, left_out = _joined(sparse, near, affinities, joins, sizes, largest * items, split=large == "split")
         biggest = np.bincount(new, sizes).max()
         if biggest > max(largest * items, sizes.max()):
             notes.append(
                 f"level {level}: one cluster would have {biggest / items:.0%} of the items, more than {largest:.0%}, "
-                f"so there are {level} levels."
+                "so the levels end before it."
             )
             break
         if left_out:
@@ -110,7 +110,7 @@ def affinity(
                 f"more than {largest:.0%} of the items."
             )
         if int(new.max()) + 1 == len(sizes):
-            notes.append(f"level {level}: nothing joins, so there are {level} levels.")
+            notes.append(f"level {level}: nothing joins, so the levels end before it.")
             break
         sizes = np.bincount(new, sizes).astype(np.float64)
         labels = new[labels]

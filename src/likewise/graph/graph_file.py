@@ -1,4 +1,4 @@
-"""Writes a graph as a folder: its edges as parquet with a stamp of what made them, and its summary as JSON."""
+"""Writes a graph as a folder: edges with a stamp of what made them, all items, and the summary as JSON."""
 
 import hashlib
 import json
@@ -94,7 +94,8 @@ def stamp_of(folder: str | os.PathLike[str]) -> Stamp:
 def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
     """The pairs of items that a graph joins, each once, all alike: what ``fit --alike pairs`` learns from.
 
-    A pair's weight is the larger of those of its edges, of which there may be one in each direction.
+    A pair's weight is the larger of those of its edges, of which there may be one in each direction. It is at least 0:
+    with pmi two items may have fewer common users than by chance.
 
     Edges with an item that is not among ``ids``, such as one without content, are left out, and counted in ``source``.
 

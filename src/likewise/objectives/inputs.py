@@ -72,8 +72,8 @@ def from_pairs(
             the batch for it. ``Mined`` tells how many of them it chooses.
 
     Raises:
-        LikewiseError: shapes that do not fit, a row number that no embedding has, a row paired with itself, or both
-            ``alike`` and ``neither``.
+        LikewiseError: shapes that do not fit, a row number that no embedding has, a row paired with itself, or
+            ``alike`` with ``neither`` or ``planted``.
     """
     pairs = _places("pairs", pairs, 2, embeddings)
     selves = (pairs[:, 0] == pairs[:, 1]).nonzero()

@@ -79,7 +79,7 @@ class Mined(PairObjective):
     Attributes:
         stage: () int64, the policy that is in force.
         survived: of the pairs whose anchor has a planted negative (see ``from_pairs``), the share for which the policy
-            picked one, in the last call; None where none was planted.
+            picked one, in the last call; None where none was planted, NaN where no such pair is left.
         active: () float32, the share of the chosen pairs (a filter: of the anchors that have a positive and a negative)
             with a loss above 0, a moving average; 1 at first, and when the policy changes.
 
@@ -163,8 +163,10 @@ class Mined(PairObjective):
 
     def log_values(self) -> dict[str, float | str]:
         """The objective's own, the share of active pairs, and the policy's number."""
-        planted = {} if self.survived is None else {"survived": float(self.survived)}
-        return self.objective.log_values() | {"active": float(self.active), "stage": float(self.stage)} | planted
+        values = {"active": float(self.active), "stage": float(self.stage)}
+        if self.survived is not None and not self.survived.isnan():
+            values["survived"] = float(self.survived)
+        return self.objective.log_values() | values
 
     def row_inputs(self, queries: Tensor, ids: Tensor | Listed) -> Sequence[Tensor]:
         """The objective's own."""
@@ -267,7 +269,7 @@ def surviving(chosen: Chosen, planted: Tensor, keys: int) -> Tensor:
     of_anchor = torch.isin(chosen.anchors, planted[:, 0])
     wanted = planted[:, 0] * keys + planted[:, 1]
     picked = torch.isin(chosen.anchors[:, None] * keys + chosen.negatives, wanted) & chosen.there
-    return picked.any(1)[of_anchor].double().mean()
+    return picked.any(1)[of_anchor].float().mean()
 
 
 def _inside_hinge(

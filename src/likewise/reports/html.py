@@ -44,6 +44,7 @@ TAUGHT_BY = {
     "pairs": "trained with pairs that are alike or not",
     "triplets": "trained with triplets",
     "graded": "trained with graded relevance",
+    "clusters": "trained with clusters of pairs as classes",
 }
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733;background:#fff}

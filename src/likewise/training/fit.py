@@ -231,7 +231,7 @@ def complete(
     run.model.epoch, run.model.run = run.epoch, folder
     if first:
         run.model.save(folder / MODEL)
-    if budget is not None and first:
+    if budget is not None and first and run.model.settings.relations is None:  # relations look for others than views
         say([agreement(run.model, run.items).line()], enabled=progress)
     processes.wait()
     run.model.embedder.eval()

@@ -6,7 +6,14 @@ Dimension legend: N items, M pairs, B items of a batch, P pairs within it, R pai
 import torch
 from torch import Tensor
 
+from likewise.config.settings import FitSettings
+from likewise.data import Items
+from likewise.data.pair_files import Pairs
+from likewise.errors import LikewiseError
+from likewise.text import quoted
+
 _COLUMNS = 4096  # partners that are compared at once
+_TRIED = 256  # items of pairs among which a negative is looked for
 
 
 class PairGraph:
@@ -84,3 +91,45 @@ class PairGraph:
             has[owner[some], column[some] - start] = 1
             common |= has @ has.T > 0
         return common
+
+
+def refuse_small_batches(settings: FitSettings, pairs: Pairs) -> None:
+    """Raises LikewiseError where a batch has no room for two pairs, or for a pair with its planted negatives."""
+    size, added = settings.batch_size, settings.sampler.per_pair
+    if size < 4:
+        raise LikewiseError(
+            f"{pairs.source} has only pairs that are alike, so the negatives are other pairs' items: "
+            f"batch_size={size} must be at least 4, for two pairs."
+        )
+    if settings.sampler.planted != "none" and size < 2 + added:
+        raise LikewiseError(
+            f"batch_size={size} has no room for a pair and the sampler.per_pair={added} negatives that are added for "
+            f"it: it must be at least {2 + added}, or lower sampler.per_pair."
+        )
+
+
+def refuse_without_negatives(settings: FitSettings, pairs: Pairs, items: Items) -> None:
+    """Raises LikewiseError if no item is a negative of another among up to 256 items of pairs that are all alike.
+
+    Planted negatives may also be items of no pair, which the interactions know.
+    """
+    known, count = torch.unique(pairs.rows, return_counts=True)
+    pool = len(items) if pairs.known is None else len(pairs.known)
+    if settings.sampler.planted != "none" and len(known) < pool:
+        return
+    some = known[torch.linspace(0, len(known) - 1, min(len(known), _TRIED)).round().long()]
+    graph, every = PairGraph(pairs.rows, len(items)), len(some) * (len(some) - 1) // 2
+    if pairs.weight is not None:  # of a graph only an edge keeps two items from being negatives
+        if len(graph.joined(some)) == every:
+            raise LikewiseError(
+                f"{pairs.source} joins every two of its items, so no item is a negative of another: make it with fewer "
+                "edges (likewise graph --support), or of more items."
+            )
+        return
+    alike, neither = graph.within(some)
+    if len(alike) + len(neither) == every:
+        raise LikewiseError(
+            f"{pairs.source} has only pairs that are alike, and they join every two of its items, directly or by a "
+            f"partner in common such as {quoted(items.ids[int(known[count.argmax()])])}, so no item is a negative of "
+            "another: add pairs of other items, or a column alike with pairs that are not."
+        )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from likewise.config.settings import ClusterSettings, FitSettings
 from likewise.data.pair_files import Pairs
+from likewise.errors import LikewiseError
 from likewise.graph.affinity import Affinity, Siblings, affinity
 from likewise.training.samplers import PairSampler, Tuples, stable_seed
 
@@ -130,11 +131,11 @@ def planted(settings: FitSettings, pairs: Pairs, items: int) -> Planted | None:
 def clusters_of(pairs: Pairs, items: int, settings: ClusterSettings) -> Affinity:
     """The affinity clusters of the graph of ``pairs``; without weights each pair counts 1.
 
-    Raises LikewiseError as :func:`likewise.graph.affinity.affinity` does.
+    Raises LikewiseError as :func:`likewise.graph.affinity.affinity` does, and when there is no such level.
     """
     rows = pairs.rows[pairs.alike].numpy()
     weight = np.ones(len(rows)) if pairs.weight is None else pairs.weight[pairs.alike].numpy()
-    return affinity(
+    found = affinity(
         rows[:, 0],
         rows[:, 1],
         weight,
@@ -143,6 +144,15 @@ def clusters_of(pairs: Pairs, items: int, settings: ClusterSettings) -> Affinity
         largest=settings.largest,
         large=settings.large,
     )
+    levels = len(found.labels)
+    if settings.level >= levels:
+        few = f"only {levels} levels, from 0" if levels else "no level"
+        why = f" ({found.notes[-1].rstrip('.')})" if found.notes else ""
+        raise LikewiseError(
+            f"clusters.level={settings.level}: the clusters of {pairs.source} have {few}{why}; "
+            f"{f'set it to {levels - 1} or less' if levels else 'raise clusters.largest'}."
+        )
+    return found
 
 
 def said(found: Affinity) -> list[str]:

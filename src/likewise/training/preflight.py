@@ -16,7 +16,7 @@ from likewise.training.decide import decide
 
 FEW_ITEMS = 64
 FEW_NEGATIVES = 64
-FEW_STEPS = 200  # 20 times the 10 steps over which SGD's momentum of 0.9 averages
+FEW_STEPS = 200  # 20 times the 10 steps over which a momentum of 0.9 averages
 FEW_EPOCHS = 5
 GROUP_ROWS = 15.5  # 16 is half of MoCo's 32 rows per group; 0.5 less, since batch sizes differ by one
 START_LEFT = 0.01  # at the end of training, the largest share of the start value in a moving average
@@ -192,7 +192,7 @@ def _length(run: _Run) -> Iterator[Advice]:
     else:
         why = (
             f"makes only {run.steps:,} steps with {run.n:,} items, less than {FEW_STEPS}: training has hardly started, "
-            "since SGD's momentum of 0.9 averages over 10 steps (MoCo on CIFAR-10: 19,600 steps)"
+            "since a momentum of 0.9 averages over 10 steps (MoCo on CIFAR-10: 19,600 steps)"
         )
     yield Advice("epochs", s.epochs, better, why)
 
@@ -342,8 +342,13 @@ def _warmup(run: _Run) -> Iterator[Advice]:
 
 
 def _learning_rate(run: _Run) -> Iterator[Advice]:
-    """Only where the learning rate is the method's default, which suits the method's batch size."""
+    """Only where the learning rate is the method's default, which suits the method's batch size.
+
+    AdamW divides by the gradient's size, so its rate is not in proportion to the batch.
+    """
     s, method = run.settings, METHODS.get(run.settings.method)
+    if s.optim.name == "adamw":
+        return
     if method is None or (s.optim.name, s.optim.lr) != (method.settings.optim.name, method.settings.optim.lr):
         return
     ratio = run.most / method.settings.batch_size

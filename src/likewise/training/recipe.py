@@ -14,6 +14,7 @@ from likewise.training.traits import Traits, traits_of
 STRUCTURE = ("method", "objective", "dictionary", "bank", "queue", "batch", "negatives", "symmetric", "micro_batches")
 TEMPERATURE = "objective.temperature"
 VECTORS, PARTS = "mlp", "towers"  # the encoders of vectors, and of items of several parts
+NO_IMAGES = (VECTORS, PARTS)
 FUSED, WHY_PARTS = 256, "the items have several parts"  # width of the layer that joins them, as in CDML
 SECONDS_EACH = 0.3  # of the budget for a coloured drawing, beyond which it is seen so often that views must differ more
 SIZES = (48, 64)  # pixels of drawings, where there is time for them
@@ -41,19 +42,22 @@ class Recipe(NamedTuple):
 
 def for_vectors(settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False) -> Recipe:
     """``settings`` with an encoder that suits the kind of the items, where the user has not ``asked`` for another."""
-    chosen = list(_of_vectors(items))
-    named = settings.encoder.name in (VECTORS, PARTS)[: 2 if items.blocks else 1]
-    if items.kind == "images" and settings.encoder.name in (
-        VECTORS,
-        PARTS,
-    ):  # the default of a method that is mostly for vectors
-        chosen, named = [Choice("encoder.name", FitSettings().encoder.name, "the items are images")], False
-    if not chosen or named or own or _about("encoder.name", asked):
+    chosen = _suiting(settings, items)
+    if not chosen or own or _about("encoder.name", asked):
         return Recipe(settings, [])
     chosen = [choice for choice in chosen if not _about(choice.name, asked)]
     names = ", ".join(f"{choice.name}={choice.value}" for choice in chosen)
     whole = settings_from({choice.name: choice.value for choice in chosen}, settings)
     return Recipe(whole, [f"{names}: {chosen[0].why}."])
+
+
+def _suiting(settings: FitSettings, items: Items) -> list[Choice]:
+    """The encoder that suits the kind of the items; nothing where that of the settings does."""
+    name = settings.encoder.name
+    if items.kind != "images":
+        return [] if name in NO_IMAGES[: 2 if items.blocks else 1] else list(_of_vectors(items))
+    of_vectors = name in NO_IMAGES  # the default of a method that is for vectors
+    return [Choice("encoder.name", FitSettings().encoder.name, "the items are images")] if of_vectors else []
 
 
 def encoder_of(items: Items) -> str:
@@ -93,8 +97,8 @@ def with_recipe(
     if items.kind == "images":
         traits = traits_of(items)
         found += _of_pictures(traits, len(items), settings, asked, free=free, side=side)
-    else:
-        found += _of_vectors(items)
+    if not any(choice.name == "encoder.name" for choice in found):
+        found += _suiting(settings, items)
     choices = [choice for choice in found if not _about(choice.name, asked)]
     kept = {name: value for name, value in flatten(settings).items() if _about(name, asked)}
     kept |= {"method": settings.method} if not free else {}

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import eq
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from likewise.data import Items, Skipped
 from likewise.data.pair_files import Graded, Pairs, Relations, read_graded, read_pairs, read_triplets
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.graph.graph_file import holds_graph, related_pairs
+from likewise.graph.graph_file import EDGES, holds_graph, related_pairs
 from likewise.text import quoted
-from likewise.training.pair_graph import PairGraph
+from likewise.training.pair_graph import refuse_small_batches, refuse_without_negatives
 from likewise.training.planted import PlantedSampler, clusters_of, said
 from likewise.training.samplers import GradedSampler, PairSampler
 
@@ -57,7 +58,6 @@ def keep_labelled(items: Items) -> Items:
 
 
 LARGE = 60  # relevance whose exponential gain float32 still adds up
-_TRIED = 256  # items of pairs among which a negative is looked for
 
 
 def read_relations(settings: FitSettings, items: Items) -> Relations | None:
@@ -83,12 +83,8 @@ def read_relations(settings: FitSettings, items: Items) -> Relations | None:
             "method facenet."
         )
     if pairs.all_alike:
-        if settings.batch_size < 4:
-            raise LikewiseError(
-                f"{pairs.source} has only pairs that are alike, so the negatives are other pairs' items: "
-                f"batch_size={settings.batch_size} must be at least 4, for two pairs."
-            )
-        _refuse_without_negatives(pairs, items)
+        refuse_small_batches(settings, pairs)
+        refuse_without_negatives(settings, pairs, items)
         return pairs
     kind = settings.objective.kind
     if objective(kind).judges_pairs and not settings.negatives.mines:
@@ -107,6 +103,8 @@ def _read_pairs(file: str, items: Items) -> Pairs:
     """Reads pairs, some of them alike, of a file or the folder of a graph. Raises LikewiseError when there are none."""
     if holds_graph(file):
         return related_pairs(file, items.ids)
+    if Path(file).is_dir():
+        raise LikewiseError(f"{file} is a folder without {EDGES}, so it is no graph; likewise graph makes one.")
     pairs = read_pairs(file, items.ids, skipped=items.skipped)
     if not pairs.alike.any():
         raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
@@ -114,24 +112,35 @@ def _read_pairs(file: str, items: Items) -> Pairs:
 
 
 def with_clusters(settings: FitSettings, items: Items) -> tuple[Items, list[str]]:
-    """The items with their cluster as label, and what to say. Items that no pair joins have none.
+    """The items that a pair joins, with their cluster as label, and what to say. The others join the skipped items.
 
-    Raises LikewiseError when the pairs can't be read, and when there is no such level.
+    Raises LikewiseError when the pairs can't be read, and when there is no such level, or one cluster only.
     """
     assert settings.relations is not None
     pairs = _read_pairs(settings.relations, items)
     found = clusters_of(pairs, len(items), settings.clusters)
-    level = settings.clusters.level
-    if level >= len(found.labels):
-        levels = len(found.labels)
-        raise LikewiseError(f"clusters.level={level}: the pairs of {pairs.source} have only {levels} levels, from 0.")
-    alone = np.ones(len(items), dtype=bool)
-    alone[pairs.rows[pairs.alike].numpy().ravel()] = False
-    names, labels = np.unique(found.labels[level][~alone], return_inverse=True)
-    of_item = np.full(len(items), -1)
-    of_item[~alone] = labels
+    level, total = settings.clusters.level, len(items)
+    joined = np.zeros(total, dtype=bool)
+    joined[pairs.rows[pairs.alike].numpy().ravel()] = True
+    names, labels = np.unique(found.labels[level][joined], return_inverse=True)
+    if len(names) < 2:
+        lower = "take a lower clusters.level, or " * (level > 0)
+        raise LikewiseError(
+            f"{pairs.source} has one cluster of level {level} only, and alike=clusters needs two: {lower}add pairs of "
+            "other items."
+        )
     named = tuple(f"cluster {number}" for number in names.tolist())
-    return replace(items, labels=of_item, label_names=named), said(found)
+    without = tuple(Skipped(id=items.ids[row], reason="no pair joins it") for row in np.flatnonzero(~joined))
+    items = replace(items.select(np.flatnonzero(joined)), labels=labels, label_names=named)
+    alike = "" if pairs.all_alike else " Pairs that are not alike do not count."
+    notes = [
+        f"{pairs.source} gives the classes: its clusters of level {level}.{alike}",
+        *_left_out(pairs),
+        *said(found),
+    ]
+    if without:
+        notes.append(f"left out, since no pair joins them: {len(without):,} of the {total:,} items (skipped.csv).")
+    return replace(items, skipped=(*items.skipped, *without)), notes
 
 
 def _read_graded(settings: FitSettings, items: Items, file: str) -> Graded:
@@ -162,19 +171,6 @@ def _read_graded(settings: FitSettings, items: Items, file: str) -> Graded:
     if highest == 0:
         raise LikewiseError(f"{graded.source} has no relevance above 0, so nothing is relevant; add some.")
     return graded
-
-
-def _refuse_without_negatives(pairs: Pairs, items: Items) -> None:
-    """Raises LikewiseError if no item is a negative of another among up to 256 items of pairs that are all alike."""
-    known, count = torch.unique(pairs.rows, return_counts=True)
-    some = known[torch.linspace(0, len(known) - 1, min(len(known), _TRIED)).round().long()]
-    alike, neither = PairGraph(pairs.rows, len(items)).within(some)
-    if len(alike) + len(neither) == len(some) * (len(some) - 1) // 2:
-        raise LikewiseError(
-            f"{pairs.source} has only pairs that are alike, and they join every two of its items, directly or by a "
-            f"partner in common such as {quoted(items.ids[int(known[count.argmax()])])}, so no item is a negative of "
-            "another: add pairs of other items, or a column alike with pairs that are not."
-        )
 
 
 def refuse_classes(settings: FitSettings, items: Items) -> None:
@@ -230,11 +226,7 @@ def notes_on(settings: FitSettings, relations: Relations | None, sampler: object
     """Notes about usable relations, one line each: rows left out, missing negatives, and lists that teach less."""
     if relations is None:
         return
-    lost = relations.skipped
-    if lost:
-        total = len(relations) + relations.merged + len(lost)
-        example = f"{lost[0].id}: {lost[0].reason}"
-        yield f"left out: {len(lost):,} of the {total:,} rows of {relations.source} ({example})."
+    yield from _left_out(relations)
     if isinstance(relations, Pairs) and relations.all_alike:
         besides = "those that an edge joins" if relations.weight is not None else "those with a partner in common"
         yield (
@@ -255,6 +247,15 @@ def notes_on(settings: FitSettings, relations: Relations | None, sampler: object
             f"{sampler.cut:,} of the queries have more items than fit into batch_size={settings.batch_size}: in each "
             "epoch they have others of them, at random."
         )
+
+
+def _left_out(relations: Relations) -> Iterator[str]:
+    """A line about the rows that are left out, if there are any."""
+    lost = relations.skipped
+    if lost:
+        total = len(relations) + relations.merged + len(lost)
+        example = f"{lost[0].id}: {lost[0].reason}"
+        yield f"left out: {len(lost):,} of the {total:,} rows of {relations.source} ({example})."
 
 
 def refuse_small_steps(settings: FitSettings, sampler: object, total: int) -> None:
