@@ -200,7 +200,7 @@ def test_methods_shows_one_with_the_settings_that_make_it(capsys: pytest.Capture
         assert text.startswith(f"{name}\n  paper       {method.paper}\n")
         options = text.partition("  settings\n")[2].split()
         settings = method.settings
-        if settings.listed:  # the user's file
+        if settings.related:  # the user's file
             options, settings = [*options, "--relations", "file.csv"], replace(settings, relations="file.csv")
         assert main(["fit", *options, "--method", name, "--print_config"]) == 0
         assert settings_from(read_yaml(capsys.readouterr().out, "printed")) == settings

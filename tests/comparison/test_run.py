@@ -134,7 +134,7 @@ def test_all_but_the_method_is_equal(kind: Any) -> None:
     plans = [
         flatten(equalised(name, {"views.flip": 0.0}, items))
         for name, method in METHODS.items()
-        if not method.settings.listed
+        if not method.settings.related
     ]
     with pytest.raises(
         LikewiseError, match="method ranking trains with a file of relations, and a comparison has none"

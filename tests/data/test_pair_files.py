@@ -349,7 +349,7 @@ def test_graded_relevance_that_contradicts_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"p\.csv is empty; its first line must be a,b,alike, or the folder of a graph"),
+        ("", r"p\.csv is empty; its first line must be a,b,alike"),
         ("\n\n", r"p\.csv is empty"),
         ("a,b,alike\n\n", r"p\.csv holds no rows below its header"),
         ("a,b,alik\nü,a,1\n", r"no column 'alike'\. Did you mean 'alik'\? Name so the column .*; it has a,b,alik\."),

@@ -202,6 +202,12 @@ def jobs() -> dict[str, Job]:
         found[f"pairs that are alike, {kind}"] = job(
             {**pairs, "dictionary": "batch", "batch.keys": "same"}, relations=alike
         )
+    graph = replace(alike, weight=torch.linspace(0.1, 1, len(rows), dtype=torch.float64))
+    of_graph = {"relations": "made up", "encoder.name": "mlp", "sampler.per_pair": 1}
+    for name in ("cdml", "gcml"):
+        found[name] = job(of_graph, METHODS[name].settings, relations=graph)
+    classes = {"relations": "made up", "encoder.name": "mlp", "objective.samples": 5}
+    found["gcml-classes"] = job(classes, METHODS["gcml-classes"].settings)  # with labels in the place of clusters
     pairs |= {"objective.kind": "margin", "objective.learn": True, "dictionary": "batch", "batch.keys": "same"}
     both = Pairs(rows=rows, alike=torch.arange(len(rows)) % 2 == 0)
     found["pairs, a learned margin"] = job(pairs, relations=both)

@@ -119,7 +119,7 @@ def test_pairs_that_are_alike_push_all_others(objective: torch.nn.Module) -> Non
         (lambda z: from_triplets(z, torch.tensor([[0, 1, 9]])), "triplets[0] is [0, 1, 9], but there are only 4"),
         (lambda z: from_pairs(z, torch.tensor([[0, 1], [2, 2]]), torch.tensor([True, True])), "pair 1 joins row 2"),
         (lambda z: from_pairs(z, torch.tensor([[0, 1]]), torch.tensor([1])), "torch.bool"),
-        (lambda z: from_pairs(z, [[0, 1]], torch.tensor([True]), [[1, 2]]), "leave neither out"),
+        (lambda z: from_pairs(z, [[0, 1]], torch.tensor([True]), [[1, 2]]), "leave neither and planted out"),
         (lambda z: from_pairs(z, [[0, 1]], neither=[[1, 9]]), "neither[0] is [1, 9], but there are only 4"),
         (lambda z: Circle()(z, torch.zeros(3, dtype=torch.int64)), "ids (3,) must be (4,)"),
         (lambda z: Circle()(z, torch.zeros(4)), "must be integers"),

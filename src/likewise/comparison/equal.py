@@ -25,7 +25,7 @@ def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSet
     ``items`` is the smallest training set of the comparison. Raises LikewiseError on settings that the method refuses.
     """
     own, common = METHODS[method].settings, OptimSettings()
-    if own.listed:
+    if own.related:
         raise LikewiseError(
             f"method {method} trains with a file of relations, and a comparison has none; leave it out."
         )
