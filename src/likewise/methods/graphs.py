@@ -76,7 +76,7 @@ GCML_CLASSES = Method(
     objective="sampled softmax of scaled cosines",
     departures=(
         "items without an edge have no class and do not train",
-        "our figures have it below cdml (docs/results.md)",
+        "not measured against cdml on real data yet",
         *OURS[::2],
     ),
     settings=replace(
