@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from likewise.config.settings import (
     BatchSettings,
-    ClusterSettings,
     EncoderSettings,
     FitSettings,
     NegativeSettings,
@@ -63,9 +62,7 @@ GCML = Method(
     "the positive (semi-hard)",
     objective="triplet hinge on squared distances, α = 0.2",
     departures=("an item without a sibling gets a negative from all that the interactions know", *OURS),
-    settings=replace(
-        BASE, method="gcml", sampler=SamplerSettings(planted="siblings", per_pair=4), clusters=ClusterSettings(level=0)
-    ),
+    settings=replace(BASE, method="gcml", sampler=replace(BASE.sampler, planted="siblings")),
 )
 GCML_CLASSES = Method(
     name="gcml-classes",

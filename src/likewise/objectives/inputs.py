@@ -111,12 +111,14 @@ def _with_planted(embeddings: Tensor, both: Tensor, no: Tensor, planted: Ids) ->
     used = torch.unique(both)
     place = torch.full((len(embeddings),), -1, device=embeddings.device)
     place[used] = torch.arange(len(used), device=embeddings.device)
-    added = as_ids("planted", planted, embeddings.device)
-    positive, others, of_anchor = (
-        torch.stack([place[rows[:, 0]], rows[:, 1]], 1)[place[rows[:, 0]] >= 0]
-        for rows in (both, no, _places("planted", added, 2, embeddings) if len(added) else added)
-    )
-    relation = Listed(positive, others, len(used), len(embeddings), True, of_anchor)
+    added = _places("planted", planted, 2, embeddings) if len(planted) else both[:0]
+
+    def of_anchors(rows: Tensor) -> Tensor:
+        anchors = place[rows[:, 0]]
+        return torch.stack([anchors, rows[:, 1]], 1)[anchors >= 0]
+
+    lists = of_anchors(both), of_anchors(no)
+    relation = Listed(*lists, len(used), len(embeddings), rest_pushes=True, planted=of_anchors(added))
     return embeddings[used], relation, embeddings
 
 

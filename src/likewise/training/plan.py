@@ -56,11 +56,13 @@ class Trial(NamedTuple):
         """The same with the sampler of ``settings``."""
         return self._replace(sampler=choose_sampler(settings, self.items, self.relations))
 
-    def stretched(self, size: int) -> "Trial":
-        """Some of the images, stretched to ``size``: as fast as if they were decoded at it."""
+    def stretched(self, settings: FitSettings) -> "Trial":
+        """Some of the images, stretched to the size of ``settings``: as fast as if they were decoded at it."""
+        size = settings.size
         some = self.items.select(range(min(len(self.items), SOME)))
         at = np.arange(size) * some.values.shape[1] // size
-        return self._replace(items=replace(some, values=np.ascontiguousarray(some.values[:, at][:, :, at])))
+        items = replace(some, values=np.ascontiguousarray(some.values[:, at][:, :, at]))
+        return self._replace(items=items).of(settings)
 
     def run(self, settings: FitSettings, total: int) -> Run:
         """A run with ``settings`` before its first step. The user's own backbone is copied.
@@ -128,12 +130,12 @@ def plan(
         views = replace(late.views, small_until=1.0)
         small = clock.time(replace(now.settings, views=views), now.trial, [now.pace.threads])
         early_cost = small.pace.seconds / now.pace.seconds
-    settings = replace(now.settings, views=settings.views)
+    batch_size, settings = settings.batch_size, replace(now.settings, views=settings.views)
     used = time.monotonic() - began
     budget = Budget(seconds=clock.seconds, used=used, early=early, early_cost=early_cost)
     total = budget.steps((clock.seconds - used) / now.pace.seconds)
     total = processes.number_of_first(total, trial.device)
-    trial = trial.of(settings)
+    trial = trial if settings.batch_size == batch_size else trial.of(settings)
     epochs = total / trial.sampler.steps_per_epoch
     speed = len(trial.items) / trial.sampler.steps_per_epoch / now.pace.seconds
     half = (
@@ -165,7 +167,6 @@ class _Clock(NamedTuple):
 
     def time(self, settings: FitSettings, trial: Trial, threads: list[int]) -> _Timed:
         """Times some steps of ``settings``."""
-        trial = trial.of(settings)
         return _Timed(settings, trial, measure_pace(trial.run(settings, ENDLESS), threads, LOOK * self.seconds))
 
     def steps(self, timed: _Timed) -> int:
@@ -185,7 +186,7 @@ def _larger(clock: _Clock, now: _Timed, whole: Trial, sizes: Sequence[int]) -> t
         for size in sizes:
             tried.append(size)
             settings = replace(now.settings, size=size)
-            larger = clock.time(settings, whole.stretched(size), [now.pace.threads])
+            larger = clock.time(settings, whole.stretched(settings), [now.pace.threads])
             if not enough(larger):
                 break
             now = larger
@@ -199,7 +200,8 @@ def _smaller(clock: _Clock, now: _Timed, batches: Sequence[int]) -> _Timed:
     """The first of ``batches``, falling, of which enough steps fit if an item takes as long as now; else the last."""
     items = clock.steps(now) * now.settings.batch_size
     size = next((size for size in batches if items >= FEW_STEPS * size), batches[-1])
-    return clock.time(replace(now.settings, batch_size=size), now.trial, [now.pace.threads])
+    settings = replace(now.settings, batch_size=size)
+    return clock.time(settings, now.trial.of(settings), [now.pace.threads])
 
 
 def _of_epochs(settings: FitSettings, trial: Trial, choices: list[int]) -> Plan:

@@ -111,9 +111,9 @@ def planted(settings: FitSettings, pairs: Pairs, items: int) -> Planted | None:
     Cost: that of affinity.
     """
     kind, count = settings.sampler.planted, settings.sampler.per_pair
-    pool = np.arange(items) if pairs.known is None else pairs.known.numpy()
     if kind == "none":
         return None
+    pool = np.arange(items) if pairs.known is None else pairs.known.numpy()
     if kind == "uniform":
         return Planted(Uniform(pool), count)
     found = clusters_of(pairs, items, settings.clusters)

@@ -55,7 +55,8 @@ def _suiting(settings: FitSettings, items: Items) -> list[Choice]:
     """The encoder that suits the kind of the items; nothing where that of the settings does."""
     name = settings.encoder.name
     if items.kind != "images":
-        return [] if name in NO_IMAGES[: 2 if items.blocks else 1] else list(_of_vectors(items))
+        suits = name in (NO_IMAGES if items.blocks else (VECTORS,))
+        return [] if suits else list(_of_vectors(items))
     of_vectors = name in NO_IMAGES  # the default of a method that is for vectors
     return [Choice("encoder.name", FitSettings().encoder.name, "the items are images")] if of_vectors else []
 
