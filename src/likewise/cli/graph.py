@@ -34,6 +34,7 @@ def _add_graph(parser: Parser) -> None:
 def _graph(arguments: Namespace) -> int:
     from likewise.graph.build import build_graph
     from likewise.graph.graph_file import EDGES, ITEMS, SUMMARY
+    from likewise.graph.splits import SHARE
 
     a = arguments
     if a.split is None and (extra := next((name for name in ("share", "seed") if a[name] is not None), None)):
@@ -51,7 +52,7 @@ def _graph(arguments: Namespace) -> int:
         k=a.k,
         newest=a.newest,
         split=a.split,
-        share=0.2 if a.share is None else a.share,
+        share=SHARE if a.share is None else a.share,
         seed=a.seed or 0,
         fewest_users=a.fewest_users,
     )

@@ -15,6 +15,7 @@ from likewise.cli.options import (
     add_split,
     data_of,
     has_features,
+    one_by_one,
 )
 from likewise.cli.parser import Command, Number, Parser
 from likewise.config.ranges import MOST_SEEDS, POSITIVE, whole
@@ -79,7 +80,7 @@ def _add_measures(parser: Parser, help: str) -> None:
 
 def _measures(arguments: Namespace) -> tuple[str, ...] | None:
     """The names of ``--measures``; None: those of the command."""
-    return None if arguments.measures is None else tuple(name for several in arguments.measures for name in several)
+    return None if arguments.measures is None else tuple(one_by_one(arguments.measures))
 
 
 def _recommendation(arguments: Namespace) -> int:
@@ -256,7 +257,7 @@ def _retrieve(arguments: Namespace) -> int:
         key=arguments.key,
         image=arguments.image,
         columns=arguments.columns,
-        ks=[k for several in arguments.ks or [KS] for k in several],
+        ks=one_by_one(arguments.ks or [KS]),
         measures=_measures(arguments),
         detail=detail,
     )

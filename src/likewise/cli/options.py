@@ -1,6 +1,6 @@
 """Options that several commands have."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jsonargparse import Namespace
@@ -61,6 +61,11 @@ def either(source: str | None, words: Sequence[str] | None, named: str = "DATA",
             raise LikewiseError(f"--{features} names the part {name!r} twice; leave one out.")
         parts[name] = source
     return parts
+
+
+def one_by_one(several: Iterable[Iterable[Any]]) -> list[Any]:
+    """The values of an option that takes several and may be repeated."""
+    return [value for values in several for value in values]
 
 
 def add_labels(parser: Parser) -> None:

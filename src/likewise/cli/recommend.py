@@ -12,6 +12,7 @@ from likewise.cli.options import (
     add_interactions,
     add_run,
     data_of,
+    one_by_one,
 )
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import whole
@@ -50,7 +51,7 @@ def _recommend(arguments: Namespace) -> int:
         load(a.run),
         a.interactions,
         data_of(a),
-        users=None if a.user_id is None else [name for several in a.user_id for name in several],
+        users=None if a.user_id is None else one_by_one(a.user_id),
         history=a.history,
         k=a.k,
         user=a.user,

@@ -13,7 +13,7 @@ from likewise.graph.columns import Columns
 from likewise.graph.graph_file import edge_table, edges_hash, graph_folder, write_graph
 from likewise.graph.interactions import Log, only
 from likewise.graph.opening import open_interactions
-from likewise.graph.splits import FEWEST_USERS, WHOLE, Split, SplitRule
+from likewise.graph.splits import FEWEST_USERS, SHARE, WHOLE, Split, SplitRule
 from likewise.graph.summary import RAW_COUNTS, Summary, lines, summarise
 from likewise.stamp import Stamp
 from likewise.text import readable
@@ -57,7 +57,7 @@ def build_graph(
     k: int = USUAL.k,
     newest: int = USUAL.newest,
     split: str | None = None,
-    share: float = 0.2,
+    share: float = SHARE,
     seed: int = 0,
     fewest_users: int = FEWEST_USERS,
 ) -> Graph:

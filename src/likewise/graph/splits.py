@@ -19,6 +19,7 @@ Bools = npt.NDArray[np.bool_]
 SPLITS = ("cold-items", "per-user", "time")
 WHOLE = "none"  # in the stamp of a graph that was made of all rows
 SEVERAL = "several"  # of a run that learned from several graphs, one after the other
+SHARE = 0.2  # of what is held out
 FEWEST_USERS = 100  # of a split by time
 _VALIDATION = 1000  # is added to the seed of a split within the training rows
 
@@ -54,7 +55,7 @@ class SplitRule:
     """
 
     name: str
-    share: float = 0.2
+    share: float = SHARE
     seed: int = 0
     fewest_users: int = FEWEST_USERS
 
@@ -87,7 +88,7 @@ def split_in(stamp: Mapping[str, object]) -> str:
     return str(stamp.get("split", WHOLE))
 
 
-def cold_items(rows: Interactions, items: int, *, share: float = 0.2, seed: int = 0) -> Split:
+def cold_items(rows: Interactions, items: int, *, share: float = SHARE, seed: int = 0) -> Split:
     """Some of the items that anyone took have no interaction in training; they alone are ranked.
 
     Raises LikewiseError where a share is not between 0 and 1, or either side would be empty. Cost: O(R + N).
@@ -101,7 +102,7 @@ def cold_items(rows: Interactions, items: int, *, share: float = 0.2, seed: int 
     return split
 
 
-def per_user(rows: Interactions, items: int, *, share: float = 0.2, fewest: int = 5) -> Split:
+def per_user(rows: Interactions, items: int, *, share: float = SHARE, fewest: int = 5) -> Split:
     """The last items of each user are asked; of equal times, those with the larger number.
 
     Users with fewer than ``fewest`` rows are learned from, and not asked.
@@ -124,7 +125,7 @@ def per_user(rows: Interactions, items: int, *, share: float = 0.2, fewest: int 
     return _divided(rows, held, every, f"per user: the last {share:.0%} of each user with {fewest} or more")
 
 
-def by_time(rows: Interactions, items: int, *, share: float = 0.2, users: int = 100) -> Split:
+def by_time(rows: Interactions, items: int, *, share: float = SHARE, users: int = FEWEST_USERS) -> Split:
     """What came after a moment is asked. Of users who have rows on both sides of it.
 
     The only split in which nothing of the future is known. Where people gave all their ratings on one day, few users

@@ -35,6 +35,12 @@ def matrix(rows: Interactions, users: int, items: int) -> Any:
     return found
 
 
+def weights_between(rows: Interactions, items: int, settings: Settings) -> Any:
+    """(N, N) csr_array of the weights of a co-engagement graph's edges."""
+    edges = co_engagement(rows, items, settings)
+    return scipy_sparse().coo_array((edges.weight, (edges.item, edges.other)), shape=(items, items)).tocsr()
+
+
 class Popularity:
     """The items that most users took, the same for all."""
 
@@ -54,9 +60,7 @@ class ItemNeighbours:
     """
 
     def __init__(self, rows: Interactions, users: int, items: int, settings: Settings = NEIGHBOURS) -> None:
-        edges = co_engagement(Interactions(rows.user, rows.item, rows.time), items, settings)
-        places = edges.item, edges.other
-        self._edges = scipy_sparse().coo_array((edges.weight, places), shape=(items, items)).tocsr()
+        self._edges = weights_between(rows, items, settings)
         self._taken = matrix(rows, users, items)
 
     def scores(self, users: Ints) -> Floats:

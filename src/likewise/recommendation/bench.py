@@ -42,20 +42,17 @@ class Bench:
     def __init__(self, known: Catalogue, rule: SplitRule, k: int, begin: Callable[[str], Tick]) -> None:
         self._known, self._rule, self._k, self._begin = known, rule, k, begin
         self._size = len(known.users), len(known)
-        self._split = self._with_content(rule.divide(known.rows, len(known)))
+        self._split = known.with_content(rule.divide(known.rows, len(known)))
         self._warm = np.zeros(len(known), dtype=bool)
         self._warm[self._split.train.item] = True
         self._warm &= known.known
         self._inner: Split | None = None
         try:
-            inner = self._with_content(rule.within_training().divide(self._split.train, len(known)))
+            inner = known.with_content(rule.within_training().divide(self._split.train, len(known)))
             self._asked = drawn(asked_users(inner, *self._size), MOST_ASKED)
             self._inner = inner
         except LikewiseError as error:
             say([f"warning: there is no validation split, so the first of all settings is taken: {error}"])
-
-    def _with_content(self, split: Split) -> Split:
-        return split._replace(candidates=split.candidates & self._known.known)
 
     @property
     def about(self) -> str:

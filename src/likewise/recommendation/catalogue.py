@@ -14,6 +14,7 @@ from likewise.data import Items
 from likewise.errors import LikewiseError, closest
 from likewise.graph.co_engagement import Interactions
 from likewise.graph.interactions import Log
+from likewise.graph.splits import Split
 from likewise.text import quoted
 
 Ints = npt.NDArray[np.int64]
@@ -46,6 +47,10 @@ class Catalogue:
     def known(self) -> Bools:
         """(N,) whether an item has content."""
         return self.content >= 0
+
+    def with_content(self, split: Split) -> Split:
+        """A split whose candidates have content."""
+        return split._replace(candidates=split.candidates & self.known)
 
     def spread(self, values: Floats) -> npt.NDArray[np.float32]:
         """(N, D) float32 values of all items, from those of DATA; zeros for an item without content."""

@@ -25,11 +25,10 @@ from likewise.model import Model
 from likewise.recommendation.bench import Bench
 from likewise.recommendation.catalogue import Catalogue, catalogue
 from likewise.recommendation.histories import AUTO, RULES, rule_named
-from likewise.recommendation.leak import UNKNOWN, as_learned, refuse_leak, renewal
+from likewise.recommendation.leak import UNKNOWN, as_learned, graph_of, refuse_leak, renewal
 from likewise.recommendation.table import Table
 from likewise.stamp import Stamp
 from likewise.text import utf8
-from likewise.training.run_folder import read_data
 
 Floats = npt.NDArray[np.floating[Any]]
 FILE = "recommendation.json"  # in the run folder, beside retrieval.json
@@ -101,8 +100,7 @@ def evaluate_interactions(
     Raises:
         LikewiseError: the run learned from what is held out; a file can't be used; the split is refused.
     """
-    about = {} if model.run is None else read_data(model.run) or {}
-    graph, run = about.get("graph"), str(model.run or "the model")
+    graph, run = graph_of(model), str(model.run or "the model")
     asked = as_learned(
         graph,
         Columns(user=user, item=item, weight=weight, time=time),

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from likewise.errors import LikewiseError
 from likewise.graph.columns import Columns
-from likewise.graph.splits import SEVERAL, SPLITS, WHOLE, SplitRule, split_in
+from likewise.graph.splits import SEVERAL, SHARE, SPLITS, WHOLE, SplitRule, split_in
+from likewise.model import Model
 from likewise.stamp import Stamp, source_in
+from likewise.training.run_folder import read_data
 
 UNKNOWN = (
     "{run} does not say that it learned from a graph, so it may have learned from what is held out here: if it "
@@ -25,6 +27,15 @@ class Asked(NamedTuple):
     columns: Columns
     least: float
     rule: SplitRule
+
+
+def graph_of(model: Model) -> dict[str, Any] | None:
+    """The stamp of the graph that the model's run learned from; None where there is none.
+
+    Raises LikewiseError when the run's description is damaged.
+    """
+    about = {} if model.run is None else read_data(model.run) or {}
+    return about.get("graph")
 
 
 def as_learned(
@@ -48,7 +59,7 @@ def as_learned(
         float(made.get("least", 0)) if least is None else least,
         SplitRule(
             name=split,
-            share=float(made.get("share", 0.2)) if share is None else share,
+            share=float(made.get("share", SHARE)) if share is None else share,
             seed=int(made.get("seed", 0)) if seed is None else seed,
             fewest_users=fewest_users,
         ),

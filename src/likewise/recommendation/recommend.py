@@ -21,11 +21,12 @@ from likewise.recommendation.catalogue import Catalogue, catalogue
 from likewise.recommendation.content import drawn
 from likewise.recommendation.embedded import Embedded
 from likewise.recommendation.histories import AUTO, RULES, rule_named
+from likewise.recommendation.leak import graph_of
 from likewise.recommendation.measure import MOST_ASKED, asked_users, blocks, recommended
 from likewise.recommendation.recommendations import Recommendations
+from likewise.recommendation.rivals import with_rules
 from likewise.stamp import Stamp
 from likewise.text import quoted
-from likewise.training.run_folder import read_data
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -109,8 +110,7 @@ def recommend(
 
 def _least(model: Model) -> float:
     """The lowest weight of a row that counts in the graph of the run, and a line about it; 0 without a graph."""
-    about = {} if model.run is None else read_data(model.run) or {}
-    least = float((about.get("graph") or {}).get("least", 0))
+    least = float((graph_of(model) or {}).get("least", 0))
     say([f"rows of weight {least:g} and more count, as in the run's graph; --least takes others."] if least else [])
     return least
 
@@ -138,16 +138,14 @@ def _chosen(known: Catalogue, embedding: Floats, tick: Tick) -> str:
     size = len(known.users), len(known)
     rule = SplitRule(name="cold-items" if known.rows.time is None else "per-user")
     try:
-        split = rule.divide(known.rows, len(known))
-        split = split._replace(candidates=split.candidates & known.known)
+        split = known.with_content(rule.divide(known.rows, len(known)))
         only = drawn(asked_users(split, *size), MOST_ASKED)
     except LikewiseError as error:
         say([f"history: {USUAL}, for no rule can be chosen: {error}"])
         return USUAL
     values = {}
-    for number, name in enumerate(RULES):
-        model = Embedded(split.train, size[0], embedding, rule_named(name), only=split.candidates)
-        found = recommended(split, model, *size, only=only, names=("ndcg",))
+    for number, (name, make) in enumerate(with_rules(known, embedding)(split)):
+        found = recommended(split, make(), *size, only=only, names=("ndcg",))
         values[name] = float(found.measures["ndcg@10"])
         tick((number + 1) / len(RULES))
     best = max(values, key=lambda name: values[name])

@@ -11,9 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from likewise.errors import LikewiseError
-from likewise.graph.co_engagement import USUAL, Interactions, Settings, co_engagement, scipy_sparse
+from likewise.graph.co_engagement import USUAL, Interactions, Settings
 from likewise.graph.splits import Split
-from likewise.recommendation.baselines import Ease, ItemNeighbours, Popularity, Recommender, RidgePerUser
+from likewise.recommendation.baselines import (
+    Ease,
+    ItemNeighbours,
+    Popularity,
+    Recommender,
+    RidgePerUser,
+    weights_between,
+)
 from likewise.recommendation.catalogue import Catalogue
 from likewise.recommendation.embedded import Embedded
 from likewise.recommendation.factors import als, bpr, check_implicit, ridge_to, spectral
@@ -65,8 +72,7 @@ def content_factors(known: Catalogue, content: Floats, rows: Interactions) -> It
     Raises LikewiseError where the rows join too few items.
     """
     items = len(known)
-    edges = co_engagement(rows, items, USUAL)
-    graph = scipy_sparse().coo_array((edges.weight, (edges.item, edges.other)), shape=(items, items)).tocsr()
+    graph = weights_between(rows, items, USUAL)
     joined = np.flatnonzero((np.diff(graph.indptr) > 0) & known.known)
     if len(joined) < 2:
         raise LikewiseError(f"no two items with content have {USUAL.support} users in common in training.")
