@@ -20,14 +20,15 @@ import csv
 import gzip
 import re
 import shlex
+import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
+from first_run import slug
 from numpy.typing import NDArray
 from pooled_splits import Values, interval
 from pyarrow import parquet
@@ -122,11 +123,13 @@ def split_of(name: str, seed: int, options: str, given: argparse.Namespace) -> d
 
     measured("content, cosine", as_it_is(items))
     for method in given.methods:
-        run = folder / re.sub(r"[^0-9A-Za-z.]+", "-", f"{method} {options} {seed}")
-        start = time.process_time()
-        model = lw.load(run) if (run / "model.safetensors").exists() else trained(items, run, graph, method, options)
+        run = folder / slug(method, options, str(seed))
+        if not (run / "model.safetensors").exists():
+            words = ["--words", str(given.words), *shlex.split(options)]
+            train(features, run, graph, method, words)
+        model = lw.load(run)
         measured(method, model.features(items).numpy())
-        print(f"{run.name}: {time.process_time() - start:.0f} CPU s, {value(found[method])}", file=sys.stderr)
+        print(f"{run.name}: {value(found[method])}", file=sys.stderr)
         if given.baselines and method == given.methods[0]:
             whole = evaluate_interactions(
                 model, data=features, interactions=interactions, split="cold-items", seed=seed, least=least
@@ -141,25 +144,11 @@ def as_it_is(items: lw.Items) -> NDArray[np.float32]:
     return torch.cat([torch.nn.functional.normalize(each, dim=1) for each in parts], 1).numpy()
 
 
-def trained(items: lw.Items, run: Path, graph: Path, method: str, options: str) -> lw.Model:
-    words = shlex.split(f"{METHODS[method]} {options}")
-    settings = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
-    settings = {
-        {"negatives": "negatives.policies", "objective": "objective.kind"}.get(k, k): v for k, v in settings.items()
-    }
-    if "negatives.policies" in settings:
-        settings["negatives.policies"] = (settings["negatives.policies"],)
-    typed = {key: number(text) for key, text in settings.items()}
-    return lw.fit(items, out=run, settings={"relations": str(graph), "threads": 1, **typed}, progress=False)
-
-
-def number(text: object) -> object:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except (TypeError, ValueError):
-            continue
-    return text
+def train(features: dict[str, str], run: Path, graph: Path, method: str, options: list[str]) -> None:
+    parts = [word for name, path in features.items() for word in ("--features", f"{name}={path}")]
+    command = ["fit", *parts, "--relations", str(graph), "--out", str(run), "--threads", "1"]
+    command += [*shlex.split(METHODS[method]), *options]
+    subprocess.run([sys.executable, "-m", "likewise", *command], check=True, stdout=sys.stderr)
 
 
 def value(of_items: dict[str, float]) -> str:
