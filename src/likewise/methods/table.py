@@ -17,6 +17,7 @@ from likewise.methods.other_kinds import kinds_told_apart
 from likewise.methods.pairs import PAIRS
 from likewise.methods.ranking import RANKING
 from likewise.methods.simclr import SIMCLR, SIMCLR_REPO
+from likewise.methods.words import WORDS
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -33,8 +34,10 @@ METHODS: dict[str, Method] = {
         *CLASSES,
         RANKING,
         *GRAPHS,
+        *WORDS,
     )
 }
+OF_ITEMS = [name for name, method in METHODS.items() if not method.settings.of_words]  # they have one training step
 
 
 @kinds_told_apart(METHODS.values())
