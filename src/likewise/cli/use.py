@@ -32,13 +32,15 @@ def _embed(arguments: Namespace) -> int:
     from likewise.model import layer_named, load
     from likewise.words.model import load_words
 
-    place_for(embedding_path(arguments.out))
     a = arguments
     if _of_words(a):
-        embedding = load_words(a.run).embed()
+        vectors = load_words(a.run)
+        place_for(embedding_path(a.out))
+        embedding = vectors.embed()
     else:
-        layer = layer_named(a.layer)
-        embedding = load(a.run).embed(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
+        model, layer = load(a.run), layer_named(a.layer)
+        place_for(embedding_path(a.out))
+        embedding = model.embed(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
     with stages() as begin:
         begin(f"writing {arguments.out}")
         write_embedding(arguments.out, *embedding)
@@ -70,13 +72,15 @@ def _index(arguments: Namespace) -> int:
     from likewise.model import INDEX, layer_named, load
     from likewise.words.model import load_words
 
-    folder = place_for(as_path(arguments.run, "RUN") / INDEX / "index.parquet", "RUN").parent
     a = arguments
-    if _of_words(a):
-        index = load_words(a.run).index()
+    of_words, place = _of_words(a), as_path(a.run, "RUN") / INDEX / "index.parquet"
+    if of_words:
+        vectors = load_words(a.run)
+        folder, index = place_for(place, "RUN").parent, vectors.index()
     else:
-        layer = layer_named(a.layer)
-        index = load(a.run).index(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
+        model, layer = load(a.run), layer_named(a.layer)
+        folder = place_for(place, "RUN").parent
+        index = model.index(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
     with stages() as begin:
         begin(f"writing {folder}")
         index.save(folder)

@@ -34,7 +34,7 @@ class WordVectors:
         inputs: (n, D) float32, v: of words whose neighbours are told.
         outputs: (n, D) float32, u: of words that are told from noise; None where they are not known.
         counts: (n,) int64, occurrences in the corpus; None where they are not known.
-        settings: of the run.
+        settings: of the run; None for vectors of another tool.
         epoch: number of epochs trained.
         run: the run folder, which also holds the index; None for vectors without a run.
     """
@@ -46,7 +46,7 @@ class WordVectors:
         *,
         outputs: Tensor | None = None,
         counts: Tensor | None = None,
-        settings: FitSettings,
+        settings: FitSettings | None = None,
         epoch: float = 0.0,
         run: Path | None = None,
     ) -> None:
@@ -57,7 +57,7 @@ class WordVectors:
 
     def __repr__(self) -> str:
         n, dim = self.inputs.shape
-        return f"WordVectors({n} × {dim}, method={self.settings.method!r}, epoch={self.epoch:g}, run={self.run})"
+        return f"WordVectors({n} × {dim}, method={self.method!r}, epoch={self.epoch:g}, run={self.run})"
 
     def __len__(self) -> int:
         return len(self.words)
@@ -71,6 +71,11 @@ class WordVectors:
         if row is None:
             raise LikewiseError(f"{quoted(word)} has no vector; the words with one look like {quoted(self.words[0])}.")
         return functional.normalize(self.inputs[row], dim=0)
+
+    @property
+    def method(self) -> str:
+        """The method that made them; "imported" for vectors of another tool."""
+        return "imported" if self.settings is None else self.settings.method
 
     @property
     def rows_by_word(self) -> dict[str, int]:
@@ -111,10 +116,10 @@ class WordVectors:
     def protocol(self) -> Stamp:
         """What made the rows: method, epoch, seed, weights."""
         return {
-            "method": self.settings.method,
+            "method": self.method,
             "layer": "embedding",
             "epoch": self.epoch,
-            "seed": self.settings.seed,
+            **({} if self.settings is None else {"seed": self.settings.seed}),
             "model": self.weights_hash,
             "likewise": __version__,
         }
@@ -138,7 +143,8 @@ class WordVectors:
         }
         tensors |= {} if self.outputs is None else {"outputs": self.outputs.contiguous()}
         tensors |= {} if self.counts is None else {"counts": self.counts}
-        about = {"settings": as_dict(self.settings), "kind": KIND, "epoch": self.epoch}
+        settings = None if self.settings is None else as_dict(self.settings)
+        about = {"settings": settings, "kind": KIND, "epoch": self.epoch}
         return to_safetensors(tensors, {"likewise": json.dumps(about)})
 
 
@@ -169,7 +175,8 @@ def load_words(run: str | Path) -> WordVectors:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if about["kind"] != KIND:
             raise LikewiseError(f"{path} holds no vectors of words, but a model of {about['kind']}: use lw.load.")
-        settings, epoch = settings_from(about["settings"]), float(about["epoch"])
+        settings = None if about["settings"] is None else settings_from(about["settings"])
+        epoch = float(about["epoch"])
         text, ends = tensors["words"].numpy().tobytes(), tensors["word_ends"].tolist()
         words = [text[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=True)]
         inputs = tensors["inputs"]
