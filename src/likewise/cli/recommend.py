@@ -24,7 +24,7 @@ SHOWN = 10  # users whose recommendations are printed where all are asked for
 
 def _add_recommend(parser: Parser) -> None:
     add_run(parser)
-    parser.add_argument("interactions", type=str, metavar="INTERACTIONS", help="a row for each user and item, as of graph")
+    parser.add_argument("interactions", type=str, metavar="INTERACTIONS", help="a row for each user and item")
     add_data(parser, "items with their content; all are candidates")
     parser.add_argument(
         "--user_id", type=tuple[str, ...], nargs="+", default=None, help="users to recommend to; default: all"
