@@ -343,7 +343,7 @@ def test_items_that_the_interactions_do_not_know_are_never_planted(tmp_path: Pat
         drawn = added.source.draw(np.repeat(np.arange(60), 50), np.random.default_rng(0))
         assert set(drawn.tolist()) <= set(range(40))
     (tmp_path / "graph" / "items.parquet").write_bytes(b"PAR1")
-    with pytest.raises(LikewiseError, match=r"items.parquet can't be read: .*; make the graph again"):
+    with pytest.raises(LikewiseError, match=r"items.parquet can't be read as a graph .*; make the graph again"):
         related_pairs(tmp_path / "graph", ids)
     (tmp_path / "graph" / "items.parquet").unlink()
     assert related_pairs(tmp_path / "graph", ids).known is None  # a graph of an older version

@@ -304,7 +304,7 @@ def _retrieve(arguments: Namespace) -> int:
 EVALUATE = Command(
     name="evaluate",
     group="measure",
-    help="Measure a run as a classifier, with --split as a recommender, with --pairs its words.",
+    help="Measure a run as a classifier, a recommender (--split), or its words (--pairs).",
     add=_add_evaluate,
     run=_evaluate,
     usage="likewise evaluate RUN --train DATA [options], or RUN DATA --split RULE --interactions FILE "

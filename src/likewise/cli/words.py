@@ -1,6 +1,7 @@
 """What the commands do with words: export, and the measures of ``likewise evaluate``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
@@ -9,8 +10,10 @@ from likewise.cli.parser import Command, Parser
 from likewise.console import stages
 from likewise.errors import LikewiseError
 from likewise.files import as_path, place_for
-from likewise.metrics.score import Score
 from likewise.text import readable
+
+if TYPE_CHECKING:
+    from likewise.metrics.score import Score
 
 WORDS = "words.json"  # of a run, after ``likewise evaluate RUN --pairs``
 BINARY = ".bin"
@@ -53,19 +56,19 @@ def evaluate_words(run: str, pairs: list[str], questions: str | None, out: str |
     return 0
 
 
-def _section(score: Score) -> str:
+def _section(score: "Score") -> str:
     """The section of a score of analogies; "all" for the others."""
     return score.name.split("/", 2)[2] if score.name.count("/") > 1 else "all"
 
 
-def _cells(score: Score) -> list[str]:
+def _cells(score: "Score") -> list[str]:
     """A row of the table."""
     file, measure = score.name.split("/")[:2]
     value = f"{score.value:.1%}" if score.std is None else f"{score.value:.3f} ± {score.std:.3f}"
     return [file, measure, value, _used(score)]
 
 
-def _used(score: Score) -> str:
+def _used(score: "Score") -> str:
     return f"{score.protocol['used']:,} of {score.protocol['rows']:,}"
 
 

@@ -23,10 +23,11 @@ from likewise.graph.opening import open_interactions
 from likewise.graph.splits import FEWEST_USERS
 from likewise.model import Model
 from likewise.recommendation.bench import Bench
-from likewise.recommendation.catalogue import Catalogue, catalogue
+from likewise.recommendation.catalogue import Catalogue
 from likewise.recommendation.histories import AUTO, RULES, rule_named
 from likewise.recommendation.leak import UNKNOWN, as_learned, graph_of, refuse_leak, renewal
 from likewise.recommendation.table import Table
+from likewise.recommendation.with_content import open_content
 from likewise.stamp import Stamp
 from likewise.text import utf8
 
@@ -119,13 +120,10 @@ def evaluate_interactions(
             say([f"warning: {UNKNOWN.format(run=run, graph=renewal(opened.stamp, asked.rule))}"])
         else:
             refuse_leak(run, graph, opened.stamp, asked.rule)
-        items = model.open(data, labels="none", key=key, image=image, columns=columns, progress=False)
-        known = catalogue(opened.log, items)
-        say(known.notes)
+        joined = open_content(model, opened.log, data, key=key, image=image, columns=columns)
+        items, known = joined
         bench = Bench(known, asked.rule, k, begin)
-        tick = begin("embedding")
-        rows = model.features(items, tick=lambda done: tick(done / len(items)))
-        embedding = known.spread(rows.numpy())
+        embedding = joined.embedding(model, begin("embedding"))
         content = bench.content(*_forms(model, items, known))
         tables = list[Table]()
         try:
