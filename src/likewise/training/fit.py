@@ -165,6 +165,8 @@ def _begun(
         resumed=asked.resume,
         sizes=recipe.sizes,
         batches=recipe.batches,
+        tries=recipe.tries,
+        progress=progress,
     )
     if planned.settings.size != settings.size:
         items = _opened(planned.settings, data, progress)
