@@ -219,6 +219,11 @@ def test_clusters_are_the_classes_and_items_without_an_edge_have_none(tmp_path: 
             {"relations": "g", "objective.margin": 0},
             "objective.margin=0 gives negatives.policies=hardest-beyond",
         ),
+        (
+            "cdml",
+            {"relations": "g", "objective.margin": 0, "negatives": "inside-margin"},
+            "objective.margin=0 gives negatives.policies=inside-margin",
+        ),
         ("cdml", {"relations": "g", "sampler.per_pair": 0}, "sampler.per_pair"),
         ("gcml", {"relations": "g", "clusters.largest": 0}, "clusters.largest"),
     ],
