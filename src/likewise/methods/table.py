@@ -48,6 +48,7 @@ METHOD_FOR = {
     "triplets": "facenet",
     "graded": "ranking",
     "clusters": "gcml-classes",
+    "window": "skipgram",
 }
 
 
