@@ -147,6 +147,12 @@ def test_the_commands_measure_and_export(tmp_path: Path, capsys: pytest.CaptureF
     assert "family" in said
     scores = json.loads((run / "words.json").read_text())
     assert [score["name"] for score in scores][:2] == ["p/spearman", "q/3cosadd/all"]
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert "p/spearman</td><td>" in page
+    capsys.readouterr()
     assert main(["export", str(run), "--to", "word2vec", "--out", str(tmp_path / "v.bin")]) == 0
     assert "10 words of 4" in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path / "v.bin"), *measure[:2], "--out", str(tmp_path / "o.json")]) == 0

@@ -22,7 +22,7 @@ from likewise.config.values import parameters_of
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.errors import Interrupted, LikewiseError
 from likewise.files import as_path
-from likewise.methods import method_named, over_method
+from likewise.methods import Method, method_named, over_method
 from likewise.stamp import source_in
 from likewise.text import readable
 
@@ -33,9 +33,16 @@ COMMON = (
     *("encoder.name", "objective.kind", "objective.temperature", "optim.lr"),
     *("views.crop_scale", "views.flip", "device", "precision"),
 )
+OF_WORDS = (  # the same for a method of words
+    *("data", "sequences", "out", "resume", "config", "method", "epochs"),
+    *("text.tokens", "text.ends", "vocabulary.least", "vocabulary.subsample", "vocabulary.phrases"),
+    *("window.size", "noise.samples", "noise.power", "noise.log_z"),
+    *("encoder.dim", "objective.kind", "optim.lr", "columns", "batch_size", "seed", "threads"),
+)
 # What `--help-all` shows after these: names of settings, or of groups of them. Any other setting is under REST.
+FIRST = "The options that matter most"
 SECTIONS = {
-    "The options that matter most": COMMON,
+    FIRST: COMMON,
     "Data": (
         "features",
         "sequences",
@@ -64,7 +71,10 @@ MEANS = {"objective.temperature": "τ, what similarities are divided by; lower: 
 
 
 def _add(parser: Parser) -> None:
-    what = "folder of images, parquet file or folder, .npy, .npz or .csv file; or several by name: --features"
+    what = (
+        "folder of images, parquet file or folder, .npy, .npz or .csv file; or several by name: --features; of words "
+    )
+    what += "a text, a folder of texts, gzip, parquet, or - for standard input"
     parser.add_argument("data", nargs="?", type=str, metavar="DATA", help=what)
     add_features(parser)
     sequences = "instead of DATA, of skipgram and cbow: parquet with a column of lists of ids (or texts), or a text"
@@ -96,17 +106,21 @@ def _add(parser: Parser) -> None:
     parser.also("--objective", "--objective.kind")
     parser.also("--negatives", "--negatives.policies")
     parser.epilog = MORE
-    parser.arrange(SECTIONS, REST)
-    _show_defaults(parser)
+    method = _method_asked(parser)
+    matter = {FIRST: OF_WORDS} if method is not None and method.settings.of_words else {}
+    parser.arrange({**SECTIONS, **matter}, REST)
+    if (
+        method is not None
+    ):  # the help of `--method moco --help` has moco's defaults; parsing uses no default of the parser
+        parser.show_defaults(flatten(method.settings))
 
 
-def _show_defaults(parser: Parser) -> None:
-    """The help of ``--method moco --help`` has moco's defaults. Parsing uses no default of the parser."""
+def _method_asked(parser: Parser) -> Method | None:
+    """The method whose help is asked for, as in ``--method moco --help``; None for no help, or that of all."""
     words = _own_words(parser)
     named = [word.partition("=")[2] for word in words if word.startswith("--method=")]
     named += [value for word, value in pairwise(words) if word == "--method"]
-    if named and {"-h", "--help", "--help-all"} & set(words):
-        parser.show_defaults(flatten(method_named(named[-1]).settings))
+    return method_named(named[-1]) if named and {"-h", "--help", "--help-all"} & set(words) else None
 
 
 def _own_words(parser: Parser) -> tuple[str, ...]:

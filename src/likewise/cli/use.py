@@ -118,10 +118,18 @@ def _add_report(parser: Parser) -> None:
 
 
 def _report(arguments: Namespace) -> int:
+    from likewise.model import model_file
     from likewise.reports.html import write_report
+    from likewise.reports.words import write_words_report
+    from likewise.words.model import holds_words
 
     a = arguments
     data = data_of(a)
+    if holds_words(model_file(a.run)):
+        if data is not None:
+            raise LikewiseError(f"{a.run} has its own words; leave --data out.")
+        print(readable(str(write_words_report(as_path(a.run, "RUN")))))
+        return 0
     if data is None and (a.labels, a.key, a.image, tuple(a.columns)) != ("auto", None, None, ()):
         raise LikewiseError(
             "--labels, --key, --image and --columns need --data; the training items have the columns of the training."

@@ -15,7 +15,6 @@ from likewise.text import readable
 if TYPE_CHECKING:
     from likewise.metrics.score import Score
 
-WORDS = "words.json"  # of a run, after ``likewise evaluate RUN --pairs``
 BINARY = ".bin"
 RULES = ("3cosadd", "3cosmul")
 
@@ -23,7 +22,7 @@ RULES = ("3cosadd", "3cosmul")
 def evaluate_words(run: str, pairs: list[str], questions: str | None, out: str | None) -> int:
     """Measures a run of words, or a file of vectors, prints a table and writes every number."""
     from likewise.evaluation.scores import print_rows, save_scores
-    from likewise.words.evaluation import analogies, word_pairs
+    from likewise.words.evaluation import SCORES, analogies, word_pairs
     from likewise.words.model import load_words
     from likewise.words.word2vec_files import read_word2vec
 
@@ -31,7 +30,7 @@ def evaluate_words(run: str, pairs: list[str], questions: str | None, out: str |
     is_run = place.is_dir() or place.suffix == ".safetensors"
     if not is_run and out is None:
         raise LikewiseError(f"{run} is a file and no run folder: name the file of the numbers with --out.")
-    path = place_for(out or place / WORDS)
+    path = place_for(out or place / SCORES)
     with stages() as begin:
         begin("reading the vectors")
         vectors = load_words(run) if is_run or not place.exists() else read_word2vec(run)

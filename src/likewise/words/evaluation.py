@@ -20,6 +20,7 @@ from likewise.stamp import hash_of
 from likewise.text import quoted
 from likewise.words.model import WordVectors
 
+SCORES = "words.json"  # of a run, after ``likewise evaluate RUN --pairs``
 FREQUENT = 30_000  # words among which an analogy's answer is looked for, as word2vec's program
 QUESTIONS = 256  # at once
 EPSILON = 1e-3  # of 3CosMul
