@@ -18,6 +18,7 @@ from likewise.methods.other_kinds import kinds_told_apart
 from likewise.methods.pairs import PAIRS
 from likewise.methods.ranking import RANKING
 from likewise.methods.simclr import SIMCLR, SIMCLR_REPO
+from likewise.methods.words import WORDS
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -34,8 +35,10 @@ METHODS: dict[str, Method] = {
         *CLASSES,
         RANKING,
         *GRAPHS,
+        *WORDS,
     )
 }
+OF_ITEMS = [name for name, method in METHODS.items() if not method.settings.of_words]  # they have one training step
 
 
 BY_DATA = ("alike", "relations")
@@ -45,6 +48,7 @@ METHOD_FOR = {
     "triplets": "facenet",
     "graded": "ranking",
     "clusters": "gcml-classes",
+    "window": "skipgram",
 }
 
 
