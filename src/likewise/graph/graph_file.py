@@ -127,9 +127,9 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
     there = (rows[:, 0] >= 0) & (rows[:, 0] != rows[:, 1])
     pairs, of = np.unique(rows[there], axis=0, return_inverse=True)
     if not len(pairs):
+        first = quoted(str(table["item"][0]))
         raise LikewiseError(
-            f"no edge of {folder} joins two of the items: it has ids such as {quoted(str(table['item'][0]))}, the items "
-            f"{quoted(ids[0])}; name the column of their ids with --key."
+            f"no edge of {folder} joins two of the items: it has ids such as {first}, the items {quoted(ids[0])}; name the column of their ids with --key."
         )
     weight = np.zeros(len(pairs))
     np.maximum.at(weight, of.reshape(-1), table["weight"].cast("float64").to_numpy()[there])
