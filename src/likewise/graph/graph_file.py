@@ -129,7 +129,8 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
     if not len(pairs):
         first = quoted(str(table["item"][0]))
         raise LikewiseError(
-            f"no edge of {folder} joins two of the items: it has ids such as {first}, the items {quoted(ids[0])}; name the column of their ids with --key."
+            f"no edge of {folder} joins two of the items: it has ids such as {first}, the items {quoted(ids[0])}; name "
+            "the column of their ids with --key."
         )
     weight = np.zeros(len(pairs))
     np.maximum.at(weight, of.reshape(-1), table["weight"].cast("float64").to_numpy()[there])
