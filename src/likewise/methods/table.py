@@ -87,7 +87,7 @@ def method_for(*parts: Mapping[str, Any]) -> str:
 
     Where they name a dictionary, or for labels an objective, these are to be joined with npid's other defaults.
     """
-    named = {name.partition(".")[0] for part in parts for name in part}
+    named = {str(name).partition(".")[0] for part in parts for name in part}
     alike, relations = (next((part[name] for part in reversed(parts) if name in part), None) for name in BY_DATA)
     if "dictionary" in named or (alike in ("label", "clusters") and "objective" in named):
         return "npid"
