@@ -17,8 +17,8 @@ from likewise.training import fit_words as module
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_config, read_data
 from likewise.words import learning
+from likewise.words.corpus import CORPUS
 from likewise.words.model import WordVectors, load_words
-from likewise.words.vocabulary import CORPUS
 
 SMALL = {"encoder.dim": 8, "epochs": 2, "batch_size": 64, "vocabulary.least": 1, "vocabulary.subsample": 0.0}
 TOPICS = ["sun moon star sky comet", "bread milk egg butter flour", "oak elm ash pine fir"]

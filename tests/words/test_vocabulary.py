@@ -17,9 +17,10 @@ from likewise.config.word_settings import TextSettings, VocabularySettings
 from likewise.console import untold
 from likewise.errors import LikewiseError
 from likewise.words import texts, vocabulary
+from likewise.words.corpus import CORPUS, Corpus
 from likewise.words.phrases import joined
 from likewise.words.tokens import END, opened
-from likewise.words.vocabulary import CORPUS, count, open_corpus, read_vocabulary, write_vocabulary
+from likewise.words.vocabulary import count, read_vocabulary, write_vocabulary
 
 TEXT = "The cat, the dog!\nthe CAT.\n\n  \nA bird - été 3\n"
 
@@ -36,7 +37,7 @@ def counted(folder: Path, source: object, text: TextSettings = TextSettings(), *
         untold,
         paragraphs=text.ends == "paragraph",
     )
-    ids = open_corpus(folder / CORPUS)
+    ids = Corpus(folder / CORPUS)[:]
     return made, [
         [made.words[number] for number in part if number >= 0] for part in np.split(ids, np.flatnonzero(ids < 0) + 1)
     ][:-1]

@@ -28,16 +28,15 @@ from likewise.training.metrics_log import MetricsLog
 from likewise.training.progress import TrainingProgress
 from likewise.training.run_folder import DATA, make_folder, remove_folder, resolve, write_config
 from likewise.training.run_lock import written_by_one
+from likewise.words.corpus import CORPUS, Corpus
 from likewise.words.learning import Learning
 from likewise.words.model import NAME as MODEL
 from likewise.words.model import WordVectors
 from likewise.words.tokens import opened
 from likewise.words.vocabulary import (
-    CORPUS,
     VOCABULARY,
     Vocabulary,
     count,
-    open_corpus,
     read_vocabulary,
     write_vocabulary,
 )
@@ -102,22 +101,26 @@ def _fit(data: object, folder: Path, settings: FitSettings, progress: bool, *, r
         vocabulary = read_vocabulary(folder / VOCABULARY)
     else:
         state, vocabulary = {}, _read(data, folder, settings, progress)
+    counts = torch.from_numpy(vocabulary.counts)
     with room_for(f"two vectors of {settings.encoder.dim} numbers for {len(vocabulary):,} words"):
-        learning = Learning(settings, open_corpus(folder / CORPUS), torch.from_numpy(np.array(vocabulary.counts)))
+        learning = Learning(settings, Corpus(folder / CORPUS), counts)
     if going:
         learning.load_state_dict(state)
+        del state
     if learning.place.epoch >= settings.epochs:
         say([f"all {settings.epochs:,} epochs of the run are done already: nothing is trained."] if progress else [])
     write_config(folder, settings)
     with _threads(settings.threads):
         _train(learning, folder, progress)
+    tables, epoch = learning.tables, learning.place.epoch
+    del learning  # the noise, before the model is written
     vectors = WordVectors(
         vocabulary.words,
-        learning.tables.inputs,
-        outputs=learning.tables.outputs,
-        counts=torch.from_numpy(np.array(vocabulary.counts)),
+        tables.inputs,
+        outputs=tables.outputs,
+        counts=counts,
         settings=settings,
-        epoch=learning.place.epoch,
+        epoch=epoch,
         run=folder,
     )
     vectors.save(folder / MODEL)

@@ -60,13 +60,14 @@ class Noise:
         raised = counts.double() ** power
         share = raised / raised.sum()
         self.log_q = share.log().float()  # (n,)
-        self.keep, self.alias = alias_table(share)
+        keep, alias = alias_table(share)
+        self.keep, self.alias = keep.float(), alias.int()
 
     def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         """int64 words of the shape."""
         place = torch.rand(tuple(shape), generator=generator, dtype=torch.float64).mul_(len(self.keep))
         word = place.long()
-        return torch.where(place.sub_(word) < self.keep[word], word, self.alias[word])
+        return torch.where(place.sub_(word) < self.keep[word], word, self.alias[word].long())
 
 
 def alias_table(share: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
 from likewise.words.blocks import BLOCK, Chunk, Noise, blocks_of, keep_probability
+from likewise.words.corpus import Corpus
 from likewise.words.objectives import built
 from likewise.words.step import STEPS, Tables
 
@@ -39,11 +39,11 @@ class Learning:
 
     Args:
         settings: complete, of a method of words.
-        corpus: int32 numbers of words, and −1 after each sequence; may be mapped.
+        corpus: what is read.
         counts: (n,) int64, of each word in the corpus.
     """
 
-    def __init__(self, settings: FitSettings, corpus: npt.NDArray[np.int32], counts: Tensor) -> None:
+    def __init__(self, settings: FitSettings, corpus: Corpus, counts: Tensor) -> None:
         self.settings, self.corpus, self.place = settings, corpus, Place()
         self.read = 0.0  # numbers of the corpus that are done, of all epochs
         self.noise = Noise(counts, settings.noise.power)
@@ -85,7 +85,7 @@ class Learning:
         place, settings = self.place, self.settings
         seed = np.random.SeedSequence([settings.seed, place.epoch, place.start]).generate_state(1, np.uint64)
         return blocks_of(
-            torch.from_numpy(np.array(self.corpus[place.start : place.start + CHUNK])),
+            torch.from_numpy(self.corpus[place.start : place.start + CHUNK]),
             self.keep,
             self.noise,
             settings.window,

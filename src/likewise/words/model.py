@@ -1,14 +1,14 @@
 """Trained vectors of words: load them, look a word up, index and search them."""
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,11 +19,13 @@ from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
-from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model
+from likewise.stamp import DIGEST_BYTES, Stamp, hash_of, refuse_other_model
 from likewise.text import quoted, utf8
 
 NAME, INDEX = "model.safetensors", "index"  # in a run folder, as every model's
 KIND = "words"
+PART = 65_536  # words that are written at once
+DTYPES = {"<f4": "F32", "<i8": "I64"}  # of the safetensors format
 
 
 class WordVectors:
@@ -111,7 +113,12 @@ class WordVectors:
     @property
     def weights_hash(self) -> str:
         """The hash of the file that the vectors were loaded from; else of the file that ``save`` writes."""
-        return self._loaded or hash_of_bytes(self._bytes())
+        if self._loaded is not None:
+            return self._loaded
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        for part in self._parts():
+            digest.update(part)
+        return digest.hexdigest()
 
     def protocol(self) -> Stamp:
         """What made the rows: method, epoch, seed, weights."""
@@ -126,26 +133,37 @@ class WordVectors:
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file, whole or not at all. Raises LikewiseError when it can't be written."""
-        content = self._bytes()
         try:
             with atomic_write(path) as file:
-                file.write(content)
+                file.writelines(self._parts())
         except OSError as error:
             raise LikewiseError(f"could not write {path} ({error.strerror}); free some space, then resume.") from error
-        self._loaded = hash_of_bytes(content)
+        self._loaded = hash_of(path)
 
-    def _bytes(self) -> bytes:
-        texts = [utf8(word) for word in self.words]
-        tensors = {
-            "inputs": self.inputs.contiguous(),
-            "words": torch.from_numpy(np.frombuffer(b"".join(texts), np.uint8).copy()),
-            "word_ends": torch.from_numpy(np.cumsum([len(text) for text in texts])),
-        }
-        tensors |= {} if self.outputs is None else {"outputs": self.outputs.contiguous()}
-        tensors |= {} if self.counts is None else {"counts": self.counts}
+    def _parts(self) -> Iterator[bytes | memoryview]:
+        """The bytes of a safetensors file, one part after the other, with no copy of a table in memory."""
+        arrays = {"inputs": self.inputs.contiguous().numpy()}
+        arrays |= {} if self.outputs is None else {"outputs": self.outputs.contiguous().numpy()}
+        arrays |= {} if self.counts is None else {"counts": self.counts.numpy()}
+        arrays["word_ends"] = np.cumsum(np.fromiter((len(utf8(word)) for word in self.words), np.int64))
         settings = None if self.settings is None else as_dict(self.settings)
         about = {"settings": settings, "kind": KIND, "epoch": self.epoch}
-        return to_safetensors(tensors, {"likewise": json.dumps(about)})
+        header: dict[str, object] = {"__metadata__": {"likewise": json.dumps(about)}}
+        start = 0
+        for name, array in arrays.items():
+            end = start + array.nbytes
+            header[name] = {"dtype": DTYPES[array.dtype.str], "shape": array.shape, "data_offsets": [start, end]}
+            start = end
+        end = start + int(arrays["word_ends"][-1])
+        header["words"] = {"dtype": "U8", "shape": [end - start], "data_offsets": [start, end]}
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        yield len(text).to_bytes(8, "little")
+        yield text
+        for array in arrays.values():
+            yield array.data.cast("B")
+        for first in range(0, len(self.words), PART):
+            yield b"".join(map(utf8, self.words[first : first + PART]))
 
 
 def holds_words(path: Path) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from likewise.config.word_settings import VocabularySettings
+from likewise.words.corpus import Corpus, Ids
 
 PART = 1 << 20
 PAIRS = 20_000_000  # different pairs that are kept while counting, 16 bytes each
@@ -17,7 +18,7 @@ Integers = npt.NDArray[np.int64]
 def joined(
     words: Sequence[str],
     counts: Integers,
-    corpus: npt.NDArray[np.int32],
+    corpus: Corpus,
     settings: VocabularySettings,
     spool: IO[bytes],
 ) -> tuple[list[str], Integers]:
@@ -44,7 +45,7 @@ def joined(
     return names, found
 
 
-def _sequences(corpus: npt.NDArray[np.int32]) -> Iterator[npt.NDArray[np.int32]]:
+def _sequences(corpus: Corpus) -> Iterator[Ids]:
     """Parts of the corpus of about a million numbers that end with a sequence, if one ends there."""
     start = 0
     while start < len(corpus):
@@ -52,10 +53,10 @@ def _sequences(corpus: npt.NDArray[np.int32]) -> Iterator[npt.NDArray[np.int32]]
         ends = np.flatnonzero(part < 0)
         part = part[: ends[-1] + 1] if len(ends) else part
         start += len(part)
-        yield np.asarray(part)
+        yield part
 
 
-def _pairs(corpus: npt.NDArray[np.int32], n: int) -> tuple[Integers, Integers]:
+def _pairs(corpus: Corpus, n: int) -> tuple[Integers, Integers]:
     """The codes a·n + b of pairs of neighbours, sorted, and how often each occurs."""
     codes, counts, least = np.zeros(0, np.int64), np.zeros(0, np.int64), 1
     for part in _sequences(corpus):

@@ -16,15 +16,14 @@ from likewise.config.word_settings import VocabularySettings
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, from_json
 from likewise.text import quoted, utf8
+from likewise.words.corpus import Corpus, Ids
 from likewise.words.phrases import joined
 from likewise.words.tokens import END, Sequences, Share
 
-CORPUS = "corpus.bin"  # in a run folder: int32, little-endian, the number of each word, and −1 after each sequence
-VOCABULARY = "vocabulary.parquet"  # beside it: word, count
+VOCABULARY = "vocabulary.parquet"  # in a run folder: word, count
 SEEN = 4_000_000  # different words that are kept while counting; about 150 bytes each
+GROUP = 65_536  # words that are written at once
 PART = 1 << 20  # numbers that are read at once
-
-Ids = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,16 +114,6 @@ def parts_of(file: IO[bytes]) -> Iterator[Ids]:
         yield np.frombuffer(data, "<i4")
 
 
-def open_corpus(path: Path) -> Ids:
-    """The numbers of a corpus, mapped and not read. Raises LikewiseError when the file is missing or damaged."""
-    try:
-        return np.memmap(path, "<i4", "r")
-    except (OSError, ValueError):
-        raise LikewiseError(
-            f"{path} is missing or damaged, which holds the words of the run; start a new run."
-        ) from None
-
-
 def _spooled(
     sequences: Sequences, spool: IO[bytes], share: Share, *, paragraphs: bool
 ) -> tuple[_Numbers, npt.NDArray[np.int64], int]:
@@ -189,7 +178,7 @@ def _written(parts: Iterator[Ids], corpus: Path) -> int:
 def _with_phrases(vocabulary: Vocabulary, settings: VocabularySettings, corpus: Path, name: str) -> Vocabulary:
     """One round of phrases: the corpus is written anew with them, and the vocabulary is chosen anew."""
     with TemporaryFile(dir=corpus.parent) as spool:
-        words, counts = joined(vocabulary.words, vocabulary.counts, open_corpus(corpus), settings, spool)
+        words, counts = joined(vocabulary.words, vocabulary.counts, Corpus(corpus), settings, spool)
         chosen, order = _chosen(list(words), counts, settings, name)
         new = np.full(len(words) + 1, -2, np.int32)
         new[order] = np.arange(len(order), dtype=np.int32)
@@ -203,11 +192,13 @@ def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    words = pa.array(map(utf8, vocabulary.words), pa.string())
-    about = {"read": vocabulary.read, "seen": vocabulary.seen, "sequences": vocabulary.sequences}
-    table = pa.table({"word": words, "count": pa.array(vocabulary.counts)})
-    with atomic_write(path) as file:
-        pq.write_table(table.replace_schema_metadata({b"likewise": json.dumps({**about, "made": __version__})}), file)
+    about = {"read": vocabulary.read, "seen": vocabulary.seen, "sequences": vocabulary.sequences, "made": __version__}
+    schema = pa.schema({"word": pa.string(), "count": pa.int64()}, {"likewise": json.dumps(about)})
+    with atomic_write(path) as file, pq.ParquetWriter(file, schema, use_dictionary=False) as writer:
+        for start in range(0, len(vocabulary), GROUP):
+            part = slice(start, start + GROUP)
+            words = pa.array(map(utf8, vocabulary.words[part]), pa.string())
+            writer.write_table(pa.Table.from_arrays([words, pa.array(vocabulary.counts[part])], schema=schema))
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
@@ -219,7 +210,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         with open(path, "rb") as file:
             table = pq.ParquetFile(file).read()
         about = from_json(table.schema.metadata[b"likewise"])
-        words, counts = table["word"].to_pylist(), table["count"].to_numpy()
+        words, counts = table["word"].to_pylist(), table["count"].to_numpy().copy()
         return Vocabulary(
             words=tuple(words),
             counts=counts,
