@@ -34,8 +34,8 @@ from likewise.recommendation.related import Cosines, Popular, RelatedItems
 
 SHARE = 0.2  # of the users that are held out
 SKIPGRAM: dict[str, Any] = {
-    **{"method": "skipgram", "vocabulary.least": 2, "vocabulary.subsample": 0.0, "threads": 1},
-    **{"window.size": 20, "window.near": "all", "noise.power": 0.5, "epochs": 20},
+    **{"method": "skipgram", "vocabulary.least": 5, "vocabulary.subsample": 0.0, "threads": 1},
+    **{"window.size": 60, "window.near": "all", "noise.power": 0.0, "encoder.dim": 32, "epochs": 60},
 }
 
 
