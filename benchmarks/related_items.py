@@ -45,10 +45,11 @@ from likewise.recommendation.catalogue import catalogue
 from likewise.recommendation.evaluate import evaluate_interactions, save_evaluation
 from likewise.recommendation.related import Cosines, RelatedItems
 
-METHODS = {  # a name for the table, and what fit is told
+METHODS = {  # a name for the table, and what fit is told after --options
     "cdml": "--method cdml",
     "cdml, random negatives": "--method cdml --negatives random",
     "cdml, InfoNCE": "--method cdml --objective infonce --objective.temperature 0.1 --negatives all",
+    "cdml, 128 edges alone": "--method cdml --sampler.planted none --batch_size 256",
     "gcml": "--method gcml",
     "gcml, level 1": "--method gcml --clusters.level 1",
     "gcml-classes": "--method gcml-classes",
@@ -147,7 +148,7 @@ def as_it_is(items: lw.Items) -> NDArray[np.float32]:
 def train(features: dict[str, str], run: Path, graph: Path, method: str, options: list[str]) -> None:
     parts = [word for name, path in features.items() for word in ("--features", f"{name}={path}")]
     command = ["fit", *parts, "--relations", str(graph), "--out", str(run), "--threads", "1"]
-    command += [*shlex.split(METHODS[method]), *options]
+    command += [*options, *shlex.split(METHODS[method])]
     subprocess.run([sys.executable, "-m", "likewise", *command], check=True, stdout=sys.stderr)
 
 
