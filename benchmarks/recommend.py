@@ -11,16 +11,13 @@ same rule. EASE inverts a matrix of all pairs of items, several times: minutes. 
 """
 
 import argparse
-import csv
-import gzip
-import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from liked import DATA, SETS
 from numpy.typing import NDArray
 
 from likewise.console import stages
@@ -31,7 +28,11 @@ from likewise.recommendation.bench import Bench
 from likewise.recommendation.catalogue import Catalogue
 from likewise.recommendation.rivals import of_content, of_interactions
 
-DATA = Path(os.environ.get("LIKEWISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+MOST = {  # words of a part
+    "movielens": {"genres": 50, "title": 500},
+    "anime": {"genres": 100, "title": 800, "type": 10},
+    "citeulike": {"tags": 4000},
+}
 
 
 class Data(NamedTuple):
@@ -69,48 +70,20 @@ def numbered(users: Sequence[object], items: Sequence[str], times: Sequence[int]
     return Data(Interactions(user, item, time), int(user.max()) + 1, len(known), ())
 
 
-def movielens() -> Data:
-    folder = DATA / "movielens-small"
-    with open(folder / "movies.csv", encoding="utf-8", newline="") as file:
-        movies = list(csv.DictReader(file))
-    with open(folder / "ratings.csv", encoding="utf-8", newline="") as file:
-        liked = [row for row in csv.DictReader(file) if float(row["rating"]) >= 4]
-    data = numbered(
-        [row["userId"] for row in liked],
-        [row["movieId"] for row in liked],
-        [int(row["timestamp"]) for row in liked],
-        [row["movieId"] for row in movies],
+def opened(name: str) -> Data:
+    """The likes, and unit rows of each part of the content."""
+    data = SETS[name]()
+    likes = data.likes()
+    times = [int(row[3]) for row in likes] if len(data.header) > 3 else None
+    found = numbered([row[0] for row in likes], [row[1] for row in likes], times, data.ids)
+    texts = (
+        [re.findall(r"\w+", value.lower()) if isinstance(value, str) else value for value in values]
+        for values in data.content.values()
     )
-    titles = words((re.findall(r"\w+", movie["title"].lower()) for movie in movies), 500)
-    genres = words((movie["genres"].split("|") for movie in movies), 50)
-    return data._replace(blocks=(genres, titles))
+    blocks = tuple(words(each, MOST[name][part]) for part, each in zip(data.content, texts, strict=True))
+    return found._replace(blocks=blocks)
 
 
-def anime() -> Data:
-    with open(DATA / "anime" / "items.tsv", encoding="utf-8", newline="") as file:
-        known = list(csv.DictReader(file, delimiter="\t"))
-    with gzip.open(DATA / "anime" / "ratings.tsv.gz", "rt", encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file, delimiter="\t"))[1:]
-    liked = [row for row in rows if len(row) == 3 and float(row[2]) >= 7]
-    data = numbered([row[0] for row in liked], [row[1] for row in liked], None, [row["anime_ids"] for row in known])
-    genres = words((re.split(r",\s*", row["genre"] or "") for row in known), 100)
-    titles = words((re.findall(r"\w+", (row["name"] or "").lower()) for row in known), 800)
-    kinds = words(([row["type"] or ""] for row in known), 10)
-    return data._replace(blocks=(genres, titles, kinds))
-
-
-def citeulike() -> Data:
-    folder = DATA / "citeulike-a"
-    with gzip.open(folder / "users.dat.gz", "rt") as file:
-        lists = [line.split()[1:] for line in file]
-    with gzip.open(folder / "item-tag.dat.gz", "rt") as file:
-        tags = [line.split()[1:] for line in file]
-    user = [number for number, items in enumerate(lists) for _ in items]
-    data = numbered(user, [item for items in lists for item in items], None, [str(row) for row in range(len(tags))])
-    return data._replace(blocks=(words(tags, 4000),))
-
-
-SETS = {"movielens": movielens, "anime": anime, "citeulike": citeulike}
 SPLITS = {"cold": "cold-items", "per-user": "per-user", "time": "time"}
 
 
@@ -144,7 +117,7 @@ def main() -> None:
     if not DATA.exists():
         sys.exit(f"{DATA} is missing; set LIKEWISE_DATA.")
     for name in given.only:
-        data = SETS[name]()
+        data = opened(name)
         for rule in given.splits:
             for seed in range(given.seeds if rule == "cold" else 1):
                 try:

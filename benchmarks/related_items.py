@@ -16,23 +16,19 @@ tags. Runs are kept in --out, and one that is finished is measured again, not tr
 """
 
 import argparse
-import csv
-import gzip
-import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 from first_run import slug
+from liked import DATA, SETS
 from numpy.typing import NDArray
 from pooled_splits import Values, interval
 from pyarrow import parquet
-from recommend import DATA
 from views import ROOT, cpu
 
 import likewise as lw
@@ -56,54 +52,21 @@ METHODS = {  # a name for the table, and what fit is told after --options
 }
 
 
-def movielens(folder: Path) -> float:
-    from shutil import copy
-
-    copy(DATA / "movielens-small" / "ratings.csv", folder / "interactions.csv")
-    with open(DATA / "movielens-small" / "movies.csv", encoding="utf-8", newline="") as file:
-        movies = list(csv.DictReader(file))
-    ids = [movie["movieId"] for movie in movies]
-    part(folder / "genres.parquet", ids, [movie["genres"].split("|") for movie in movies])
-    part(folder / "title.parquet", ids, [movie["title"] for movie in movies])
-    return 4.0
-
-
-def anime(folder: Path) -> float:
-    with open(DATA / "anime" / "items.tsv", encoding="utf-8", newline="") as file:
-        known = list(csv.DictReader(file, delimiter="\t"))
-    with gzip.open(DATA / "anime" / "ratings.tsv.gz", "rt", encoding="utf-8", newline="") as file:
-        rows = [row for row in list(csv.reader(file, delimiter="\t"))[1:] if len(row) == 3]
-    lines = ["user,item,rating\n", *(f"{user},{item},{rating}\n" for user, item, rating in rows)]
-    (folder / "interactions.csv").write_text("".join(lines))
-    ids = [row["anime_ids"] for row in known]
-    part(folder / "genres.parquet", ids, [re.split(r",\s*", row["genre"]) if row["genre"] else [] for row in known])
-    part(folder / "title.parquet", ids, [row["name"] or "" for row in known])
-    part(folder / "type.parquet", ids, [[row["type"]] if row["type"] else [] for row in known])
-    return 7.0
-
-
-def citeulike(folder: Path) -> float:
-    with gzip.open(DATA / "citeulike-a" / "users.dat.gz", "rt") as file:
-        likes = [f"{user},{item}\n" for user, line in enumerate(file) for item in line.split()[1:]]
-    with gzip.open(DATA / "citeulike-a" / "item-tag.dat.gz", "rt") as file:
-        tags = [line.split()[1:] for line in file]
-    (folder / "interactions.csv").write_text("".join(["user,item\n", *likes]))
-    part(folder / "tags.parquet", [str(row) for row in range(len(tags))], tags)
-    return 0.0
-
-
-SETS: dict[str, Callable[[Path], float]] = {"movielens": movielens, "anime": anime, "citeulike": citeulike}
-
-
-def part(path: Path, ids: list[str], values: list[str] | list[list[str]]) -> None:
-    parquet.write_table(pa.table({"id": ids, path.stem: values}), path)
+def written(name: str, folder: Path) -> float:
+    """Writes the interactions and a file for each part of the items; the lowest rating of a like."""
+    data = SETS[name]()
+    lines = [",".join(row) + data.end for row in (data.header, *data.rows)]
+    (folder / "interactions.csv").write_text("".join(lines), encoding="utf-8", newline="")
+    for part, values in data.content.items():
+        parquet.write_table(pa.table({"id": data.ids, part: values}), folder / f"{part}.parquet")
+    return data.least
 
 
 def split_of(name: str, seed: int, options: str, given: argparse.Namespace) -> dict[str, dict[str, float]]:
     """NDCG@10 of each asked item, by method, on one split."""
     folder = given.out / name
     folder.mkdir(parents=True, exist_ok=True)
-    least = SETS[name](folder)
+    least = written(name, folder)
     features = {path.stem: str(path) for path in sorted(folder.glob("*.parquet"))}
     interactions, rule = folder / "interactions.csv", SplitRule(name="cold-items", seed=seed)
     graph = folder / f"graph-{seed}"

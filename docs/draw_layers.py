@@ -20,7 +20,8 @@ PICTURE = Path(__file__).parent / "layers.svg"
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("start", ("__main__",)),
     ("commands", ("cli",)),
-    ("built on training", ("comparison", "lightning", "proof", "recommendation", "reports")),
+    ("report", ("reports",)),
+    ("built on training", ("comparison", "lightning", "proof", "recommendation")),
     ("train, measure", ("evaluation", "training")),
     ("trained model", ("model",)),
     ("trained parts", ("encoders", "index", "objectives")),

@@ -342,7 +342,8 @@ class Model:
             with atomic_write(path) as file:
                 file.write(self._bytes())
         except OSError as error:
-            raise LikewiseError(f"could not write {path} ({error.strerror}); free some space, then resume.") from error
+            mend = "check that the folder is there, writable and not full, then resume"
+            raise LikewiseError(f"could not write {path} ({error.strerror}); {mend}.") from error
         self._loaded = None
 
     def _bytes(self) -> bytes:

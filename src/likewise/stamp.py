@@ -26,12 +26,13 @@ def hash_of_bytes(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
-def hash_of(path: Path) -> str:
-    """blake2b (128 bit, hex) of a file's bytes. Cost: one pass, about a second per GB."""
+def hash_of(*paths: Path) -> str:
+    """blake2b (128 bit, hex) of the bytes of a file, or of several in turn. Cost: one pass, about a second per GB."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    with open(path, "rb") as file:
-        while part := file.read(_PART):
-            digest.update(part)
+    for path in paths:
+        with open(path, "rb") as file:
+            while part := file.read(_PART):
+                digest.update(part)
     return digest.hexdigest()
 
 

@@ -212,12 +212,25 @@ def test_list_mle_learns_no_order_of_equal_items() -> None:
 
 
 def test_grades_are_sorted_as_any_number() -> None:
-    values = torch.randint(0, 9, (20, 50)).float()
-    values[values == 8] = -math.inf
-    wanted = values.argsort(dim=1, descending=True, stable=True)
-    assert torch.equal(kernels.falling_order(values), wanted)
-    for other in (values + 0.5, values * 1e5, values - 3):
-        assert torch.equal(kernels.falling_order(other), other.argsort(dim=1, descending=True, stable=True))
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(0, 8, (20, 50), generator=generator).float()
+    mask, drawn = torch.rand(20, 50, generator=generator) < 0.8, torch.randperm(50, generator=generator)
+    for each in (values, values.double(), values + 0.5, values * 1e5, values - 3, values * torch.nan):
+        for places in (torch.arange(50), drawn):
+            mixed = torch.where(mask, each, -math.inf)[:, places]
+            wanted = places[mixed.argsort(dim=1, descending=True, stable=True)]
+            assert torch.equal(kernels.falling_order(torch.where(mask, each, 0.0), mask, places), wanted)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 1e4), (1.0, -400.0), (29.0, 0.0), (31.0, 0.0), (1e4, 0.0)])
+def test_list_mle_is_its_twin_where_scores_are_large_or_far_apart(scale: float, shift: float) -> None:
+    relevance = torch.tensor([[3.0, 2, 1, 0], [1, 0, 9, 9]])
+    mask = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    scores = torch.tensor([[1.0, -1, 0.5, 0.2], [1, -1, 0, 0]], dtype=torch.float64) * scale + shift
+    found = with_gradient(lambda s: ListMLE(reduction="none")(s, relevance, mask), scores)
+    with as_twin():
+        twin = with_gradient(lambda s: ListMLE(reduction="none")(s, relevance, mask), scores)
+    torch.testing.assert_close(found, twin)
 
 
 def test_no_block_of_all_pairs_is_in_memory() -> None:

@@ -1,6 +1,7 @@
 """Interactions from files: which columns are read, which rows are left out and why, and what is no usable file."""
 
 import gzip
+import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,55 @@ def test_files_that_are_no_interactions(tmp_path: Path, name: str, text: str | N
         path.write_text(GOOD)
     with pytest.raises(LikewiseError, match=said):
         read(path)
+
+
+def test_the_parts_of_a_folder_are_one_file(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name in ("_SUCCESS", ".part-00000.csv.crc", "part-00003-c000.csv"):
+        put(folder / name, "")
+    put(folder / "part-00000-c000.csv", GOOD)
+    put(folder / "part-00001-c000.csv", "user,item,rating,timestamp\n")
+    put(folder / "part-00002-c000.csv.gz", "user,item,rating,timestamp\nu2,b,1,5\nu9,b,x,5\nu9\n")
+    log = read(folder)
+    assert rows_of(log) == [("u1", "b", 20), ("u1", "a", 10), ("u2", "a", 30), ("u2", "b", 5)]
+    assert (log.total, log.within, reasons(log)) == (
+        6,
+        0,
+        {"the weight is no number": 1, "a number of fields that is not the header's": 1},
+    )
+    for place, number in ((0, 1), (1, 2)):
+        table(tmp_path / f"part-{place}.snappy.parquet", user=[number], item=[str(number)])
+    shutil.rmtree(folder)
+    (tmp_path / "_temporary").mkdir()
+    assert rows_of(read(tmp_path)) == [("1", "1", None), ("2", "2", None)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"_SUCCESS": ""}, r"d is a folder without files of interactions. Give a file .csv"),
+        ({"a.csv": GOOD, "b.json": GOOD}, r"b.json is of no kind that is read here"),
+        ({"a.csv": GOOD, "b.csv": "usr,item\n1,2\n"}, r"b.csv has no column that is called as users are"),
+        ({"a.csv": GOOD, "b.csv": "user,movie\n1,2\n"}, r"b.csv has user 'user', item 'movie', .*, but a.csv has user"),
+        ({"a.csv": GOOD, "x.parquet": GOOD}, r"d holds text and parquet, a.csv and x.parquet; leave one kind there"),
+        ({"a.csv": GOOD, "year=1": None}, r"d holds the folder year=1, and files in it are not read; name that folder"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_named(tmp_path: Path, parts: dict[str, str | None], said: str) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    for name, text in parts.items():
+        (folder / name).mkdir() if text is None else put(folder / name, text)
+    with pytest.raises(LikewiseError, match=said):
+        read(folder)
+
+
+def test_parts_whose_ids_have_other_types_are_refused(tmp_path: Path) -> None:
+    table(tmp_path / "a.parquet", user=[1], item=[1])
+    table(tmp_path / "b.parquet", user=["1"], item=[1])
+    with pytest.raises(LikewiseError, match=r"b.parquet: column 'user' holds string, but int64 in a.parquet"):
+        read(tmp_path)
 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:

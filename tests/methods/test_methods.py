@@ -333,3 +333,19 @@ def test_a_name_means_one_method_and_unknown_ones_get_the_closest() -> None:
     assert len(names) == len(set(names))
     with pytest.raises(LikewiseError, match=r"no method 'tripelt'. Did you mean 'triplet'\? Known: npid, moco"):
         method_named("tripelt")
+
+
+def test_what_is_alike_chooses_the_method_where_none_is_named(tmp_path: Path) -> None:
+    for given, name in (
+        ({}, "npid"),
+        ({"alike": "label"}, "normface"),
+        ({"alike": "label", "objective.kind": "circle"}, "npid"),
+        ({"alike": "pairs", "relations": "pairs.csv"}, "contrastive"),
+        ({"alike": "pairs", "relations": str(tmp_path)}, "cdml"),
+        ({"alike": "pairs", "relations": "pairs.csv", "dictionary": "queue"}, "npid"),
+        ({"alike": "triplets"}, "facenet"),
+        ({"alike": "graded", "objective": "ranknet"}, "ranking"),
+        ({"alike": "clusters"}, "gcml-classes"),
+    ):
+        assert over_method(given).method == name
+        assert over_method(given, {"method": "circle"}).method == "circle"

@@ -9,8 +9,9 @@ import pytest
 from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import Interactions
 from likewise.graph.splits import Split, by_time, cold_items, per_user
-from likewise.recommendation import baselines
+from likewise.recommendation import baselines, rivals
 from likewise.recommendation.baselines import Ease, ItemNeighbours, Popularity, RidgePerUser, matrix
+from likewise.recommendation.catalogue import Catalogue
 from likewise.recommendation.embedded import Embedded, Units
 from likewise.recommendation.factors import als, bpr, ridge_to, spectral
 from likewise.recommendation.histories import RULES, mean, rule_named, softmax, top
@@ -87,6 +88,24 @@ def test_full_ranking_is_its_loop(rows: Interactions, monkeypatch: pytest.Monkey
     assert found.coverage == len(set(first)) / ITEMS
     assert found.popularity > 0.8
     assert found.measures["ndcg@3"].minus(found.measures["ndcg@3"]).high == 0
+
+
+def test_ease_of_many_items_is_tried_on_those_that_most_users_took(
+    rows: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rivals, "FEW_FOR_EASE", 5)
+    names, nobody = list(map(str, range(ITEMS))), np.arange(ITEMS)
+    known = Catalogue(ids=names, users=list(map(str, range(USERS))), rows=rows, content=nobody, notes=())
+    ease = next(rival for rival in rivals.of_interactions(known) if rival.name == "EASE")
+    split, often = per_user(rows, ITEMS), np.argsort(-np.bincount(per_user(rows, ITEMS).train.item), kind="stable")[:5]
+    for slow, items in ((10, np.sort(often)), (30, np.arange(ITEMS))):
+        monkeypatch.setattr(rivals, "SLOW_EASE", slow)
+        assert ease.trial is not None
+        tried, whole = list(ease.trial(split)), list(ease.family(split))
+        assert [words for words, _ in tried] == [words for words, _ in whole] == ["λ = 100", "λ = 300", "λ = 1000"]
+        scored = [np.flatnonzero(make().scores(np.arange(USERS)).any(0)) for _, make in (tried[0], whole[0])]
+        np.testing.assert_array_equal(scored[0], items)
+        np.testing.assert_array_equal(scored[1], np.arange(ITEMS))
 
 
 def test_baselines_are_their_equations(rows: Interactions) -> None:

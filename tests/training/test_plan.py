@@ -12,8 +12,10 @@ from PIL import Image
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
+from likewise.model import Model
 from likewise.training import plan as module
 from likewise.training.batches import choose_sampler
+from likewise.training.candidates import of_views
 from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.pace import Pace
@@ -50,12 +52,14 @@ def speed(monkeypatch: pytest.MonkeyPatch, each: float, per_step: float = 0.0) -
     return seen
 
 
-def planned(settings: FitSettings, sizes: tuple[int, ...] = (), batches: tuple[int, ...] = ()) -> Plan:
+def planned(
+    settings: FitSettings, sizes: tuple[int, ...] = (), batches: tuple[int, ...] = (), tries: bool = False
+) -> Plan:
     items = drawings()
     settings = decide(settings, len(items))
     trial = Trial(items, None, choose_sampler(settings, items), CPU, None)
     asked = ("precision",)
-    return plan(settings, trial, began=time.monotonic(), asked=asked, sizes=sizes, batches=batches)
+    return plan(settings, trial, began=time.monotonic(), asked=asked, sizes=sizes, batches=batches, tries=tries)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,7 @@ def test_pictures_are_opened_again_at_the_chosen_size(
         Image.fromarray(picture).save(tmp_path / "pictures" / f"{row}.png")
     speed(monkeypatch, 1e-6)
     monkeypatch.setattr(module, "PASSES", 0)
+    monkeypatch.setattr(module, "TRY", 0.0)
     settings = {**SMALL, "minutes": 0.01}
     model = fit(tmp_path / "pictures", out=tmp_path / "r", settings=settings)
     assert model.settings.size == read_config(tmp_path / "r").size == size
@@ -137,3 +142,29 @@ def test_pictures_are_opened_again_at_the_chosen_size(
     said = capsys.readouterr().err
     assert ("size=32: the pictures have 16 px themselves." in said) == (side == 16)
     fit(tmp_path / "pictures", out=tmp_path / "r", resume=True, progress=False)
+
+
+def test_other_views_are_tried_where_enough_steps_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = list[tuple[int, int]]()
+
+    def trained(run: Run, name: str, limit: float, *, progress: bool) -> Model | None:
+        steps.append((run.session.total, run.model.settings.batch_size))
+        return run.model if quick else None
+
+    monkeypatch.setattr(module, "trained", trained)
+    monkeypatch.setattr(module, "best_of", lambda found, models, items, device: (found[2].settings, ["taken: one."]))
+    quick, settings = True, settings_from({**SMALL, "minutes": 50.0, "batch_size": 64, "views.small_until": 0.7})
+    speed(monkeypatch, 3000.0 / (64 * 4000))  # 4,000 steps fit, so that each try has 160
+    found = planned(settings, tries=True)
+    assert steps == [(160, 64)] * 3
+    assert "taken: one." in found.notes
+    assert found.settings.views == replace(of_views(settings, ["precision"])[2].settings.views, small_until=0.7)
+    steps.clear()
+    quick = False
+    slow = planned(settings, tries=True)
+    assert (slow.settings.views, len(steps)) == (settings.views, 1)
+    assert "other views are not compared: their steps take twice as long as those that were timed." in slow.notes
+    steps.clear()
+    speed(monkeypatch, 3000.0 / (64 * 2000))
+    assert planned(settings, tries=True).settings.views == settings.views
+    assert not steps

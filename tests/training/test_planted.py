@@ -219,6 +219,11 @@ def test_clusters_are_the_classes_and_items_without_an_edge_have_none(tmp_path: 
             {"relations": "g", "objective.margin": 0},
             "objective.margin=0 gives negatives.policies=hardest-beyond",
         ),
+        (
+            "cdml",
+            {"relations": "g", "objective.margin": 0, "negatives": "inside-margin"},
+            "objective.margin=0 gives negatives.policies=inside-margin",
+        ),
         ("cdml", {"relations": "g", "sampler.per_pair": 0}, "sampler.per_pair"),
         ("gcml", {"relations": "g", "clusters.largest": 0}, "clusters.largest"),
     ],
@@ -343,7 +348,7 @@ def test_items_that_the_interactions_do_not_know_are_never_planted(tmp_path: Pat
         drawn = added.source.draw(np.repeat(np.arange(60), 50), np.random.default_rng(0))
         assert set(drawn.tolist()) <= set(range(40))
     (tmp_path / "graph" / "items.parquet").write_bytes(b"PAR1")
-    with pytest.raises(LikewiseError, match=r"items.parquet can't be read: .*; make the graph again"):
+    with pytest.raises(LikewiseError, match=r"items.parquet can't be read as a graph .*; make the graph again"):
         related_pairs(tmp_path / "graph", ids)
     (tmp_path / "graph" / "items.parquet").unlink()
     assert related_pairs(tmp_path / "graph", ids).known is None  # a graph of an older version

@@ -476,7 +476,7 @@ def test_relations_may_be_a_path_and_a_run_goes_on_from_another_folder(
     fit(x, out=tmp_path / "run", settings={**settings, "relations": "p.csv"}, resume=True, progress=False)
     monkeypatch.chdir(tmp_path / "elsewhere")
     fit(x, out=tmp_path / "run", resume=True, progress=False)
-    with pytest.raises(LikewiseError, match="keeps its saved settings, but relations was"):
+    with pytest.raises(LikewiseError, match=r"p\.csv does not exist; relations of the run .* was"):
         fit(x, out=tmp_path / "run", settings=settings, resume=True, progress=False)
 
 

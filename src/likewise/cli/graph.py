@@ -14,7 +14,7 @@ def _add_graph(parser: Parser) -> None:
         "interactions",
         type=str,
         metavar="INTERACTIONS",
-        help="a row for each user and item: .csv or .tsv (also with .gz after it) or .parquet",
+        help="a row for each user and item: .csv or .tsv (also with .gz after it) or .parquet; or a folder of them",
     )
     parser.add_argument(
         "--out",

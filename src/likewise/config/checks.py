@@ -114,7 +114,10 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
         method = ", as method ranking does" * (s.alike == "graded")
         yield f"alike={s.alike} compares the items of a batch: set dictionary=batch and batch.keys=same{method}."
     if s.by_label and s.source_of_keys == "bank":
-        yield "a memory bank has a row for each item, not for each label: with alike=label use batch, queue or proxies."
+        yield (
+            f"a memory bank has a row for each item, not for each label: with alike={s.alike} use batch, queue or "
+            "proxies, or name a method, such as ms or normface."
+        )
     if s.alike == "instance" and s.items_are_keys:
         yield "batch.keys=same leaves an item without a positive view: use both or second, or alike=label."
     if s.sampler.kind != "instance" and s.alike == "instance":
@@ -130,10 +133,12 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
 def _refused_mining(s: FitSettings) -> Iterator[str]:
     """Checks the policies of negatives against the objective."""
     kind, neg = s.objective.kind, s.negatives
-    if kind == "triplet" and s.objective.number("margin", 1) == 0 and "hardest-beyond" in neg.policies:
+    beyond = [name for name in neg.policies if name in ("hardest-beyond", "inside-margin")]
+    hinge = kind == "triplet" and not s.objective.parameters.get("soft")
+    if hinge and (margin := s.objective.number("margin", 1)) <= 0 and beyond:
         yield (
-            "objective.margin=0 gives negatives.policies=hardest-beyond no loss: such a negative is further than the "
-            "positive already; set a margin, as CDML's 0.2."
+            f"objective.margin={margin:g} gives negatives.policies={beyond[0]} no loss: such a negative is further "
+            "than the positive already; set a margin, as CDML's 0.2."
         )
     row = None if kind == AUTO else objective(kind)
     if neg.by == "active" and (row is None or not row.can_be_zero(s.objective.parameters)):

@@ -351,7 +351,8 @@ class FitSettings:
     """All settings of a run, saved as ``config.yaml`` in the run folder.
 
     Args:
-        method: the method that gives the defaults; see ``likewise methods``.
+        method: the method that gives the defaults; see ``likewise methods``. Without one: npid, or where ``alike`` is
+            set that which trains with it.
         size: side in pixels of the images in cache and training.
         labels: auto, none, a column (in a folder of images, labels are the folder names), or a file: .npy by row, or
             .parquet or .csv by id. With alike=instance they are used only to measure.

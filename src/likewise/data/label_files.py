@@ -18,13 +18,18 @@ from likewise.text import quoted
 _SUFFIXES = (".npy", ".parquet", ".csv")
 
 
+def names_file(labels: str) -> bool:
+    """Whether ``labels`` is the name of a file, not "auto", "none" or a column."""
+    return Path(labels).suffix.lower() in _SUFFIXES
+
+
 def label_file(labels: str) -> Path | None:
     """The file that ``labels`` names; None for "auto", "none" and the name of a column.
 
     Raises:
         LikewiseError: there is no such file.
     """
-    if Path(labels).suffix.lower() not in _SUFFIXES:
+    if not names_file(labels):
         return None
     path = as_path(labels, "labels")
     if not path.is_file():

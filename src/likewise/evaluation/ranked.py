@@ -1,6 +1,6 @@
 """``likewise retrieve --relations``: how a run, raw pixels and the untrained encoder rank the items of each query."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from likewise.evaluation.scores import lay_out, percent, print_rows
 from likewise.metrics.ranking import Ranking
 from likewise.metrics.score import Score
 from likewise.model import Model
-from likewise.stamp import Stamp
+from likewise.stamp import Stamp, source_words
 
 FILE = "ranking.json"  # in the run folder, beside retrieval.json
 PAIRS = 65_536  # cosines at once
@@ -72,9 +72,20 @@ def _cosines(queries: Tensor, rows: Tensor, pairs: Tensor) -> Tensor:
     return torch.cat([(queries[part[:, 0]] * rows[part[:, 1]]).sum(1) for part in torch.split(pairs, PAIRS)])
 
 
+def ranked_table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of text: a row for each measure, a column for each representation."""
+    return lay_out(scores, "%", _describe, percent)
+
+
 def print_ranked_table(scores: Sequence[Score]) -> None:
-    """The table on standard output: a row for each measure, a column for each representation."""
-    print_rows(*lay_out(scores, "%", _describe, percent))
+    """The table on standard output."""
+    print_rows(*ranked_table(scores))
+
+
+def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:
+    """The command that measures again what a score's protocol says."""
+    gallery = source_words(protocol, "gallery", "gallery")
+    return ["likewise", "retrieve", str(run), *gallery, "--relations", str(protocol.get("relations", ""))]
 
 
 def _describe(name: str) -> str:

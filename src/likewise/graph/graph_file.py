@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,15 +81,26 @@ def holds_graph(path: str | os.PathLike[str]) -> bool:
 
 def stamp_of(folder: str | os.PathLike[str]) -> Stamp:
     """What made a graph; empty if its file does not say. Raises LikewiseError when the file can't be read."""
-    from pyarrow import ArrowException, parquet
+    from pyarrow import parquet
 
     path = Path(folder) / EDGES
-    try:
+    with _readable(path):
         text = (parquet.read_schema(path).metadata or {}).get(b"likewise", b"{}")
-        stamp = from_json(text)
-    except (OSError, ArrowException, ValueError) as error:
-        raise LikewiseError(f"{path} can't be read as a graph: {str(error).splitlines()[0]}") from None
-    return dict(stamp)
+        return dict(from_json(text))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Within it, what can't be read becomes a LikewiseError that names the file."""
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except LikewiseError:
+        raise
+    except (OSError, ArrowException, ValueError, TypeError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        raise LikewiseError(f"{path} can't be read as a graph ({why}); make the graph again.") from None
 
 
 def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
@@ -101,16 +113,14 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
 
     Raises LikewiseError when the file is damaged or no graph's, or no edge joins two of the items.
     """
-    from pyarrow import ArrowException, compute, parquet
     from pyarrow import array as arrow
+    from pyarrow import compute, parquet
 
     path = Path(folder) / EDGES
-    try:
+    with _readable(path):
         if not {"item", "other", "weight"} <= set(parquet.read_schema(path).names):
             raise LikewiseError(f"{path} is no graph: it needs the columns item, other and weight.")
         table = parquet.read_table(path, columns=["item", "other", "weight"])
-    except (OSError, ArrowException) as error:
-        raise LikewiseError(f"{path} can't be read as a graph: {str(error).splitlines()[0]}") from None
     known = arrow([utf8(name) for name in ids])
     ends = [compute.index_in(table[name].cast("string"), known).fill_null(-1).to_numpy() for name in ("item", "other")]
     rows = np.sort(np.stack(ends, 1).astype(np.int64), axis=1)
@@ -134,14 +144,12 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
 
 def _known(path: Path, ids: Any) -> torch.Tensor | None:
     """(K,) int64 places in ``ids`` of the items that the interactions know; None for a graph of an older version."""
-    from pyarrow import ArrowException, compute, parquet
+    from pyarrow import compute, parquet
 
     if not path.is_file():
         return None
-    try:
+    with _readable(path):
         found = compute.index_in(parquet.read_table(path, columns=["item"])["item"].cast("string"), ids)
-    except (OSError, ArrowException) as error:
-        raise LikewiseError(f"{path} can't be read: {str(error).splitlines()[0]}; make the graph again.") from None
     return torch.from_numpy(np.sort(found.drop_null().to_numpy().astype(np.int64)))
 
 

@@ -4,11 +4,12 @@ Dimension legend: R rows of a file, B rows of a batch.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +18,13 @@ from likewise.console import Tick, untold
 from likewise.data.items import as_id, text_of
 from likewise.data.parquet import batches_of, reading
 from likewise.data.parquet_schema import holds_ids, is_numbers, values_of
-from likewise.errors import LikewiseError, closest
+from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import Interactions
 from likewise.graph.columns import Columns, Found, find_columns
+from likewise.graph.log_files import holds_parquet, log_files
 from likewise.graph.text_file import NUMBER, TextFile, open_text
 from likewise.text import readable
 
-_ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 _ROWS = 1 << 20  # of a batch of parquet, at most
 _SHOWN = 3  # rows named for each reason
 _WHOLE = r"^[+-]?([1-8]?\d{1,18})$"  # what int64 holds, nanoseconds since 1970 too
@@ -83,7 +84,9 @@ def only(log: Log, rows: Interactions) -> Log:
 
 
 def read_interactions(path: Path, columns: Columns, *, least: float = 0.0, tick: Tick = untold) -> Log:
-    """Read a .csv, .tsv or .txt file (also with .gz after it) or a .parquet file, a row for each interaction.
+    """Read a .csv, .tsv or .txt file (also with .gz after it), a .parquet file, or a folder of one of these kinds.
+
+    It has a row for each interaction. Of a folder, hidden and empty files and those such as ``_SUCCESS`` do not count.
 
     Text is UTF-8 with a header line, separated by commas, tabs, semicolons or bars. Ids are text; spaces around them
     and their Unicode form do not matter. A row counts if its weight is above 0 and at least ``least``. Times are
@@ -99,37 +102,57 @@ def read_interactions(path: Path, columns: Columns, *, least: float = 0.0, tick:
 
     Cost: one pass; memory of 24 bytes for a row, and the ids.
     """
-    if _kind(path) == ".parquet":
+    files = log_files(path)
+    first: tuple[Found, Any] | None = None
+    seen: _Seen | None = None
+    for number, file in enumerate(files):
+        with _opened(file, columns) as part:
+            first = first or (part.found, part.schema)
+            seen = seen or _Seen(str(path), part.found, least)
+            _same_columns(file, files[0], first, (part.found, part.schema))
+            before = seen.total
+            for batch in part.batches:
+                seen.add(batch)
+                tick((number + (seen.total - before) / part.rows if part.rows else number) / len(files))
+            if part.text is not None:
+                seen.text(part.text, before)
+    assert seen is not None
+    return seen.log()
+
+
+class _Part(NamedTuple):
+    """A file that is open for reading. Of text the schema and the number of rows are not known."""
+
+    found: Found
+    batches: Iterable[Any]
+    schema: Any = None
+    rows: int = 0
+    text: TextFile | None = None
+
+
+@contextmanager
+def _opened(path: Path, columns: Columns) -> Iterator[_Part]:
+    """A file of interactions. Raises LikewiseError if it can't be read, or its columns are missing or unfit."""
+    if holds_parquet(path):
         with reading(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
         found = find_columns(str(path), schema.names, columns)
         _refuse_types(path, schema, found)
-        seen = _Seen(str(path), found, least)
-        for batch in batches_of(path, found.names(), _ROWS):
-            seen.add(batch)
-            tick(seen.total / rows)
-        return seen.log()
+        yield _Part(found, batches_of(path, found.names(), _ROWS), schema, rows)
+        return
     with open_text(path) as text:
         found = find_columns(str(path), text.names, columns)
-        seen = _Seen(str(path), found, least)
-        for batch in text.batches(found.names()):
-            seen.add(batch)
-    seen.text(text)
-    return seen.log()
+        yield _Part(found, text.batches(found.names()), text=text)
 
 
-def _kind(path: Path) -> str:
-    """The ending, without ``.gz``."""
-    advice = f"Give a file {', '.join(_ENDINGS[:-1])} (or with .gz after it) or {_ENDINGS[-1]}, with users and items."
-    if not path.is_file():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise LikewiseError(f"{path} {what}.{closest(path.name, siblings) * (not path.is_dir())} {advice}")
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else (suffixes or [""])[-1]
-    if kind not in _ENDINGS or (kind == ".parquet" and suffixes[-1] == ".gz"):
-        raise LikewiseError(f"{path} is of no kind that is read here. {advice}")
-    return kind
+def _same_columns(path: Path, first: Path, seen: tuple[Found, Any], found: tuple[Found, Any]) -> None:
+    """Raises LikewiseError unless a part of a folder has the columns of the first one, with the same types."""
+    if found[0] != seen[0]:
+        raise LikewiseError(f"{path} has {found[0].line()}, but {first.name} has {seen[0].line()}; name the columns.")
+    for name in seen[0].names() if seen[1] is not None else ():
+        kinds = [schema.field(name).type for schema in (found[1], seen[1])]
+        if kinds[0] != kinds[1]:
+            raise LikewiseError(f"{path}: column {name!r} holds {kinds[0]}, but {kinds[1]} in {first.name}.")
 
 
 def _refuse_types(path: Path, schema: Any, found: Found) -> None:
@@ -224,13 +247,16 @@ class _Seen:
         if rows:
             self.reasons[reason] = (count + rows, [*such_as, *shown][:_SHOWN])
 
-    def text(self, file: TextFile) -> None:
-        """Note rows of text with another number of fields than the header, and lines within quotes."""
-        ragged, rows = file.ragged, self.total
+    def text(self, file: TextFile, before: int) -> None:
+        """Note rows of text with another number of fields than the header, and lines within quotes.
+
+        ``before`` is the number of rows before this file.
+        """
+        ragged, rows = file.ragged, self.total - before
         self.total += ragged.rows + ragged.joined
         self._note(_RAGGED, ragged.rows, map(readable, ragged.shown))
         self._note(_JOINED, ragged.joined, map(readable, ragged.joined_shown))
-        self.within = max(0, file.lines() - rows - ragged.rows - ragged.joined)
+        self.within += max(0, file.lines() - rows - ragged.rows - ragged.joined)
 
     def _moments(self, column: Any) -> tuple[npt.NDArray[Any], Bools]:
         """(B,) int64 or float64 times, later is larger, and which can't be read."""

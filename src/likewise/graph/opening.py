@@ -9,6 +9,7 @@ from likewise.errors import finite
 from likewise.files import as_path
 from likewise.graph.columns import NONE, Columns
 from likewise.graph.interactions import Log, read_interactions
+from likewise.graph.log_files import log_files
 from likewise.graph.summary import WEIGHTS, WITHIN
 from likewise.stamp import Stamp, full_path, hash_of
 from likewise.text import readable
@@ -24,7 +25,7 @@ class Opened(NamedTuple):
 def open_interactions(
     interactions: str | os.PathLike[str], columns: Columns, least: float, *, tick: Tick = untold
 ) -> Opened:
-    """Read a file of interactions, and say on standard error which columns were taken and which rows left out.
+    """Read interactions, and say on standard error which columns were taken and which rows left out.
 
     Raises LikewiseError as :func:`likewise.graph.interactions.read_interactions` does.
     """
@@ -37,7 +38,7 @@ def open_interactions(
     stamp: Stamp = {
         "interactions": readable(typed),
         "interactions_path": readable(full_path(typed)),
-        "interactions_hash": hash_of(path),
+        "interactions_hash": hash_of(*log_files(path)),
         **{f"column_{role}": readable(name) for role, name in taken.items()},
         "least": least,
     }

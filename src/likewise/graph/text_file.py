@@ -90,14 +90,18 @@ def open_text(path: Path) -> Iterator[TextFile]:
 
         def batches(names: list[str]) -> Iterator[Any]:
             kinds = dict.fromkeys(names, pyarrow.string())
-            yield from csv.open_csv(
-                counted,
-                read_options=csv.ReadOptions(
-                    block_size=_BLOCK, use_threads=False, column_names=header, skip_rows=blank + 1
-                ),
-                parse_options=csv.ParseOptions(delimiter=mark, invalid_row_handler=ragged.leave_out),
-                convert_options=csv.ConvertOptions(column_types=kinds, include_columns=names),
-            )
+            try:
+                yield from csv.open_csv(
+                    counted,
+                    read_options=csv.ReadOptions(
+                        block_size=_BLOCK, use_threads=False, column_names=header, skip_rows=blank + 1
+                    ),
+                    parse_options=csv.ParseOptions(delimiter=mark, invalid_row_handler=ragged.leave_out),
+                    convert_options=csv.ConvertOptions(column_types=kinds, include_columns=names),
+                )
+            except pyarrow.ArrowInvalid as error:
+                if "Empty CSV" not in str(error):  # a header alone
+                    raise
 
         yield TextFile(names=header, batches=batches, ragged=ragged, lines=lambda: counted.lines - 1)
 
@@ -112,8 +116,6 @@ def _refusing(path: Path) -> Iterator[None]:
         why = str(error).partition("\n")[0].strip(" .")
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in why:
             raise LikewiseError(f"{path} is not UTF-8 text; save it in UTF-8.") from error
-        if "Empty CSV" in why:
-            raise LikewiseError(f"{path} holds no rows below its header; give a file that does.") from error
         raise LikewiseError(f"{path} cannot be read ({why}); repair or replace it.") from error
 
 

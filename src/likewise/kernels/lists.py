@@ -75,7 +75,8 @@ class _PairSums(torch.autograd.Function):
         keep_pages()
         needed = ctx.needs_input_grad[2]  # type: ignore[attr-defined]
         # by falling relevance: the worse items j of an item i come after it, and the worst items are no i
-        order = falling_order(relevance)
+        mask = relevance > -math.inf
+        order = falling_order(torch.where(mask, relevance, 0.0), mask)
         s, y, *others = (x.gather(1, order) for x in (scores.detach(), relevance, *known))
         rows_with_worse = (y > y.masked_fill(y == -math.inf, math.inf).amin(1, keepdim=True)).sum(1)
         sums, weights, gradient = s.new_zeros(len(s)), s.new_zeros(len(s)), torch.zeros_like(s)
@@ -113,71 +114,98 @@ class _PairSums(torch.autograd.Function):
         return None, None, gradient * upstream.unsqueeze(1), *nothing
 
 
-GRADES = 1 << 16  # whole numbers below this are sorted by their digits on a CPU
+GRADES = 1 << 16  # whole numbers below this are sorted together with their places on a CPU
 
 
-def falling_order(values: Tensor) -> Tensor:
-    """The order of each row by falling value, equal values by place, −inf last: (L, N) → (L, N) int64.
+def falling_order(values: Tensor, mask: Tensor, drawn: Tensor | None = None) -> Tensor:
+    """The order of each row by falling value, padding last: (L, N) → (L, N) int64.
 
-    Grades, whole numbers from 0 to 65,534, are sorted by their digits on a CPU: ten times as fast.
+    Grades, whole numbers from 0 to 65,534, in rows of up to 65,536 are sorted as one number with their place, on a CPU:
+    more than ten times as fast.
+
+    Args:
+        values: (L, N) floating; 0 for padding.
+        mask: (L, N) bool, False for padding.
+        drawn: (N,) int64, the order of equal values by their places; None: from 0 to N − 1.
     """
-    if values.is_cpu and not traced():
-        grades = values.detach().masked_fill(values == -math.inf, -1)
-        if bool(((grades == grades.trunc()) & (grades < GRADES - 1) & (grades >= -1)).all()):
-            keys = (GRADES - 2 - grades).numpy().astype(np.uint16)  # −1 becomes the largest
-            return torch.from_numpy(np.argsort(keys, axis=1, kind="stable"))
-    return values.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(values.shape[1], device=values.device) if drawn is None else drawn
+    order = _graded_order(values, mask, places) if values.is_cpu and not traced() else None
+    if order is None:
+        mixed = torch.where(mask, values, -math.inf).index_select(1, places)
+        order = mixed.argsort(dim=1, descending=True, stable=True)
+    return places.index_select(0, order.flatten()).view_as(order)  # several times as fast as places[order]
+
+
+def _graded_order(values: Tensor, mask: Tensor, places: Tensor) -> Tensor | None:
+    """Which of ``places`` come first: (L, N) int32. None where values are no grades."""
+    keep_pages()
+    falling = GRADES - 2 - values.detach().numpy()
+    with np.errstate(invalid="ignore"):  # NaN
+        keys = falling.clip(0, GRADES - 2).astype(np.uint32)
+    if len(places) > GRADES or not bool((keys.astype(falling.dtype) == falling).all()):
+        return None
+    keys |= (mask.numpy().view(np.int8) - np.int8(1)).astype(np.uint32)  # padding: the largest
+    keys <<= np.uint32(16)
+    keys |= np.argsort(places.numpy()).astype(np.uint32)
+    keys.sort(axis=1)
+    keys &= np.uint32(GRADES - 1)
+    return torch.from_numpy(keys.view(np.int32))
 
 
 SPREAD = 60.0  # exp(−60) is a normal float32
 
 
-def order_losses(scores: Tensor, order: Tensor) -> Tensor:
-    """``Σ_i [log Σ_{k ≥ i} exp(s_π(k)) − s_π(i)]`` of each list (L,), over the items with a score.
+def order_losses(scores: Tensor, mask: Tensor, order: Tensor) -> Tensor:
+    """``Σ_i [log Σ_{k ≥ i} exp(s_π(k)) − s_π(i)]`` of each list (L,), over its items.
 
-    Where the scores of a list lie less than 60 apart, plain sums of exponentials are exact to rounding, and the forward
-    pass computes the gradient too. Elsewhere, and for gradients of higher order, :func:`naive_order_losses` runs.
+    Where the scores of a list (with the 0 of its padding) lie less than 60 apart, plain sums of exponentials are exact
+    to rounding, and the forward pass computes the gradient too. Elsewhere, and for gradients of higher order,
+    :func:`naive_order_losses` runs.
 
     Args:
-        scores: (L, N) floating; −inf: no item.
-        order: (L, N) int64, π: places of the scores; those without an item come last.
+        scores: (L, N) floating; 0 for padding.
+        mask: (L, N) bool, False for padding.
+        order: (L, N) int64, π: places of the scores; padding comes last.
 
     Cost: O(L·N), about ten passes.
     """
-    with torch.no_grad():
-        top = scores.amax(1, keepdim=True).clamp(min=-1e30)
-        shifted = scores - top
-        near = not ordinary() and float(torch.where(shifted > -math.inf, shifted, 0.0).amin()) > -SPREAD
-    if not near:
-        return naive_order_losses(scores, order)
-    losses: Tensor = _OrderLosses.apply(scores, order, shifted, top)  # type: ignore[no-untyped-call]
+    if ordinary():
+        return naive_order_losses(scores, mask, order)
+    keep_pages()
+    held = scores.detach()
+    high = held.amax(1, keepdim=True)
+    if not float((high - held.amin(1, keepdim=True)).amax()) < SPREAD:
+        return naive_order_losses(scores, mask, order)
+    losses: Tensor = _OrderLosses.apply(scores, mask, order, high)  # type: ignore[no-untyped-call]
     return losses
 
 
-def naive_order_losses(scores: Tensor, order: Tensor) -> Tensor:
+def naive_order_losses(scores: Tensor, mask: Tensor, order: Tensor) -> Tensor:
     """The naive twin of :func:`order_losses`."""
-    ordered = scores.gather(1, order)
-    there = ordered > -math.inf
-    later = ordered.flip(1).logcumsumexp(1).flip(1)
-    return (torch.where(there, later, 0.0) - torch.where(there, ordered, 0.0)).sum(1)
+    later = scores.masked_fill(~mask, -math.inf).gather(1, order).flip(1).logcumsumexp(1).flip(1)
+    return torch.where(mask.gather(1, order), later, 0.0).sum(1) - scores.sum(1)
 
 
 class _OrderLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, scores: Tensor, order: Tensor, shifted: Tensor, top: Tensor) -> Tensor:
-        exponentials = shifted.gather(1, order).exp_()
-        there = exponentials > 0
-        later = exponentials.flip(1).cumsum(1).flip(1).masked_fill_(~there, 1)
-        losses = later.log().sum(1) - shifted.masked_fill(shifted == -math.inf, 0).sum(1)
-        shares = exponentials.mul_(later.reciprocal_().cumsum(1)).sub_(there.to(scores.dtype))
-        ctx.save_for_backward(torch.zeros_like(scores).scatter_(1, order, shares), scores, order)
+    def forward(ctx: FunctionCtx, scores: Tensor, mask: Tensor, order: Tensor, high: Tensor) -> Tensor:
+        items = mask.sum(1, keepdim=True)
+        places = torch.arange(order.shape[1], dtype=scores.dtype, device=order.device)
+        present = (items.to(scores.dtype) - places).clamp_(0, 1)  # 1 for items, which come first, and 0 for padding
+        shifted = scores - high
+        total = shifted.sum(1) + (high * (order.shape[1] - items)).squeeze(1)  # of items alone
+        exponentials = shifted.exp_().gather(1, order).mul_(present)
+        later = exponentials.flip(1).cumsum(1).flip(1).add_(1 - present)  # log 1 = 0
+        losses = later.log().sum(1).sub_(total)
+        shares = exponentials.mul_(later.reciprocal_().cumsum(1)).sub_(present)
+        ctx.save_for_backward(torch.empty_like(scores).scatter_(1, order, shares), scores, mask, order)
         return losses
 
     @staticmethod
     def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, None, None, None]:
-        gradient, scores, order = ctx.saved_tensors  # type: ignore[attr-defined]
+        gradient, scores, mask, order = ctx.saved_tensors  # type: ignore[attr-defined]
         if differentiated_again(upstream):
-            return twin_gradients(lambda s: naive_order_losses(s, order), [scores], upstream)[0], None, None, None
+            return twin_gradients(lambda s: naive_order_losses(s, mask, order), [scores], upstream)[0], None, None, None
         return gradient * upstream.unsqueeze(1), None, None, None
 
 

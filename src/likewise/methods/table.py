@@ -1,6 +1,7 @@
 """Every method by its name."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from likewise.config.names import called
@@ -37,6 +38,16 @@ METHODS: dict[str, Method] = {
 }
 
 
+BY_DATA = ("alike", "relations")
+METHOD_FOR = {
+    "label": "normface",
+    "pairs": "contrastive",
+    "triplets": "facenet",
+    "graded": "ranking",
+    "clusters": "gcml-classes",
+}
+
+
 @kinds_told_apart(METHODS.values())
 def method_named(name: str) -> Method:
     """The method ``name``: a name or an alias; case, - and _ do not matter.
@@ -50,11 +61,11 @@ def method_named(name: str) -> Method:
 def over_method(*parts: Mapping[str, Any], saved: FitSettings | None = None) -> FitSettings:
     """Merges the settings of files and options over the defaults of their method. A later part wins.
 
-    The method is the last one named, or npid. For a resumed run, its ``saved`` settings replace the defaults of its
-    method. Raises LikewiseError on unknown settings.
+    The method is the last one named; without one that of :func:`method_for`. For a resumed run, its ``saved`` settings
+    replace the defaults of its method. Raises LikewiseError on unknown settings.
     """
     named = [part["method"] for part in parts if "method" in part]
-    method = method_named(str(named[-1]) if named else "npid" if saved is None else saved.method)
+    method = method_named(str(named[-1]) if named else method_for(*parts) if saved is None else saved.method)
     parts = tuple({**part, "method": method.name} if "method" in part else part for part in named_ahead(parts))
     if saved is None or saved.method != method.name:
         settings = method.settings
@@ -65,6 +76,20 @@ def over_method(*parts: Mapping[str, Any], saved: FitSettings | None = None) -> 
     for part in parts:
         settings = settings_from(_of_kind(part, settings, method), settings)
     return settings
+
+
+def method_for(*parts: Mapping[str, Any]) -> str:
+    """The method where settings name none: that which trains with what they say is alike; npid without it.
+
+    Where they name a dictionary, or for labels an objective, these are to be joined with npid's other defaults.
+    """
+    named = {name.partition(".")[0] for part in parts for name in part}
+    alike, relations = (next((part[name] for part in reversed(parts) if name in part), None) for name in BY_DATA)
+    if "dictionary" in named or (alike in ("label", "clusters") and "objective" in named):
+        return "npid"
+    if alike == "pairs" and relations is not None and Path(relations).is_dir():  # of a graph
+        return "cdml"
+    return METHOD_FOR.get(str(alike), "npid")
 
 
 def _of_kind(part: Mapping[str, Any], saved: FitSettings, method: Method) -> Mapping[str, Any]:

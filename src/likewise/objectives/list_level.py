@@ -4,6 +4,7 @@ Dimension legend: L lists (one for each query), N items of a list, M items of al
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -93,9 +94,9 @@ class ListObjective(nn.Module):
         """See :class:`likewise.objectives.interface.Objective`."""
         self.reduce.across = True
 
+    @abstractmethod
     def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(L,) losses and (L,) bool, which lists count. Where ``mask`` is False, scores and relevance are 0."""
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         """The parameters."""
@@ -128,7 +129,7 @@ def _padded(
     kept = kept.unsqueeze(0) if kept.ndim == 1 else kept
     if kept.shape != scores.shape:
         raise LikewiseError(f"mask {tuple(kept.shape)} must have the shape of the scores {tuple(scores.shape)}.")
-    return scores.masked_fill(~kept, 0), relevance.masked_fill(~kept, 0), kept
+    return torch.where(kept, scores, 0.0), torch.where(kept, relevance, 0.0), kept
 
 
 def _from_offsets(scores: Tensor, relevance: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,7 +143,7 @@ def _from_offsets(scores: Tensor, relevance: Tensor, offsets: Tensor) -> tuple[T
     place = torch.arange(int(lengths.max()), device=scores.device)
     kept = place < lengths.unsqueeze(1)
     rows = (place + offsets[:-1].unsqueeze(1)).masked_fill(~kept, 0)
-    return scores[rows].masked_fill(~kept, 0), relevance[rows].masked_fill(~kept, 0), kept
+    return torch.where(kept, scores[rows], 0.0), torch.where(kept, relevance[rows], 0.0), kept
 
 
 def _mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -449,7 +450,7 @@ class ListMLE(ListObjective):
 
     Relations: its first summand alone is the softmax of the most relevant item.
     Departures: none.
-    Cost: O(L·N log N); O(L·N) for grades on a CPU.
+    Cost: O(L·N log N).
     Paper: Xia et al., Listwise Approach to Learning to Rank: Theory and Algorithm, ICML 2008.
 
     Args:
@@ -467,8 +468,9 @@ class ListMLE(ListObjective):
     def lists(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The formula of the class."""
         drawn = torch.randperm(scores.shape[1], generator=self.generator, device=scores.device)
-        order = drawn[falling_order(relevance.masked_fill(~mask, -math.inf)[:, drawn])]
-        return order_losses(scores.masked_fill(~mask, -math.inf), order), mask.any(1)
+        order = falling_order(relevance, mask, drawn)
+        some = mask.gather(1, order[:, :1]).squeeze(1)  # padding comes last
+        return order_losses(scores, mask, order), some
 
 
 class ApproxNDCG(ListObjective):

@@ -163,7 +163,7 @@ class Bench:
             return float(found.measures["ndcg@10"])
 
         inner = self._split if self._inner is None else self._inner
-        chosen = _best(rival.family(inner), value)
+        chosen = _best((rival.trial or rival.family)(inner), value)
         tick = self._begin(rival.name)
         _, make = _named(rival.family(self._split), chosen)
         found = recommended(self._split, make(), *self._size, k=self._k, names=NAMES, tick=tick)

@@ -5,7 +5,7 @@ Dimension legend: N items, F numbers of an item's content.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,18 @@ from likewise.console import say, stages
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import raw_rows
-from likewise.files import atomic_write
+from likewise.files import atomic_write, from_json
 from likewise.graph.columns import Columns
 from likewise.graph.opening import open_interactions
 from likewise.graph.splits import FEWEST_USERS
 from likewise.model import Model
 from likewise.recommendation.bench import Bench
-from likewise.recommendation.catalogue import Catalogue, catalogue
+from likewise.recommendation.catalogue import Catalogue
 from likewise.recommendation.histories import AUTO, RULES, rule_named
 from likewise.recommendation.leak import UNKNOWN, as_learned, graph_of, refuse_leak, renewal
-from likewise.recommendation.table import Table
-from likewise.stamp import Stamp
+from likewise.recommendation.table import Table, laid_out
+from likewise.recommendation.with_content import open_content
+from likewise.stamp import Stamp, source_in, source_words
 from likewise.text import utf8
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -119,13 +120,10 @@ def evaluate_interactions(
             say([f"warning: {UNKNOWN.format(run=run, graph=renewal(opened.stamp, asked.rule))}"])
         else:
             refuse_leak(run, graph, opened.stamp, asked.rule)
-        items = model.open(data, labels="none", key=key, image=image, columns=columns, progress=False)
-        known = catalogue(opened.log, items)
-        say(known.notes)
+        joined = open_content(model, opened.log, data, key=key, image=image, columns=columns)
+        items, known = joined
         bench = Bench(known, asked.rule, k, begin)
-        tick = begin("embedding")
-        rows = model.features(items, tick=lambda done: tick(done / len(items)))
-        embedding = known.spread(rows.numpy())
+        embedding = joined.embedding(model, begin("embedding"))
         content = bench.content(*_forms(model, items, known))
         tables = list[Table]()
         try:
@@ -145,6 +143,23 @@ def save_evaluation(path: Path, found: Evaluation) -> None:
             file.write(utf8(json.dumps(found.as_dict(), indent=1, ensure_ascii=False)))
     except OSError as error:
         raise LikewiseError(f"can't write {path}: {error.strerror}; choose another --out.") from error
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """What :func:`save_evaluation` wrote. Raises LikewiseError when the file holds anything else."""
+    try:
+        found: dict[str, Any] = from_json(path.read_bytes())
+        for table in found["tables"]:
+            laid_out(table)
+        return {"made": dict(found["made"]), "tables": found["tables"]}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError):
+        raise LikewiseError(f"{path} is damaged: it holds no measures; delete it, and measure again.") from None
+
+
+def renewal_of(run: Path, made: Mapping[str, object]) -> list[str]:
+    """The command that measures again what a stamp says."""
+    split = ["--split", str(made.get("split", "")), "--interactions", source_in(made, "interactions")]
+    return ["likewise", "evaluate", str(run), *source_words(made, "data"), *split]
 
 
 def _forms(model: Model, items: Items, known: Catalogue) -> tuple[list[str], dict[str, list[Floats]]]:

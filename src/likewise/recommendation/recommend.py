@@ -17,7 +17,7 @@ from likewise.graph.opening import open_interactions
 from likewise.graph.splits import SplitRule
 from likewise.model import Model
 from likewise.recommendation.baselines import matrix
-from likewise.recommendation.catalogue import Catalogue, catalogue
+from likewise.recommendation.catalogue import Catalogue
 from likewise.recommendation.content import drawn
 from likewise.recommendation.embedded import Embedded
 from likewise.recommendation.histories import AUTO, RULES, rule_named
@@ -25,6 +25,7 @@ from likewise.recommendation.leak import graph_of
 from likewise.recommendation.measure import MOST_ASKED, asked_users, blocks, recommended
 from likewise.recommendation.recommendations import Recommendations
 from likewise.recommendation.rivals import with_rules
+from likewise.recommendation.with_content import open_content
 from likewise.stamp import Stamp
 from likewise.text import quoted
 
@@ -82,12 +83,10 @@ def recommend(
         tick = begin(f"reading {interactions}")
         wanted = Columns(user=user, item=item, weight=weight, time=time)
         opened = open_interactions(interactions, wanted, _least(model) if least is None else least, tick=tick)
-        items = model.open(data, labels="none", key=key, image=image, columns=columns, progress=False)
-        known = catalogue(opened.log, items)
-        say(known.notes)
+        joined = open_content(model, opened.log, data, key=key, image=image, columns=columns)
+        items, known = joined
         asked = _numbers(known, users)
-        tick = begin("embedding")
-        embedding = known.spread(model.features(items, tick=lambda done: tick(done / len(items))).numpy())
+        embedding = joined.embedding(model, begin("embedding"))
         chosen = _chosen(known, embedding, begin("choosing the history's rule")) if history == AUTO else history
         served, places, scores = _best(known, embedding, chosen, asked, k, begin("recommending"))
     names = [known.users[number] for number in asked.tolist()]

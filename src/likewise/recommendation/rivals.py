@@ -26,6 +26,7 @@ from likewise.recommendation.embedded import Embedded
 from likewise.recommendation.factors import als, bpr, check_implicit, ridge_to, spectral
 from likewise.recommendation.histories import RULES, rule_named
 
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
 
 RIDGES = (1.0, 10.0, 100.0, 1000.0)
@@ -33,8 +34,7 @@ FACTOR_RIDGES = (1.0, 10.0)
 FACTORS = (32, 64, 128)
 LISTS = (20, 100)  # edges of an item in item-kNN
 EASES = (100.0, 300.0, 1000.0)
-FEW_EASES = (300.0,)
-SLOW_EASE = 8_000  # items from which an inverse takes minutes
+SLOW_EASE, FEW_FOR_EASE = 8_000, 4_000  # above so many items λ is chosen on these few, which most users took
 ALS = ((32, 1.0), (64, 1.0), (64, 10.0), (128, 10.0))  # factors, λ
 BPR = ((64, 0.02), (64, 0.1))  # factors, learning rate
 
@@ -45,10 +45,17 @@ Family = Callable[[Split], Choices]  # a model with all its settings, made from 
 
 
 class Rival(NamedTuple):
-    """A model by its name, with its settings."""
+    """A model by its name, with its settings.
+
+    Args:
+        name: the model.
+        family: with all its settings.
+        trial: a quicker model with the same settings, by which one of them is chosen; None: ``family``.
+    """
 
     name: str
     family: Family
+    trial: Family | None = None
 
 
 def with_rules(known: Catalogue, embedding: Floats, rules: Sequence[str] = tuple(RULES)) -> Family:
@@ -113,9 +120,14 @@ def of_interactions(known: Catalogue) -> list[Rival]:
         for k in LISTS:
             yield (f"{k} neighbours", partial(ItemNeighbours, split.train, users, items, Settings(support=1, k=k)))
 
-    def ease(split: Split) -> Choices:
-        for ridge in EASES if items < SLOW_EASE else FEW_EASES:
-            yield (f"λ = {ridge:g}", partial(Ease, split.train, users, items, ridge))
+    def ease(split: Split, only: Ints | None = None) -> Choices:
+        for ridge in EASES:
+            yield (f"λ = {ridge:g}", partial(Ease, split.train, users, items, ridge, only))
+
+    def ease_of_few(split: Split) -> Choices:
+        taken = Popularity(split.train, users, items).counts
+        often = np.sort(np.argsort(-taken, kind="stable")[:FEW_FOR_EASE])
+        return ease(split, only=often if np.count_nonzero(taken) > SLOW_EASE else None)
 
     def squares(split: Split) -> Choices:
         check_implicit()
@@ -130,7 +142,7 @@ def of_interactions(known: Catalogue) -> list[Rival]:
     return [
         Rival("popularity", popular),
         Rival("item neighbours", neighbours),
-        Rival("EASE", ease),
+        Rival("EASE", ease, trial=ease_of_few),
         Rival("ALS (implicit)", squares),
         Rival("BPR (implicit)", pairwise),
     ]

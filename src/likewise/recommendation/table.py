@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from likewise.metrics.bootstrap import Interval
 from likewise.metrics.ranking import Ranked
@@ -57,18 +58,7 @@ class Table:
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows of text, in percent, the best first."""
-        names = list(self.rows[0].measures)
-        ordered = sorted(self.rows, key=lambda row: -float(row.first))
-        header = [f"{self.task}, %", f"{_shown(names[0])} [95 %]", *map(_shown, names[1:]), "run minus it"]
-        return header, [
-            [
-                row.name,
-                _percent(row.first.interval()),
-                *(f"{100 * float(row.measures[name]):.1f}" for name in names[1:]),
-                "" if row is self.rows[0] else _percent(self.minus(row), sign="+"),
-            ]
-            for row in ordered
-        ]
+        return laid_out(self.as_dict())
 
     def lines(self) -> Iterator[str]:
         """What stands under the table: who is ahead, what was chosen, and what was left out."""
@@ -114,14 +104,29 @@ class Table:
         }
 
 
+def laid_out(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of text of what :meth:`Table.as_dict` gives, in percent, the best first."""
+    first, *others = table["rows"][0]["measures"]
+
+    def cells(row: Mapping[str, Any]) -> list[str]:
+        measures, gap = row["measures"], row["run_minus_it"]
+        more = (f"{100 * measures[name]['mean']:.1f}" for name in others)
+        return [row["model"], _percent(measures[first]), *more, "" if gap is None else _percent(gap, sign="+")]
+
+    ordered = sorted(table["rows"], key=lambda row: -row["measures"][first]["mean"])
+    header = [f"{table['task']}, %", f"{_shown(first)} [95 %]", *map(_shown, others), "run minus it"]
+    return header, list(map(cells, ordered))
+
+
 def _shown(name: str) -> str:
     """``NDCG@10`` of ``ndcg@10``."""
     kind, at, k = name.partition("@")
     return ({"ndcg": "NDCG", "map": "MAP"}.get(kind, kind)) + at + k
 
 
-def _percent(interval: Interval, sign: str = "") -> str:
-    return f"{100 * interval.mean:{sign}.1f} [{100 * interval.low:.1f} {100 * interval.high:.1f}]"
+def _percent(interval: Mapping[str, Any], sign: str = "") -> str:
+    mean, low, high = (100 * interval[name] for name in ("mean", "low", "high"))
+    return f"{mean:{sign}.1f} [{low:.1f} {high:.1f}]"
 
 
 def _and(names: list[str]) -> str:

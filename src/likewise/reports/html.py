@@ -1,12 +1,10 @@
 """``report.html``: settings, scores, curves, neighbours as pictures, a map, in one file that loads no other."""
 
 import base64
-import csv
 import html
 import io
 import json
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +18,23 @@ from likewise.config.yaml_file import as_yaml
 from likewise.console import Tick, say, stages, untold
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.evaluation import classify, retrieve
 from likewise.evaluation.baselines import embedded
-from likewise.evaluation.retrieve import DETAIL, FILE, STAMP, retrieval_table
-from likewise.evaluation.scores import EVALUATION, learned_protocol, read_scores, table
-from likewise.files import atomic_write, from_json, place_for
-from likewise.metrics import Retrieval, Score, retrieval, top_k
+from likewise.evaluation.retrieve import FILE
+from likewise.evaluation.scores import EVALUATION
+from likewise.files import atomic_write, place_for
+from likewise.metrics import Retrieval, retrieval, top_k
 from likewise.model import Model, load
-from likewise.plots import matplotlib_module, png_of
+from likewise.plots import matplotlib_module
+from likewise.reports.measured import measured, saved_scores
+from likewise.reports.page import named, picture
 from likewise.reports.verdict import Verdict, gather, judge
-from likewise.stamp import refuse_other_model
-from likewise.text import readable, shortened, utf8
+from likewise.text import readable, utf8
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_data, training_items
 
 REPORT = "report.html"
 QUERIES, NEIGHBOURS, MAP_ITEMS = 10, 10, 2000
 WRONG_QUERIES, WRONG_PAIRS = 1000, 10  # number of items looked up, and of pairs shown of each kind
-LONGEST = 200  # characters of a name that are shown
 TAUGHT_BY = {
     "instance": "no label used to train",
     "label": "trained with their labels",
@@ -99,14 +96,14 @@ def write_report(
     elif items is None:
         items = model.open(data, labels=labels, key=key, image=image, columns=columns)
     about = read_data(run) or {"source": items.source, "items": len(items), "kind": items.kind, "skipped": 0}
-    scores, metrics = _scores(run, model.weights_hash), read_metrics(run)
+    scores, metrics = saved_scores(run, model.weights_hash), read_metrics(run)
     last = next((line for line in reversed(metrics) if "loss" in line), {})
     with stages(enabled=progress) as begin:
         rows = embedded(model, items, tick=begin("embedding"))
         found = judge(gather(model, items, rows, [*scores[EVALUATION], *scores[FILE]], last, begin("the verdict")))
         parts = [
             "<h2>What was done</h2>" + _summary(metrics, model, about),
-            "<h2>How good it is</h2>" + _table(run, scores),
+            "<h2>How good it is</h2>" + measured(run, scores, model.weights_hash),
             "<h2>Learning curves</h2>" + _curves(run),
             "<h2>Nearest neighbours</h2>" + _neighbours(items, rows, begin("neighbours")),
             "<h2>Pairs it gets most wrong</h2>" + _wrong(items, rows, begin("pairs")),
@@ -119,7 +116,7 @@ def write_report(
         + "</pre></details>",
         "<h2>Verdict</h2>" + _verdict(found),
     ]
-    title = _named(f"likewise: {run.name}")
+    title = named(f"likewise: {run.name}")
     stamp = html.escape(json.dumps({**model.protocol("embedding"), **items.stamp("data")}, ensure_ascii=False))
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -145,9 +142,9 @@ def _summary(metrics: Sequence[dict[str, float | str]], model: Model, about: dic
     settings = model.settings
     speed = [float(line["items_per_second"]) for line in metrics if "items_per_second" in line]
     text = (
-        f"{about['items']:,} {about['kind']} from <b>{_named(about['source'])}</b> "
+        f"{about['items']:,} {about['kind']} from <b>{named(about['source'])}</b> "
         f"({about['skipped']} left out: skipped.csv), {TAUGHT_BY[settings.alike]}. Method {settings.method}, objective "
-        f"{settings.objective.kind}{_parameters(settings.objective)}, {_named(settings.encoder.name)} "
+        f"{settings.objective.kind}{_parameters(settings.objective)}, {named(settings.encoder.name)} "
         f"→ {model.embedder.layers()['embedding']} numbers on the unit sphere, {model.epoch:g} epochs of batches of "
         f"{settings.batch_size}"
     )
@@ -173,113 +170,6 @@ def _online(metrics: Sequence[dict[str, float | str]]) -> str:
     )
 
 
-def _scores(run: Path, model: str) -> dict[str, list[Score]]:
-    """The saved scores of this model, by file. Raises LikewiseError when a file is damaged or another model's."""
-    saved: dict[str, list[Score]] = {}
-    for name, renewal in ((EVALUATION, classify.renewal), (FILE, retrieve.renewal)):
-        path = run / name
-        saved[name] = read_scores(path) if path.exists() else []
-        if path.exists():
-            protocol = learned_protocol(saved[name])
-            refuse_other_model(path, protocol, model, renewal(run, protocol))
-    return saved
-
-
-def _table(run: Path, saved: Mapping[str, list[Score]]) -> str:
-    """The tables of the saved scores. Raises LikewiseError when the figures beside them are another model's."""
-    text = ""
-    if scores := saved[EVALUATION]:
-        note = "mean ± standard deviation over draws of the labels. Neighbours vote with weight exp(s/τ)."
-        text += _drawn(*table(scores), note, scores)
-    if scores := saved[FILE]:
-        protocol = learned_protocol(scores)
-        note = (
-            "± over seeds of k-means, or the standard error over folds. Every number is of items looked up by cosine."
-        )
-        text += _drawn(*retrieval_table(scores), note, scores)
-        if (run / DETAIL).exists():
-            _refuse_other_figures(run / DETAIL, protocol, retrieve.renewal(run, protocol))
-            text += _retrieved(run / DETAIL)
-    if not text:
-        commands = (
-            "<code>likewise evaluate RUN --train A --test B</code>, <code>likewise retrieve RUN --gallery A</code>"
-        )
-        return f'<p class="note">Not measured yet: {commands}.</p>'
-    return text
-
-
-def _refuse_other_figures(folder: Path, protocol: Mapping[str, object], renew: Sequence[str]) -> None:
-    """Raises LikewiseError unless the figures of every class were made together with the scores."""
-    try:
-        stamp = from_json((folder / STAMP).read_bytes())
-    except (OSError, ValueError):
-        stamp = None
-    if not isinstance(stamp, dict) or any(protocol.get(name) != value for name, value in stamp.items()):
-        raise LikewiseError(
-            f"the figures in {folder} were not made with the scores beside them; make both again with: "
-            f"{shlex.join(renew)}"
-        )
-
-
-def _retrieved(folder: Path) -> str:
-    """The ROC, the worst classes and the pairs that are most wrong, from the last ``likewise retrieve``."""
-    text = ""
-    curve, classes, wrong = (_rows(folder / name) for name in ("roc.csv", "classes.csv", "wrong.csv"))
-    if curve:
-        figure = matplotlib_module().figure.Figure(figsize=(4, 3.4))
-        axis = figure.subplots()
-        for name in dict.fromkeys(row["representation"] for row in curve):
-            points = [row for row in curve if row["representation"] == name]
-            x, y = ([float(row[f"{sort}_positive_rate"]) for row in points] for sort in ("false", "true"))
-            axis.plot(x, y, label=name)
-        axis.set(title="verification: ROC", xlabel="different pairs taken for alike", ylabel="alike pairs found")
-        axis.legend(frameon=False, fontsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-        text += _picture(figure)
-    learned = [row for row in classes if row["representation"] == "learned" and row["map@r"] != "nan"]
-    weakest = sorted(learned, key=lambda row: float(row["map@r"]))[:WRONG_PAIRS]
-    said = ", ".join(f"{_named(row['class'])} {100 * float(row['map@r']):.1f} %" for row in weakest)
-    text += f"<p class='note'>Weakest classes, by MAP@R: {said}. All: {DETAIL}/classes.csv.</p>" if said else ""
-    for sort in dict.fromkeys(row["sort"] for row in wrong):
-        pairs = [row for row in wrong if row["sort"] == sort][:WRONG_PAIRS]
-        each = "; ".join(
-            f"{_named(row['query'])} and {_named(row['gallery'])} {float(row['similarity']):.2f}" for row in pairs
-        )
-        text += f"<p class='note'>{_named(sort.capitalize())}: {each}. More: {DETAIL}/wrong.csv.</p>"
-    return text
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    text = _text(path)
-    before = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    try:
-        return list(csv.DictReader(io.StringIO(text, newline="")))
-    finally:
-        csv.field_size_limit(before)
-
-
-def _text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8", "replace")
-
-
-def _named(text: str) -> str:
-    """A name of a file, an item or a label for the page: readable, escaped, and cut where it is very long."""
-    return html.escape(readable(shortened(text, LONGEST)), quote=True)
-
-
-def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, scores: Sequence[Score]) -> str:
-    text = "<table><tr>" + "".join(f"<th>{_named(cell)}</th>" for cell in header) + "</tr>"
-    for row in rows:
-        text += "<tr>" + "".join(f"<td>{_named(cell)}</td>" for cell in row) + "</tr>"
-    protocols = "\n".join(f"{score.name}: {json.dumps(dict(score.protocol), ensure_ascii=False)}" for score in scores)
-    return (
-        f"{text}</table><p class='note'>{note}</p><details><summary>Protocol of every number</summary>"
-        f"<pre>{html.escape(protocols)}</pre></details>"
-    )
-
-
 def _curves(run: Path) -> str:
     matplotlib = matplotlib_module()
     metrics = read_metrics(run)
@@ -296,7 +186,7 @@ def _curves(run: Path) -> str:
                 axis.legend(frameon=False, fontsize=8)
         axis.set(title=title, xlabel="epoch")
         axis.spines[["top", "right"]].set_visible(False)
-    return _picture(figure)
+    return picture(figure)
 
 
 def _neighbours(items: Items, rows: Tensor, tick: Tick = untold) -> str:
@@ -335,7 +225,7 @@ def _wrong(items: Items, rows: Tensor, tick: Tick = untold) -> str:
         )
     except LikewiseError:  # no two items share a label
         return '<p class="note">No label has two items, so nothing says which pairs are wrong.</p>'
-    what = f"{len(some):,} items looked up among {len(known):,} of {_named(items.source)}"
+    what = f"{len(some):,} items looked up among {len(known):,} of {named(items.source)}"
     text = f"<p class='note'>{what}. {_weakest(items, result)}</p>"
     for title, pairs in (
         ("Different labels, nearest to each other", result.nearest_different),
@@ -348,7 +238,7 @@ def _wrong(items: Items, rows: Tensor, tick: Tick = untold) -> str:
 
 def _weakest(items: Items, result: Retrieval) -> str:
     worst = result.worst_class
-    name = _named(items.label_names[worst.label])
+    name = named(items.label_names[worst.label])
     return f"MAP@R {result.map_at_r:.1%}; of the weakest label, <b>{name}</b>, {worst.map_at_r:.1%}."
 
 
@@ -358,7 +248,7 @@ def _pair(items: Items, query: int, other: int, score: float) -> str:
         label, other_label = _label(items, query), _label(items, other)
         cells = _thumbnail(items, query, label, "query") + _thumbnail(items, other, f"{score:.2f} {other_label}", "")
         return f'<div class="row">{cells}</div>'
-    one, another = (f"{_named(items.ids[row])} ({_named(_label(items, row))})" for row in (query, other))
+    one, another = (f"{named(items.ids[row])} ({named(_label(items, row))})" for row in (query, other))
     return f"<div>{one} and {another}: {score:.2f}</div>"
 
 
@@ -370,13 +260,13 @@ def _label(items: Items, row: int) -> str:
 def _thumbnail(items: Items, row: int, caption: str, kind: str) -> str:
     from PIL import Image
 
-    name = _named(items.ids[row])
+    name = named(items.ids[row])
     buffer = io.BytesIO()
     Image.fromarray(items.picture(row)).resize((64, 64), Image.Resampling.NEAREST).save(buffer, "PNG")
     source = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<figure class="{kind}"><img alt="{name}" title="{name}" src="data:image/png;base64,{source}">'
-        f"<figcaption>{_named(caption)}</figcaption></figure>"
+        f"<figcaption>{named(caption)}</figcaption></figure>"
     )
 
 
@@ -397,14 +287,9 @@ def _map(items: Items, rows: Tensor) -> str:
         for number, name in enumerate(items.label_names):
             colour = matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](number))
             axis.scatter(*flat[labels == number].T, s=8, color=colour)
-            legend += f'<li><span style="color:{colour}">●</span> {_named(name)}</li>'  # in HTML: no font lacks letters
+            legend += f'<li><span style="color:{colour}">●</span> {named(name)}</li>'  # in HTML: no font lacks letters
     else:
         axis.scatter(*flat.T, s=8, color="#0a66c2")
     axis.axis("off")
     note = f"<p class='note'>{len(some):,} items by t-SNE of cosines. Colours are labels, of 20 at most.</p>"
-    return note + (f'<ul class="legend">{legend}</ul>' if legend else "") + _picture(figure)
-
-
-def _picture(figure: Any) -> str:
-    source = base64.b64encode(png_of(figure, dpi=110, box="tight")).decode()
-    return f'<img class="wide" alt="" src="data:image/png;base64,{source}">'
+    return note + (f'<ul class="legend">{legend}</ul>' if legend else "") + picture(figure)

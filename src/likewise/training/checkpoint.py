@@ -28,7 +28,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         cause = error.__context__ if isinstance(error.__context__, OSError) else error
         reason = cause.strerror if isinstance(cause, OSError) else str(cause).splitlines()[0]
         kept = "the last good checkpoint is kept" if path.exists() else "there is no checkpoint yet"
-        raise LikewiseError(f"could not write {path} ({reason}); {kept}. Free some space.") from error
+        raise LikewiseError(
+            f"could not write {path} ({reason}); {kept}. Check that the folder is there, writable and not full."
+        ) from error
 
 
 def save_run(folder: Path, session: Session) -> None:

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import nn
 from likewise.config.checks import check
 from likewise.config.overrides import as_dict, dotted, settings_from
 from likewise.config.settings import FitSettings
+from likewise.config.unused import unused
 from likewise.config.yaml_file import CONFIG
 from likewise.data import Items, describe, native_side
 from likewise.data.pair_files import Relations
@@ -83,7 +84,8 @@ def fit(
         data: a folder of images, a parquet file or folder, an array or (array, labels), a torch Dataset, or Items; or
             several of these by name, for items of several parts: ``{"image": "photos/", "title": "titles.csv"}``.
         out: the run folder; it must not hold a run unless ``resume``.
-        method: the row of ``likewise methods`` that gives the defaults. Default: npid; a resumed run keeps its own.
+        method: the row of ``likewise methods`` that gives the defaults. Default: npid, or where the settings say what
+            is alike, the method that trains with that; a resumed run keeps its own.
         settings: a whole FitSettings, or overrides by dotted name: ``{"epochs": 50, "views.flip": 0.0}``; or several
             such mappings, of which a later one wins. With ``{"minutes": 10}`` a few timed steps and a look at the items
             choose what is not set.
@@ -165,17 +167,28 @@ def _begun(
         resumed=asked.resume,
         sizes=recipe.sizes,
         batches=recipe.batches,
+        tries=recipe.tries,
+        progress=progress,
     )
     if planned.settings.size != settings.size:
         items = _opened(planned.settings, data, progress)
     if (planned.settings.size, planned.settings.batch_size) != (settings.size, settings.batch_size):
         settings, items, relations, sampler, notes = prepare(planned.settings, items, backbone)
     model = Model.untrained(planned.settings, items, backbone=backbone)
-    announce(model, items, planned.total, [*recipe.notes, *notes, *planned.notes], enabled=progress)
+    lines = [*recipe.notes, *_choices(model.settings, asked, items), *notes, *planned.notes]
+    announce(model, items, planned.total, lines, enabled=progress)
     run = begin(model, items, planned.total, device, relations=relations, sampler=sampler)
     if planned.budget is not None:
         planned.budget.used = time.monotonic() - began
     return run, planned
+
+
+def _choices(settings: FitSettings, asked: Asked, items: Items) -> Iterator[str]:
+    """What is to be said of the method, where the data chose it, and of settings that are not used."""
+    given, method = asked.settings, method_named(settings.method)
+    if settings.alike != "instance" and not {"method", "dictionary"}.intersection(asked.names) and not asked.resume:
+        yield f"method {method.name}, as alike={settings.alike}; --method names another."
+    yield from unused(settings, given, asked.names, method.settings, None if items.blocks else items.kind)
 
 
 def _opened(settings: FitSettings, data: object, progress: bool) -> Items:
@@ -220,7 +233,7 @@ def complete(
         say([f"all {session.total:,} steps of the run are done already: nothing is trained."], enabled=progress)
     elif first:
         write_config(folder, run.model.settings)
-        write_data(folder, run.items, run.model.settings.relations, goes_on=session.step > 0)
+        write_data(folder, run.items, run.model.settings, goes_on=session.step > 0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         train(run, folder, budget=budget, threads=None if planned is None else planned.threads, progress=progress)
     if budget is not None:  # the clock had the last word

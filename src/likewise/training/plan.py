@@ -20,6 +20,7 @@ from likewise.errors import LikewiseError
 from likewise.model import Model
 from likewise.training.batches import Sampler, choose_sampler
 from likewise.training.budget import Budget
+from likewise.training.candidates import best_of, of_views, trained
 from likewise.training.pace import Pace, ThreadWatch, emulates_bf16, measure_pace, thread_choices
 from likewise.training.run import Run, begin
 from likewise.training.step import train_step
@@ -31,6 +32,9 @@ FASTER = 1.1  # bf16 is taken where it is faster than fp32 by this factor
 PASSES = 20  # over the items that a larger size must leave time for
 FEW_STEPS = 150  # below, smaller batches are better: they make more steps
 SOME = 1024  # items that are stretched to another size, to time it
+TRY = 0.04  # the share of the time that the training of each try may take
+TRY_BATCH = 64  # items of a step of these
+TRY_STEPS = 120  # fewer do not tell which views are better
 
 
 class Plan(NamedTuple):
@@ -89,6 +93,8 @@ def plan(
     resumed: bool = False,
     sizes: Sequence[int] = (),
     batches: Sequence[int] = (),
+    tries: bool = False,
+    progress: bool = False,
 ) -> Plan:
     """The plan of a run whose settings are complete but for its time.
 
@@ -100,6 +106,8 @@ def plan(
         resumed: whether a run goes on: then the precision stays.
         sizes: larger sizes of the images, rising, of which the last one with enough passes over the items is taken.
         batches: smaller batches, falling, which are taken where few steps fit.
+        tries: whether other views may be tried in short trainings, where there is time.
+        progress: show bars.
 
     Cost: some seconds; without ``minutes`` a few steps, or nothing where the number of threads is no choice.
     """
@@ -119,6 +127,9 @@ def plan(
         if faster > FASTER:
             notes.append(f"precision=bf16: {faster:.1f}× as fast as fp32 on this machine.")
             now = quick
+    if tries:
+        now, lines = _tried(clock, now, asked, progress=progress)
+        notes += lines
     if sizes:
         now, note = _larger(clock, now, trial, sizes)
         notes.append(note)
@@ -130,7 +141,10 @@ def plan(
         views = replace(late.views, small_until=1.0)
         small = clock.time(replace(now.settings, views=views), now.trial, [now.pace.threads])
         early_cost = small.pace.seconds / now.pace.seconds
-    batch_size, settings = settings.batch_size, replace(now.settings, views=settings.views)
+    batch_size, settings = (
+        settings.batch_size,
+        replace(now.settings, views=replace(now.settings.views, small_until=early)),
+    )
     used = time.monotonic() - began
     budget = Budget(seconds=clock.seconds, used=used, early=early, early_cost=early_cost)
     total = budget.steps((clock.seconds - used) / now.pace.seconds)
@@ -202,6 +216,24 @@ def _smaller(clock: _Clock, now: _Timed, batches: Sequence[int]) -> _Timed:
     size = next((size for size in batches if items >= FEW_STEPS * size), batches[-1])
     settings = replace(now.settings, batch_size=size)
     return clock.time(settings, now.trial.of(settings), [now.pace.threads])
+
+
+def _tried(clock: _Clock, now: _Timed, asked: Collection[str], *, progress: bool) -> tuple[_Timed, list[str]]:
+    """The settings with the views that are best in short trainings; and why."""
+    items = TRY * clock.seconds / now.pace.seconds * now.settings.batch_size
+    steps = processes.number_of_first(int(items / TRY_BATCH), now.trial.device)
+    candidates = of_views(now.settings, asked)
+    if steps < TRY_STEPS or len(candidates) == 1:
+        return now, []
+    models = list[Model]()
+    for name, settings in candidates:
+        small = replace(settings, batch_size=min(TRY_BATCH, settings.batch_size))
+        model = trained(now.trial.of(small).run(small, steps), name, 2 * TRY * clock.seconds, progress=progress)
+        if model is None:
+            return now, ["other views are not compared: their steps take twice as long as those that were timed."]
+        models.append(model)
+    taken, lines = best_of(candidates, models, now.trial.items, now.trial.device)
+    return now._replace(settings=taken), lines
 
 
 def _of_epochs(settings: FitSettings, trial: Trial, choices: list[int]) -> Plan:

@@ -38,14 +38,15 @@ class Recipe(NamedTuple):
     notes: list[str]
     sizes: tuple[int, ...] = ()  # larger ones of the pictures, rising
     batches: tuple[int, ...] = ()  # smaller ones, falling
+    tries: bool = False  # whether short trainings with other views may be compared
 
 
 def for_vectors(settings: FitSettings, items: Items, asked: Collection[str], *, own: bool = False) -> Recipe:
     """``settings`` with an encoder that suits the kind of the items, where the user has not ``asked`` for another."""
     chosen = _suiting(settings, items)
-    if not chosen or own or _about("encoder.name", asked):
+    if not chosen or own or about("encoder.name", asked):
         return Recipe(settings, [])
-    chosen = [choice for choice in chosen if not _about(choice.name, asked)]
+    chosen = [choice for choice in chosen if not about(choice.name, asked)]
     names = ", ".join(f"{choice.name}={choice.value}" for choice in chosen)
     whole = settings_from({choice.name: choice.value for choice in chosen}, settings)
     return Recipe(whole, [f"{names}: {chosen[0].why}."])
@@ -100,8 +101,8 @@ def with_recipe(
         found += _of_pictures(traits, len(items), settings, asked, free=free, side=side)
     if not any(choice.name == "encoder.name" for choice in found):
         found += _suiting(settings, items)
-    choices = [choice for choice in found if not _about(choice.name, asked)]
-    kept = {name: value for name, value in flatten(settings).items() if _about(name, asked)}
+    choices = [choice for choice in found if not about(choice.name, asked)]
+    kept = {name: value for name, value in flatten(settings).items() if about(name, asked)}
     kept |= {"method": settings.method} if not free else {}
     chosen = over_method({choice.name: choice.value for choice in choices}, kept)
     reasons: dict[str, list[str]] = {}
@@ -110,11 +111,13 @@ def with_recipe(
     notes = [] if traits is None else [f"the items are {traits.line()}."]
     notes += [f"recipe: {', '.join(names)}: {why}." for why, names in reasons.items()]
     sizes = tuple(size for size in SIZES if settings.size < size <= side)
-    if not (free and traits is not None and traits.drawn) or _about("size", asked) or _about("encoder.name", asked):
+    if not (free and traits is not None and traits.drawn) or about("size", asked) or about("encoder.name", asked):
         sizes = ()
     elif side and not sizes:
         notes.append(f"size={settings.size}: the pictures have {side} px themselves.")
-    return Recipe(check(chosen), notes, sizes, BATCHES if free and not _about("batch_size", asked) else ())
+    small = free and settings.encoder.bn_groups == 1  # so that batches may become smaller
+    batches = BATCHES if small and not about("batch_size", asked) else ()
+    return Recipe(check(chosen), notes, sizes, batches, tries=small)
 
 
 def _text(value: Any) -> str:
@@ -122,7 +125,7 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _about(name: str, asked: Collection[str]) -> bool:
+def about(name: str, asked: Collection[str]) -> bool:
     """Whether the user has set ``name``, or what it is a part of: ``objective`` for ``objective.temperature``."""
     return any(name == each or name.startswith(f"{each}.") for each in asked)
 
@@ -132,7 +135,7 @@ def _of_time(asked: Collection[str]) -> Iterator[Choice]:
     yield Choice("method", "simclr", "two views of each item against the batch learn the most in few epochs")
     short = "for a short training"
     yield Choice("batch_size", 256, "many steps, and enough negatives in each")
-    if _about("optim.name", asked):
+    if about("optim.name", asked):
         yield Choice("optim.lr", 0.12, f"{short}, batches of 256")
         yield Choice("optim.weight_decay", 5e-4, short)
     else:
@@ -164,7 +167,7 @@ def _of_pictures(
         yield Choice("views.deform", bend, part if long else "another hand bends a drawing a little")
     else:
         yield Choice("views.crop_scale", (0.2, 1.0), "a part of a photo shows the same thing")
-        if LEAST_SIZE <= settings.size <= MOST_SIZE and not _about("encoder.name", asked):
+        if LEAST_SIZE <= settings.size <= MOST_SIZE and not about("encoder.name", asked):
             fine = "a fine grid on half the pixels learns the most in equal time"
             yield Choice("encoder.name", "resnet-fine", fine)
             yield Choice("views.small_until", 1.0, fine)

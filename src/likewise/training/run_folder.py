@@ -17,14 +17,15 @@ from likewise.config.overrides import as_dict, dotted, flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.data import Items, write_skipped
-from likewise.data.label_files import label_file
+from likewise.data.label_files import names_file
 from likewise.data.sketch import changed_since, sketch
 from likewise.errors import LikewiseError
 from likewise.files import as_written_path, atomic_write, from_json, make_writable, utf8_path
-from likewise.graph.graph_file import holds_graph, stamp_of
+from likewise.graph.graph_file import EDGES, ITEMS, holds_graph, stamp_of
 from likewise.graph.splits import SEVERAL
 from likewise.model import NAME as MODEL
 from likewise.model import open_by
+from likewise.stamp import hash_of
 from likewise.text import quoted
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
@@ -51,17 +52,29 @@ def began_here(folder: Path) -> bool:
 
 def placed(settings: FitSettings) -> FitSettings:
     """Makes paths of settings absolute, so that a run can be resumed from any folder."""
-    relations, cache, weights = (
-        None if path is None else str(as_written_path(path, name).absolute())
-        for name, path in (
-            ("relations", settings.relations),
-            ("cache", settings.cache),
-            ("encoder.weights", settings.encoder.weights),
-        )
-    )
-    encoder = replace(settings.encoder, weights=weights)
-    labels = settings.labels if (file := label_file(settings.labels)) is None else str(file.absolute())
-    return replace(settings, labels=labels, relations=relations, cache=cache, encoder=encoder)
+    paths = learned_from(settings) | ({} if settings.cache is None else {"cache": settings.cache})
+    return settings_from({name: str(as_written_path(path, name).absolute()) for name, path in paths.items()}, settings)
+
+
+def learned_from(settings: FitSettings) -> dict[str, str]:
+    """The files, and the folder of a graph, that a run learns from besides its items: by the names of the settings."""
+    paths = {
+        "relations": settings.relations,
+        "labels": settings.labels if names_file(settings.labels) else None,
+        "encoder.weights": settings.encoder.weights,
+    }
+    return {name: path for name, path in paths.items() if path is not None}
+
+
+def content_of(path: str) -> str | None:
+    """A hash of the content of a file, or of the files of a graph; None where there is neither.
+
+    Cost: one pass, about a second per GB.
+    """
+    place = Path(path)
+    files = [place / EDGES, place / ITEMS] if holds_graph(place) else [place]
+    there = [file for file in files if file.is_file()]
+    return hash_of(*there) if there else None
 
 
 def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
@@ -86,7 +99,7 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
         raise LikewiseError(
             f"{folder} holds a finished model but no {CHECKPOINT} to continue from; name another --out."
         )
-    saved = placed(read_config(folder))
+    saved = placed(_moved(folder, read_config(folder), settings))
     if settings.objective.kind == AUTO:
         settings = settings_from({"objective.kind": saved.objective.kind}, settings)
     saved = decide(saved, 0)  # older versions did not save the defaults of the objective
@@ -99,6 +112,36 @@ def resolve(folder: Path, settings: FitSettings, resume: bool) -> FitSettings:
             )
     minutes = settings.minutes if settings.epochs == saved.epochs else None
     return replace(saved, epochs=settings.epochs, minutes=minutes)
+
+
+def _moved(folder: Path, saved: FitSettings, settings: FitSettings) -> FitSettings:
+    """The ``saved`` settings with the places where files are now: the cache, and files of the same content.
+
+    Raises LikewiseError where a file is gone, and where one at another place has other content.
+    """
+    was, now = learned_from(saved), learned_from(settings)
+    held = (read_data(folder) or {}).get("files", {})
+    places: dict[str, str | None] = {"cache": settings.cache}
+    for name in was.keys() & now.keys():
+        found = content_of(now[name])
+        if found is None:
+            if now[name] == was[name]:
+                raise LikewiseError(
+                    f"{was[name]}, which {name} of the run {folder} names, is not there; if it was moved, name its new "
+                    f"place with --{name}."
+                )
+            raise LikewiseError(f"{now[name]} does not exist; {name} of the run {folder} was {was[name]}.")
+        if now[name] == was[name]:
+            continue
+        before = held.get(name) or content_of(was[name])
+        if found != before:
+            other = "the run does not say what it held" if before is None else f"{now[name]} has other content"
+            raise LikewiseError(
+                f"a resumed run keeps its files, but {name} was {was[name]}, and {other}; give the file of the run, or "
+                "start a new run."
+            )
+        places[name] = now[name]
+    return settings_from(places, saved)
 
 
 def is_longer(folder: Path, settings: FitSettings, asked: Collection[str]) -> bool:
@@ -164,12 +207,14 @@ def read_config(folder: Path) -> FitSettings:
         raise LikewiseError(f"{folder / CONFIG} is damaged: {error} Repair it, or start a new run.") from None
 
 
-def write_data(folder: Path, items: Items, relations: str | None = None, *, goes_on: bool = False) -> None:
+def write_data(folder: Path, items: Items, settings: FitSettings, *, goes_on: bool = False) -> None:
     """Writes data.json (a description of the items) and skipped.csv (the skipped items and the reasons).
 
     If ``relations`` is the folder of a graph, data.json has its stamp: which interactions the run learns from. A run
-    that goes on with another graph than it had has learned from several.
+    that goes on with another graph than it had has learned from several. It also has hashes of the files of the
+    settings, by which a resumed run knows them at another place.
     """
+    relations = settings.relations
     graph = stamp_of(relations) if relations is not None and holds_graph(relations) else None
     before = (read_data(folder) or {}).get("graph") if goes_on else graph
     if before is None or graph is None or before.get("edges_hash") != graph.get("edges_hash"):
@@ -186,6 +231,7 @@ def write_data(folder: Path, items: Items, relations: str | None = None, *, goes
         "skipped": len(items.skipped),
         "notes": list(items.notes),
         "graph": graph,
+        "files": {name: content_of(path) for name, path in learned_from(settings).items()},
         "likewise": __version__,
         "torch": torch.__version__,
         "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),

@@ -1,5 +1,6 @@
 """Signs of what an embedding has learned that need no label: whether it finds an item from another view of it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from likewise.data import Items
+from likewise.metrics import effective_rank
 from likewise.model import Model
 from likewise.training.build import build_views
 from likewise.training.traits import sample_of
@@ -40,17 +42,55 @@ def agreement(model: Model, items: Items) -> Agreement:
 
     The model is in eval mode afterwards.
     """
-    rows = sample_of(items)
+    seen = _views(model, items, sample_of(items))
+    centre = torch.cat(seen).mean(0)
+    return Agreement(_found(_embedded(model, seen)), _found([(view - centre).flatten(1) for view in seen]))
+
+
+class Signs(NamedTuple):
+    """What is known without labels of one of several embeddings of the same items. Larger is better."""
+
+    agreement: float  # the share of views that find the other view of their item; of the views of all the embeddings
+    rank: float  # the effective rank of the views
+
+    def line(self) -> str:
+        """Both in words."""
+        return f"{self.agreement:.1%} of the views find their item, effective rank {self.rank:.1f}"
+
+
+@torch.no_grad()
+def signs_of(models: Sequence[Model], items: Items) -> list[Signs]:
+    """The signs of each model, whose settings may differ in their views: each looks at the views of all.
+
+    Two views of up to 500 items are drawn as each model draws them. All models are in eval mode afterwards. Cost: the
+    embeddings of 1,000 views for each pair of models.
+    """
+    rows = sample_of(items)[::2]
+    seen = [_views(model, items, rows) for model in models]
+    found = list[Signs]()
+    for model in models:
+        embedded = [_embedded(model, views) for views in seen]
+        agreement = sum(map(_found, embedded)) / len(embedded)
+        ranks = [effective_rank(torch.cat(views)) for views in embedded]
+        found.append(Signs(agreement, sum(ranks) / len(ranks)))
+    return found
+
+
+def _views(model: Model, items: Items, rows: Tensor) -> list[Tensor]:
+    """Two views of each of ``rows``, drawn as in training and the same each time."""
     views, generator, values = build_views(model), torch.Generator().manual_seed(0), items.batch(rows)
     share = Share(len(rows), slice(0, len(rows)))
-    seen = [views(values, generator, share) for _ in range(2)]
+    return [views(values, generator, share) for _ in range(2)]
+
+
+def _embedded(model: Model, views: Sequence[Tensor]) -> list[Tensor]:
+    """The embedding of each of the views, in eval mode."""
     model.embedder.eval()
     device = next(model.embedder.parameters()).device
-    learned = [
-        torch.cat([model.embedder(part.to(device)) for part in torch.split(view, BATCH)]).float().cpu() for view in seen
+    return [
+        torch.cat([model.embedder(part.to(device)) for part in torch.split(view, BATCH)]).float().cpu()
+        for view in views
     ]
-    centre = torch.cat(seen).mean(0)
-    return Agreement(_found(learned), _found([(view - centre).flatten(1) for view in seen]))
 
 
 def _found(views: list[Tensor]) -> float:
