@@ -1,7 +1,9 @@
 """CDML and GCML on related cold items: items without any interaction in training, found from their content.
 
     python benchmarks/related_items.py --only movielens                       # 5 splits, semi-hard and random: an hour
-    python benchmarks/related_items.py --only anime --methods cdml gcml --options "--batch_size 384"
+    python benchmarks/related_items.py --only citeulike --words 2048 --out runs/related_2048
+    python benchmarks/related_items.py --only anime --methods "cdml, 128 edges alone" gcml "gcml, level 1" \\
+        --options "--batch_size 384 --sampler.per_pair 1 --epochs 1" --seeds 2
     python benchmarks/related_items.py --only movielens --seeds 1 --baselines # as evaluate has them, and histories
 
 Each split is made as a user makes it: `likewise graph --split cold-items --seed S`, `likewise fit --features ...
@@ -11,8 +13,8 @@ and of its content only the scale of each column. The interval is that of a boot
 all splits together; differences are paired.
 
 Likes: ratings from 4 (MovieLens), from 7 (anime), all of citeulike-a. Content: genres, title; genres, title, type;
-tags. Runs are kept in --out, and one that is finished is measured again, not trained. Needs LIKEWISE_DATA (default
-../shared/data), and the extra ``graph``.
+tags. Runs are kept in --out (take another for other --words), and one that is finished is measured again, not trained.
+Needs LIKEWISE_DATA (default ../shared/data), and the extra ``graph``.
 """
 
 import argparse
