@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import likewise as lw
-from likewise.methods import METHODS
+from likewise.methods import METHODS, OF_ITEMS
 from likewise.model import Model
 from likewise.training.fit import chosen, prepare
 from likewise.training.run import begin
@@ -65,7 +65,7 @@ def files_of_a_step(method: str) -> Counter[str]:
 def main(methods: Sequence[str]) -> int:
     """Prints a table."""
     print(f"{'method':<16}{'files':>5}{'frames':>8}  files, with the frames of each")
-    for method in methods or METHODS:
+    for method in methods or OF_ITEMS:
         frames = files_of_a_step(method)
         names = ", ".join(f"{name.removesuffix('.py')} {count}" for name, count in frames.most_common())
         print(f"{method:<16}{len(frames):>5}{frames.total():>8}  {names}")

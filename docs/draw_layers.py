@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("built on training", ("comparison", "lightning", "proof", "recommendation")),
     ("train, measure", ("evaluation", "training")),
     ("trained model", ("model",)),
+    ("words", ("words",)),
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
     ("ground", ("config", "data", "distributed", "negatives")),

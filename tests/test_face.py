@@ -214,7 +214,7 @@ SHOWN = {  # what stands for a parameter that is data, or a size
     (samplers.GradedSampler, "rows"): "rows=2 of 2 queries",
 }
 NOT_SHOWN = {"generator", "noise_generator", (dictionaries.MemoryBank, "noise"), (lw.GradientCache, "embedder")}
-SHOWN_ELSEWHERE = {lw.Model, lw.Views}  # below
+SHOWN_ELSEWHERE = {lw.Model, lw.Views, lw.WordVectors}  # below
 NO_PARAMETERS = {dictionaries.Dictionary, dictionaries.Batch, negatives.All, negatives.Easy, negatives.Hard}
 
 

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from likewise.recommendation.recommend import recommend
     from likewise.training import samplers
     from likewise.training.fit import fit
+    from likewise.training.fit_words import fit_words
     from likewise.views.render import Views
+    from likewise.words.model import WordVectors, load_words
 
 _MODULES = {"metrics": "metrics", "negatives": "negatives", "objectives": "objectives", "samplers": "training.samplers"}
 _HOME = {
@@ -66,6 +68,9 @@ _HOME = {
     "evaluate": "evaluation.classify",
     "retrieve": "evaluation.retrieve",
     "fit": "training.fit",
+    "fit_words": "training.fit_words",
+    "WordVectors": "words.model",
+    "load_words": "words.model",
     "Model": "model",
     "load": "model",
     "build_graph": "graph.build",
@@ -96,6 +101,7 @@ __all__ = [
     "Proxies",
     "Queue",
     "Views",
+    "WordVectors",
     "bn_leak",
     "build_embedder",
     "build_graph",
@@ -103,10 +109,12 @@ __all__ = [
     "evaluate",
     "evaluate_retrieval",
     "fit",
+    "fit_words",
     "gather_rows",
     "knn_accuracy",
     "knn_classify",
     "load",
+    "load_words",
     "metrics",
     "ndcg",
     "negatives",

@@ -386,6 +386,8 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
         with safe_open(path, "pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})["likewise"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if about["kind"] == "words":
+            raise LikewiseError(f"{path} holds vectors of words; load them with lw.load_words.")
         weights_hash = hash_of(path)
         settings, kind, epoch, own, columns, blocks = (
             settings_from(about["settings"]),

@@ -686,7 +686,10 @@ MISTAKES: list[tuple[str, str]] = [
         "there is no measure 'prob'. Did you mean 'probe'? Known: ",
     ),
     ("evaluate run --train photos --measures probe", "without test items only knn is measured; give test."),
-    ("evaluate run", "`likewise evaluate` needs --train, labelled items, or --split, to measure recommendation."),
+    (
+        "evaluate run",
+        "`likewise evaluate` needs --train, labelled items, or --split, to measure recommendation, or --pairs",
+    ),
     ("evaluate run --gallery photos", "has no option --gallery, but `likewise retrieve` has."),
     ("evaluate run --train photos --queries test", "has no option --queries, but `likewise retrieve` has."),
     ("evaluate run --train photos --ks [1]", "has no option --ks, but `likewise retrieve` has. Did you mean '--k'?"),

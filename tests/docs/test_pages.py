@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSER = build_parser(COMMANDS)
 KNOWN = {part.name: {option for action in part._actions for option in action.option_strings} for part in PARSER.family}
-NO_SETTINGS = {"data", "features", "out", "resume", "config"}
+NO_SETTINGS = {"data", "features", "sequences", "out", "resume", "config"}
 EACH = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
@@ -159,7 +159,8 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    "page", ["metric-learning", "parts", "preflight", "ranking", "recommendation", "relations", "scaling", "views"]
+    "page",
+    ["metric-learning", "parts", "preflight", "ranking", "recommendation", "relations", "scaling", "views", "words"],
 )
 def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

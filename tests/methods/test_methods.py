@@ -17,7 +17,7 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.distributed import processes
 from likewise.errors import LikewiseError
-from likewise.methods import METHODS, method_named, over_method
+from likewise.methods import METHODS, OF_ITEMS, method_named, over_method
 from likewise.model import Model
 from likewise.training import fit as run
 from likewise.training.batches import batches, build_sampler, refuse_few
@@ -62,7 +62,7 @@ def session_of(method: str, n: int = 60, **values: Any) -> Session:
     return build_session(settings, embedder, items, 10, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_ITEMS)
 def test_every_method_trains_and_its_loss_starts_near_chance(name: str, tmp_path: Path) -> None:
     (tmp_path / "g.csv").write_text(
         "query,item,relevance\n" + "".join(f"{n},{(n + 7) % 60},{n % 3 + 1}\n" for n in range(60))
@@ -84,7 +84,7 @@ def test_every_method_trains_and_its_loss_starts_near_chance(name: str, tmp_path
 def test_a_methods_row_says_what_its_settings_do(name: str) -> None:
     method = METHODS[name]
     assert method.settings.method == name
-    words = {"bank": "bank", "queue": "queue", "batch": "batch", "proxies": "weights"}
+    words = {"bank": "bank", "queue": "queue", "batch": "batch", "proxies": "weights", "words": "second vector"}
     assert words[method.settings.dictionary] in method.dictionary
     assert all((method.paper, method.alike, method.negatives, method.objective, method.departures))
 

@@ -213,7 +213,10 @@ def test_other_interactions_and_a_graph_of_all_are_a_leak(here: Path, capsys: py
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("evaluate run", "`likewise evaluate` needs --train, labelled items, or --split, to measure recommendation."),
+        (
+            "evaluate run",
+            "`likewise evaluate` needs --train, labelled items, or --split, to measure recommendation, or --pairs",
+        ),
         ("evaluate run content.parquet --train x", "DATA is of a measurement on interactions; say with --split which"),
         ("evaluate run --train x --seed 1", "--seed is of a measurement on interactions; say with --split which"),
         ("evaluate run --split time", "--split needs DATA, the items with their content, and --interactions FILE."),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from likewise.methods import METHODS
+from likewise.methods import METHODS, OF_ITEMS
 
 MOST = 9
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "files_of_a_step.py"
@@ -19,7 +19,7 @@ def files_of_a_step() -> Callable[[str], Any]:
     return found
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_ITEMS)
 def test_a_step_opens_few_files(method: str, files_of_a_step: Callable[[str], Any]) -> None:
     frames = files_of_a_step(method)
     assert "training/step.py" in frames

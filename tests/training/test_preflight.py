@@ -16,7 +16,7 @@ from likewise.config.checks import check
 from likewise.config.overrides import flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
-from likewise.methods import METHODS
+from likewise.methods import METHODS, OF_ITEMS
 from likewise.training.decide import decide
 from likewise.training.fit import fit
 from likewise.training.pace import emulates_bf16
@@ -169,7 +169,7 @@ def test_shuffled_keys_get_a_multiple_of_the_processes() -> None:
 DOCUMENTED = {"moco": {"queue.size": 8192}, "moco-v2": {"queue.size": 8192}}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_ITEMS)
 def test_the_methods_defaults_suit_fifty_thousand_items(method: str) -> None:
     s = replace(METHODS[method].settings, epochs=200)
     found = preflight(s, 50_000, steps_of(s, 50_000))
@@ -191,7 +191,7 @@ def runs(draw: st.DrawFn) -> tuple[FitSettings, int, int]:
     dictionary = draw(st.sampled_from(["bank", "queue", "batch"]))
     groups = min(draw(st.sampled_from([1, 1, 2, 3, 6, 8, 16, 64])), batch_size // 2)
     values = {
-        "method": draw(st.sampled_from(list(METHODS))),
+        "method": draw(st.sampled_from(OF_ITEMS)),
         "dictionary": dictionary,
         "epochs": draw(st.one_of(st.integers(1, 12), st.integers(12, 1000))),
         "batch_size": batch_size,

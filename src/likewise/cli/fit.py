@@ -22,7 +22,7 @@ from likewise.config.values import parameters_of
 from likewise.config.yaml_file import CONFIG, as_yaml, read_settings_file
 from likewise.errors import Interrupted, LikewiseError
 from likewise.files import as_path
-from likewise.methods import method_named, over_method
+from likewise.methods import Method, method_named, over_method
 from likewise.stamp import source_in
 from likewise.text import readable
 
@@ -33,10 +33,28 @@ COMMON = (
     *("encoder.name", "objective.kind", "objective.temperature", "optim.lr"),
     *("views.crop_scale", "views.flip", "device", "precision"),
 )
+OF_WORDS = (  # the same for a method of words
+    *("data", "sequences", "out", "resume", "config", "method", "epochs"),
+    *("text.tokens", "text.ends", "vocabulary.least", "vocabulary.subsample", "vocabulary.phrases"),
+    *("window.size", "noise.samples", "noise.power", "noise.log_z"),
+    *("encoder.dim", "objective.kind", "optim.lr", "columns", "batch_size", "seed", "threads"),
+)
 # What `--help-all` shows after these: names of settings, or of groups of them. Any other setting is under REST.
+FIRST = "The options that matter most"
 SECTIONS = {
-    "The options that matter most": COMMON,
-    "Data": ("features", "relations", "key", "image", "columns", "split", "words", "max_megapixels", "cache"),
+    FIRST: COMMON,
+    "Data": (
+        "features",
+        "sequences",
+        "relations",
+        "key",
+        "image",
+        "columns",
+        "split",
+        "words",
+        "max_megapixels",
+        "cache",
+    ),
     "Views: random changes of an item": ("views",),
     "Encoder": ("encoder",),
     "Objective; `likewise objectives NAME` says what its parameters mean": ("objective", "loss_weight"),
@@ -44,6 +62,7 @@ SECTIONS = {
     "Dictionary: where the keys come from": ("dictionary", "bank", "queue", "batch", "key_encoder", "symmetric"),
     "Batches": ("sampler", "clusters", "micro_batches"),
     "Optimisation": ("optim",),
+    "Words: of skipgram and cbow": ("text", "vocabulary", "window", "noise"),
 }
 REST = "The run"
 MORE = """`likewise fit --help-all` shows every option, in groups. `likewise fit --method moco --help` shows the
@@ -52,9 +71,14 @@ MEANS = {"objective.temperature": "τ, what similarities are divided by; lower: 
 
 
 def _add(parser: Parser) -> None:
-    what = "folder of images, parquet file or folder, .npy, .npz or .csv file; or several by name: --features"
+    what = (
+        "folder of images, parquet file or folder, .npy, .npz or .csv file; or several by name: --features; of words "
+    )
+    what += "a text, a folder of texts, gzip, parquet, or - for standard input"
     parser.add_argument("data", nargs="?", type=str, metavar="DATA", help=what)
     add_features(parser)
+    sequences = "instead of DATA, of skipgram and cbow: parquet with a column of lists of ids (or texts), or a text"
+    parser.add_argument("--sequences", type=str, metavar="FILE", help=sequences)
     parser.add_argument("--out", type=str, metavar="RUN", help="new run folder")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of --out")
     parser.add_argument(
@@ -82,17 +106,21 @@ def _add(parser: Parser) -> None:
     parser.also("--objective", "--objective.kind")
     parser.also("--negatives", "--negatives.policies")
     parser.epilog = MORE
-    parser.arrange(SECTIONS, REST)
-    _show_defaults(parser)
+    method = _method_asked(parser)
+    matter = {FIRST: OF_WORDS} if method is not None and method.settings.of_words else {}
+    parser.arrange({**SECTIONS, **matter}, REST)
+    if (
+        method is not None
+    ):  # the help of `--method moco --help` has moco's defaults; parsing uses no default of the parser
+        parser.show_defaults(flatten(method.settings))
 
 
-def _show_defaults(parser: Parser) -> None:
-    """The help of ``--method moco --help`` has moco's defaults. Parsing uses no default of the parser."""
+def _method_asked(parser: Parser) -> Method | None:
+    """The method whose help is asked for, as in ``--method moco --help``; None for no help, or that of all."""
     words = _own_words(parser)
     named = [word.partition("=")[2] for word in words if word.startswith("--method=")]
     named += [value for word, value in pairwise(words) if word == "--method"]
-    if named and {"-h", "--help", "--help-all"} & set(words):
-        parser.show_defaults(flatten(method_named(named[-1]).settings))
+    return method_named(named[-1]) if named and {"-h", "--help", "--help-all"} & set(words) else None
 
 
 def _own_words(parser: Parser) -> tuple[str, ...]:
@@ -117,7 +145,7 @@ def _add_parameters(parser: Parser, setting: str, rows: Sequence[Row | PolicyRow
 def _run(arguments: Namespace) -> int:
     given = arguments.as_dict()
     words, out = given.pop("features", None), given.pop("out", None)
-    typed = given.pop("data", None)
+    typed = _one_source(given.pop("data", None), given.pop("sequences", None), words)
     data = either(typed, words)
     resume, shows = given.pop("resume", False), given.pop("print_config", False)
     if given.get("minutes") is not None and "epochs" in given:
@@ -131,17 +159,23 @@ def _run(arguments: Namespace) -> int:
     if data is None or out is None:
         missing = [name for name, value in (("DATA", data), ("--out", out)) if value is None]
         raise LikewiseError(f"`likewise fit` needs {' and '.join(missing)}. See `likewise fit --help`.")
-    from likewise.training.fit import fit
+    from likewise.training.fit import chosen, fit
+    from likewise.training.fit_words import fit_words
 
+    of_words = chosen(None, [*files, given], goes_on=as_path(out, "--out") if resume else None).of_words
+    train = fit_words if of_words else fit
     try:
-        fit(data, out=out, settings=[*files, given], resume=resume)
+        train(data, out=out, settings=[*files, given], resume=resume)
     except Interrupted as stop:
         given_as = [typed] if words is None else _features(words)
         command = shlex.join(["likewise", "fit", *given_as, "--out", out, "--resume"])
         if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
             command = "the same torchrun command with --resume"
         raise Interrupted(f"{stop} Continue with: {command}", stop.number) from None
-    if is_first():
+    if of_words:
+        run = shlex.quote(out)
+        print(readable(f"Saved {out}. Next: likewise index {run}; likewise search {run} WORD"))
+    elif is_first():
         run, named = shlex.quote(out), None if words is None else shlex.join(_features(words))
         steps = (
             _measurement(out, named or shlex.quote(str(typed))) or f"evaluate {run} {named or '--train DATA'}",
@@ -149,6 +183,13 @@ def _run(arguments: Namespace) -> int:
         )
         print(readable(f"Saved {out}. Next: {'; '.join(f'likewise {step}' for step in steps)}"))
     return 0
+
+
+def _one_source(data: str | None, sequences: str | None, features: Sequence[str] | None) -> str | None:
+    """DATA or --sequences. Raises LikewiseError when both are given."""
+    if sequences is not None and (data is not None or features is not None):
+        raise LikewiseError(f"{'DATA' if data else '--features'} and --sequences both name the data; leave one out.")
+    return data if sequences is None else sequences
 
 
 def _measurement(out: str, data: str) -> str:

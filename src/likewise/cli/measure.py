@@ -70,6 +70,21 @@ def _add_evaluate(parser: Parser) -> None:
     )
     add_interactions(parser)
     add_history(parser)
+    parser.add_argument(
+        "--pairs",
+        type=str,
+        nargs="+",
+        metavar="FILE",
+        default=None,
+        help="of words: rows of two words and how alike people find them; RUN may be a file of word2vec's formats",
+    )
+    parser.add_argument(
+        "--analogies",
+        type=str,
+        metavar="FILE",
+        default=None,
+        help="of words: four words in each line, a is to b as c is to d, and lines `: section`",
+    )
 
 
 def _add_measures(parser: Parser, help: str) -> None:
@@ -132,7 +147,20 @@ def _recommendation(arguments: Namespace) -> int:
     return 0
 
 
+def _of_words(arguments: Namespace) -> int:
+    from likewise.cli.words import evaluate_words
+
+    asked = ("pairs", "analogies", "run", "out")
+    usual = {"labels": "auto", "columns": (), "history": "auto", "fewest_users": 100}
+    given = [name for name, value in arguments.items() if name not in asked and value != usual.get(name)]
+    if given:
+        raise LikewiseError(f"--pairs and --analogies measure vectors of words; leave --{given[0]} out.")
+    return evaluate_words(arguments.run, arguments.pairs or [], arguments.analogies, arguments.out)
+
+
 def _evaluate(arguments: Namespace) -> int:
+    if arguments.pairs is not None or arguments.analogies is not None:
+        return _of_words(arguments)
     if arguments.split is not None:
         return _recommendation(arguments)
     of_split = ("data", "interactions", "share", "seed", "user", "item", "weight", "time", "least")
@@ -140,7 +168,10 @@ def _evaluate(arguments: Namespace) -> int:
         written = "DATA" if extra == "data" else f"--{extra}"
         raise LikewiseError(f"{written} is of a measurement on interactions; say with --split which are held out.")
     if arguments.train is None and arguments.features is None:
-        raise LikewiseError("`likewise evaluate` needs --train, labelled items, or --split, to measure recommendation.")
+        raise LikewiseError(
+            "`likewise evaluate` needs --train, labelled items, or --split, to measure recommendation, or "
+            "--pairs, of words."
+        )
     from likewise.evaluation.classify import Protocol, evaluate
     from likewise.evaluation.labelled_items import describe_copies
     from likewise.evaluation.scores import EVALUATION, print_table, save_scores
@@ -273,10 +304,11 @@ def _retrieve(arguments: Namespace) -> int:
 EVALUATE = Command(
     name="evaluate",
     group="measure",
-    help="Measure a run as a classifier, or with --split as a recommender.",
+    help="Measure a run as a classifier, a recommender (--split), or its words (--pairs).",
     add=_add_evaluate,
     run=_evaluate,
-    usage="likewise evaluate RUN --train DATA [options], or RUN DATA --split RULE --interactions FILE [options]",
+    usage="likewise evaluate RUN --train DATA [options], or RUN DATA --split RULE --interactions FILE "
+    "[options], or RUN --pairs FILE ... --analogies FILE",
     numbers={
         **OF_INTERACTIONS,
         **OF_SPLIT,

@@ -19,9 +19,10 @@ def add_run(parser: Parser, help: str = "run folder") -> None:
     parser.add_argument("run", type=str, metavar="RUN", help=help)
 
 
-def add_data(parser: Parser, help: str) -> None:
+def add_data(parser: Parser, help: str, *, required: bool = True) -> None:
     """DATA, or --features in its place."""
-    parser.add_argument("data", nargs="?" if has_features(parser) else None, type=str, metavar="DATA", help=help)
+    optional = has_features(parser) or not required
+    parser.add_argument("data", nargs="?" if optional else None, type=str, metavar="DATA", help=help)
     add_features(parser)
 
 

@@ -15,7 +15,7 @@ from likewise.text import readable
 
 def _add_embed(parser: Parser) -> None:
     add_run(parser)
-    add_data(parser, "items to embed")
+    add_data(parser, "items to embed; a run of words has its own", required=False)
     parser.add_argument(
         "--out",
         type=str,
@@ -30,11 +30,17 @@ def _add_embed(parser: Parser) -> None:
 def _embed(arguments: Namespace) -> int:
     from likewise.index.embedding_file import embedding_path, write_embedding
     from likewise.model import layer_named, load
+    from likewise.words.model import load_words
 
-    model, layer = load(arguments.run), layer_named(arguments.layer)
-    place_for(embedding_path(arguments.out))
     a = arguments
-    embedding = model.embed(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
+    if _of_words(a):
+        vectors = load_words(a.run)
+        place_for(embedding_path(a.out))
+        embedding = vectors.embed()
+    else:
+        model, layer = load(a.run), layer_named(a.layer)
+        place_for(embedding_path(a.out))
+        embedding = model.embed(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
     with stages() as begin:
         begin(f"writing {arguments.out}")
         write_embedding(arguments.out, *embedding)
@@ -42,20 +48,39 @@ def _embed(arguments: Namespace) -> int:
     return 0
 
 
+def _of_words(arguments: Namespace) -> bool:
+    """Whether the run is of words. Raises LikewiseError when it is and DATA is given, or neither."""
+    from likewise.model import model_file
+    from likewise.words.model import holds_words
+
+    of_words, data = holds_words(model_file(arguments.run)), data_of(arguments)
+    if of_words and data is not None:
+        raise LikewiseError(f"{arguments.run} has its own words; leave DATA out.")
+    if not of_words and data is None:
+        raise LikewiseError(f"{arguments.run} needs DATA, the items. See `likewise index --help`.")
+    return of_words
+
+
 def _add_index(parser: Parser) -> None:
     add_run(parser, help="run folder; the index goes into it")
-    add_data(parser, "items to index")
+    add_data(parser, "items to index; a run of words has its own", required=False)
     add_layer(parser)
     add_columns(parser)
 
 
 def _index(arguments: Namespace) -> int:
     from likewise.model import INDEX, layer_named, load
+    from likewise.words.model import load_words
 
-    model, layer = load(arguments.run), layer_named(arguments.layer)
-    folder = place_for(as_path(arguments.run, "RUN") / INDEX / "index.parquet", "RUN").parent
     a = arguments
-    index = model.index(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
+    of_words, place = _of_words(a), as_path(a.run, "RUN") / INDEX / "index.parquet"
+    if of_words:
+        vectors = load_words(a.run)
+        folder, index = place_for(place, "RUN").parent, vectors.index()
+    else:
+        model, layer = load(a.run), layer_named(a.layer)
+        folder = place_for(place, "RUN").parent
+        index = model.index(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
     with stages() as begin:
         begin(f"writing {folder}")
         index.save(folder)
@@ -66,7 +91,9 @@ def _index(arguments: Namespace) -> int:
 
 def _add_search(parser: Parser) -> None:
     add_run(parser, help="run folder with an index")
-    parser.add_argument("query", type=str, metavar="QUERY", help="an image or .npy file, or the id of an indexed item")
+    parser.add_argument(
+        "query", type=str, metavar="QUERY", help="a word, an image or .npy file, or the id of an indexed item"
+    )
     parser.add_argument("-k", "--k", type=int, default=10, help="number of hits")
 
 
@@ -91,10 +118,18 @@ def _add_report(parser: Parser) -> None:
 
 
 def _report(arguments: Namespace) -> int:
+    from likewise.model import model_file
     from likewise.reports.html import write_report
+    from likewise.reports.words import write_words_report
+    from likewise.words.model import holds_words
 
     a = arguments
     data = data_of(a)
+    if holds_words(model_file(a.run)):
+        if data is not None:
+            raise LikewiseError(f"{a.run} has its own words; leave --data out.")
+        print(readable(str(write_words_report(as_path(a.run, "RUN")))))
+        return 0
     if data is None and (a.labels, a.key, a.image, tuple(a.columns)) != ("auto", None, None, ()):
         raise LikewiseError(
             "--labels, --key, --image and --columns need --data; the training items have the columns of the training."

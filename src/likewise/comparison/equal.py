@@ -25,6 +25,8 @@ def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSet
     ``items`` is the smallest training set of the comparison. Raises LikewiseError on settings that the method refuses.
     """
     own, common = METHODS[method].settings, OptimSettings()
+    if own.of_words:
+        raise LikewiseError(f"method {method} learns from words, and a comparison has labelled items; leave it out.")
     if own.related:
         raise LikewiseError(
             f"method {method} trains with a file of relations, and a comparison has none; leave it out."

@@ -6,6 +6,7 @@ from likewise.config.objective_table import AUTO, OBJECTIVES, Row, objective
 from likewise.config.overrides import flatten
 from likewise.config.ranges import check_numbers
 from likewise.config.settings import FitSettings
+from likewise.config.word_settings import WORD_GROUPS, WORD_METHODS, WORD_OBJECTIVES, WORD_SETTINGS
 from likewise.errors import LikewiseError
 
 
@@ -39,6 +40,9 @@ def check(settings: FitSettings) -> FitSettings:
 def refusals(settings: FitSettings) -> Iterator[str]:
     """One sentence for each reason why these settings do not work together; none if they do."""
     s, kind = settings, settings.objective.kind
+    if s.of_words or s.dictionary == "words" or s.optim.name == "adagrad":
+        yield from _refused_words(s)
+        return
     yield from _refused_relations(s)
     yield from _refused_mining(s)
     if kind != AUTO:
@@ -59,6 +63,28 @@ def refusals(settings: FitSettings) -> Iterator[str]:
         yield "encoder.apart and encoder.pixels do not work together; leave one out."
     if s.micro_batches > 1 and s.bank.sharded:
         yield "micro_batches and bank.sharded do not work together yet; leave one out."
+
+
+def _refused_words(s: FitSettings) -> Iterator[str]:
+    """Checks the settings of a method of words, and that no other method has them."""
+    if not (s.of_words and s.dictionary == "words" and s.optim.name == "adagrad" and s.method in WORD_METHODS):
+        yield (
+            "alike=window, dictionary=words and optim.name=adagrad go together, in the methods "
+            f"{' and '.join(WORD_METHODS)}; name one of these with --method."
+        )
+        return
+    if s.objective.kind not in WORD_OBJECTIVES:
+        yield f"{s.method} takes the objectives {', '.join(WORD_OBJECTIVES)}, not {s.objective.kind}."
+    for name in s.objective.parameters:
+        yield f"{s.method} does not use objective.{name}; noise.samples, noise.power and noise.log_z say its noise."
+    if s.noise.log_z != "one" and s.objective.kind != "nce":
+        yield f"noise.log_z={s.noise.log_z} is of objective nce; {s.objective.kind} has no Z."
+    if s.device not in ("auto", "cpu"):
+        yield f"{s.method} trains on the CPU, not on device={s.device}; leave it out."
+    usual = flatten(FitSettings())
+    for name, value in flatten(s).items():
+        if value != usual.get(name, value) and name.partition(".")[0] not in WORD_GROUPS and name not in WORD_SETTINGS:
+            yield f"{s.method} does not use {name}; leave it out."
 
 
 def _refused_dictionary(s: FitSettings, row: Row) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, Self
 from likewise.config.objective_table import AUTO, AUTO_MEANS, objective
 from likewise.config.policy_table import policy
 from likewise.config.values import Scalar, Value
+from likewise.config.word_settings import NoiseSettings, TextSettings, VocabularySettings, WindowSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,7 +327,7 @@ class OptimSettings:
         name: sgd; lars (You et al. 2017: each layer's step is in proportion to the norm of its weights), as SimCLR
             uses for large batches; or muon (Jordan et al. 2024: a step changes all directions of a layer alike), which
             learns more in few steps, with a rate near 0.04; or adamw (Loshchilov and Hutter 2019), with a rate near
-            0.002 and ``momentum`` for β1.
+            0.002 and ``momentum`` for β1; or adagrad (Duchi et al. 2011, a sum for each row), of the methods of words.
         lr: learning rate; NPID's 0.03, for ``batch_size`` 128. It is never rescaled automatically.
         momentum: the papers' 0.9.
         weight_decay: NPID's 5e-4 for CIFAR (1e-4 for ImageNet).
@@ -336,7 +337,7 @@ class OptimSettings:
         nesterov: Nesterov momentum; off as in the papers.
     """
 
-    name: Literal["sgd", "lars", "muon", "adamw"] = "sgd"
+    name: Literal["sgd", "lars", "muon", "adamw", "adagrad"] = "sgd"
     lr: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -365,14 +366,16 @@ class FitSettings:
         cache: folder of decoded images; default $LIKEWISE_CACHE or ~/.cache/likewise.
         alike: which items are alike: instance (views of one item), label (items with a common label), pairs or triplets
             (those in the file ``relations``, by item id), graded (how relevant items are to a query, in that file), or
-            clusters (items of one cluster of the pairs in that file; see ``clusters``).
+            clusters (items of one cluster of the pairs in that file; see ``clusters``). Of words: window (those that
+            occur near each other in a sequence).
         relations: CSV or parquet file of pairs (a, b, alike), triplets (anchor, positive, negative) or graded relevance
             (query, item, relevance), or the folder of a graph, whose edges are pairs that are alike. In a file of pairs
             with a and b alone all are alike, and the other items of a batch are the negatives.
         loss_weight: factor of the loss; 2 gives the sum of the losses of the two views, as in SimCLR's code and MoCo's
             CIFAR recipe, instead of their mean.
         dictionary: the source of the keys: bank (a row per item), queue (the newest keys), batch (end-to-end) or
-            proxies (weights of the objective: parametric-softmax and the class-level objectives).
+            proxies (weights of the objective: parametric-softmax and the class-level objectives). Of words: words (a
+            second vector of each).
         symmetric: with a queue: each of the two views is a query, and the other view its key; twice the work.
         epochs: passes over the items. With ``minutes`` they follow from the time.
         minutes: train for so long, by the clock: a few timed steps choose epochs, precision, threads, size and batches,
@@ -405,13 +408,13 @@ class FitSettings:
     words: int = 512
     max_megapixels: float = 256.0
     cache: str | None = None
-    alike: Literal["instance", "label", "pairs", "triplets", "graded", "clusters"] = "instance"
+    alike: Literal["instance", "label", "pairs", "triplets", "graded", "clusters", "window"] = "instance"
     relations: str | None = None
     views: ViewSettings = field(default_factory=ViewSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     loss_weight: float = 1.0
-    dictionary: Literal["bank", "queue", "batch", "proxies"] = "bank"
+    dictionary: Literal["bank", "queue", "batch", "proxies", "words"] = "bank"
     bank: BankSettings = field(default_factory=BankSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)
     batch: BatchSettings = field(default_factory=BatchSettings)
@@ -420,6 +423,10 @@ class FitSettings:
     clusters: ClusterSettings = field(default_factory=ClusterSettings)
     key_encoder: KeyEncoderSettings = field(default_factory=KeyEncoderSettings)
     symmetric: bool = False
+    text: TextSettings = field(default_factory=TextSettings)
+    vocabulary: VocabularySettings = field(default_factory=VocabularySettings)
+    window: WindowSettings = field(default_factory=WindowSettings)
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
     epochs: int = 200
     minutes: float | None = None
@@ -437,10 +444,15 @@ class FitSettings:
     tensorboard: bool = False
 
     @property
-    def source_of_keys(self) -> Literal["bank", "queue", "batch", "proxies"]:
+    def source_of_keys(self) -> Literal["bank", "queue", "batch", "proxies", "words"]:
         """The dictionary; proxies where the objective has its own keys."""
         owns = self.objective.kind != AUTO and objective(self.objective.kind).keys == "own"
         return "proxies" if owns else self.dictionary
+
+    @property
+    def of_words(self) -> bool:
+        """Whether words of sequences are learned, by a step of their own, and not an encoder of items."""
+        return self.alike == "window"
 
     @property
     def listed(self) -> bool:

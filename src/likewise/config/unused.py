@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from likewise.config.overrides import flatten
 from likewise.config.settings import FitSettings
+from likewise.config.word_settings import WORD_GROUPS
 
 IMAGES, VECTORS = "images", "vectors"
 
@@ -32,6 +33,7 @@ USES = (
         "sampler.planted=siblings or alike=clusters",
         lambda s: s.alike == "clusters" or s.sampler.planted == "siblings",
     ),
+    Use(WORD_GROUPS, "method skipgram or cbow", lambda s: s.of_words),
     Use(("sampler.kind",), "labels or clusters", lambda s: not s.listed),
     Use(("sampler.per_class",), "sampler.kind=classes", lambda s: s.sampler.kind == "classes" and not s.listed),
     Use(("sampler.per_pair",), "sampler.planted", lambda s: s.sampler.planted != "none"),

@@ -18,7 +18,7 @@ from likewise.files import LOCK, as_path, from_json, make_writable, refuse_devic
 from likewise.graph.co_engagement import CoEngagement
 from likewise.graph.summary import Summary
 from likewise.stamp import DIGEST_BYTES, Stamp
-from likewise.text import utf8
+from likewise.text import quoted, utf8
 
 EDGES, ITEMS, SUMMARY = "edges.parquet", "items.parquet", "summary.json"
 _ROWS = 1 << 20  # of a row group
@@ -127,7 +127,11 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
     there = (rows[:, 0] >= 0) & (rows[:, 0] != rows[:, 1])
     pairs, of = np.unique(rows[there], axis=0, return_inverse=True)
     if not len(pairs):
-        raise LikewiseError(f"no edge of {folder} joins two of the items; are the ids those of the interactions?")
+        first = quoted(str(table["item"][0]))
+        raise LikewiseError(
+            f"no edge of {folder} joins two of the items: it has ids such as {first}, the items {quoted(ids[0])}; name "
+            "the column of their ids with --key."
+        )
     weight = np.zeros(len(pairs))
     np.maximum.at(weight, of.reshape(-1), table["weight"].cast("float64").to_numpy()[there])
     left = int((~there).sum())

@@ -8,7 +8,7 @@ from likewise.methods.npid import NPID
 from likewise.methods.pairs import PAIRS
 from likewise.methods.ranking import RANKING
 from likewise.methods.simclr import SIMCLR, SIMCLR_REPO
-from likewise.methods.table import METHODS, method_named, over_method
+from likewise.methods.table import METHODS, OF_ITEMS, method_named, over_method
 
 __all__ = [
     "BANK",
@@ -19,6 +19,7 @@ __all__ = [
     "MOCO_SYMMETRIC",
     "MOCO_V2",
     "NPID",
+    "OF_ITEMS",
     "PAIRS",
     "RANKING",
     "SIMCLR",

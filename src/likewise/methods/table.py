@@ -18,6 +18,7 @@ from likewise.methods.other_kinds import kinds_told_apart
 from likewise.methods.pairs import PAIRS
 from likewise.methods.ranking import RANKING
 from likewise.methods.simclr import SIMCLR, SIMCLR_REPO
+from likewise.methods.words import WORDS
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -34,8 +35,10 @@ METHODS: dict[str, Method] = {
         *CLASSES,
         RANKING,
         *GRAPHS,
+        *WORDS,
     )
 }
+OF_ITEMS = [name for name, method in METHODS.items() if not method.settings.of_words]  # they have one training step
 
 
 BY_DATA = ("alike", "relations")
@@ -45,6 +48,7 @@ METHOD_FOR = {
     "triplets": "facenet",
     "graded": "ranking",
     "clusters": "gcml-classes",
+    "window": "skipgram",
 }
 
 
@@ -83,7 +87,7 @@ def method_for(*parts: Mapping[str, Any]) -> str:
 
     Where they name a dictionary, or for labels an objective, these are to be joined with npid's other defaults.
     """
-    named = {name.partition(".")[0] for part in parts for name in part}
+    named = {str(name).partition(".")[0] for part in parts for name in part}
     alike, relations = (next((part[name] for part in reversed(parts) if name in part), None) for name in BY_DATA)
     if "dictionary" in named or (alike in ("label", "clusters") and "objective" in named):
         return "npid"

@@ -84,6 +84,10 @@ def make_plan(
     if "method" in (settings or {}):
         raise LikewiseError("the method can't be a setting here: name it in place of the run folder.")
     asked = settings_from(settings or {}, usual)
+    if asked.of_words:
+        raise LikewiseError(
+            f"{asked.method} trains in one process and without micro-batches: there is nothing to verify."
+        )
     if asked.related and asked.relations is None:  # a method has no file
         asked = replace(asked, relations="made-up")
     items, note = _items(asked, data, run if is_run else None)

@@ -99,9 +99,10 @@ def refuse_leak(run: str, graph: Mapping[str, Any], asked: Stamp, rule: SplitRul
     for key in (key for key in keys if key in same):
         if graph.get(key) != same[key]:
             name = key.removeprefix("column_")
+            instead = f"take --split {made}" if key == "split" else f"leave --{name} out"
             raise LikewiseError(
                 f"{run} learned from a graph with --{name} {graph.get(key)}, and --{name} {same[key]} holds other rows "
-                f"out, some of which are in that graph; leave --{name} out, or make the graph again: {again}."
+                f"out, some of which are in that graph; {instead}, or make the graph again: {again}."
             )
 
 

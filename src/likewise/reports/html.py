@@ -104,7 +104,7 @@ def write_report(
         parts = [
             "<h2>What was done</h2>" + _summary(metrics, model, about),
             "<h2>How good it is</h2>" + measured(run, scores, model.weights_hash),
-            "<h2>Learning curves</h2>" + _curves(run),
+            "<h2>Learning curves</h2>" + curves(run),
             "<h2>Nearest neighbours</h2>" + _neighbours(items, rows, begin("neighbours")),
             "<h2>Pairs it gets most wrong</h2>" + _wrong(items, rows, begin("pairs")),
         ]
@@ -170,7 +170,7 @@ def _online(metrics: Sequence[dict[str, float | str]]) -> str:
     )
 
 
-def _curves(run: Path) -> str:
+def curves(run: Path) -> str:
     matplotlib = matplotlib_module()
     metrics = read_metrics(run)
     panels = [("loss", "loss"), ("effective rank of a batch", "effective_rank"), ("kNN accuracy", "knn")]

@@ -20,6 +20,7 @@ from likewise.training.step import train_step
 OWN = "the recipe's views"
 STRENGTHS = {"milder views": 0.5, "stronger views": 1.7}  # factors of the differences between a view and its item
 SCALED = ("rotation", "deform", "brightness", "contrast", "saturation", "hue", "noise", "dropout")
+TRY_BATCH = 64  # items of a step of a short training
 LOOK_STEPS = 10  # between two looks at the clock
 LEAST_AREA = 0.08  # of a crop, as in SimCLR
 CLEARLY = 1.1  # times the agreement of the recipe's views

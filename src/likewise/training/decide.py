@@ -18,8 +18,10 @@ def decide(settings: FitSettings, n: int) -> FitSettings:
 
     The objective and the policies get all their parameters; missing ones have their constructors' defaults, but the
     temperature of lists of cosines is 0.1. Relations come from their file, so the sampler is "instance". A triplet
-    names its negative, so the policy is "all".
+    names its negative, so the policy is "all". Methods of words leave nothing open.
     """
+    if settings.of_words:
+        return settings
     chosen = _objective(settings, n)
     negatives, sampler = settings.negatives, settings.sampler
     if settings.listed:

@@ -103,6 +103,8 @@ def fit(
     goes_on = resume or (processes.restarted() and began_here(folder))
     asked = names_of(settings)
     settings = chosen(method, settings, goes_on=folder if goes_on else None)
+    if settings.of_words:
+        raise LikewiseError(f"{settings.method} learns from words, not from items: use lw.fit_words.")
     with processes.joined(settings.device):  # a resumed run's saved device decides how the processes communicate
         restarted = processes.any_of([processes.restarted()], pick_device(settings.device))[0]  # maybe on another node
         resume = resume or (restarted and began_here(folder))

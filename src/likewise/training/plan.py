@@ -20,7 +20,7 @@ from likewise.errors import LikewiseError
 from likewise.model import Model
 from likewise.training.batches import Sampler, choose_sampler
 from likewise.training.budget import Budget
-from likewise.training.candidates import best_of, of_views, trained
+from likewise.training.candidates import TRY_BATCH, best_of, of_views, trained
 from likewise.training.pace import Pace, ThreadWatch, emulates_bf16, measure_pace, thread_choices
 from likewise.training.run import Run, begin
 from likewise.training.step import train_step
@@ -33,7 +33,6 @@ PASSES = 20  # over the items that a larger size must leave time for
 FEW_STEPS = 150  # below, smaller batches are better: they make more steps
 SOME = 1024  # items that are stretched to another size, to time it
 TRY = 0.04  # the share of the time that the training of each try may take
-TRY_BATCH = 64  # items of a step of these
 TRY_STEPS = 120  # fewer do not tell which views are better
 
 

@@ -20,12 +20,14 @@ class TrainingProgress:
         total: number of steps.
         done: steps done before, in a resumed run.
         enabled: False prints nothing.
+        what: is counted.
     """
 
-    def __init__(self, total: int, *, done: int = 0, enabled: bool = True) -> None:
+    def __init__(self, total: int, *, done: int = 0, enabled: bool = True, what: str = "step") -> None:
         self.console = Console(stderr=True, quiet=not enabled)
         self.total, self.started_at, self.start = total, done, time.perf_counter()
         self._warned: str | None = None
+        self._what, self._last = what, done
         self._every = max(1, total // LINES)
         self._bar = Progress(
             TextColumn("training"),
@@ -52,10 +54,11 @@ class TrainingProgress:
     def update(self, step: int, status: str) -> None:
         """Moves to ``step``; ``status`` is shown beside the bar."""
         self._bar.update(self._task, completed=step, status=status)
-        if self._bar.disable and (step % self._every == 0 or step == self.total):
+        due, self._last = step // self._every > self._last // self._every, step
+        if self._bar.disable and (due or step == self.total):
             seconds = time.perf_counter() - self.start
             left = seconds / max(1, step - self.started_at) * (self.total - step)
-            self.say(f"step {step}/{self.total} · {status} · {seconds:.0f} s · ETA {left:.0f} s")
+            self.say(f"{self._what} {step}/{self.total} · {status} · {seconds:.0f} s · ETA {left:.0f} s")
 
     def retarget(self, total: int) -> None:
         """Sets another number of steps of the whole run."""

@@ -1,0 +1,101 @@
+"""``report.html`` of a run of words: what was read, scores, the curve of the loss, nearest words, settings."""
+
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from likewise.config.overrides import as_dict
+from likewise.config.yaml_file import as_yaml
+from likewise.console import stages
+from likewise.evaluation.scores import read_scores
+from likewise.files import atomic_write, place_for
+from likewise.metrics import top_k
+from likewise.reports.html import REPORT, STYLE, curves
+from likewise.reports.page import named
+from likewise.stamp import refuse_other_model
+from likewise.text import utf8
+from likewise.training.metrics_log import read_metrics
+from likewise.training.run_folder import read_data
+from likewise.words.evaluation import SCORES
+from likewise.words.model import WordVectors, load_words
+
+WORDS, NEIGHBOURS = 20, 8
+COMMON = 50  # the most frequent words, which say little; the words shown are evenly spread over the next ones
+AMONG = 2000
+
+
+def write_words_report(run: Path, *, progress: bool = True) -> Path:
+    """Writes RUN/report.html and returns its path.
+
+    Raises LikewiseError when the run has no model, a file of it is damaged, its scores are another model's, or the
+    extra ``plot`` is not installed. Cost: one pass over the vectors.
+    """
+    vectors = load_words(run)
+    path = place_for(run / REPORT, "RUN")
+    with stages(enabled=progress) as begin:
+        begin("nearest words")
+        parts = [
+            "<h2>What was done</h2>" + _summary(run, vectors),
+            "<h2>How good it is</h2>" + _scores(run, vectors),
+            "<h2>Learning curve</h2>" + curves(run),
+            "<h2>Nearest neighbours</h2>" + _neighbours(vectors),
+        ]
+    settings = "" if vectors.settings is None else html.escape(as_yaml(as_dict(vectors.settings)))
+    parts.append(f"<h2>Every setting</h2><details><summary>config.yaml</summary><pre>{settings}</pre></details>")
+    title, stamp = named(f"likewise: {run.name}"), html.escape(json.dumps(vectors.protocol(), ensure_ascii=False))
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta name="likewise" content="{stamp}">'
+        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{''.join(parts)}</html>"
+    )
+    with atomic_write(path) as file:
+        file.write(utf8(page))
+    return path
+
+
+def _summary(run: Path, vectors: WordVectors) -> str:
+    about: Mapping[str, Any] = read_data(run) or {}
+    speed = [float(line["words_per_second"]) for line in read_metrics(run) if "words_per_second" in line]
+    n, dim = vectors.inputs.shape
+    source = f" from <b>{named(str(about['source']))}</b>" if "source" in about else ""
+    text = f"{n:,} words{source} with a vector of {dim} numbers: method {named(vectors.method)}"
+    text += "" if vectors.settings is None else f", objective {vectors.settings.objective.kind}"
+    text += f", {vectors.epoch:g} epochs"
+    text += f" of {about['read']:,} words in {about['sequences']:,} sequences" if "read" in about else ""
+    text += f", {sorted(speed)[len(speed) // 2]:,.0f} words/s" if speed else ""
+    return f"<p>{text}.</p>"
+
+
+def _scores(run: Path, vectors: WordVectors) -> str:
+    """The table of the saved scores. Raises LikewiseError when they are another model's."""
+    path = run / SCORES
+    if not path.exists():
+        return "<p class='note'>Not measured yet: likewise evaluate RUN --pairs FILE --analogies FILE.</p>"
+    renew, rows = ["likewise", "evaluate", str(run), "--pairs", "FILE"], ""
+    for score in read_scores(path):
+        refuse_other_model(path, score.protocol, vectors.weights_hash, renew)
+        value = f"{score.value:.1%}" if score.std is None else f"{score.value:.3f} ± {score.std:.3f}"
+        used = f"{score.protocol.get('used', '')} of {score.protocol.get('rows', '')}"
+        rows += f"<tr><td>{named(score.name)}</td><td>{value}</td><td>{used}</td></tr>"
+    note = "<p class='note'>Spearman: with people's scores, ± its standard error. Analogies: share found.</p>"
+    return f"{note}<table><tr><th>measure</th><th>score</th><th>used</th></tr>{rows}</table>"
+
+
+def _neighbours(vectors: WordVectors) -> str:
+    """A table of words, each with the words most alike to it."""
+    embedding = vectors.embed()
+    n = len(embedding.ids)
+    first = COMMON if n > COMMON + WORDS else 0
+    rows = torch.unique_consecutive(torch.linspace(first, min(n, AMONG) - 1, min(WORDS, n - first)).long())
+    ids = torch.arange(n)
+    scores, found = top_k(embedding.rows[rows], embedding.rows, min(NEIGHBOURS, n - 1), query_ids=rows, key_ids=ids)
+    text = ""
+    for row, similarities, near in zip(rows.tolist(), scores.tolist(), found.tolist(), strict=True):
+        pairs = zip(near, similarities, strict=True)
+        words = ", ".join(f"{named(embedding.ids[word])} {score:.2f}" for word, score in pairs)
+        text += f"<tr><td>{named(embedding.ids[row])}</td><td>{words}</td></tr>"
+    return f"<p class='note'>The words most alike to each, with the cosine.</p><table>{text}</table>"

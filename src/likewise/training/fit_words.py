@@ -1,0 +1,266 @@
+"""``fit_words``: learns vectors of words, or of ids that occur together, and writes them to a run folder."""
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from likewise import __version__
+from likewise.config.settings import FitSettings
+from likewise.config.word_settings import WORD_METHODS
+from likewise.console import say, stages
+from likewise.distributed import processes
+from likewise.errors import Interrupted, LikewiseError, room_for
+from likewise.files import as_path, atomic_write
+from likewise.stamp import hash_of_bytes
+from likewise.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from likewise.training.fit import chosen, names_of
+from likewise.training.loop import going_on, stop_on_signal
+from likewise.training.metrics_log import MetricsLog
+from likewise.training.progress import TrainingProgress
+from likewise.training.run_folder import DATA, make_folder, remove_folder, resolve, write_config
+from likewise.training.run_lock import written_by_one
+from likewise.words.learning import Learning
+from likewise.words.model import NAME as MODEL
+from likewise.words.model import WordVectors
+from likewise.words.tokens import opened
+from likewise.words.vocabulary import (
+    CORPUS,
+    VOCABULARY,
+    Vocabulary,
+    count,
+    open_corpus,
+    read_vocabulary,
+    write_vocabulary,
+)
+
+LOOK_SECONDS = 2.0  # between two looks at the loss
+QUARTER = 0.25  # of a training, after which a loss as at the beginning is a warning
+LOWER = 0.98  # of the first loss: what counts as lower
+RARE = 0.5  # share of the occurrences without a vector that is a warning
+
+
+def fit_words(
+    data: object,
+    *,
+    out: str | Path,
+    method: str | None = None,
+    settings: FitSettings | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> WordVectors:
+    """Learns a vector for each word of ``data`` and returns them. All files go to the folder ``out``.
+
+    The text is read once, as a stream, and kept as numbers in RUN/corpus.bin (4 bytes a word), which every epoch reads.
+
+    Args:
+        data: a text in UTF-8, a folder of texts, gzip of these, ``-`` for standard input, a parquet file with a column
+            of strings or of lists (``settings.columns`` names it), or an iterable of texts or of lists of words.
+        out: the run folder; it must not hold a run unless ``resume``.
+        method: skipgram (the default) or cbow.
+        settings: as of ``likewise.fit``.
+        resume: continue from the last checkpoint, bit for bit, with the words and settings of the run; ``data`` is not
+            read again. More epochs make the run longer, as if it had them from the beginning.
+        progress: show bars and lines on standard error.
+
+    Raises LikewiseError for unusable data or settings, and in several processes; Interrupted on Ctrl-C (the state is
+    saved).
+    """
+    folder = as_path(out, "--out")
+    if method is None and not resume and "method" not in names_of(settings):
+        method = WORD_METHODS[0]
+    settings = chosen(method, settings, goes_on=folder if resume else None)
+    if not settings.of_words:
+        raise LikewiseError(f"{settings.method} learns an encoder of items: use lw.fit.")
+    refuse_processes(settings)
+    settings = resolve(folder, settings, resume)
+    made = make_folder(folder)
+    with written_by_one(folder):
+        settings = resolve(folder, settings, resume)
+        try:
+            return _fit(data, folder, settings, progress, resume=resume)
+        except LikewiseError:
+            if not (folder / CHECKPOINT).exists():
+                for name in (CORPUS, VOCABULARY):
+                    (folder / name).unlink(missing_ok=True)
+                remove_folder(made)
+            raise
+
+
+def _fit(data: object, folder: Path, settings: FitSettings, progress: bool, *, resume: bool) -> WordVectors:
+    going = resume and (folder / CHECKPOINT).exists()
+    if going:
+        state = load_checkpoint(folder / CHECKPOINT)
+        vocabulary = read_vocabulary(folder / VOCABULARY)
+    else:
+        state, vocabulary = {}, _read(data, folder, settings, progress)
+    with room_for(f"two vectors of {settings.encoder.dim} numbers for {len(vocabulary):,} words"):
+        learning = Learning(settings, open_corpus(folder / CORPUS), torch.from_numpy(np.array(vocabulary.counts)))
+    if going:
+        learning.load_state_dict(state)
+    if learning.place.epoch >= settings.epochs:
+        say([f"all {settings.epochs:,} epochs of the run are done already: nothing is trained."] if progress else [])
+    write_config(folder, settings)
+    with _threads(settings.threads):
+        _train(learning, folder, progress)
+    vectors = WordVectors(
+        vocabulary.words,
+        learning.tables.inputs,
+        outputs=learning.tables.outputs,
+        counts=torch.from_numpy(np.array(vocabulary.counts)),
+        settings=settings,
+        epoch=learning.place.epoch,
+        run=folder,
+    )
+    vectors.save(folder / MODEL)
+    return vectors
+
+
+def _read(data: object, folder: Path, settings: FitSettings, progress: bool) -> Vocabulary:
+    """Reads the data into RUN/corpus.bin, and says what it holds."""
+    sequences = opened(data, settings.text, settings.columns)
+    with stages(enabled=progress) as begin:
+        vocabulary = count(
+            sequences,
+            settings.vocabulary,
+            folder / CORPUS,
+            begin(f"reading {sequences.name}"),
+            paragraphs=settings.text.ends == "paragraph",
+        )
+    write_vocabulary(folder / VOCABULARY, vocabulary)
+    _write_data(folder, sequences.name, data, vocabulary)
+    if progress:
+        say([*sequences.notes, vocabulary.line(), *_doubts(vocabulary, settings)])
+    return vocabulary
+
+
+def _doubts(vocabulary: Vocabulary, settings: FitSettings) -> Iterator[str]:
+    """A line about each thing that looks wrong in what was read."""
+    kept = int(vocabulary.counts.sum())
+    if kept < (1 - RARE) * vocabulary.read:
+        yield (
+            f"warning: {1 - kept / vocabulary.read:.0%} of the text are words that occur fewer than "
+            f"{settings.vocabulary.least} times, so they get no vector; vocabulary.least can be lower."
+        )
+    if kept < 2 * vocabulary.sequences:
+        yield (
+            f"warning: a sequence has {kept / max(1, vocabulary.sequences):.1f} words on the average, so few words "
+            "have a neighbour; text.ends=paragraph joins lines."
+        )
+
+
+def _write_data(folder: Path, name: str, data: object, vocabulary: Vocabulary) -> None:
+    """Writes data.json: what was read."""
+    about: dict[str, object] = {
+        "source": name,
+        "path": os.path.abspath(name) if isinstance(data, str | Path) and name != "-" else None,
+        "items": len(vocabulary),
+        "kind": "words",
+        "ids_hash": hash_of_bytes("\n".join(vocabulary.words).encode(errors="backslashreplace")),
+        "sketch": {},
+        "skipped": vocabulary.seen - len(vocabulary),
+        "read": vocabulary.read,
+        "sequences": vocabulary.sequences,
+        "likewise": __version__,
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    with atomic_write(folder / DATA) as file:
+        file.write(json.dumps(about, indent=1).encode())
+
+
+def _train(learning: Learning, folder: Path, progress: bool) -> None:
+    """Trains to the end; looks at the loss, logs it, and saves. Raises as ``fit_words`` does."""
+    settings, total = learning.settings, learning.total
+    watch = _Watch(learning)
+    log = MetricsLog(folder, step=int(learning.read), tensorboard=settings.tensorboard)
+    bar = TrainingProgress(total, done=int(learning.read), enabled=progress, what="word")
+    saved_at = time.monotonic()
+    with bar, stop_on_signal() as stop, closing(log):
+        for loss in learning.steps():
+            watch.see(loss)
+            ended = learning.read >= total
+            late = time.monotonic() - saved_at > settings.checkpoint_seconds
+            if watch.is_due() or late or stop.asked or ended:
+                values = watch.look()
+                bar.update(int(learning.read), f"loss {values['loss']:.3f} · {values['words_per_second']:,.0f} words/s")
+                for warning in watch.doubts():
+                    bar.say(warning)
+                with going_on(bar):
+                    log.write(int(learning.read), values)
+            if late or stop.asked or ended:
+                with nullcontext() if stop.asked or ended else going_on(bar):
+                    save_checkpoint(folder / CHECKPOINT, learning.state_dict())
+                saved_at = time.monotonic()
+            if stop.asked and not ended:
+                said = f"Stopped after {learning.read:,.0f} of {total:,} words; everything is saved."
+                raise Interrupted(said, stop.number)
+
+
+class _Watch:
+    """Looks at the loss and the speed of a training every few seconds."""
+
+    def __init__(self, learning: Learning) -> None:
+        self.learning, self.losses = learning, list[float]()
+        self.first, self.last, self.warned = math.nan, math.nan, False
+        self.read, self.at = learning.read, time.monotonic()
+
+    def see(self, loss: float | None) -> None:
+        """Notes the loss of a step, if it was computed."""
+        if loss is not None:
+            self.losses.append(loss)
+            self.first = loss if math.isnan(self.first) else self.first
+
+    def is_due(self) -> bool:
+        """Whether the last look is long ago."""
+        return time.monotonic() - self.at > LOOK_SECONDS
+
+    def look(self) -> dict[str, float]:
+        """The mean loss since the last look, and the speed. Raises LikewiseError where a number is not finite."""
+        now, learning = time.monotonic(), self.learning
+        self.last = float(np.mean(self.losses)) if self.losses else self.last
+        if (self.losses and not math.isfinite(self.last)) or not learning.is_finite():
+            raise LikewiseError(
+                f"the vectors are no numbers any more, after {learning.read:,.0f} words: they grew beyond all bounds; "
+                f"lower optim.lr={learning.settings.optim.lr:g}. The last checkpoint is kept."
+            )
+        speed = (learning.read - self.read) / max(1e-9, now - self.at)
+        self.read, self.at, self.losses = learning.read, now, []
+        return {"epoch": learning.read / len(learning.corpus), "loss": self.last, "words_per_second": speed}
+
+    def doubts(self) -> Iterator[str]:
+        """A line, once, where a quarter of the training has not lowered the loss."""
+        if not self.warned and self.learning.read > QUARTER * self.learning.total and self.last > LOWER * self.first:
+            self.warned = True
+            yield (
+                f"warning: the loss is {self.last:.3f} and began at {self.first:.3f}: nothing is learned. Are the "
+                "words of a sequence related, and is optim.lr as of the method?"
+            )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Torch uses so many threads; 0: as many as it would."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def refuse_processes(settings: FitSettings) -> None:
+    """Raises LikewiseError in one of several processes."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or processes.size() > 1:
+        raise LikewiseError(
+            f"{settings.method} trains in one process: two would have to exchange more rows at each step than a step "
+            "computes; start it without torchrun, and give it threads."
+        )
