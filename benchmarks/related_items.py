@@ -2,7 +2,7 @@
 
     python benchmarks/related_items.py --only movielens                       # 5 splits, semi-hard and random: an hour
     python benchmarks/related_items.py --only citeulike --words 2048 --out runs/related_2048
-    python benchmarks/related_items.py --only anime --methods "cdml, 128 edges alone" gcml "gcml, level 1" \\
+    python benchmarks/related_items.py --only anime --methods cdml "cdml, 128 edges alone" gcml \\
         --options "--batch_size 384 --sampler.per_pair 1 --epochs 1" --seeds 2
     python benchmarks/related_items.py --only movielens --seeds 1 --baselines # as evaluate has them, and histories
 
