@@ -1,7 +1,9 @@
 """CDML and GCML on related cold items: items without any interaction in training, found from their content.
 
     python benchmarks/related_items.py --only movielens                       # 5 splits, semi-hard and random: an hour
-    python benchmarks/related_items.py --only anime --methods cdml gcml --options "--batch_size 384"
+    python benchmarks/related_items.py --only citeulike --words 2048 --out runs/related_2048
+    python benchmarks/related_items.py --only anime --methods cdml "cdml, 128 edges alone" gcml \\
+        --options "--batch_size 384 --sampler.per_pair 1 --epochs 1" --seeds 2
     python benchmarks/related_items.py --only movielens --seeds 1 --baselines # as evaluate has them, and histories
 
 Each split is made as a user makes it: `likewise graph --split cold-items --seed S`, `likewise fit --features ...
@@ -11,8 +13,8 @@ and of its content only the scale of each column. The interval is that of a boot
 all splits together; differences are paired.
 
 Likes: ratings from 4 (MovieLens), from 7 (anime), all of citeulike-a. Content: genres, title; genres, title, type;
-tags. Runs are kept in --out, and one that is finished is measured again, not trained. Needs LIKEWISE_DATA (default
-../shared/data), and the extra ``graph``.
+tags. Runs are kept in --out (take another for other --words), and one that is finished is measured again, not trained.
+Needs LIKEWISE_DATA (default ../shared/data), and the extra ``graph``.
 """
 
 import argparse
@@ -41,10 +43,11 @@ from likewise.recommendation.catalogue import catalogue
 from likewise.recommendation.evaluate import evaluate_interactions, save_evaluation
 from likewise.recommendation.related import Cosines, RelatedItems
 
-METHODS = {  # a name for the table, and what fit is told
+METHODS = {  # a name for the table, and what fit is told after --options
     "cdml": "--method cdml",
     "cdml, random negatives": "--method cdml --negatives random",
     "cdml, InfoNCE": "--method cdml --objective infonce --objective.temperature 0.1 --negatives all",
+    "cdml, 128 edges alone": "--method cdml --sampler.planted none --batch_size 256",
     "gcml": "--method gcml",
     "gcml, level 1": "--method gcml --clusters.level 1",
     "gcml-classes": "--method gcml-classes",
@@ -110,7 +113,7 @@ def as_it_is(items: lw.Items) -> NDArray[np.float32]:
 def train(features: dict[str, str], run: Path, graph: Path, method: str, options: list[str]) -> None:
     parts = [word for name, path in features.items() for word in ("--features", f"{name}={path}")]
     command = ["fit", *parts, "--relations", str(graph), "--out", str(run), "--threads", "1"]
-    command += [*shlex.split(METHODS[method]), *options]
+    command += [*options, *shlex.split(METHODS[method])]
     subprocess.run([sys.executable, "-m", "likewise", *command], check=True, stdout=sys.stderr)
 
 

@@ -33,7 +33,7 @@ def _embed(arguments: Namespace) -> int:
     from likewise.words.model import load_words
 
     a = arguments
-    if _of_words(a):
+    if _of_words(a, "embed"):
         vectors = load_words(a.run)
         place_for(embedding_path(a.out))
         embedding = vectors.embed()
@@ -48,7 +48,7 @@ def _embed(arguments: Namespace) -> int:
     return 0
 
 
-def _of_words(arguments: Namespace) -> bool:
+def _of_words(arguments: Namespace, command: str) -> bool:
     """Whether the run is of words. Raises LikewiseError when it is and DATA is given, or neither."""
     from likewise.model import model_file
     from likewise.words.model import holds_words
@@ -57,7 +57,7 @@ def _of_words(arguments: Namespace) -> bool:
     if of_words and data is not None:
         raise LikewiseError(f"{arguments.run} has its own words; leave DATA out.")
     if not of_words and data is None:
-        raise LikewiseError(f"{arguments.run} needs DATA, the items. See `likewise index --help`.")
+        raise LikewiseError(f"`likewise {command}` needs DATA. See `likewise {command} --help`.")
     return of_words
 
 
@@ -73,7 +73,7 @@ def _index(arguments: Namespace) -> int:
     from likewise.words.model import load_words
 
     a = arguments
-    of_words, place = _of_words(a), as_path(a.run, "RUN") / INDEX / "index.parquet"
+    of_words, place = _of_words(a, "index"), as_path(a.run, "RUN") / INDEX / "index.parquet"
     if of_words:
         vectors = load_words(a.run)
         folder, index = place_for(place, "RUN").parent, vectors.index()

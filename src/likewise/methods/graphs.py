@@ -21,17 +21,18 @@ OURS = (
     "(--features), each with a tower",
     "batch_size counts items: 6,144 are 1,024 edges with four planted negatives each; CDML has 7,200 triplets",
     "AdamW with a cosine rate; the papers do not say",
+    "512 numbers of an embedding and the rate 1e-3, chosen on validation splits of two data sets; 128 find less",
 )
 BASE = FitSettings(
     alike="pairs",
     dictionary="batch",
     batch=BatchSettings(keys="same"),
     views=ViewSettings(noise=0.0, dropout=0.2),
-    encoder=EncoderSettings(name="towers", hidden=256, head="linear", dim=128, centre=False),
+    encoder=EncoderSettings(name="towers", hidden=256, head="linear", dim=512, centre=False),
     objective=ObjectiveSettings(kind="triplet", parameters={"margin": 0.2}),
     negatives=NegativeSettings(policies=("hardest-beyond",)),
     sampler=SamplerSettings(planted="uniform", per_pair=4),
-    optim=OptimSettings(name="adamw", lr=2e-3, weight_decay=0.01),
+    optim=OptimSettings(name="adamw", lr=1e-3, weight_decay=0.01),
     batch_size=6144,
     epochs=3,
 )
@@ -73,7 +74,7 @@ GCML_CLASSES = Method(
     objective="sampled softmax of scaled cosines",
     departures=(
         "items without an edge have no class and do not train",
-        "not measured against cdml on real data yet",
+        "they find less than cdml on MovieLens and anime",
         *OURS[::2],
     ),
     settings=replace(

@@ -369,9 +369,7 @@ def _choose_tile(
 ) -> _Tile:
     columns, positive, negative = masks
     if columns is None:  # several labels or explicit lists: bring each row's positives together
-        most = max(1, int(positive.sum(1).max()))
-        columns = positive.logical_not().byte().argsort(dim=1, stable=True)[:, :most]
-        positive = positive.gather(1, columns)
+        columns, positive = _listed_columns(positive)
     s_p = similarities.gather(1, columns)
     s_n = similarities.masked_fill_(negative.logical_not(), -torch.inf)
     valid = positive.any(1) & (s_n.amax(1) > -torch.inf)
@@ -387,6 +385,17 @@ def _choose_tile(
         else:
             picked, kept = (x.unsqueeze(1).expand(-1, pairs, -1) for x in (picked, kept))
     return _Tile(columns, picked, there.unsqueeze(2) & kept, valid)
+
+
+def _listed_columns(positive: Tensor) -> tuple[Tensor, Tensor]:
+    """(R, P) the columns in which each row of ``positive`` (R, K) is true, in order, and which places are used."""
+    found = positive.nonzero()[:, 1]
+    count = positive.sum(1)
+    places = torch.arange(max(1, int(count.max())), device=positive.device)
+    used = places < count[:, None]
+    columns = torch.zeros_like(used, dtype=torch.int64)
+    columns[used] = found
+    return columns, used
 
 
 def most_positives(relation: Relation | Listed, queries: int, tile_rows: int) -> int:

@@ -222,8 +222,10 @@ def _tried(clock: _Clock, now: _Timed, asked: Collection[str], *, progress: bool
     items = TRY * clock.seconds / now.pace.seconds * now.settings.batch_size
     steps = processes.number_of_first(int(items / TRY_BATCH), now.trial.device)
     candidates = of_views(now.settings, asked)
-    if steps < TRY_STEPS or len(candidates) == 1:
+    if len(candidates) == 1:
         return now, []
+    if steps < TRY_STEPS:
+        return now, [f"other views are not compared: there is time for {steps} steps of each, not {TRY_STEPS}."]
     models = list[Model]()
     for name, settings in candidates:
         small = replace(settings, batch_size=min(TRY_BATCH, settings.batch_size))
