@@ -154,4 +154,5 @@ def test_vectors_have_no_pictures_of_neighbours() -> None:
 
 
 def test_the_report_says_for_each_kind_of_run_what_taught_it() -> None:
-    assert set(module.TAUGHT_BY) == set(get_args(get_type_hints(FitSettings)["alike"]))
+    of_words = {"window"}  # their report is another one
+    assert set(module.TAUGHT_BY) | of_words == set(get_args(get_type_hints(FitSettings)["alike"]))

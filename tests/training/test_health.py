@@ -462,5 +462,5 @@ def test_numbers_that_float32_cannot_compute_with_are_refused_before_training(tm
 
 
 def test_a_checkpoint_that_cannot_be_written_says_what_is_left(tmp_path: Path) -> None:
-    with pytest.raises(LikewiseError, match=r"\(No such file or directory\); there is no checkpoint yet\. Free"):
+    with pytest.raises(LikewiseError, match=r"\(No such file or directory\); there is no checkpoint yet\. Check"):
         save_checkpoint(tmp_path / "missing" / "checkpoint.pt", {})
