@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from liked import SETS, Liked
 from numpy.typing import NDArray
-from pooled_splits import Values, interval
+from pooled_splits import Values, print_table
 from pyarrow import parquet
 
 import likewise as lw
@@ -140,12 +140,7 @@ def main() -> None:
             for model, of_items in split_of(SETS[name](), seed, typed, cdml=given.cdml).items():
                 for item, ndcg in of_items.items():
                     values.setdefault(model, {}).setdefault(item, []).append(ndcg)
-        first = values["skipgram"]
-        print(f"\n{name}, {given.seeds} splits, {sum(map(len, first.values())):,} items asked")
-        print("| model | NDCG@10 | skipgram minus it |\n|-|-|-|")
-        for model, each in values.items():
-            gaps = {item: (np.array(first[item]) - each[item]).tolist() for item in each}
-            print(f"| {model} | {interval(each)} | {'–' if each is first else interval(gaps)} |", flush=True)
+        print_table(f"{name}, {given.seeds} splits", values, "skipgram")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,15 @@ def interval(values: Values, draws: int = 2000) -> str:
     return f"{sums.sum() / counts.sum():.4f} [{low:.4f} {high:.4f}]"
 
 
+def print_table(what: str, values: dict[str, Values], first: str) -> None:
+    """The mean of each model, and of what ``first`` has more, paired."""
+    ours = values[first]
+    print(f"\n{what}, {sum(map(len, ours.values())):,} items asked\n| model | NDCG@10 | {first} minus it |\n|-|-|-|")
+    for model, each in values.items():
+        gaps = {item: (np.array(ours[item]) - each[item]).tolist() for item in each}
+        print(f"| {model} | {interval(each)} | {'–' if each is ours else interval(gaps)} |", flush=True)
+
+
 def tables(folders: list[Path]) -> dict[str, dict[str, tuple[Values, Values, list[str]]]]:
     """Of each task and model: its values, those of the run minus its, and what was chosen in each split."""
     found: dict[str, dict[str, tuple[Values, Values, list[str]]]] = {}

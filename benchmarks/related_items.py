@@ -29,7 +29,7 @@ import torch
 from first_run import slug
 from liked import DATA, SETS
 from numpy.typing import NDArray
-from pooled_splits import Values, interval
+from pooled_splits import Values, print_table
 from pyarrow import parquet
 from views import ROOT, cpu
 
@@ -143,15 +143,7 @@ def main() -> None:
                         values.setdefault(method, {}).setdefault(item, []).append(ndcg)
         except LikewiseError as error:
             sys.exit(f"{name}: {error}")
-        first = values[given.methods[0]]
-        asked = sum(map(len, first.values()))
-        print(
-            f"\n{name}, {given.seeds} splits, {asked:,} items asked\n| model | NDCG@10 | {given.methods[0]} minus it |"
-        )
-        print("|-|-|-|")
-        for method, each in values.items():
-            gaps = {item: (np.array(first[item]) - each[item]).tolist() for item in each}
-            print(f"| {method} | {interval(each)} | {'–' if each is first else interval(gaps)} |", flush=True)
+        print_table(f"{name}, {given.seeds} splits", values, given.methods[0])
 
 
 if __name__ == "__main__":

@@ -90,6 +90,12 @@ def make_writable(folder: Path, failed: str, what: str = "--out") -> None:
         raise LikewiseError(f"{failed}: {reason}; choose another {what}.") from error
 
 
+def unwritten(path: Path, error: OSError) -> LikewiseError:
+    """What to raise when the model of a run could not be written."""
+    mend = "check that the folder is there, writable and not full, then resume"
+    return LikewiseError(f"could not write {path} ({error.strerror}); {mend}.")
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file that gets the name ``path`` only when it is complete and on disk.

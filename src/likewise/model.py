@@ -22,7 +22,7 @@ from likewise.data import Items, is_table, open_items, read_image
 from likewise.encoders import Embedder, build_embedder
 from likewise.encoders.embedder import coarse
 from likewise.errors import LikewiseError
-from likewise.files import as_path, atomic_write, utf8_path
+from likewise.files import as_path, atomic_write, unwritten, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
 from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_words
@@ -342,8 +342,7 @@ class Model:
             with atomic_write(path) as file:
                 file.write(self._bytes())
         except OSError as error:
-            mend = "check that the folder is there, writable and not full, then resume"
-            raise LikewiseError(f"could not write {path} ({error.strerror}); {mend}.") from error
+            raise unwritten(path, error) from error
         self._loaded = None
 
     def _bytes(self) -> bytes:

@@ -1,6 +1,6 @@
 """Makes settings from nested dicts, dotted names and text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -228,3 +228,8 @@ def assigned(assignments: Sequence[str]) -> dict[str, Any]:
         values[name] = read_yaml(text, f"--set {name}")
     refuse_twice(values, "--set")
     return values
+
+
+def about(name: str, names: Collection[str]) -> bool:
+    """Whether a setting is one of ``names``, or of a group among them: ``objective.temperature`` of ``objective``."""
+    return any(name == each or name.startswith(f"{each}.") for each in names)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from likewise.config.overrides import flatten
+from likewise.config.overrides import about, flatten
 from likewise.config.settings import FitSettings
 from likewise.config.word_settings import WORD_GROUPS
 
@@ -80,13 +80,8 @@ def _unused(used: FitSettings, asked: list[str], kind: str | None) -> Iterator[t
     """What would use them, and the names of the settings that nothing uses."""
     for use in USES:
         if not use.where(used):
-            yield use.needs, [name for name in asked if _is_of(name, use.names)]
+            yield use.needs, [name for name in asked if about(name, use.names)]
     if kind == IMAGES:
-        yield "vectors", [name for name in asked if _is_of(name, OF_VECTORS)]
+        yield "vectors", [name for name in asked if about(name, OF_VECTORS)]
     if kind == VECTORS:
-        yield "images", [name for name in asked if _is_of(name, OF_IMAGES) and not _is_of(name, OF_VECTORS)]
-
-
-def _is_of(name: str, names: Collection[str]) -> bool:
-    """Whether a setting is one of ``names``, or of a group among them."""
-    return any(name == each or name.startswith(f"{each}.") for each in names)
+        yield "images", [name for name in asked if about(name, OF_IMAGES) and not about(name, OF_VECTORS)]

@@ -6,13 +6,12 @@ from typing import NamedTuple
 
 import torch
 
-from likewise.config.overrides import flatten, settings_from
+from likewise.config.overrides import about, flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.console import track
 from likewise.data import Items
 from likewise.distributed import processes
 from likewise.model import Model
-from likewise.training.recipe import about
 from likewise.training.run import Run
 from likewise.training.signs import Signs, signs_of
 from likewise.training.step import train_step
@@ -64,7 +63,7 @@ def trained(run: Run, name: str, limit: float, *, progress: bool) -> Model | Non
 def best_of(
     candidates: Sequence[Candidate], models: Sequence[Model], items: Items, device: torch.device
 ) -> tuple[FitSettings, list[str]]:
-    """The settings to take, and lines that tell why: the first candidate, unless another is better by every sign."""
+    """The settings to take, and lines that tell why: the first candidate, unless ``choose`` takes another."""
     signs = signs_of(models, items)
     place = processes.number_of_first(choose(signs), device)
     lines = [f"tried: {each.name}: {sign.line()}." for each, sign in zip(candidates, signs, strict=True)]

@@ -1,9 +1,7 @@
 """``fit_words``: learns vectors of words, or of ids that occur together, and writes them to a run folder."""
 
-import json
 import math
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -13,20 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from likewise import __version__
 from likewise.config.settings import FitSettings
 from likewise.config.word_settings import WORD_METHODS
 from likewise.console import say, stages
 from likewise.distributed import processes
 from likewise.errors import Interrupted, LikewiseError, room_for
-from likewise.files import as_path, atomic_write
+from likewise.files import as_path
 from likewise.stamp import hash_of_bytes
 from likewise.training.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from likewise.training.fit import chosen, names_of
 from likewise.training.loop import going_on, stop_on_signal
 from likewise.training.metrics_log import MetricsLog
 from likewise.training.progress import TrainingProgress
-from likewise.training.run_folder import DATA, make_folder, remove_folder, resolve, write_config
+from likewise.training.run_folder import make_folder, remove_folder, resolve, write_about, write_config
 from likewise.training.run_lock import written_by_one
 from likewise.words.corpus import CORPUS, Corpus
 from likewise.words.learning import Learning
@@ -172,12 +169,8 @@ def _write_data(folder: Path, name: str, data: object, vocabulary: Vocabulary) -
         "skipped": vocabulary.seen - len(vocabulary),
         "read": vocabulary.read,
         "sequences": vocabulary.sequences,
-        "likewise": __version__,
-        "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    with atomic_write(folder / DATA) as file:
-        file.write(json.dumps(about, indent=1).encode())
+    write_about(folder, about)
 
 
 def _train(learning: Learning, folder: Path, progress: bool) -> None:

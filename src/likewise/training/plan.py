@@ -140,10 +140,8 @@ def plan(
         views = replace(late.views, small_until=1.0)
         small = clock.time(replace(now.settings, views=views), now.trial, [now.pace.threads])
         early_cost = small.pace.seconds / now.pace.seconds
-    batch_size, settings = (
-        settings.batch_size,
-        replace(now.settings, views=replace(now.settings.views, small_until=early)),
-    )
+    batch_size = settings.batch_size
+    settings = replace(now.settings, views=replace(now.settings.views, small_until=early))
     used = time.monotonic() - began
     budget = Budget(seconds=clock.seconds, used=used, early=early, early_cost=early_cost)
     total = budget.steps((clock.seconds - used) / now.pace.seconds)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from likewise.config.checks import check
-from likewise.config.overrides import flatten, settings_from
+from likewise.config.overrides import about, flatten, settings_from
 from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.encoders.embedder import COARSE
@@ -123,11 +123,6 @@ def with_recipe(
 def _text(value: Any) -> str:
     """A value as --help writes it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def about(name: str, asked: Collection[str]) -> bool:
-    """Whether the user has set ``name``, or what it is a part of: ``objective`` for ``objective.temperature``."""
-    return any(name == each or name.startswith(f"{each}.") for each in asked)
 
 
 def _of_time(asked: Collection[str]) -> Iterator[Choice]:

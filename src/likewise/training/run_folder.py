@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -232,14 +232,18 @@ def write_data(folder: Path, items: Items, settings: FitSettings, *, goes_on: bo
         "notes": list(items.notes),
         "graph": graph,
         "files": {name: content_of(path) for name, path in learned_from(settings).items()},
-        "likewise": __version__,
-        "torch": torch.__version__,
         "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    with atomic_write(folder / DATA) as file:
-        file.write(json.dumps(about, indent=1).encode())
+    write_about(folder, about)
     write_skipped(items, folder / SKIPPED)
+
+
+def write_about(folder: Path, about: Mapping[str, object]) -> None:
+    """Writes data.json: ``about`` the items, and the versions and the machine."""
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    made = {"likewise": __version__, "torch": torch.__version__, "machine": machine}
+    with atomic_write(folder / DATA) as file:
+        file.write(json.dumps({**about, **made}, indent=1).encode())
 
 
 def read_data(folder: Path) -> dict[str, Any] | None:

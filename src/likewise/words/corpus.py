@@ -8,6 +8,7 @@ import numpy.typing as npt
 from likewise.errors import LikewiseError
 
 CORPUS = "corpus.bin"  # in a run folder: int32, little-endian, the number of each word, and −1 after each sequence
+PART = 1 << 20  # numbers that are read at once
 
 Ids = npt.NDArray[np.int32]
 

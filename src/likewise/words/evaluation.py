@@ -92,11 +92,8 @@ def word_pairs(vectors: WordVectors, path: str | Path) -> Measured:
     if len(known) < 3:
         raise LikewiseError(f"{path}: only {len(known)} of its {len(judged)} pairs have vectors for both words.")
     first, second, score = (np.array(column) for column in zip(*known, strict=True))
-    unit = functional.normalize(vectors.inputs[np.unique([first, second]).tolist()].double(), dim=1)
-    place = {row: number for number, row in enumerate(np.unique([first, second]).tolist())}
-    cosine = (
-        (unit[[place[row] for row in first.tolist()]] * unit[[place[row] for row in second.tolist()]]).sum(1).numpy()
-    )
+    one, other = (functional.normalize(vectors.inputs[rows.tolist()].double(), dim=1) for rows in (first, second))
+    cosine = (one * other).sum(1).numpy()
     value = spearman(cosine, score)
     generator = np.random.default_rng(0)
     drawn = [spearman(cosine[at], score[at]) for at in generator.integers(0, len(score), (DRAWS, len(score)))]

@@ -16,7 +16,7 @@ from likewise import __version__
 from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
-from likewise.files import as_path, atomic_write, utf8_path
+from likewise.files import as_path, atomic_write, unwritten, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.exact import Hit, Index, Query
 from likewise.stamp import DIGEST_BYTES, Stamp, hash_of, refuse_other_model
@@ -137,7 +137,7 @@ class WordVectors:
             with atomic_write(path) as file:
                 file.writelines(self._parts())
         except OSError as error:
-            raise LikewiseError(f"could not write {path} ({error.strerror}); free some space, then resume.") from error
+            raise unwritten(path, error) from error
         self._loaded = hash_of(path)
 
     def _parts(self) -> Iterator[bytes | memoryview]:

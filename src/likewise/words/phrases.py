@@ -7,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from likewise.config.word_settings import VocabularySettings
-from likewise.words.corpus import Corpus, Ids
+from likewise.words.corpus import PART, Corpus, Ids
 
-PART = 1 << 20
 PAIRS = 20_000_000  # different pairs that are kept while counting, 16 bytes each
 
 Integers = npt.NDArray[np.int64]

@@ -1,6 +1,7 @@
 """Turns sources into batches of words and ends of sequences: texts, columns of parquet, and lists in Python."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
 from pathlib import Path
@@ -21,21 +22,20 @@ Batch = list[str]  # words, and END after each sequence
 Share = Callable[[float], None]  # is told which share is read; nothing where that is not known
 
 
-class Sequences:
-    """The sequences of a source, which may be read once. Abstract: subclasses are final.
+class Sequences(ABC):
+    """The sequences of a source, which may be read once. Subclasses are final.
 
     Args:
         name: of the source, for messages.
-        given: whether the words are ids as they are given, and may hold anything, an END too.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.notes: list[str] = []
 
+    @abstractmethod
     def batches(self, share: Share) -> Iterator[Batch]:
         """Batches of words, with END after each sequence. A sequence may go on in the next batch."""
-        raise NotImplementedError
 
 
 class TextSequences(Sequences):

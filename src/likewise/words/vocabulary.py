@@ -16,14 +16,13 @@ from likewise.config.word_settings import VocabularySettings
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, from_json
 from likewise.text import quoted, utf8
-from likewise.words.corpus import Corpus, Ids
+from likewise.words.corpus import PART, Corpus, Ids
 from likewise.words.phrases import joined
 from likewise.words.tokens import END, Sequences, Share
 
 VOCABULARY = "vocabulary.parquet"  # in a run folder: word, count
 SEEN = 4_000_000  # different words that are kept while counting; about 150 bytes each
 GROUP = 65_536  # words that are written at once
-PART = 1 << 20  # numbers that are read at once
 
 
 @dataclass(frozen=True, kw_only=True)
