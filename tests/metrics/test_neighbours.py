@@ -248,7 +248,7 @@ def test_memory_stays_flat_in_keys_and_queries():
 
 
 def test_more_keys_than_have_numbers_are_refused(monkeypatch):
-    monkeypatch.setattr(module, "_LOW", 4)
+    monkeypatch.setattr(module, "LOW", 4)
     with pytest.raises(LikewiseError, match="5 keys are more than 4; search them in parts"):
         top_k(torch.eye(5), torch.eye(5), 2)
 
@@ -256,3 +256,56 @@ def test_more_keys_than_have_numbers_are_refused(monkeypatch):
 def test_no_labels_have_no_number_of_neighbours() -> None:
     with pytest.raises(LikewiseError, match="labels are empty"):
         module.fair_k([])
+
+
+def _by_exact_scores_alone(queries, keys, k, **ids):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.torch, "get_float32_matmul_precision", lambda: "high")
+        return top_k(queries, keys, k, **ids)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("case", ["random", "near ties", "twins", "one point", "lengths", "tiny", "huge", "zero query"])
+def test_keys_ruled_out_in_float32_are_those_that_exact_scores_rule_out(case, dtype):
+    queries, keys = unit(9, 24, 7), unit(1500, 24, 8)
+    if case == "near ties":  # more keys than are kept, closer to each other than float32 can tell
+        keys = keys[:1] + 1e-8 * keys
+    elif case == "twins":
+        keys = keys[:30].repeat(50, 1)
+    elif case == "one point":
+        keys = keys[:1].repeat(1500, 1)
+    elif case == "lengths":
+        keys = keys * torch.logspace(-6, 6, 1500)[:, None]
+    elif case in ("tiny", "huge"):
+        queries, keys = (part * (1e-18 if case == "tiny" else 1e18) for part in (queries, keys))
+    elif case == "zero query":
+        queries[3] = 0
+    queries, keys = queries.to(dtype), keys.to(dtype)
+    ids = {"query_ids": torch.arange(9), "key_ids": torch.arange(1500) % 40}
+    for k in (1, 10):
+        for given in ({}, ids):
+            assert all(
+                map(torch.equal, top_k(queries, keys, k, **given), _by_exact_scores_alone(queries, keys, k, **given))
+            )
+    longest = float(keys.double().norm(dim=1).amax())
+    assert all(map(torch.equal, top_k(queries, keys, 5, longest=longest), _by_exact_scores_alone(queries, keys, 5)))
+
+
+def test_exact_scores_are_the_exception(monkeypatch):
+    queries, keys, asked = unit(40, 24, 7), unit(1500, 24, 8), []
+    kept = module._Search.exact
+    monkeypatch.setattr(
+        module._Search, "exact", lambda self, part, *rest: asked.append(len(part)) or kept(self, part, *rest)
+    )
+    top_k(queries, keys, 10)
+    assert asked == []
+    keys[100:] = keys[100]  # of some queries the nearest
+    top_k(queries, keys, 10)
+    assert 0 < sum(asked) < 40
+
+
+def test_autocast_changes_no_score():
+    queries, keys = unit(9, 24, 7), unit(1500, 24, 8)
+    wanted = top_k(queries, keys, 10)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert all(map(torch.equal, top_k(queries, keys, 10), wanted))

@@ -20,7 +20,7 @@ from likewise.alike import Ids, as_ids
 from likewise.console import Tick, part_of, untold
 from likewise.errors import LikewiseError, at_least_one
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite, peaks
-from likewise.metrics.neighbours import power_of_two
+from likewise.metrics.exact_scores import power_of_two
 
 _TILE = 2**21  # distances in memory at once
 _TILE_VALUES = 2**21  # float64 values of rows in memory at once

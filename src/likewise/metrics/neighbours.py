@@ -1,18 +1,14 @@
 """Exact nearest neighbours by inner product, and the weighted vote of Wu et al. 2018 (NPID), section 3.4.
 
+Scores and ranks are the same to the bit for any tile, any batching of the queries, any number of threads and any
+device: ``exact_scores`` says how and at which price. Most keys are ruled out by a plain float32 product first, whose
+error has a bound; only those that it can't rule out get an exact score.
+
 Keys are read in tiles, and only the scores of one tile are in memory. A million keys need a few hundred MiB.
-
-The guarantee: scores and ranks are the same to the bit for any tile, any batching of the queries, any number of threads
-and any device. A plain float product of matrices may differ in its last bit with any of these, and two nearly equal
-scores may then change places. Here every row is first rounded to b bits relative to its largest entry,
-b = min(24, ⌊(53 − ⌈log₂ D⌉) / 2⌋), which is 23 at D = 128 and 20 at D = 3072. Sums of D products of such numbers fit
-into float64 exactly, in any order.
-
-The price: a score differs a little from that of the unrounded rows (random unit rows: standard deviation 2e-8 at D =
-128 and 5e-8 at D = 3072, as float32 itself). The product runs at float64 speed, half that of float32 on a CPU.
 """
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,12 +17,14 @@ from torch.nn import functional
 from likewise.alike import Ids, as_ids, first_among
 from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
-from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width, peaks
+from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width
+from likewise.metrics.exact_scores import GROUP, LOW, Tiles, leading, merge, pack, rounding, snap, unpack
 
 _QUERY_TILE = 512  # rows; with 8,192 keys a float64 block is 32 MiB
 _KEY_TILE_BYTES = 64 * 2**20  # of float64 keys; wide rows get fewer keys per tile
-_GROUP = 16  # keys of a group of a tile; the best of each group is compared first, see merge
-_LOW = 0xFFFFFFFF
+_SCORES = 2**22  # of one tile, at least, so that a single query reads all keys at once
+_RESCORED = 2**22  # numbers of keys that get exact scores at once
+_SCALE = 1e-25, 1e30  # of a query's length times the longest key's; beyond, float32 may overflow or vanish
 
 
 @torch.no_grad()
@@ -38,12 +36,13 @@ def top_k(
     query_ids: Ids | None = None,
     key_ids: Ids | None = None,
     tile: int | None = None,
+    longest: float | None = None,
     tick: Tick = untold,
 ) -> tuple[Tensor, Tensor]:
     """The k keys of largest inner product for every query, exactly.
 
     Results do not depend on ``tile``, on the batching of the queries, on threads or on the device; the docstring of
-    this module explains why. Keys of equal score come in the order of their rows.
+    ``exact_scores`` explains why. Keys of equal score come in the order of their rows.
 
     Args:
         queries: (Q, D) float, any scale; unit rows make the scores cosines.
@@ -53,6 +52,8 @@ def top_k(
             does not find itself.
         key_ids: (K,) integers, not necessarily distinct.
         tile: keys in memory at once; changes memory and speed only.
+        longest: the length of the longest key, for a caller who knows it and knows that all keys are finite; it saves
+            a pass over the keys. A key that is longer may be missed.
         tick: told the share of the work that is done.
 
     Returns:
@@ -63,29 +64,104 @@ def top_k(
     Raises:
         LikewiseError: wrong shapes, k < 1, NaN or infinity (by row), ids for one side only.
 
-    Cost: O(Q·K·D) time in float64; memory O(Q·k) plus about 150 MiB for tiles.
+    Cost: O(Q·K·D) time in float32, and in float64 where many keys are about as near as the k-th; memory O(Q·k) plus
+    about 150 MiB for tiles.
     """
     queries, keys, query_ids, key_ids = checked_search(queries, keys, k, query_ids, key_ids)
-    device, key_count = queries.device, keys.shape[0]
-    k = min(k, key_count)
+    device, k = queries.device, min(k, keys.shape[0])
     if tile is not None:
         at_least_one("tile", tile, "it is a number of keys")
-    step = max(_GROUP * 64, min(8192, _KEY_TILE_BYTES // (8 * keys.shape[1]))) if tile is None else tile
-    nothing = pack(torch.full((1, 1), -torch.inf), torch.zeros(1, 1, dtype=torch.int64))
-    best = nothing.to(device).repeat(queries.shape[0], k)
-    tiles = Tiles(_QUERY_TILE, min(step, key_count), device)
-    for start in range(0, key_count, step):
-        block = snap("keys", keys[start : start + step].to(device), start)
-        ids = None if key_ids is None else key_ids[start : start + step].to(device)
-        for first in range(0, queries.shape[0], _QUERY_TILE):
-            part = slice(first, first + _QUERY_TILE)
-            scores = tiles.product(snap("queries", queries[part], first), block)
-            if ids is not None and query_ids is not None:
-                same = query_ids[part].to(device)[:, None] == ids
-                scores[:, : block.shape[0]].masked_fill_(same, -torch.inf)
-            best[part] = merge(best[part], scores, leading(scores), start)
-            tick((start + block.shape[0] * min(1.0, (first + _QUERY_TILE) / queries.shape[0])) / key_count)
+    search = _Search(queries, keys, query_ids, key_ids, tile, longest)
+    kept = k + 16 + k // 4
+    if 4 * kept > keys.shape[0] or torch.get_float32_matmul_precision() != "highest":
+        return unpack(search.best(search.exact, k, tick))
+    with torch.autocast(device.type, enabled=False):
+        near = search.best(search.quick, kept, tick)
+        best, certain = search.rescored(near, k)
+    if not bool(certain.all()):  # many keys are about as near as the last: each gets an exact score
+        rest = (~certain).nonzero().flatten()
+        ids = None if query_ids is None else query_ids.to(device)[rest]
+        again = _Search(queries[rest], keys, ids, key_ids, tile, longest)
+        best[rest] = again.best(again.exact, k, tick)
     return unpack(best)
+
+
+class _Search:
+    """The keys of several queries, tile by tile."""
+
+    def __init__(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        query_ids: Tensor | None,
+        key_ids: Tensor | None,
+        tile: int | None,
+        longest: float | None,
+    ) -> None:
+        device, many = queries.device, keys.shape[0]
+        self.queries, self.keys, self.key_ids = queries, keys, key_ids
+        self.query_ids = None if query_ids is None else query_ids.to(device)
+        self.longest, self._known = longest or 0.0, longest is not None
+        by_size = min(8192, _KEY_TILE_BYTES // (8 * keys.shape[1]))
+        at_once = min(queries.shape[0], _QUERY_TILE)
+        self.step = min(
+            many, max(GROUP * 64, by_size, _SCORES // at_once if self._known else 0) if tile is None else tile
+        )
+        self._tiles = Tiles(at_once, self.step, device)
+
+    def best(self, product: Callable[[Tensor, int, Tensor, int], Tensor], k: int, tick: Tick) -> Tensor:
+        """(Q, k) packed scores and rows, in descending order, of the keys that are nearest by ``product``."""
+        device, count, many = self.queries.device, self.queries.shape[0], self.keys.shape[0]
+        nothing = pack(torch.full((1, 1), -torch.inf), torch.zeros(1, 1, dtype=torch.int64))
+        best = nothing.to(device).repeat(count, k)
+        for start in range(0, many, self.step):
+            block = self.keys[start : start + self.step].to(device)
+            ids = None if self.key_ids is None else self.key_ids[start : start + self.step].to(device)
+            for first in range(0, count, _QUERY_TILE):
+                part = slice(first, first + _QUERY_TILE)
+                scores = product(self.queries[part], first, block, start)
+                if ids is not None and self.query_ids is not None:
+                    scores[:, : block.shape[0]].masked_fill_(self.query_ids[part][:, None] == ids, -torch.inf)
+                best[part] = merge(best[part], scores, leading(scores), start)
+                tick((start + block.shape[0] * min(1.0, (first + _QUERY_TILE) / count)) / many)
+        return best
+
+    def exact(self, queries: Tensor, first: int, block: Tensor, start: int) -> Tensor:
+        """Exact scores of a tile of queries and a block of keys."""
+        return self._tiles.product(snap("queries", queries, first), snap("keys", block, start))
+
+    def quick(self, queries: Tensor, first: int, block: Tensor, start: int) -> Tensor:
+        """Scores in float32; the longest key is remembered."""
+        if not self._known and first == 0:
+            lengths = block.float().norm(dim=1)
+            check_peaks("keys", torch.where(lengths.isinf(), block.abs().amax(1).float(), lengths), start)
+            self.longest = max(self.longest, float(lengths.amax()))
+        return self._tiles.quick_product(queries.float(), block.float())
+
+    def rescored(self, near: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k best by exact score of (Q, kept) packed keys, and for which queries no other key can be among them.
+
+        A float32 sum of D products is off by at most D·2⁻²⁴ / (1 − D·2⁻²⁴) times the lengths of both rows, and its
+        entries by 2⁻²⁴ each (where they are float64); an exact score has the error of rounding both rows.
+        """
+        scores, rows = unpack(near)
+        dim, best = self.keys.shape[1], torch.empty_like(near[:, :k])
+        for part in torch.arange(len(near)).split(max(1, _RESCORED // (near.shape[1] * dim))):
+            keys = self.keys[rows[part].clamp_min(0).flatten().to(self.keys.device)].to(scores.device)
+            exact = (
+                snap("keys", keys, 0).view(len(part), -1, dim)
+                @ snap("queries", self.queries[part], int(part[0]))[..., None]
+            )
+            packed = pack(exact[..., 0].float().masked_fill_(rows[part] < 0, -torch.inf), rows[part].clamp_min(0))
+            best[part] = packed.topk(k, dim=1).values
+        unit = (dim + 4) * 2.0**-24
+        lengths = self.queries.double().norm(dim=1) * self.longest
+        error = lengths * 1.01 * (unit / (1 - unit) + rounding(dim))
+        beaten = (scores[:, -1].double() + error) * (1 + 2.0**-23 * scores[:, -1].double().sign()) < unpack(
+            best[:, -1:]
+        )[0][:, 0]
+        least, most = _SCALE
+        return best, (rows[:, -1] < 0) | beaten & (lengths > least) & (lengths < most)
 
 
 @torch.no_grad()
@@ -228,8 +304,8 @@ def checked_search(
     at_least_one("k", k, "it is a number of neighbours")
     queries, keys = as_rows("queries", queries), as_rows(names[0], keys)
     check_same_width("queries", queries, names[0], keys)
-    if keys.shape[0] > _LOW:
-        raise LikewiseError(f"{keys.shape[0]} {names[0]} are more than {_LOW}; search them in parts.")
+    if keys.shape[0] > LOW:
+        raise LikewiseError(f"{keys.shape[0]} {names[0]} are more than {LOW}; search them in parts.")
     if (query_ids is None) != (key_ids is None):
         raise LikewiseError(f"give query_ids and {names[1]} together, or neither: an item is excluded by equal ids.")
     return queries, keys, _ids_of("query_ids", query_ids, queries), _ids_of(names[1], key_ids, keys)
@@ -243,85 +319,3 @@ def _ids_of(name: str, ids: Ids | None, rows: Tensor) -> Tensor | None:
     if numbers.shape != (rows.shape[0],):
         raise LikewiseError(f"{name} must be {rows.shape[0]} integers, one per row, not {tuple(numbers.shape)}.")
     return numbers
-
-
-def snap(name: str, rows: Tensor, first: int) -> Tensor:
-    """Rows as float64, each entry rounded to b bits relative to the row's largest, so that inner products are exact.
-
-    If |entry| ≤ 2ᵉ, the rounded entries are integers times 2ᵉ⁻ᵇ. A product of two integers is at most 2²ᵇ, and a sum of
-    D of these at most 2⁵³. Scaling by powers of two is exact, and a maximum does not depend on the order of entries.
-
-    ``first`` is the number of the first row, for the error: LikewiseError on NaN or infinity.
-    """
-    largest = peaks(rows)
-    check_peaks(name, largest, first)
-    bits = min(24, (53 - (rows.shape[1] - 1).bit_length()) // 2)
-    exponent = torch.frexp(largest.double()[:, None]).exponent.long().clamp_(-500, 500)
-    snapped = rows.to(torch.float64, copy=True).mul_(power_of_two(bits - exponent))
-    return snapped.round_().mul_(power_of_two(exponent - bits))
-
-
-def power_of_two(exponent: Tensor) -> Tensor:
-    """2 to the power of an int64 within ±1022, exactly: it is written into the exponent bits of float64."""
-    return ((exponent + 1023) << 52).view(torch.float64)
-
-
-class Tiles:
-    """Memory for one tile of scores, allocated once, since new memory for every tile takes as long as a copy."""
-
-    def __init__(self, queries: int, keys: int, device: torch.device) -> None:
-        self._width = -(-keys // _GROUP) * _GROUP
-        self._exact = torch.empty(queries * keys, dtype=torch.float64, device=device)
-        self._scores = torch.empty(queries * self._width, device=device)
-
-    def product(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Inner products of (B, D) and (T, D) as float32 (B, W), −inf beyond column T; valid until the next call."""
-        rows, columns = queries.shape[0], keys.shape[0]
-        exact = self._exact[: rows * columns].view(rows, columns)
-        torch.mm(queries, keys.T, out=exact)
-        scores = self._scores[: rows * self._width].view(rows, self._width)
-        scores[:, columns:] = -torch.inf
-        scores[:, :columns] = exact
-        return scores
-
-
-def merge(best: Tensor, scores: Tensor, leaders: Tensor, start: int) -> Tensor:
-    """The k best packed entries among (B, k) ``best``, in descending order, and a tile's (B, W) scores.
-
-    ``leaders`` are the best scores of the tile's groups (``leading``). A key can be among the k best only if the leader
-    of its group is at least the k-th largest leader and at least the k-th best score so far. Only such groups are
-    searched; in later tiles they are few.
-    """
-    k, count = best.shape[1], leaders.shape[1]
-    floor = unpack(best[:, -1:])[0]
-    if k < count:
-        floor = torch.maximum(floor, leaders.topk(k, dim=1).values[:, -1:])
-    useful = int((leaders >= floor).sum(1).amax())
-    groups = scores.view(scores.shape[0], _GROUP, count)
-    chosen = leaders.topk(useful, dim=1, sorted=False).indices[:, None]  # all groups that reach the floor, maybe others
-    columns = chosen + torch.arange(start, start + _GROUP * count, count, device=scores.device)[:, None]
-    candidates = pack(groups.gather(2, chosen.expand(-1, _GROUP, -1)), columns)
-    return torch.cat([best, candidates.flatten(1)], 1).topk(k, dim=1).values
-
-
-def leading(scores: Tensor) -> Tensor:
-    """(B, W / 16) best score of each group of 16 keys of a tile's (B, W); group g has columns g, g + W / 16, ..."""
-    return scores.view(scores.shape[0], _GROUP, -1).amax(1)
-
-
-def pack(scores: Tensor, rows: Tensor) -> Tensor:
-    """An int64 for each score and row. It sorts by score, then by smaller row, so that ties have a fixed order."""
-    bits = (scores + 0.0).view(torch.int32)  # + 0.0: −0 becomes 0
-    return (_ordered(bits).long() << 32) | (_LOW - rows)
-
-
-def unpack(packed: Tensor) -> tuple[Tensor, Tensor]:
-    """The scores and rows that ``pack`` put together; row −1 where the score is −inf."""
-    scores = _ordered((packed >> 32).int()).view(torch.float32)
-    rows = _LOW - (packed & _LOW)
-    return scores, rows.masked_fill_(torch.isneginf(scores), -1)
-
-
-def _ordered(bits: Tensor) -> Tensor:
-    """The bits of float32 numbers as int32 that sort as the numbers do; the same again goes back."""
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from likewise.console import Tick, untold
-from likewise.metrics.neighbours import Tiles, leading, merge, pack, snap, unpack
+from likewise.metrics.exact_scores import Tiles, leading, merge, pack, snap, unpack
 
 _SCORES = 2**22  # scores of a part and a tile: 48 MiB in float64 and float32, and 16 more while they are sorted
 _QUERIES = 512  # queries of a part at most

@@ -17,7 +17,8 @@ from likewise.alike import Ids, as_ids, check_labels, first_among
 from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, LikewiseWarning, at_least_one, number
 from likewise.metrics.checks import Rows, as_rows, check_peaks, peaks
-from likewise.metrics.neighbours import checked_search, unpack
+from likewise.metrics.exact_scores import unpack
+from likewise.metrics.neighbours import checked_search
 from likewise.metrics.ranks import Ranks, Relevance, columns, ranks
 
 _CHECKED = 8192  # rows copied at once

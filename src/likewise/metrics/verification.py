@@ -16,7 +16,7 @@ from torch import Tensor
 from likewise.alike import Flags, Ids, as_flags, as_ids, refuse_masked
 from likewise.errors import LikewiseError, at_least_one, number
 from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite
-from likewise.metrics.neighbours import snap
+from likewise.metrics.exact_scores import snap
 
 _TILE = 2**21  # float64 numbers in memory at once
 _MOST_PAIRS = 2 * 10**7
