@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("commands", ("cli",)),
     ("report", ("reports",)),
     ("built on training", ("comparison", "lightning", "proof", "recommendation")),
-    ("train, measure", ("evaluation", "training")),
+    ("train, measure", ("evaluation", "run_index", "training")),
     ("trained model", ("model",)),
     ("words", ("words",)),
     ("trained parts", ("encoders", "index", "objectives")),

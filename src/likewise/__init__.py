@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from likewise.evaluation.retrieve import retrieve
     from likewise.evaluation.retrieve import retrieve as evaluate_retrieval
     from likewise.graph.build import build_graph
-    from likewise.index.exact import Hit, Index
+    from likewise.index.index import Hit, Index
     from likewise.metrics import knn_accuracy, knn_classify, ndcg, retrieval
     from likewise.model import Model, load
     from likewise.proof.prove import verify
@@ -74,8 +74,8 @@ _HOME = {
     "Model": "model",
     "load": "model",
     "build_graph": "graph.build",
-    "Hit": "index.exact",
-    "Index": "index.exact",
+    "Hit": "index.index",
+    "Index": "index.index",
     "Views": "views.render",
     "compare": "comparison.run",
     "verify": "proof.prove",

@@ -24,9 +24,9 @@ from likewise.encoders.embedder import coarse
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, unwritten, utf8_path
 from likewise.index.embedding_file import Embedding
-from likewise.index.exact import Hit, Index, Query
+from likewise.index.index import Hit, Index, Query
 from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_words
-from likewise.text import quoted, utf8
+from likewise.text import quoted
 from likewise.views.render import plain_view
 from likewise.views.vectors import scales_of
 
@@ -266,7 +266,7 @@ class Model:
         items = self.open(source, labels="none", key=key, image=image, columns=columns, progress=progress)
         embedding, asking = self.embed(items, layer=layer, progress=progress), self.layer_of_queries(layer)
         queries = None if asking == layer else self.embed(items, layer=asking, progress=progress).rows
-        return Index(*embedding, query_rows=queries, read=partial(self.embed_file, layer=asking))
+        return Index(*embedding, query_rows=queries, read=self.reader(layer))
 
     def embed_file(self, path: str | Path, *, layer: Layer = "embedding") -> Tensor:
         """(D,) float32 row of length 1 of an image file; of a .npy file with one vector if the model takes vectors.
@@ -302,9 +302,13 @@ class Model:
                 "this model has no run folder, so it has no index: use index = model.index(DATA) and "
                 "index.search(query)."
             )
-        index = _own_index(self.run, self.weights_hash)
-        index.read = partial(self.embed_file, layer=self.layer_of_queries(_layer_of(index)))
+        index = own_index(self.run, self.weights_hash)
+        index.read = self.reader(layer_of(index))
         return index
+
+    def reader(self, layer: Layer) -> Callable[[str], Tensor]:
+        """Reads a file as a query for rows of a layer."""
+        return partial(self.embed_file, layer=self.layer_of_queries(layer))
 
     def layer_of_queries(self, layer: Layer) -> Layer:
         """The layer whose rows search rows of ``layer``: another one where queries have an encoder of their own."""
@@ -460,27 +464,15 @@ def layer_named(name: str) -> Layer:
     raise LikewiseError(f"there is no layer {name!r}; the layers are embedding (after the head), backbone and query.")
 
 
-def _layer_of(index: Index) -> Layer:
+def layer_of(index: Index) -> Layer:
     """The layer of an index's rows."""
     return layer_named(str(index.protocol.get("layer", "embedding")))
 
 
-def _own_index(run: Path, weights_hash: str) -> Index:
+def own_index(run: Path, weights_hash: str) -> Index:
     """The index of a run. Raises LikewiseError when there is none, or when another model made it."""
     index = Index.load(run / INDEX)
-    layer = [] if _layer_of(index) == "embedding" else ["--layer", _layer_of(index)]
+    layer = [] if layer_of(index) == "embedding" else ["--layer", layer_of(index)]
     renew = ["likewise", "index", str(run), *source_words(index.protocol, "data"), *layer]
     refuse_other_model(run / INDEX, index.protocol, weights_hash, renew)
     return index
-
-
-def search_run(run: Path, query: str, k: int) -> list[Hit]:
-    """The hits of ``load(run).search(query, k)``. For an id the model is not loaded, only for a file.
-
-    Raises LikewiseError when there is no run, model or index, when another model made the index, and as
-    ``Index.search`` does.
-    """
-    index = _own_index(run, hash_of(model_file(run)))
-    index.read = lambda path: load(run).load_index().read_file(path)
-    name = utf8(query).decode()  # as ids are written, whatever the encoding of the command line
-    return index.search(name if name in index else query, k)

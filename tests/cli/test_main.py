@@ -38,7 +38,7 @@ from likewise.config.yaml_file import read_yaml
 from likewise.data import cache
 from likewise.errors import LikewiseError
 from likewise.index.embedding_file import read_embedding
-from likewise.index.exact import Index
+from likewise.index.index import Index
 from likewise.methods import METHODS
 from likewise.model import load
 

@@ -283,9 +283,9 @@ def test_keys_ruled_out_in_float32_are_those_that_exact_scores_rule_out(case, dt
     queries, keys = queries.to(dtype), keys.to(dtype)
     ids = {"query_ids": torch.arange(9), "key_ids": torch.arange(1500) % 40}
     for k in (1, 10):
-        for given in ({}, ids):
+        for named in ({}, ids):
             assert all(
-                map(torch.equal, top_k(queries, keys, k, **given), _by_exact_scores_alone(queries, keys, k, **given))
+                map(torch.equal, top_k(queries, keys, k, **named), _by_exact_scores_alone(queries, keys, k, **named))
             )
     longest = float(keys.double().norm(dim=1).amax())
     assert all(map(torch.equal, top_k(queries, keys, 5, longest=longest), _by_exact_scores_alone(queries, keys, 5)))

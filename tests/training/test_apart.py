@@ -16,8 +16,9 @@ from likewise.errors import LikewiseError
 from likewise.evaluation.ranked import ranked
 from likewise.index import Index
 from likewise.metrics import ndcg
-from likewise.model import Model, load, search_run
+from likewise.model import Model, load
 from likewise.objectives import LambdaRank
+from likewise.run_index import search_run
 from likewise.training.fit import fit, prepare
 
 N, D = 24, 6

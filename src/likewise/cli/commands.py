@@ -6,7 +6,8 @@ from likewise.cli.graph import GRAPH
 from likewise.cli.look import DEMO, FIGURE, LIST_METHODS, LIST_OBJECTIVES, LIST_POLICIES
 from likewise.cli.measure import EVALUATE, RETRIEVE
 from likewise.cli.recommend import RECOMMEND
-from likewise.cli.use import EMBED, INDEX, REPORT, SEARCH
+from likewise.cli.search import INDEX, SEARCH
+from likewise.cli.use import EMBED, REPORT
 from likewise.cli.words import EXPORT
 
 COMMANDS = (

@@ -1,12 +1,9 @@
-"""The commands that use a run: embed, index, search, report."""
-
-import shlex
+"""The commands that use a run: embed, report."""
 
 from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_data, add_features, add_labels, add_layer, add_run, data_of
 from likewise.cli.parser import Command, Parser
-from likewise.config.ranges import whole
 from likewise.console import stages
 from likewise.errors import LikewiseError
 from likewise.files import as_path, place_for
@@ -33,7 +30,7 @@ def _embed(arguments: Namespace) -> int:
     from likewise.words.model import load_words
 
     a = arguments
-    if _of_words(a, "embed"):
+    if of_words(a, "embed"):
         vectors = load_words(a.run)
         place_for(embedding_path(a.out))
         embedding = vectors.embed()
@@ -48,7 +45,7 @@ def _embed(arguments: Namespace) -> int:
     return 0
 
 
-def _of_words(arguments: Namespace, command: str) -> bool:
+def of_words(arguments: Namespace, command: str) -> bool:
     """Whether the run is of words. Raises LikewiseError when it is and DATA is given, or neither."""
     from likewise.model import model_file
     from likewise.words.model import holds_words
@@ -59,53 +56,6 @@ def _of_words(arguments: Namespace, command: str) -> bool:
     if not of_words and data is None:
         raise LikewiseError(f"`likewise {command}` needs DATA. See `likewise {command} --help`.")
     return of_words
-
-
-def _add_index(parser: Parser) -> None:
-    add_run(parser, help="run folder; the index goes into it")
-    add_data(parser, "items to index; a run of words has its own", required=False)
-    add_layer(parser)
-    add_columns(parser)
-
-
-def _index(arguments: Namespace) -> int:
-    from likewise.model import INDEX, layer_named, load
-    from likewise.words.model import load_words
-
-    a = arguments
-    of_words, place = _of_words(a, "index"), as_path(a.run, "RUN") / INDEX / "index.parquet"
-    if of_words:
-        vectors = load_words(a.run)
-        folder, index = place_for(place, "RUN").parent, vectors.index()
-    else:
-        model, layer = load(a.run), layer_named(a.layer)
-        folder = place_for(place, "RUN").parent
-        index = model.index(data_of(a), layer=layer, key=a.key, image=a.image, columns=a.columns)
-    with stages() as begin:
-        begin(f"writing {folder}")
-        index.save(folder)
-    command = f"likewise search {shlex.quote(arguments.run)} QUERY -k 10"
-    print(readable(f"{folder}: {len(index.ids):,} items. Next: {command}"))
-    return 0
-
-
-def _add_search(parser: Parser) -> None:
-    add_run(parser, help="run folder with an index")
-    parser.add_argument(
-        "query", type=str, metavar="QUERY", help="a word, an image or .npy file, or the id of an indexed item"
-    )
-    parser.add_argument("-k", "--k", type=int, default=10, help="number of hits")
-
-
-def _search(arguments: Namespace) -> int:
-    from likewise.model import search_run
-
-    with stages() as begin:
-        begin("searching")
-        hits = search_run(as_path(arguments.run, "RUN"), arguments.query, arguments.k)
-    for hit in hits:
-        print(f"{hit.score:.4f}\t{readable(hit.id)}")
-    return 0
 
 
 def _add_report(parser: Parser) -> None:
@@ -145,21 +95,6 @@ EMBED = Command(
     help="Write the embedding of DATA as parquet or .npy.",
     add=_add_embed,
     run=_embed,
-)
-INDEX = Command(
-    name="index",
-    group="use",
-    help="Index DATA for search.",
-    add=_add_index,
-    run=_index,
-)
-SEARCH = Command(
-    name="search",
-    group="use",
-    help="Print the ids and scores of the items most alike to QUERY.",
-    add=_add_search,
-    run=_search,
-    numbers={"k": whole(1)},
 )
 REPORT = Command(
     name="report",

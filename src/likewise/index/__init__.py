@@ -1,6 +1,10 @@
-"""Exact search among embedded items, and the parquet file that holds them."""
+"""Search among embedded items, exact or by an engine with a promised recall, and the files that hold them.
+
+Public names: ``Embedding``, ``Hit``, ``Index``, ``Promise``, ``read_embedding``, ``write_embedding``.
+"""
 
 from likewise.index.embedding_file import Embedding, read_embedding, write_embedding
-from likewise.index.exact import Hit, Index
+from likewise.index.index import Hit, Index
+from likewise.index.promise import Promise
 
-__all__ = ["Embedding", "Hit", "Index", "read_embedding", "write_embedding"]
+__all__ = ["Embedding", "Hit", "Index", "Promise", "read_embedding", "write_embedding"]

@@ -145,15 +145,7 @@ class _Search:
         entries by 2⁻²⁴ each (where they are float64); an exact score has the error of rounding both rows.
         """
         scores, rows = unpack(near)
-        dim, best = self.keys.shape[1], torch.empty_like(near[:, :k])
-        for part in torch.arange(len(near)).split(max(1, _RESCORED // (near.shape[1] * dim))):
-            keys = self.keys[rows[part].clamp_min(0).flatten().to(self.keys.device)].to(scores.device)
-            exact = (
-                snap("keys", keys, 0).view(len(part), -1, dim)
-                @ snap("queries", self.queries[part], int(part[0]))[..., None]
-            )
-            packed = pack(exact[..., 0].float().masked_fill_(rows[part] < 0, -torch.inf), rows[part].clamp_min(0))
-            best[part] = packed.topk(k, dim=1).values
+        dim, best = self.keys.shape[1], exact_among(self.queries, self.keys, rows).topk(k, dim=1).values
         unit = (dim + 4) * 2.0**-24
         lengths = self.queries.double().norm(dim=1) * self.longest
         error = lengths * 1.01 * (unit / (1 - unit) + rounding(dim))
@@ -162,6 +154,17 @@ class _Search:
         )[0][:, 0]
         least, most = _SCALE
         return best, (rows[:, -1] < 0) | beaten & (lengths > least) & (lengths < most)
+
+
+def exact_among(queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
+    """(Q, C) packed exact scores of (Q, C) rows of keys, none twice for a query; a row of −1 is no key."""
+    packed = []
+    for part in torch.split(torch.arange(len(rows)), max(1, _RESCORED // (rows.shape[1] * keys.shape[1]))):
+        asked, own = queries[part], rows[part]
+        near = keys[own.clamp_min(0).flatten().to(keys.device)].to(asked.device)
+        exact = snap("keys", near, 0).view(*own.shape, -1) @ snap("queries", asked, int(part[0]))[..., None]
+        packed.append(pack(exact[..., 0].float().masked_fill_(own < 0, -torch.inf), own.clamp_min(0)))
+    return torch.cat(packed)
 
 
 @torch.no_grad()

@@ -1,0 +1,517 @@
+"""An index of embedded items: search by id, row or file, with conditions; add, replace, remove, save, load."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from likewise.console import Tick, part_of, untold
+from likewise.data.items import as_id
+from likewise.errors import LikewiseError, at_least_one, closest
+from likewise.index import generations
+from likewise.index.conditions import matching, parse_all
+from likewise.index.embedding_file import check_embedding
+from likewise.index.engine import Engine, Keys
+from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen, engine_of
+from likewise.index.items_table import as_columns, filtered, joined, to_table
+from likewise.index.names import Names
+from likewise.index.promise import Promise, Tuning, exact_promise
+from likewise.metrics.checks import Rows, as_rows, as_tensor, check_finite
+from likewise.metrics.exact_scores import unpack
+from likewise.metrics.neighbours import exact_among, top_k
+from likewise.text import quoted
+
+Query = Tensor | npt.NDArray[np.floating[Any]] | Sequence[float] | str | Path
+Contents = npt.NDArray[np.uint8]
+PARTS = 32  # files of items, from which all are written as one
+AMONG = 50_000  # rows that fit a condition, up to which all of them are compared
+_BLOCK = 4096  # queries of which an engine holds candidates at once
+
+
+class Hit(NamedTuple):
+    """One search result: the item's id and its inner product with the query (the cosine, for unit rows)."""
+
+    id: str
+    score: float
+
+
+class Saved(NamedTuple):
+    """What an index knows of the folder that it was loaded from, or saved in.
+
+    Args:
+        folder: where.
+        manifest: of the generation then.
+        keys: those in the files of that generation, also of items that are gone, ascending.
+        engine: the file of its engine; empty once the engine has changed.
+    """
+
+    folder: Path | None = None
+    manifest: generations.Manifest | None = None
+    keys: Keys = generations.NONE
+    engine: str = ""
+
+    def after(self, folder: Path, present: generations.Manifest | None) -> "Saved | None":
+        """This, if the folder still holds that generation and can take one more file of items; else None."""
+        if present is None or self.manifest is None or self.folder != folder.resolve():
+            return None
+        return self if present == self.manifest and len(present.parts) < PARTS else None
+
+
+class Index:
+    """Search by inner product over rows with ids.
+
+    It is exact unless ``use`` gives it an engine. Scores are always those of ``metrics.top_k``: an engine proposes
+    rows, and these get their exact scores.
+
+    Args:
+        rows: (N, D) float, unit rows for cosines; held as float32.
+        ids: N different strings.
+        protocol: how the rows were made (run, layer, data, epoch ...); saved beside them.
+        query_rows: (N, D) rows of the items as queries, where they are others; None: an item's row is its query.
+        read: a function from the path of a file to its row (D,), for searches by path. ``model.index`` gives that of
+            its model. It is not saved.
+        columns: metadata of the items for conditions: names with N values each, or a table of pyarrow.
+        contents: (N, 16) uint8, a hash of each item's content, by which a later build knows what has changed.
+
+    Raises:
+        LikewiseError: there are no rows, an id occurs twice, rows, ids and columns have different lengths, or a row has
+            NaN or infinity (its id is named).
+
+    Cost: memory of the rows and about 100 bytes per id. An exact search reads all rows once per 512 queries.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        ids: Sequence[str],
+        protocol: Mapping[str, str | int | float] | None = None,
+        *,
+        query_rows: Rows | None = None,
+        read: Callable[[str], Tensor] | None = None,
+        columns: Any = None,
+        contents: Contents | None = None,
+    ) -> None:
+        rows = check_embedding(rows, ids)
+        self.names = Names(ids)
+        self.query_rows = None if query_rows is None else check_embedding(query_rows, ids).detach().float()
+        self.columns = as_columns(columns, len(ids))
+        self.contents = contents
+        self.protocol = dict(protocol or {})
+        self.read = read
+        self.engine: Engine | None = None  # None of exact search
+        self.engine_name, self.options = "exact", dict[str, int]()
+        self.promise: Promise | None = None
+        self._keys: Keys = np.arange(len(ids))
+        self._next, self._saved = len(ids), Saved()
+        self.rows = self._laid_out(rows.detach().float())
+        self._longest = _longest(self.rows)
+
+    def _laid_out(self, rows: Tensor) -> Tensor:
+        """The rows; for exact search of few, column by column, which a single query reads three times as fast."""
+        few = rows.numel() <= EXACT_NUMBERS and self.engine_name == "exact"
+        return rows.T.contiguous().T if few else rows
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids, in the order of the rows."""
+        return self.names.ids
+
+    def __repr__(self) -> str:
+        n, dim = self.rows.shape
+        ids = f"{quoted(self.ids[0])} …"
+        own = f"query_rows={self.query_rows is not None}, reads_files={self.read is not None}"
+        columns = ", ".join(self.columns.column_names)
+        return (
+            f"Index({n} × {dim}, engine={self.engine_name}, ids={ids}, columns=[{columns}], protocol={self.protocol}, "
+            f"{own})"
+        )
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.names)
+
+    def __contains__(self, item: str) -> bool:
+        """Whether an item of this id is in the index."""
+        return item in self.names
+
+    def stats(self) -> dict[str, str | int | float]:
+        """Number of items, numbers of a row, the engine with its options, columns, and what was promised."""
+        about: dict[str, str | int | float] = {
+            "items": len(self),
+            "dim": self.rows.shape[1],
+            "engine": self.engine_name,
+            **self.options,
+            "columns": ", ".join(self.columns.column_names),
+        }
+        return about | (self.promise.as_json() if self.promise else {})
+
+    def search(
+        self, query: Query, k: int = 10, *, exclude_id: str | None = None, where: str | Sequence[str] = ()
+    ) -> list[Hit]:
+        """The k items nearest to one query, best first; equal scores in the order of the index.
+
+        Args:
+            query: the id of an indexed item, whose row is used; a path to an image, or to a .npy file of one vector,
+                which ``read`` embeds; or a row (D,) float. Text that is both an id and a path counts as an id.
+            k: number of hits, ≥ 1; if fewer items fit, there are fewer hits.
+            exclude_id: id of an item that is not returned; an unknown id is ignored. None: the query's own id, if the
+                query is an id.
+            where: conditions on the columns, all of which must hold: ``"year >= 2000"``, ``"colour in red,blue"``.
+
+        Raises:
+            LikewiseError: text that is neither an id nor a file, a file but no ``read``, a query of another length or
+                with NaN, infinity or numbers so large that scores would overflow, k < 1, a condition on a column that
+                is not there.
+        """
+        if isinstance(query, str | Path):
+            name = str(query)
+            row = self.row_of(name)
+            exclude_id = name if exclude_id is None else exclude_id  # ignored if it is a path
+        else:
+            row = as_tensor("the query", query)
+        if row.ndim != 1:
+            raise LikewiseError(
+                f"a query must be one row of shape (D,), but has shape {tuple(row.shape)}; search_batch takes several."
+            )
+        return self.search_batch(row[None], k, exclude_ids=[exclude_id], where=where)[0]
+
+    def row_of(self, name: str) -> Tensor:
+        """(D,) the row that searches for an id or a file. Raises LikewiseError as ``search``."""
+        row = self.names.row(name)
+        return self.read_file(name) if row < 0 else (self.rows if self.query_rows is None else self.query_rows)[row]
+
+    def read_file(self, path: str) -> Tensor:
+        """(D,) the row of a file as a query. Raises LikewiseError if there is no such file, or no ``read``."""
+        path = os.path.expanduser(path)
+        if not os.path.isfile(path):  # of a name that is too long too
+            raise LikewiseError(
+                f"{quoted(path)} is neither a file nor the id of an indexed item; ids look like {quoted(self.ids[0])}."
+                f"{closest(path, self.ids[:100_000])}"
+            )
+        if self.read is None:
+            raise LikewiseError(
+                f"this index was loaded without a model, so it can't embed {path}: use lw.load(RUN).search({path!r}), "
+                "or search with an id or a row of model.embed."
+            )
+        return self.read(path)
+
+    def search_batch(
+        self,
+        queries: Rows,
+        k: int = 10,
+        *,
+        exclude_ids: Sequence[str | None] | None = None,
+        where: str | Sequence[str] = (),
+    ) -> list[list[Hit]]:
+        """The k items nearest to each of several queries; the hits of a query are those that ``search`` gives for it.
+
+        Args:
+            queries: (B, D) float.
+            k: number of hits for each query, ≥ 1.
+            exclude_ids: for each query the id of an item that is not returned, or None.
+            where: conditions, as for ``search``.
+
+        Raises:
+            LikewiseError: as ``search``, or if ``exclude_ids`` has another length than ``queries``.
+        """
+        queries = as_rows("queries", queries)
+        if exclude_ids is not None and len(exclude_ids) != queries.shape[0]:
+            raise LikewiseError(f"{queries.shape[0]} queries but {len(exclude_ids)} exclude_ids; give one each.")
+        excluded = [-1 if item is None else self.names.row(as_id(item)) for item in exclude_ids or ()]
+        scores, rows = self.nearest(queries, k, excluded=torch.tensor(excluded) if excluded else None, where=where)
+        ids = self.ids
+        return [
+            [Hit(ids[row], score) for score, row in zip(*pair, strict=True) if row >= 0]
+            for pair in zip(scores.tolist(), rows.tolist(), strict=True)
+        ]
+
+    def nearest(
+        self,
+        queries: Rows,
+        k: int = 10,
+        *,
+        excluded: Tensor | None = None,
+        where: str | Sequence[str] = (),
+        tick: Tick = untold,
+    ) -> tuple[Tensor, Tensor]:
+        """As ``search_batch``, with numbers: (B, ≤ k) float32 scores and int64 rows; −inf and −1 where none is left.
+
+        ``excluded`` is (B,) rows that are not returned, −1 for none.
+        """
+        queries = self._checked(queries)
+        at_least_one("k", k, "it is a number of neighbours")
+        conditions = parse_all(where)
+        among = torch.from_numpy(np.flatnonzero(matching(self.columns, conditions))) if conditions else None
+        if among is not None and len(among) == 0:
+            return torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64)
+        if self.engine is None or (among is not None and len(among) <= AMONG):
+            return self._exact(queries, k, excluded, among, tick)
+        return self._proposed(self.engine, queries, k, excluded, among, tick)
+
+    def _checked(self, queries: Rows) -> Tensor:
+        queries = as_rows("queries", queries)
+        check_finite("queries", queries)
+        if bool(torch.isinf(queries.float().norm(dim=1)).any()):
+            raise LikewiseError(
+                f"the query has numbers up to {float(queries.abs().max()):.3g}, so that scores would overflow: "
+                "scale it to length 1, as the rows of the index."
+            )
+        if queries.shape[1] != self.rows.shape[1]:
+            raise LikewiseError(
+                f"the query has {queries.shape[1]} numbers but the index holds rows of {self.rows.shape[1]}: "
+                "embed the query with the run that made the index."
+            )
+        return queries.to(self.rows.device)
+
+    def _exact(
+        self, queries: Tensor, k: int, excluded: Tensor | None, among: Tensor | None, tick: Tick
+    ) -> tuple[Tensor, Tensor]:
+        """By comparing every row, or every row ``among`` those that fit."""
+        rows = self.rows if among is None else self.rows.T.index_select(1, among).T
+        numbers = None if excluded is None else torch.arange(len(self)) if among is None else among
+        scores, found = top_k(queries, rows, k, query_ids=excluded, key_ids=numbers, longest=self._longest, tick=tick)
+        return scores, found if among is None else torch.where(found < 0, found, among[found.clamp_min(0)])
+
+    def _proposed(
+        self, engine: Engine, queries: Tensor, k: int, excluded: Tensor | None, among: Tensor | None, tick: Tick
+    ) -> tuple[Tensor, Tensor]:
+        """By exact scores of what the engine proposes."""
+        count = min(k, len(self) if among is None else len(among))
+        keys = None if among is None else self._keys[among.numpy()]
+        scores, rows = [], []
+        for start in range(0, len(queries), _BLOCK):
+            part = queries[start : start + _BLOCK]
+            proposed = engine.candidates(part, count + (excluded is not None), keys)
+            near = torch.from_numpy(self._rows_of(proposed))
+            if excluded is not None:
+                near = near.masked_fill(near == excluded[start : start + _BLOCK, None], -1)
+            best = exact_among(part, self.rows, near).topk(min(count, near.shape[1]), dim=1).values
+            each = unpack(best)
+            scores.append(each[0])
+            rows.append(each[1])
+            tick((start + len(part)) / len(queries))
+        return torch.cat(scores), torch.cat(rows)
+
+    def _rows_of(self, keys: Keys) -> Keys:
+        """The rows that have these keys, −1 of −1."""
+        return np.where(keys < 0, -1, np.searchsorted(self._keys, keys))
+
+    def use(self, to: str, *, recall: float = 0.95, tick: Tick = untold) -> Promise:
+        """Builds an engine for the rows, tunes its effort, and measures its recall on items held out.
+
+        Args:
+            to: ``"exact"``, ``"auto"``, ``"faiss:ivf"``, ``"faiss:hnsw"``; with options: ``"faiss:ivf?lists=512"``.
+            recall: the recall@10 that is promised, above 0 and below 1.
+            tick: told the share of the work that is done.
+
+        Returns:
+            what was measured; ``promise.kept`` says whether the lower 95 % bound reaches ``recall``.
+
+        Raises:
+            LikewiseError: an unknown engine or option; faiss is not installed.
+
+        Cost: of IVF, k-means on 50 rows a list, and a pass over the rows; of any, 1,024 exact searches.
+        """
+        name, options = engine_of(to)
+        name, _ = chosen(name, *self.rows.shape)
+        if name == "exact":
+            self._install(None, name, options)
+            self.rows = self._laid_out(self.rows)
+            self.promise = exact_promise(len(self), recall, self._try)
+            return self.promise
+        rows = self.rows.contiguous()
+        tuning = Tuning(rows, recall, part_of(tick, 0, 2), longest=self._longest)
+        engine = KINDS[name].build(rows, self._keys, options, part_of(tick, 1, 2))
+        self.rows = rows
+        self._install(engine, name, options)
+        self.promise = tuning.promise(engine.efforts(), self._try)
+        engine.effort = self.promise.effort
+        return self.promise
+
+    def _install(self, engine: Engine | None, name: str, options: Mapping[str, int]) -> None:
+        self.engine, self.engine_name, self.options = engine, name, dict(options)
+        self._saved = self._saved._replace(engine="")
+
+    def _try(self, effort: int, asked: Tensor, k: int) -> Tensor:
+        """(Q, k) rows found for items of the index, at an effort."""
+        if self.engine is not None:
+            self.engine.effort = effort
+        return self.nearest(self.rows[asked], k, excluded=asked)[1]
+
+    def add(
+        self,
+        rows: Rows,
+        ids: Sequence[str],
+        *,
+        query_rows: Rows | None = None,
+        columns: Any = None,
+        contents: Contents | None = None,
+    ) -> None:
+        """Takes new items, or new rows of items that it has. Arguments are those of ``Index``.
+
+        Raises LikewiseError as ``Index`` does, on rows of another length, and on other columns than those it has;
+        nothing is then changed.
+        """
+        new = Index(rows, ids, query_rows=query_rows, columns=columns, contents=contents)
+        if new.rows.shape[1] != self.rows.shape[1]:
+            raise LikewiseError(
+                f"the rows have {new.rows.shape[1]} numbers, but the index holds rows of {self.rows.shape[1]}."
+            )
+        if new.columns.column_names != self.columns.column_names:
+            raise LikewiseError(
+                f"the items have the columns {new.columns.column_names}, but the index has {self.columns.column_names}."
+            )
+        if (new.query_rows is None) != (self.query_rows is None) or (new.contents is None) != (self.contents is None):
+            raise LikewiseError("give query_rows and contents as the index has them: for all items or for none.")
+        try:
+            columns = new.columns.cast(self.columns.schema)
+        except ValueError as error:  # pyarrow's errors are
+            raise LikewiseError(f"the columns are of other types than those of the index ({error}).") from None
+        places = self.names.places(new.ids)
+        known = [item for item, place in zip(new.ids, places.tolist(), strict=True) if place >= 0]
+        self._forget(known, everything=True)
+        self._take(new, columns)
+
+    def _take(self, new: "Index", columns: Any) -> None:
+        keys = np.arange(self._next, self._next + len(new))
+        empty = len(self) == 0
+        self.names = self.names.and_then(new.names)
+        self._keys, self._next = np.concatenate([self._keys, keys]), self._next + len(new)
+        self.columns = joined(self.columns, columns)
+        if self.query_rows is not None and new.query_rows is not None:
+            self.query_rows = torch.cat([self.query_rows, new.query_rows])
+        if self.contents is not None and new.contents is not None:
+            self.contents = np.concatenate([self.contents, new.contents])
+        if self.engine is not None:
+            self.engine.add(new.rows, keys)
+            self._saved = self._saved._replace(engine="")
+        self._longest = max(self._longest, new._longest)
+        self.rows = self._laid_out(new.rows if empty else torch.cat([self.rows, new.rows]))
+        self._built()
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Forgets items. Raises LikewiseError on an unknown id, and when no item would be left."""
+        self.names.rows(ids)
+        self._forget(ids, everything=False)
+
+    def _forget(self, ids: Sequence[str], *, everything: bool) -> None:
+        if not ids:
+            return
+        rows = self.names.rows(ids)
+        stay = np.ones(len(self), np.bool_)
+        stay[rows] = False
+        if not stay.any() and not everything:
+            raise LikewiseError("no item would be left in the index; remove its folder instead.")
+        gone, kept = self._keys[rows], torch.from_numpy(np.flatnonzero(stay))
+        self.names = Names([item for item, stays in zip(self.ids, stay.tolist(), strict=True) if stays])
+        self._keys = self._keys[stay]
+        self.columns = filtered(self.columns, stay)
+        self.query_rows = None if self.query_rows is None else self.query_rows[kept]
+        self.contents = None if self.contents is None else self.contents[stay]
+        rows_left = self.rows.contiguous()[kept]
+        if self.engine is not None:
+            if not self.engine.remove(gone):
+                self.engine = (
+                    KINDS[self.engine_name].build(rows_left, self._keys, self.options, untold) if len(kept) else None
+                )
+            self._saved = self._saved._replace(engine="")
+        if len(kept):
+            self.rows = self._laid_out(rows_left)
+            if not everything:
+                self._built()
+        else:
+            self.rows = rows_left
+
+    def _built(self) -> None:
+        """Builds the engine where it could not forget rows."""
+        if self.engine is None and self.engine_name != "exact":
+            effort = self.promise.effort if self.promise else 1
+            self.engine = KINDS[self.engine_name].build(self.rows.contiguous(), self._keys, self.options, untold)
+            self.engine.effort = effort
+
+    def save(self, folder: str | Path) -> None:
+        """Write the index into ``folder``, whole or not at all; see ``generations``. ``folder`` is made if missing.
+
+        Where it was loaded from ``folder``, or saved there, only what has changed is written.
+
+        Raises:
+            OSError: from the file system.
+        """
+        folder = generations.folder_of(folder)
+        with generations.writing(folder) as (writer, present):
+            former = self._saved.after(folder, present)
+            if former and len(former.keys) > 4 * len(self) / 3:  # a quarter of what would be read is gone
+                former = None
+            last = int(former.keys[-1]) if former else -1
+            start = int(np.searchsorted(self._keys, last, "right"))
+            parts = list(writer.keep(present.parts) if former and present else ())
+            if start < len(self):
+                new = slice(start, None)
+                query_rows = None if self.query_rows is None else self.query_rows[new]
+                contents = None if self.contents is None else self.contents[new]
+                table = to_table(
+                    self._keys[new],
+                    self.ids[new],
+                    self.rows[new],
+                    query_rows,
+                    self.columns[new],
+                    contents,
+                    self.protocol,
+                )
+                parts.append(writer.table(table))
+            written = np.concatenate([former.keys, self._keys[start:]]) if former else self._keys
+            gone = generations.NONE
+            if len(written) > len(self):
+                gone = written[~np.isin(written, self._keys, assume_unique=True, kind="table")]
+            engine = ""
+            if self.engine is not None:
+                same = former is not None and self._saved.engine
+                engine = writer.keep([self._saved.engine])[0] if same else writer.bytes(self.engine.to_bytes())
+            about = {
+                "protocol": self.protocol,
+                "engine": self.engine_name,
+                "options": self.options,
+                "promise": self.promise.as_json() if self.promise else None,
+                "next": self._next,
+            }
+            manifest = writer.finish(about, parts, writer.numbers(gone) if len(gone) else "", engine)
+        self._saved = Saved(folder.resolve(), manifest, written, engine)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Index":
+        """Read an index that ``save`` wrote.
+
+        Raises:
+            LikewiseError: there is no index in the folder, it is damaged, or its engine is not installed.
+        """
+        folder = generations.folder_of(folder)
+        manifest, (held, gone, engine) = generations.read(folder)
+        about = manifest.about
+        held, written = held.without(gone), held.keys
+        index = cls(
+            held.rows,
+            held.ids,
+            about["protocol"],
+            query_rows=held.query_rows,
+            columns=held.columns,
+            contents=held.contents,
+        )
+        index._keys, index._next = held.keys, int(about["next"])
+        index._saved = Saved(folder.resolve(), manifest, written, manifest.engine)
+        index.options = dict(about["options"])
+        index.promise = Promise(**about["promise"]) if about["promise"] else None
+        if about["engine"] != "exact":
+            index.engine_name, index.engine = about["engine"], KINDS[about["engine"]].read(engine)
+            index.engine.effort = index.promise.effort if index.promise else 1
+            index.rows = held.rows
+        return index
+
+
+def _longest(rows: Tensor) -> float:
+    """The length of the longest row."""
+    return max(float(part.norm(dim=1).amax()) for part in torch.split(rows, 1 << 16))

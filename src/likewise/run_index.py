@@ -1,0 +1,242 @@
+"""The index of a run, in its folder: made, kept up to date, and searched."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from likewise.console import Tick, track, untold
+from likewise.data import Items
+from likewise.data.items import content_digest
+from likewise.data.metadata import differing, own_metadata, read_metadata
+from likewise.errors import LikewiseError
+from likewise.index.engines import chosen, engine_of
+from likewise.index.generations import MANIFEST, folder_of
+from likewise.index.index import Hit, Index
+from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, own_index
+from likewise.stamp import hash_of
+from likewise.text import utf8
+
+GROWN = 0.2  # share of items that came or went since a promise was measured, from which it is measured again
+
+
+class Renewed(NamedTuple):
+    """What was done to bring an index up to date.
+
+    Args:
+        made: the index as it is now.
+        new: number of items that it did not have.
+        changed: number of items whose content or metadata are others.
+        gone: number of items that the source does not have any more.
+        reason: why all was made anew; empty where only what changed was embedded.
+    """
+
+    made: Index
+    new: int
+    changed: int
+    gone: int
+    reason: str
+
+    def sentence(self) -> str:
+        """One line for people."""
+        if self.reason:
+            return f"{len(self.made):,} items embedded: {self.reason}."
+        kept = len(self.made) - self.new - self.changed
+        return f"{self.new:,} new, {self.changed:,} changed, {self.gone:,} gone; {kept:,} as they were."
+
+
+def renew_index(
+    model: Model,
+    source: object,
+    *,
+    to: str = "auto",
+    recall: float = 0.95,
+    layer: Layer = "embedding",
+    key: str | None = None,
+    image: str | None = None,
+    columns: Sequence[str] = (),
+    metadata: str | Path | None = None,
+    anew: bool = False,
+    progress: bool = True,
+    stage: Callable[[str], Tick] = lambda what: untold,
+) -> Renewed:
+    """Brings the index in the folder of the model's run to a source, and saves it.
+
+    Items that the index has, with the same content, are not embedded again. All is embedded when there is no index, it
+    is damaged, or another model or layer made it. The engine is built, and its promise measured, when it is another
+    than ``to``, or when a fifth of the items came or went since.
+
+    Args:
+        model: of a run.
+        source: as for ``model.open``.
+        to: the engine: auto, exact, faiss:ivf, faiss:hnsw; see ``Index.use``.
+        recall: the recall@10 that is promised.
+        layer: whose rows.
+        key, image, columns: as for ``model.open``.
+        metadata: a .parquet or .csv file of columns for conditions, by id. None: those of ``source``, if it is a
+            .parquet file.
+        anew: embed all, whatever the folder holds.
+        progress: show bars.
+        stage: begins a stage of the work that has a bar.
+
+    Raises:
+        LikewiseError: as ``model.open``, ``read_metadata`` and ``Index.use`` do; the model has no run.
+        OSError: from the file system; the former index is then whole.
+
+    Cost: a hash of every item, and the embedding of those that changed.
+    """
+    name, _ = engine_of(to)
+    if model.run is None:
+        raise LikewiseError("this model has no run folder; use index = model.index(DATA) and index.save(FOLDER).")
+    items = model.open(source, labels="none", key=key, image=image, columns=columns, progress=progress)
+    known = _metadata(source, items, key, metadata)
+    folder = model.run / INDEX
+    index, reason = (None, "as asked for") if anew else _present(model, folder, layer, known)
+    contents = digests(items, progress)
+    if index is None:
+        index = model.index(items, layer=layer, progress=progress)
+        index = Index(
+            index.rows,
+            index.ids,
+            index.protocol,
+            query_rows=index.query_rows,
+            read=index.read,
+            columns=known,
+            contents=contents,
+        )
+        counts = len(items), 0, 0
+    else:
+        index.read = model.reader(layer)
+        counts = _changed(index, model, items, contents, known, layer, progress)
+        index.protocol = {**model.protocol(layer), **items.stamp("data")}
+    options = engine_of(to)[1]
+    wanted = chosen(name, *index.rows.shape)[0]
+    promise = index.promise
+    moved = promise is None or abs(promise.rows - len(index)) + counts[1] > GROWN * promise.rows
+    if moved or promise is None or (wanted, options, recall) != (index.engine_name, index.options, promise.wanted):
+        index.use(to, recall=recall, tick=stage(f"building {wanted}"))
+    stage(f"writing {folder}")
+    index.save(folder)
+    return Renewed(index, *counts, reason)
+
+
+def digests(items: Items, progress: bool = True) -> npt.NDArray[np.uint8]:
+    """(N, 16) uint8, a hash of each item's content. Cost: one pass over the values."""
+    found = np.empty((len(items), 16), np.uint8)
+    with track("looking for changes", len(items), enabled=progress) as tick:
+        for row, value in enumerate(items.each()):
+            found[row] = np.frombuffer(content_digest(value), np.uint8)
+            if row % 4096 == 0:
+                tick(row)
+    return found
+
+
+def _metadata(source: object, items: Items, key: str | None, metadata: str | Path | None) -> Any:
+    if metadata is not None:
+        return read_metadata(metadata, items.ids, key=key)
+    return own_metadata(source, items.ids, key=key, but=items.columns)
+
+
+def _present(model: Model, folder: Path, layer: Layer, known: Any) -> tuple[Index | None, str]:
+    """The index that can be brought up to date, or why there is none."""
+    try:
+        index = Index.load(folder)
+    except LikewiseError as error:
+        return None, str(error).split(";")[0] if (folder / MANIFEST).exists() else "there was no index"
+    if index.protocol.get("model") != model.weights_hash:
+        return None, "another model made the former index"
+    if index.protocol.get("layer") != layer or (index.query_rows is None) != (model.layer_of_queries(layer) == layer):
+        return None, f"the former index has the layer {index.protocol.get('layer')}"
+    if index.contents is None:
+        return None, "the former index has no hashes of its items"
+    names = [] if known is None else known.column_names
+    if index.columns.column_names != names or (names and index.columns.schema != known.schema):
+        return None, "the metadata have other columns than before"
+    return index, ""
+
+
+def _changed(
+    index: Index,
+    model: Model,
+    items: Items,
+    contents: npt.NDArray[np.uint8],
+    known: Any,
+    layer: Layer,
+    progress: bool,
+) -> tuple[int, int, int]:
+    """Brings an index to the items; the numbers of new, changed and gone ones."""
+    assert index.contents is not None
+    rows = index.names.places(items.ids)
+    old = rows >= 0
+    other = np.zeros(len(items), np.bool_)
+    other[old] = (index.contents[rows[old]] != contents[old]).any(1)
+    described = np.zeros(len(items), np.bool_)
+    if known is not None:
+        described[old] = differing(index.columns.take(rows[old]), known.filter(old))
+    kept = np.zeros(len(index), np.bool_)
+    kept[rows[old]] = True
+    gone = [name for name, stays in zip(index.ids, kept.tolist(), strict=True) if not stays]
+    embed = np.flatnonzero(~old | other)
+    again = np.flatnonzero(old & ~other & described)
+    if len(embed):
+        part = items.select(embed)
+        with track("embedding", len(part), enabled=progress) as tick:
+            found = model.features(part, layer=layer, tick=tick)
+        asking = model.layer_of_queries(layer)
+        queries = None if asking == layer else model.features(part, layer=asking)
+        index.add(found, part.ids, query_rows=queries, columns=_taken(known, embed), contents=contents[embed])
+    if len(again):
+        former = torch.from_numpy(index.names.rows([items.ids[row] for row in again]))
+        queries = None if index.query_rows is None else index.query_rows[former]
+        ids = [items.ids[row] for row in again]
+        index.add(index.rows[former], ids, query_rows=queries, columns=_taken(known, again), contents=contents[again])
+    if gone:
+        index.remove(gone)
+    return int((~old).sum()), int((old & (other | described)).sum()), len(gone)
+
+
+def _taken(columns: Any, rows: npt.NDArray[np.int64]) -> Any:
+    return None if columns is None else columns.take(rows)
+
+
+def open_index(run: str | Path) -> Index:
+    """The index of a run, which reads files with the run's model. The model is loaded when a file is searched for.
+
+    Raises LikewiseError when there is no run, model or index, or another model made the index.
+    """
+    folder = folder_of(run)
+    index = own_index(folder, hash_of(model_file(folder)))
+    index.read = partial(_read_by, folder)
+    return index
+
+
+def _read_by(run: Path, path: str) -> Any:
+    return load(run).load_index().read_file(path)
+
+
+def search_run(run: Path, query: str, k: int, where: Sequence[str] = ()) -> list[Hit]:
+    """The hits of ``load(run).search(query, k)``. For an id the model is not loaded, only for a file.
+
+    Raises LikewiseError as ``open_index`` and ``Index.search`` do.
+    """
+    index = open_index(run)
+    name = utf8(query).decode()  # as ids are written, whatever the encoding of the command line
+    return index.search(name if name in index else query, k, where=where)
+
+
+def search_batch_run(run: Path, source: object, k: int, where: Sequence[str] = ()) -> dict[str, list[Hit]]:
+    """The hits of each item of a source, by its id: its own id is not left out.
+
+    Raises LikewiseError as ``open_index``, ``model.open`` and ``Index.search`` do. Cost: a forward pass over the items.
+    """
+    model = load(run)
+    index = model.load_index()
+    items = model.open(source, labels="none")
+    layer = model.layer_of_queries(layer_of(index))
+    with track("embedding", len(items)) as tick:
+        rows = model.features(items, layer=layer, tick=tick)
+    return dict(zip(items.ids, index.search_batch(rows, k, where=where), strict=True))
