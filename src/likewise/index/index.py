@@ -17,7 +17,7 @@ from likewise.index import generations
 from likewise.index.conditions import matching, parse_all
 from likewise.index.embedding_file import check_embedding
 from likewise.index.engine import Engine, Keys
-from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen, engine_of
+from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen, default_options, engine_of
 from likewise.index.items_table import as_columns, filtered, joined, to_table
 from likewise.index.names import Names
 from likewise.index.promise import Promise, Tuning, exact_promise
@@ -124,7 +124,10 @@ class Index:
     def __repr__(self) -> str:
         n, dim = self.rows.shape
         ids = f"{quoted(self.ids[0])} …"
-        own = f"query_rows={self.query_rows is not None}, reads_files={self.read is not None}"
+        own = (
+            f"query_rows={self.query_rows is not None}, reads_files={self.read is not None}, "
+            f"contents={self.contents is not None}"
+        )
         columns = ", ".join(self.columns.column_names)
         return (
             f"Index({n} × {dim}, engine={self.engine_name}, ids={ids}, columns=[{columns}], protocol={self.protocol}, "
@@ -319,6 +322,7 @@ class Index:
         """
         name, options = engine_of(to)
         name, _ = chosen(name, *self.rows.shape)
+        options = options or default_options(name)
         if name == "exact":
             self._install(None, name, options)
             self.rows = self._laid_out(self.rows)
