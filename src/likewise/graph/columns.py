@@ -61,6 +61,8 @@ def find_columns(file: str, names: Sequence[str], wanted: Columns, folders: Sequ
         raise LikewiseError(f"{file} has {names.count(twice)} columns {twice!r}; rename or remove all but one.")
     above = [name for name in folders if name not in names]
     user = _column(file, names, "user", wanted.user, above)
+    if wanted.item is not None and wanted.item == user:
+        raise LikewiseError(f"{file}: the column {user!r} is taken for users and for items; name another one.")
     item = _column(file, [name for name in names if name != user], "item", wanted.item, above)
     weight = _column(file, names, "weight", wanted.weight, above)
     time = _column(file, names, "time", wanted.time, above)
