@@ -187,10 +187,10 @@ def _refuse_other_text(data: object, folder: Path) -> None:
     if not isinstance(data, str | Path) or (path is None and source != STDIN):
         return
     if (source != STDIN) if str(data) == "-" else (os.path.abspath(data) != path):
-        typed = "-" if source == STDIN else source
+        typed = "-" if source == STDIN else f"{source}, even if it is gone"
         raise LikewiseError(
-            f"{folder} goes on with the words that it has read from {source}, and would not read {data}; write {typed} "
-            "in its place, whether or not it is there any more, or start a new run."
+            f"{folder} goes on with the words that it has read from {source}, and would not read {data}: write {typed}, "
+            "or start a new run."
         )
 
 
