@@ -189,8 +189,8 @@ def _refuse_other_text(data: object, folder: Path) -> None:
     if (source != STDIN) if str(data) == "-" else (os.path.abspath(data) != path):
         typed = "-" if source == STDIN else f"{source}, even if it is gone"
         raise LikewiseError(
-            f"{folder} goes on with the words that it has read from {source}, and would not read {data}: write {typed}, "
-            "or start a new run."
+            f"{folder} goes on with the words that it has read from {source}, and would not read {data}: write "
+            f"{typed}, or start a new run."
         )
 
 
