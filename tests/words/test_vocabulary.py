@@ -100,7 +100,9 @@ def test_a_text_is_cut_anywhere_between_words(tmp_path: Path, monkeypatch: pytes
 
 BAD = {
     "utf16.txt": ("a b".encode("utf-16"), "is UTF-16, not UTF-8; convert it: iconv -f UTF-16"),
-    "utf16le.txt": ("a b".encode("utf-16-le"), "holds a zero byte, at byte 1: it is a binary file or no UTF-8"),
+    "utf16le.txt": ("a b".encode("utf-16-le"), "looks like UTF-16LE, not UTF-8; convert it: iconv -f UTF-16LE"),
+    "utf16be.txt": ("a b".encode("utf-16-be"), "looks like UTF-16BE, not UTF-8; convert it: iconv -f UTF-16BE"),
+    "utf32.txt": ("a b".encode("utf-32"), "is UTF-32, not UTF-8; convert it: iconv -f UTF-32"),
     "latin1.txt": (b"x" * 30 + b" caf\xe9 noir", r"is not UTF-8 at byte 34 \('.*café noir' if it is latin-1\)"),
     "binary.bin": (b"PK\x03\x04\0\0", "holds a zero byte, at byte 4: it is a binary file"),
     "cut.txt": ("é".encode()[:1], "ends within a character: it is cut off"),

@@ -34,7 +34,7 @@ COMMON = (
     *("views.crop_scale", "views.flip", "device", "precision"),
 )
 OF_WORDS = (  # the same for a method of words
-    *("data", "sequences", "out", "resume", "config", "method", "epochs"),
+    *("data", "sequences", "out", "resume", "config", "method", "minutes", "epochs"),
     *("text.tokens", "text.ends", "vocabulary.least", "vocabulary.subsample", "vocabulary.phrases"),
     *("window.size", "noise.samples", "noise.power", "noise.log_z"),
     *("encoder.dim", "objective.kind", "optim.lr", "columns", "batch_size", "seed", "threads"),
@@ -145,7 +145,8 @@ def _add_parameters(parser: Parser, setting: str, rows: Sequence[Row | PolicyRow
 def _run(arguments: Namespace) -> int:
     given = arguments.as_dict()
     words, out = given.pop("features", None), given.pop("out", None)
-    typed = _one_source(given.pop("data", None), given.pop("sequences", None), words)
+    sequences = given.pop("sequences", None)
+    typed = _one_source(given.pop("data", None), sequences, words)
     data = either(typed, words)
     resume, shows = given.pop("resume", False), given.pop("print_config", False)
     if given.get("minutes") is not None and "epochs" in given:
@@ -163,6 +164,8 @@ def _run(arguments: Namespace) -> int:
     from likewise.training.fit_words import fit_words
 
     of_words = chosen(None, [*files, given], goes_on=as_path(out, "--out") if resume else None).of_words
+    if sequences is not None and not of_words:
+        raise LikewiseError("--sequences is of methods of words; add --method skipgram, or cbow.")
     train = fit_words if of_words else fit
     try:
         train(data, out=out, settings=[*files, given], resume=resume)

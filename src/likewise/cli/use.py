@@ -1,6 +1,7 @@
 """The commands that use a run: embed, index, search, report."""
 
 import shlex
+from pathlib import Path
 
 from jsonargparse import Namespace
 
@@ -50,15 +51,27 @@ def _embed(arguments: Namespace) -> int:
 
 def _of_words(arguments: Namespace, command: str) -> bool:
     """Whether the run is of words. Raises LikewiseError when it is and DATA is given, or neither."""
-    from likewise.model import model_file
-    from likewise.words.model import holds_words
-
-    of_words, data = holds_words(model_file(arguments.run)), data_of(arguments)
+    of_words, data = _holds_words(as_path(arguments.run, "RUN")), data_of(arguments)
     if of_words and data is not None:
         raise LikewiseError(f"{arguments.run} has its own words; leave DATA out.")
     if not of_words and data is None:
         raise LikewiseError(f"`likewise {command}` needs DATA. See `likewise {command} --help`.")
     return of_words
+
+
+def _holds_words(run: Path) -> bool:
+    """Whether a run is of words. Raises LikewiseError when there is no model, or a file of vectors in its place."""
+    from likewise.model import NAME, model_file
+    from likewise.words.model import holds_words
+
+    path = model_file(run)
+    if run.is_file() and run.suffix != Path(NAME).suffix:
+        file = shlex.quote(str(run))
+        raise LikewiseError(
+            f"{run} is a file and no run folder; if it holds vectors of words, make a run of it: "
+            f"likewise import {file} --out RUN."
+        )
+    return holds_words(path)
 
 
 def _add_index(parser: Parser) -> None:
@@ -99,10 +112,13 @@ def _add_search(parser: Parser) -> None:
 
 def _search(arguments: Namespace) -> int:
     from likewise.model import search_run
+    from likewise.words.search import search_words
 
+    run = as_path(arguments.run, "RUN")
+    find = search_words if _holds_words(run) else search_run
     with stages() as begin:
         begin("searching")
-        hits = search_run(as_path(arguments.run, "RUN"), arguments.query, arguments.k)
+        hits = find(run, arguments.query, arguments.k)
     for hit in hits:
         print(f"{hit.score:.4f}\t{readable(hit.id)}")
     return 0
@@ -118,14 +134,12 @@ def _add_report(parser: Parser) -> None:
 
 
 def _report(arguments: Namespace) -> int:
-    from likewise.model import model_file
     from likewise.reports.html import write_report
     from likewise.reports.words import write_words_report
-    from likewise.words.model import holds_words
 
     a = arguments
     data = data_of(a)
-    if holds_words(model_file(a.run)):
+    if _holds_words(as_path(a.run, "RUN")):
         if data is not None:
             raise LikewiseError(f"{a.run} has its own words; leave --data out.")
         print(readable(str(write_words_report(as_path(a.run, "RUN")))))

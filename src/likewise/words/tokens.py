@@ -11,7 +11,7 @@ from likewise.config.word_settings import TextSettings
 from likewise.errors import LikewiseError
 from likewise.files import as_path, utf8_path
 from likewise.text import quoted, readable
-from likewise.words.texts import Texts
+from likewise.words.texts import STDIN, Texts
 
 END = "\n"  # after each sequence, in a batch of words; no word of a text is one
 LINES = {"words": re.compile(r"\w+|\n"), "spaces": re.compile(r"[^\s]+|\n")}
@@ -42,7 +42,7 @@ class TextSequences(Sequences):
     """Lines or paragraphs of texts."""
 
     def __init__(self, texts: Texts, settings: TextSettings) -> None:
-        super().__init__(texts.name)
+        super().__init__(STDIN if texts.name == "-" else texts.name)
         self.texts, self.settings = texts, settings
 
     def batches(self, share: Share) -> Iterator[Batch]:
