@@ -110,7 +110,11 @@ def test_a_run_knows_what_comes_next(here: Path, tmp_path: Path, capsys: pytest.
     assert main([*words, "--epochs", "1"]) == 0
     graph = f"{here}/ratings.csv"
     command = f"evaluate {tmp_path}/run content.parquet --split cold-items --interactions {graph}"
-    assert f"Next: likewise {command}; likewise retrieve " in capsys.readouterr().out
+    assert f"Next: likewise {command}; likewise index " in capsys.readouterr().out
+    assert main(["graph", graph, "--least", "4", "-k", "4", "--out", f"{tmp_path}/all"]) == 0
+    words = ["fit", "content.parquet", "--out", f"{tmp_path}/other", "--relations", f"{tmp_path}/all", *FIT.split()]
+    assert main([*words, "--epochs", "1"]) == 0
+    assert f"Next: likewise recommend {tmp_path}/other {graph} content.parquet; likew" in capsys.readouterr().out
     assert main(["recommend", "run", "ratings.csv", "content.parquet", "--history", "mean", "--user_id", "u01"]) == 0
     assert "rows of weight 4 and more count, as in the run's graph; --least takes others." in capsys.readouterr().err
 

@@ -232,6 +232,8 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     file = graded_file(tmp_path / "g.csv", judged(x, range(12)))
     options = ["--method", "ranking", "--relations", str(file), "--encoder.name", "mlp", "--epochs", "1"]
     assert main(["fit", str(tmp_path / "x.npy"), "--out", str(tmp_path / "run"), *options, "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert f"Next: likewise retrieve {tmp_path / 'run'} --gallery DATA --relations FILE; likewise index" in said
     assert main(["embed", str(tmp_path / "run"), str(tmp_path / "x.npy"), "--out", str(tmp_path / "z.parquet")]) == 0
     assert main(["report", str(tmp_path / "run")]) == 0
     capsys.readouterr()

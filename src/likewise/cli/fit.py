@@ -180,10 +180,7 @@ def _run(arguments: Namespace) -> int:
         print(readable(f"Saved {out}. Next: likewise index {run}; likewise search {run} WORD"))
     elif is_first():
         run, named = shlex.quote(out), None if words is None else shlex.join(_features(words))
-        steps = (
-            _measurement(out, named or shlex.quote(str(typed))) or f"evaluate {run} {named or '--train DATA'}",
-            *(f"retrieve {run} {named or '--gallery DATA'}", f"index {run} {named or 'DATA'}", f"report {run}"),
-        )
+        steps = (*_measured(out, named, shlex.quote(str(typed))), f"index {run} {named or 'DATA'}", f"report {run}")
         print(readable(f"Saved {out}. Next: {'; '.join(f'likewise {step}' for step in steps)}"))
     return 0
 
@@ -195,16 +192,20 @@ def _one_source(data: str | None, sequences: str | None, features: Sequence[str]
     return data if sequences is None else sequences
 
 
-def _measurement(out: str, data: str) -> str:
-    """How a run is measured that learned from a graph of training rows; empty for other runs."""
+def _measured(out: str, named: str | None, typed: str) -> list[str]:
+    """How a run is measured, by what it learned from: a graph of training rows, or of all, graded relevance, others."""
     from likewise.graph.splits import SPLITS, split_in
-    from likewise.training.run_folder import read_data
+    from likewise.training.run_folder import read_config, read_data
 
-    graph = (read_data(as_path(out, "--out")) or {}).get("graph") or {}
-    if split_in(graph) not in SPLITS:
-        return ""
-    interactions = shlex.quote(source_in(graph, "interactions"))
-    return f"evaluate {shlex.quote(out)} {data} --split {split_in(graph)} --interactions {interactions}"
+    folder, run = as_path(out, "--out"), shlex.quote(out)
+    if graph := (read_data(folder) or {}).get("graph") or {}:
+        interactions = shlex.quote(source_in(graph, "interactions"))
+        if split_in(graph) in SPLITS:
+            return [f"evaluate {run} {named or typed} --split {split_in(graph)} --interactions {interactions}"]
+        return [f"recommend {run} {interactions} {named or typed}"]
+    if read_config(folder).alike == "graded":
+        return [f"retrieve {run} {named or '--gallery DATA'} --relations FILE"]
+    return [f"evaluate {run} {named or '--train DATA'}", f"retrieve {run} {named or '--gallery DATA'}"]
 
 
 def _features(words: Sequence[str]) -> list[str]:

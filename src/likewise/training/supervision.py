@@ -104,7 +104,10 @@ def _read_pairs(file: str, items: Items) -> Pairs:
     if holds_graph(file):
         return related_pairs(file, items.ids)
     if Path(file).is_dir():
-        raise LikewiseError(f"{file} is a folder without {EDGES}, so it is no graph; likewise graph makes one.")
+        raise LikewiseError(
+            f"{file} is a folder without {EDGES}, so it is no graph; likewise graph makes one "
+            "(docs/relations.md says how to join the parts that Spark writes)."
+        )
     pairs = read_pairs(file, items.ids, skipped=items.skipped)
     if not pairs.alike.any():
         raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
