@@ -251,3 +251,9 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert {name.split("/")[0] for name in scores} == {"raw", "untrained", "learned"}
     assert main([*command, "--ks", "3"]) == 2
     assert "--relations says which items are ranked for which query; leave --ks out." in capsys.readouterr().err
+    held.write_text("query,item,relevance\n1,2,0\n1,3,0\n4,5,1\n4,6,0\n")
+    assert main(command) == 0
+    assert "held.csv: 1 of the 2 queries have items of one relevance alone, so that any" in capsys.readouterr().err
+    held.write_text("query,item,relevance\n1,2,0\n1,3,0\n")
+    assert main(command) == 2
+    assert "held.csv has no relevance above 0, so nothing is relevant; add some." in capsys.readouterr().err
