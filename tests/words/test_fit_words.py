@@ -97,7 +97,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(text: Path, tmp_path: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(module, "stop_on_signal", Stopping)
         patch.setattr(learning.Learning, "steps", stopping)
-        with pytest.raises(Interrupted, match=r"Stopped after [\d,]+ of 5,\d+ words; everything is saved"):
+        with pytest.raises(Interrupted, match=r"Stopped after [\d,]+ of 4,800 words; everything is saved"):
             lw.fit_words(text, out=tmp_path / "w", settings=values, progress=False)
         with pytest.raises(LikewiseError, match=r"has read from .*corpus\.txt, and would not read gone\.txt: write"):
             lw.fit_words("gone.txt", out=tmp_path / "w", resume=True, progress=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -82,6 +83,12 @@ def test_folders_gzip_stdin_lists_and_parquet_are_read_alike(tmp_path: Path, mon
     assert read([["a", np.int64(5)], "B c", ["\n"]]) == ["a", "5", END, "b", "c", END, END, "\\n", END]
     with pytest.raises(LikewiseError, match=r"sequence 1: 0\.5 is no word"):
         read([["a"], [0.5]])
+    for bad in (5, b"a b"):
+        with pytest.raises(LikewiseError, match=r"sequence 1: .* is neither a text nor a list of words"):
+            read([["a"], bad])
+    with pytest.raises(LikewiseError, match="a DataFrame is no source of words; give a column of texts"):
+        read(pd.DataFrame({"text": ["a b"]}))
+    assert read(pd.DataFrame({"text": ["a b"]})["text"])[:2] == ["a", "b"]
     with pytest.raises(LikewiseError, match="5 is no source of words; give a text, a folder"):
         read(5)
 

@@ -215,7 +215,9 @@ def _train(learning: Learning, end: End, folder: Path, progress: bool) -> None:
     settings, timed = learning.settings, learning.settings.minutes is not None
     watch = _Watch(learning, end)
     log = MetricsLog(folder, step=int(learning.read), tensorboard=settings.tensorboard)
-    bar = TrainingProgress(learning.total, done=int(learning.read), enabled=progress, what="word")
+    words = learning.words
+    done, total = round(learning.read * words), round(learning.total * words)
+    bar = TrainingProgress(total, done=done, enabled=progress, what="word")
     saved_at = time.monotonic()
     with bar, stop_on_signal() as stop, closing(log):
         for loss in learning.steps():
@@ -224,9 +226,11 @@ def _train(learning: Learning, end: End, folder: Path, progress: bool) -> None:
             late = time.monotonic() - saved_at > settings.checkpoint_seconds
             if watch.is_due() or late or stop.asked or ended:
                 values = watch.look()
+                done = round(learning.read * words)
+                total = done if ended else round(end.total * words)
                 if timed:
-                    bar.retarget(end.total)
-                bar.update(int(learning.read), f"loss {values['loss']:.3f} · {values['words_per_second']:,.0f} words/s")
+                    bar.retarget(total)
+                bar.update(done, f"loss {values['loss']:.3f} · {values['words_per_second']:,.0f} words/s")
                 for warning in watch.doubts():
                     bar.say(warning)
                 with going_on(bar):
@@ -239,7 +243,7 @@ def _train(learning: Learning, end: End, folder: Path, progress: bool) -> None:
             if ended:
                 break
             if stop.asked:
-                said = f"Stopped after {learning.read:,.0f} of {end.total:,} words; everything is saved."
+                said = f"Stopped after {done:,} of {total:,} words; everything is saved."
                 raise Interrupted(said, stop.number)
 
 
@@ -270,10 +274,10 @@ class _Watch:
         self.last = float(np.mean(self.losses)) if self.losses else self.last
         if (self.losses and not math.isfinite(self.last)) or not learning.is_finite():
             raise LikewiseError(
-                f"the vectors are no numbers any more, after {learning.read:,.0f} words: they grew beyond all bounds; "
-                f"lower optim.lr={learning.settings.optim.lr:g}. The last checkpoint is kept."
+                f"the vectors are no numbers any more, after {learning.read * learning.words:,.0f} words: they grew "
+                f"beyond all bounds; lower optim.lr={learning.settings.optim.lr:g}. The last checkpoint is kept."
             )
-        speed = (learning.read - self.read) / max(1e-9, now - self.at)
+        speed = learning.words * (learning.read - self.read) / max(1e-9, now - self.at)
         self.read, self.at, self.losses = learning.read, now, []
         return {"epoch": learning.read / len(learning.corpus), "loss": self.last, "words_per_second": speed}
 

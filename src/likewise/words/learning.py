@@ -61,6 +61,7 @@ class Learning:
         start = torch.Generator().manual_seed(settings.seed)
         self.tables = Tables.untrained(len(counts), settings.encoder.dim, start)
         self.objective = built(settings.objective.kind, settings.noise, self.noise.log_q)
+        self.words = int(counts.sum()) / max(1, len(corpus))  # of each number; the others end sequences
         self.blocks = blocks_of_step(settings.batch_size, len(counts))
 
     @property
