@@ -206,7 +206,7 @@ def test_other_interactions_and_a_graph_of_all_are_a_leak(here: Path, capsys: py
         Path("run/data.json").write_text(json.dumps({**about, "graph": made}))
         assert main([*ASK, "cold-items"]) == 2
         assert "run learned from a graph of all interactions, those too that are held" in capsys.readouterr().err
-        Path("run/data.json").write_text(json.dumps({**about, "graph": None}))
+        Path("run/data.json").write_text(json.dumps({**about, "graph": {}}))  # a graph without a stamp
         assert main([*ASK, "cold-items", "--least", "4", "--history", "mean"]) == 0
         assert "warning: run does not say that it learned from a graph, so it may have" in capsys.readouterr().err
         assert json.loads(Path("run/recommendation.json").read_text())["made"]["learned_from"] == "unknown"
