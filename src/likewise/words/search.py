@@ -15,7 +15,8 @@ FREQUENT = 30_000  # words among which the one that was meant is looked for
 def search_words(run: Path, query: str, k: int, where: str | Sequence[str] = ()) -> list[Hit]:
     """The ``k`` words most alike to a word, which is looked up as it is written, and then in lower case.
 
-    ``where`` are conditions, as for ``Index.search``; words have no columns. Raises LikewiseError when the run has no index, another model made it, or the word has no vector.
+    ``where`` are conditions, as for ``Index.search``; words have no columns. Raises LikewiseError when the run has no
+    index, another model made it, or the word has no vector.
     """
     index = own_index(run, hash_of(run / NAME))
     name = utf8(query).decode()  # as words are written, whatever the encoding of the command line
