@@ -7,6 +7,7 @@ looks into the lists of its ``nprobe`` nearest centroids. HNSW (Malkov & Yashuni
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from likewise.index.engine import Keys
 TRAINED_ON = 50  # rows for each list; k-means gains little from more
 ITERATIONS = 10
 ASKED_FOR = 2  # candidates for each hit: codes of a byte are off by little, and exact scores sort them
+SPREAD, PART = 4, 16  # with a condition, four times the lists and a sixteenth of all: what fits may lie far away
 SEARCH_WIDTH = 40  # of a graph that is built
 
 
@@ -59,6 +61,7 @@ class IVF:
         for start in range(0, many, 1 << 16):
             engine.add(rows[start : start + (1 << 16)], keys[start : start + (1 << 16)])
             tick(0.4 + 0.6 * start / many)
+        engine._index = faiss.deserialize_index(faiss.serialize_index(index))  # lists grow by half more than they hold
         return engine
 
     @classmethod
@@ -81,10 +84,14 @@ class IVF:
         if among is None:
             self._index.nprobe = self.effort
             return np.asarray(self._index.search(asked, wanted)[1], np.int64)
-        held = self._held(among)
+        fits = np.zeros(int(among.max()) + 2, np.bool_)
+        fits[among] = True
+        held = self._held(fits)
         lists = int((held > 0).sum())
-        probed = min(lists, int(np.ceil(self.effort * self._index.ntotal / len(among))))
-        selector = faiss.IDSelectorBatch(among)
+        wide = max(SPREAD * self.effort, self._index.nlist // PART)
+        probed = min(lists, -(-wide * self._index.ntotal // len(among)))
+        bits = np.packbits(fits, bitorder="little")
+        selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
         near = torch.as_tensor(asked) @ self._of_centroids().T
         near[:, torch.from_numpy(held == 0)] = -torch.inf
         need = min(count, len(among))
@@ -107,17 +114,15 @@ class IVF:
         self._index.search_preassigned_c(len(asked), pointer(asked), count, *of_c)
         return found
 
-    def _held(self, keys: Keys) -> "np.ndarray[Any, np.dtype[np.int64]]":
-        """How many of the keys each list holds."""
+    def _held(self, fits: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """How many keys of each list fit; those beyond the array do not."""
         lists = self._index.invlists
         held = np.zeros(self._index.nlist, np.int64)
-        wanted = np.zeros(int(keys.max()) + 2, np.bool_)
-        wanted[keys] = True
         for place in range(self._index.nlist):
             size = lists.list_size(place)
             if size:
                 inside = self._faiss.rev_swig_ptr(lists.get_ids(place), size)
-                held[place] = wanted[np.minimum(inside, len(wanted) - 1)].sum()
+                held[place] = fits[np.minimum(inside, len(fits) - 1)].sum()
         return held
 
     def _of_centroids(self) -> Tensor:
