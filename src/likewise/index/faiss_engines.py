@@ -4,6 +4,7 @@ faiss is the library of Douze et al. 2024. IVF: rows are put into the list of th
 looks into the lists of its ``nprobe`` nearest centroids. HNSW (Malkov & Yashunin 2018): a query walks along links.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,14 +62,14 @@ class IVF:
         for start in range(0, many, 1 << 16):
             engine.add(rows[start : start + (1 << 16)], keys[start : start + (1 << 16)])
             tick(0.4 + 0.6 * start / many)
-        engine._index = faiss.deserialize_index(faiss.serialize_index(index))  # lists grow by half more than they hold
-        return engine
+        content = faiss.serialize_index(index)  # lists have room for half more than they hold
+        del engine, index
+        return cls(faiss.deserialize_index(content))
 
     @classmethod
-    def read(cls, content: bytes) -> "IVF":
-        """From the bytes that ``to_bytes`` wrote."""
-        faiss = faiss_here()
-        return cls(faiss.deserialize_index(np.frombuffer(content, np.uint8)))
+    def read(cls, path: Path) -> "IVF":
+        """From a file that ``write`` wrote."""
+        return cls(faiss_here().read_index(str(path)))
 
     def efforts(self) -> list[int]:
         """Powers of 2, each also one and a half times."""
@@ -139,9 +140,9 @@ class IVF:
         self._index.remove_ids(self._faiss.IDSelectorBatch(np.ascontiguousarray(keys)))
         return True
 
-    def to_bytes(self) -> bytes:
-        """faiss' own format."""
-        return bytes(self._faiss.serialize_index(self._index).data)
+    def write(self, path: Path) -> None:
+        """A file in faiss' own format."""
+        self._faiss.write_index(self._index, str(path))
 
 
 class HNSW:
@@ -169,9 +170,9 @@ class HNSW:
     _kept: Any = None  # faiss does not hold what an IndexIDMap points to
 
     @classmethod
-    def read(cls, content: bytes) -> "HNSW":
-        """From the bytes that ``to_bytes`` wrote."""
-        return cls(faiss_here().deserialize_index(np.frombuffer(content, np.uint8)))
+    def read(cls, path: Path) -> "HNSW":
+        """From a file that ``write`` wrote."""
+        return cls(faiss_here().read_index(str(path)))
 
     def efforts(self) -> list[int]:
         """Twice as wide each time."""
@@ -202,6 +203,6 @@ class HNSW:
         """See ``Engine``: never."""
         return False
 
-    def to_bytes(self) -> bytes:
-        """faiss' own format."""
-        return bytes(self._faiss.serialize_index(self._index).data)
+    def write(self, path: Path) -> None:
+        """A file in faiss' own format."""
+        self._faiss.write_index(self._index, str(path))
