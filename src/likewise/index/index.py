@@ -226,7 +226,9 @@ class Index:
         if exclude_ids is not None and len(exclude_ids) != queries.shape[0]:
             raise LikewiseError(f"{queries.shape[0]} queries but {len(exclude_ids)} exclude_ids; give one each.")
         excluded = [-1 if item is None else self.names.row(as_id(item)) for item in exclude_ids or ()]
-        scores, rows = self.nearest(queries, k, excluded=torch.tensor(excluded) if excluded else None, where=where)
+        scores, rows = self.nearest(
+            queries, k, excluded=torch.tensor(excluded) if max(excluded, default=-1) >= 0 else None, where=where
+        )
         ids = self.ids
         return [
             [Hit(ids[row], score) for score, row in zip(*pair, strict=True) if row >= 0]
