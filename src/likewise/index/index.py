@@ -424,9 +424,7 @@ class Index:
         rows_left = self.rows.contiguous()[kept]
         if self.engine is not None:
             if not self.engine.remove(gone):
-                self.engine = (
-                    KINDS[self.engine_name].build(rows_left, self._keys, self.options, untold) if len(kept) else None
-                )
+                self.engine = None  # built again with the rows that are left, or that come
             self._saved = self._saved._replace(engine="")
         if len(kept):
             self.rows = self._laid_out(rows_left)
