@@ -266,7 +266,9 @@ class Index:
         self, queries: Tensor, k: int, excluded: Tensor | None, among: Tensor | None, tick: Tick
     ) -> tuple[Tensor, Tensor]:
         """By comparing every row, or every row ``among`` those that fit."""
-        rows = self.rows if among is None else self.rows.T.index_select(1, among).T
+        rows = self.rows
+        if among is not None:  # row by row or column by column, as the rows are laid out
+            rows = rows[among] if rows.is_contiguous() else rows.T.index_select(1, among).T
         numbers = None if excluded is None else torch.arange(len(self)) if among is None else among
         scores, found = top_k(queries, rows, k, query_ids=excluded, key_ids=numbers, longest=self._longest, tick=tick)
         return scores, found if among is None else torch.where(found < 0, found, among[found.clamp_min(0)])
