@@ -213,7 +213,7 @@ def _taken(columns: Any, rows: npt.NDArray[np.int64]) -> Any:
 
 
 def open_index(run: str | Path) -> Searched:
-    """The index of a run, in its folder or on servers. It reads files with the run's model, loaded when one is searched.
+    """The index of a run, in its folder or on servers. The run's model reads files; it is loaded when one is searched.
 
     Raises LikewiseError when there is no run, model or index, or another model made the index.
     """

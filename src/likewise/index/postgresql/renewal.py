@@ -76,7 +76,7 @@ class Renewal:
             if owner != known and run != pointer.whose(self._folder):
                 raise LikewiseError(
                     f"the table {SCHEMA}.{self._table} of {shard} belongs to the run {run}; name another with "
-                    "?table=NAME behind the URL."
+                    f"?table=NAME behind the URL or, if that run is no more, DROP TABLE {SCHEMA}.{self._table}."
                 )
             known = known or owner
         return known or pointer.new_owner()

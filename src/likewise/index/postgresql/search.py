@@ -54,7 +54,7 @@ def condition_sql(layout: Layout, conditions: Sequence[Condition]) -> tuple[sql.
             raise LikewiseError(no_such_column(condition.column, layout.schema.names))
         kind = bare(layout.columns()[condition.column])
         given = typed(condition, layout.schema.field(condition.column).type).to_pylist()
-        name, value = f"value{place}", sql.Identifier(condition.column)
+        name, value = f"value{place}", _quoted(condition.column)
         if condition.sign == "in":
             values[name] = given
             said.append(sql.SQL("{} = ANY({}::{}[])").format(value, sql.Placeholder(name), sql.SQL(kind)))
@@ -66,6 +66,11 @@ def condition_sql(layout: Layout, conditions: Sequence[Condition]) -> tuple[sql.
         if kind in ("real", "double precision") and condition.sign in (">", ">="):  # to a server NaN is above all
             said.append(sql.SQL("{} <> 'NaN'").format(value))
     return sql.SQL(" AND ").join(said) if said else sql.SQL("true"), values
+
+
+def _quoted(column: str) -> sql.Composable:
+    """The name of a column in a statement with parameters, in which a lone % would begin one."""
+    return sql.SQL(sql.Identifier(column).as_string(None).replace("%", "%%"))
 
 
 def nearest(
@@ -133,7 +138,7 @@ def _proposed(manner: Manner, fits: sql.Composable) -> sql.Composable:
 def _few(shard: Shard, manner: Manner, fits: sql.Composable, values: dict[str, Any]) -> bool:
     """Whether so few rows fit that comparing all of them is quick."""
     _every(shard)
-    statement = sql.SQL("SELECT count(*) FROM (SELECT FROM {} WHERE {} LIMIT {}) AS some").format(
+    statement = sql.SQL("SELECT count(*) FROM (SELECT FROM {} WHERE {} LIMIT {}) AS fitting").format(
         named(manner.table), fits, sql.Literal(AMONG + 1)
     )
     return bool(shard.connection.execute(statement, values).fetchone()[0] <= AMONG)

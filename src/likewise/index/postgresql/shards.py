@@ -117,6 +117,7 @@ class Shard:
     @contextmanager
     def said(self) -> Iterator[None]:
         """Raises LikewiseError in place of the library's errors, with the server's name."""
+        whole = "; the former index is whole" if self._writing else ""
         try:
             yield
         except self._psycopg.errors.InsufficientPrivilege as error:
@@ -125,9 +126,9 @@ class Shard:
                 "administrator: GRANT CREATE ON DATABASE NAME TO USER."
             ) from None
         except self._psycopg.errors.DiskFull as error:
-            raise LikewiseError(f"{self} has no room left ({_plain(str(error))}); the former index is whole.") from None
+            raise LikewiseError(f"{self} has no room left ({_plain(str(error))}){whole}.") from None
         except self._psycopg.Error as error:
-            raise LikewiseError(f"{self} could not do it ({_plain(str(error))}); the former index is whole.") from None
+            raise LikewiseError(f"{self} could not do it ({_plain(str(error))}){whole}.") from None
 
     def ask(self, question: Callable[["Shard"], T]) -> T:
         """The answer of a question that changes nothing. A connection that is lost meanwhile is made again, once."""

@@ -24,7 +24,7 @@ class Host:
     port: int = 5432
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.port}"
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True)
