@@ -480,7 +480,7 @@ def own_index(run: Path, weights_hash: str) -> Index:
     if pointer.is_there(run / INDEX):
         raise LikewiseError(
             f"the index of {run} is on servers ({pointer.read(run / INDEX).servers}): search it with model.search, or "
-            "lw.open_index(RUN)."
+            "likewise.run_index.open_index(RUN)."
         )
     index = Index.load(run / INDEX)
     _refuse_other_model(run, str(run / INDEX), index, weights_hash)

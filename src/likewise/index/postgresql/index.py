@@ -198,6 +198,7 @@ class ServerIndex:
                 a.layout,
                 a.promise.effort if a.promise and a.engine == "hnsw" else 0,
                 a.halfvec,
+                a.promise.rows // len(self.shards) if a.promise else 0,
             )
 
             def question(

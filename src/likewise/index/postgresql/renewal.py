@@ -28,7 +28,7 @@ from likewise.index.promise import QUERIES, K, Promise, Tuning, exact_promise, s
 from likewise.metrics.checks import Rows, as_rows
 from likewise.text import utf8
 
-EXACT_NUMBERS = 6_400_000  # rows × numbers of a row that a server compares in some 10 ms: 50,000 × 128
+EXACT_NUMBERS = 2_560_000  # rows × numbers of a row that a server compares in some 25 ms: 20,000 × 128
 EFFORTS = (40, 64, 100, 160, 250, 400, 640, search.MOST)
 _READ = 65_536  # rows told at once
 
@@ -291,7 +291,7 @@ class Renewal:
         ids, rows = [item for item, _ in drawn], np.array([row for _, row in drawn], np.float32)
 
         def found(effort: int, asked: Tensor, k: int) -> Tensor:
-            manner = search.Manner(table, layout, effort, self._servers.halfvec)
+            manner = search.Manner(table, layout, effort, self._servers.halfvec, 0)
             but = [ids[place] for place in asked.tolist()]
 
             def part(shard: Shard) -> list[search.Near]:

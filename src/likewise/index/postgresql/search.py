@@ -1,8 +1,11 @@
 """The nearest items on each server, and the best of all of them.
 
 The server's planner does not choose how: it takes the graph even where few rows fit a condition, and then finds a few
-of them. Here rows are counted first. Up to ``AMONG`` rows that fit are all compared; among more, the graph proposes
-rows until enough fit, and their exact scores sort them.
+of them. Here rows are counted first. Where few fit, all of them are compared; where more do, the graph proposes rows
+until enough fit, and their exact scores sort them.
+
+Comparing takes some a · F for F rows that fit, and the graph b · N / F among N, since a share F / N of what it proposes
+fits. So comparing is quicker up to F = √(b / a · N); b / a was measured by ``benchmarks/postgresql.py --crossover``.
 """
 
 import heapq
@@ -18,7 +21,7 @@ from likewise.index.conditions import SIGNS, Condition, no_such_column, typed
 from likewise.index.postgresql.shards import Shard
 from likewise.index.postgresql.tables import Layout, bare, named
 
-AMONG = 20_000  # rows of a server that fit a condition, up to which all of them are compared
+AMONG = 1000  # b / a
 MOST = 1000  # pgvector's largest effort
 _BLOCK = 256  # queries that are sent at once
 _UNLIMITED = str((1 << 31) - 1)
@@ -35,12 +38,14 @@ class Manner(NamedTuple):
         layout: its columns.
         effort: rows of the graph that a query looks at (ef_search); 0: every row is compared.
         halfvec: the graph holds numbers of 16 bits.
+        rows: about how many a server holds.
     """
 
     table: str
     layout: Layout
     effort: int
     halfvec: bool
+    rows: int
 
 
 def condition_sql(layout: Layout, conditions: Sequence[Condition]) -> tuple[sql.Composable, dict[str, Any]]:
@@ -138,10 +143,11 @@ def _proposed(manner: Manner, fits: sql.Composable) -> sql.Composable:
 def _few(shard: Shard, manner: Manner, fits: sql.Composable, values: dict[str, Any]) -> bool:
     """Whether so few rows fit that comparing all of them is quick."""
     _every(shard)
+    most = int((AMONG * manner.rows) ** 0.5)
     statement = sql.SQL("SELECT count(*) FROM (SELECT FROM {} WHERE {} LIMIT {}) AS fitting").format(
-        named(manner.table), fits, sql.Literal(AMONG + 1)
+        named(manner.table), fits, sql.Literal(most + 1)
     )
-    return bool(shard.connection.execute(statement, values).fetchone()[0] <= AMONG)
+    return bool(shard.connection.execute(statement, values).fetchone()[0] <= most)
 
 
 def _every(shard: Shard) -> None:
