@@ -253,7 +253,7 @@ def test_conditions_hold_as_on_this_machine(three: list[Server], tmp_path: Path)
 def test_a_promise_that_is_not_kept_is_said(
     three: list[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("likewise.index.postgresql.renewal.EFFORTS", (20, 40))
+    monkeypatch.setattr("likewise.index.postgresql.measure.EFFORTS", (20, 40))
     made = make(url(three[:1], "engine=hnsw&links=4"), tmp_path, recall=0.9999)
     assert made.promise is not None
     assert not made.promise.kept

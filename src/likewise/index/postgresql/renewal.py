@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from psycopg import sql
-from torch import Tensor
 
 from likewise.errors import LikewiseError
 from likewise.index import generations
@@ -21,15 +19,15 @@ from likewise.index.kept import Kept, Stage
 from likewise.index.names import Names
 from likewise.index.postgresql import pointer, search, tables
 from likewise.index.postgresql.index import About, about
-from likewise.index.postgresql.shards import Shard, Shards, number_of
+from likewise.index.postgresql.measure import measured
+from likewise.index.postgresql.shards import Shard, Shards
 from likewise.index.postgresql.tables import NEXT, Layout, Part, named
 from likewise.index.postgresql.url import SCHEMA, Servers
-from likewise.index.promise import QUERIES, K, Promise, Tuning, exact_promise, sample
+from likewise.index.promise import Promise
 from likewise.metrics.checks import Rows, as_rows
 from likewise.text import utf8
 
-EXACT_NUMBERS = 2_560_000  # rows × numbers of a row that a server compares in some 25 ms: 20,000 × 128
-EFFORTS = (40, 64, 100, 160, 250, 400, 640, search.MOST)
+EXACT_NUMBERS = 2_560_000  # rows × numbers of a row that a server compares in some 20 ms: 20,000 × 128
 _READ = 65_536  # rows told at once
 
 
@@ -139,7 +137,7 @@ class Renewal:
             return
         for shard, found in zip(self._shards.each, self._found, strict=True):  # one after the other, for the locks
             with shard.said():
-                tables.begin(shard)
+                tables.begin(shard, self._table)
                 now = tables.generation_of(shard, self._table)
                 if now != (found[0] if found else now):
                     raise LikewiseError(f"another process has renewed {SCHEMA}.{self._table} meanwhile; try again.")
@@ -262,7 +260,6 @@ class Renewal:
         self._shards.all(prepare)
         promise = self.promise
         if moved or promise is None or wanted != built or promise.wanted != recall:
-            self._stage("measuring the promise")
             promise = self._measured(table, recall)
         self.promise = promise
         generation = 1 + max((found[0] for found in self._found if found), default=0)
@@ -281,41 +278,11 @@ class Renewal:
         generations.forget(self._folder)
 
     def _measured(self, table: str, recall: float) -> Promise:
-        """The promise, of items that the servers draw."""
-        layout, graph = self._layout, self.engine_name == "hnsw"
+        layout = self._layout
         assert layout is not None
-        each = -(-2 * QUERIES // len(self._shards))
-        drawn = [item for part in self._shards.all(lambda shard: _drawn(shard, table, each)) for item in part]
-        drawn.sort(key=lambda item: number_of(item[0]))
-        del drawn[2 * QUERIES :]
-        ids, rows = [item for item, _ in drawn], np.array([row for _, row in drawn], np.float32)
-
-        def found(effort: int, asked: Tensor, k: int) -> Tensor:
-            manner = search.Manner(table, layout, effort, self._servers.halfvec, 0)
-            but = [ids[place] for place in asked.tolist()]
-
-            def part(shard: Shard) -> list[search.Near]:
-                with shard.said():
-                    return search.nearest(shard, manner, rows[asked.numpy()], k, but, ())
-
-            near = search.merged(self._shards.all(part), k)
-            numbers = torch.full((len(near), k), -1, dtype=torch.int64)
-            for place, hits in enumerate(near):
-                numbers[place, : len(hits)] = torch.tensor([number_of(item) for _, item in hits], dtype=torch.int64)
-            return numbers
-
-        if not graph:
-            return replace(exact_promise(len(ids), recall, found, served=True), rows=len(self))
-        sets = [(asked, found(0, asked, K)) for asked in sample(len(ids))]
-        return Tuning(sets, len(self), recall, served=True).promise(EFFORTS, found)
-
-
-def _drawn(shard: Shard, table: str, count: int) -> list[tuple[str, list[float]]]:
-    """Items of a server, the same each time."""
-    statement = sql.SQL("SELECT id, embedding::real[] FROM {} ORDER BY md5(id) LIMIT %s").format(named(table))
-    with shard.said():
-        found: list[tuple[str, list[float]]] = shard.connection.execute(statement, [count], binary=True).fetchall()
-        return found
+        graph = self.engine_name == "hnsw"
+        manner = search.Manner(table, layout, int(graph), graph and self._servers.halfvec, 0)
+        return measured(self._shards, manner, len(self), recall, self._stage("measuring the promise"))
 
 
 def _commit(shard: Shard) -> None:

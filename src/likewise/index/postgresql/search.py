@@ -22,7 +22,6 @@ from likewise.index.postgresql.shards import Shard
 from likewise.index.postgresql.tables import Layout, bare, named
 
 AMONG = 1000  # b / a
-MOST = 1000  # pgvector's largest effort
 _BLOCK = 256  # queries that are sent at once
 _UNLIMITED = str((1 << 31) - 1)
 

@@ -167,20 +167,23 @@ def _not_ours(shard: Shard, name: str) -> LikewiseError:
     )
 
 
-def begin(shard: Shard) -> None:
-    """Begins the transaction of a renewal; makes our schema and the table of manifests if they are missing."""
+def begin(shard: Shard, table: str) -> None:
+    """Begins the transaction of a renewal, one at a time for a table.
+
+    Makes our schema and the table of manifests before, if they are missing.
+    """
     connection = shard.connection
+    lock = "SELECT pg_advisory_xact_lock(hashtext(%s))"
+    with connection.transaction():
+        connection.execute(lock, [MARK])
+        if connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.indexes"]).fetchone()[0] is None:
+            if connection.execute("SELECT to_regnamespace(%s)", [SCHEMA]).fetchone()[0] is None:
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
+            columns = "name text PRIMARY KEY, generation bigint NOT NULL, manifest jsonb NOT NULL"
+            connection.execute(sql.SQL("CREATE TABLE {} ({})").format(named("indexes"), sql.SQL(columns)))
+            connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(named("indexes"), sql.Literal(MARK)))
     connection.execute("BEGIN")
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [MARK])
-    if connection.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.indexes"]).fetchone()[0] is None:
-        if connection.execute("SELECT to_regnamespace(%s)", [SCHEMA]).fetchone()[0] is None:
-            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
-        connection.execute(
-            sql.SQL(
-                "CREATE TABLE {} (name text PRIMARY KEY, generation bigint NOT NULL, manifest jsonb NOT NULL)"
-            ).format(named("indexes"))
-        )
-        connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(named("indexes"), sql.Literal(MARK)))
+    connection.execute(lock, [f"{MARK} {table}"])
 
 
 def create(shard: Shard, table: str, layout: Layout) -> None:
