@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from torch import Tensor
 
 from likewise.console import track, untold
 from likewise.data import Items
@@ -100,14 +100,15 @@ def renew_index(
     known = _metadata(source, items, key, metadata)
     index, reason = (None, "as asked for") if anew else _present(place, model, layer, known)
     contents = digests(items, progress)
-    protocol = {**model.protocol(layer), **items.stamp("data")}
+    about = {**model.protocol(layer), **items.stamp("data")}
     if index is None:
         rows, queries = _embedded(model, items, layer, progress)
-        index = place.make(rows, items.ids, protocol, query_rows=queries, columns=known, contents=contents)
+        index = place.make(rows, items.ids, about, query_rows=queries, columns=known, contents=contents)
         counts = len(items), 0, 0
     else:
         counts = _changed(index, model, items, contents, known, layer, progress)
-        index.protocol = protocol
+        index.protocol = about
+    index.read = model.reader(layer)
     promise = index.promise
     moved = promise is None or abs(promise.rows - len(index)) + counts[1] > GROWN * promise.rows
     place.finish(index, recall, moved=moved)
@@ -129,12 +130,15 @@ def place_of(run: Path, to: str, stage: Stage = lambda what: untold) -> Place:
     return Renewal(folder, servers, stage)
 
 
-def _embedded(model: Model, items: Items, layer: Layer, progress: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The rows of items, and those as queries where they are others."""
+def _embedded(model: Model, items: Items, layer: Layer, progress: bool) -> tuple[Tensor, Tensor | None]:
+    """The rows of items, and their rows as queries where these are others."""
+    asking = model.layer_of_queries(layer)
     with track("embedding", len(items), enabled=progress) as tick:
         rows = model.features(items, layer=layer, tick=tick)
-    asking = model.layer_of_queries(layer)
-    return rows, None if asking == layer else model.features(items, layer=asking)
+    if asking == layer:
+        return rows, None
+    with track("embedding queries", len(items), enabled=progress) as tick:
+        return rows, model.features(items, layer=asking, tick=tick)
 
 
 def digests(items: Items, progress: bool = True) -> npt.NDArray[np.uint8]:

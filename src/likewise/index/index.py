@@ -232,7 +232,9 @@ class Index:
         if exclude_ids is not None and len(exclude_ids) != queries.shape[0]:
             raise LikewiseError(f"{queries.shape[0]} queries but {len(exclude_ids)} exclude_ids; give one each.")
         excluded = [-1 if item is None else self.names.row(as_id(item)) for item in exclude_ids or ()]
-        scores, rows = self.nearest(queries, k, excluded=torch.tensor(excluded) if excluded else None, where=where)
+        scores, rows = self.nearest(
+            queries, k, excluded=torch.tensor(excluded) if max(excluded, default=-1) >= 0 else None, where=where
+        )
         ids = self.ids
         return [
             [Hit(ids[row], score) for score, row in zip(*pair, strict=True) if row >= 0]
@@ -421,9 +423,7 @@ class Index:
         rows_left = self.rows.contiguous()[kept]
         if self.engine is not None:
             if not self.engine.remove(gone):
-                self.engine = (
-                    KINDS[self.engine_name].build(rows_left, self._keys, self.options, untold) if len(kept) else None
-                )
+                self.engine = None  # built again with the rows that are left, or that come
             self._saved = self._saved._replace(engine="")
         if len(kept):
             self.rows = self._laid_out(rows_left)
@@ -476,7 +476,7 @@ class Index:
             engine = ""
             if self.engine is not None:
                 same = former is not None and self._saved.engine
-                engine = writer.keep([self._saved.engine])[0] if same else writer.bytes(self.engine.to_bytes())
+                engine = writer.keep([self._saved.engine])[0] if same else writer.engine(self.engine.write)
             about = {
                 "protocol": self.protocol,
                 "engine": self.engine_name,
@@ -495,7 +495,7 @@ class Index:
             LikewiseError: there is no index in the folder, it is damaged, or its engine is not installed.
         """
         folder = generations.folder_of(folder)
-        manifest, (held, gone, engine) = generations.read(folder)
+        manifest, held, gone, engine = generations.read(folder)
         about = manifest.about
         held, written = held.without(gone), held.keys
         index = cls(
@@ -510,8 +510,8 @@ class Index:
         index._saved = Saved(folder.resolve(), manifest, written, manifest.engine)
         index.options = dict(about["options"])
         index.promise = Promise(**about["promise"]) if about["promise"] else None
-        if about["engine"] != "exact":
-            index.engine_name, index.engine = about["engine"], KINDS[about["engine"]].read(engine)
+        if engine is not None:
+            index.engine_name, index.engine = about["engine"], engine
             index.engine.effort = index.promise.effort if index.promise else 1
             index.rows = held.rows
         return index

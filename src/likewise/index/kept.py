@@ -56,6 +56,7 @@ class Kept(Protocol):
     promise: Promise | None
     engine_name: str
     columns: Any
+    read: Callable[[str], Tensor] | None
 
     @property
     def names(self) -> Names:

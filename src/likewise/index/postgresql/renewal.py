@@ -1,7 +1,7 @@
 """An index on servers while it is made, or brought up to date: each server's part in one transaction."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from psycopg import sql
+from torch import Tensor
 
 from likewise.errors import LikewiseError
 from likewise.index import generations
@@ -51,6 +52,7 @@ class Renewal:
         self._owner = self._own()
         self.protocol: dict[str, str | int | float] = {}
         self.promise: Promise | None = None
+        self.read: Callable[[str], Tensor] | None = None
         self.engine_name, self.columns = "", as_columns(None, 0)
         self._names: Names | None = None
         self._contents: npt.NDArray[np.uint8] | None = None
