@@ -14,7 +14,7 @@ from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.data.metadata import differing, own_metadata, read_metadata
 from likewise.errors import LikewiseError
-from likewise.index.engines import chosen, engine_of
+from likewise.index.engines import chosen, default_options, engine_of
 from likewise.index.generations import MANIFEST, folder_of
 from likewise.index.index import Hit, Index
 from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, own_index
@@ -113,8 +113,8 @@ def renew_index(
         index.read = model.reader(layer)
         counts = _changed(index, model, items, contents, known, layer, progress)
         index.protocol = {**model.protocol(layer), **items.stamp("data")}
-    options = engine_of(to)[1]
     wanted = chosen(name, *index.rows.shape)[0]
+    options = engine_of(to)[1] or default_options(wanted)
     promise = index.promise
     moved = promise is None or abs(promise.rows - len(index)) + counts[1] > GROWN * promise.rows
     if moved or promise is None or (wanted, options, recall) != (index.engine_name, index.options, promise.wanted):

@@ -64,6 +64,11 @@ KINDS: Mapping[str, Kind] = {
 LOCAL = ("auto", "exact", *KINDS)
 
 
+def default_options(name: str) -> dict[str, int]:
+    """The options of an engine as they come; exact search and auto have none."""
+    return dict(KINDS[name].options) if name in KINDS else {}
+
+
 def engine_of(to: str) -> tuple[str, dict[str, int]]:
     """The name and options of an engine as ``--to`` gives it: ``exact``, ``auto``, ``faiss:ivf?lists=4096``.
 
@@ -72,7 +77,7 @@ def engine_of(to: str) -> tuple[str, dict[str, int]]:
     name, _, query = to.partition("?")
     if name not in LOCAL:
         raise LikewiseError(f"there is no engine {name!r}.{closest(name, LOCAL)} Choose one of {', '.join(LOCAL)}.")
-    options = dict(KINDS[name].options) if name in KINDS else {}
+    options = default_options(name)
     for option, value in parse_qsl(query, keep_blank_values=True):
         if option not in options:
             known = f"has {', '.join(options)}" if options else "has none"

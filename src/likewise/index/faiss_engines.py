@@ -83,8 +83,7 @@ class IVF:
             return np.asarray(self._index.search(asked, wanted)[1], np.int64)
         held = self._held(among)
         lists = int((held > 0).sum())
-        likely = self.effort * (float(self._index.ntotal) / len(among)) ** 0.5
-        probed = min(lists, int(np.ceil(likely)))
+        probed = min(lists, int(np.ceil(self.effort * self._index.ntotal / len(among))))
         selector = faiss.IDSelectorBatch(among)
         near = torch.as_tensor(asked) @ self._of_centroids().T
         near[:, torch.from_numpy(held == 0)] = -torch.inf
@@ -92,19 +91,21 @@ class IVF:
         while True:
             scores, chosen = near.topk(probed, dim=1)
             self._index.nprobe = probed
-            found: Keys = np.asarray(
-                self._index.search_preassigned(
-                    asked,
-                    wanted,
-                    chosen.numpy(),
-                    scores.numpy(),
-                    params=faiss.SearchParametersIVF(sel=selector, nprobe=probed),
-                )[1],
-                np.int64,
-            )
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probed)
+            found = self._inside(asked, wanted, chosen.numpy(), scores.numpy(), parameters)
             if probed == lists or int((found >= 0).sum(1).min()) >= need:
                 return found
             probed = min(lists, 2 * probed)
+
+    def _inside(self, asked: Any, count: int, lists: Any, scores: Any, parameters: Any) -> Keys:
+        """(B, count) keys from the (B, P) lists; faiss' own wrapper takes no parameters here."""
+        pointer = self._faiss.swig_ptr
+        found, distances = np.empty((len(asked), count), np.int64), np.empty((len(asked), count), np.float32)
+        places = np.ascontiguousarray(lists, np.int64)
+        near = np.ascontiguousarray(scores)
+        of_c = (*map(pointer, (places, near, distances, found)), False, parameters)
+        self._index.search_preassigned_c(len(asked), pointer(asked), count, *of_c)
+        return found
 
     def _held(self, keys: Keys) -> "np.ndarray[Any, np.dtype[np.int64]]":
         """How many of the keys each list holds."""
@@ -177,6 +178,7 @@ class HNSW:
         asked = _array(queries)
         if among is None:
             return self._search(asked, ASKED_FOR * count, faiss.SearchParametersHNSW(efSearch=width))
+        width = min(self._index.ntotal, int(width * self._index.ntotal / len(among)))
         selector, need = faiss.IDSelectorBatch(among), min(count, len(among))
         while True:
             found = self._search(asked, ASKED_FOR * count, faiss.SearchParametersHNSW(efSearch=width, sel=selector))
