@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from likewise import metrics, negatives, objectives
+    from likewise.answers.classify import classify
+    from likewise.answers.select import select
     from likewise.comparison.run import compare
     from likewise.config.settings import FitSettings
     from likewise.data import Items, open_items
@@ -77,6 +79,8 @@ _HOME = {
     "Hit": "index.index",
     "Index": "index.index",
     "Views": "views.render",
+    "classify": "answers.classify",
+    "select": "answers.select",
     "compare": "comparison.run",
     "verify": "proof.prove",
     "recommend": "recommendation.recommend",
@@ -105,6 +109,7 @@ __all__ = [
     "bn_leak",
     "build_embedder",
     "build_graph",
+    "classify",
     "compare",
     "evaluate",
     "evaluate_retrieval",
@@ -127,6 +132,7 @@ __all__ = [
     "retrieval",
     "retrieve",
     "samplers",
+    "select",
     "verify",
 ]
 

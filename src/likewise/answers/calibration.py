@@ -20,7 +20,7 @@ class Bin(NamedTuple):
     most: float  # their highest
     mean: float  # their mean confidence
     right: float  # the share of them whose label is right
-    count: int
+    number: int  # of items
 
 
 def shares(scores: Tensor, temperature: float, floor: float) -> Tensor:
@@ -62,5 +62,5 @@ def reliability(confidence: Tensor, right: Tensor) -> list[Bin]:
 
 def calibration_error(bins: Sequence[Bin]) -> float:
     """ECE = Σ_b n_b / L · |right − mean confidence| (Naeini et al. 2015), in [0, 1]."""
-    total = sum(each.count for each in bins)
-    return sum(each.count * abs(each.right - each.mean) for each in bins) / total if total else 0.0
+    total = sum(each.number for each in bins)
+    return sum(each.number * abs(each.right - each.mean) for each in bins) / total if total else 0.0

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from likewise.answers.classify_rows import Classified, classify_rows, method_named
+from likewise.answers.classified import Classified
+from likewise.answers.classify_rows import classify_rows, method_named
 from likewise.console import stages
 from likewise.data import Items
 from likewise.data.label_files import label_few, label_file

@@ -4,109 +4,28 @@ Dimension legend: N items, D columns, L labelled items, M of them that are left 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from likewise.alike import Ids, as_ids
-from likewise.answers.calibration import Bin, best_temperature, log_loss, reliability, shares
+from likewise.answers.calibration import best_temperature, log_loss, reliability, shares
+from likewise.answers.classified import Classified, HeldOut, Trial
 from likewise.answers.propagation import NEIGHBOURS, knn_graph, propagate
 from likewise.console import Tick, part_of, untold
 from likewise.errors import LikewiseError, at_least_one, closest
-from likewise.index.hits_file import write_table
 from likewise.metrics.checks import Rows, as_rows, check_finite, check_ids
 from likewise.metrics.neighbours import fair_k, knn_classify
 from likewise.metrics.verification import roc
 from likewise.text import quoted
 
 METHODS = ("auto", "propagation", "knn")
-WORDS = {"propagation": "label propagation", "knn": "weighted kNN"}
 MOST_LEFT_OUT, LEAST_LEFT_OUT = 500, 30  # labelled items that are left out in turn; few where there are many rows
 USUAL = {"propagation": 0.3, "knn": 1.0}  # T where no item can be left out: about that of digits with 30 labels
 _LEFT_OUT_NUMBERS = 5 * 10**7  # of the columns of those items
 _NUMBERS = 2**24  # float64 of a block of columns
 _ROWS = 2**16  # whose shares are computed at once
-
-
-class Trial(NamedTuple):
-    """How well a method does on labelled items, each left out in turn."""
-
-    method: str
-    right: int  # items whose label it found
-    tried: int  # M, items whose class has another label
-    loss: float  # mean −log of the confidence in the true label; NaN where none was tried
-    temperature: float  # T with the least loss
-    bins: tuple[Bin, ...]
-
-
-class HeldOut(NamedTuple):
-    """A class that was unknown for a while: its labels were taken away."""
-
-    label: str
-    auroc: float  # how well "unlike" tells its labelled items from those of the other classes
-    count: int  # its labelled items
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Classified:
-    """The label of each item, how sure that is, and how unlike anything labelled it is.
-
-    Args:
-        ids: of N items.
-        labels: (N,) int64 places in ``names``; given labels stay.
-        names: of the C classes.
-        confidence: (N,) float64 in [0, 1]; 1 of a given label.
-        unlike: (N,) float64 in [0, 1]; 0 of a given label, 1 where no label reaches: see ``classify_rows``.
-        given: (N,) bool, whether the label was given.
-        trials: of each method that was tried, the one that was used first.
-        held_out: of each class, where there are three or more.
-        unreached: items that no path of the graph joins to a label; they have the label of weighted kNN.
-    """
-
-    ids: tuple[str, ...]
-    labels: Tensor
-    names: tuple[str, ...]
-    confidence: Tensor
-    unlike: Tensor
-    given: Tensor
-    trials: tuple[Trial, ...]
-    held_out: tuple[HeldOut, ...]
-    unreached: int = 0
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __repr__(self) -> str:
-        return f"Classified({len(self)} items, {len(self.names)} classes, method={self.method!r})"
-
-    @property
-    def method(self) -> str:
-        """The method that was used: propagation or knn."""
-        return self.trials[0].method
-
-    @property
-    def auroc(self) -> float:
-        """The mean over the classes of how well "unlike" finds a class without labels; NaN with fewer than three."""
-        return float(np.mean([each.auroc for each in self.held_out])) if self.held_out else float("nan")
-
-    def label(self, row: int) -> str:
-        """The label of an item as text."""
-        return self.names[int(self.labels[row])]
-
-    def save(self, path: Path) -> None:
-        """Writes id, label, confidence, unlike, given as .csv or .parquet, whole or not at all."""
-        table: dict[str, Sequence[object]] = {
-            "id": self.ids,
-            "label": [self.label(row) for row in range(len(self))],
-            "confidence": self.confidence.tolist(),
-            "unlike": self.unlike.tolist(),
-            "given": self.given.tolist(),
-        }
-        write_table(path, table)
 
 
 @torch.no_grad()
@@ -162,7 +81,10 @@ def classify_rows(
     spread, total = _spread(graph, task, part_of(tick, 2, 3))
     several = torch.bincount(task.truth)[task.truth[asked]] > 1
     tried = asked[several]
-    scores = {"propagation": lambda: _of_labels(task, tried, sums[:, several]), "knn": lambda: _votes(task, task.known[tried])}
+    scores = {
+        "propagation": lambda: _of_labels(task, tried, sums[:, several]),
+        "knn": lambda: _votes(task, task.known[tried]),
+    }
     trials = [_trial(each, scores[each](), task, tried) for each in (METHODS[1:] if method == "auto" else [method])]
     trials.sort(key=lambda trial: (-trial.right, trial.loss))  # of equal ones the first, which is propagation
     reached = spread @ torch.bincount(task.truth, minlength=task.classes).float()
@@ -170,15 +92,15 @@ def classify_rows(
     if trials[0].method == "knn":
         spread, lost = _votes(task, torch.arange(len(rows))).float(), lost[:0]
     spread[lost] = _votes(task, lost).float()
-    found, confidence = _most_likely(spread, trials[0].temperature, task.floor)
+    labelled, confidence = _most_likely(spread, trials[0].temperature, task.floor)
     unlike = 1 / (1 + reached.double() / total * len(rows) / len(task.known))
-    found[task.known], confidence[task.known], unlike[task.known] = task.truth, 1.0, 0.0
+    labelled[task.known], confidence[task.known], unlike[task.known] = task.truth, 1.0, 0.0
     given = torch.zeros(len(rows), dtype=torch.bool)
     given[task.known] = True
     share = sums / total[task.known[asked]]
     return Classified(
         ids=tuple(ids),
-        labels=found,
+        labels=labelled,
         names=tuple(names),
         confidence=confidence,
         unlike=unlike,
@@ -219,7 +141,7 @@ def _task(rows: Tensor, labels: Ids, names: Sequence[str], k: int | None) -> _Ta
         raise LikewiseError(f"a label is {int(given.max())}, but there are {len(names)} names, counted from 0.")
     known = (given >= 0).nonzero().flatten()
     truth = given[known]
-    if len(truth.unique()) < 2:
+    if len(torch.unique(truth)) < 2:
         what = f"all {len(truth):,} labels are {quoted(names[int(truth[0])])}" if len(truth) else "there are no labels"
         raise LikewiseError(f"{what}, so there is nothing to tell apart; label items of two classes or more.")
     if k is not None and at_least_one("k", k, "it is a number of neighbours") >= len(rows):
@@ -322,7 +244,7 @@ def _held_out(share: Tensor, truth: Tensor, several: Tensor, names: Sequence[str
             without its own label it is of an unknown class too.
         names: of the classes.
     """
-    present = truth.unique().tolist()
+    present = torch.unique(truth).tolist()
     found = []
     for label in present if len(present) > 2 else []:
         alien = truth == label

@@ -1,7 +1,7 @@
 """``likewise select``: which items to label first."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from likewise.answers.choosers import choose_rows, method_named
 from likewise.answers.classify import open_labelled
 from likewise.console import Tick, part_of, stages, untold
+from likewise.data import Items
 from likewise.errors import LikewiseError, at_least_one
 from likewise.index.hits_file import write_table
 from likewise.metrics.few_labels import draw_order
@@ -30,7 +31,7 @@ class Selected:
         stands_for: (n,) int64 the items to which each is the nearest of all that are chosen or labelled, itself too.
         method: that chose them.
         items: number of items in the source.
-        known: number of them that had a label already.
+        known: id and label of those that had a label already.
     """
 
     ids: tuple[str, ...]
@@ -38,7 +39,7 @@ class Selected:
     stands_for: Tensor
     method: str
     items: int
-    known: int
+    known: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,9 +48,16 @@ class Selected:
         return f"Selected({len(self)} of {self.items:,} items, method={self.method!r})"
 
     def save(self, path: Path) -> None:
-        """Writes id, label, stands_for as .csv or .parquet, whole or not at all. The column label is empty: fill it."""
-        columns: dict[str, Sequence[object]] = {"id": self.ids, "label": [""] * len(self)}
-        write_table(path, columns | {"stands_for": self.stands_for.tolist()})
+        """Writes id, label, stands_for as .csv or .parquet, whole or not at all, for ``classify`` to read.
+
+        The label of what was chosen is empty, to be filled in; those with a label come first.
+        """
+        columns: dict[str, Sequence[object]] = {
+            "id": [*(id for id, _ in self.known), *self.ids],
+            "label": [*(label for _, label in self.known), *([""] * len(self))],
+            "stands_for": [*([None] * len(self.known)), *self.stands_for.tolist()],
+        }
+        write_table(path, columns)
 
 
 def select(
@@ -96,7 +104,13 @@ def select(
     with stages(enabled=progress) as begin:
         told = begin("embedding")
         rows = model.features(items, layer=layer, tick=lambda done: told(done / len(items)))
-        return select_rows(rows, items.ids, n, method=method, known=known, seed=seed, tick=begin("selecting"))
+        found = select_rows(rows, items.ids, n, method=method, known=known, seed=seed, tick=begin("selecting"))
+    return replace(found, known=tuple((items.ids[row], _label(items, row)) for row in known.tolist()))
+
+
+def _label(items: Items, row: int) -> str:
+    assert items.labels is not None
+    return items.label_names[int(items.labels[row])]
 
 
 def select_rows(
@@ -136,5 +150,4 @@ def select_rows(
         stands_for=counts,
         method=method,
         items=len(rows),
-        known=len(known),
     )

@@ -1,6 +1,7 @@
 """The table of commands, in the order of use."""
 
 from likewise.cli.compare import COMPARE, VERIFY
+from likewise.cli.few_labels import CLASSIFY, SELECT
 from likewise.cli.fit import FIT
 from likewise.cli.graph import GRAPH
 from likewise.cli.look import DEMO, FIGURE, LIST_METHODS, LIST_OBJECTIVES, LIST_POLICIES
@@ -15,5 +16,5 @@ COMMANDS = (
     *(GRAPH,),
     *(FIT,),
     *(EVALUATE, RETRIEVE, COMPARE, VERIFY),
-    *(INDEX, SEARCH, RECOMMEND, EMBED, IMPORT, EXPORT, REPORT),
+    *(INDEX, SEARCH, SELECT, CLASSIFY, RECOMMEND, EMBED, IMPORT, EXPORT, REPORT),
 )

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from likewise.errors import LikewiseError
 from likewise.evaluation import classify, ranked, retrieve
-from likewise.evaluation.retrieve import DETAIL, FILE, STAMP, retrieval_table
+from likewise.evaluation.retrieval_detail import STAMP
+from likewise.evaluation.retrieve import DETAIL, FILE, retrieval_table
 from likewise.evaluation.scores import EVALUATION, learned_protocol, read_scores, table
 from likewise.files import from_json
 from likewise.metrics import Score
