@@ -123,13 +123,13 @@ def k_center(rows: Tensor, count: int, known: Tensor, seed: int = 0, tick: Tick 
     nearest = torch.full((len(rows),), -torch.inf)
     for row in known.tolist():
         nearest = torch.maximum(nearest, rows @ rows[row])
+    nearest[known] = torch.inf
     chosen: list[int] = []
     for number in range(count):
         row = int(nearest.argmin() if chosen or len(known) else (rows @ rows.mean(0)).argmax())
         chosen.append(row)
         nearest = torch.maximum(nearest, rows @ rows[row])
-        nearest[known] = torch.inf
-        nearest[chosen] = torch.inf
+        nearest[row] = torch.inf
         tick(number / count)
     return torch.tensor(chosen)
 
