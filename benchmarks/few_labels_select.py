@@ -9,7 +9,7 @@ can't be chosen, so that methods without chance get other items too; k-means and
 items without a label are counted, also those that could not be chosen. Mean ± standard deviation over the draws.
 
 Selection: accuracy of the vote of neighbours and of label propagation, with the labels that each method chose.
-Reliability: of ``lw.classify`` with those labels: its confidence against what is right among the items without a label
+Reliability, of 30 and 100 labels: of ``lw.classify`` with those labels: its confidence against what is right among the items without a label
 (ECE), and "unlike" against the truth: all labels of a digit are taken away, and the area under the ROC of that digit
 among the items without a label is averaged over the digits; beside it what leave-one-out on the labels says of both.
 """
@@ -26,6 +26,7 @@ from likewise.answers.calibration import calibration_error, reliability
 from likewise.answers.choosers import METHODS, choose_rows
 from likewise.answers.classified import Classified
 from likewise.answers.classify_rows import classify_rows
+from likewise.answers.select import BEST
 from likewise.cli.demo import digits
 from likewise.metrics.verification import roc
 
@@ -84,8 +85,8 @@ def without(rows: Tensor, truth: Tensor, known: Tensor) -> float:
 def trust(rows: Tensor, truth: Tensor, draws: int) -> None:
     """Prints how far confidence and "unlike" can be trusted, and what leave-one-out says of them."""
     print("| labels | used | right, % | ECE by labels | ECE, truth | AUROC by labels | AUROC, truth |\n|-|-|-|-|-|-|-|")
-    for method in ("random", "typiclust", "probcover"):
-        for count in COUNTS:
+    for method in ("random", BEST):
+        for count in COUNTS[1:]:
             cells: list[list[float]] = [[], [], [], [], []]
             used = []
             for draw in range(draws):

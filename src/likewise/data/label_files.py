@@ -14,7 +14,7 @@ from likewise.data.parquet import parquet_table
 from likewise.data.parquet_schema import holds_labels, values_of
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
-from likewise.text import quoted
+from likewise.text import quoted, shortened
 
 _SUFFIXES = (".npy", ".parquet", ".csv")
 
@@ -100,7 +100,7 @@ def label_few(items: Items, labels: Path | Mapping[str, object], key: str | None
             why = next((f" ({item.reason})" for item in items.skipped if item.id == text), "")
             raise LikewiseError(
                 f"{name} has a label for {quoted(text)}, which is no item of {items.source}{why}."
-                f"{closest(text, items.ids)}"
+                f"{closest(text, items.ids[:100_000], shown=shortened)}"
             )
         _take(found, text, label, name)
     encoded, names = encode_source_labels([found.get(id) for id in items.ids])

@@ -11,7 +11,7 @@ from likewise.data.id_rows import all_alike_in, open_rows
 from likewise.data.items import as_id, encode_label_sets, encode_labels
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
-from likewise.text import quoted
+from likewise.text import quoted, shortened
 
 STEM = "stem"
 
@@ -68,7 +68,8 @@ def _by_pairs(path: Path, gallery: Items, queries: Items | None) -> tuple[Items,
             row = rows[id(items)].get(as_id(name))
             if row is None:
                 what = "the queries" if items is not gallery else "the gallery"
-                raise LikewiseError(f"{path}, {word}: {quoted(name)} is no item of {what}.{closest(name, items.ids)}")
+                hint = closest(name, items.ids[:100_000], shown=shortened)
+                raise LikewiseError(f"{path}, {word}: {quoted(name)} is no item of {what}.{hint}")
             sets[id(items)][row].append(count)
     if not count:
         raise LikewiseError(f"{path} holds no pairs; give the ids of a query and of an item in each row.")
