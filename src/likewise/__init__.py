@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from likewise import metrics, negatives, objectives
+    from likewise.answers.duplicates import duplicates
+    from likewise.answers.outliers import outliers
     from likewise.comparison.run import compare
     from likewise.config.settings import FitSettings
     from likewise.data import Items, open_items
@@ -80,6 +82,8 @@ _HOME = {
     "compare": "comparison.run",
     "verify": "proof.prove",
     "recommend": "recommendation.recommend",
+    "duplicates": "answers.duplicates",
+    "outliers": "answers.outliers",
 }
 _FORMERLY = {"evaluate_retrieval": "retrieve"}  # another name of the same function
 
@@ -106,6 +110,7 @@ __all__ = [
     "build_embedder",
     "build_graph",
     "compare",
+    "duplicates",
     "evaluate",
     "evaluate_retrieval",
     "fit",
@@ -120,6 +125,7 @@ __all__ = [
     "negatives",
     "objectives",
     "open_items",
+    "outliers",
     "read_graded",
     "read_pairs",
     "read_triplets",

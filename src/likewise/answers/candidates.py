@@ -58,6 +58,10 @@ class Neighbours:
         """(Q, ≤ k) cosines and places of the nearest rows of other rows."""
         return self._index.nearest(queries, k)
 
+    def of_own(self, asked: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """(Q, ≤ k) cosines and places of the nearest other rows of some of these rows, −1 where there are none."""
+        return self._index.nearest(self._rows[asked], min(k, len(self._rows) - 1), excluded=asked)
+
     def pairs(self, k: int, among: Numbers, tick: Tick = untold) -> Pairs:
         """The pairs of some rows with their k nearest, and their cosines.
 
@@ -66,7 +70,7 @@ class Neighbours:
         many, codes, cosines = len(self._rows), list[Numbers](), list[npt.NDArray[np.float32]]()
         for start in range(0, len(among), _BLOCK):
             asked = torch.from_numpy(among[start : start + _BLOCK])
-            scores, near = self._index.nearest(self._rows[asked], min(k, many - 1), excluded=asked)
+            scores, near = self.of_own(asked, k)
             own, other = asked[:, None].expand_as(near), near
             held = near >= 0
             low, high = torch.minimum(own, other)[held], torch.maximum(own, other)[held]

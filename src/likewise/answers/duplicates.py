@@ -83,12 +83,16 @@ class Duplicates:
         """The ids of all members: each is alike to the centre of its group, which stands for it."""
         return [self.items.ids[member.second] for group in self.groups for member in group.members]
 
+    def alike(self, pair: Pair) -> bool:
+        """Whether the threshold counts a pair as alike."""
+        return pair.value >= self.threshold if self.items.kind == "images" else pair.value <= self.threshold
+
     def sentence(self) -> str:
         """What was found, in one line."""
-        spare = sum(len(group.members) for group in self.groups)
+        spare, many = sum(len(group.members) for group in self.groups), "" if len(self) == 1 else "s"
         return (
-            f"{self.items.source}: {len(self.items):,} {self.items.noun}; {len(self):,} groups, in which {spare:,} "
-            f"items are near-copies of another, {self.exact:,} of them exact."
+            f"{self.items.source}: {len(self.items):,} {self.items.noun}; {len(self):,} group{many} of near-copies; "
+            f"{spare:,} items could go, of which {self.exact:,} are exact copies."
         )
 
     def about(self) -> str:
@@ -99,7 +103,8 @@ class Duplicates:
         precision = "" if self.precision is None else f" Estimated precision of near pairs {self.precision:.0%}."
         if self.precision is None:
             precision = " The pairs are too few to estimate a precision from."
-        return f"{alike}{precision} Recall {self.recall:.0%}, of copies that were {CHANGES}."
+        recall = "" if self.recall is None else f" Recall {self.recall:.0%}, of copies that were {CHANGES}."
+        return alike + precision + recall
 
     def columns(self) -> dict[str, list[object]]:
         """A row for each item of a group: group from 1, id, the item that stands for it, value, keep."""

@@ -21,7 +21,8 @@ def in_scale(items: Items) -> Tensor:
     some = items.batch(np.arange(0, len(items), max(1, len(items) // _SAMPLE)))
     mean, std = scales_of(some)
     scale = std * float(2 * len(mean)) ** 0.5
-    return (items.batch(np.arange(len(items))) - mean) / scale
+    rows: Tensor = (items.batch(np.arange(len(items))) - mean) / scale
+    return rows
 
 
 def distances(rows: Tensor, pairs: npt.NDArray[np.int64], tick: Tick = untold) -> npt.NDArray[np.float64]:

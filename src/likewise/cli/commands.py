@@ -1,5 +1,6 @@
 """The table of commands, in the order of use."""
 
+from likewise.cli.answers import DUPLICATES, OUTLIERS
 from likewise.cli.compare import COMPARE, VERIFY
 from likewise.cli.fit import FIT
 from likewise.cli.graph import GRAPH
@@ -16,4 +17,5 @@ COMMANDS = (
     *(FIT,),
     *(EVALUATE, RETRIEVE, COMPARE, VERIFY),
     *(INDEX, SEARCH, RECOMMEND, EMBED, EXPORT, REPORT),
+    *(DUPLICATES, OUTLIERS),
 )
