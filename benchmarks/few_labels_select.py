@@ -9,9 +9,10 @@ can't be chosen, so that methods without chance get other items too; k-means and
 items without a label are counted, also those that could not be chosen. Mean ± standard deviation over the draws.
 
 Selection: accuracy of the vote of neighbours and of label propagation, with the labels that each method chose.
-Reliability, of 30 and 100 labels: of ``lw.classify`` with those labels: its confidence against what is right among the items without a label
-(ECE), and "unlike" against the truth: all labels of a digit are taken away, and the area under the ROC of that digit
-among the items without a label is averaged over the digits; beside it what leave-one-out on the labels says of both.
+Reliability, of 30 and 100 labels: of ``lw.classify`` with the labels that each method chose: its confidence against
+what is right among the items without a label (ECE), and "unlike" against the truth: all labels of a digit are taken
+away, and the area under the ROC of that digit among the items without a label is averaged over the digits. Beside both
+is what leave-one-out on the labels says of them.
 """
 
 import argparse

@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from likewise import metrics, negatives, objectives
     from likewise.answers.classify import classify
+    from likewise.answers.duplicates import duplicates
+    from likewise.answers.outliers import outliers
     from likewise.answers.select import select
     from likewise.comparison.run import compare
     from likewise.config.settings import FitSettings
@@ -84,6 +86,8 @@ _HOME = {
     "compare": "comparison.run",
     "verify": "proof.prove",
     "recommend": "recommendation.recommend",
+    "duplicates": "answers.duplicates",
+    "outliers": "answers.outliers",
 }
 _FORMERLY = {"evaluate_retrieval": "retrieve"}  # another name of the same function
 
@@ -111,6 +115,7 @@ __all__ = [
     "build_graph",
     "classify",
     "compare",
+    "duplicates",
     "evaluate",
     "evaluate_retrieval",
     "fit",
@@ -125,6 +130,7 @@ __all__ = [
     "negatives",
     "objectives",
     "open_items",
+    "outliers",
     "read_graded",
     "read_pairs",
     "read_triplets",

@@ -61,8 +61,8 @@ def colour(id: str) -> str:
 def test_what_is_selected_is_labelled_and_classifies_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["select", "run", "photos", "-n", "9", "--out", "first.csv", "--html", "first.html"]) == 0
     said = capsys.readouterr().out
-    assert "9 of 42 items, by probcover; 0 had a label already." in said
-    assert "Next: likewise classify run --labels first.csv DATA" in said
+    assert "9 of 42 items to label first, by probcover." in said
+    assert "Next: likewise classify run DATA --labels first.csv" in said
     rows = read("first.csv")
     assert [list(row) for row in rows] == [["id", "label", "stands_for"]] * 9
     assert sum(int(row["stands_for"]) for row in rows) == 42

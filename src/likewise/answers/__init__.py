@@ -1,4 +1,4 @@
-"""Answers about items: which are near-copies of each other, and which do not belong.
+"""Answers about items: which are near-copies, which do not belong, what they are, which to label.
 
-Public names: ``duplicates.duplicates``, ``outliers.outliers``.
+Public names: ``classify.classify``, ``duplicates.duplicates``, ``outliers.outliers``, ``select.select``.
 """

@@ -18,25 +18,33 @@ _BRIGHT = 0.2
 _QUALITY = 50, 95  # of JPEG
 
 
-def changed_copies(images: Pixels, count: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], Pixels]:
-    """``count`` changed copies of pictures drawn from (N, S, S, 3) uint8: the rows drawn, and the copies.
+def changed_copies(
+    images: Pixels, among: npt.NDArray[np.int64], count: int, seed: int = 0
+) -> tuple[npt.NDArray[np.int64], Pixels]:
+    """The places in ``among`` that were drawn, and a changed copy of each: (count, S, S, 3) uint8.
 
     Every copy is shifted by up to a pixel each way, then half of them are made as small as 0.7 of the side and enlarged
     again; each is made brighter or darker by up to a fifth, and saved as JPEG of quality 50 to 95. All draws are
     uniform. Each picture is drawn once before any is drawn twice.
+
+    Args:
+        images: (N, S, S, 3) uint8.
+        among: rows of the images that are drawn from.
+        count: number of copies.
+        seed: of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
-    rounds = -(-count // len(images))
-    drawn = torch.cat([torch.randperm(len(images), generator=generator) for _ in range(rounds)])[:count].sort().values
-    rows: npt.NDArray[np.int64] = drawn.numpy()
+    rounds = -(-count // len(among))
+    drawn = torch.cat([torch.randperm(len(among), generator=generator) for _ in range(rounds)])[:count].sort().values
+    places: npt.NDArray[np.int64] = drawn.numpy()
     values = torch.rand(count, 5, generator=generator, dtype=torch.float64)
-    moved = _moved(torch.from_numpy(np.asarray(images)[rows]), _SHIFT * (2 * values[:, :2] - 1))
+    moved = _moved(torch.from_numpy(np.asarray(images)[among[places]]), _SHIFT * (2 * values[:, :2] - 1))
     made = np.empty((count, *images.shape[1:]), np.uint8)
     for place, (_, _, small, bright, quality) in enumerate(values.tolist()):
         factor = 1 - _BRIGHT + 2 * _BRIGHT * bright
         side = images.shape[1] if small < 0.5 else round(images.shape[1] * (1 - (1 - _SMALLEST) * (2 * small - 1)))
         made[place] = _saved(moved[place].numpy(), side, factor, _QUALITY[0] + int(quality * (1 + np.ptp(_QUALITY))))
-    return rows, made
+    return places, made
 
 
 def _moved(images: Tensor, shifts: Tensor) -> Tensor:

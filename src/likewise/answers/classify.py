@@ -8,6 +8,7 @@ import torch
 
 from likewise.answers.classified import Classified
 from likewise.answers.classify_rows import classify_rows, method_named
+from likewise.answers.opening import model_of
 from likewise.console import stages
 from likewise.data import Items
 from likewise.data.label_files import label_few, label_file
@@ -17,7 +18,7 @@ from likewise.model import Layer, Model
 
 
 def classify(
-    model: Model,
+    run: Model | str | Path,
     source: object,
     *,
     labels: str | Path | Mapping[str, object],
@@ -32,7 +33,7 @@ def classify(
     """Labels all items of a source by those that have a label.
 
     Args:
-        model: embeds the items.
+        run: a run, or its model, which embeds the items.
         source: as for ``model.open``.
         labels: the labels of some of the items, by id: a mapping, or a .csv or .parquet file with the columns id and
             label. Or the column of the source that holds them, or a .npy file, with nothing or −1 where there is none.
@@ -43,12 +44,13 @@ def classify(
         progress: show bars.
 
     Raises:
-        LikewiseError: as ``model.open``; an id with a label is no item; fewer than two classes; an unknown method; k
-            out of range.
+        LikewiseError: there is no run; as ``model.open``; an id with a label is no item; fewer than two classes; an
+            unknown method; k out of range.
 
     Cost: that of embedding, and of ``classify_rows``.
     """
     method_named(method)
+    model = model_of(run)
     items = open_labelled(model, source, labels, key=key, image=image, columns=columns, progress=progress)
     with stages(enabled=progress) as begin:
         told = begin("embedding")

@@ -1,18 +1,18 @@
 """The pages of ``likewise classify`` and ``likewise select``: the items as pictures, or as ids where there are none."""
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from likewise.answers.classified import Classified
+from likewise.answers.page import Cell, note, shelf, write_page
 from likewise.answers.select import Selected
 from likewise.data import Items
 from likewise.metrics.neighbours import top_k
-from likewise.pages import grid, named, thumbnail
-from likewise.text import readable
+from likewise.pages import grid
 
 Table = tuple[list[str], list[list[str]]]  # header and rows
-SHOWN = 12  # items in a row
+SHOWN, NEAREST = 12, 6  # items in a row; the nearest ones of an item
 MOST_CLASSES = 50
 
 
@@ -40,53 +40,44 @@ def classes_table(found: Classified) -> Table:
         fresh = mine & ~found.given
         mean = f"{float(found.confidence[fresh].mean()):.2f}" if bool(fresh.any()) else ""
         counts = f"{int((mine & found.given).sum()):,}", f"{int(fresh.sum()):,}"
-        rows.append([readable(name), *counts, mean, aurocs.get(name, "")])
+        rows.append([name, *counts, mean, aurocs.get(name, "")])
     return ["label", "given", "found", "mean confidence", "AUROC of unlike"], rows
 
 
-def classified_page(found: Classified, items: Items, lines: Sequence[str]) -> str:
-    """The body of the page of a classification; ``lines`` are what the command prints."""
+def classified_page(path: Path, found: Classified, items: Items) -> None:
+    """Writes how far the classification can be trusted, and items of each kind. Raises as ``write_page``."""
     fresh = (~found.given).nonzero().flatten()
-    body = "".join(f"<p>{named(line)}</p>" for line in lines)
-    body += "<h2>Reliability</h2>" + grid(*methods_table(found)) + grid(*reliability_table(found))
-    body += "<h2>Classes</h2>" + grid(*classes_table(found))
 
-    def shown(title: str, order: torch.Tensor, values: torch.Tensor) -> str:
+    def first(order: torch.Tensor, values: torch.Tensor) -> str:
         rows = fresh[order][:SHOWN].tolist()
-        captions = [f"{found.label(row)} {float(values[row]):.2f}" for row in rows]
-        return f"<h2>{named(title)}</h2>{_row(items, rows, captions)}"
+        return shelf(items, [Cell(row, f"{found.label(row)} {float(values[row]):.2f}") for row in rows])
 
-    body += shown("Least certain", found.confidence[fresh].argsort(stable=True), found.confidence)
-    body += shown("Most unlike anything labelled", (-found.unlike[fresh]).argsort(stable=True), found.unlike)
-    body += "<h2>Each class: its labels, framed, and what is most certainly of it</h2>"
+    classes = note("Each class: three of its labels, framed, and what is most certainly of it.")
     for number, name in enumerate(found.names[:MOST_CLASSES]):
         mine = found.labels == number
-        given = (mine & found.given).nonzero().flatten()[:3].tolist()
         rest = (mine & ~found.given).nonzero().flatten()
         rest = rest[(-found.confidence[rest]).argsort(stable=True)][:SHOWN]
-        captions = [name] * len(given) + [f"{float(found.confidence[row]):.2f}" for row in rest]
-        body += _row(items, given + rest.tolist(), captions, framed=len(given))
-    return body
-
-
-def selected_page(found: Selected, items: Items, rows: torch.Tensor, lines: Sequence[str]) -> str:
-    """The body of the page of a selection: each item, framed, and its nearest ones by ``rows`` (N, D)."""
-    body = "".join(f"<p>{named(line)}</p>" for line in lines)
-    asked = found.rows
-    near = top_k(rows[asked], rows, min(6, len(rows) - 1), query_ids=asked, key_ids=torch.arange(len(rows)))
-    for place, row in enumerate(asked.tolist()):
-        others = near[1][place].tolist()
-        captions = [f"{int(found.stands_for[place]):,} items", *(f"{score:.2f}" for score in near[0][place].tolist())]
-        body += _row(items, [row, *others], captions, framed=1)
-    return body
-
-
-def _row(items: Items, rows: Sequence[int], captions: Sequence[str], framed: int = 0) -> str:
-    """Items beside each other, the first ones framed."""
-    if not items.pictured:
-        return grid(["id", ""], [[items.ids[row], caption] for row, caption in zip(rows, captions, strict=True)])
-    cells = [
-        thumbnail(items.picture(row), items.ids[row], caption, "query" if place < framed else "")
-        for place, (row, caption) in enumerate(zip(rows, captions, strict=True))
+        cells = [Cell(row, name, "query") for row in (mine & found.given).nonzero().flatten()[:3].tolist()]
+        classes += shelf(items, [*cells, *(Cell(row, f"{float(found.confidence[row]):.2f}") for row in rest.tolist())])
+    sections = [
+        ("What was found", "".join(map(note, found.lines()))),
+        ("Reliability", grid(*methods_table(found)) + grid(*reliability_table(found)) + grid(*classes_table(found))),
+        ("Least certain", first(found.confidence[fresh].argsort(stable=True), found.confidence)),
+        ("Most unlike anything labelled", first((-found.unlike[fresh]).argsort(stable=True), found.unlike)),
+        ("Classes", classes),
     ]
-    return f'<div class="row">{"".join(cells)}</div>'
+    write_page(path, f"likewise: {items.source} by few labels", items, sections)
+
+
+def selected_page(path: Path, found: Selected, items: Items, rows: torch.Tensor) -> None:
+    """Writes what was selected, each with its nearest items by ``rows`` (N, D). Raises as ``write_page``."""
+    asked = found.rows
+    ids = torch.arange(len(rows))
+    near = top_k(rows[asked], rows, min(NEAREST, len(rows) - 1), query_ids=asked, key_ids=ids)
+    shelves = note("Framed: an item to label, with the number of items that it stands for. Then the nearest.")
+    for place, row in enumerate(asked.tolist()):
+        others = zip(near[1][place].tolist(), near[0][place].tolist(), strict=True)
+        cells = [Cell(row, f"{int(found.stands_for[place]):,} items", "query")]
+        shelves += shelf(items, [*cells, *(Cell(other, f"{score:.2f}") for other, score in others)])
+    sections = [("What was selected", note(found.sentence())), ("To label first", shelves)]
+    write_page(path, f"likewise: to label first in {items.source}", items, sections)

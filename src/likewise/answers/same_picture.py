@@ -28,7 +28,7 @@ def small_pictures(images: Pixels) -> Pixels:
     small = np.empty((len(images), side, side, 3), np.uint8)
     for start in range(0, len(images), _PICTURES):
         refuse_cut(images, "the pictures")
-        part = torch.from_numpy(np.asarray(images[start : start + _PICTURES])).permute(0, 3, 1, 2).float()
+        part = torch.from_numpy(np.array(images[start : start + _PICTURES])).permute(0, 3, 1, 2).float()
         means = functional.adaptive_avg_pool2d(part, side).round_().byte()
         small[start : start + _PICTURES] = means.permute(0, 2, 3, 1).numpy()
     return small

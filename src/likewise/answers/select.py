@@ -9,6 +9,7 @@ from torch import Tensor
 
 from likewise.answers.choosers import choose_rows, method_named
 from likewise.answers.classify import open_labelled
+from likewise.answers.opening import model_of
 from likewise.console import Tick, part_of, stages, untold
 from likewise.data import Items
 from likewise.errors import LikewiseError, at_least_one
@@ -47,6 +48,11 @@ class Selected:
     def __repr__(self) -> str:
         return f"Selected({len(self)} of {self.items:,} items, method={self.method!r})"
 
+    def sentence(self) -> str:
+        """What was done, for people."""
+        known = f"; {len(self.known):,} have a label already" if self.known else ""
+        return f"{len(self):,} of {self.items:,} items to label first, by {self.method}{known}."
+
     def save(self, path: Path) -> None:
         """Writes id, label, stands_for as .csv or .parquet, whole or not at all, for ``classify`` to read.
 
@@ -61,7 +67,7 @@ class Selected:
 
 
 def select(
-    model: Model,
+    run: Model | str | Path,
     source: object,
     n: int,
     *,
@@ -77,7 +83,7 @@ def select(
     """Chooses the n items of a source whose labels tell most about the others.
 
     Args:
-        model: embeds the items.
+        run: a run, or its model, which embeds the items.
         source: as for ``model.open``.
         n: number of items, from 1 to those without a label.
         method: probcover, typiclust, k-center or random; see ``likewise.answers.choosers``.
@@ -88,12 +94,14 @@ def select(
         progress: show bars.
 
     Raises:
-        LikewiseError: as ``model.open``; n out of range; an unknown method; an id with a label is no item.
+        LikewiseError: there is no run; as ``model.open``; n out of range; an unknown method; an id with a label is no
+            item.
 
     Cost: that of embedding, and of the method among at most 50,000 items.
     """
     at_least_one("n", n, "it is a number of items to label")
     method_named(method)
+    model = model_of(run)
     if labels is None:
         items = model.open(source, labels="none", key=key, image=image, columns=columns, progress=progress)
         known = torch.empty(0, dtype=torch.int64)

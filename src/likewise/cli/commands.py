@@ -1,5 +1,6 @@
 """The table of commands, in the order of use."""
 
+from likewise.cli.answers import DUPLICATES, OUTLIERS
 from likewise.cli.compare import COMPARE, VERIFY
 from likewise.cli.few_labels import CLASSIFY, SELECT
 from likewise.cli.fit import FIT
@@ -16,5 +17,6 @@ COMMANDS = (
     *(GRAPH,),
     *(FIT,),
     *(EVALUATE, RETRIEVE, COMPARE, VERIFY),
-    *(INDEX, SEARCH, SELECT, CLASSIFY, RECOMMEND, EMBED, IMPORT, EXPORT, REPORT),
+    *(INDEX, SEARCH, RECOMMEND, EMBED, IMPORT, EXPORT, REPORT),
+    *(DUPLICATES, OUTLIERS, SELECT, CLASSIFY),
 )

@@ -1,14 +1,13 @@
 """The commands of few labels: classify, select."""
 
 import shlex
-from pathlib import Path
 
 from jsonargparse import Namespace
 
+from likewise.cli.answers import cells
 from likewise.cli.options import add_columns, add_data, add_layer, add_run, data_of
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import whole
-from likewise.files import atomic_write, place_for
 from likewise.text import readable
 
 EXTREMES = 5  # ids that are printed of each kind
@@ -43,20 +42,11 @@ def _add_classify(parser: Parser) -> None:
     add_columns(parser)
 
 
-def _page(path: Path | None, title: str, stamp: dict[str, str | int | float], body: str) -> list[str]:
-    """Writes the page, and says so."""
-    from likewise.pages import whole as page
-
-    assert path is not None
-    with atomic_write(path) as file:
-        file.write(page(title, stamp, body))
-    return [f"{path}: the pictures"]
-
-
 def _classify(arguments: Namespace) -> int:
     from likewise.answers.classify import classify, open_labelled
     from likewise.answers.classify_rows import method_named
     from likewise.answers.few_labels_page import classes_table, classified_page, methods_table, reliability_table
+    from likewise.answers.page import page_file
     from likewise.evaluation.scores import print_rows
     from likewise.index.hits_file import table_file
     from likewise.model import layer_named, load
@@ -65,27 +55,24 @@ def _classify(arguments: Namespace) -> int:
     method_named(a.method)
     model, layer = load(a.run), layer_named(a.layer)
     out = None if a.out is None else table_file(a.out)
-    html = None if a.html is None else place_for(a.html, "--html")
+    page = None if a.html is None else page_file(a.html)
     items = open_labelled(model, data_of(a), a.labels, key=a.key, image=a.image, columns=a.columns, progress=True)
     found = classify(model, items, labels="auto", method=a.method, k=a.k, layer=layer)
-    print_rows(*methods_table(found))
-    if found.trials[0].bins:
-        print_rows(*reliability_table(found))
-    print_rows(*classes_table(found))
+    tables = [methods_table(found), reliability_table(found), classes_table(found)]
+    for header, rows in tables if found.trials[0].bins else tables[2:]:
+        print_rows(header, [cells(row) for row in rows])
     print("\n".join(map(readable, found.lines())))
     fresh = (~found.given).nonzero().flatten()
     for title, values, sign in (("least certain", found.confidence, 1), ("most unlike", found.unlike, -1)):
-        rows = fresh[(sign * values[fresh]).argsort(stable=True)][:EXTREMES].tolist()
-        each = (f"{found.ids[row]} ({found.label(row)}, {float(values[row]):.2f})" for row in rows)
+        extremes = fresh[(sign * values[fresh]).argsort(stable=True)][:EXTREMES].tolist()
+        each = (f"{found.ids[row]} ({found.label(row)}, {float(values[row]):.2f})" for row in extremes)
         print(readable(f"{title}: {', '.join(each)}"))
-    files = []
     if out is not None:
         found.save(out)
-        files.append(f"{out}: {len(found):,} items with label, confidence, unlike")
-    if html is not None:
-        stamp = {**model.protocol(layer), **items.stamp("data"), "labels": a.labels}
-        files += _page(html, f"classified: {items.source}", stamp, classified_page(found, items, found.lines()))
-    print("\n".join(map(readable, files)), end="\n" * bool(files))
+        print(readable(f"{out}: {len(found):,} items with label, confidence, unlike"))
+    if page is not None:
+        classified_page(page, found, items)
+        print(readable(str(page)))
     return 0
 
 
@@ -109,6 +96,7 @@ def _select(arguments: Namespace) -> int:
     from likewise.answers.choosers import method_named
     from likewise.answers.classify import open_labelled
     from likewise.answers.few_labels_page import selected_page
+    from likewise.answers.page import page_file
     from likewise.answers.select import select
     from likewise.evaluation.scores import print_rows
     from likewise.index.hits_file import table_file
@@ -118,7 +106,7 @@ def _select(arguments: Namespace) -> int:
     method_named(a.method)
     model, layer = load(a.run), layer_named(a.layer)
     out = None if a.out is None else table_file(a.out)
-    html = None if a.html is None else place_for(a.html, "--html")
+    page = None if a.html is None else page_file(a.html)
     names = {"key": a.key, "image": a.image, "columns": a.columns}
     if a.labels is None:
         items = model.open(data_of(a), labels="none", **names)
@@ -127,27 +115,18 @@ def _select(arguments: Namespace) -> int:
     found = select(
         model, items, a.n, method=a.method, labels=None if a.labels is None else "auto", seed=a.seed, layer=layer
     )
-    rows = [
-        [str(rank), readable(id), f"{count:,}"]
-        for rank, (id, count) in enumerate(zip(found.ids, found.stands_for.tolist(), strict=True), 1)
-    ]
-    print_rows(["rank", "id", "stands for items"], rows)
-    lines = [f"{len(found):,} of {found.items:,} items, by {found.method}; {len(found.known):,} had a label already."]
-    print(readable(lines[0]))
-    files = []
+    rows = zip(found.ids, found.stands_for.tolist(), strict=True)
+    numbered = [(str(rank), id, f"{count:,}") for rank, (id, count) in enumerate(rows, 1)]
+    print_rows(("rank", "id", "stands for items"), [cells(row) for row in numbered])
+    print(readable(found.sentence()))
     if out is not None:
         found.save(out)
-        files += [f"{out}: write the labels into its column label", f"Next: {_next(a)}"]
-    if html is not None:
-        stamp = {**model.protocol(layer), **items.stamp("data")}
-        body = selected_page(found, items, model.features(items, layer=layer), lines)
-        files += _page(html, f"to label first: {items.source}", stamp, body)
-    print("\n".join(map(readable, files)), end="\n" * bool(files))
+        print(readable(f"{out}: write the labels into its column label"))
+        print(readable(f"Next: likewise classify {shlex.quote(a.run)} DATA --labels {shlex.quote(a.out)}"))
+    if page is not None:
+        selected_page(page, found, items, model.features(items, layer=layer))
+        print(readable(str(page)))
     return 0
-
-
-def _next(arguments: Namespace) -> str:
-    return f"likewise classify {shlex.quote(arguments.run)} --labels {shlex.quote(arguments.out)} DATA"
 
 
 CLASSIFY = Command(
