@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,16 @@ def test_vectors_have_pages_of_ids() -> None:
     assert main(["select", "vectors", "vectors.npy", "-n", "3", "--html", "chosen.html"]) == 0
     assert "<figure" not in Path("ids.html").read_text(encoding="utf-8")
     assert {row["label"] for row in read("ids.csv")} == set("rgb")
+
+
+def test_the_label_of_a_picture_that_can_not_be_read_is_left_out(tmp_path: Path) -> None:
+    for number in range(12):
+        shutil.copy(f"photos/{number:02}.png", tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    labels = {f"{number:02}.png": colour(f"{number}.png") for number in range(6)} | {"broken.png": "r"}
+    found = lw.classify("run", tmp_path, labels=labels, progress=False)
+    assert len(found) == 12
+    assert int(found.given.sum()) == 6
 
 
 @pytest.mark.parametrize(

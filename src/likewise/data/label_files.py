@@ -90,18 +90,19 @@ def label_by_id(items: Items, path: Path, key: str | None) -> Items:
 def label_few(items: Items, labels: Path | Mapping[str, object], key: str | None = None) -> Items:
     """The items with labels by id, from a file as :func:`label_by_id` reads it, or a mapping of ids.
 
-    Raises LikewiseError as it does, and on an id that no item has, with the closest.
+    The labels of items that could not be used are left out. Raises LikewiseError on a missing column, an id with two
+    labels, and an id that no item has, with the closest.
     """
-    known, name = set(items.ids), str(labels) if isinstance(labels, Path) else "labels"
+    known, unusable = set(items.ids), {item.id for item in items.skipped}
+    name = str(labels) if isinstance(labels, Path) else "labels"
     rows = rows_of(labels, key) if isinstance(labels, Path) else ((as_id(id), each) for id, each in labels.items())
     found: dict[str, Any] = {}
     for text, label in rows:
+        if text in unusable:
+            continue
         if text not in known:
-            why = next((f" ({item.reason})" for item in items.skipped if item.id == text), "")
-            raise LikewiseError(
-                f"{name} has a label for {quoted(text)}, which is no item of {items.source}{why}."
-                f"{closest(text, items.ids[:100_000], shown=shortened)}"
-            )
+            hint = closest(text, items.ids[:100_000], shown=shortened)
+            raise LikewiseError(f"{name} has a label for {quoted(text)}, which is no item of {items.source}.{hint}")
         _take(found, text, label, name)
     encoded, names = encode_source_labels([found.get(id) for id in items.ids])
     return replace(items, labels=encoded, label_names=names)
