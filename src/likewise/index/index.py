@@ -477,7 +477,7 @@ class Index:
             engine = ""
             if self.engine is not None:
                 same = former is not None and self._saved.engine
-                engine = writer.keep([self._saved.engine])[0] if same else writer.bytes(self.engine.to_bytes())
+                engine = writer.keep([self._saved.engine])[0] if same else writer.engine(self.engine.write)
             about = {
                 "protocol": self.protocol,
                 "engine": self.engine_name,
@@ -496,7 +496,7 @@ class Index:
             LikewiseError: there is no index in the folder, it is damaged, or its engine is not installed.
         """
         folder = generations.folder_of(folder)
-        manifest, (held, gone, engine) = generations.read(folder)
+        manifest, held, gone, engine = generations.read(folder)
         about = manifest.about
         held, written = held.without(gone), held.keys
         index = cls(
@@ -511,8 +511,8 @@ class Index:
         index._saved = Saved(folder.resolve(), manifest, written, manifest.engine)
         index.options = dict(about["options"])
         index.promise = Promise(**about["promise"]) if about["promise"] else None
-        if about["engine"] != "exact":
-            index.engine_name, index.engine = about["engine"], KINDS[about["engine"]].read(engine)
+        if engine is not None:
+            index.engine_name, index.engine = about["engine"], engine
             index.engine.effort = index.promise.effort if index.promise else 1
             index.rows = held.rows
         return index

@@ -137,7 +137,7 @@ class Tuning:
         chosen = efforts[-1]
         for effort in efforts:
             hits = recall_of(search(effort, tune, K), true)
-            if lower_bound(hits, 2 * ONE_SIDED) >= self.wanted:  # so that other queries seldom say no
+            if lower_bound(hits, 1.5 * ONE_SIDED) >= self.wanted:  # so that other queries seldom say no
                 chosen = effort
                 break
         began = time.process_time()
