@@ -159,6 +159,7 @@ MADE: list[tuple[type, dict[str, Any]]] = [
         {
             **{"rows": torch.eye(2), "ids": ["a.jpg", "b.jpg"], "protocol": {"epoch": 3}},
             **{"query_rows": torch.eye(2), "read": torch.load},
+            **{"columns": {"year": [1, 2]}, "contents": np.zeros((2, 16), np.uint8)},
         },
     ),
     (embedding_file.Embedding, {"rows": torch.eye(2), "ids": ("a.jpg", "b.jpg"), "metadata": {"epoch": 3}}),
@@ -202,6 +203,8 @@ SHOWN = {  # what stands for a parameter that is data, or a size
     (lw.Index, "rows"): "2 × 2",
     (lw.Index, "query_rows"): "query_rows=True",
     (lw.Index, "read"): "reads_files=True",
+    (lw.Index, "columns"): "columns=[year]",
+    (lw.Index, "contents"): "contents=True",
     (lw.Index, "ids"): "ids='a.jpg' …",
     (embedding_file.Embedding, "rows"): "2 × 2",
     (embedding_file.Embedding, "ids"): "ids='a.jpg' …",

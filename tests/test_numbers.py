@@ -71,7 +71,7 @@ def test_settings_and_folders_of_fit(tmp_path: object) -> None:
     for bad in ("npid", 3, [3]):
         with pytest.raises(lw.LikewiseError, match=r"settings can't be .*; give FitSettings, or a mapping"):
             lw.fit(ROWS, out=str(tmp_path), settings=bad)  # type: ignore[arg-type]
-    with pytest.raises(lw.LikewiseError, match="--out can't be 3; name a file or folder"):
+    with pytest.raises(lw.LikewiseError, match="--out can't be a value of type int; name a file or folder"):
         lw.fit(ROWS, out=3)  # type: ignore[arg-type]
 
 

@@ -18,6 +18,7 @@ from likewise.data import open_items
 from likewise.errors import LikewiseError
 from likewise.evaluation.classify import Protocol, options_of
 from likewise.evaluation.labelled_items import options_text
+from likewise.index import Index
 from likewise.index.embedding_file import write_embedding
 from likewise.model import load
 from likewise.proof.small_run import make_plan
@@ -139,10 +140,9 @@ def test_figures_that_were_not_made_with_the_scores_are_refused(made: Path, plac
 
 
 def test_files_of_an_older_version_are_refused_with_the_same_commands(made: Path, place: Path) -> None:
-    path = Path("run/index/index.parquet")
     index = load("run").load_index()
     older = {name: index.protocol[name] for name in ("method", "encoder", "layer", "size", "epoch", "seed", "data")}
-    write_embedding(path, index.rows, index.ids, older)
+    Index(index.rows, index.ids, older).save("run/index")
     assert refused(lambda: load("run").load_index()) == (
         "run/index does not say which model made it; make it again with: likewise index run DATA"
     )

@@ -41,7 +41,7 @@ def as_path(path: str | os.PathLike[str], what: str) -> Path:
     try:
         text = os.fspath(path)
     except TypeError:
-        raise LikewiseError(f"{what} can't be {path!r}; name a file or folder.") from None
+        raise LikewiseError(f"{what} can't be a value of type {type(path).__name__}; name a file or folder.") from None
     if not text.strip() or "\0" in text:
         raise LikewiseError(f"{what} is empty; name a file or folder.")
     try:

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from likewise.console import Tick, track, untold
 from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.data.metadata import differing, own_metadata, read_metadata
 from likewise.errors import LikewiseError
-from likewise.index.engines import chosen, engine_of
+from likewise.index.engines import chosen, default_options, engine_of
 from likewise.index.generations import MANIFEST, folder_of
 from likewise.index.index import Hit, Index
 from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, own_index
@@ -97,24 +98,17 @@ def renew_index(
     folder = model.run / INDEX
     index, reason = (None, "as asked for") if anew else _present(model, folder, layer, known)
     contents = digests(items, progress)
+    about = {**model.protocol(layer), **items.stamp("data")}
     if index is None:
-        index = model.index(items, layer=layer, progress=progress)
-        index = Index(
-            index.rows,
-            index.ids,
-            index.protocol,
-            query_rows=index.query_rows,
-            read=index.read,
-            columns=known,
-            contents=contents,
-        )
+        rows, queries = _embedded(model, items, layer, progress)
+        index = Index(rows, items.ids, about, query_rows=queries, columns=known, contents=contents)
         counts = len(items), 0, 0
     else:
-        index.read = model.reader(layer)
         counts = _changed(index, model, items, contents, known, layer, progress)
-        index.protocol = {**model.protocol(layer), **items.stamp("data")}
-    options = engine_of(to)[1]
+        index.protocol = about
+    index.read = model.reader(layer)
     wanted = chosen(name, *index.rows.shape)[0]
+    options = engine_of(to)[1] or default_options(wanted)
     promise = index.promise
     moved = promise is None or abs(promise.rows - len(index)) + counts[1] > GROWN * promise.rows
     if moved or promise is None or (wanted, options, recall) != (index.engine_name, index.options, promise.wanted):
@@ -122,6 +116,17 @@ def renew_index(
     stage(f"writing {folder}")
     index.save(folder)
     return Renewed(index, *counts, reason)
+
+
+def _embedded(model: Model, items: Items, layer: Layer, progress: bool) -> tuple[Tensor, Tensor | None]:
+    """The rows of items, and their rows as queries where these are others."""
+    asking = model.layer_of_queries(layer)
+    with track("embedding", len(items), enabled=progress) as tick:
+        rows = model.features(items, layer=layer, tick=tick)
+    if asking == layer:
+        return rows, None
+    with track("embedding queries", len(items), enabled=progress) as tick:
+        return rows, model.features(items, layer=asking, tick=tick)
 
 
 def digests(items: Items, progress: bool = True) -> npt.NDArray[np.uint8]:
@@ -184,10 +189,7 @@ def _changed(
     again = np.flatnonzero(old & ~other & described)
     if len(embed):
         part = items.select(embed)
-        with track("embedding", len(part), enabled=progress) as tick:
-            found = model.features(part, layer=layer, tick=tick)
-        asking = model.layer_of_queries(layer)
-        queries = None if asking == layer else model.features(part, layer=asking)
+        found, queries = _embedded(model, part, layer, progress)
         index.add(found, part.ids, query_rows=queries, columns=_taken(known, embed), contents=contents[embed])
     if len(again):
         former = torch.from_numpy(index.names.rows([items.ids[row] for row in again]))

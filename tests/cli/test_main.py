@@ -114,7 +114,7 @@ def break_runs(place: Path) -> None:
         (place / name / "model.safetensors").write_bytes(data)
     shutil.copytree(place / "run", place / "unfinished")
     (place / "unfinished/model.safetensors").unlink()
-    files = {"bad_data": "data.json", "bad_scores": "evaluation.json", "bad_index": "index/index.parquet"}
+    files = {"bad_data": "data.json", "bad_scores": "evaluation.json", "bad_index": "index/index.json"}
     for name, file in files.items():
         shutil.copytree(place / "run", place / name)
         (place / name / file).write_text("{")
@@ -727,7 +727,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("embed vrun wider.npy --out z.parquet", "this model takes 5 numbers per item, not rows of shape (6,)"),
     ("index run empty", "empty holds no images"),
     ("search unindexed x", "there is no index in unindexed/index; make one with: likewise index RUN DATA"),
-    ("search bad_index x", "bad_index/index/index.parquet is not an embedding file"),
+    ("search bad_index x", "bad_index/index/index.json is damaged"),
     (
         "search run nope.png",
         "'nope.png' is neither a file nor the id of an indexed item|like 'green/00 é.png'",
@@ -798,7 +798,7 @@ def one_of_each_kind(part: Parser) -> dict[str, argparse.Action]:
     found: dict[tuple[str, ...], tuple[str, argparse.Action]] = {}
     for action in part._actions:
         option = next(reversed(action.option_strings), "")
-        if option in ("", "--help", "--help-all", "--resume", "--config", "--print_config"):
+        if option in ("", "--help", "--help-all", "--resume", "--anew", "--config", "--print_config"):
             continue
         if part._option_string_actions[option] is not action:  # another way to write an option
             continue

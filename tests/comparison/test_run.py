@@ -22,7 +22,7 @@ from likewise.cli.main import main
 from likewise.comparison import run as work
 from likewise.comparison import table as comparing
 from likewise.comparison.answers import Answers
-from likewise.comparison.equal import equalised
+from likewise.comparison.equal import equalised, unused_by_all
 from likewise.comparison.run import compare
 from likewise.comparison.split import split_classes
 from likewise.comparison.statistics import holm, paired_t, sign_flip
@@ -149,6 +149,19 @@ def test_all_but_the_method_is_equal(kind: Any) -> None:
     assert (plans[0]["sampler.per_class"], plans[0]["batch_size"], plans[0]["views.flip"]) == (8, 80, 0.0)
     for plan in plans:
         assert plan["encoder.centre"] == plan["encoder.unit"]
+
+
+def test_a_setting_that_no_method_uses_is_said() -> None:
+    items = open_items(clusters(classes=8, each=6))
+    given = {"queue.size": 32, "bank.momentum": 0.1, "clusters": {"level": 1}, "views": {"flip": 0.1, "noise": 0.2}}
+    for methods, said in (
+        (("circle", "moco"), ["bank", "clusters", "views"]),
+        (("npid",), ["queue", "clusters", "views"]),
+    ):
+        plans = {method: equalised(method, given, items) for method in methods}
+        lines = unused_by_all(given, plans, plans, items)
+        assert [line.removeprefix("warning: ").partition(".")[0] for line in lines] == said
+        assert "views.flip is not used here, but with images." in lines[-1]
 
 
 # Cells

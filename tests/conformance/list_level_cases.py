@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import torch
 
+from likewise.objectives.list_base import ListObjective
 from likewise.objectives.list_level import (
     ApproxNDCG,
     LambdaRank,
     ListMLE,
     ListNet,
-    ListObjective,
     ListSoftmax,
     Logistic,
     Ordinal,

@@ -19,7 +19,8 @@ from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.kernels import lists as kernels
 from likewise.kernels.numerics import as_twin
 from likewise.objectives import list_level
-from likewise.objectives.list_level import ListMLE, ListObjective
+from likewise.objectives.list_base import ListObjective
+from likewise.objectives.list_level import ListMLE
 
 pytestmark = pytest.mark.filterwarnings("ignore::likewise.errors.LikewiseWarning")
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

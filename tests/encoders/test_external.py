@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from likewise.config.settings import EncoderSettings
+from likewise.config.settings import EncoderSettings, FitSettings
 from likewise.encoders import build_embedder
 from likewise.encoders.external import PooledTransformer
 from likewise.errors import LikewiseError
+from likewise.training.run_folder import placed
 
 Put = Callable[[str, dict[str, Any]], None]
 _CLEAN: dict[str, Any] = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
@@ -88,6 +90,21 @@ def test_hf_failure_is_one_sentence(put: Put, error: Exception) -> None:
     put("transformers", {"AutoModel": SimpleNamespace(from_pretrained=from_pretrained)})
     with pytest.raises(LikewiseError, match=r"^hf:none/such cannot be loaded: no such repository$"):
         build_embedder(EncoderSettings(name="hf:none/such"), example=torch.zeros(1, 3, 8, 8))
+
+
+def test_hf_folder_that_was_moved(put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run knows the folder by its full path, so that it loads from any folder; where it is gone, that is said."""
+    put("transformers", _auto_model(_Vision(tokens=False), _CLEAN))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vit").mkdir()
+    named = placed(FitSettings(encoder=EncoderSettings(name="hf:vit"))).encoder
+    assert named.name == f"hf:{tmp_path / 'vit'}"
+    assert placed(FitSettings(encoder=EncoderSettings(name="hf:org/model"))).encoder.name == "hf:org/model"
+    x = torch.zeros(1, 3, 8, 8)
+    assert build_embedder(named, example=x).feature_dim == 5
+    (tmp_path / "vit").rename(tmp_path / "moved")
+    with pytest.raises(LikewiseError, match=r"vit cannot be loaded: there is no such folder. If it was moved, put it"):
+        build_embedder(named, example=x)
 
 
 def test_hf_model_that_refuses_the_size(put: Put) -> None:

@@ -32,7 +32,7 @@ def test_the_folder_and_what_is_said(here: Path, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr()
     assert "ratings.csv: user 'userId', item 'movieId', weight 'rating', time 'timestamp'." in said.err
     assert "left out: 1 rows: the weight is negative (such as user 'u1', item 'i2': '-1')." in said.err
-    assert "left out: 1 rows: no user (empty, or null, none, nan, …)." in said.err
+    assert "left out: 1 rows: no user (empty, or null, none, nan, …) (such as item 'i1')." in said.err
     assert "ratings.csv: a weight only decides whether a row counts: all above 0 do; --least leaves out" in said.err
     assert sorted(path.name for path in Path("deep/graph").iterdir()) == [
         "edges.parquet",

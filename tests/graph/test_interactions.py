@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as dataset
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,6 +16,7 @@ from likewise.errors import LikewiseError
 from likewise.graph.columns import Columns, find_columns
 from likewise.graph.interactions import Log, read_interactions
 
+DAY = 86_400 * 1_000_000  # microseconds
 GOOD = "user,item,rating,timestamp\nu1,b,1,20\nu1,a,2,10\nu2,a,3,30\n"
 
 
@@ -264,7 +266,8 @@ def test_the_parts_of_a_folder_are_one_file(tmp_path: Path) -> None:
         ({"a.csv": GOOD, "b.csv": "usr,item\n1,2\n"}, r"b.csv has no column that is called as users are"),
         ({"a.csv": GOOD, "b.csv": "user,movie\n1,2\n"}, r"b.csv has user 'user', item 'movie', .*, but a.csv has user"),
         ({"a.csv": GOOD, "x.parquet": GOOD}, r"d holds text and parquet, a.csv and x.parquet; leave one kind there"),
-        ({"a.csv": GOOD, "year=1": None}, r"d holds the folder year=1, and files in it are not read; name that folder"),
+        ({"a.csv": GOOD, "2019": None}, r"d holds the folder 2019, and .* not read; name that folder, or call folders"),
+        ({"year=1": None}, r"d is a folder without files of interactions"),
     ],
 )
 def test_a_part_that_does_not_fit_is_named(tmp_path: Path, parts: dict[str, str | None], said: str) -> None:
@@ -274,6 +277,36 @@ def test_a_part_that_does_not_fit_is_named(tmp_path: Path, parts: dict[str, str 
         (folder / name).mkdir() if text is None else put(folder / name, text)
     with pytest.raises(LikewiseError, match=said):
         read(folder)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_folders_stand_for_columns(tmp_path: Path, kind: str) -> None:
+    """As pyarrow and Spark write partitions: ``day=2019-05-01/part.parquet``."""
+    days = ["2019-05-01", "2019-05-02", "2019-05-02", None]
+    rows = {"user": ["u1", "u1", "u2", "u2"], "item": ["a", "b", "a", "b"], "date": days, "year": [1, 1, 2, 2]}
+    dataset.write_dataset(
+        pa.table(rows),
+        tmp_path / "d",
+        format=kind,
+        partitioning=["year", "date"],
+        partitioning_flavor="hive",
+    )
+    log = read(tmp_path / "d")
+    start = int(datetime(2019, 5, 1, tzinfo=UTC).timestamp()) * 1_000_000
+    assert sorted(rows_of(log)) == [("u1", "a", start), ("u1", "b", start + DAY), ("u2", "a", start + DAY)]
+    assert (log.total, reasons(log)) == (4, {"the time can't be read": 1})
+    assert [t for _, _, t in rows_of(read(tmp_path / "d", time="year"))] == [1, 1, 2, 2]
+    assert read(tmp_path / "d", time="none").rows.time is None
+    with pytest.raises(
+        LikewiseError, match=r"no column 'yaer'\. Did you mean 'year'\? .* it has user, item, year, date"
+    ):
+        read(tmp_path / "d", time="yaer")
+
+
+def test_a_column_of_the_file_comes_before_that_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "date=2019-05-01").mkdir()
+    table(tmp_path / "date=2019-05-01" / "a.parquet", user=[1, 2], item=[1, 2], ts=[7, 9])
+    assert rows_of(read(tmp_path)) == [("1", "1", 7), ("2", "2", 9)]
 
 
 def test_parts_whose_ids_have_other_types_are_refused(tmp_path: Path) -> None:
@@ -294,7 +327,7 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     ("columns", "said"),
     [
         ({"user": "usr"}, r"has no column 'usr'\. Did you mean 'user'\? Name another one with --user; it has"),
-        ({"user": "user", "item": "user"}, r"has no column 'user'|one column is taken twice"),
+        ({"user": "user", "item": "user"}, r"the column 'user' is taken for users and for items; name another"),
         ({"weight": "timestamp"}, r"one column is taken twice \(user 'user', item 'item', weight 'timestamp'"),
         ({"user": "none"}, r"has no column 'none'"),
     ],

@@ -33,8 +33,12 @@ def test_both_directions_are_one_pair_and_items_without_content_are_counted(tmp_
     assert pairs.all_alike
     assert pairs.merged == 1
     assert pairs.source == f"{made}, without 2 of its 5 edges, whose items are not all in DATA,"
-    with pytest.raises(LikewiseError, match=r"no edge of .*g joins two of the items: it has ids such as '.*; name "):
+    with pytest.raises(LikewiseError, match=r"no edge of .*g joins two of the items: it has ids such as '.*\. Name "):
         related_pairs(made, ["a", "b"])
+    with pytest.raises(
+        LikewiseError, match=r"The ids of photos are their paths: write 'i03.jpg' in the place of 'i03'"
+    ):
+        related_pairs(made, ["a.jpg", "i03.jpg", "i01.jpg"])
     (made / "edges.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(LikewiseError, match=r"edges.parquet can't be read as a graph"):
         related_pairs(made, IDS)

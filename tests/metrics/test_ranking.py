@@ -11,14 +11,23 @@ import pytrec_eval
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import ndcg_score
+from sklearn.metrics import average_precision_score, dcg_score, ndcg_score
 from torch import Tensor
-from torchmetrics.functional.retrieval import retrieval_normalized_dcg
+from torchmetrics.functional.retrieval import (
+    retrieval_average_precision,
+    retrieval_hit_rate,
+    retrieval_normalized_dcg,
+    retrieval_precision,
+    retrieval_recall,
+    retrieval_reciprocal_rank,
+)
 
 import likewise as lw
 from likewise.metrics import Convention, Ranking, coverage, ndcg, popularity, ranking
 from likewise.metrics.bootstrap import LARGE, mean_interval
-from likewise.metrics.ranking import CELLS, CONVENTIONS, MEASURES, Lists
+from likewise.metrics.conventions import CONVENTIONS
+from likewise.metrics.ordered_lists import CELLS, Lists
+from likewise.metrics.ranking import MEASURES
 
 ALLRANK = json.loads(Path(__file__).with_name("allrank_numbers.json").read_text())
 
@@ -48,7 +57,7 @@ def loop(scores: list[float], relevance: list[float], k: int, convention: Conven
         "recall": len(hits) / len(relevant) if relevant else 0,
         "precision": len(hits) / k,
     }
-    return {"ndcg": found / best if best else empty} | {
+    return {"ndcg": found / best if best else empty, "dcg": found} | {
         name: value if relevant else empty for name, value in values.items()
     }
 
@@ -111,6 +120,15 @@ def test_as_scikit_learn() -> None:
         found = ndcg(scores, relevance, k, convention="scikit-learn").values
         each = [ndcg_score(y[None], s[None], k=k) for s, y in zip(scores.numpy(), relevance.numpy(), strict=True)]
         np.testing.assert_allclose(found, each, atol=1e-12)
+        meter = Ranking("dcg", k=k, convention="scikit-learn")
+        meter.update(scores, relevance)
+        each = [dcg_score(y[None], s[None], k=k) for s, y in zip(scores.numpy(), relevance.numpy(), strict=True)]
+        np.testing.assert_allclose(next(iter(meter.compute().values())).values, each, atol=1e-12)
+    scores = torch.rand(scores.shape)  # its average precision is another where scores are equal
+    meter = Ranking("map", k=None, convention="scikit-learn")
+    meter.update(scores, relevance)
+    each = [average_precision_score(y > 0, s) for s, y in zip(scores[1:].numpy(), relevance[1:].numpy(), strict=True)]
+    np.testing.assert_allclose(meter.compute()["map"].values[1:], each, atol=1e-12)
 
 
 def test_as_torchmetrics() -> None:
@@ -120,6 +138,20 @@ def test_as_torchmetrics() -> None:
         found = ndcg(scores, relevance, k, convention="torchmetrics").values
         each = [retrieval_normalized_dcg(s, y.long(), top_k=k) for s, y in zip(scores, relevance, strict=True)]
         torch.testing.assert_close(found.float(), torch.stack(each), atol=2e-6, rtol=0)
+    scores = torch.rand(scores.shape)  # its other measures take equal scores as its sort leaves them
+    theirs = {
+        "map": retrieval_average_precision,
+        "mrr": retrieval_reciprocal_rank,
+        "hit": retrieval_hit_rate,
+        "recall": retrieval_recall,
+        "precision": retrieval_precision,
+    }
+    for k in (1, 3, 12, None):
+        meter = Ranking(tuple(theirs), k=k, convention="torchmetrics")
+        meter.update(scores, relevance)
+        for (name, function), ours in zip(theirs.items(), meter.compute().values(), strict=True):
+            each = [function(s, y > 0, top_k=k) for s, y in zip(scores, relevance, strict=True)]
+            torch.testing.assert_close(ours.values.float(), torch.stack(each), atol=2e-6, rtol=0, msg=name)
 
 
 def test_as_trec_eval() -> None:
@@ -133,14 +165,16 @@ def test_as_trec_eval() -> None:
     }
     judged = {f"{q}": dict(zip(names, map(int, row.tolist()), strict=True)) for q, row in enumerate(relevance)}
     cuts = (1, 3, 5)
+    theirs = {"ndcg": "ndcg_cut", "map": "map_cut", "precision": "P", "recall": "recall", "hit": "success"}
     wanted = pytrec_eval.RelevanceEvaluator(
-        judged, {*(f"ndcg_cut_{k}" for k in cuts), "ndcg", "map", *(f"map_cut_{k}" for k in cuts), "recip_rank"}
+        judged, {*(f"{name}_{k}" for name in theirs.values() for k in cuts), "ndcg", "map", "recip_rank"}
     ).evaluate(run)
-    for k, names_of in ((1, "_cut_1"), (3, "_cut_3"), (5, "_cut_5"), (None, "")):
-        meter = Ranking(("ndcg", "map"), k=k, convention="trec_eval")
+    whole = {"ndcg": "ndcg", "map": "map", "mrr": "recip_rank"}
+    for k in (*cuts, None):
+        named = {name: f"{cut}_{k}" for name, cut in theirs.items()} if k else whole
+        meter = Ranking(tuple(named), k=k, convention="trec_eval")
         meter.update(scores, relevance)
-        for measure, found in meter.compute().items():
-            name = measure.partition("@")[0] + names_of
+        for name, found in zip(named.values(), meter.compute().values(), strict=True):
             each = [wanted[f"{q}"].get(name, 0.0) for q in range(60)]
             np.testing.assert_allclose(found.values, each, atol=1e-9, err_msg=name)
 
@@ -215,6 +249,7 @@ def test_faults_of_other_tools() -> None:
         (lambda: ndcg([1.0], [1], convention="sklearn"), "no convention 'sklearn'. Did you mean 'scikit-learn'?"),
         (lambda: ndcg([1.0], [1], ties="averaged", convention="allrank"), "convention='allrank' sets ties"),
         (lambda: Ranking(("ncdg",)), "there is no measure 'ncdg'. Did you mean 'ndcg'?"),
+        (lambda: Ranking(()), "no measure is named; there are ndcg"),
         (lambda: Ranking().compute(), "there are no queries to measure"),
         (lambda: Ranking(convention=Convention(relevant=0)), "relevant=0 must be above 0"),
         (lambda: ndcg([1.0], [0]).interval(), "every query was skipped"),

@@ -110,7 +110,11 @@ def test_a_run_knows_what_comes_next(here: Path, tmp_path: Path, capsys: pytest.
     assert main([*words, "--epochs", "1"]) == 0
     graph = f"{here}/ratings.csv"
     command = f"evaluate {tmp_path}/run content.parquet --split cold-items --interactions {graph}"
-    assert f"Next: likewise {command}; likewise retrieve " in capsys.readouterr().out
+    assert f"Next: likewise {command}; likewise index " in capsys.readouterr().out
+    assert main(["graph", graph, "--least", "4", "-k", "4", "--out", f"{tmp_path}/all"]) == 0
+    words = ["fit", "content.parquet", "--out", f"{tmp_path}/other", "--relations", f"{tmp_path}/all", *FIT.split()]
+    assert main([*words, "--epochs", "1"]) == 0
+    assert f"Next: likewise recommend {tmp_path}/other {graph} content.parquet; likew" in capsys.readouterr().out
     assert main(["recommend", "run", "ratings.csv", "content.parquet", "--history", "mean", "--user_id", "u01"]) == 0
     assert "rows of weight 4 and more count, as in the run's graph; --least takes others." in capsys.readouterr().err
 
@@ -202,7 +206,7 @@ def test_other_interactions_and_a_graph_of_all_are_a_leak(here: Path, capsys: py
         Path("run/data.json").write_text(json.dumps({**about, "graph": made}))
         assert main([*ASK, "cold-items"]) == 2
         assert "run learned from a graph of all interactions, those too that are held" in capsys.readouterr().err
-        Path("run/data.json").write_text(json.dumps({**about, "graph": None}))
+        Path("run/data.json").write_text(json.dumps({**about, "graph": {}}))  # a graph without a stamp
         assert main([*ASK, "cold-items", "--least", "4", "--history", "mean"]) == 0
         assert "warning: run does not say that it learned from a graph, so it may have" in capsys.readouterr().err
         assert json.loads(Path("run/recommendation.json").read_text())["made"]["learned_from"] == "unknown"

@@ -131,6 +131,9 @@ def test_the_command_prints_and_writes(here: Path, capsys: pytest.CaptureFixture
             "1 of the 2 users have no row that counts in the interactions: 'u7'. Did you mean 'u",
         ),
         ({"users": ["lost"]}, "none of the 1 users took an item with content, so nothing is recommended"),
+        ({"users": "u7"}, "1 of the 1 users have no row that counts in the interactions: 'u7'"),
+        ({"users": [7, 8]}, "2 of the 2 users have no row that counts in the interactions: '7', '8'."),
+        ({"users": []}, "users is empty"),
         ({"history": "soft"}, "there is no rule 'soft'. Did you mean 'softmax'?"),
         ({"k": 0}, "k=0 must be at least 1"),
         (

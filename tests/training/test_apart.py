@@ -141,11 +141,6 @@ def test_an_index_without_queries_forgets_those_of_before(tmp_path: Path) -> Non
     assert [hit.id for hit in Index.load(tmp_path).search("a", 1)] == ["c"]
     Index(rows, ids, {"model": "y"}).save(tmp_path)
     assert Index.load(tmp_path).query_rows is None
-    Index(rows, ids, {"model": "x"}, query_rows=rows.flip(0)).save(tmp_path)
-    Index(rows, ids, {"model": "y"}).save(tmp_path / "other")
-    (tmp_path / "other" / "index.parquet").replace(tmp_path / "index.parquet")
-    with pytest.raises(LikewiseError, match=r"queries.parquet is of another index than"):
-        Index.load(tmp_path)
 
 
 def test_what_does_not_go_together_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,6 +232,8 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     file = graded_file(tmp_path / "g.csv", judged(x, range(12)))
     options = ["--method", "ranking", "--relations", str(file), "--encoder.name", "mlp", "--epochs", "1"]
     assert main(["fit", str(tmp_path / "x.npy"), "--out", str(tmp_path / "run"), *options, "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert f"Next: likewise retrieve {tmp_path / 'run'} --gallery DATA --relations FILE; likewise index" in said
     assert main(["embed", str(tmp_path / "run"), str(tmp_path / "x.npy"), "--out", str(tmp_path / "z.parquet")]) == 0
     assert main(["report", str(tmp_path / "run")]) == 0
     capsys.readouterr()
@@ -251,3 +253,9 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert {name.split("/")[0] for name in scores} == {"raw", "untrained", "learned"}
     assert main([*command, "--ks", "3"]) == 2
     assert "--relations says which items are ranked for which query; leave --ks out." in capsys.readouterr().err
+    held.write_text("query,item,relevance\n1,2,0\n1,3,0\n4,5,1\n4,6,0\n")
+    assert main(command) == 0
+    assert "held.csv: 1 of the 2 queries have items of one relevance alone, so that any" in capsys.readouterr().err
+    held.write_text("query,item,relevance\n1,2,0\n1,3,0\n")
+    assert main(command) == 2
+    assert "held.csv has no relevance above 0, so nothing is relevant; add some." in capsys.readouterr().err

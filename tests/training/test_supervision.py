@@ -245,7 +245,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"bank.sharded": True}, "bank.sharded=true needs the exact softmax: objective nonparametric-softmax"),
     (
         {"relations": "file.csv"},
-        "lists pairs, triplets or graded relevance; set alike=pairs, alike=triplets, alike=graded or alike=clusters.",
+        "lists pairs, triplets or graded relevance; set alike=pairs (of a graph too), alike=triplets, alike=graded or",
     ),
     ({"alike": "graded"}, "alike=graded needs relations=FILE, a CSV or parquet file of relevance by the ids of query"),
     ({"objective": "ranknet"}, "takes the graded relevance of a query's items: set alike=graded and relations=FILE"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -82,6 +83,12 @@ def test_folders_gzip_stdin_lists_and_parquet_are_read_alike(tmp_path: Path, mon
     assert read([["a", np.int64(5)], "B c", ["\n"]]) == ["a", "5", END, "b", "c", END, END, "\\n", END]
     with pytest.raises(LikewiseError, match=r"sequence 1: 0\.5 is no word"):
         read([["a"], [0.5]])
+    for bad in (5, b"a b"):
+        with pytest.raises(LikewiseError, match=r"sequence 1: .* is neither a text nor a list of words"):
+            read([["a"], bad])
+    with pytest.raises(LikewiseError, match="a DataFrame is no source of words; give a column of texts"):
+        read(pd.DataFrame({"text": ["a b"]}))
+    assert read(pd.DataFrame({"text": ["a b"]})["text"])[:2] == ["a", "b"]
     with pytest.raises(LikewiseError, match="5 is no source of words; give a text, a folder"):
         read(5)
 
@@ -100,7 +107,9 @@ def test_a_text_is_cut_anywhere_between_words(tmp_path: Path, monkeypatch: pytes
 
 BAD = {
     "utf16.txt": ("a b".encode("utf-16"), "is UTF-16, not UTF-8; convert it: iconv -f UTF-16"),
-    "utf16le.txt": ("a b".encode("utf-16-le"), "holds a zero byte, at byte 1: it is a binary file or no UTF-8"),
+    "utf16le.txt": ("a b".encode("utf-16-le"), "looks like UTF-16LE, not UTF-8; convert it: iconv -f UTF-16LE"),
+    "utf16be.txt": ("a b".encode("utf-16-be"), "looks like UTF-16BE, not UTF-8; convert it: iconv -f UTF-16BE"),
+    "utf32.txt": ("a b".encode("utf-32"), "is UTF-32, not UTF-8; convert it: iconv -f UTF-32"),
     "latin1.txt": (b"x" * 30 + b" caf\xe9 noir", r"is not UTF-8 at byte 34 \('.*café noir' if it is latin-1\)"),
     "binary.bin": (b"PK\x03\x04\0\0", "holds a zero byte, at byte 4: it is a binary file"),
     "cut.txt": ("é".encode()[:1], "ends within a character: it is cut off"),

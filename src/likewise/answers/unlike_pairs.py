@@ -58,11 +58,11 @@ def unlike_pairs(similarities: Floats, of_copies: Floats) -> UnlikePairs | None:
 
         exp(β₀ + β₁ (z − z₀) + β₂ (z − z₀)²) + D₁ q(z) + D₂ q′(z),    β₂ ≤ 0
 
-    The first term is the tail of the unlike pairs. q is the density of the copies' z, and q′ that of 0.8 z, as of copies
-    that were changed more; D₁ and D₂ are their unknown numbers. All is found by expectation and maximisation: each bin
-    is shared out among the terms, then β is fitted to the first share by Poisson regression, and each D is the sum of
-    its share. The least similar tenth of the copies is left out. Where many copies are less similar than that, they
-    count as unlike: the estimate is then cautious.
+    The first term is the tail of the unlike pairs. q is the density of the copies' z, and q′ that of 0.8 z, as of
+    copies that were changed more; D₁ and D₂ are their unknown numbers. All is found by expectation and maximisation:
+    each bin is shared out among the terms, then β is fitted to the first share by Poisson regression, and each D is the
+    sum of its share. The least similar tenth of the copies is left out. Where many copies are less similar than that,
+    they count as unlike: the estimate is then cautious.
 
     Args:
         similarities: (P,) in [0, 1], of all candidates, without exact copies.

@@ -9,13 +9,13 @@ from likewise.cli.measure import EVALUATE, RETRIEVE
 from likewise.cli.recommend import RECOMMEND
 from likewise.cli.search import INDEX, SEARCH
 from likewise.cli.use import EMBED, REPORT
-from likewise.cli.words import EXPORT
+from likewise.cli.words import EXPORT, IMPORT
 
 COMMANDS = (
     *(DEMO, LIST_METHODS, LIST_OBJECTIVES, LIST_POLICIES, FIGURE),
     *(GRAPH,),
     *(FIT,),
     *(EVALUATE, RETRIEVE, COMPARE, VERIFY),
-    *(INDEX, SEARCH, RECOMMEND, EMBED, EXPORT, REPORT),
+    *(INDEX, SEARCH, RECOMMEND, EMBED, IMPORT, EXPORT, REPORT),
     *(DUPLICATES, OUTLIERS),
 )

@@ -34,7 +34,7 @@ COMMON = (
     *("views.crop_scale", "views.flip", "device", "precision"),
 )
 OF_WORDS = (  # the same for a method of words
-    *("data", "sequences", "out", "resume", "config", "method", "epochs"),
+    *("data", "sequences", "out", "resume", "config", "method", "minutes", "epochs"),
     *("text.tokens", "text.ends", "vocabulary.least", "vocabulary.subsample", "vocabulary.phrases"),
     *("window.size", "noise.samples", "noise.power", "noise.log_z"),
     *("encoder.dim", "objective.kind", "optim.lr", "columns", "batch_size", "seed", "threads"),
@@ -145,7 +145,8 @@ def _add_parameters(parser: Parser, setting: str, rows: Sequence[Row | PolicyRow
 def _run(arguments: Namespace) -> int:
     given = arguments.as_dict()
     words, out = given.pop("features", None), given.pop("out", None)
-    typed = _one_source(given.pop("data", None), given.pop("sequences", None), words)
+    sequences = given.pop("sequences", None)
+    typed = _one_source(given.pop("data", None), sequences, words)
     data = either(typed, words)
     resume, shows = given.pop("resume", False), given.pop("print_config", False)
     if given.get("minutes") is not None and "epochs" in given:
@@ -163,6 +164,8 @@ def _run(arguments: Namespace) -> int:
     from likewise.training.fit_words import fit_words
 
     of_words = chosen(None, [*files, given], goes_on=as_path(out, "--out") if resume else None).of_words
+    if sequences is not None and not of_words:
+        raise LikewiseError("--sequences is of methods of words; add --method skipgram, or cbow.")
     train = fit_words if of_words else fit
     try:
         train(data, out=out, settings=[*files, given], resume=resume)
@@ -177,10 +180,7 @@ def _run(arguments: Namespace) -> int:
         print(readable(f"Saved {out}. Next: likewise index {run}; likewise search {run} WORD"))
     elif is_first():
         run, named = shlex.quote(out), None if words is None else shlex.join(_features(words))
-        steps = (
-            _measurement(out, named or shlex.quote(str(typed))) or f"evaluate {run} {named or '--train DATA'}",
-            *(f"retrieve {run} {named or '--gallery DATA'}", f"index {run} {named or 'DATA'}", f"report {run}"),
-        )
+        steps = (*_measured(out, named, shlex.quote(str(typed))), f"index {run} {named or 'DATA'}", f"report {run}")
         print(readable(f"Saved {out}. Next: {'; '.join(f'likewise {step}' for step in steps)}"))
     return 0
 
@@ -192,16 +192,20 @@ def _one_source(data: str | None, sequences: str | None, features: Sequence[str]
     return data if sequences is None else sequences
 
 
-def _measurement(out: str, data: str) -> str:
-    """How a run is measured that learned from a graph of training rows; empty for other runs."""
+def _measured(out: str, named: str | None, typed: str) -> list[str]:
+    """How a run is measured, by what it learned from: a graph of training rows, or of all, graded relevance, others."""
     from likewise.graph.splits import SPLITS, split_in
-    from likewise.training.run_folder import read_data
+    from likewise.training.run_folder import read_config, read_data
 
-    graph = (read_data(as_path(out, "--out")) or {}).get("graph") or {}
-    if split_in(graph) not in SPLITS:
-        return ""
-    interactions = shlex.quote(source_in(graph, "interactions"))
-    return f"evaluate {shlex.quote(out)} {data} --split {split_in(graph)} --interactions {interactions}"
+    folder, run = as_path(out, "--out"), shlex.quote(out)
+    if graph := (read_data(folder) or {}).get("graph") or {}:
+        interactions = shlex.quote(source_in(graph, "interactions"))
+        if split_in(graph) in SPLITS:
+            return [f"evaluate {run} {named or typed} --split {split_in(graph)} --interactions {interactions}"]
+        return [f"recommend {run} {interactions} {named or typed}"]
+    if read_config(folder).alike == "graded":
+        return [f"retrieve {run} {named or '--gallery DATA'} --relations FILE"]
+    return [f"evaluate {run} {named or '--train DATA'}", f"retrieve {run} {named or '--gallery DATA'}"]
 
 
 def _features(words: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_data, add_layer, add_run, data_of
 from likewise.cli.parser import Command, Parser
-from likewise.cli.use import of_words
+from likewise.cli.use import holds_words_in, of_words
 from likewise.config.ranges import whole
 from likewise.config.values import Value
 from likewise.console import stages
@@ -119,6 +119,7 @@ def _add_search(parser: Parser) -> None:
 def _search(arguments: Namespace) -> int:
     from likewise.index.hits_file import table_file, write_hits
     from likewise.run_index import search_batch_run, search_run
+    from likewise.words.search import search_words
 
     a = arguments
     if (a.query is None) == (a.batch is None):
@@ -126,9 +127,10 @@ def _search(arguments: Namespace) -> int:
     out = None if a.out is None else table_file(a.out)
     run = as_path(a.run, "RUN")
     if a.batch is None:
+        find = search_words if holds_words_in(run) else search_run
         with stages() as begin:
             begin("searching")
-            hits = search_run(run, a.query, a.k, a.where)
+            hits = find(run, a.query, a.k, a.where)
         found = {a.query: hits}
     else:
         found = search_batch_run(run, a.batch, a.k, a.where)

@@ -1,5 +1,8 @@
 """The commands that use a run: embed, report."""
 
+import shlex
+from pathlib import Path
+
 from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_data, add_features, add_labels, add_layer, add_run, data_of
@@ -47,15 +50,27 @@ def _embed(arguments: Namespace) -> int:
 
 def of_words(arguments: Namespace, command: str) -> bool:
     """Whether the run is of words. Raises LikewiseError when it is and DATA is given, or neither."""
-    from likewise.model import model_file
-    from likewise.words.model import holds_words
-
-    of_words, data = holds_words(model_file(arguments.run)), data_of(arguments)
+    of_words, data = holds_words_in(as_path(arguments.run, "RUN")), data_of(arguments)
     if of_words and data is not None:
         raise LikewiseError(f"{arguments.run} has its own words; leave DATA out.")
     if not of_words and data is None:
         raise LikewiseError(f"`likewise {command}` needs DATA. See `likewise {command} --help`.")
     return of_words
+
+
+def holds_words_in(run: Path) -> bool:
+    """Whether a run is of words. Raises LikewiseError when there is no model, or a file of vectors in its place."""
+    from likewise.model import NAME, model_file
+    from likewise.words.model import holds_words
+
+    path = model_file(run)
+    if run.is_file() and run.suffix != Path(NAME).suffix:
+        file = shlex.quote(str(run))
+        raise LikewiseError(
+            f"{run} is a file and no run folder; if it holds vectors of words, make a run of it: "
+            f"likewise import {file} --out RUN."
+        )
+    return holds_words(path)
 
 
 def _add_report(parser: Parser) -> None:
@@ -68,14 +83,12 @@ def _add_report(parser: Parser) -> None:
 
 
 def _report(arguments: Namespace) -> int:
-    from likewise.model import model_file
     from likewise.reports.html import write_report
     from likewise.reports.words import write_words_report
-    from likewise.words.model import holds_words
 
     a = arguments
     data = data_of(a)
-    if holds_words(model_file(a.run)):
+    if holds_words_in(as_path(a.run, "RUN")):
         if data is not None:
             raise LikewiseError(f"{a.run} has its own words; leave --data out.")
         print(readable(str(write_words_report(as_path(a.run, "RUN")))))

@@ -1,5 +1,6 @@
-"""What the commands do with words: export, and the measures of ``likewise evaluate``."""
+"""What the commands do with words: import, export, and the measures of ``likewise evaluate``."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,13 @@ def evaluate_words(run: str, pairs: list[str], questions: str | None, out: str |
     from likewise.words.word2vec_files import read_word2vec
 
     place = as_path(run, "RUN")
-    is_run = place.is_dir() or place.suffix == ".safetensors"
+    is_run = place.is_dir() or place.suffix == ".safetensors" or not place.exists()
     if not is_run and out is None:
         raise LikewiseError(f"{run} is a file and no run folder: name the file of the numbers with --out.")
     path = place_for(out or place / SCORES)
     with stages() as begin:
         begin("reading the vectors")
-        vectors = load_words(run) if is_run or not place.exists() else read_word2vec(run)
+        vectors = load_words(run) if is_run else read_word2vec(run)
         measured = [word_pairs(vectors, file) for file in pairs]
         measured += [] if questions is None else [analogies(vectors, questions, begin("analogies"))]
     scores = [score for each in measured for score in each.scores]
@@ -81,11 +82,13 @@ def _add_export(parser: Parser) -> None:
 
 def _export(arguments: Namespace) -> int:
     from likewise.words.model import load_words
-    from likewise.words.word2vec_files import write_word2vec
+    from likewise.words.word2vec_files import GZIP, write_word2vec
 
     if arguments.to != "word2vec":
         raise LikewiseError(f"--to {arguments.to} is no format; it must be word2vec. `likewise embed` writes parquet.")
     path = place_for(arguments.out)
+    if Path(path).suffix.lower() == GZIP:
+        raise LikewiseError(f"{path} would not be packed; leave {GZIP} out, and pack it afterwards.")
     vectors = load_words(arguments.run)
     with stages() as begin:
         begin(f"writing {path}")
@@ -95,6 +98,45 @@ def _export(arguments: Namespace) -> int:
     return 0
 
 
+def _add_import(parser: Parser) -> None:
+    parser.add_argument(
+        "vectors", type=str, metavar="FILE", help="vectors of another tool, in word2vec's text or binary format"
+    )
+    parser.add_argument("--out", type=str, required=True, metavar="RUN", help="new run folder")
+
+
+def _import(arguments: Namespace) -> int:
+    from likewise.config.yaml_file import CONFIG
+    from likewise.training.run_folder import make_folder, remove_folder
+    from likewise.words.model import NAME
+    from likewise.words.word2vec_files import read_word2vec
+
+    folder = as_path(arguments.out, "--out")
+    for name in (NAME, CONFIG):
+        if (folder / name).exists():
+            raise LikewiseError(f"{folder} already holds a run; name another --out.")
+    with stages() as begin:
+        begin(f"reading {arguments.vectors}")
+        vectors = read_word2vec(arguments.vectors)
+    made = make_folder(folder)
+    try:
+        vectors.save(folder / NAME)
+    except LikewiseError:
+        remove_folder(made)
+        raise
+    run = shlex.quote(arguments.out)
+    said = f"{folder}: {len(vectors):,} words of {vectors.inputs.shape[1]}."
+    print(readable(f"{said} Next: likewise index {run}; likewise search {run} WORD"))
+    return 0
+
+
+IMPORT = Command(
+    name="import",
+    group="use",
+    help="Make a run of vectors that another tool wrote in word2vec's format.",
+    add=_add_import,
+    run=_import,
+)
 EXPORT = Command(
     name="export",
     group="use",

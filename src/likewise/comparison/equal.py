@@ -8,8 +8,9 @@ import numpy as np
 
 from likewise.comparison.split import BATCH, CLASSES
 from likewise.config.checks import check
-from likewise.config.overrides import settings_from
+from likewise.config.overrides import dotted, settings_from
 from likewise.config.settings import EncoderSettings, FitSettings, OptimSettings
+from likewise.config.unused import unused
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.methods import METHODS
@@ -52,6 +53,25 @@ def equalised(method: str, overrides: Mapping[str, Any], items: Items) -> FitSet
     per_class = max(1, settings_from(overrides, equal).sampler.per_class)
     batch = per_class * min(len(sizes), max(2, BATCH // per_class))
     return check(settings_from(overrides, replace(equal, batch_size=batch)))
+
+
+def unused_by_all(
+    overrides: Mapping[str, Any], plans: Mapping[str, FitSettings], used: Mapping[str, FitSettings], items: Items
+) -> list[str]:
+    """A warning for each setting of ``overrides`` that no method uses.
+
+    Args:
+        overrides: what the user sets for all methods.
+        plans: the settings of each method, by its name.
+        used: the same, with every "auto" decided.
+        items: the smallest training set of the comparison.
+    """
+    kind, usual = None if items.blocks else items.kind, {method: equalised(method, {}, items) for method in plans}
+    found = list[str]()
+    for name in dotted(overrides):
+        lines = [[*unused(used[each], plan, [name], usual[each], kind)] for each, plan in plans.items()]
+        found += lines[0] if all(lines) else []
+    return found
 
 
 def resolved(settings: FitSettings, items: Items, steps: int) -> FitSettings:

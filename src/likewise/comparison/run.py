@@ -34,7 +34,7 @@ from likewise.comparison.answers import (
     question_in,
     state_now,
 )
-from likewise.comparison.equal import equalised, items_per_step, resolved
+from likewise.comparison.equal import equalised, items_per_step, resolved, unused_by_all
 from likewise.comparison.split import Split, of_data, split_classes
 from likewise.comparison.statistics import scipy_stats
 from likewise.comparison.table import (
@@ -150,9 +150,11 @@ def compare(
         smallest = split.train if split.fit is None else split.fit
         plans = {method: equalised(method, overrides, smallest) for method in methods}
         length = steps or epochs * -(-len(split.train) // plans[methods[0]].batch_size)
-        for plan in plans.values():
-            resolved(plan, smallest, length)  # raises now an error that every cell would have
+        # raises now an error that every cell would have
+        used = {method: resolved(plan, smallest, length) for method, plan in plans.items()}
         work = _Work(folder, length, len(methods) * seeds, progress, state_now(device))
+        for line in unused_by_all(overrides, plans, used, smallest):
+            work.say(line)
         outcomes = list(work.baselines(plans[methods[0]], seeds, split)) if baselines else []
         tuned, broken = _tuned(work, plans, trials, split)
         for seed in range(seeds):

@@ -129,8 +129,8 @@ def _refused_relations(s: FitSettings) -> Iterator[str]:
         yield f"alike={s.alike} needs relations=FILE, a CSV or parquet file of {file}."
     if s.relations is not None and not s.related:
         yield (
-            f"relations={s.relations} lists pairs, triplets or graded relevance; set alike=pairs, alike=triplets, "
-            "alike=graded or alike=clusters."
+            f"relations={s.relations} lists pairs, triplets or graded relevance; set alike=pairs (of a graph too), "
+            "alike=triplets, alike=graded or alike=clusters, or name a method that does, such as cdml."
         )
     if s.sampler.planted != "none" and s.alike != "pairs":
         yield f"sampler.planted={s.sampler.planted} adds negatives to a batch of pairs: set alike=pairs, or none."

@@ -379,17 +379,19 @@ class FitSettings:
         symmetric: with a queue: each of the two views is a query, and the other view its key; twice the work.
         epochs: passes over the items. With ``minutes`` they follow from the time.
         minutes: train for so long, by the clock: a few timed steps choose epochs, precision, threads, size and batches,
-            and the learning rate ends its schedule in time. A resumed run goes on for so long again. Default:
-            ``epochs`` count.
+            and the learning rate ends its schedule in time. A resumed run goes on for so long again. Words: stop after
+            so long. Default: ``epochs`` count.
         recipe: data (views, temperature, learning rate and method follow from a look at the items, never at labels),
             paper (the method's defaults), or auto: data with ``minutes``, paper without. What you set yourself stays.
-        batch_size: items per step, over all processes; batches of an epoch differ in size by one at most.
+        batch_size: items per step, over all processes; batches of an epoch differ in size by one at most. Words: of a
+            step, at most as many as have a vector.
         micro_batches: number of parts in which the encoder sees the batch, with the gradient of the whole batch
             (gradient caching): a large batch in little memory, for a second forward pass. Needs an encoder without
             BatchNorm, or an encoder.bn_groups that is a multiple of it.
         seed: for weights, order, views, bank and noise.
         device: auto (the accelerator if there is one), cpu, cuda, cuda:1 ...
-        threads: of a CPU; 0 chooses by a short measurement in runs of over half a minute.
+        threads: of a CPU; 0 chooses by a short measurement in runs of over half a minute; for words 0 is torch's own
+            number, which OMP_NUM_THREADS or the cores say.
         precision: fp32, or bf16 (autocast of the encoder; similarities stay in fp32).
         checkpoint_seconds: seconds between checkpoints; one is always written at the end.
         knn_epochs: measure weighted kNN every so many epochs, if labels exist; 0: never.

@@ -8,7 +8,7 @@ WORD_OBJECTIVES = ("negative-sampling", "nce", "sampled-softmax")
 WORD_GROUPS = ("text", "vocabulary", "window", "noise")  # all settings of these, and of the others:
 WORD_SETTINGS = (
     *("method", "alike", "dictionary", "columns", "encoder.dim", "objective.kind", "optim.name", "optim.lr"),
-    *("epochs", "batch_size", "seed", "device", "threads", "checkpoint_seconds", "tensorboard"),
+    *("epochs", "minutes", "batch_size", "seed", "device", "threads", "checkpoint_seconds", "tensorboard"),
 )
 
 LogZ = Literal["one", "learned", "estimated"]

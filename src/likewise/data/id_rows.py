@@ -1,6 +1,7 @@
 """Rows of ids from CSV or parquet, as text, in chunks."""
 
 import csv
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -131,5 +132,15 @@ def _places(path: Path, header: list[str], wanted: list[str]) -> list[int]:
                 hint = " Its columns must be separated by commas."
             raise LikewiseError(
                 f"{path} has no column {name!r}.{hint} It needs {','.join(wanted)} and has {','.join(header)}."
+                + _of_a_graph(path, header, wanted)
             )
     return [header.index(name) for name in wanted]
+
+
+def _of_a_graph(path: Path, header: list[str], wanted: list[str]) -> str:
+    """What to do where a file of pairs was meant, and it holds the edges of a graph or perhaps interactions."""
+    if {"a", "b"}.isdisjoint(wanted) or not {"a", "b"}.isdisjoint(header) or len(header) == 1:
+        return ""
+    if {"item", "other"} <= set(header):
+        return f" It is the edges of a graph: give the folder {path.parent}."
+    return f" If it says who took what, make a graph of it: likewise graph {shlex.quote(str(path))} --out graph."

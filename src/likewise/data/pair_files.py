@@ -109,6 +109,13 @@ class Graded:
         lengths = torch.unique_consecutive(self.rows[order, 0], return_counts=True)[1]
         return order, torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
 
+    def queries(self) -> tuple[int, int]:
+        """The number of queries, and of those with items of different relevance, of which an order can be better."""
+        queries, of = torch.unique(self.rows[:, 0], return_inverse=True)
+        none = torch.zeros(len(queries), dtype=self.relevance.dtype)
+        least, most = (none.scatter_reduce(0, of, self.relevance, how, include_self=False) for how in ("amin", "amax"))
+        return len(queries), int((least < most).sum())
+
 
 Relations = Pairs | Triplets | Graded
 

@@ -4,7 +4,7 @@ Dimension legend: N items, D columns of all blocks.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -194,7 +194,7 @@ def _said_of_row_numbers(parts: Sequence[_Part]) -> Iterator[str]:
 
 def _without_endings(part: _Part, others: Sequence[_Part]) -> _Part:
     """A part whose ids are paths of images, without their endings if only these are ids of other parts."""
-    short = {id: _without_ending(id) for id in part.ids}
+    short = {id: without_ending(id) for id in part.ids}
     theirs = {id for other in others for id in other.ids}
     if len(set(short.values())) != len(short) or not theirs.isdisjoint(short) or theirs.isdisjoint(short.values()):
         return part
@@ -204,10 +204,22 @@ def _without_endings(part: _Part, others: Sequence[_Part]) -> _Part:
     return _Part(part.name, items, frozenset(short[id] for id in part.lacking), bad)
 
 
-def _without_ending(id: str) -> str:
+def without_ending(id: str) -> str:
     """``a/b`` of ``a/b.jpg``; other ids as they are."""
     stem, dot, ending = id.rpartition(".")
     return stem if stem and f"{dot}{ending}".lower() in IMAGE_SUFFIXES else id
+
+
+def ids_that_meet(ids: Iterable[str], others: Iterable[str], otherwise: str) -> str:
+    """What to do where no id is one of the ``others``: ``otherwise``, unless a photo's ending is all that they lack."""
+    theirs = frozenset(others)
+    photo = next((id for id in ids if without_ending(id) in theirs), None)
+    if photo is None:
+        return otherwise
+    return (
+        f"The ids of photos are their paths: write {quoted(photo)} in the place of {quoted(without_ending(photo))}, or "
+        "give the photos with --features beside a part that has these ids."
+    )
 
 
 def _laid_out(parts: Sequence[_Part]) -> tuple[Block, ...]:

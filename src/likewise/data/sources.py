@@ -17,6 +17,8 @@ from likewise.data.tables import read_vectors
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
 
+TEXTS = (".txt", ".text", ".gz")
+
 
 def find_source(source: object, wanted: Wanted) -> Source | Items:
     """Recognise what the user gave. Vectors become items at once; images are a source for the cache.
@@ -43,6 +45,7 @@ def find_source(source: object, wanted: Wanted) -> Source | Items:
         return read_vectors(name, [csv_table(path, texts=texts, numbers=numbers)], wanted)
     if not path.is_dir():
         hint = "; for a single image, give the folder it is in" if path.suffix.lower() in IMAGE_SUFFIXES else ""
+        hint = "; for vectors of its words, add --method skipgram" if path.suffix.lower() in TEXTS else hint
         raise LikewiseError(f"{source} is not a source of items{hint}: give {KINDS}.")
     found = list_images(path)
     if found.images:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from torch import Tensor, nn
@@ -42,6 +43,11 @@ def hf_backbone(name: str, *, allow: Sequence[str] = ()) -> nn.Module:
         LikewiseError: transformers is not installed, the model does not exist, or weights do not match.
     """
     transformers = _import("transformers", extra="hf")
+    if Path(name).is_absolute() and not Path(name).is_dir():
+        raise LikewiseError(
+            f"hf:{name} cannot be loaded: there is no such folder. If it was moved, put it back there, or a link to "
+            "its new place."
+        )
     try:
         model, info = transformers.AutoModel.from_pretrained(name, output_loading_info=True)
     except (OSError, ValueError) as error:

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from likewise.console import stages
+from likewise.console import say, stages
 from likewise.data import read_graded
+from likewise.errors import LikewiseError
 from likewise.evaluation.retrieve import representations
 from likewise.evaluation.scores import lay_out, percent, print_rows
 from likewise.metrics.ranking import Ranking
@@ -17,6 +18,7 @@ from likewise.stamp import Stamp, source_words
 
 FILE = "ranking.json"  # in the run folder, beside retrieval.json
 PAIRS = 65_536  # cosines at once
+SAME = "have items of one relevance alone, so that any order of them is as good as another"
 WORDS = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hit": "hit rate", "recall": "Recall"}
 
 
@@ -47,12 +49,17 @@ def ranked(
         Scores named ``raw/ndcg@10``, ``learned/mrr@10`` ..., each with its protocol, and the convention in it.
 
     Raises:
-        LikewiseError: as ``read_graded``.
+        LikewiseError: as ``read_graded``; no relevance is above 0.
 
     Cost: one pass of each encoder over the items. The rows of only one representation are in memory at a time.
     """
     items = model.open(gallery, labels="none", key=key, image=image, columns=columns, progress=progress)
     graded = read_graded(relations, items.ids, skipped=items.skipped)
+    if not bool((graded.relevance > 0).any()):
+        raise LikewiseError(f"{graded.source} has no relevance above 0, so nothing is relevant; add some.")
+    queries, ordered = graded.queries()
+    if ordered < queries:
+        say([f"{graded.source}: {queries - ordered:,} of the {queries:,} queries {SAME}."])
     order, offsets = graded.by_query()
     pairs, relevance = graded.rows[order], graded.relevance[order]
     about: Stamp = {**items.stamp("gallery"), "relations": graded.source, "judged": len(graded), "k": k}

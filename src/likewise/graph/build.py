@@ -70,7 +70,8 @@ def build_graph(
     :func:`likewise.graph.interactions.read_interactions`; a line on standard error tells each kind of bad rows.
 
     Args:
-        interactions: .csv, .tsv, .txt (also with .gz after it) or .parquet, or a folder of such files.
+        interactions: .csv, .tsv, .txt (also with .gz after it) or .parquet, or a folder of such files; folders in it
+            stand for a column, as ``year=2019`` does.
         out: a folder for edges.parquet, items.parquet and summary.json; a graph in it is replaced. None: nothing is
             written.
         user, item, weight, time: names of columns; None: found by their names. weight and time may be "none".

@@ -47,8 +47,11 @@ class Found:
         return f"user {self.user!r}, item {self.item!r}, {weight}, {time}"
 
 
-def find_columns(file: str, names: Sequence[str], wanted: Columns) -> Found:
+def find_columns(file: str, names: Sequence[str], wanted: Columns, folders: Sequence[str] = ()) -> Found:
     """The columns, those that are named or those whose names say it.
+
+    ``folders`` are those that the folders above the file stand for. They count where they are named, and for a role
+    that no column of the file has.
 
     Raises:
         LikewiseError: a column is missing, occurs twice, is named for two roles, or no name says which one it is.
@@ -56,11 +59,14 @@ def find_columns(file: str, names: Sequence[str], wanted: Columns) -> Found:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise LikewiseError(f"{file} has {names.count(twice)} columns {twice!r}; rename or remove all but one.")
-    user = _column(file, names, "user", wanted.user)
-    item = _column(file, [name for name in names if name != user], "item", wanted.item)
-    weight = _column(file, names, "weight", wanted.weight)
-    time = _column(file, names, "time", wanted.time)
-    its = ", ".join(names)
+    above = [name for name in folders if name not in names]
+    user = _column(file, names, "user", wanted.user, above)
+    if wanted.item is not None and wanted.item == user:
+        raise LikewiseError(f"{file}: the column {user!r} is taken for users and for items; name another one.")
+    item = _column(file, [name for name in names if name != user], "item", wanted.item, above)
+    weight = _column(file, names, "weight", wanted.weight, above)
+    time = _column(file, names, "time", wanted.time, above)
+    its = ", ".join([*names, *above])
     if user is None:
         raise LikewiseError(f"{file} has no column that is called as users are; name it with --user. It has {its}.")
     if item is None:
@@ -75,19 +81,23 @@ def find_columns(file: str, names: Sequence[str], wanted: Columns) -> Found:
     return found
 
 
-def _column(file: str, names: Sequence[str], role: str, wanted: str | None) -> str | None:
+def _column(file: str, names: Sequence[str], role: str, wanted: str | None, above: Sequence[str]) -> str | None:
     """The column of a role; None if there is none."""
-    if wanted is not None and wanted in names:
+    every = [*names, *above]
+    if wanted is not None and wanted in every:
         return wanted
     if wanted == NONE and role in ("weight", "time"):
         return None
     if wanted is not None:
         raise LikewiseError(
-            f"{file} has no column {wanted!r}.{closest(wanted, names)} Name another one with --{role}; it has "
-            f"{', '.join(names)}."
+            f"{file} has no column {wanted!r}.{closest(wanted, every)} Name another one with --{role}; it has "
+            f"{', '.join(every)}."
         )
-    plain = {_plain(name): name for name in reversed(names)}
-    return next((plain[name] for name in _NAMES[role] if name in plain), None)
+    for some in (names, above):
+        plain = {_plain(name): name for name in reversed(some)}
+        if found := next((plain[name] for name in _NAMES[role] if name in plain), None):
+            return found
+    return None
 
 
 def _plain(name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from likewise.data.pair_files import Pairs
+from likewise.data.parts import ids_that_meet
 from likewise.errors import LikewiseError
 from likewise.files import LOCK, as_path, from_json, make_writable, refuse_device, replace_folder, temporary_folder
 from likewise.graph.co_engagement import CoEngagement
@@ -129,8 +130,8 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
     if not len(pairs):
         first = quoted(str(table["item"][0]))
         raise LikewiseError(
-            f"no edge of {folder} joins two of the items: it has ids such as {first}, the items {quoted(ids[0])}; name "
-            "the column of their ids with --key."
+            f"no edge of {folder} joins two of the items: it has ids such as {first}, the items {quoted(ids[0])}. "
+            + ids_that_meet(ids, table["item"].to_pylist(), "Name the column of their ids with --key.")
         )
     weight = np.zeros(len(pairs))
     np.maximum.at(weight, of.reshape(-1), table["weight"].cast("float64").to_numpy()[there])

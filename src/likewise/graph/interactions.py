@@ -4,7 +4,7 @@ Dimension legend: R rows of a file, B rows of a batch.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from likewise.console import Tick, untold
 from likewise.data.items import as_id, text_of
 from likewise.data.parquet import batches_of, reading
+from likewise.data.parquet_files import ParquetPath
 from likewise.data.parquet_schema import holds_ids, is_numbers, values_of
 from likewise.errors import LikewiseError
 from likewise.graph.co_engagement import Interactions
@@ -86,7 +87,8 @@ def only(log: Log, rows: Interactions) -> Log:
 def read_interactions(path: Path, columns: Columns, *, least: float = 0.0, tick: Tick = untold) -> Log:
     """Read a .csv, .tsv or .txt file (also with .gz after it), a .parquet file, or a folder of one of these kinds.
 
-    It has a row for each interaction. Of a folder, hidden and empty files and those such as ``_SUCCESS`` do not count.
+    It has a row for each interaction. Of a folder, hidden and empty files and those such as ``_SUCCESS`` do not count;
+    folders in it stand for a column, as ``year=2019`` does.
 
     Text is UTF-8 with a header line, separated by commas, tabs, semicolons or bars. Ids are text; spaces around them
     and their Unicode form do not matter. A row counts if its weight is above 0 and at least ``least``. Times are
@@ -109,7 +111,7 @@ def read_interactions(path: Path, columns: Columns, *, least: float = 0.0, tick:
         with _opened(file, columns) as part:
             first = first or (part.found, part.schema)
             seen = seen or _Seen(str(path), part.found, least)
-            _same_columns(file, files[0], first, (part.found, part.schema))
+            _same_columns(file.path, files[0].name, first, (part.found, part.schema))
             before = seen.total
             for batch in part.batches:
                 seen.add(batch)
@@ -131,28 +133,47 @@ class _Part(NamedTuple):
 
 
 @contextmanager
-def _opened(path: Path, columns: Columns) -> Iterator[_Part]:
+def _opened(file: ParquetPath, columns: Columns) -> Iterator[_Part]:
     """A file of interactions. Raises LikewiseError if it can't be read, or its columns are missing or unfit."""
+    import pyarrow
+
+    path = file.path
     if holds_parquet(path):
-        with reading(path) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
-        found = find_columns(str(path), schema.names, columns)
+        with reading(path) as parquet:
+            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+        found = find_columns(str(path), schema.names, columns, [*file.partitions])
+        above = {name: value for name, value in file.partitions.items() if name not in schema.names}
+        for name in above:
+            schema = schema.append(pyarrow.field(name, pyarrow.string()))
         _refuse_types(path, schema, found)
-        yield _Part(found, batches_of(path, found.names(), _ROWS), schema, rows)
+        yield _Part(found, _with(above, found, lambda names: batches_of(path, names, _ROWS)), schema, rows)
         return
     with open_text(path) as text:
-        found = find_columns(str(path), text.names, columns)
-        yield _Part(found, text.batches(found.names()), text=text)
+        found = find_columns(str(path), text.names, columns, [*file.partitions])
+        above = {name: value for name, value in file.partitions.items() if name not in text.names}
+        yield _Part(found, _with(above, found, text.batches), text=text)
 
 
-def _same_columns(path: Path, first: Path, seen: tuple[Found, Any], found: tuple[Found, Any]) -> None:
+def _with(above: Mapping[str, str | None], found: Found, read: Callable[[list[str]], Iterable[Any]]) -> Iterator[Any]:
+    """The batches of a file, beside its columns those that the folders above it stand for."""
+    import pyarrow
+
+    for batch in read([name for name in found.names() if name not in above]):
+        columns = {name: batch.column(name) for name in batch.schema.names}
+        for name in found.names():
+            if name in above:
+                columns[name] = pyarrow.repeat(pyarrow.scalar(above[name], "string"), len(batch))
+        yield pyarrow.RecordBatch.from_pydict(columns)
+
+
+def _same_columns(path: Path, first: str, seen: tuple[Found, Any], found: tuple[Found, Any]) -> None:
     """Raises LikewiseError unless a part of a folder has the columns of the first one, with the same types."""
     if found[0] != seen[0]:
-        raise LikewiseError(f"{path} has {found[0].line()}, but {first.name} has {seen[0].line()}; name the columns.")
+        raise LikewiseError(f"{path} has {found[0].line()}, but {first} has {seen[0].line()}; name the columns.")
     for name in seen[0].names() if seen[1] is not None else ():
         kinds = [schema.field(name).type for schema in (found[1], seen[1])]
         if kinds[0] != kinds[1]:
-            raise LikewiseError(f"{path}: column {name!r} holds {kinds[0]}, but {kinds[1]} in {first.name}.")
+            raise LikewiseError(f"{path}: column {name!r} holds {kinds[0]}, but {kinds[1]} in {first}.")
 
 
 def _refuse_types(path: Path, schema: Any, found: Found) -> None:
@@ -287,8 +308,13 @@ class _Seen:
         user, users = _codes(self.users, _NOBODY)
         item, items = _codes(self.items, ("",))
         time = np.concatenate(self.times) if self.times else None
-        self._note(f"no user (empty, or {', '.join(_NOBODY[1:4])}, …)", int(np.count_nonzero(user < 0)), ())
-        self._note("no item", int(np.count_nonzero((item < 0) & (user >= 0))), ())
+        for reason, role, other, bad in (
+            (f"no user (empty, or {', '.join(_NOBODY[1:4])}, …)", "item", (item, items), user < 0),
+            ("no item", "user", (user, users), (item < 0) & (user >= 0)),
+        ):
+            codes, ids = other
+            named = codes[bad & (codes >= 0)][:_SHOWN].tolist()
+            self._note(reason, int(np.count_nonzero(bad)), [readable(f"{role} {ids[code]!r}") for code in named])
         keep = (user >= 0) & (item >= 0)
         if not keep.all():
             user, item, time = user[keep], item[keep], None if time is None else time[keep]

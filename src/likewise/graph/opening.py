@@ -38,7 +38,7 @@ def open_interactions(
     stamp: Stamp = {
         "interactions": readable(typed),
         "interactions_path": readable(full_path(typed)),
-        "interactions_hash": hash_of(*log_files(path)),
+        "interactions_hash": hash_of(*(file.path for file in log_files(path))),
         **{f"column_{role}": readable(name) for role, name in taken.items()},
         "least": least,
     }

@@ -1,5 +1,6 @@
 """What an engine of a local index is: it proposes the nearest rows, and the index gives them their exact scores."""
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -26,5 +27,5 @@ class Engine(Protocol):
     def remove(self, keys: Keys) -> bool:
         """Forgets rows. False when the engine can't, and has to be built again."""
 
-    def to_bytes(self) -> bytes:
-        """What ``read`` of its kind reads."""
+    def write(self, path: Path) -> None:
+        """Writes the file that ``read`` of its kind reads."""

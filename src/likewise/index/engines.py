@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 from torch import Tensor
@@ -21,13 +22,13 @@ class Kind:
         name: as in ``--to``.
         options: the names of its whole numbers, with their defaults; 0 is chosen by the number of rows.
         build: from (N, D) rows, their keys and the options.
-        read: from the bytes that it wrote.
+        read: from the file that it wrote.
     """
 
     name: str
     options: Mapping[str, int]
     build: Callable[[Tensor, Keys, Mapping[str, int], Tick], Engine]
-    read: Callable[[bytes], Engine]
+    read: Callable[[Path], Engine]
 
 
 def _faiss_ivf(rows: Tensor, keys: Keys, options: Mapping[str, int], tick: Tick = untold) -> Engine:
@@ -42,16 +43,16 @@ def _faiss_hnsw(rows: Tensor, keys: Keys, options: Mapping[str, int], tick: Tick
     return HNSW.build(rows, keys, options["links"], tick)
 
 
-def _read_ivf(content: bytes) -> Engine:
+def _read_ivf(path: Path) -> Engine:
     from likewise.index.faiss_engines import IVF
 
-    return IVF.read(content)
+    return IVF.read(path)
 
 
-def _read_hnsw(content: bytes) -> Engine:
+def _read_hnsw(path: Path) -> Engine:
     from likewise.index.faiss_engines import HNSW
 
-    return HNSW.read(content)
+    return HNSW.read(path)
 
 
 KINDS: Mapping[str, Kind] = {
@@ -64,6 +65,11 @@ KINDS: Mapping[str, Kind] = {
 LOCAL = ("auto", "exact", *KINDS)
 
 
+def default_options(name: str) -> dict[str, int]:
+    """The options of an engine as they come; exact search and auto have none."""
+    return dict(KINDS[name].options) if name in KINDS else {}
+
+
 def engine_of(to: str) -> tuple[str, dict[str, int]]:
     """The name and options of an engine as ``--to`` gives it: ``exact``, ``auto``, ``faiss:ivf?lists=4096``.
 
@@ -72,7 +78,7 @@ def engine_of(to: str) -> tuple[str, dict[str, int]]:
     name, _, query = to.partition("?")
     if name not in LOCAL:
         raise LikewiseError(f"there is no engine {name!r}.{closest(name, LOCAL)} Choose one of {', '.join(LOCAL)}.")
-    options = dict(KINDS[name].options) if name in KINDS else {}
+    options = default_options(name)
     for option, value in parse_qsl(query, keep_blank_values=True):
         if option not in options:
             known = f"has {', '.join(options)}" if options else "has none"

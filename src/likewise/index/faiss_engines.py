@@ -4,9 +4,11 @@ faiss is the library of Douze et al. 2024. IVF: rows are put into the list of th
 looks into the lists of its ``nprobe`` nearest centroids. HNSW (Malkov & Yashunin 2018): a query walks along links.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from likewise.index.engine import Keys
 TRAINED_ON = 50  # rows for each list; k-means gains little from more
 ITERATIONS = 10
 ASKED_FOR = 2  # candidates for each hit: codes of a byte are off by little, and exact scores sort them
+SPREAD, PART = 4, 16  # with a condition, four times the lists and a sixteenth of all: what fits may lie far away
 SEARCH_WIDTH = 40  # of a graph that is built
 
 
@@ -59,13 +62,14 @@ class IVF:
         for start in range(0, many, 1 << 16):
             engine.add(rows[start : start + (1 << 16)], keys[start : start + (1 << 16)])
             tick(0.4 + 0.6 * start / many)
-        return engine
+        content = faiss.serialize_index(index)  # lists have room for half more than they hold
+        del engine, index
+        return cls(faiss.deserialize_index(content))
 
     @classmethod
-    def read(cls, content: bytes) -> "IVF":
-        """From the bytes that ``to_bytes`` wrote."""
-        faiss = faiss_here()
-        return cls(faiss.deserialize_index(np.frombuffer(content, np.uint8)))
+    def read(cls, path: Path) -> "IVF":
+        """From a file that ``write`` wrote."""
+        return cls(faiss_here().read_index(str(path)))
 
     def efforts(self) -> list[int]:
         """Powers of 2, each also one and a half times."""
@@ -81,42 +85,45 @@ class IVF:
         if among is None:
             self._index.nprobe = self.effort
             return np.asarray(self._index.search(asked, wanted)[1], np.int64)
-        held = self._held(among)
+        fits = np.zeros(int(among.max()) + 2, np.bool_)
+        fits[among] = True
+        held = self._held(fits)
         lists = int((held > 0).sum())
-        likely = self.effort * (float(self._index.ntotal) / len(among)) ** 0.5
-        probed = min(lists, int(np.ceil(likely)))
-        selector = faiss.IDSelectorBatch(among)
+        wide = max(SPREAD * self.effort, self._index.nlist // PART)
+        probed = min(lists, -(-wide * self._index.ntotal // len(among)))
+        bits = np.packbits(fits, bitorder="little")
+        selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
         near = torch.as_tensor(asked) @ self._of_centroids().T
         near[:, torch.from_numpy(held == 0)] = -torch.inf
         need = min(count, len(among))
         while True:
             scores, chosen = near.topk(probed, dim=1)
             self._index.nprobe = probed
-            found: Keys = np.asarray(
-                self._index.search_preassigned(
-                    asked,
-                    wanted,
-                    chosen.numpy(),
-                    scores.numpy(),
-                    params=faiss.SearchParametersIVF(sel=selector, nprobe=probed),
-                )[1],
-                np.int64,
-            )
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probed)
+            found = self._inside(asked, wanted, chosen.numpy(), scores.numpy(), parameters)
             if probed == lists or int((found >= 0).sum(1).min()) >= need:
                 return found
             probed = min(lists, 2 * probed)
 
-    def _held(self, keys: Keys) -> "np.ndarray[Any, np.dtype[np.int64]]":
-        """How many of the keys each list holds."""
+    def _inside(self, asked: Any, count: int, lists: Any, scores: Any, parameters: Any) -> Keys:
+        """(B, count) keys from the (B, P) lists; faiss' own wrapper takes no parameters here."""
+        pointer = self._faiss.swig_ptr
+        found, distances = np.empty((len(asked), count), np.int64), np.empty((len(asked), count), np.float32)
+        places = np.ascontiguousarray(lists, np.int64)
+        near = np.ascontiguousarray(scores)
+        of_c = (*map(pointer, (places, near, distances, found)), False, parameters)
+        self._index.search_preassigned_c(len(asked), pointer(asked), count, *of_c)
+        return found
+
+    def _held(self, fits: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """How many keys of each list fit; those beyond the array do not."""
         lists = self._index.invlists
         held = np.zeros(self._index.nlist, np.int64)
-        wanted = np.zeros(int(keys.max()) + 2, np.bool_)
-        wanted[keys] = True
         for place in range(self._index.nlist):
             size = lists.list_size(place)
             if size:
                 inside = self._faiss.rev_swig_ptr(lists.get_ids(place), size)
-                held[place] = wanted[np.minimum(inside, len(wanted) - 1)].sum()
+                held[place] = fits[np.minimum(inside, len(fits) - 1)].sum()
         return held
 
     def _of_centroids(self) -> Tensor:
@@ -133,9 +140,9 @@ class IVF:
         self._index.remove_ids(self._faiss.IDSelectorBatch(np.ascontiguousarray(keys)))
         return True
 
-    def to_bytes(self) -> bytes:
-        """faiss' own format."""
-        return bytes(self._faiss.serialize_index(self._index).data)
+    def write(self, path: Path) -> None:
+        """A file in faiss' own format."""
+        self._faiss.write_index(self._index, str(path))
 
 
 class HNSW:
@@ -163,9 +170,9 @@ class HNSW:
     _kept: Any = None  # faiss does not hold what an IndexIDMap points to
 
     @classmethod
-    def read(cls, content: bytes) -> "HNSW":
-        """From the bytes that ``to_bytes`` wrote."""
-        return cls(faiss_here().deserialize_index(np.frombuffer(content, np.uint8)))
+    def read(cls, path: Path) -> "HNSW":
+        """From a file that ``write`` wrote."""
+        return cls(faiss_here().read_index(str(path)))
 
     def efforts(self) -> list[int]:
         """Twice as wide each time."""
@@ -177,6 +184,7 @@ class HNSW:
         asked = _array(queries)
         if among is None:
             return self._search(asked, ASKED_FOR * count, faiss.SearchParametersHNSW(efSearch=width))
+        width = min(self._index.ntotal, int(width * self._index.ntotal / len(among)))
         selector, need = faiss.IDSelectorBatch(among), min(count, len(among))
         while True:
             found = self._search(asked, ASKED_FOR * count, faiss.SearchParametersHNSW(efSearch=width, sel=selector))
@@ -195,6 +203,6 @@ class HNSW:
         """See ``Engine``: never."""
         return False
 
-    def to_bytes(self) -> bytes:
-        """faiss' own format."""
-        return bytes(self._faiss.serialize_index(self._index).data)
+    def write(self, path: Path) -> None:
+        """A file in faiss' own format."""
+        self._faiss.write_index(self._index, str(path))

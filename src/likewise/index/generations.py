@@ -12,17 +12,17 @@ files that no manifest names.
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, from_json
-from likewise.index.engine import Keys
+from likewise.index.engine import Engine, Keys
+from likewise.index.engines import KINDS
 from likewise.index.items_table import Held, read_tables
 
 MANIFEST, FORMAT = "index.json", 1
@@ -110,19 +110,25 @@ def damaged(path: Path) -> LikewiseError:
 
 def _checked(folder: Path, name: str, manifest: Manifest) -> Path:
     """A file of the index. Raises LikewiseError when its bytes are not those that were written. Cost: one pass."""
-    size = crc = 0
     try:
-        with open(folder / name, "rb") as file:
-            while part := file.read(_CHUNK):
-                size, crc = size + len(part), zlib.crc32(part, crc)
+        sums = _sums(folder / name)
     except OSError:
         raise damaged(folder / name) from None
-    if (size, crc) != manifest.sums[name]:
+    if sums != manifest.sums[name]:
         raise damaged(folder / name)
     return folder / name
 
 
-def read(folder: Path) -> tuple[Manifest, tuple[Held, Keys, bytes]]:
+def _sums(path: Path) -> tuple[int, int]:
+    """The size of a file and its CRC-32. Cost: one pass."""
+    size = crc = 0
+    with open(path, "rb") as file:
+        while part := file.read(_CHUNK):
+            size, crc = size + len(part), zlib.crc32(part, crc)
+    return size, crc
+
+
+def read(folder: Path) -> tuple[Manifest, Held, Keys, Engine | None]:
     """The present generation: its manifest, the items of all its files, the keys of those that are gone, the engine.
 
     A generation that is replaced meanwhile is read again. Raises LikewiseError when there is none or it is damaged.
@@ -132,8 +138,9 @@ def read(folder: Path) -> tuple[Manifest, tuple[Held, Keys, bytes]]:
         try:
             held = read_tables([_checked(folder, name, manifest) for name in manifest.parts])
             gone = np.load(_checked(folder, manifest.gone, manifest), allow_pickle=False) if manifest.gone else NONE
-            engine = _checked(folder, manifest.engine, manifest).read_bytes() if manifest.engine else b""
-            return manifest, (held, gone, engine)
+            kind = KINDS.get(manifest.about["engine"])
+            engine = kind.read(_checked(folder, manifest.engine, manifest)) if kind else None
+            return manifest, held, gone, engine
         except (LikewiseError, OSError):
             if read_manifest(folder).number == manifest.number:
                 raise
@@ -158,36 +165,25 @@ class Writer:
         """Writes a table of items; returns the name of its file."""
         import pyarrow.parquet as pq
 
-        name = f"items-{self._number}.parquet"
-        with atomic_write(self.folder / name) as file:
-            # Learned float32 numbers hardly compress; a dictionary would only take time.
-            pq.write_table(
-                table,
-                file,
-                compression="NONE",
-                use_dictionary=False,
-                write_statistics=False,
-                row_group_size=_GROUP_ROWS,
-            )
-        size = crc = 0
-        with open(self.folder / name, "rb") as written:
-            while part := written.read(_CHUNK):
-                size, crc = size + len(part), zlib.crc32(part, crc)
-        self._sums[name] = size, crc
-        return name
+        # Learned float32 numbers hardly compress; a dictionary would only take time.
+        plain = {"compression": "NONE", "use_dictionary": False, "write_statistics": False}
+        return self._written(
+            f"items-{self._number}.parquet",
+            lambda file: pq.write_table(table, file, row_group_size=_GROUP_ROWS, **plain),
+        )
 
     def numbers(self, values: Keys) -> str:
         """Writes int64 numbers; returns the name of their file."""
-        content = BytesIO()
-        np.save(content, values)
-        return self.bytes(content.getvalue(), "gone", "npy")
+        return self._written(f"gone-{self._number}.npy", lambda file: np.save(file, values))
 
-    def bytes(self, content: bytes, kind: str = "engine", suffix: str = "bin") -> str:
-        """Writes bytes; returns the name of their file."""
-        name = f"{kind}-{self._number}.{suffix}"
+    def engine(self, write: Callable[[Path], None]) -> str:
+        """Lets an engine write itself to a path; returns the name of its file."""
+        return self._written(f"engine-{self._number}.bin", lambda file: write(Path(file.name)))
+
+    def _written(self, name: str, write: Callable[[BinaryIO], object]) -> str:
         with atomic_write(self.folder / name) as file:
-            file.write(content)
-        self._sums[name] = len(content), zlib.crc32(content)
+            write(file)
+        self._sums[name] = _sums(self.folder / name)
         return name
 
     def finish(self, about: Mapping[str, Any], parts: Sequence[str], gone: str, engine: str) -> Manifest:

@@ -17,7 +17,7 @@ from likewise.index import generations
 from likewise.index.conditions import matching, parse_all
 from likewise.index.embedding_file import check_embedding
 from likewise.index.engine import Engine, Keys
-from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen, engine_of
+from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen, default_options, engine_of
 from likewise.index.items_table import as_columns, filtered, joined, to_table
 from likewise.index.names import Names
 from likewise.index.promise import Promise, Tuning, exact_promise
@@ -124,7 +124,10 @@ class Index:
     def __repr__(self) -> str:
         n, dim = self.rows.shape
         ids = f"{quoted(self.ids[0])} …"
-        own = f"query_rows={self.query_rows is not None}, reads_files={self.read is not None}"
+        own = (
+            f"query_rows={self.query_rows is not None}, reads_files={self.read is not None}, "
+            f"contents={self.contents is not None}"
+        )
         columns = ", ".join(self.columns.column_names)
         return (
             f"Index({n} × {dim}, engine={self.engine_name}, ids={ids}, columns=[{columns}], protocol={self.protocol}, "
@@ -272,7 +275,9 @@ class Index:
         self, queries: Tensor, k: int, excluded: Tensor | None, among: Tensor | None, tick: Tick
     ) -> tuple[Tensor, Tensor]:
         """By comparing every row, or every row ``among`` those that fit."""
-        rows = self.rows if among is None else self.rows.T.index_select(1, among).T
+        rows = self.rows
+        if among is not None:  # row by row or column by column, as the rows are laid out
+            rows = rows[among] if rows.is_contiguous() else rows.T.index_select(1, among).T
         numbers = None if excluded is None else torch.arange(len(self)) if among is None else among
         scores, found = top_k(queries, rows, k, query_ids=excluded, key_ids=numbers, longest=self._longest, tick=tick)
         return scores, found if among is None else torch.where(found < 0, found, among[found.clamp_min(0)])
@@ -319,6 +324,7 @@ class Index:
         """
         name, options = engine_of(to)
         name, _ = chosen(name, *self.rows.shape)
+        options = options or default_options(name)
         if name == "exact":
             self._install(None, name, options)
             self.rows = self._laid_out(self.rows)
@@ -471,7 +477,7 @@ class Index:
             engine = ""
             if self.engine is not None:
                 same = former is not None and self._saved.engine
-                engine = writer.keep([self._saved.engine])[0] if same else writer.bytes(self.engine.to_bytes())
+                engine = writer.keep([self._saved.engine])[0] if same else writer.engine(self.engine.write)
             about = {
                 "protocol": self.protocol,
                 "engine": self.engine_name,
@@ -490,7 +496,7 @@ class Index:
             LikewiseError: there is no index in the folder, it is damaged, or its engine is not installed.
         """
         folder = generations.folder_of(folder)
-        manifest, (held, gone, engine) = generations.read(folder)
+        manifest, held, gone, engine = generations.read(folder)
         about = manifest.about
         held, written = held.without(gone), held.keys
         index = cls(
@@ -505,8 +511,8 @@ class Index:
         index._saved = Saved(folder.resolve(), manifest, written, manifest.engine)
         index.options = dict(about["options"])
         index.promise = Promise(**about["promise"]) if about["promise"] else None
-        if about["engine"] != "exact":
-            index.engine_name, index.engine = about["engine"], KINDS[about["engine"]].read(engine)
+        if engine is not None:
+            index.engine_name, index.engine = about["engine"], engine
             index.engine.effort = index.promise.effort if index.promise else 1
             index.rows = held.rows
         return index

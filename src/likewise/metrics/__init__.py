@@ -14,10 +14,12 @@ from likewise.metrics.clustering import (
     normalized_mutual_information,
 )
 from likewise.metrics.collapse import collapse_std, effective_rank
+from likewise.metrics.conventions import CONVENTIONS, Convention
 from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeResult, ProbeSettings, SvmResult, linear_probe, linear_svm
 from likewise.metrics.neighbours import knn_accuracy, knn_classify, top_k
-from likewise.metrics.ranking import CONVENTIONS, Convention, Ranked, Ranking, coverage, ndcg, popularity
+from likewise.metrics.ranking import Ranked, Ranking, ndcg
+from likewise.metrics.recommended import coverage, popularity
 from likewise.metrics.retrieval import Hubness, Pair, PerClass, PerQuery, Retrieval, WorstClass, retrieval
 from likewise.metrics.score import Score
 from likewise.metrics.verification import (

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from likewise.data import Items
+from likewise.data.parts import ids_that_meet
 from likewise.errors import LikewiseError, closest
 from likewise.graph.co_engagement import Interactions
 from likewise.graph.interactions import Log
@@ -74,7 +75,8 @@ def catalogue(log: Log, items: Items) -> Catalogue:
         near = closest(log.items[0], items.ids, cutoff=0)
         raise LikewiseError(
             f"no item of {log.source} is in {items.source}: the one has ids such as {quoted(log.items[0])}, the other "
-            f"{quoted(items.ids[0])}.{near} Name the columns of the ids with --item and --key."
+            f"{quoted(items.ids[0])}.{near} "
+            + ids_that_meet(items.ids, log.items, "Name the columns of the ids with --item and --key.")
         )
     notes = list[str]()
     if lacking:

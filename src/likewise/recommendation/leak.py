@@ -30,12 +30,12 @@ class Asked(NamedTuple):
 
 
 def graph_of(model: Model) -> dict[str, Any] | None:
-    """The stamp of the graph that the model's run learned from; None where there is none.
+    """The stamp of the graph that the model's run learned from; None where there is none, or the graph has none.
 
     Raises LikewiseError when the run's description is damaged.
     """
     about = {} if model.run is None else read_data(model.run) or {}
-    return about.get("graph")
+    return about.get("graph") or None
 
 
 def as_learned(

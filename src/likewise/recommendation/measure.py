@@ -15,7 +15,9 @@ from torch import Tensor
 from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, at_least_one
 from likewise.graph.splits import Split
-from likewise.metrics.ranking import Convention, Ranked, Ranking, coverage, popularity
+from likewise.metrics.conventions import Convention
+from likewise.metrics.ranking import Ranked, Ranking
+from likewise.metrics.recommended import coverage, popularity
 from likewise.recommendation.baselines import Recommender, matrix
 
 Ints = npt.NDArray[np.int64]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from likewise.console import Tick, say, stages
+from likewise.data.items import as_id, text_of
 from likewise.errors import LikewiseError, at_least_one, closest
 from likewise.graph.columns import Columns
 from likewise.graph.opening import open_interactions
@@ -39,7 +40,7 @@ def recommend(
     interactions: str | os.PathLike[str],
     data: object,
     *,
-    users: Sequence[str] | None = None,
+    users: str | Sequence[str | int] | None = None,
     history: str = AUTO,
     k: int = 10,
     user: str | None = None,
@@ -60,7 +61,7 @@ def recommend(
         model: embeds the items.
         interactions: who took what; see :func:`likewise.build_graph` for the file and its columns.
         data: the items with their content.
-        users: the ids of users; None: all in ``interactions``.
+        users: the ids of users, or one of them; None: all in ``interactions``.
         history: the rule that joins a user's history: "mean", "softmax", "top-3" (any number), or "auto": that which
             recommends best on a validation split of the interactions, per user where there are times, else of cold
             items. The model may have learned from these rows; only the rule is chosen on them.
@@ -118,10 +119,13 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(map(quoted, names[:3])) + " …" * (len(names) > 3)
 
 
-def _numbers(known: Catalogue, users: Sequence[str] | None) -> Ints:
+def _numbers(known: Catalogue, asked: str | Sequence[str | int] | None) -> Ints:
     """The users who are asked for, by number. Raises LikewiseError on those who do not occur."""
-    if users is None:
+    if asked is None:
         return np.unique(known.rows.user)
+    users = [as_id(text_of(user).strip()) for user in ([asked] if isinstance(asked, str) else asked)]
+    if not users:
+        raise LikewiseError("users is empty, so nobody is recommended to; name some, or give None for all.")
     place = {name: number for number, name in enumerate(known.users)}
     unknown = [name for name in users if name not in place]
     if unknown:

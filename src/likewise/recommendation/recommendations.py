@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from likewise.data.items import as_id, text_of
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path, atomic_write
 from likewise.stamp import Stamp
@@ -64,11 +65,12 @@ class Recommendations:
                 if place >= 0:
                     yield Recommendation(user, self.items[place], score, bool(self.new[place]))
 
-    def of(self, user: str) -> list[Recommendation]:
+    def of(self, user: str | int) -> list[Recommendation]:
         """Those of one user, the best first. Raises LikewiseError if there are none, with the closest user."""
-        if user not in self.users:
-            raise LikewiseError(f"nothing is recommended to user {quoted(user)} here.{closest(user, self.users)}")
-        return [each for each in self if each.user == user]
+        name = as_id(text_of(user).strip())
+        if name not in self.users:
+            raise LikewiseError(f"nothing is recommended to user {quoted(name)} here.{closest(name, self.users)}")
+        return [each for each in self if each.user == name]
 
     def table(self) -> Any:
         """An Arrow table: user, rank (from 1), item, score, new; its metadata has the stamp."""

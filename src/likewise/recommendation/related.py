@@ -12,7 +12,8 @@ import numpy.typing as npt
 from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, at_least_one
 from likewise.graph.co_engagement import Interactions
-from likewise.metrics.ranking import Convention, Ranked
+from likewise.metrics.conventions import Convention
+from likewise.metrics.ranking import Ranked
 from likewise.recommendation.baselines import Popularity, matrix
 from likewise.recommendation.embedded import Units
 from likewise.recommendation.measure import Lists, blocks, full_ranking

@@ -53,7 +53,13 @@ def began_here(folder: Path) -> bool:
 def placed(settings: FitSettings) -> FitSettings:
     """Makes paths of settings absolute, so that a run can be resumed from any folder."""
     paths = learned_from(settings) | ({} if settings.cache is None else {"cache": settings.cache})
-    return settings_from({name: str(as_written_path(path, name).absolute()) for name, path in paths.items()}, settings)
+    found = {name: str(as_written_path(path, name).absolute()) for name, path in paths.items()}
+    family, _, model = settings.encoder.name.partition(":")
+    if (
+        family == "hf" and model and (folder := as_written_path(model, "encoder.name")).is_dir()
+    ):  # not a name of the hub
+        found["encoder.name"] = f"hf:{folder.absolute()}"
+    return settings_from(found, settings)
 
 
 def learned_from(settings: FitSettings) -> dict[str, str]:

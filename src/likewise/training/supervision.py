@@ -104,7 +104,10 @@ def _read_pairs(file: str, items: Items) -> Pairs:
     if holds_graph(file):
         return related_pairs(file, items.ids)
     if Path(file).is_dir():
-        raise LikewiseError(f"{file} is a folder without {EDGES}, so it is no graph; likewise graph makes one.")
+        raise LikewiseError(
+            f"{file} is a folder without {EDGES}, so it is no graph; likewise graph makes one "
+            "(docs/relations.md says how to join the parts that Spark writes)."
+        )
     pairs = read_pairs(file, items.ids, skipped=items.skipped)
     if not pairs.alike.any():
         raise LikewiseError(f"{pairs.source} has no pair that is alike, so there are no positives; add some.")
@@ -162,7 +165,7 @@ def _read_graded(settings: FitSettings, items: Items, file: str) -> Graded:
             f"{graded.source} has relevance up to {highest:g}, and a gain of 2^relevance − 1 is too large above "
             f"{LARGE}: set objective.gains=linear, or write smaller numbers."
         )
-    if not objective(kind).point_wise and not queries_that_teach(graded)[1]:
+    if not objective(kind).point_wise and not graded.queries()[1]:
         raise LikewiseError(
             f"{graded.source} has no query with items of different relevance, and {kind} learns which items of a query "
             "are more relevant than others: add some, with relevance 0 for example, or use regression, logistic or "
@@ -210,18 +213,6 @@ def advice_on_labels(settings: FitSettings, items: Items) -> Iterator[str]:
         )
 
 
-def queries_that_teach(graded: Graded) -> tuple[int, int]:
-    """The number of queries, and of those with items of different relevance, which teach an order."""
-    queries, of = torch.unique(graded.rows[:, 0], return_inverse=True)
-    ends = [
-        torch.zeros(len(queries), dtype=graded.relevance.dtype).scatter_reduce(
-            0, of, graded.relevance, how, include_self=False
-        )
-        for how in ("amin", "amax")
-    ]
-    return len(queries), int((ends[0] < ends[1]).sum())
-
-
 def notes_on(settings: FitSettings, relations: Relations | None, sampler: object) -> Iterator[str]:
     """Notes about usable relations, one line each: rows left out, missing negatives, and lists that teach less."""
     if relations is None:
@@ -236,7 +227,7 @@ def notes_on(settings: FitSettings, relations: Relations | None, sampler: object
     if isinstance(sampler, PlantedSampler):
         yield from sampler.notes
     if isinstance(relations, Graded):
-        queries, teaching = queries_that_teach(relations)
+        queries, teaching = relations.queries()
         if teaching < queries and not objective(settings.objective.kind).point_wise:
             yield (
                 f"the items of {queries - teaching:,} of the {queries:,} queries of {relations.source} are all equally "

@@ -45,11 +45,13 @@ class Measured:
 
     Args:
         scores: with their protocols.
+        file: its name.
         missing: words of the file without a vector, in order.
         notes: what is odd about the file, one line each.
     """
 
     scores: tuple[Score, ...]
+    file: str
     missing: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -58,7 +60,7 @@ class Measured:
         if not self.missing:
             return list(self.notes)
         more = f" and {len(self.missing) - SHOWN:,} more" if len(self.missing) > SHOWN else ""
-        return [*self.notes, f"without a vector: {', '.join(self.missing[:SHOWN])}{more}."]
+        return [*self.notes, f"{self.file}, without a vector: {', '.join(self.missing[:SHOWN])}{more}."]
 
 
 def word_pairs(vectors: WordVectors, path: str | Path) -> Measured:
@@ -106,7 +108,7 @@ def word_pairs(vectors: WordVectors, path: str | Path) -> Measured:
         "without_vector": " ".join(dict.fromkeys(missing)),
     }
     scores = (Score(name=f"{path.stem}/spearman", value=value, std=float(np.nanstd(drawn)), protocol=protocol),)
-    return Measured(scores=scores, missing=tuple(dict.fromkeys(missing)), notes=tuple(notes))
+    return Measured(scores=scores, file=path.name, missing=tuple(dict.fromkeys(missing)), notes=tuple(notes))
 
 
 def spearman(a: Floats, b: Floats) -> float:
@@ -199,7 +201,7 @@ def analogies(vectors: WordVectors, path: str | Path, tick: Callable[[float], No
             if among.any():
                 about = {**protocol, "rows": rows_of, "used": int(among.sum())}
                 scores.append(Score(name=f"{path.stem}/{name}/{which}", value=float(hit[among].mean()), protocol=about))
-    return Measured(scores=tuple(scores), missing=tuple(missing), notes=())
+    return Measured(scores=tuple(scores), file=path.name, missing=tuple(missing), notes=())
 
 
 def answered(unit: Tensor, asked: Tensor) -> dict[str, Tensor]:

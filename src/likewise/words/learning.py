@@ -19,6 +19,15 @@ CHUNK = 1 << 17  # numbers of the corpus that are made into blocks at once; a se
 LOSS_STEPS = 16  # the loss of every so many steps is computed
 
 
+def blocks_of_step(batch_size: int, words: int) -> int:
+    """Blocks of a step: of ``batch_size`` words, but of no more words than have a vector.
+
+    A step reads every vector as it was before the step, and AdaGrad moves a row that occurs R times by up to √R rates.
+    Where a few words fill the step, each moves much too far.
+    """
+    return max(1, min(batch_size, words) // BLOCK)
+
+
 @dataclass
 class Place:
     """Where a training is; with the seed it says what is drawn next.
@@ -46,25 +55,32 @@ class Learning:
     def __init__(self, settings: FitSettings, corpus: Corpus, counts: Tensor) -> None:
         self.settings, self.corpus, self.place = settings, corpus, Place()
         self.read = 0.0  # numbers of the corpus that are done, of all epochs
+        self.seconds = 0.0  # used so far, of a run with minutes
         self.noise = Noise(counts, settings.noise.power)
         self.keep = keep_probability(counts, settings.vocabulary.subsample)
         start = torch.Generator().manual_seed(settings.seed)
         self.tables = Tables.untrained(len(counts), settings.encoder.dim, start)
         self.objective = built(settings.objective.kind, settings.noise, self.noise.log_q)
-        self.blocks = max(1, settings.batch_size // BLOCK)
+        self.words = int(counts.sum()) / max(1, len(corpus))  # of each number; the others end sequences
+        self.blocks = blocks_of_step(settings.batch_size, len(counts))
 
     @property
     def total(self) -> int:
         """Numbers of the corpus to read in all epochs."""
         return len(self.corpus) * self.settings.epochs
 
+    @property
+    def epoch(self) -> float:
+        """Epochs that are done; with ``minutes`` the last one may be a part."""
+        return self.place.epoch if self.settings.minutes is None else self.read / len(self.corpus)
+
     def steps(self) -> Iterator[float | None]:
         """Does the steps that are left. After each it yields the mean loss of its pairs; None where none was computed.
 
-        The same steps follow wherever a training is stopped and goes on.
+        The same steps follow wherever a training is stopped and goes on. With ``minutes`` there is no last one.
         """
         place, train, lr = self.place, STEPS[self.settings.method], self.settings.optim.lr
-        while place.epoch < self.settings.epochs:
+        while self.settings.minutes is not None or place.epoch < self.settings.epochs:
             chunk = self._chunk()
             length = min(CHUNK, len(self.corpus) - place.start)
             while place.step < len(chunk):
@@ -105,6 +121,7 @@ class Learning:
             "objective": self.objective.state(),
             "place": dict(place),
             "read": self.read,
+            "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -117,3 +134,4 @@ class Learning:
             for name, value in mine.items():
                 value.copy_(saved[name])
         self.place, self.read = Place(**state["place"]), state["read"]
+        self.seconds = state.get("seconds", 0.0)

@@ -101,10 +101,7 @@ class WordVectors:
         """The run's index. Raises LikewiseError if there is no run or no index, or another model made it."""
         if self.run is None:
             raise LikewiseError("these vectors have no run folder, so they have no index: use vectors.index().")
-        index = Index.load(self.run / INDEX)
-        renew = ["likewise", "index", str(self.run)]
-        refuse_other_model(self.run / INDEX, index.protocol, self.weights_hash, renew)
-        return index
+        return own_index(self.run, self.weights_hash)
 
     def search(self, query: Query, k: int = 10) -> list[Hit]:
         """The ``k`` words of the run's index that are nearest to a word or a row; see ``Index.search``."""
@@ -164,6 +161,16 @@ class WordVectors:
             yield array.data.cast("B")
         for first in range(0, len(self.words), PART):
             yield b"".join(map(utf8, self.words[first : first + PART]))
+
+
+def own_index(run: Path, weights_hash: str) -> Index:
+    """The index of a run. Raises LikewiseError when there is none, or another model made it."""
+    renew = ["likewise", "index", str(run)]
+    if not (run / INDEX).is_dir():
+        raise LikewiseError(f"there is no index in {run / INDEX}; make one with: {' '.join(renew)}")
+    index = Index.load(run / INDEX)
+    refuse_other_model(run / INDEX, index.protocol, weights_hash, renew)
+    return index
 
 
 def holds_words(path: Path) -> bool:

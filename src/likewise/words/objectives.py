@@ -18,7 +18,7 @@ from torch.nn import functional
 from likewise.config.word_settings import LogZ, NoiseSettings
 from likewise.words.adagrad import descend_number
 
-DECAY = 0.95  # of the estimate of Z, as the memory bank's
+DECAY = 0.95  # of the estimate of log Z
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,14 +111,16 @@ class NCE:
 
     Relations: the optimum is u·v = log P(w | c) + log Z: it estimates the density, where :class:`NegativeSampling`
     estimates PMI − log k.
-    Departures: one Z for all queries; the paper fixes it to 1. Noise is shared as in :class:`NegativeSampling`.
+    Departures: one Z for all queries; the paper fixes it to 1. An estimate of Z is averaged in logs, where the memory
+    bank averages Z itself: inner products have no bound, so that one large score would set Z, and Z all scores.
+    Noise is shared as in :class:`NegativeSampling`.
     Paper: Mnih and Kavukcuoglu, Learning word embeddings efficiently with noise-contrastive estimation, NIPS 2013.
 
     Args:
         k: noise words for each pair; the paper's 1–25.
         log_q: (n,) float, log Q of every word.
         kind: of Z: "one" fixes it to 1; "learned" descends the loss by log Z; "estimated" is a moving average of the
-            mean over queries of ``Σ_w exp(u_w·v_c)``, which the block's noise estimates, as the memory bank's.
+            mean over queries of ``log Σ_w exp(u_w·v_c)``, which the block's noise estimates.
         log_z: () float, the current log Z.
         total: () float, its sum of squares (AdaGrad).
     """
@@ -143,9 +145,8 @@ class NCE:
             descend_number(self.log_z, self.total, -(slopes[0].sum() + slopes[1].sum()), lr)
         elif self.kind == "estimated":
             each = scores.noise - self.log_q[scores.noise_words].unsqueeze(1)  # (G, C, N)
-            now = each.flatten().logsumexp(0) - math.log(each.numel())
-            old = self.log_z + math.log(DECAY)
-            self.log_z.copy_(torch.logaddexp(old, now + math.log(1 - DECAY)))
+            now = (each.logsumexp(2) - math.log(each.shape[2])).mean()
+            self.log_z.mul_(DECAY).add_(now, alpha=1 - DECAY)
 
     def state(self) -> dict[str, Tensor]:
         """See :class:`WordObjective`."""
@@ -203,7 +204,8 @@ class SampledSoftmax:
 def built(kind: str, settings: NoiseSettings, log_q: Tensor) -> WordObjective:
     """The objective of a run, by its name in the table of objectives; ``log_q`` (n,) is the log of the noise."""
     if kind == "nce":
-        return NCE(settings.samples, log_q, settings.log_z)
+        begin = math.log(len(log_q)) if settings.log_z == "estimated" else 0.0  # Z of vectors that are 0
+        return NCE(settings.samples, log_q, settings.log_z, torch.tensor(begin))
     if kind == "sampled-softmax":
         return SampledSoftmax(log_q)
     return NegativeSampling(settings.samples)

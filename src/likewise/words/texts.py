@@ -17,9 +17,17 @@ from likewise.text import quoted
 BLOCK = 1 << 20  # bytes read at once
 LONGEST = 1 << 20  # characters without white space after which a file is no text of words
 GZIP = b"\x1f\x8b"
-MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+MARKS = {  # UTF-32's first, as its mark begins with UTF-16's
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+STDIN = "standard input"
 CONTROL = re.compile("[\x01-\x08\x0e-\x1f\x7f-\x9f]")
 SPACE = re.compile(r"\s")
+
+ZEROS, MOST = 1000, 0.8  # bytes of the beginning, and the share of zeros among the high ones, that mean UTF-16
 
 Told = Callable[[int], None]  # is told how many bytes of the files are read
 
@@ -69,7 +77,7 @@ class Texts:
                     yield self._plain(block)
             done += file.stat().st_size
         if not self.files:
-            yield from map(self._plain, _decoded(sys.stdin.buffer, "standard input"))
+            yield from map(self._plain, _decoded(sys.stdin.buffer, STDIN))
 
     def _plain(self, text: str) -> str:
         """The text with a space for each control character."""
@@ -134,13 +142,25 @@ def _opened(file: Path) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
 
 
 def _begun(data: bytes, name: str) -> bytes:
-    """The first bytes, without UTF-8's mark. Raises LikewiseError on UTF-16."""
+    """The first bytes, without UTF-8's mark. Raises LikewiseError on UTF-16 and UTF-32, with a mark or without."""
     for mark, encoding in MARKS.items():
         if data.startswith(mark):
             raise LikewiseError(
                 f"{name} is {encoding}, not UTF-8; convert it: iconv -f {encoding} -t UTF-8 FILE > NEW."
             )
+    if b"\0" in data:
+        looks = next((each for each in ("UTF-16LE", "UTF-16BE") if _is_latin_in(data[:ZEROS], each)), None)
+        if looks is not None:
+            raise LikewiseError(
+                f"{name} looks like {looks}, not UTF-8; convert it: iconv -f {looks} -t UTF-8 FILE > NEW."
+            )
     return data.removeprefix(codecs.BOM_UTF8)
+
+
+def _is_latin_in(data: bytes, encoding: str) -> bool:
+    """Whether most characters of a text in UTF-16 would be Latin: every second byte is zero, the others are not."""
+    high, low = (data[1::2], data[::2]) if encoding == "UTF-16LE" else (data[::2], data[1::2])
+    return high.count(0) > MOST * len(high) and low.count(0) == 0
 
 
 def _no_utf8(name: str, read: int, data: bytes, error: UnicodeDecodeError) -> LikewiseError:

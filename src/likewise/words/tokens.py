@@ -5,13 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from likewise.config.word_settings import TextSettings
 from likewise.errors import LikewiseError
 from likewise.files import as_path, utf8_path
 from likewise.text import quoted, readable
-from likewise.words.texts import Texts
+from likewise.words.texts import STDIN, Texts
 
 END = "\n"  # after each sequence, in a batch of words; no word of a text is one
 LINES = {"words": re.compile(r"\w+|\n"), "spaces": re.compile(r"[^\s]+|\n")}
@@ -20,6 +20,13 @@ SOURCES = "a text, a folder of texts, gzip, a parquet file with a column of stri
 
 Batch = list[str]  # words, and END after each sequence
 Share = Callable[[float], None]  # is told which share is read; nothing where that is not known
+
+
+@runtime_checkable
+class Table(Protocol):
+    """A DataFrame of any library, which gives the names of its columns when it is read as a list."""
+
+    columns: Any
 
 
 class Sequences(ABC):
@@ -42,7 +49,7 @@ class TextSequences(Sequences):
     """Lines or paragraphs of texts."""
 
     def __init__(self, texts: Texts, settings: TextSettings) -> None:
-        super().__init__(texts.name)
+        super().__init__(STDIN if texts.name == "-" else texts.name)
         self.texts, self.settings = texts, settings
 
     def batches(self, share: Share) -> Iterator[Batch]:
@@ -93,6 +100,10 @@ class ListSequences(Sequences):
         for row, sequence in enumerate(self.sequences):
             if isinstance(sequence, str):
                 yield split(sequence + "\n\n")
+            elif isinstance(sequence, bytes | bytearray) or not isinstance(sequence, Iterable | None):
+                raise LikewiseError(
+                    f"sequence {row}: {quoted(sequence)} is neither a text nor a list of words; give a list of these."
+                )
             else:
                 yield _joined([sequence], "sequence", row)
 
@@ -105,6 +116,8 @@ def opened(source: object, settings: TextSettings, columns: tuple[str, ...] = ()
     if not isinstance(source, str | Path):
         if not isinstance(source, Iterable):
             raise LikewiseError(f"{quoted(source)} is no source of words; give {SOURCES}.")
+        if isinstance(source, Table):
+            raise LikewiseError("a DataFrame is no source of words; give a column of texts or lists of it.")
         return ListSequences(source, settings)
     if str(source) != "-" and as_path(source, "the text").suffix.lower() == ".parquet":
         return ColumnSequences(as_path(source, "the text"), columns, settings)

@@ -1,5 +1,6 @@
 """Vectors of words in word2vec's two formats, text and binary, which most tools read; GloVe's text too."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +13,7 @@ from likewise.files import as_path, atomic_write
 from likewise.text import quoted, utf8
 from likewise.words.model import WordVectors
 
+GZIP = ".gz"
 ROWS = 4096  # written at once
 LONGEST = 10_000  # bytes of a word
 
@@ -63,6 +65,8 @@ def read_word2vec(path: str | Path) -> WordVectors:
     path = as_path(path, "the file of vectors")
     if not path.is_file():
         raise LikewiseError(f"there is no file {path}.")
+    if path.suffix.lower() == GZIP:
+        raise LikewiseError(f"{path} is packed; unpack it: gunzip -k {shlex.quote(str(path))}.")
     with path.open("rb") as file:
         first = file.readline(LONGEST).split()
         if len(first) == 2 and first[0].isdigit() and first[1].isdigit():
