@@ -117,7 +117,7 @@ def test_foreign_items_are_the_furthest(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_swapped_labels_are_found() -> None:
     items, wrong = data(swapped=9)
-    found = outliers(a_model(items), items, labels="auto", progress=False)
+    found = outliers(a_model(items), items, labels="auto", confidence=0.6, progress=False)
     rows = {row for row, _ in found.suspects()}
     assert len(rows & set(wrong.tolist())) >= 8
     assert len(rows) <= 11
@@ -125,7 +125,7 @@ def test_swapped_labels_are_found() -> None:
     assert first.id == items.ids[row]
     assert first.label == items.label_names[items.labels[row]]  # type: ignore[index]
     assert first.expected != first.label
-    assert first.confidence >= 0.8
+    assert first.confidence >= 0.6
     assert outliers(a_model(items), items, labels="auto", confidence=1.0, progress=False).suspects() != []
 
 

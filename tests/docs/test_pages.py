@@ -190,6 +190,7 @@ def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
     )
     films.to_csv("movies.csv", index=False)
     pd.DataFrame({"movieId": range(24), "x": np.arange(24.0) % 5}).to_parquet("audio.parquet")
+    folder_of_images(tmp_path / "photos")
     (tmp_path / "posters").mkdir()
     for number in range(20):
         Image.new("RGB", (8, 8), (number, 2 * number, 0)).save(tmp_path / "posters" / f"{number}.png")
@@ -199,7 +200,9 @@ def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
             given |= {"ids": names, "labels": torch.arange(256) // 4, "items": torch.randn(256, 3, 32, 32)}
         if page == "answers":
             settings = FitSettings(size=8, encoder=EncoderSettings(name="resnet-small", dim=8))
-            given |= {"model": lw.Model.untrained(settings, lw.open_items("posters", size=8, progress=False))}
+            Path("runs/photos").mkdir(parents=True, exist_ok=True)
+            model = lw.Model.untrained(settings, lw.open_items("photos", size=8, progress=False))
+            model.save(Path("runs/photos/model.safetensors"))
         if page == "recommendation":
             content = np.random.default_rng(0).normal(size=(23, 4)).astype(np.float32)
             pd.DataFrame({"id": map(str, range(23)), "vector": content.tolist()}).to_parquet("content.parquet")

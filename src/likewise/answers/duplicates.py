@@ -56,7 +56,7 @@ class Duplicates:
         threshold: of pictures the lowest similarity of a pair that is alike; of vectors the largest distance.
         pairs: number of alike pairs that were found, beside exact copies.
         exact: number of items that are exact copies of an earlier one.
-        precision: estimated share of near-copies among the pairs; None where it can't be estimated.
+        precision: estimated share of near-copies among the pairs; None without pairs, and where it can't be estimated.
         recall: share of changed copies of these items that would be found; None for vectors.
         keep: the rule by which the centre was chosen, if one was asked for.
     """
@@ -102,7 +102,8 @@ class Duplicates:
         alike = f"Alike: a similarity of {self.threshold:.4f} or more, at {self.items.values.shape[1]} px."
         precision = "" if self.precision is None else f" Estimated precision of near pairs {self.precision:.0%}."
         if self.precision is None:
-            precision = " The pairs are too few to estimate a precision from."
+            few = "The pairs are too few to estimate a precision from."
+            precision = f" {few}" if self.pairs else " No two items are."
         recall = "" if self.recall is None else f" Recall {self.recall:.0%}, of copies that were {CHANGES}."
         return alike + precision + recall
 
@@ -232,7 +233,8 @@ def _alike(
         by = PictureSearch(items, distinct, model, k, begin)
         limit = by.threshold(precision) if threshold is None else threshold
         alike = by.search.beyond(limit, begin)
-        return _Found(alike, by.search.around(limit, LOOK), limit, by.precision(limit), by.recall(limit))
+        estimated = by.precision(limit) if len(alike.places) else None
+        return _Found(alike, by.search.around(limit, LOOK), limit, estimated, by.recall(limit))
     rows = in_scale(items)[torch.from_numpy(distinct)]
     ids = tuple(items.ids[row] for row in distinct.tolist())
     found = [Neighbours(on_sphere(rows), ids, begin("preparing the search"))]

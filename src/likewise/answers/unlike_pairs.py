@@ -12,6 +12,7 @@ _TAIL = 0.1  # share of the unlike pairs, the most similar, that are fitted; at 
 _LEAST_TAIL = 300
 _WIDTH = 0.05  # of a bin of atanh(similarity)
 _SMOOTH = 0.15  # standard deviation of the kernel over the copies' similarities, in the same unit
+_STRONGER = 1.0, 0.8  # times the z of the copies that were made: those of copies that were changed more
 _WORST = 0.1  # share of the copies, the least similar, that are not used
 _EVEN = 0.1  # share of the copies' density that is even over the range, for copies unlike those that were made
 _NEAREST = 1 - 1e-7  # similarity beyond which atanh is not taken
@@ -55,12 +56,13 @@ def unlike_pairs(similarities: Floats, of_copies: Floats) -> UnlikePairs | None:
 
     With z = atanh(similarity) ≥ z₀ in bins, the number of pairs of a bin has the mean::
 
-        exp(β₀ + β₁ (z − z₀) + β₂ (z − z₀)²) + D q(z),    β₂ ≤ 0
+        exp(β₀ + β₁ (z − z₀) + β₂ (z − z₀)²) + D₁ q(z) + D₂ q′(z),    β₂ ≤ 0
 
-    The first term is the tail of the unlike pairs. q is the density of the copies' z, and D their unknown number. Both
-    are found by expectation and maximisation: each bin is shared out between the terms, then β is fitted to the first
-    share by Poisson regression, and D is the sum of the second. Of the copies only the more similar half makes q:
-    less similar pairs count as unlike, which is cautious.
+    The first term is the tail of the unlike pairs. q is the density of the copies' z, and q′ that of 0.8 z, as of
+    copies that were changed more; D₁ and D₂ are their unknown numbers. All is found by expectation and maximisation:
+    each bin is shared out among the terms, then β is fitted to the first share by Poisson regression, and each D is the
+    sum of its share. The least similar tenth of the copies is left out. Where many copies are less similar than that,
+    they count as unlike: the estimate is then cautious.
 
     Args:
         similarities: (P,) in [0, 1], of all candidates, without exact copies.
@@ -81,20 +83,27 @@ def unlike_pairs(similarities: Floats, of_copies: Floats) -> UnlikePairs | None:
     edges = np.arange(start, max(z[-1], better.max()) + 2 * _WIDTH, _WIDTH)
     middle = (edges[:-1] + edges[1:]) / 2
     counts = np.histogram(z[-size:], edges)[0].astype(np.float64)
-    density = np.exp(-0.5 * ((middle[:, None] - better) / _SMOOTH) ** 2).sum(1)
-    density = (1 - _EVEN) * density / density.sum() + _EVEN / len(density)
-    unlike = _unlike(middle - start, counts, density, middle < better.min())
+    densities = np.stack([_density(middle, part * better) for part in _STRONGER])
+    unlike = _unlike(middle - start, counts, densities, middle < better.min())
     return UnlikePairs(edges, np.append(unlike[::-1].cumsum()[::-1], 0.0), z)
 
 
-def _unlike(y: Floats, counts: Floats, density: Floats, below: npt.NDArray[np.bool_]) -> Floats:
-    """(B,) the expected number of unlike pairs of each bin."""
-    many, unlike = 0.5 * float(counts[~below].sum()), np.where(below, counts, 0.1 * counts) + 1e-3
+def _density(middle: Floats, z: Floats) -> Floats:
+    """(B,) a smooth density of copies whose similarities have these z, as shares of bins."""
+    found = np.exp(-0.5 * ((middle[:, None] - z) / _SMOOTH) ** 2).sum(1) + 1e-12
+    return (1 - _EVEN) * found / found.sum() + _EVEN / len(found)
+
+
+def _unlike(y: Floats, counts: Floats, densities: Floats, below: npt.NDArray[np.bool_]) -> Floats:
+    """(B,) the expected number of unlike pairs of each bin, from the densities of copies, (K, B)."""
+    many = np.full(len(densities), float(counts[~below].sum()) / (2 * len(densities)))
+    unlike = np.where(below, counts, 0.1 * counts) + 1e-3
     for _ in range(200):
-        share = unlike / (unlike + many * density + 1e-12)
-        unlike = _falling(y, counts * share)
-        before, many = many, float((counts * (1 - share)).sum())
-        if abs(many - before) < 1e-3:
+        alike = many[:, None] * densities
+        whole = unlike + alike.sum(0) + 1e-12
+        unlike = _falling(y, counts * unlike / whole)
+        before, many = many, (counts * alike / whole).sum(1)
+        if float(np.abs(many - before).max()) < 1e-3:
             break
     return unlike
 
