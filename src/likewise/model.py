@@ -25,6 +25,8 @@ from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, unwritten, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.index import Hit, Index, Query
+from likewise.index.kept import Searched
+from likewise.index.postgresql import pointer
 from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_words
 from likewise.text import quoted
 from likewise.views.render import plain_view
@@ -297,7 +299,11 @@ class Model:
         Each call reads the index from RUN/index. For many queries, search ``model.load_index()`` instead. Raises
         LikewiseError as ``load_index`` and ``Index.search`` do.
         """
-        return self.load_index().search(query, k)
+        if self.run is None:
+            return self.load_index().search(query, k)
+        index = searched(self.run, self.weights_hash)
+        index.read = self.reader(layer_of(index))
+        return index.search(query, k)
 
     def load_index(self) -> Index:
         """The run's index, which can be searched by file too. Raises LikewiseError if there is no run or no index."""
@@ -468,15 +474,39 @@ def layer_named(name: str) -> Layer:
     raise LikewiseError(f"there is no layer {name!r}; the layers are embedding (after the head), backbone and query.")
 
 
-def layer_of(index: Index) -> Layer:
+def layer_of(index: Searched) -> Layer:
     """The layer of an index's rows."""
     return layer_named(str(index.protocol.get("layer", "embedding")))
 
 
 def own_index(run: Path, weights_hash: str) -> Index:
-    """The index of a run. Raises LikewiseError when there is none, or when another model made it."""
+    """The index in the folder of a run. Raises LikewiseError when there is none, or when another model made it."""
+    if pointer.is_there(run / INDEX):
+        raise LikewiseError(
+            f"the index of {run} is on servers ({pointer.read(run / INDEX).servers}): search it with model.search, or "
+            "likewise.run_index.open_index(RUN)."
+        )
     index = Index.load(run / INDEX)
+    _refuse_other_model(run, str(run / INDEX), index, weights_hash)
+    return index
+
+
+def searched(run: Path, weights_hash: str) -> Searched:
+    """The index of a run, in its folder or on servers. Raises LikewiseError as ``own_index`` and ``ServerIndex``."""
+    if not pointer.is_there(run / INDEX):
+        return own_index(run, weights_hash)
+    servers = pointer.read(run / INDEX).servers
+    from likewise.index.postgresql.shards import psycopg_here
+
+    psycopg_here()
+    from likewise.index.postgresql.index import ServerIndex
+
+    index = ServerIndex(servers)
+    _refuse_other_model(run, str(servers), index, weights_hash)
+    return index
+
+
+def _refuse_other_model(run: Path, place: str, index: Searched, weights_hash: str) -> None:
     layer = [] if layer_of(index) == "embedding" else ["--layer", layer_of(index)]
     renew = ["likewise", "index", str(run), *source_words(index.protocol, "data"), *layer]
-    refuse_other_model(run / INDEX, index.protocol, weights_hash, renew)
-    return index
+    refuse_other_model(place, index.protocol, weights_hash, renew)

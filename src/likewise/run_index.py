@@ -1,24 +1,26 @@
 """The index of a run, in its folder: made, kept up to date, and searched."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from likewise.console import Tick, track, untold
+from likewise.console import track, untold
 from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.data.metadata import differing, own_metadata, read_metadata
 from likewise.errors import LikewiseError
-from likewise.index.engines import chosen, default_options, engine_of
-from likewise.index.generations import MANIFEST, folder_of
-from likewise.index.index import Hit, Index
-from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, own_index
+from likewise.index.engines import engine_of
+from likewise.index.folder_place import FolderPlace
+from likewise.index.generations import folder_of
+from likewise.index.index import Hit
+from likewise.index.kept import Kept, Place, Searched, Stage
+from likewise.index.postgresql import is_server, parse, pointer
+from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, searched
 from likewise.stamp import hash_of
 from likewise.text import utf8
 
@@ -36,7 +38,7 @@ class Renewed(NamedTuple):
         reason: why all was made anew; empty where only what changed was embedded.
     """
 
-    made: Index
+    made: Kept
     new: int
     changed: int
     gone: int
@@ -63,9 +65,9 @@ def renew_index(
     metadata: str | Path | None = None,
     anew: bool = False,
     progress: bool = True,
-    stage: Callable[[str], Tick] = lambda what: untold,
+    stage: Stage = lambda what: untold,
 ) -> Renewed:
-    """Brings the index in the folder of the model's run to a source, and saves it.
+    """Brings the index of the model's run to a source, and saves it: in the run's folder, or on servers.
 
     Items that the index has, with the same content, are not embedded again. All is embedded when there is no index, it
     is damaged, or another model or layer made it. The engine is built, and its promise measured, when it is another
@@ -74,7 +76,8 @@ def renew_index(
     Args:
         model: of a run.
         source: as for ``model.open``.
-        to: the engine: auto, exact, faiss:ivf, faiss:hnsw; see ``Index.use``.
+        to: the engine: auto, exact, faiss:ivf, faiss:hnsw; see ``Index.use``. Or the URL of servers,
+            ``postgresql://HOST1,HOST2/DATABASE``; an index that is there stays there at auto.
         recall: the recall@10 that is promised.
         layer: whose rows.
         key, image, columns: as for ``model.open``.
@@ -90,32 +93,41 @@ def renew_index(
 
     Cost: a hash of every item, and the embedding of those that changed.
     """
-    name, _ = engine_of(to)
     if model.run is None:
         raise LikewiseError("this model has no run folder; use index = model.index(DATA) and index.save(FOLDER).")
+    place = place_of(model.run, to, stage)
     items = model.open(source, labels="none", key=key, image=image, columns=columns, progress=progress)
     known = _metadata(source, items, key, metadata)
-    folder = model.run / INDEX
-    index, reason = (None, "as asked for") if anew else _present(model, folder, layer, known)
+    index, reason = (None, "as asked for") if anew else _present(place, model, layer, known)
     contents = digests(items, progress)
     about = {**model.protocol(layer), **items.stamp("data")}
     if index is None:
         rows, queries = _embedded(model, items, layer, progress)
-        index = Index(rows, items.ids, about, query_rows=queries, columns=known, contents=contents)
+        index = place.make(rows, items.ids, about, query_rows=queries, columns=known, contents=contents)
         counts = len(items), 0, 0
     else:
         counts = _changed(index, model, items, contents, known, layer, progress)
         index.protocol = about
     index.read = model.reader(layer)
-    wanted = chosen(name, *index.rows.shape)[0]
-    options = engine_of(to)[1] or default_options(wanted)
     promise = index.promise
     moved = promise is None or abs(promise.rows - len(index)) + counts[1] > GROWN * promise.rows
-    if moved or promise is None or (wanted, options, recall) != (index.engine_name, index.options, promise.wanted):
-        index.use(to, recall=recall, tick=stage(f"building {wanted}"))
-    stage(f"writing {folder}")
-    index.save(folder)
+    place.finish(index, recall, moved=moved)
     return Renewed(index, *counts, reason)
+
+
+def place_of(run: Path, to: str, stage: Stage = lambda what: untold) -> Place:
+    """Where the index of a run is to be. Raises LikewiseError on an unknown engine, and as ``Renewal``."""
+    folder = run / INDEX
+    if not is_server(to) and (to != "auto" or not pointer.is_there(folder)):
+        engine_of(to)
+        return FolderPlace(folder, to, stage)
+    servers = (parse(to) if is_server(to) else pointer.read(folder).servers).named(run.resolve().name)
+    from likewise.index.postgresql.shards import psycopg_here
+
+    psycopg_here()
+    from likewise.index.postgresql.renewal import Renewal
+
+    return Renewal(folder, servers, stage)
 
 
 def _embedded(model: Model, items: Items, layer: Layer, progress: bool) -> tuple[Tensor, Tensor | None]:
@@ -146,15 +158,17 @@ def _metadata(source: object, items: Items, key: str | None, metadata: str | Pat
     return own_metadata(source, items.ids, key=key, but=items.columns)
 
 
-def _present(model: Model, folder: Path, layer: Layer, known: Any) -> tuple[Index | None, str]:
+def _present(place: Place, model: Model, layer: Layer, known: Any) -> tuple[Kept | None, str]:
     """The index that can be brought up to date, or why there is none."""
     try:
-        index = Index.load(folder)
+        index = place.load()
     except LikewiseError as error:
-        return None, str(error).split(";")[0] if (folder / MANIFEST).exists() else "there was no index"
+        return None, str(error).split(";")[0]
+    if index is None:
+        return None, "there was no index"
     if index.protocol.get("model") != model.weights_hash:
         return None, "another model made the former index"
-    if index.protocol.get("layer") != layer or (index.query_rows is None) != (model.layer_of_queries(layer) == layer):
+    if index.protocol.get("layer") != layer or index.has_query_rows != (model.layer_of_queries(layer) != layer):
         return None, f"the former index has the layer {index.protocol.get('layer')}"
     if index.contents is None:
         return None, "the former index has no hashes of its items"
@@ -165,7 +179,7 @@ def _present(model: Model, folder: Path, layer: Layer, known: Any) -> tuple[Inde
 
 
 def _changed(
-    index: Index,
+    index: Kept,
     model: Model,
     items: Items,
     contents: npt.NDArray[np.uint8],
@@ -182,9 +196,9 @@ def _changed(
     described = np.zeros(len(items), np.bool_)
     if known is not None:
         described[old] = differing(index.columns.take(rows[old]), known.filter(old))
-    kept = np.zeros(len(index), np.bool_)
+    kept = np.zeros(len(index.names), np.bool_)
     kept[rows[old]] = True
-    gone = [name for name, stays in zip(index.ids, kept.tolist(), strict=True) if not stays]
+    gone = [name for name, stays in zip(index.names.ids, kept.tolist(), strict=True) if not stays]
     embed = np.flatnonzero(~old | other)
     again = np.flatnonzero(old & ~other & described)
     if len(embed):
@@ -192,10 +206,7 @@ def _changed(
         found, queries = _embedded(model, part, layer, progress)
         index.add(found, part.ids, query_rows=queries, columns=_taken(known, embed), contents=contents[embed])
     if len(again):
-        former = torch.from_numpy(index.names.rows([items.ids[row] for row in again]))
-        queries = None if index.query_rows is None else index.query_rows[former]
-        ids = [items.ids[row] for row in again]
-        index.add(index.rows[former], ids, query_rows=queries, columns=_taken(known, again), contents=contents[again])
+        index.describe([items.ids[row] for row in again], _taken(known, again))
     if gone:
         index.remove(gone)
     return int((~old).sum()), int((old & (other | described)).sum()), len(gone)
@@ -205,19 +216,20 @@ def _taken(columns: Any, rows: npt.NDArray[np.int64]) -> Any:
     return None if columns is None else columns.take(rows)
 
 
-def open_index(run: str | Path) -> Index:
-    """The index of a run, which reads files with the run's model. The model is loaded when a file is searched for.
+def open_index(run: str | Path) -> Searched:
+    """The index of a run, in its folder or on servers. The run's model reads files; it is loaded when one is searched.
 
     Raises LikewiseError when there is no run, model or index, or another model made the index.
     """
     folder = folder_of(run)
-    index = own_index(folder, hash_of(model_file(folder)))
+    index = searched(folder, hash_of(model_file(folder)))
     index.read = partial(_read_by, folder)
     return index
 
 
 def _read_by(run: Path, path: str) -> Any:
-    return load(run).load_index().read_file(path)
+    model = load(run)
+    return model.reader(layer_of(searched(run, model.weights_hash)))(path)
 
 
 def search_run(run: Path, query: str, k: int, where: Sequence[str] = ()) -> list[Hit]:
@@ -236,7 +248,7 @@ def search_batch_run(run: Path, source: object, k: int, where: Sequence[str] = (
     Raises LikewiseError as ``open_index``, ``model.open`` and ``Index.search`` do. Cost: a forward pass over the items.
     """
     model = load(run)
-    index = model.load_index()
+    index = searched(run, model.weights_hash)
     items = model.open(source, labels="none")
     layer = model.layer_of_queries(layer_of(index))
     with track("embedding", len(items)) as tick:

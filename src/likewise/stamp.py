@@ -36,7 +36,7 @@ def hash_of(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def refuse_other_model(file: Path, stamp: Mapping[str, object], model: str, renew: Sequence[str]) -> None:
+def refuse_other_model(file: Path | str, stamp: Mapping[str, object], model: str, renew: Sequence[str]) -> None:
     """Raises LikewiseError unless ``file`` was made with the model of this hash.
 
     Args:

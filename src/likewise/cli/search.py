@@ -25,7 +25,8 @@ def _add_index(parser: Parser) -> None:
         type=str,
         metavar="ENGINE",
         default="auto",
-        help="exact, faiss:ivf or faiss:hnsw; auto: exact while that is quick, then faiss:ivf",
+        help="exact, faiss:ivf or faiss:hnsw; auto: exact while that is quick, then faiss:ivf; or "
+        "postgresql://HOST1,HOST2/DATABASE",
     )
     parser.add_argument(
         "--recall", type=float, default=0.95, help="recall@10 that is promised; a lower one is said, with exit code 1"
@@ -44,19 +45,25 @@ def _add_index(parser: Parser) -> None:
 
 def _index(arguments: Namespace) -> int:
     from likewise.index.engines import engine_of
+    from likewise.index.kept import Kept
+    from likewise.index.postgresql import is_server, parse, pointer
     from likewise.model import INDEX, layer_named, load
     from likewise.run_index import renew_index
     from likewise.words.model import load_words
 
     a = arguments
-    engine_of(a.to)
+    if is_server(a.to):
+        parse(a.to)
+    else:
+        engine_of(a.to)
     words, place = of_words(a, "index"), as_path(a.run, "RUN") / INDEX / "index.json"
     with stages() as begin:
         if words:
-            folder, index = place_for(place, "RUN").parent, load_words(a.run).index()
-            promise = index.use(a.to, recall=a.recall, tick=begin(f"building {a.to}"))
+            folder, of_words_index = place_for(place, "RUN").parent, load_words(a.run).index()
+            promise = of_words_index.use(a.to, recall=a.recall, tick=begin(f"building {a.to}"))
             begin(f"writing {folder}")
-            index.save(folder)
+            of_words_index.save(folder)
+            index: Kept = of_words_index
             lines = [f"{folder}: {len(index):,} items."]
         else:
             model, layer = load(a.run), layer_named(a.layer)
@@ -77,7 +84,8 @@ def _index(arguments: Namespace) -> int:
             index = renewed.made
             assert index.promise is not None
             promise = index.promise
-            lines = [f"{folder}: {len(index):,} items. {renewed.sentence()}"]
+            where = str(pointer.read(folder).servers) if pointer.is_there(folder) else folder
+            lines = [f"{where}: {len(index):,} items. {renewed.sentence()}"]
     lines.append(f"{index.engine_name}: {promise.sentence()}")
     if index.columns.num_columns:
         lines.append(f"Columns for --where: {', '.join(index.columns.column_names)}.")

@@ -27,6 +27,7 @@ from likewise.index.items_table import Held, read_tables
 
 MANIFEST, FORMAT = "index.json", 1
 FORMER = ("index.parquet", "queries.parquet")  # of an earlier version
+FILES = ("items-*.parquet", "gone-*.npy", "engine-*.bin", *FORMER)
 NONE: Keys = np.empty(0, np.int64)
 _CHUNK = 1 << 22
 _GROUP_ROWS = 65_536
@@ -191,12 +192,20 @@ class Writer:
         manifest = Manifest(self._number, about, tuple(parts), gone, engine, self._sums)
         with atomic_write(self.folder / MANIFEST) as file:
             file.write(manifest.as_bytes())
-        for pattern in ("items-*.parquet", "gone-*.npy", "engine-*.bin", *FORMER):
+        for pattern in FILES:
             for path in self.folder.glob(pattern):
                 if path.name not in self._sums:
                     with suppress(OSError):
                         path.unlink()
         return manifest
+
+
+def forget(folder: Path) -> None:
+    """Removes the index of a folder, if there is one: its manifest first."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for pattern in FILES:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

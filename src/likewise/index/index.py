@@ -20,8 +20,9 @@ from likewise.index.engine import Engine, Keys
 from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen, default_options, engine_of
 from likewise.index.items_table import as_columns, filtered, joined, to_table
 from likewise.index.names import Names
-from likewise.index.promise import Promise, Tuning, exact_promise
-from likewise.metrics.checks import Rows, as_rows, as_tensor, check_finite
+from likewise.index.promise import Promise, Tuning, exact_promise, held_out
+from likewise.index.queries import checked
+from likewise.metrics.checks import Rows, as_rows, as_tensor
 from likewise.metrics.exact_scores import unpack
 from likewise.metrics.neighbours import exact_among, top_k
 from likewise.text import quoted, shortened
@@ -120,6 +121,11 @@ class Index:
     def ids(self) -> tuple[str, ...]:
         """The ids, in the order of the rows."""
         return self.names.ids
+
+    @property
+    def has_query_rows(self) -> bool:
+        """Whether items have other rows as queries."""
+        return self.query_rows is not None
 
     def __repr__(self) -> str:
         n, dim = self.rows.shape
@@ -248,7 +254,7 @@ class Index:
 
         ``excluded`` is (B,) rows that are not returned, −1 for none.
         """
-        queries = self._checked(queries)
+        queries = checked(queries, self.rows.shape[1]).to(self.rows.device)
         at_least_one("k", k, "it is a number of neighbours")
         conditions = parse_all(where)
         among = torch.from_numpy(np.flatnonzero(matching(self.columns, conditions))) if conditions else None
@@ -257,21 +263,6 @@ class Index:
         if self.engine is None or (among is not None and len(among) <= AMONG):
             return self._exact(queries, k, excluded, among, tick)
         return self._proposed(self.engine, queries, k, excluded, among, tick)
-
-    def _checked(self, queries: Rows) -> Tensor:
-        queries = as_rows("queries", queries)
-        check_finite("queries", queries)
-        if bool(torch.isinf(queries.float().norm(dim=1)).any()):
-            raise LikewiseError(
-                f"the query has numbers up to {float(queries.abs().max()):.3g}, so that scores would overflow: "
-                "scale it to length 1, as the rows of the index."
-            )
-        if queries.shape[1] != self.rows.shape[1]:
-            raise LikewiseError(
-                f"the query has {queries.shape[1]} numbers but the index holds rows of {self.rows.shape[1]}: "
-                "embed the query with the run that made the index."
-            )
-        return queries.to(self.rows.device)
 
     def _exact(
         self, queries: Tensor, k: int, excluded: Tensor | None, among: Tensor | None, tick: Tick
@@ -333,7 +324,7 @@ class Index:
             self.promise = exact_promise(len(self), recall, self._try)
             return self.promise
         rows = self.rows.contiguous()
-        tuning = Tuning(rows, recall, part_of(tick, 0, 2), longest=self._longest)
+        tuning = Tuning(held_out(rows, part_of(tick, 0, 2), longest=self._longest), len(rows), recall)
         engine = KINDS[name].build(rows, self._keys, options, part_of(tick, 1, 2))
         self.rows = rows
         self._install(engine, name, options)
@@ -401,6 +392,14 @@ class Index:
         self._longest = max(self._longest, new._longest)
         self.rows = self._laid_out(new.rows if empty else torch.cat([self.rows, new.rows]))
         self._built()
+
+    def describe(self, ids: Sequence[str], columns: Any) -> None:
+        """Gives items that it has other metadata. Raises LikewiseError on an unknown id, and as ``add``."""
+        rows = self.names.rows(ids)
+        at = torch.from_numpy(rows)
+        queries = None if self.query_rows is None else self.query_rows[at]
+        contents = None if self.contents is None else self.contents[rows]
+        self.add(self.rows[at], ids, query_rows=queries, columns=columns, contents=contents)
 
     def remove(self, ids: Sequence[str]) -> None:
         """Forgets items. Raises LikewiseError on an unknown id, and when no item would be left."""

@@ -1,0 +1,112 @@
+"""What is asked of an index of a run, in its folder or on servers."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from likewise.console import Tick
+from likewise.index.index import Hit, Query
+from likewise.index.names import Names
+from likewise.index.promise import Promise
+from likewise.metrics.checks import Rows
+
+Stage = Callable[[str], Tick]  # begins a stage of the work that has a bar
+About = dict[str, str | int | float]
+
+
+class Searched(Protocol):
+    """An index that is searched; see ``Index``."""
+
+    read: Callable[[str], Tensor] | None
+
+    @property
+    def protocol(self) -> About:
+        """How the rows were made."""
+
+    def __contains__(self, item: str) -> bool: ...
+
+    def search(
+        self,
+        query: Query,
+        k: int = 10,
+        *,
+        exclude_id: str | None = None,
+        where: str | Sequence[str] = (),
+    ) -> list[Hit]:
+        """The nearest items of one query."""
+
+    def search_batch(
+        self,
+        queries: Rows,
+        k: int = 10,
+        *,
+        exclude_ids: Sequence[str | None] | None = None,
+        where: str | Sequence[str] = (),
+    ) -> list[list[Hit]]:
+        """Those of several queries."""
+
+
+class Kept(Protocol):
+    """An index that is brought up to date; see ``Index``."""
+
+    protocol: About
+    promise: Promise | None
+    engine_name: str
+    columns: Any
+    read: Callable[[str], Tensor] | None
+
+    @property
+    def names(self) -> Names:
+        """The ids that it has."""
+
+    @property
+    def contents(self) -> npt.NDArray[np.uint8] | None:
+        """The hash of each item's content, in the order of the ids."""
+
+    @property
+    def has_query_rows(self) -> bool:
+        """Whether items have other rows as queries."""
+
+    def __len__(self) -> int: ...
+
+    def add(
+        self,
+        rows: Rows,
+        ids: Sequence[str],
+        *,
+        query_rows: Rows | None = None,
+        columns: Any = None,
+        contents: npt.NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Takes new items, or new rows of items that it has."""
+
+    def describe(self, ids: Sequence[str], columns: Any) -> None:
+        """Gives items other metadata."""
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Forgets items."""
+
+
+class Place(Protocol):
+    """Where the index of a run is kept."""
+
+    def load(self) -> Kept | None:
+        """The index as it is; None if there is none. Raises LikewiseError when it can't be used."""
+
+    def make(
+        self,
+        rows: Rows,
+        ids: Sequence[str],
+        protocol: About,
+        *,
+        query_rows: Rows | None,
+        columns: Any,
+        contents: npt.NDArray[np.uint8],
+    ) -> Kept:
+        """A new index of these items."""
+
+    def finish(self, index: Kept, recall: float, *, moved: bool) -> None:
+        """Builds the engine and measures its promise if that is needed or many items ``moved``, and saves all."""

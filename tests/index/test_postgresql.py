@@ -1,0 +1,460 @@
+"""An index on real servers of PostgreSQL with pgvector, held to exact search on this machine."""
+
+import datetime
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch.nn import functional
+
+from likewise.errors import LikewiseError
+from likewise.index import Index
+from likewise.index.conditions import matching, parse_all
+from likewise.index.items_table import as_columns
+from likewise.index.postgresql import parse, pointer
+from likewise.index.promise import recall_of
+
+pytest.importorskip("psycopg", reason="not tested: an index on servers; pip install 'likewise[postgresql]'")
+
+from postgres_servers import USER, Server, servers
+
+from likewise.index.postgresql import search, shards
+from likewise.index.postgresql.index import ServerIndex
+from likewise.index.postgresql.renewal import Renewal
+
+N, D = 1200, 16
+NONE = np.zeros((N, 16), np.uint8)
+MANNERS = [(engine, count) for engine in ("engine=exact", "engine=hnsw", "engine=hnsw&halfvec=1") for count in (1, 3)]
+
+
+def clustered(n: int, seed: int = 0) -> torch.Tensor:
+    random = torch.Generator().manual_seed(seed)
+    centres = torch.randn(30, D, generator=torch.Generator().manual_seed(99))
+    rows = centres[torch.randint(30, (n,), generator=random)] + 0.5 * torch.randn(n, D, generator=random)
+    return functional.normalize(rows, dim=1)
+
+
+ROWS = clustered(N)
+IDS = [f"item {number}" for number in range(N)]
+COLUMNS = {
+    "year": [1900 + number % 100 for number in range(N)],
+    "colour": ["red" if n % 50 == 0 else "blue" for n in range(N)],
+}
+LOCAL = Index(ROWS, IDS, columns=COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[list[Server]]:
+    with servers(3) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def empty(request: pytest.FixtureRequest) -> None:
+    """Our schema is made anew for each test that does not use what the module has made."""
+    if "three" in request.fixturenames and "made" not in request.fixturenames:
+        for server in request.getfixturevalue("three"):
+            server.sql("DROP SCHEMA IF EXISTS likewise CASCADE")
+
+
+def url(hosts: list[Server], options: str = "engine=exact", table: str = "t", user: str = USER) -> str:
+    return f"postgresql://{user}@{','.join(map(str, hosts))}/items?{options}&table={table}"
+
+
+def renewal(to: str, folder: Path) -> Renewal:
+    return Renewal(folder, parse(to), lambda what: lambda share: None)
+
+
+def make(to: str, folder: Path, *, columns: object = COLUMNS, model: str = "m", recall: float = 0.9) -> Renewal:
+    new = renewal(to, folder)
+    table = as_columns(columns, N)
+    new.make(ROWS, IDS, {"model": model}, query_rows=None, columns=table, contents=NONE)
+    new.finish(new, recall, moved=True)
+    return new
+
+
+@pytest.fixture(scope="module", params=MANNERS, ids=lambda each: f"{each[0]}-{each[1]}")
+def made(request: pytest.FixtureRequest, three: list[Server], tmp_path_factory: pytest.TempPathFactory) -> ServerIndex:
+    for server in three:
+        server.sql("DROP SCHEMA IF EXISTS likewise CASCADE")
+    options, count = request.param
+    to = url(three[:count], options)
+    make(to, tmp_path_factory.mktemp("index"))
+    return ServerIndex(parse(to))
+
+
+def rows_of(found: list[list], k: int) -> torch.Tensor:
+    places = {item: row for row, item in enumerate(IDS)}
+    rows = torch.full((len(found), k), -1)
+    for query, hits in enumerate(found):
+        rows[query, : len(hits)] = torch.tensor([places[hit.id] for hit in hits])
+    return rows
+
+
+def test_what_is_found_has_the_score_of_exact_search(made: ServerIndex) -> None:
+    queries = clustered(40, 1)
+    found = made.search_batch(queries, 10)
+    true = LOCAL.nearest(queries, N)
+    assert float(recall_of(rows_of(found, 10), true[1][:, :10]).mean()) >= (1 if made.about.engine == "exact" else 0.9)
+    scores = torch.empty(40, N).scatter_(1, true[1], true[0])
+    for query, hits in enumerate(found):
+        given = [hit.score for hit in hits]
+        assert given == sorted(given, reverse=True)
+        np.testing.assert_allclose(given, scores[query][rows_of([hits], 10)[0]], atol=3e-7)
+    assert made.search_batch(queries[:3], 5) == [made.search(query, 5) for query in queries[:3]]
+    assert len(made) == N
+
+
+def test_an_item_is_left_out_of_its_own_hits(made: ServerIndex) -> None:
+    hits = made.search("item 7", 10)
+    assert [hit.id for hit in hits] == [hit.id for hit in LOCAL.search("item 7", 10)]
+    assert "item 7" in made
+    assert "item 7" not in [hit.id for hit in hits]
+    assert made.search(ROWS[7], 1)[0].id == "item 7"
+    assert len(made.search("item 7", N + 5)) == N - 1
+
+
+@pytest.mark.parametrize("limit", [0, search.AMONG], ids=["by the graph", "by comparing"])
+@pytest.mark.parametrize(
+    ("where", "k"),
+    [
+        ("colour = red", 50),
+        ("year < 1950", 10),
+        (["year >= 1998", "colour != red"], 10),
+        ("year = 1903", 10),
+        ("year > 3000", 10),
+    ],
+)
+def test_conditions_give_as_many_hits_as_there_are(
+    made: ServerIndex, where: str | list[str], k: int, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "AMONG", limit)
+    fits = int(matching(LOCAL.columns, parse_all(where)).sum())
+    queries = clustered(10, 2)
+    found = made.search_batch(queries, k, where=where)
+    assert [len(hits) for hits in found] == [min(k, fits)] * 10
+    if fits:
+        true = LOCAL.nearest(queries, k, where=where)[1]
+        assert float(recall_of(rows_of(found, k), true).mean()) >= (0.95 if made.about.engine == "hnsw" else 1)
+
+
+def test_the_promise_is_measured(made: ServerIndex) -> None:
+    promise = made.about.promise
+    assert promise is not None
+    assert (promise.kept, promise.rows, promise.served) == (True, N, True)
+    assert (promise.effort > 0) == (made.about.engine == "hnsw")
+    assert promise.queries == (512 if promise.effort else 64)
+    assert "queries a second" in promise.sentence()
+    assert "CPU" not in promise.sentence()
+
+
+@pytest.mark.parametrize(
+    ("options", "count"), [("engine=exact", 3), ("engine=hnsw&halfvec=1&links=8", 3), ("engine=hnsw&links=8", 1)]
+)
+def test_items_come_are_replaced_described_and_go(
+    three: list[Server], tmp_path: Path, options: str, count: int
+) -> None:
+    to = url(three[:count], options)
+    make(to, tmp_path)
+    open_before = ServerIndex(parse(to))
+    again = renewal(to, tmp_path)
+    assert again.load() is again
+    assert sorted(again.names.ids) == sorted(IDS)
+    assert again.columns["year"].to_pylist() == [COLUMNS["year"][IDS.index(item)] for item in again.names.ids]
+    assert again.contents is not None
+    new, names = clustered(20, 3), [*IDS[:5], *(f"new {number}" for number in range(15))]
+    green = pa.table({"year": [2000] * 20, "colour": ["green"] * 20})
+    again.add(new, names, columns=green, contents=np.ones((20, 16), np.uint8))
+    again.remove(["item 9", "item 10"])
+    again.describe(["item 20"], pa.table({"year": [7], "colour": ["grey"]}))
+    assert len(open_before) == N  # nothing is in use yet
+    assert open_before.search("item 9", 1)
+    again.finish(again, 0.9, moved=False)
+    for index in (open_before, ServerIndex(parse(to))):
+        assert len(index) == len(again) == N + 15 - 2
+        assert "item 9" not in index
+        for name, row in zip(names, new, strict=True):
+            assert index.search(row, 1)[0].id == name
+            assert index.search(row, 1, where="colour = green")[0].id == name
+        assert [hit.id for hit in index.search(ROWS[20], 5, where="year = 7")] == ["item 20"]
+    third = renewal(to, tmp_path)
+    third.load()
+    assert third.contents is not None
+    assert third.contents[third.names.row("item 3")].tolist() == [1] * 16
+    assert third.contents[third.names.row("item 20")].tolist() == [0] * 16
+    twin = Index(ROWS, IDS)
+    twin.add(new, names)
+    twin.remove(["item 9", "item 10"])
+    queries = clustered(30, 4)
+    true = [{hit.id for hit in hits} for hits in twin.search_batch(queries, 10)]
+    found = [{hit.id for hit in hits} for hits in ServerIndex(parse(to)).search_batch(queries, 10)]
+    assert np.mean([len(a & b) for a, b in zip(true, found, strict=True)]) >= (10 if "exact" in options else 9)
+
+
+def test_three_servers_give_the_ids_of_one(three: list[Server], tmp_path: Path) -> None:
+    rows = (ROWS * 8).round() / 8  # with equal scores
+    for count in (1, 3):
+        new = renewal(url(three[:count], table=f"of_{count}"), tmp_path / str(count))
+        new.make(rows, IDS, {"model": "m"}, query_rows=None, columns=None, contents=NONE)
+        new.finish(new, 0.9, moved=True)
+    one, parts = (ServerIndex(parse(url(three[:count], table=f"of_{count}"))) for count in (1, 3))
+    counts = [server.sql("SELECT count(*) FROM likewise.of_3")[0][0] for server in three]
+    assert min(counts) > N / 4
+    for k in (1, 10, 100):
+        assert parts.search_batch(rows[:50], k) == one.search_batch(rows[:50], k)
+
+
+def test_conditions_hold_as_on_this_machine(three: list[Server], tmp_path: Path) -> None:
+    day = datetime.date(2020, 1, 1)
+    columns = pa.table(
+        {
+            "small": pa.array([None if n % 7 == 0 else n % 100 for n in range(N)], pa.int16()),
+            "large": pa.array([2**63 + n for n in range(N)], pa.uint64()),
+            "text": [
+                ("red", "light blue", "blue, dark", "'; DROP TABLE likewise.t; --", None)[n % 5] for n in range(N)
+            ],
+            "price": [(1.5, -2.0, float("nan"), None)[n % 4] for n in range(N)],
+            "short": pa.array([0.1 * (n % 10) for n in range(N)], pa.float32()),
+            "sold": [(True, False, None)[n % 3] for n in range(N)],
+            "day": [day + datetime.timedelta(n % 30) for n in range(N)],
+            "when": [datetime.datetime(2020, 1, 1, n % 24, 0, 0, 7) for n in range(N)],
+            "zone": pa.array([datetime.datetime(2020, 1, 1, n % 24) for n in range(N)], pa.timestamp("s", "UTC")),
+            'odd "name" %s é': [n % 2 for n in range(N)],
+        }
+    )
+    to = url(three, table="kinds")
+    make(to, tmp_path, columns=columns)
+    index = ServerIndex(parse(to))
+    for where in (
+        "small >= 50", "small != 3", "small in 1, 2, 300", "large > 9223372036854775900", "text = light blue",
+        "text in red,'blue, dark'", "text > light", "text != red", "price > 1.25", "price != 1.5", "price < 0",
+        "short = 0.1", "short <= 0.3", "sold = yes", "sold != yes", "day > 2020-01-10", "when >= 2020-01-01T05:00:00",
+        "zone < 2020-01-01T05:00:00Z", 'odd "name" %s é = 1', "text = \"'; DROP TABLE likewise.t; --\"",
+    ):  # fmt: skip
+        fits = np.flatnonzero(matching(columns, parse_all(where)))
+        assert {hit.id for hit in index.search(ROWS[0], N, where=where)} == {IDS[row] for row in fits}, where
+    again = renewal(to, tmp_path)
+    again.load()
+    order = [IDS.index(item) for item in again.names.ids]
+    for name in columns.column_names:  # NaN is not equal to itself, so by text
+        assert str(again.columns[name].to_pylist()) == str(columns[name].take(order).to_pylist())
+    with pytest.raises(LikewiseError, match=r"the index has no column 'smal'\. Did you mean 'small'"):
+        index.search(ROWS[0], where="smal > 3")
+    with pytest.raises(LikewiseError, match="the condition on 'small' has 'x', but the column holds int16"):
+        index.search(ROWS[0], where="small > x")
+
+
+def test_a_promise_that_is_not_kept_is_said(
+    three: list[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("likewise.index.postgresql.measure.EFFORTS", (20, 40))
+    made = make(url(three[:1], "engine=hnsw&links=4"), tmp_path, recall=0.9999)
+    assert made.promise is not None
+    assert not made.promise.kept
+    assert "The promise of 0.9999 is NOT kept, whatever the effort: take engine=exact" in made.promise.sentence()
+
+
+def test_rows_that_the_graph_does_not_find_are_compared(
+    three: list[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = url(three, "engine=hnsw&links=4")
+    make(to, tmp_path)
+    monkeypatch.setattr(search, "_UNLIMITED", "1")
+    monkeypatch.setattr(search, "AMONG", 0)
+    assert len(ServerIndex(parse(to)).search(ROWS[0], 100, where="year < 1950")) == 100
+
+
+def test_a_renewal_that_is_cut_off_is_told_apart_and_mended(
+    three: list[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = url(three)
+    make(to, tmp_path)
+    cut = renewal(to, tmp_path)
+    cut.load()
+    cut.add(ROWS[:1], ["new"], columns=pa.table({"year": [1], "colour": ["x"]}), contents=NONE[:1])
+    assert len(ServerIndex(parse(to))) == N  # as after a kill at any moment before this one
+    monkeypatch.setattr("likewise.index.postgresql.renewal._commit", lambda shard: shard.number or _commit(shard))
+    cut.finish(cut, 0.9, moved=False)  # the first part alone is committed
+    monkeypatch.undo()
+    monkeypatch.setattr("likewise.index.postgresql.index.PAUSE", 0.001)
+    with pytest.raises(LikewiseError, match=r"are of different generations \(.*: 2, .*: 1, .*: 1\), since a renewal"):
+        ServerIndex(parse(to))
+    with pytest.raises(LikewiseError, match="a renewal was cut off"):
+        renewal(to, tmp_path).load()
+    make(to, tmp_path)
+    assert len(ServerIndex(parse(to))) == N
+
+
+def _commit(shard: shards.Shard) -> None:
+    shard.connection.execute("COMMIT")
+
+
+def test_two_renewals_at_once(three: list[Server], tmp_path: Path) -> None:
+    to = url(three)
+    make(to, tmp_path)
+    late = renewal(to, tmp_path)
+    late.load()
+    make(to, tmp_path)
+    with pytest.raises(LikewiseError, match=r"another process has renewed likewise\.t meanwhile; try again"):
+        late.remove(["item 3"])
+    late._shards.close()
+
+
+def test_searches_go_on_while_the_index_is_made_anew(three: list[Server], tmp_path: Path) -> None:
+    to = url(three, "engine=hnsw&links=4")
+    make(to, tmp_path)
+    index, stop, counts = ServerIndex(parse(to)), threading.Event(), []
+
+    def ask() -> None:
+        while not stop.is_set():
+            counts.append(len(index.search(ROWS[0], 10)))
+            time.sleep(0.01)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    make(to, tmp_path)
+    time.sleep(0.1)
+    stop.set()
+    asking.join()
+    assert set(counts) == {10}
+    make(url(three), tmp_path, model="another")
+    with pytest.raises(LikewiseError, match="another model has renewed"):
+        index.search(ROWS[0], 10)
+
+
+def test_a_server_that_is_away_is_named(three: list[Server], tmp_path: Path) -> None:
+    to = url(three)
+    make(to, tmp_path)
+    index = ServerIndex(parse(to))
+    three[1].stop()
+    try:
+        for act in (lambda: index.search(ROWS[0]), lambda: ServerIndex(parse(to)), lambda: renewal(to, tmp_path)):
+            with pytest.raises(LikewiseError) as refused:
+                act()
+            assert f"the server {three[1]} (part 2 of 3) is away (" in str(refused.value)
+            assert "its items would be missing. Start it with: pg_ctl -D FOLDER start" in str(refused.value)
+            assert "\n" not in str(refused.value)
+    finally:
+        three[1].start()
+    assert len(index.search(ROWS[0])) == 10
+
+
+def test_servers_in_another_order_are_refused(three: list[Server], tmp_path: Path) -> None:
+    make(url(three), tmp_path)
+    with pytest.raises(LikewiseError, match=r"holds part 3 of 3 of likewise\.t: name the same servers in the same"):
+        ServerIndex(parse(url(three[::-1])))
+    with pytest.raises(LikewiseError, match=r"holds part 1 of 3"):
+        ServerIndex(parse(url(three[:1])))
+    with pytest.raises(LikewiseError, match=r"has no table likewise\.none; make the index again"):
+        ServerIndex(parse(url(three, table="none")))
+
+
+def test_what_is_not_ours_is_left_alone(three: list[Server], tmp_path: Path) -> None:
+    to = url(three[:1], table="theirs")
+    make(url(three[:1]), tmp_path)
+    three[0].sql("CREATE TABLE likewise.theirs (a int)", "INSERT INTO likewise.theirs VALUES (3)")
+    with pytest.raises(LikewiseError, match=r"has a table likewise\.theirs that likewise did not make; it is left"):
+        renewal(to, tmp_path)
+    assert three[0].sql("SELECT a FROM likewise.theirs") == [(3,)]
+    with pytest.raises(LikewiseError, match=r"the table likewise\.t of .* belongs to the run .*; name another with"):
+        renewal(url(three[:1]), tmp_path / "other")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / pointer.FILE).write_bytes((tmp_path / pointer.FILE).read_bytes())
+    assert renewal(url(three[:1]), moved).load() is not None
+    three[0].sql("DROP SCHEMA likewise CASCADE", "CREATE SCHEMA likewise", "CREATE TABLE likewise.indexes (name text)")
+    with pytest.raises(LikewiseError, match=r"has a table likewise\.indexes that likewise did not make"):
+        renewal(to, tmp_path)
+    three[0].sql("DROP SCHEMA likewise CASCADE", "CREATE TABLE mine (a int)")
+    before = three[0].sql("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1")
+    make(to, tmp_path)
+    after = three[0].sql("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1")
+    assert before == after
+    three[0].sql("DROP TABLE mine")
+
+
+def refused(to: str, folder: Path) -> str:
+    with pytest.raises(LikewiseError) as error:
+        make(to, folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_mistakes_are_one_sentence(
+    three: list[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = three[:1]
+    monkeypatch.setenv("PGPASSWORD", "wrong")
+    said = refused(url(one, user="guarded"), tmp_path)
+    assert "does not let guarded in (" in said
+    assert "give the password in PGPASSWORD or ~/.pgpass" in said
+    monkeypatch.delenv("PGPASSWORD")
+    assert "does not let guarded in (" in refused(url(one, user="guarded:pass%20word"), tmp_path)
+    assert "pass word" not in refused(url(one, user="guarded:pass%20word"), tmp_path)
+    assert "has no such database or user" in refused(url(one).replace("/items", "/nothing"), tmp_path)
+    said = refused(url(one).replace("/items", "/plain"), tmp_path)
+    assert said.endswith("has no pgvector in the database plain: as its administrator: CREATE EXTENSION vector.")
+    one[0].sql("CREATE ROLE reader LOGIN")
+    said = refused(url(one, user="reader"), tmp_path)
+    assert "refuses the user reader (permission denied for database items); as its administrator: GRANT CREATE" in said
+    one[0].sql("DROP ROLE reader")
+    make(url(one), tmp_path)
+    index = ServerIndex(parse(url(one)))
+    with pytest.raises(LikewiseError, match="k=0 must be at least 1"):
+        index.search(ROWS[0], 0)
+    for query, sentence in (
+        ("item 3x", r"'item 3x' is neither a file nor the id of an item of likewise\.t"),
+        ("nul \0", "is neither a file nor the id"),
+        (ROWS[0, :3], "the query has 3 numbers but the index holds rows of 16"),
+        (ROWS[0] * float("nan"), "NaN"),
+    ):
+        with pytest.raises(LikewiseError, match=sentence):
+            index.search(query)
+    with pytest.raises(LikewiseError, match="2 queries but 1 exclude_ids"):
+        index.search_batch(ROWS[:2], exclude_ids=["x"])
+    with pytest.raises(LikewiseError, match="the column 'ctid' of the metadata is a name of the server's own; rename"):
+        make(url(one), tmp_path, columns={"ctid": [1] * N})
+    with pytest.raises(LikewiseError, match=r"could not do it \(.*\); the former index is whole"):
+        make(url(one), tmp_path, columns={"text": ["nul \0"] * N})
+    assert len(ServerIndex(parse(url(one)))) == N
+    wide = renewal(url(one, "engine=hnsw", table="wide"), tmp_path)
+    wide.make(torch.ones(3, 2001), IDS[:3], {}, query_rows=None, columns=None, contents=NONE[:3])
+    with pytest.raises(LikewiseError, match=r"2,001 numbers, but a graph .* takes 2,000: give engine=exact, or half"):
+        wide.finish(wide, 0.9, moved=True)
+    wide._shards.close()
+
+
+def test_a_standby_answers_after_the_server_was_killed(tmp_path: Path) -> None:
+    with servers(1) as (primary,):
+        standby = primary.standby()
+        try:
+            to = f"postgresql://{USER}@{primary}|{standby}/items?engine=hnsw&table=t"
+            make(to, tmp_path)
+            deadline = time.monotonic() + 20
+            while not standby.sql("SELECT to_regclass('likewise.t') IS NOT NULL")[0][0] and time.monotonic() < deadline:
+                time.sleep(0.02)
+            first = ServerIndex(parse(to.replace(f"{primary}|{standby}", f"{primary}")))
+            expected = first.search(ROWS[5], 10)
+            index = ServerIndex(parse(to))  # reads of the standby
+            assert index.search(ROWS[5], 10) == expected
+            only = parse(to)
+            both = ServerIndex(only)
+            both.shards.each[0]._writing = True  # connected to the primary
+            both.shards.each[0].close()
+            assert both.search(ROWS[5], 10) == expected
+            both.shards.each[0]._writing = False
+            primary.stop(signal.SIGKILL)
+            began = time.monotonic()
+            assert both.search(ROWS[5], 10) == expected
+            assert index.search("item 5", 10)
+            print(f"read again after {time.monotonic() - began:.3f} s")
+            with pytest.raises(LikewiseError, match="takes no changes"):
+                renewal(to, tmp_path)
+        finally:
+            standby.stop()
