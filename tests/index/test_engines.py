@@ -124,6 +124,7 @@ def test_items_come_are_replaced_and_go(index: Index) -> None:
     index.remove(["item 9", "item 10"])
     assert len(index) == N + 15 - 2
     assert "item 9" not in index
+    assert (0 if index.engine is None else index.engine.effort) == index.promise.effort
     for name, row in zip(names, new, strict=True):
         assert index.search(row, 1)[0].id == name
         assert index.search(row, 1, where="colour = green")[0].id == name

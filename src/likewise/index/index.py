@@ -226,7 +226,9 @@ class Index:
         if exclude_ids is not None and len(exclude_ids) != queries.shape[0]:
             raise LikewiseError(f"{queries.shape[0]} queries but {len(exclude_ids)} exclude_ids; give one each.")
         excluded = [-1 if item is None else self.names.row(as_id(item)) for item in exclude_ids or ()]
-        scores, rows = self.nearest(queries, k, excluded=torch.tensor(excluded) if excluded else None, where=where)
+        scores, rows = self.nearest(
+            queries, k, excluded=torch.tensor(excluded) if max(excluded, default=-1) >= 0 else None, where=where
+        )
         ids = self.ids
         return [
             [Hit(ids[row], score) for score, row in zip(*pair, strict=True) if row >= 0]
@@ -422,9 +424,7 @@ class Index:
         rows_left = self.rows.contiguous()[kept]
         if self.engine is not None:
             if not self.engine.remove(gone):
-                self.engine = (
-                    KINDS[self.engine_name].build(rows_left, self._keys, self.options, untold) if len(kept) else None
-                )
+                self.engine = None  # built again with the rows that are left, or that come
             self._saved = self._saved._replace(engine="")
         if len(kept):
             self.rows = self._laid_out(rows_left)
