@@ -91,7 +91,8 @@ def unlike_pairs(similarities: Floats, of_copies: Floats) -> UnlikePairs | None:
 def _density(middle: Floats, z: Floats) -> Floats:
     """(B,) a smooth density of copies whose similarities have these z, as shares of bins."""
     found = np.exp(-0.5 * ((middle[:, None] - z) / _SMOOTH) ** 2).sum(1) + 1e-12
-    return (1 - _EVEN) * found / found.sum() + _EVEN / len(found)
+    density: Floats = (1 - _EVEN) * found / found.sum() + _EVEN / len(found)
+    return density
 
 
 def _unlike(y: Floats, counts: Floats, densities: Floats, below: npt.NDArray[np.bool_]) -> Floats:
