@@ -12,6 +12,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from likewise import metrics, negatives, objectives
+    from likewise.answers.classify import classify
+    from likewise.answers.duplicates import duplicates
+    from likewise.answers.outliers import outliers
+    from likewise.answers.select import select
     from likewise.comparison.run import compare
     from likewise.config.settings import FitSettings
     from likewise.data import Items, open_items
@@ -77,9 +81,13 @@ _HOME = {
     "Hit": "index.index",
     "Index": "index.index",
     "Views": "views.render",
+    "classify": "answers.classify",
+    "select": "answers.select",
     "compare": "comparison.run",
     "verify": "proof.prove",
     "recommend": "recommendation.recommend",
+    "duplicates": "answers.duplicates",
+    "outliers": "answers.outliers",
 }
 _FORMERLY = {"evaluate_retrieval": "retrieve"}  # another name of the same function
 
@@ -105,7 +113,9 @@ __all__ = [
     "bn_leak",
     "build_embedder",
     "build_graph",
+    "classify",
     "compare",
+    "duplicates",
     "evaluate",
     "evaluate_retrieval",
     "fit",
@@ -120,6 +130,7 @@ __all__ = [
     "negatives",
     "objectives",
     "open_items",
+    "outliers",
     "read_graded",
     "read_pairs",
     "read_triplets",
@@ -127,6 +138,7 @@ __all__ = [
     "retrieval",
     "retrieve",
     "samplers",
+    "select",
     "verify",
 ]
 

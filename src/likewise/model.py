@@ -196,9 +196,12 @@ class Model:
         *,
         layer: Layer = "embedding",
         batch_size: int = 256,
+        unit: bool = True,
         tick: Callable[[int], None] | None = None,
     ) -> Tensor:
         """(N, F) float32 rows of length 1 on the CPU, in the order of the items, computed in eval mode.
+
+        Without ``unit`` the rows have the length that the layer gives them.
 
         F is the width of the layer: the embedding's after the head, or the backbone's. Except for rounding, the rows do
         not depend on ``batch_size``. After each batch ``tick`` is called with the number of items done. One forward
@@ -216,7 +219,8 @@ class Model:
                 stop = min(start + batch_size, len(items))
                 batch = self.prepare(items.batch(torch.arange(start, stop)).to(device))
                 self._refuse_far(batch, items.ids[start:stop])
-                rows[start:stop] = nn.functional.normalize(self.embedder.embed(batch, layer), dim=1).cpu()
+                found = self.embedder.embed(batch, layer)
+                rows[start:stop] = (nn.functional.normalize(found, dim=1) if unit else found).cpu()
                 if tick is not None:
                     tick(stop)
         finally:

@@ -781,8 +781,8 @@ def needed(part: Parser) -> list[str]:
     for action in part._actions:
         if not action.option_strings and action.nargs != "?":
             words.append("x")
-        elif action.dest in ("out", "train", "gallery", "methods") and action.required:
-            words += [action.option_strings[0], "x"]
+        elif action.dest in ("out", "train", "gallery", "methods", "labels", "n") and action.required:
+            words += [action.option_strings[0], "1" if action.dest == "n" else "x"]
     return words
 
 

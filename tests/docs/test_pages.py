@@ -160,7 +160,18 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize(
     "page",
-    ["metric-learning", "parts", "preflight", "ranking", "recommendation", "relations", "scaling", "views", "words"],
+    [
+        "answers",
+        "metric-learning",
+        "parts",
+        "preflight",
+        "ranking",
+        "recommendation",
+        "relations",
+        "scaling",
+        "views",
+        "words",
+    ],
 )
 def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -179,6 +190,7 @@ def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
     )
     films.to_csv("movies.csv", index=False)
     pd.DataFrame({"movieId": range(24), "x": np.arange(24.0) % 5}).to_parquet("audio.parquet")
+    folder_of_images(tmp_path / "photos")
     (tmp_path / "posters").mkdir()
     for number in range(20):
         Image.new("RGB", (8, 8), (number, 2 * number, 0)).save(tmp_path / "posters" / f"{number}.png")
@@ -186,6 +198,11 @@ def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
     for number, code in enumerate(fences(ROOT / "docs" / f"{page}.md", "python")):
         if page == "metric-learning" and number == 1:  # a whole data set: 64 classes of 4
             given |= {"ids": names, "labels": torch.arange(256) // 4, "items": torch.randn(256, 3, 32, 32)}
+        if page == "answers":
+            settings = FitSettings(size=8, encoder=EncoderSettings(name="resnet-small", dim=8))
+            Path("runs/photos").mkdir(parents=True, exist_ok=True)
+            model = lw.Model.untrained(settings, lw.open_items("photos", size=8, progress=False))
+            model.save(Path("runs/photos/model.safetensors"))
         if page == "recommendation":
             content = np.random.default_rng(0).normal(size=(23, 4)).astype(np.float32)
             pd.DataFrame({"id": map(str, range(23)), "vector": content.tolist()}).to_parquet("content.parquet")

@@ -111,6 +111,23 @@ def test_what_is_found_has_the_score_of_exact_search(made: ServerIndex) -> None:
     assert len(made) == N
 
 
+def test_threads_search_at_once(made: ServerIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "AMONG", 0)  # so that each search changes the mode of the session
+    queries, found = clustered(16, 5), dict[int, list]()
+
+    def ask(place: int) -> None:
+        where = "year < 1950" if place % 2 else ()
+        found[place] = [made.search(query, 5, where=where) for query in queries]
+
+    asking = [threading.Thread(target=ask, args=(place,)) for place in range(4)]
+    for each in asking:
+        each.start()
+    for each in asking:
+        each.join()
+    assert (found[0], found[1]) == (found[2], found[3])
+    assert len(found) == 4
+
+
 def test_an_item_is_left_out_of_its_own_hits(made: ServerIndex) -> None:
     hits = made.search("item 7", 10)
     assert [hit.id for hit in hits] == [hit.id for hit in LOCAL.search("item 7", 10)]
@@ -303,7 +320,6 @@ def test_two_renewals_at_once(three: list[Server], tmp_path: Path) -> None:
     make(to, tmp_path)
     with pytest.raises(LikewiseError, match=r"another process has renewed likewise\.t meanwhile; try again"):
         late.remove(["item 3"])
-    late._shards.close()
 
 
 def test_searches_go_on_while_the_index_is_made_anew(three: list[Server], tmp_path: Path) -> None:
@@ -427,7 +443,7 @@ def test_mistakes_are_one_sentence(
     wide.make(torch.ones(3, 2001), IDS[:3], {}, query_rows=None, columns=None, contents=NONE[:3])
     with pytest.raises(LikewiseError, match=r"2,001 numbers, but a graph .* takes 2,000: give engine=exact, or half"):
         wide.finish(wide, 0.9, moved=True)
-    wide._shards.close()
+    assert one[0].sql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'") == [(0,)]
 
 
 def test_a_standby_answers_after_the_server_was_killed(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The table of commands, in the order of use."""
 
+from likewise.cli.answers import DUPLICATES, OUTLIERS
 from likewise.cli.compare import COMPARE, VERIFY
+from likewise.cli.few_labels import CLASSIFY, SELECT
 from likewise.cli.fit import FIT
 from likewise.cli.graph import GRAPH
 from likewise.cli.look import DEMO, FIGURE, LIST_METHODS, LIST_OBJECTIVES, LIST_POLICIES
@@ -16,4 +18,5 @@ COMMANDS = (
     *(FIT,),
     *(EVALUATE, RETRIEVE, COMPARE, VERIFY),
     *(INDEX, SEARCH, RECOMMEND, EMBED, IMPORT, EXPORT, REPORT),
+    *(DUPLICATES, OUTLIERS, SELECT, CLASSIFY),
 )

@@ -204,7 +204,7 @@ def _add_retrieve(parser: Parser) -> None:
         metavar="DATA",
         required=not has_features(parser),
         default=None,
-        help="labelled items to search; training need not know their labels",
+        help="items to search, with labels or --match; training need not know their labels",
     )
     add_features(parser, instead_of="--gallery")
     parser.add_argument(
@@ -226,6 +226,13 @@ def _add_retrieve(parser: Parser) -> None:
     parser.add_argument(
         "--query_labels", type=str, metavar="COLUMN", default=None, help="of --queries; default: --labels"
     )
+    parser.add_argument(
+        "--match",
+        type=str,
+        metavar="RULE",
+        default=None,
+        help="instead of labels: stem, the same file name in two folders is the same thing; or a file of pairs (a,b)",
+    )
     _add_measures(
         parser, "retrieval, clusters, verification; default: all, but no clusters if a label has fewer than 4 items"
     )
@@ -246,7 +253,7 @@ def _rank(arguments: Namespace) -> int:
     from likewise.evaluation.scores import save_scores
     from likewise.model import load
 
-    others = ("queries", "query_features", "query_labels", "measures", "ks")
+    others = ("queries", "query_features", "query_labels", "match", "measures", "ks")
     if extra := next((name for name in others if arguments[name] is not None), None):
         raise LikewiseError(f"--relations says which items are ranked for which query; leave --{extra} out.")
     model = load(arguments.run)
@@ -269,7 +276,8 @@ def _retrieve(arguments: Namespace) -> int:
     if arguments.relations is not None:
         return _rank(arguments)
     from likewise.evaluation.labelled_items import describe_copies
-    from likewise.evaluation.retrieve import DETAIL, FILE, KS, STAMP, print_retrieval_table, retrieve
+    from likewise.evaluation.retrieval_detail import STAMP
+    from likewise.evaluation.retrieve import DETAIL, FILE, KS, print_retrieval_table, retrieve
     from likewise.evaluation.scores import save_scores
     from likewise.model import load
 
@@ -285,6 +293,7 @@ def _retrieve(arguments: Namespace) -> int:
         queries=data_of(arguments, "queries", "query_features"),
         labels=arguments.labels,
         query_labels=arguments.query_labels,
+        match=arguments.match,
         key=arguments.key,
         image=arguments.image,
         columns=arguments.columns,

@@ -58,6 +58,8 @@ def _index(arguments: Namespace) -> int:
         engine_of(a.to)
     words, place = of_words(a, "index"), as_path(a.run, "RUN") / INDEX / "index.json"
     with stages() as begin:
+        if words and is_server(a.to):
+            raise LikewiseError("the index of a run of words stays in its folder: leave out --to, or name an engine.")
         if words:
             folder, of_words_index = place_for(place, "RUN").parent, load_words(a.run).index()
             promise = of_words_index.use(a.to, recall=a.recall, tick=begin(f"building {a.to}"))

@@ -98,15 +98,15 @@ def decode(data: bytes, size: int, megapixels: float = MEGAPIXELS) -> Decoded:
         raise BadItem(_reason(error, data, megapixels)) from error
 
 
-def shorter_side(loaded: bytes | npt.NDArray[Any]) -> int:
-    """The shorter side in pixels of a file's bytes, of which the header is read, or of an array; 0 of what is bad."""
+def sides(loaded: bytes | npt.NDArray[Any]) -> tuple[int, int]:
+    """Two sides in pixels of a file's bytes, of which the header is read, or of an array; 0 of what is bad."""
     if not isinstance(loaded, bytes):
-        return min(loaded.shape[:2], default=0)
+        return (loaded.shape[0], loaded.shape[1]) if loaded.ndim > 1 else (0, 0)
     try:
         with Image.open(io.BytesIO(loaded), formats=FORMATS) as image:
-            return min(image.size)
+            return image.size
     except Exception:  # Pillow raises many kinds; decoding says the reason
-        return 0
+        return 0, 0
 
 
 def decode_array(array: npt.NDArray[Any], size: int) -> Decoded:

@@ -1,5 +1,6 @@
 """Labels from a file of their own: by row in .npy, by id in .parquet or .csv."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from likewise.data.parquet import parquet_table
 from likewise.data.parquet_schema import holds_labels, values_of
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
-from likewise.text import quoted
+from likewise.text import quoted, shortened
 
 _SUFFIXES = (".npy", ".parquet", ".csv")
 
@@ -59,25 +60,16 @@ def label_by_id(items: Items, path: Path, key: str | None) -> Items:
         LikewiseError: a missing column, an id with two labels, or no id that an item has.
     """
     name = str(path)
-    suffix = path.suffix.lower()
-    table = parquet_table(path) if suffix == ".parquet" else csv_table(path, texts=set, numbers=False)
-    ids, column = _columns(table, key)
     known, unusable = set(items.ids), {item.id for item in items.skipped}
     labels: dict[str, Any] = {}
     example, strange = "", 0
-    for batch in table.batches([ids, column]):
-        for id, value in zip(values_of(batch.column(ids)), values_of(batch.column(column)), strict=True):
-            label = table.read_label(value)
-            text = "" if id is None else as_id(text_of(id))
-            if text in unusable:
-                continue
-            if text not in known:
-                strange, example = strange + 1, example or text
-            elif labels.setdefault(text, label) != label:
-                raise LikewiseError(
-                    f"{name} gives {quoted(text)} the labels {quoted(labels[text])} and {quoted(label)}; keep the "
-                    "right one, or write both as a list."
-                )
+    for text, label in rows_of(path, key):
+        if text in unusable:
+            continue
+        if text not in known:
+            strange, example = strange + 1, example or text
+        else:
+            _take(labels, text, label, name)
     if not labels:
         has = f"has ids such as {quoted(example)}" if strange else "holds no rows"
         raise LikewiseError(
@@ -93,6 +85,44 @@ def label_by_id(items: Items, path: Path, key: str | None) -> Items:
         notes.append(f"{name}: {strange:,} of its ids are no items, such as {quoted(example)}.")
     encoded, names = encode_source_labels([labels.get(id) for id in items.ids])
     return replace(items, labels=encoded, label_names=names, notes=tuple(notes))
+
+
+def label_few(items: Items, labels: Path | Mapping[str, object], key: str | None = None) -> Items:
+    """The items with labels by id, from a file as :func:`label_by_id` reads it, or a mapping of ids.
+
+    The labels of items that could not be used are left out. Raises LikewiseError on a missing column, an id with two
+    labels, and an id that no item has, with the closest.
+    """
+    known, unusable = set(items.ids), {item.id for item in items.skipped}
+    name = str(labels) if isinstance(labels, Path) else "labels"
+    rows = rows_of(labels, key) if isinstance(labels, Path) else ((as_id(id), each) for id, each in labels.items())
+    found: dict[str, Any] = {}
+    for text, label in rows:
+        if text in unusable:
+            continue
+        if text not in known:
+            hint = closest(text, items.ids[:100_000], shown=shortened)
+            raise LikewiseError(f"{name} has a label for {quoted(text)}, which is no item of {items.source}.{hint}")
+        _take(found, text, label, name)
+    encoded, names = encode_source_labels([found.get(id) for id in items.ids])
+    return replace(items, labels=encoded, label_names=names)
+
+
+def rows_of(path: Path, key: str | None) -> Iterator[tuple[str, Any]]:
+    """The id and the label of each row of a .parquet or .csv file. Raises LikewiseError on a missing column."""
+    table = parquet_table(path) if path.suffix.lower() == ".parquet" else csv_table(path, texts=set, numbers=False)
+    ids, column = _columns(table, key)
+    for batch in table.batches([ids, column]):
+        for id, value in zip(values_of(batch.column(ids)), values_of(batch.column(column)), strict=True):
+            yield "" if id is None else as_id(text_of(id)), table.read_label(value)
+
+
+def _take(labels: dict[str, Any], id: str, label: Any, name: str) -> None:
+    if labels.setdefault(id, label) != label:
+        raise LikewiseError(
+            f"{name} gives {quoted(id)} the labels {quoted(labels[id])} and {quoted(label)}; keep the "
+            "right one, or write both as a list."
+        )
 
 
 def _columns(table: Table, key: str | None) -> tuple[str, str]:

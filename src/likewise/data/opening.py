@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ from pathlib import Path
 from likewise.blocks import Blocks
 from likewise.console import say
 from likewise.data.frames import Frame
-from likewise.data.items import Items, Pixels
+from likewise.data.items import Items, Pixels, as_id
 from likewise.data.parquet_files import is_pattern
 from likewise.data.source import MEGAPIXELS, Wanted
 from likewise.data.words import WORDS
@@ -164,7 +164,7 @@ def native_side(source: object, *, key: str | None = None, image: str | None = N
 
     Cost: 100 images are read, and of these the headers alone are decoded.
     """
-    from likewise.data.decode import quiet_pillow, shorter_side
+    from likewise.data.decode import quiet_pillow, sides
     from likewise.data.source import BadItem
     from likewise.data.sources import find_source
 
@@ -173,12 +173,38 @@ def native_side(source: object, *, key: str | None = None, image: str | None = N
     opened = find_source(source, Wanted(labels="none", key=key, image=image, split=split))
     if isinstance(opened, Items):
         return 0
-    sides = list[int]()
+    shorter = list[int]()
     with quiet_pillow(MEGAPIXELS):
         for entry in islice(opened.entries(), FIRST):
             with suppress(BadItem):
-                sides.append(shorter_side(entry.load()))
-    return sorted(sides)[len(sides) // 2] if sides else 0
+                shorter.append(min(sides(entry.load())))
+    return sorted(shorter)[len(shorter) // 2] if shorter else 0
+
+
+def file_sizes(
+    source: object, ids: Collection[str], *, key: str | None = None, image: str | None = None
+) -> dict[str, tuple[int, int]]:
+    """Pixels and bytes of the images of some ids, as they are in the source, before they were decoded to one size.
+
+    Raises LikewiseError for what holds no images as they were, such as vectors. Cost: these images are read, and of
+    these the headers alone are decoded.
+    """
+    from likewise.data.decode import quiet_pillow, sides
+    from likewise.data.source import BadItem
+    from likewise.data.sources import find_source
+
+    opened = source if isinstance(source, Items) else find_source(source, Wanted(labels="none", key=key, image=image))
+    if isinstance(opened, Items):
+        raise LikewiseError(f"the items of {opened.source} are all of one size, so none is the largest.")
+    found = dict[str, tuple[int, int]]()
+    with quiet_pillow(MEGAPIXELS):
+        for entry in opened.entries() if ids else ():
+            name = as_id(entry.id)
+            if name in ids and name not in found:
+                with suppress(BadItem):
+                    loaded = entry.load()
+                    found[name] = math.prod(sides(loaded)), len(loaded) if isinstance(loaded, bytes) else loaded.nbytes
+    return found
 
 
 def _copies_told(items: Items) -> Items:

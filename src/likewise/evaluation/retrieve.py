@@ -3,12 +3,8 @@
 It can be zero-shot: the classes of gallery and queries may be new to the model (Oh Song et al. 2016).
 """
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,20 +24,19 @@ from likewise.evaluation.labelled_items import (
     renewal_command,
     shared_ids,
 )
+from likewise.evaluation.matched import matched
+from likewise.evaluation.retrieval_detail import Detail
 from likewise.evaluation.scores import lay_out, percent, print_rows
-from likewise.files import atomic_write
 from likewise.metrics.clustering import clustering
-from likewise.metrics.retrieval import Retrieval, retrieval
+from likewise.metrics.retrieval import retrieval
 from likewise.metrics.score import Score
-from likewise.metrics.verification import Roc, fold_pairs, random_pairs
+from likewise.metrics.verification import fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
 from likewise.model import Model
 from likewise.stamp import Stamp
-from likewise.text import utf8
 
 FILE = "retrieval.json"  # in the run folder, beside evaluation.json
 DETAIL = "retrieval"  # the folder beside it
-STAMP = "stamp.json"  # in that folder: whose figures these are
 FOLDS = 10
 MEASURES = ("retrieval", "clusters", "verification")
 LEAST = 4  # items of a label, on average, below which clusters are left out unless they are asked for
@@ -57,6 +52,7 @@ def retrieve(
     queries: object | None = None,
     labels: str = "auto",
     query_labels: str | None = None,
+    match: str | None = None,
     key: str | None = None,
     image: str | None = None,
     columns: Sequence[str] = (),
@@ -83,6 +79,8 @@ def retrieve(
             label in the gallery does not count; the protocol has the number of such queries.
         labels: auto, the column of the label, or a file of labels.
         query_labels: those of the queries; None: ``labels``, unless it is a .npy file, with a label for each row.
+        match: instead of labels, which items are the same thing: "stem", by the names of their files, or a file of
+            pairs; see ``matched``. Only retrieval is measured then, and no single class.
         key: the column of the ids; None: as the run was trained.
         image: the parquet column of the images; None: as the run was trained.
         columns: the columns of the vectors; empty: as the run was trained.
@@ -107,22 +105,29 @@ def retrieve(
     """
     check_measures(measures or (), MEASURES)
 
+    if match is not None and (labels, query_labels) != ("auto", None):
+        raise LikewiseError("match says which items are the same thing; leave labels out.")
+    if match is not None:
+        labels, query_labels = "none", "none"
     if queries is not None and query_labels is None:
         refuse_shared(labels, "name those of the queries with query_labels=")
 
     def opened(source: object, labels: str, least: int) -> Items:
         items = model.open(source, labels=labels, key=key, image=image, columns=columns, progress=progress)
-        return labelled(items, least)
+        return items if match is not None else labelled(items, least)
 
     items = opened(gallery, labels, 2)
     others = None if queries is None else opened(queries, query_labels or labels, 1)
+    if match is not None:
+        items, others = matched(match, items, others)
     ids = shared_ids(items, items if others is None else others)
-    wanted, left_out = _measured(measures, items)
+    wanted, left_out = _measured(measures, items, match)
     if progress:
         say(left_out)
     asked = {
-        "labels": labels,
-        "query_labels": query_labels,
+        "labels": "auto" if match is not None else labels,
+        "query_labels": None if match is not None else query_labels,
+        "match": match,
         "key": key,
         "image": image,
         "columns": tuple(columns),
@@ -131,6 +136,7 @@ def retrieve(
     usual = {
         "labels": "auto",
         "query_labels": None,
+        "match": None,
         "key": None,
         "image": None,
         "columns": (),
@@ -150,6 +156,9 @@ def retrieve(
             if "retrieval" in wanted:
                 told = begin(f"{name}: retrieval")
                 measured += _retrieved(rows, query_rows, items, others, ids, ks, stamp, tables, told)
+                if match is not None:  # a class is one thing
+                    tables.classes.clear()
+                    measured = [score for score in measured if score.name != "worst-class"]
             if "clusters" in wanted:
                 measured += _clustered(rows, items, seeds, stamp, begin(f"{name}: clusters"))
             if "verification" in wanted:
@@ -164,9 +173,15 @@ def retrieve(
     return scores
 
 
-def _measured(measures: Sequence[str] | None, items: Items) -> tuple[tuple[str, ...], list[str]]:
+def _measured(
+    measures: Sequence[str] | None, items: Items, match: str | None = None
+) -> tuple[tuple[str, ...], list[str]]:
     """The measures to compute, and a line if some are left out. LikewiseError if one was asked for and can't be."""
     assert items.labels is not None
+    if match is not None:
+        if impossible := [name for name in measures or () if name != "retrieval"]:
+            raise LikewiseError(f"{impossible[0]} needs labels, and match gives none; leave it out.")
+        return ("retrieval",), []
     if items.labels.ndim > 1:
         if impossible := [name for name in measures or () if name != "retrieval"]:
             raise LikewiseError(f"{items.source} has several labels per item, and {impossible[0]} needs one.")
@@ -176,52 +191,6 @@ def _measured(measures: Sequence[str] | None, items: Items) -> tuple[tuple[str, 
         line = f"clusters: left out, for a label has {each:.1f} items on average; --measures clusters computes them."
         return tuple(name for name in MEASURES if name != "clusters"), [line]
     return tuple(measures or MEASURES), []
-
-
-@dataclass(kw_only=True)
-class Detail:
-    """The rows of the tables in the detail folder. ``of`` is the representation that is being measured."""
-
-    of: str = ""
-    classes: list[tuple[object, ...]] = field(default_factory=list)
-    wrong: list[tuple[object, ...]] = field(default_factory=list)
-    curve: list[tuple[object, ...]] = field(default_factory=list)
-
-    def add_retrieval(self, result: Retrieval, names: Sequence[str], gallery: Items, queries: Items) -> None:
-        """Adds the measures of every class, and the pairs that the learned embedding gets most wrong."""
-        each = result.per_class
-        columns = (each.queries, each.precision_at_1, each.r_precision, each.map_at_r, each.average_precision)
-        rows = zip(each.labels.tolist(), *(column.tolist() for column in columns), strict=True)
-        self.classes += [(self.of, names[label], *figures) for label, *figures in rows]
-        if self.of == "learned":
-            wrong = ("nearest different", result.nearest_different), ("furthest same", result.furthest_same)
-            for sort, pairs in wrong:
-                self.wrong += [(sort, queries.ids[query], gallery.ids[item], score) for query, item, score in pairs]
-
-    def add_curve(self, curve: Roc) -> None:
-        """Adds at most 500 points of the curve; both ends are among them."""
-        some = torch.linspace(0, len(curve.fpr) - 1, min(500, len(curve.fpr))).round().long()
-        points = zip(*(x[some].tolist() for x in (curve.fpr, curve.tpr, curve.thresholds)), strict=True)
-        self.curve += [(self.of, *point) for point in points]
-
-    def write(self, folder: Path, stamp: Stamp) -> None:
-        """Writes the three files, each whole or not at all, and last the stamp that they have in common.
-
-        Raises OSError from the file system.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        figures = ("queries", "precision@1", "r-precision", "map@r", "map")
-        for name, header, rows in (
-            ("classes.csv", ("representation", "class", *figures), self.classes),
-            ("wrong.csv", ("sort", "query", "gallery", "similarity"), self.wrong),
-            ("roc.csv", ("representation", "false_positive_rate", "true_positive_rate", "threshold"), self.curve),
-        ):
-            text = io.StringIO(newline="")
-            csv.writer(text, lineterminator="\n").writerows([header, *rows])
-            with atomic_write(folder / name) as file:
-                file.write(utf8(text.getvalue()))
-        with atomic_write(folder / STAMP) as file:
-            file.write(utf8(json.dumps(stamp, indent=1, ensure_ascii=False)))
 
 
 def renewal(run: Path, protocol: Mapping[str, object]) -> list[str]:

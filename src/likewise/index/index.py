@@ -25,7 +25,7 @@ from likewise.index.queries import checked
 from likewise.metrics.checks import Rows, as_rows, as_tensor
 from likewise.metrics.exact_scores import unpack
 from likewise.metrics.neighbours import exact_among, top_k
-from likewise.text import quoted
+from likewise.text import quoted, shortened
 
 Query = Tensor | npt.NDArray[np.floating[Any]] | Sequence[float] | str | Path
 Contents = npt.NDArray[np.uint8]
@@ -200,7 +200,7 @@ class Index:
         if not os.path.isfile(path):  # of a name that is too long too
             raise LikewiseError(
                 f"{quoted(path)} is neither a file nor the id of an indexed item; ids look like {quoted(self.ids[0])}."
-                f"{closest(path, self.ids[:100_000])}"
+                f"{closest(path, self.ids[:100_000], shown=shortened)}"
             )
         if self.read is None:
             raise LikewiseError(

@@ -6,7 +6,7 @@ import numpy as np
 
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError, closest
-from likewise.text import quoted
+from likewise.text import quoted, shortened
 
 
 class Names:
@@ -69,6 +69,7 @@ class Names:
         for item in items:
             row = self.row(item)
             if row < 0:
-                raise LikewiseError(f"no item of the index has the id {quoted(item)}.{closest(item, self.ids)}")
+                hint = closest(item, self.ids[:100_000], shown=shortened)
+                raise LikewiseError(f"no item of the index has the id {quoted(item)}.{hint}")
             found.append(row)
         return np.array(found, np.int64)

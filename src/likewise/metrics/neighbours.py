@@ -216,7 +216,7 @@ def knn_classify(
     classes, votes = torch.empty_like(rows), torch.empty_like(scores)
     for first in range(0, scores.shape[0], 8192):
         part = slice(first, first + 8192)
-        classes[part], votes[part] = _vote(scores[part], labels[rows[part].clamp_min(0)], temperature)
+        classes[part], votes[part] = vote(scores[part], labels[rows[part].clamp_min(0)], temperature)
     return classes, votes
 
 
@@ -275,7 +275,7 @@ def _warn_of_themselves(queries: Tensor, keys: Tensor) -> None:
         )
 
 
-def _vote(scores: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def vote(scores: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """(B, k) classes and votes, the largest vote first, from (B, k) scores and labels of neighbours, nearest first.
 
     Neighbours are sorted by label, and the weights of equal labels are added up in one place. The places are in the

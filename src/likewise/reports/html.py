@@ -1,9 +1,6 @@
 """``report.html``: settings, scores, curves, neighbours as pictures, a map, in one file that loads no other."""
 
-import base64
 import html
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +21,11 @@ from likewise.evaluation.scores import EVALUATION
 from likewise.files import atomic_write, place_for
 from likewise.metrics import Retrieval, retrieval, top_k
 from likewise.model import Model, load
+from likewise.pages import named, picture, thumbnail, whole
 from likewise.plots import matplotlib_module
 from likewise.reports.measured import measured, saved_scores
-from likewise.reports.page import named, picture
 from likewise.reports.verdict import Verdict, gather, judge
-from likewise.text import readable, utf8
+from likewise.text import readable
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_data, training_items
 
@@ -43,19 +40,6 @@ TAUGHT_BY = {
     "graded": "trained with graded relevance",
     "clusters": "trained with clusters of pairs as classes",
 }
-STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733;background:#fff}
-h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem}table{border-collapse:collapse}
-th,td{padding:.3rem .8rem;text-align:right;border-bottom:1px solid #d8dee4}
-th:first-child,td:first-child{text-align:left}
-.row{display:flex;gap:4px;align-items:end;margin:.4rem 0;overflow-x:auto}
-figure{margin:0;text-align:center;font-size:.7rem}
-figure img{width:64px;height:64px;image-rendering:pixelated;border-radius:4px}.query img{outline:3px solid #0a66c2}
-.query{margin-right:14px}.pairs{display:flex;flex-wrap:wrap;gap:10px 26px}.pairs .query{margin-right:6px}
-.legend{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:0 1.2rem;font-size:.9rem}
-.note{color:#5a6875;font-size:.9rem}details pre{background:#f5f7f9;padding:1rem;overflow:auto}
-img.wide{max-width:100%}figcaption{max-width:64px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
-"""
 
 
 def write_report(
@@ -116,16 +100,10 @@ def write_report(
         + "</pre></details>",
         "<h2>Verdict</h2>" + _verdict(found),
     ]
-    title = named(f"likewise: {run.name}")
-    stamp = html.escape(json.dumps({**model.protocol("embedding"), **items.stamp("data")}, ensure_ascii=False))
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<meta name="likewise" content="{stamp}">'
-        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{''.join(parts)}</html>"
-    )
+    stamp = {**model.protocol("embedding"), **items.stamp("data")}
     path = run / REPORT
     with atomic_write(path) as file:
-        file.write(utf8(page))
+        file.write(whole(f"likewise: {run.name}", stamp, "".join(parts)))
     if progress:
         say([f"verdict: {found.sentence}", *(f"next: {line}" for line in found.advice)])
     return path
@@ -258,16 +236,7 @@ def _label(items: Items, row: int) -> str:
 
 
 def _thumbnail(items: Items, row: int, caption: str, kind: str) -> str:
-    from PIL import Image
-
-    name = named(items.ids[row])
-    buffer = io.BytesIO()
-    Image.fromarray(items.picture(row)).resize((64, 64), Image.Resampling.NEAREST).save(buffer, "PNG")
-    source = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<figure class="{kind}"><img alt="{name}" title="{name}" src="data:image/png;base64,{source}">'
-        f"<figcaption>{named(caption)}</figcaption></figure>"
-    )
+    return thumbnail(items.picture(row), items.ids[row], caption, kind)
 
 
 def _map(items: Items, rows: Tensor) -> str:

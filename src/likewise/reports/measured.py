@@ -10,14 +10,15 @@ from pathlib import Path
 
 from likewise.errors import LikewiseError
 from likewise.evaluation import classify, ranked, retrieve
-from likewise.evaluation.retrieve import DETAIL, FILE, STAMP, retrieval_table
+from likewise.evaluation.retrieval_detail import STAMP
+from likewise.evaluation.retrieve import DETAIL, FILE, retrieval_table
 from likewise.evaluation.scores import EVALUATION, learned_protocol, read_scores, table
 from likewise.files import from_json
 from likewise.metrics import Score
+from likewise.pages import grid, named, picture
 from likewise.plots import matplotlib_module
 from likewise.recommendation import evaluate as recommendation
 from likewise.recommendation.table import laid_out
-from likewise.reports.page import grid, named, picture
 from likewise.stamp import refuse_other_model
 
 MOST_SHOWN = 10  # classes, and pairs of each kind

@@ -1,7 +1,6 @@
 """``report.html`` of a run of words: what was read, scores, the curve of the loss, nearest words, settings."""
 
 import html
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from likewise.console import stages
 from likewise.evaluation.scores import read_scores
 from likewise.files import atomic_write, place_for
 from likewise.metrics import top_k
-from likewise.reports.html import REPORT, STYLE, curves
-from likewise.reports.page import named
+from likewise.pages import named, whole
+from likewise.reports.html import REPORT, curves
 from likewise.stamp import refuse_other_model
-from likewise.text import utf8
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_data
 from likewise.words.evaluation import SCORES
@@ -46,14 +44,8 @@ def write_words_report(run: Path, *, progress: bool = True) -> Path:
         ]
     settings = "" if vectors.settings is None else html.escape(as_yaml(as_dict(vectors.settings)))
     parts.append(f"<h2>Every setting</h2><details><summary>config.yaml</summary><pre>{settings}</pre></details>")
-    title, stamp = named(f"likewise: {run.name}"), html.escape(json.dumps(vectors.protocol(), ensure_ascii=False))
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<meta name="likewise" content="{stamp}">'
-        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{''.join(parts)}</html>"
-    )
     with atomic_write(path) as file:
-        file.write(utf8(page))
+        file.write(whole(f"likewise: {run.name}", vectors.protocol(), "".join(parts)))
     return path
 
 

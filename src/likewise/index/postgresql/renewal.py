@@ -1,8 +1,8 @@
 """An index on servers while it is made, or brought up to date: each server's part in one transaction."""
 
 import operator
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,15 @@ class Renewal:
             found: list[tuple[Any, ...]] = shard.connection.execute(statement, binary=True).fetchall()
             return found
 
+    @contextmanager
+    def _or_nothing(self) -> Iterator[None]:
+        """Ends the connections, and so what was not committed, when something fails."""
+        try:
+            yield
+        except BaseException:
+            self._shards.close()
+            raise
+
     def _begin(self) -> None:
         """Begins the transactions. Raises LikewiseError when another process has renewed the index meanwhile."""
         if self._begun:
@@ -163,8 +172,9 @@ class Renewal:
         self._layout.columns()
         self._names, self.protocol, self._anew, self.promise = Names(ids), dict(protocol), True, None
         self.columns = table
-        self._begin()
-        self._write(rows, ids, query_rows, table, contents)
+        with self._or_nothing():
+            self._begin()
+            self._write(rows, ids, query_rows, table, contents)
         self._count = len(ids)
         return self
 
@@ -178,25 +188,28 @@ class Renewal:
         contents: npt.NDArray[np.uint8] | None = None,
     ) -> None:
         """Takes new items, or new rows of items that the servers have."""
-        self._begin()
-        self._write(rows, ids, query_rows, as_columns(columns, len(ids)), contents)
+        with self._or_nothing():
+            self._begin()
+            self._write(rows, ids, query_rows, as_columns(columns, len(ids)), contents)
         self._count += int((self.names.places(ids) < 0).sum())
 
     def describe(self, ids: Sequence[str], columns: Any) -> None:
         """Gives items other metadata."""
-        self._begin()
-        self._write(None, ids, None, as_columns(columns, len(ids)), None)
+        with self._or_nothing():
+            self._begin()
+            self._write(None, ids, None, as_columns(columns, len(ids)), None)
 
     def remove(self, ids: Sequence[str]) -> None:
         """Deletes items."""
-        self._begin()
         places = self._shards.split(ids)
 
         def part(shard: Shard) -> None:
             with shard.said():
                 tables.remove(shard, self._table, [utf8(ids[place]).decode() for place in places[shard.number]])
 
-        self._shards.all(part)
+        with self._or_nothing():
+            self._begin()
+            self._shards.all(part)
         self._count -= len(ids)
 
     def _write(
@@ -238,8 +251,15 @@ class Renewal:
         Raises LikewiseError when a server refuses; all then hold the former generation, or are told apart by it.
         """
         assert index is self
+        with self._or_nothing():
+            self._begin()
+            self._finish(recall, moved)
+        self._shards.close()
+        pointer.write(self._folder, pointer.Place(replace(self._servers, password=""), self._owner))
+        generations.forget(self._folder)
+
+    def _finish(self, recall: float, moved: bool) -> None:
         assert self._layout is not None
-        self._begin()
         s, layout, former = self._servers, self._layout, self._former
         table = self._table + NEXT * self._anew
         many = len(self) * layout.dim > EXACT_NUMBERS * len(self._shards)
@@ -275,9 +295,6 @@ class Renewal:
 
         self._shards.all(put)
         self._shards.all(_commit)
-        self._shards.close()
-        pointer.write(self._folder, pointer.Place(replace(s, password=""), self._owner))
-        generations.forget(self._folder)
 
     def _measured(self, table: str, recall: float) -> Promise:
         layout = self._layout

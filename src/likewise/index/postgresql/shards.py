@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import blake2b
+from threading import Lock
 from typing import Any, TypeVar
 
 from likewise.errors import LikewiseError
@@ -46,6 +47,7 @@ class Shard:
         self.hosts: tuple[Host, ...] = servers.shards[number]
         self._connection: Any = None
         self.mode = ""  # of the session, see search
+        self._lock = Lock()
 
     def __str__(self) -> str:
         many = len(self._servers.shards)
@@ -131,8 +133,11 @@ class Shard:
             raise LikewiseError(f"{self} could not do it ({_plain(str(error))}){whole}.") from None
 
     def ask(self, question: Callable[["Shard"], T]) -> T:
-        """The answer of a question that changes nothing. A connection that is lost meanwhile is made again, once."""
-        with self.said():
+        """The answer of a question that changes nothing. A connection that is lost meanwhile is made again, once.
+
+        Threads ask one after the other.
+        """
+        with self._lock, self.said():
             try:
                 return question(self)
             except self._psycopg.OperationalError:
@@ -188,6 +193,8 @@ class Shards:
         """Ends all connections."""
         for shard in self.each:
             shard.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
 
 
 def _plain(message: str) -> str:

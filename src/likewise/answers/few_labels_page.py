@@ -1,0 +1,83 @@
+"""The pages of ``likewise classify`` and ``likewise select``: the items as pictures, or as ids where there are none."""
+
+from pathlib import Path
+
+import torch
+
+from likewise.answers.classified import Classified
+from likewise.answers.page import Cell, note, shelf, write_page
+from likewise.answers.select import Selected
+from likewise.data import Items
+from likewise.metrics.neighbours import top_k
+from likewise.pages import grid
+
+Table = tuple[list[str], list[list[str]]]  # header and rows
+SHOWN, NEAREST = 12, 6  # items in a row; the nearest ones of an item
+MOST_CLASSES = 50
+
+
+def methods_table(found: Classified) -> Table:
+    """A row for each method that was tried, the one that is used first."""
+    rows = [[each.words, f"{each.right:,} of {each.tried:,}", f"{each.loss:.3f}"] for each in found.trials]
+    return ["method", "labels found when left out", "−log confidence"], rows
+
+
+def reliability_table(found: Classified) -> Table:
+    """A row for each bin of confidence, of labelled items that are left out in turn."""
+    rows = [
+        [f"{each.least:.2f} to {each.most:.2f}", f"{each.mean:.2f}", f"{each.right:.2f}", f"{each.number:,}"]
+        for each in found.trials[0].bins
+    ]
+    return ["confidence", "mean", "right", "labels left out"], rows
+
+
+def classes_table(found: Classified) -> Table:
+    """A row for each class: its labels, the items that got it, their mean confidence, its AUROC if unknown."""
+    aurocs = {each.label: f"{each.auroc:.2f}" for each in found.held_out}
+    rows = []
+    for number, name in enumerate(found.names):
+        mine = found.labels == number
+        fresh = mine & ~found.given
+        mean = f"{float(found.confidence[fresh].mean()):.2f}" if bool(fresh.any()) else ""
+        counts = f"{int((mine & found.given).sum()):,}", f"{int(fresh.sum()):,}"
+        rows.append([name, *counts, mean, aurocs.get(name, "")])
+    return ["label", "given", "found", "mean confidence", "AUROC of unlike"], rows
+
+
+def classified_page(path: Path, found: Classified, items: Items) -> None:
+    """Writes how far the classification can be trusted, and items of each kind. Raises as ``write_page``."""
+    fresh = (~found.given).nonzero().flatten()
+
+    def first(order: torch.Tensor, values: torch.Tensor) -> str:
+        rows = fresh[order][:SHOWN].tolist()
+        return shelf(items, [Cell(row, f"{found.label(row)} {float(values[row]):.2f}") for row in rows])
+
+    classes = note("Each class: three of its labels, framed, and what is most certainly of it.")
+    for number, name in enumerate(found.names[:MOST_CLASSES]):
+        mine = found.labels == number
+        rest = (mine & ~found.given).nonzero().flatten()
+        rest = rest[(-found.confidence[rest]).argsort(stable=True)][:SHOWN]
+        cells = [Cell(row, name, "query") for row in (mine & found.given).nonzero().flatten()[:3].tolist()]
+        classes += shelf(items, [*cells, *(Cell(row, f"{float(found.confidence[row]):.2f}") for row in rest.tolist())])
+    sections = [
+        ("What was found", "".join(map(note, found.lines()))),
+        ("Reliability", grid(*methods_table(found)) + grid(*reliability_table(found)) + grid(*classes_table(found))),
+        ("Least certain", first(found.confidence[fresh].argsort(stable=True), found.confidence)),
+        ("Most unlike anything labelled", first((-found.unlike[fresh]).argsort(stable=True), found.unlike)),
+        ("Classes", classes),
+    ]
+    write_page(path, f"likewise: {items.source} by few labels", items, sections)
+
+
+def selected_page(path: Path, found: Selected, items: Items, rows: torch.Tensor) -> None:
+    """Writes what was selected, each with its nearest items by ``rows`` (N, D). Raises as ``write_page``."""
+    asked = found.rows
+    ids = torch.arange(len(rows))
+    near = top_k(rows[asked], rows, min(NEAREST, len(rows) - 1), query_ids=asked, key_ids=ids)
+    shelves = note("Framed: an item to label, with the number of items that it stands for. Then the nearest.")
+    for place, row in enumerate(asked.tolist()):
+        others = zip(near[1][place].tolist(), near[0][place].tolist(), strict=True)
+        cells = [Cell(row, f"{int(found.stands_for[place]):,} items", "query")]
+        shelves += shelf(items, [*cells, *(Cell(other, f"{score:.2f}") for other, score in others)])
+    sections = [("What was selected", note(found.sentence())), ("To label first", shelves)]
+    write_page(path, f"likewise: to label first in {items.source}", items, sections)
