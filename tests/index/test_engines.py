@@ -237,6 +237,23 @@ def test_kill_leaves_a_whole_generation(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {*named, "index.json"}
 
 
+PATCHED = """
+import faiss.contrib.torch_utils, torch
+from likewise.index import Index
+for to in ("faiss:ivf?lists=4", "faiss:hnsw"):
+    index = Index(torch.eye(30), [str(row) for row in range(30)], columns={"year": list(range(30))})
+    index.use(to)
+    assert index.search(torch.eye(30)[3], 1)[0].id == "3"
+    assert index.search(torch.eye(30)[3], 1, where="year > 5")[0].id != "3"
+    index.remove(["3"])
+    assert index.search(torch.eye(30)[3], 1)[0].id != "3"
+"""
+
+
+def test_what_other_libraries_replace_in_faiss_is_not_used() -> None:
+    subprocess.run([sys.executable, "-c", PATCHED], check=True)
+
+
 def test_a_promise_that_no_effort_keeps_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that never proposes a tenth of the rows, as a graph with few links that misses parts of the data."""
     index = Index(ROWS, IDS)

@@ -37,6 +37,15 @@ def _array(rows: Tensor) -> "np.ndarray[Any, np.dtype[np.float32]]":
     return np.ascontiguousarray(rows.detach().cpu().float().numpy())
 
 
+def _search(index: Any, asked: Any, count: int, parameters: Any) -> Keys:
+    """(B, count) keys. Of faiss' C++: ``faiss.contrib.torch_utils``, which others import, replaces ``search``."""
+    faiss = faiss_here()
+    found, distances = np.empty((len(asked), count), np.int64), np.empty((len(asked), count), np.float32)
+    pointer = faiss.swig_ptr
+    index.search_c(len(asked), pointer(asked), count, pointer(distances), pointer(found), parameters)
+    return found
+
+
 class IVF:
     """Inverted lists. ``effort`` is the number of lists that a query looks into (nprobe)."""
 
@@ -83,8 +92,7 @@ class IVF:
         faiss, wanted = self._faiss, ASKED_FOR * count
         asked = _array(queries)
         if among is None:
-            self._index.nprobe = self.effort
-            return np.asarray(self._index.search(asked, wanted)[1], np.int64)
+            return _search(self._index, asked, wanted, faiss.SearchParametersIVF(nprobe=self.effort))
         fits = np.zeros(int(among.max()) + 2, np.bool_)
         fits[among] = True
         held = self._held(fits)
@@ -193,7 +201,7 @@ class HNSW:
             width = min(2 * width, self._index.ntotal)
 
     def _search(self, asked: Any, count: int, parameters: Any) -> Keys:
-        return np.asarray(self._index.search(asked, count, params=parameters)[1], np.int64)
+        return _search(self._index, asked, count, parameters)
 
     def add(self, rows: Tensor, keys: Keys) -> None:
         """See ``Engine``."""
