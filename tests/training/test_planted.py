@@ -148,7 +148,7 @@ def test_the_share_of_planted_negatives_that_survive(policy: HardestBeyond | Ran
 def test_the_methods_learn_who_goes_together(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = folder(tmp_path / "graph")
     classes = {"objective.samples": 6, "batch_size": 16, "optim.lr": 0.02} if method == "gcml-classes" else {}
-    more = {"relations": made, "epochs": 20, **classes}
+    more = {"relations": made, "epochs": 10, **classes}
     model = fit(items(), out=tmp_path / "run", method=method, settings={**SMALL, **more})
     z = model.features(items())
     near = (z @ z.T).fill_diagonal_(-2).argmax(1).numpy()
