@@ -136,7 +136,7 @@ class IVF:
 
     def _of_centroids(self) -> Tensor:
         if self._centroids is None:
-            self._centroids = torch.from_numpy(self._index.quantizer.reconstruct_n(0, self._index.nlist))
+            self._centroids = torch.as_tensor(self._index.quantizer.reconstruct_n(0, self._index.nlist))
         return self._centroids
 
     def add(self, rows: Tensor, keys: Keys) -> None:
