@@ -1,6 +1,7 @@
 """The commands that answer what people ask of their items: duplicates, outliers."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from jsonargparse import Namespace
 
@@ -22,11 +23,21 @@ def cells(row: Sequence[str]) -> tuple[str, ...]:
     return tuple(escape(readable(cell)) for cell in row)
 
 
-def _add_out(parser: Parser, columns: str) -> None:
+def add_files(parser: Parser, columns: str) -> None:
+    """--out and --html."""
     parser.add_argument(
         "--out", type=str, metavar="FILE", default=None, help=f"writes all as .csv or .parquet: {columns}"
     )
     parser.add_argument("--html", type=str, metavar="FILE", default=None, help="writes a page of pictures")
+
+
+def files_of(arguments: Namespace) -> tuple[Path | None, Path | None]:
+    """The files of --out and --html, checked before the work."""
+    from likewise.answers.page import page_file
+    from likewise.index.hits_file import table_file
+
+    a = arguments
+    return None if a.out is None else table_file(a.out), None if a.html is None else page_file(a.html)
 
 
 def _add_duplicates(parser: Parser) -> None:
@@ -57,20 +68,19 @@ def _add_duplicates(parser: Parser) -> None:
     parser.add_argument(
         "--size", type=int, default=None, help="of the pictures that are compared, px; default: 32, or the run's"
     )
-    _add_out(parser, "group, id, stands_for_it, similarity, keep")
+    add_files(parser, "group, id, stands_for_it, similarity, keep")
     add_columns(parser)
 
 
 def _duplicates(arguments: Namespace) -> int:
     from likewise.answers.duplicates import duplicates
-    from likewise.answers.page import duplicates_page, page_file
+    from likewise.answers.page import duplicates_page
     from likewise.evaluation.scores import print_rows
-    from likewise.index.hits_file import table_file
 
     a = arguments
     if a.keep is not None and a.out is None:
         raise LikewiseError("--keep needs --out FILE, in which the list is written; nothing is deleted.")
-    out, page = None if a.out is None else table_file(a.out), None if a.html is None else page_file(a.html)
+    out, page = files_of(a)
     found = duplicates(
         a.data,
         run=a.run,
@@ -137,19 +147,18 @@ def _add_outliers(parser: Parser) -> None:
         "--confidence", type=float, default=0.8, help="share of the neighbours' votes that another label needs"
     )
     parser.add_argument("--layer", type=str, default="backbone", help="whose features: backbone, or embedding")
-    _add_out(parser, "rank, id, distance, nearest; of labels label, expected, confidence, own_share")
+    add_files(parser, "rank, id, distance, nearest; of labels label, expected, confidence, own_share")
     add_columns(parser)
 
 
 def _outliers(arguments: Namespace) -> int:
     from likewise.answers.outliers import outliers
-    from likewise.answers.page import outliers_page, page_file
+    from likewise.answers.page import outliers_page
     from likewise.evaluation.scores import print_rows
-    from likewise.index.hits_file import table_file
     from likewise.model import layer_named
 
     a = arguments
-    out, page = None if a.out is None else table_file(a.out), None if a.html is None else page_file(a.html)
+    out, page = files_of(a)
     found = outliers(
         a.run,
         a.data,

@@ -4,18 +4,13 @@ import shlex
 
 from jsonargparse import Namespace
 
-from likewise.cli.answers import cells
+from likewise.cli.answers import add_files, cells, files_of
 from likewise.cli.options import add_columns, add_data, add_layer, add_run, data_of
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import whole
 from likewise.text import readable
 
 EXTREMES = 5  # ids that are printed of each kind
-
-
-def _add_files(parser: Parser, columns: str) -> None:
-    parser.add_argument("--out", type=str, metavar="FILE", default=None, help=f"writes {columns} as .csv or .parquet")
-    parser.add_argument("--html", type=str, metavar="FILE", default=None, help="writes a page of pictures")
 
 
 def _add_classify(parser: Parser) -> None:
@@ -37,7 +32,7 @@ def _add_classify(parser: Parser) -> None:
     parser.add_argument(
         "-k", "--k", type=int, default=None, help="neighbours, in the graph and that vote; default: 10, and by labels"
     )
-    _add_files(parser, "id, label, confidence, unlike, given")
+    add_files(parser, "id, label, confidence, unlike, given")
     add_layer(parser)
     add_columns(parser)
 
@@ -46,16 +41,13 @@ def _classify(arguments: Namespace) -> int:
     from likewise.answers.classify import classify, open_labelled
     from likewise.answers.classify_rows import method_named
     from likewise.answers.few_labels_page import classes_table, classified_page, methods_table, reliability_table
-    from likewise.answers.page import page_file
     from likewise.evaluation.scores import print_rows
-    from likewise.index.hits_file import table_file
     from likewise.model import layer_named, load
 
     a = arguments
     method_named(a.method)
     model, layer = load(a.run), layer_named(a.layer)
-    out = None if a.out is None else table_file(a.out)
-    page = None if a.html is None else page_file(a.html)
+    out, page = files_of(a)
     items = open_labelled(model, data_of(a), a.labels, key=a.key, image=a.image, columns=a.columns, progress=True)
     found = classify(model, items, labels="auto", method=a.method, k=a.k, layer=layer)
     tables = [methods_table(found), reliability_table(found), classes_table(found)]
@@ -87,7 +79,7 @@ def _add_select(parser: Parser) -> None:
         "--labels", type=str, metavar="FILE", default=None, help="labels that are known, as for `likewise classify`"
     )
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
-    _add_files(parser, "id, label (empty, to be filled in), stands_for")
+    add_files(parser, "id, label (empty, to be filled in), stands_for")
     add_layer(parser)
     add_columns(parser)
 
@@ -96,17 +88,14 @@ def _select(arguments: Namespace) -> int:
     from likewise.answers.choosers import method_named
     from likewise.answers.classify import open_labelled
     from likewise.answers.few_labels_page import selected_page
-    from likewise.answers.page import page_file
     from likewise.answers.select import select
     from likewise.evaluation.scores import print_rows
-    from likewise.index.hits_file import table_file
     from likewise.model import layer_named, load
 
     a = arguments
     method_named(a.method)
     model, layer = load(a.run), layer_named(a.layer)
-    out = None if a.out is None else table_file(a.out)
-    page = None if a.html is None else page_file(a.html)
+    out, page = files_of(a)
     names = {"key": a.key, "image": a.image, "columns": a.columns}
     if a.labels is None:
         items = model.open(data_of(a), labels="none", **names)

@@ -89,14 +89,15 @@ def engine_of(to: str) -> tuple[str, dict[str, int]]:
     return name, options
 
 
-def chosen(name: str, rows: int, dim: int) -> tuple[str, str]:
-    """The engine that ``auto`` stands for, and a reason to tell; other names stay."""
+def chosen(to: str, rows: int, dim: int) -> tuple[str, dict[str, int]]:
+    """As ``engine_of``, with the engine that ``auto`` stands for: exact search while it is quick, or without faiss."""
+    name, options = engine_of(to)
     if name != "auto":
-        return name, ""
+        return name, options
     if rows * dim <= EXACT_NUMBERS:
-        return "exact", "exact search is quick at this size"
+        return "exact", {}
     try:
         import faiss  # noqa: F401
     except ImportError:
-        return "exact", "a search reads every row; pip install 'likewise[faiss]' for one that does not"
-    return "faiss:ivf", "exact search would read every row for each query"
+        return "exact", {}
+    return "faiss:ivf", default_options("faiss:ivf")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from likewise.index.engines import chosen, default_options, engine_of
+from likewise.index.engines import chosen
 from likewise.index.generations import MANIFEST
 from likewise.index.index import Index
 from likewise.index.kept import About, Kept, Stage
@@ -45,10 +45,9 @@ class FolderPlace:
         """Builds the engine if it is another or many items ``moved``, and saves."""
         assert index is self._index
         own, promise = self._index, index.promise
-        name, options = engine_of(self._to)
-        wanted = chosen(name, *own.rows.shape)[0]
+        wanted, options = chosen(self._to, *own.rows.shape)
         built = own.engine_name, own.options, promise.wanted if promise else None
-        if moved or built != (wanted, options or default_options(wanted), recall):
+        if moved or built != (wanted, options, recall):
             own.use(self._to, recall=recall, tick=self._stage(f"building {wanted}"))
         self._stage(f"writing {self._folder}")
         own.save(self._folder)

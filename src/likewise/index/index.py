@@ -17,7 +17,7 @@ from likewise.index import generations
 from likewise.index.conditions import matching, parse_all
 from likewise.index.embedding_file import check_embedding
 from likewise.index.engine import Engine, Keys
-from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen, default_options, engine_of
+from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen
 from likewise.index.items_table import as_columns, filtered, joined, to_table
 from likewise.index.names import Names
 from likewise.index.promise import Promise, Tuning, exact_promise, held_out
@@ -315,9 +315,7 @@ class Index:
 
         Cost: of IVF, k-means on 50 rows a list, and a pass over the rows; of any, 1,024 exact searches.
         """
-        name, options = engine_of(to)
-        name, _ = chosen(name, *self.rows.shape)
-        options = options or default_options(name)
+        name, options = chosen(to, *self.rows.shape)
         if name == "exact":
             self._install(None, name, options)
             self.rows = self._laid_out(self.rows)
@@ -403,7 +401,6 @@ class Index:
 
     def remove(self, ids: Sequence[str]) -> None:
         """Forgets items. Raises LikewiseError on an unknown id, and when no item would be left."""
-        self.names.rows(ids)
         self._forget(ids, everything=False)
 
     def _forget(self, ids: Sequence[str], *, everything: bool) -> None:

@@ -1,6 +1,6 @@
 """The ids of an index: which row has an id."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -63,13 +63,11 @@ class Names:
                 found[place] = self.row(items[place])
         return found
 
-    def rows(self, items: Iterable[str]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    def rows(self, items: Sequence[str]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
         """The rows of ids. Raises LikewiseError on an unknown one, with the closest that is known."""
-        found = []
-        for item in items:
-            row = self.row(item)
-            if row < 0:
-                hint = closest(item, self.ids[:100_000], shown=shortened)
-                raise LikewiseError(f"no item of the index has the id {quoted(item)}.{hint}")
-            found.append(row)
-        return np.array(found, np.int64)
+        found = self.places(items)
+        if len(unknown := np.flatnonzero(found < 0)):
+            item = items[unknown[0]]
+            hint = closest(item, self.ids[:100_000], shown=shortened)
+            raise LikewiseError(f"no item of the index has the id {quoted(item)}.{hint}")
+        return found
