@@ -1,6 +1,8 @@
 """Small made-up data and values that several test files share."""
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from likewise.config.values import Scalar, Value
 
@@ -44,3 +46,17 @@ def likes(users: int = 60, items: int = 80, groups: int = 6, seed: int = 0) -> t
         ]
     content = np.concatenate([np.eye(groups)[group], 0.6 * random.normal(size=(items, 6))], 1)
     return lines, content.astype(np.float32)
+
+
+def unit_clusters(n: int, seed: int = 0) -> torch.Tensor:
+    """(n, 16) rows of length 1 around 30 centres, which are the same for every seed."""
+    random = torch.Generator().manual_seed(seed)
+    centres = torch.randn(30, 16, generator=torch.Generator().manual_seed(99))
+    rows = centres[torch.randint(30, (n,), generator=random)] + 0.5 * torch.randn(n, 16, generator=random)
+    return functional.normalize(rows, dim=1)
+
+
+def year_and_colour(n: int) -> dict[str, list[int] | list[str]]:
+    """Metadata of n items: a year that one in a hundred has, and a colour that one in fifty has."""
+    colours = ["red" if number % 50 == 0 else "blue" for number in range(n)]
+    return {"year": [1900 + number % 100 for number in range(n)], "colour": colours}

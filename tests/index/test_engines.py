@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from torch.nn import functional
+from toy import unit_clusters, year_and_colour
 
 from likewise.errors import LikewiseError
 from likewise.index import Index
@@ -22,22 +22,12 @@ from likewise.index.promise import lower_bound, recall_of
 from likewise.metrics import top_k
 
 ENGINES = ("exact", "faiss:ivf?lists=16", "faiss:hnsw?links=16")
-N, D = 1500, 16
+N = 1500
 
 
-def clustered(n: int, seed: int = 0) -> torch.Tensor:
-    random = torch.Generator().manual_seed(seed)
-    centres = torch.randn(30, D, generator=torch.Generator().manual_seed(99))
-    rows = centres[torch.randint(30, (n,), generator=random)] + 0.5 * torch.randn(n, D, generator=random)
-    return functional.normalize(rows, dim=1)
-
-
-ROWS = clustered(N)
+ROWS = unit_clusters(N)
 IDS = [f"item {number}" for number in range(N)]
-COLUMNS = {
-    "year": [1900 + number % 100 for number in range(N)],
-    "colour": ["red" if n % 50 == 0 else "blue" for n in range(N)],
-}
+COLUMNS = year_and_colour(N)
 
 
 @pytest.fixture(params=ENGINES)
@@ -56,7 +46,7 @@ def true_rows(index: Index, queries: torch.Tensor, k: int, among: np.ndarray | N
 
 
 def test_what_is_found_has_the_score_of_exact_search(index: Index) -> None:
-    queries = clustered(40, 1)
+    queries = unit_clusters(40, 1)
     scores, rows = index.nearest(queries, 10)
     true = true_rows(index, queries, 10)
     assert float(recall_of(rows, true).mean()) >= 0.9
@@ -104,7 +94,7 @@ def test_conditions_give_as_many_hits_as_there_are(
         "more than k": year == 1903,
     }[share]
     among = np.flatnonzero(fits)
-    queries = clustered(30, 2)
+    queries = unit_clusters(30, 2)
     rows = index.nearest(queries, k, where=where)[1]
     assert rows.shape == (30, min(k, len(among)))
     assert set(rows.flatten().tolist()) <= set(among.tolist())
@@ -116,7 +106,7 @@ def test_nothing_fits(index: Index) -> None:
 
 
 def test_items_come_are_replaced_and_go(index: Index) -> None:
-    new = clustered(20, 3)
+    new = unit_clusters(20, 3)
     old = [f"item {number}" for number in range(5)]
     names = [*old, *(f"new {number}" for number in range(15))]
     columns = {"year": [2000] * 20, "colour": ["green"] * 20}
@@ -129,7 +119,7 @@ def test_items_come_are_replaced_and_go(index: Index) -> None:
         assert index.search(row, 1)[0].id == name
         assert index.search(row, 1, where="colour = green")[0].id == name
     assert index.contents[index.names.row("item 3")].tolist() == [1] * 16
-    queries = clustered(40, 4)
+    queries = unit_clusters(40, 4)
     found = recall_of(index.nearest(queries, 10)[1], true_rows(index, queries, 10))
     assert float(found.mean()) >= 0.9
     with pytest.raises(LikewiseError, match="no item of the index has the id 'item 9'"):
@@ -139,7 +129,7 @@ def test_items_come_are_replaced_and_go(index: Index) -> None:
 
 
 def test_a_saved_index_is_the_same_and_changes_are_added_to_its_files(index: Index, tmp_path: Path) -> None:
-    queries = clustered(10, 5)
+    queries = unit_clusters(10, 5)
     index.save(tmp_path)
     first = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     again = Index.load(tmp_path)
@@ -149,7 +139,7 @@ def test_a_saved_index_is_the_same_and_changes_are_added_to_its_files(index: Ind
     assert again.search_batch(queries, 7) == index.search_batch(queries, 7)
     for each in (again, index):
         each.add(
-            clustered(5, 6),
+            unit_clusters(5, 6),
             IDS[:5],
             columns={"year": [1] * 5, "colour": ["c"] * 5},
             contents=np.zeros((5, 16), np.uint8),

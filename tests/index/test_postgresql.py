@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from torch.nn import functional
+from toy import unit_clusters, year_and_colour
 
 from likewise.errors import LikewiseError
 from likewise.index import Index
@@ -28,24 +28,14 @@ from likewise.index.postgresql import search, shards
 from likewise.index.postgresql.index import ServerIndex
 from likewise.index.postgresql.renewal import Renewal
 
-N, D = 1200, 16
+N = 1200
 NONE = np.zeros((N, 16), np.uint8)
 MANNERS = [(engine, count) for engine in ("engine=exact", "engine=hnsw", "engine=hnsw&halfvec=1") for count in (1, 3)]
 
 
-def clustered(n: int, seed: int = 0) -> torch.Tensor:
-    random = torch.Generator().manual_seed(seed)
-    centres = torch.randn(30, D, generator=torch.Generator().manual_seed(99))
-    rows = centres[torch.randint(30, (n,), generator=random)] + 0.5 * torch.randn(n, D, generator=random)
-    return functional.normalize(rows, dim=1)
-
-
-ROWS = clustered(N)
+ROWS = unit_clusters(N)
 IDS = [f"item {number}" for number in range(N)]
-COLUMNS = {
-    "year": [1900 + number % 100 for number in range(N)],
-    "colour": ["red" if n % 50 == 0 else "blue" for n in range(N)],
-}
+COLUMNS = year_and_colour(N)
 LOCAL = Index(ROWS, IDS, columns=COLUMNS)
 
 
@@ -98,7 +88,7 @@ def rows_of(found: list[list], k: int) -> torch.Tensor:
 
 
 def test_what_is_found_has_the_score_of_exact_search(made: ServerIndex) -> None:
-    queries = clustered(40, 1)
+    queries = unit_clusters(40, 1)
     found = made.search_batch(queries, 10)
     true = LOCAL.nearest(queries, N)
     assert float(recall_of(rows_of(found, 10), true[1][:, :10]).mean()) >= (1 if made.about.engine == "exact" else 0.9)
@@ -113,7 +103,7 @@ def test_what_is_found_has_the_score_of_exact_search(made: ServerIndex) -> None:
 
 def test_threads_search_at_once(made: ServerIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "AMONG", 0)  # so that each search changes the mode of the session
-    queries, found = clustered(16, 5), dict[int, list]()
+    queries, found = unit_clusters(16, 5), dict[int, list]()
 
     def ask(place: int) -> None:
         where = "year < 1950" if place % 2 else ()
@@ -153,7 +143,7 @@ def test_conditions_give_as_many_hits_as_there_are(
 ) -> None:
     monkeypatch.setattr(search, "AMONG", limit)
     fits = int(matching(LOCAL.columns, parse_all(where)).sum())
-    queries = clustered(10, 2)
+    queries = unit_clusters(10, 2)
     found = made.search_batch(queries, k, where=where)
     assert [len(hits) for hits in found] == [min(k, fits)] * 10
     if fits:
@@ -185,7 +175,7 @@ def test_items_come_are_replaced_described_and_go(
     assert sorted(again.names.ids) == sorted(IDS)
     assert again.columns["year"].to_pylist() == [COLUMNS["year"][IDS.index(item)] for item in again.names.ids]
     assert again.contents is not None
-    new, names = clustered(20, 3), [*IDS[:5], *(f"new {number}" for number in range(15))]
+    new, names = unit_clusters(20, 3), [*IDS[:5], *(f"new {number}" for number in range(15))]
     green = pa.table({"year": [2000] * 20, "colour": ["green"] * 20})
     again.add(new, names, columns=green, contents=np.ones((20, 16), np.uint8))
     again.remove(["item 9", "item 10"])
@@ -208,7 +198,7 @@ def test_items_come_are_replaced_described_and_go(
     twin = Index(ROWS, IDS)
     twin.add(new, names)
     twin.remove(["item 9", "item 10"])
-    queries = clustered(30, 4)
+    queries = unit_clusters(30, 4)
     true = [{hit.id for hit in hits} for hits in twin.search_batch(queries, 10)]
     found = [{hit.id for hit in hits} for hits in ServerIndex(parse(to)).search_batch(queries, 10)]
     assert np.mean([len(a & b) for a, b in zip(true, found, strict=True)]) >= (10 if "exact" in options else 9)

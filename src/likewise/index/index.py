@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from likewise.console import Tick, part_of, untold
-from likewise.data.items import as_id
 from likewise.errors import LikewiseError, at_least_one, closest
 from likewise.index import generations
 from likewise.index.conditions import matching, parse_all
@@ -21,8 +20,8 @@ from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen
 from likewise.index.items_table import as_columns, filtered, joined, to_table
 from likewise.index.names import Names
 from likewise.index.promise import Promise, Tuning, exact_promise, held_out
-from likewise.index.queries import checked
-from likewise.metrics.checks import Rows, as_rows, as_tensor
+from likewise.index.queries import checked, with_excluded
+from likewise.metrics.checks import Rows, as_tensor
 from likewise.metrics.exact_scores import unpack
 from likewise.metrics.neighbours import exact_among, top_k
 from likewise.text import quoted, shortened
@@ -228,10 +227,8 @@ class Index:
         Raises:
             LikewiseError: as ``search``, or if ``exclude_ids`` has another length than ``queries``.
         """
-        queries = as_rows("queries", queries)
-        if exclude_ids is not None and len(exclude_ids) != queries.shape[0]:
-            raise LikewiseError(f"{queries.shape[0]} queries but {len(exclude_ids)} exclude_ids; give one each.")
-        excluded = [-1 if item is None else self.names.row(as_id(item)) for item in exclude_ids or ()]
+        queries, left_out = with_excluded(queries, exclude_ids)
+        excluded = [-1 if item is None else self.names.row(item) for item in left_out]
         scores, rows = self.nearest(
             queries, k, excluded=torch.tensor(excluded) if max(excluded, default=-1) >= 0 else None, where=where
         )

@@ -20,8 +20,8 @@ from likewise.index.postgresql.shards import Shard, Shards
 from likewise.index.postgresql.tables import Layout, generation_of, named, present
 from likewise.index.postgresql.url import SCHEMA, Servers
 from likewise.index.promise import Promise
-from likewise.index.queries import checked
-from likewise.metrics.checks import Rows, as_rows, as_tensor
+from likewise.index.queries import checked, with_excluded
+from likewise.metrics.checks import Rows, as_tensor
 from likewise.text import quoted
 
 PATIENCE = 20  # times to look for parts of one generation, while another process writes the next
@@ -184,10 +184,7 @@ class ServerIndex:
         where: str | Sequence[str] = (),
     ) -> list[list[Hit]]:
         """The k items nearest to each of (B, D) queries. As ``Index.search_batch``."""
-        queries = as_rows("queries", queries)
-        if exclude_ids is not None and len(exclude_ids) != queries.shape[0]:
-            raise LikewiseError(f"{queries.shape[0]} queries but {len(exclude_ids)} exclude_ids; give one each.")
-        excluded = [None if item is None else as_id(item) for item in exclude_ids or [None] * len(queries)]
+        queries, excluded = with_excluded(queries, exclude_ids)
         at_least_one("k", k, "it is a number of neighbours")
         conditions = parse_all(where)
         for _ in range(PATIENCE):
