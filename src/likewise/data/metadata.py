@@ -80,6 +80,8 @@ def own_metadata(source: object, ids: Sequence[str], *, key: str | None = None, 
 
 def flat(table: Any) -> Any:
     """The columns of texts, numbers, booleans, dates and times; dictionaries as what they stand for."""
+    import pyarrow as pa
+
     kept = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
@@ -87,8 +89,6 @@ def flat(table: Any) -> Any:
             column = column.dictionary_decode()
         if _simple(column.type):
             kept[name] = column
-    import pyarrow as pa
-
     return pa.table(kept) if kept else table.select([])
 
 

@@ -69,19 +69,22 @@ class Tiles:
             self._exact = torch.empty(self._size, dtype=torch.float64, device=queries.device)
         exact = self._exact[: rows * columns].view(rows, columns)
         torch.mm(queries, keys.T, out=exact)
-        scores = self._scores[: rows * self._width].view(rows, self._width)
-        scores[:, columns:] = -torch.inf
+        scores = self._padded(rows, columns)
         scores[:, :columns] = exact
         return scores
 
     def quick_product(self, queries: Tensor, keys: Tensor) -> Tensor:
         """As :meth:`product`, of float32 rows in float32."""
-        rows, columns = queries.shape[0], keys.shape[0]
-        scores = self._scores[: rows * self._width].view(rows, self._width)
-        if columns == self._width:
+        scores = self._padded(queries.shape[0], keys.shape[0])
+        if keys.shape[0] == self._width:
             return torch.mm(queries, keys.T, out=scores)
+        scores[:, : keys.shape[0]] = queries @ keys.T
+        return scores
+
+    def _padded(self, rows: int, columns: int) -> Tensor:
+        """Memory for the scores of a tile, −inf beyond its columns."""
+        scores = self._scores[: rows * self._width].view(rows, self._width)
         scores[:, columns:] = -torch.inf
-        scores[:, :columns] = queries @ keys.T
         return scores
 
 
@@ -89,8 +92,8 @@ def merge(best: Tensor, scores: Tensor, leaders: Tensor, start: int) -> Tensor:
     """The k best packed entries among (B, k) ``best``, in descending order, and a tile's (B, W) scores.
 
     ``leaders`` are the best scores of the tile's groups (``leading``). A key can be among the k best only if the leader
-    of its group is at least the k-th largest leader and at least the k-th best score so far. Only such groups are
-    searched; in later tiles they are few.
+    of its group is at least the k-th best score so far, and, while there are no k of them, at least the k-th largest
+    leader. Only such groups are searched; in later tiles they are few.
     """
     k, count = best.shape[1], leaders.shape[1]
     floor = unpack(best[:, -1:])[0]
