@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("report", ("reports",)),
     ("built on training", ("answers", "comparison", "lightning", "proof", "recommendation")),
     ("train, measure", ("evaluation", "run_index", "training")),
+    ("embedded", ("shards",)),
     ("trained model", ("model",)),
     ("words", ("words",)),
     ("trained parts", ("encoders", "index", "objectives")),

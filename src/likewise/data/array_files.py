@@ -32,11 +32,12 @@ def load_npy(path: Path, wanted: Wanted) -> Source | Items:
     array, beside = read_npy(path), path.with_suffix(IDS_BESIDE)
     ids, notes = None, ()  # type: tuple[list[str] | None, tuple[str, ...]]
     if array.ndim == 2 and beside.is_file():
-        ids, notes = _ids_in(beside), (f"{path}: the ids are those in {beside.name}.",)
+        ids, notes = ids_beside(beside), (f"{path}: the ids are those in {beside.name}.",)
     return from_array(str(path), array, None, path=path, by_row=wanted.by_row, ids=ids, notes=notes)
 
 
-def _ids_in(path: Path) -> list[str]:
+def ids_beside(path: Path) -> list[str]:
+    """The ids in a file that ``likewise embed`` wrote beside a .npy file. Raises LikewiseError when it is damaged."""
     try:
         ids = from_json(path.read_bytes())["ids"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,17 +37,22 @@ class ParquetFile:
     bytes_column: str  # as parquet names it: "image.bytes" of a struct, or "image"
     path_column: str | None  # "image.path"
     partitions: Mapping[str, str | None]  # columns that its folders stand for
+    first: int = 0  # the number of the first of the rows; 0 unless these are a part of the file
 
     def row_name(self, row: int) -> str:
         """The id of a row that has no other."""
-        return f"{self.name} row {row}".lstrip()
+        return f"{self.name} row {self.first + row}".lstrip()
+
+    @property
+    def _within(self) -> range:
+        return range(self.first, self.first + self.rows)
 
     def images(self, beside: str | None) -> Iterator[tuple[Any, object]]:
         """For each row its bytes, as an Arrow scalar, and its value in the column ``beside``."""
         inside = [beside] if beside is not None and beside not in self.partitions else []
         reads = [self.bytes_column, *inside]
         above = self.partitions.get(beside or "")
-        for batch in batches_of(self.path, reads, _MOST):
+        for batch in batches_of(self.path, reads, _MOST, self._within):
             values = values_of(_leaf(batch, inside[0])) if inside else [above] * len(batch)
             yield from zip(_leaf(batch, self.bytes_column), values, strict=True)
 
@@ -56,9 +61,8 @@ class ParquetFile:
         if name in self.partitions:
             yield from [self.partitions[name]] * self.rows
             return
-        with reading(self.path) as file:
-            for batch in all_of(self.path, file.iter_batches(batch_size=_ROWS, columns=[name]), self.rows):
-                yield from values_of(_leaf(batch, name))
+        for batch in batches_of(self.path, [name], _ROWS, self._within):
+            yield from values_of(_leaf(batch, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,12 @@ class Parquet:
         for file in self.files:
             parts += [file.bytes_column, file.name, os.path.abspath(file.path), stat_line(file.path)]
         return sign(parts)
+
+    def part(self, start: int, stop: int) -> "Parquet":
+        """The rows from ``start`` to ``stop`` − 1, as a source."""
+        spans = spans_of([file.rows for file in self.files], start, stop)
+        files = [replace(self.files[place], first=low, rows=high - low) for place, low, high in spans]
+        return replace(self, files=tuple(files))
 
     def entries(self) -> Iterator[Entry]:
         """One per row, in the files' order."""
@@ -127,10 +137,50 @@ class _Look(NamedTuple):
     table: Table
 
 
-def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes: Sequence[str] = ()) -> Parquet | Items:
-    """Read the schemas of the files, choose files and columns; of images count the rows and find ids that repeat.
+@dataclass(frozen=True, kw_only=True)
+class ParquetVectors:
+    """Parquet files of vectors, before they are read."""
 
-    Vectors are read at once: they are the items.
+    name: str
+    looks: "tuple[_Look, ...]"
+    wanted: Wanted
+    notes: tuple[str, ...]
+
+    @property
+    def tables(self) -> list[Table]:
+        """One for each file."""
+        return [look.table for look in self.looks]
+
+    @property
+    def total(self) -> int:
+        """Number of rows."""
+        return sum(look.rows for look in self.looks)
+
+    def signature(self) -> str:
+        """A hash over the path, size and times of every file, and what is wanted of them."""
+        parts = [self.wanted.key or "", *self.wanted.columns]
+        for look in self.looks:
+            parts += [look.table.name, os.path.abspath(look.path), stat_line(look.path)]
+        return sign(parts)
+
+    def part(self, start: int, stop: int) -> list[Table]:
+        """The rows from ``start`` to ``stop`` − 1."""
+        found = []
+        for place, low, high in spans_of([look.rows for look in self.looks], start, stop):
+            look = self.looks[place]
+            batches = partial(batches_of, look.path, within=range(low, high))
+            found.append(replace(look.table, batches=batches, first=low))
+        return found
+
+    def items(self) -> Items:
+        """All items. Raises LikewiseError as ``read_vectors``."""
+        return read_vectors(self.name, self.tables, self.wanted, self.notes)
+
+
+def open_parquet(
+    name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes: Sequence[str] = ()
+) -> Parquet | ParquetVectors:
+    """Read the schemas of the files, choose files and columns; of images count the rows and find ids that repeat.
 
     Raises:
         LikewiseError: a damaged file, no column of images or vectors, a missing or unfit column, labels of different
@@ -147,7 +197,7 @@ def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes:
     if wanted.labels == "auto" and not any(column_of("label", table.names) for table in tables):
         notes += label_above(name, paths)
     if wants_vectors(wanted, image_columns(tables[0].schema)):
-        return read_vectors(name, tables, wanted, notes)
+        return ParquetVectors(name=name, looks=tuple(looks), wanted=wanted, notes=tuple(notes))
     image, said = (wanted.image, []) if wanted.image is not None else _first_image(tables[0])
     notes += said
     wanted.refuse_rows(name, "images in parquet")
@@ -235,14 +285,39 @@ def _texts(values: Iterable[object]) -> Iterator[str]:
     return (text for value in values if value is not None and (text := text_of(value)))
 
 
-def batches_of(path: Path, columns: Sequence[str], most: int = _ROWS) -> Iterator[Any]:
-    """Record batches with these columns, of some megabytes each: the size of a row counts, not the number of rows."""
+def batches_of(path: Path, columns: Sequence[str], most: int = _ROWS, within: range | None = None) -> Iterator[Any]:
+    """Record batches with these columns, of some megabytes each: the size of a row counts, not the number of rows.
+
+    ``within`` are the rows that are wanted; None: all. Row groups without them are not read.
+    """
     with reading(path) as file:
+        begin = 0
         for group in range(file.metadata.num_row_groups):
             about = file.metadata.row_group(group)
+            first, begin = begin, begin + about.num_rows
+            low, high = (first, begin) if within is None else (max(first, within.start), min(begin, within.stop))
+            if low >= high and within is not None:
+                continue
             size = _rows_at_once(about, columns, most)
             parts = file.iter_batches(batch_size=size, row_groups=[group], columns=list(columns))
-            yield from all_of(path, parts, about.num_rows)
+            for batch in all_of(path, parts, about.num_rows):
+                if low < first + len(batch) and first < high:
+                    start = max(0, low - first)
+                    yield batch.slice(start, min(len(batch), high - first) - start)
+                first += len(batch)
+                if first >= high and high < begin:
+                    break
+
+
+def spans_of(sizes: Sequence[int], start: int, stop: int) -> list[tuple[int, int, int]]:
+    """Where the rows from ``start`` to ``stop`` − 1 of several files lie: the file's place, and a range of its rows."""
+    found, begin = [], 0
+    for place, size in enumerate(sizes):
+        low, high = max(0, start - begin), min(size, stop - begin)
+        if low < high:
+            found.append((place, low, high))
+        begin += size
+    return found
 
 
 @contextmanager
