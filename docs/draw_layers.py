@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
     ("ground", ("config", "data", "distributed", "negatives", "pages")),
-    ("base", ("alike", "blocks", "console", "files", "plots", "stamp")),
+    ("base", ("alike", "blocks", "console", "files", "plots", "remote", "stamp")),
     ("errors", ("__init__", "errors", "text")),
 )
 

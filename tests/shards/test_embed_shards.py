@@ -37,6 +37,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+STILL = os.WEXITED | os.WNOHANG | os.WNOWAIT  # whether a process has ended, without its exit code
+
+
 def rows_of(out: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The ids, rows and hashes of a folder of shards."""
     found = list(read_shards(out)[1])
@@ -168,14 +171,17 @@ def test_any_flipped_bit_of_a_shard_is_found_or_harmless(place: Path, tmp_path: 
 def test_a_process_that_is_killed_at_any_moment_loses_no_shard(place: Path, tmp_path: Path) -> None:
     out, draw, kept = tmp_path / "out", random.Random(3), set[tuple[str, int]]()
     killed = 0
-    for _ in range(40):
+    for _ in range(6):
         process = os.fork()
         if not process:
             try:
                 embed_shards(place / "pictures", str(place / "photos"), out, shard_rows=2, progress=False)
             finally:
                 os._exit(0)
-        time.sleep(draw.uniform(0.0, 0.15))
+        wanted = len(kept) + draw.randrange(4)
+        while len(times(out)) < wanted and os.waitid(os.P_PID, process, STILL) is None:
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0.0, 0.02))
         os.kill(process, signal.SIGKILL)
         died = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         there = set(times(out).items()) if out.exists() else set()

@@ -1,10 +1,9 @@
 """Parquet files as a source: of images, in a column as Hugging Face writes it, or of vectors."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,11 @@ from likewise.data.columns import Table, check_key, column_of, label_column, of_
 from likewise.data.items import Items, text_of
 from likewise.data.parquet_files import ParquetPath, label_above, of_split
 from likewise.data.parquet_schema import NEEDED, image_columns, image_parts, is_images, values_of
-from likewise.data.source import KINDS, NO_IMAGE, BadItem, Entry, Wanted, sign, stat_line
+from likewise.data.source import KINDS, NO_IMAGE, BadItem, Entry, Wanted, full_name, opened, sign, stat_line
 from likewise.data.tables import read_vectors
 from likewise.errors import LikewiseError
 from likewise.files import utf8_path
+from likewise.remote import Remote
 from likewise.text import quoted
 
 _BYTES = 8 << 20  # of a batch of images; a single image may be larger
@@ -31,7 +31,7 @@ _BUFFER = 1 << 20  # a file is read in such pieces, so that memory holds no whol
 class ParquetFile:
     """One file of a source, and its columns of images."""
 
-    path: Path
+    path: Path | Remote
     name: str  # stands before "row 7" in ids; empty for a file alone
     rows: int
     bytes_column: str  # as parquet names it: "image.bytes" of a struct, or "image"
@@ -85,7 +85,7 @@ class Parquet:
         """A hash over the path, size and times of every file, and the columns."""
         parts = [self.key_column or ""]
         for file in self.files:
-            parts += [file.bytes_column, file.name, os.path.abspath(file.path), stat_line(file.path)]
+            parts += [file.bytes_column, file.name, full_name(file.path), stat_line(file.path)]
         return sign(parts)
 
     def part(self, start: int, stop: int) -> "Parquet":
@@ -117,13 +117,13 @@ class Parquet:
         return Entry(id, lambda: data, len(data))
 
 
-def is_own(path: Path) -> bool:
+def is_own(path: Path | Remote) -> bool:
     """Whether likewise wrote the file, such as an index in a run folder among the data. Reads the footer only."""
     import pyarrow
     from pyarrow import parquet
 
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             return b"likewise" in (parquet.read_schema(file).metadata or {})
     except (pyarrow.ArrowException, OSError):
         return False  # open_parquet says what is wrong with it
@@ -132,7 +132,7 @@ def is_own(path: Path) -> bool:
 class _Look(NamedTuple):
     """A file before its columns are chosen."""
 
-    path: Path
+    path: Path | Remote
     rows: int
     table: Table
 
@@ -160,7 +160,7 @@ class ParquetVectors:
         """A hash over the path, size and times of every file, and what is wanted of them."""
         parts = [self.wanted.key or "", *self.wanted.columns]
         for look in self.looks:
-            parts += [look.table.name, os.path.abspath(look.path), stat_line(look.path)]
+            parts += [look.table.name, full_name(look.path), stat_line(look.path)]
         return sign(parts)
 
     def part(self, start: int, stop: int) -> list[Table]:
@@ -178,7 +178,7 @@ class ParquetVectors:
 
 
 def open_parquet(
-    name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes: Sequence[str] = ()
+    name: str, paths: "Sequence[ParquetPath[Path | Remote]]", wanted: Wanted, notes: Sequence[str] = ()
 ) -> Parquet | ParquetVectors:
     """Read the schemas of the files, choose files and columns; of images count the rows and find ids that repeat.
 
@@ -222,7 +222,7 @@ def parquet_table(path: Path) -> Table:
     return _look(ParquetPath(path=path, name=path.name), "").table
 
 
-def _look(path: ParquetPath, name: str) -> _Look:
+def _look(path: "ParquetPath[Path | Remote]", name: str) -> _Look:
     with reading(path.path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     partitions = {column: value for column, value in path.partitions.items() if column not in schema.names}
@@ -285,7 +285,9 @@ def _texts(values: Iterable[object]) -> Iterator[str]:
     return (text for value in values if value is not None and (text := text_of(value)))
 
 
-def batches_of(path: Path, columns: Sequence[str], most: int = _ROWS, within: range | None = None) -> Iterator[Any]:
+def batches_of(
+    path: Path | Remote, columns: Sequence[str], most: int = _ROWS, within: range | None = None
+) -> Iterator[Any]:
     """Record batches with these columns, of some megabytes each: the size of a row counts, not the number of rows.
 
     ``within`` are the rows that are wanted; None: all. Row groups without them are not read.
@@ -321,19 +323,22 @@ def spans_of(sizes: Sequence[int], start: int, stop: int) -> list[tuple[int, int
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Any]:
+def reading(path: Path | Remote) -> Iterator[Any]:
     """A parquet file, read in pieces: memory holds no whole row group. Raises LikewiseError if it is damaged."""
     import pyarrow
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(utf8_path(path), buffer_size=_BUFFER, pre_buffer=False) as file:
+        with (
+            opened(path) if isinstance(path, Remote) else nullcontext(utf8_path(path)) as source,
+            parquet.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False) as file,
+        ):
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         raise LikewiseError(f"{path} cannot be read as parquet ({_line(error)}); replace or remove it.") from error
 
 
-def all_of(path: Path, batches: Iterable[Any], rows: int) -> Iterator[Any]:
+def all_of(path: Path | Remote, batches: Iterable[Any], rows: int) -> Iterator[Any]:
     """The batches. Raises LikewiseError at their end if they have other than ``rows`` rows: pyarrow does not say so."""
     for batch in batches:
         rows -= len(batch)

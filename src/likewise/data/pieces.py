@@ -1,7 +1,7 @@
 """A source cut into pieces, each read alone: what is embedded shard by shard is never decoded as a whole."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -9,17 +9,19 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from likewise.data.array_files import IDS_BESIDE, ids_beside, read_npy
+from likewise.data.array_files import IDS_BESIDE, ids_beside
 from likewise.data.cache import cache_folder, decoded
 from likewise.data.columns import Table
 from likewise.data.folder import Folder
 from likewise.data.items import Items, Skipped
 from likewise.data.parquet import Parquet, ParquetVectors
-from likewise.data.source import NOT_FINITE, Wanted, sign, stat_line
+from likewise.data.remote_sources import RemoteFolder
+from likewise.data.source import NOT_FINITE, Wanted, full_name, opened, sign, stat_line
 from likewise.data.sources import look_for
 from likewise.data.tables import VectorColumns, vector_columns
 from likewise.errors import LikewiseError
 from likewise.files import as_path
+from likewise.remote import Remote, is_url, open_url
 
 KINDS = "a folder of images, .parquet files or a .npy file of vectors"
 
@@ -79,12 +81,12 @@ def divide(
     scratch = partial(cache_folder, cache)
     wanted = Wanted(labels="none", key=key, image=image, split=split, columns=tuple(columns), scratch=scratch)
     if isinstance(source, str | Path):
-        path = as_path(source, "DATA")
+        path = open_url(str(source)) if is_url(source) else as_path(source, "DATA")
         if path.suffix.lower() == ".npy" and path.is_file():
             return _npy(path, wanted)
         if path.suffix.lower() not in (".npz", ".csv"):
             found = look_for(source, wanted)
-            if isinstance(found, Folder | Parquet):
+            if isinstance(found, Folder | Parquet | RemoteFolder):
                 return _Images(found, size, max_megapixels)
             if isinstance(found, ParquetVectors):
                 return _Tables(found, vector_columns(found.name, found.tables, found.wanted))
@@ -99,7 +101,7 @@ def _called(source: object) -> str:
 class _Images:
     """Images in a folder, or in parquet; whole or a piece."""
 
-    source: Folder | Parquet
+    source: Folder | Parquet | RemoteFolder
     size: int
     megapixels: float
 
@@ -185,28 +187,55 @@ class _SomeRows:
         return _in_blocks(self.columns.read(self.tables), most)
 
 
-def _npy(path: Path, wanted: Wanted) -> "_Npy":
+def _npy(path: Path | Remote, wanted: Wanted) -> "_Npy":
     """A .npy file of vectors. Raises LikewiseError when it holds anything else, or ids of another number."""
     wanted.refuse(str(path), "a .npy file")
-    array, beside = read_npy(path), path.with_suffix(IDS_BESIDE)
-    if array.ndim != 2 or array.dtype.kind not in "buif":
-        raise LikewiseError(f"{path} holds {array.dtype} of shape {array.shape}; shards are made of {KINDS}.")
-    if not len(array):
-        raise LikewiseError(f"{path} holds no rows; shards are made of {KINDS}.")
-    ids = ids_beside(beside) if beside.is_file() else None
-    if ids is not None and len(ids) != len(array):
-        raise LikewiseError(f"{path} has {len(array):,} rows, but {beside.name} {len(ids):,} ids; write both again.")
-    return _Npy(path, len(array), None if ids is None else tuple(ids), 0)
+    try:
+        with opened(path) as file:
+            first = np.lib.format.read_magic(file) == (1, 0)
+            read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+            (shape, by_column, dtype), start = read(file), file.tell()
+    except (ValueError, EOFError, OSError) as error:
+        raise _not_npy(path, error) from None
+    if len(shape) != 2 or dtype.kind not in "buif" or by_column or not shape[0]:
+        raise LikewiseError(
+            f"{path} holds {dtype} of shape {shape}{', column by column' * by_column}; shards are made of {KINDS}, "
+            "(N, D) row by row."
+        )
+    ids = _ids_of(path)
+    if ids is not None and len(ids) != shape[0]:
+        raise LikewiseError(
+            f"{path} has {shape[0]:,} rows, but there are {len(ids):,} ids beside it; write both again."
+        )
+    return _Npy(path, shape[0], ids, 0, start, shape[1], dtype)
+
+
+def _not_npy(path: Path | Remote, error: Exception) -> LikewiseError:
+    if isinstance(error, LikewiseError):
+        return error
+    first = str(error).partition("\n")[0]
+    return LikewiseError(f"{path} cannot be read as .npy ({first}); save it again with numpy.save.")
+
+
+def _ids_of(path: Path | Remote) -> tuple[str, ...] | None:
+    """The ids that ``likewise embed`` has written beside a .npy file; None if there are none."""
+    beside = (
+        replace(path, path=path.path[:-4] + IDS_BESIDE) if isinstance(path, Remote) else path.with_suffix(IDS_BESIDE)
+    )
+    return tuple(ids_beside(beside)) if beside.is_file() else None
 
 
 @dataclass(frozen=True)
 class _Npy:
     """Vectors of a .npy file, whole or a piece."""
 
-    path: Path
+    path: Path | Remote
     total: int
     ids: tuple[str, ...] | None
     first: int
+    start: int  # the byte of the first row
+    width: int
+    dtype: "np.dtype[Any]"
 
     kind: Literal["vectors"] = "vectors"
 
@@ -216,17 +245,25 @@ class _Npy:
 
     @property
     def notes(self) -> Sequence[str]:
-        return () if self.ids is None else (f"{self.path}: the ids are those in {self.path.stem}{IDS_BESIDE}.",)
+        return () if self.ids is None else (f"{self.path}: the ids are those in the file {IDS_BESIDE} beside it.",)
 
     def signature(self) -> str:
-        return sign([str(self.path.absolute()), stat_line(self.path), *(self.ids or ())])
+        return sign([full_name(self.path), stat_line(self.path), *(self.ids or ())])
 
     def piece(self, start: int, stop: int) -> "_Npy":
-        return _Npy(self.path, stop - start, None if self.ids is None else self.ids[start:stop], start)
+        return replace(self, total=stop - start, ids=None if self.ids is None else self.ids[start:stop], first=start)
 
     def blocks(self, most: int) -> Iterator[Items]:
+        size = self.width * self.dtype.itemsize
+        with opened(self.path) as file:
+            file.seek(self.start + self.first * size)
+            content = file.read(self.total * size)
+        if len(content) != self.total * size:
+            raise LikewiseError(
+                f"{self.path} ends within row {self.first + len(content) // max(1, size):,}; replace it."
+            )
         with np.errstate(over="ignore"):  # what overflows float32 is found as not finite
-            values = np.asarray(read_npy(self.path)[self.first : self.first + self.total]).astype(np.float32)
+            values = np.frombuffer(content, self.dtype).reshape(self.total, self.width).astype(np.float32)
         ids = self.ids or tuple(str(self.first + row) for row in range(self.total))
         finite = np.asarray(np.isfinite(values).all(axis=1))
         bad = np.flatnonzero(~finite).tolist()
