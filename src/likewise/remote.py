@@ -142,9 +142,7 @@ def open_url(url: str) -> Remote:
     parts = urlsplit(url)
     scheme, shown = parts.scheme.lower(), without_secret(url)
     if scheme not in SCHEMES:
-        raise LikewiseError(
-            f"{shown} is of a scheme that is not known. Known are s3://, gs:// and hdfs://."
-        )
+        raise LikewiseError(f"{shown} is of a scheme that is not known. Known are s3://, gs:// and hdfs://.")
     options = [parts.query] if parts.query else []
     options += [_PATIENCE] if scheme in ("gs", "gcs") and "retry_limit_seconds" not in parts.query else []
     whole = urlunsplit((scheme, parts.netloc, quote(parts.path, safe="/%"), "&".join(options), ""))

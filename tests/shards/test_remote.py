@@ -93,7 +93,11 @@ def test_what_opens_items_takes_urls_too(place: Path, capsys: pytest.CaptureFixt
         ("s3://data/nothing/", "o/", "s3://data/nothing/ holds nothing, or does not exist"),
         ("s3://data/tables/9*.parquet", "o/", "no .parquet file matches s3://data/tables/9*.parquet"),
         ("s3://", "o/", "s3:// names no bucket or folder; write s3://BUCKET/FOLDER/."),
-        ("s4://data/photos", "o/", "s4://data/photos is of a scheme that is not known. Known are s3://, gs:// and hdfs://."),
+        (
+            "s4://data/photos",
+            "o/",
+            "s4://data/photos is of a scheme that is not known. Known are s3://, gs:// and hdfs://.",
+        ),
         ("s3://data/photos?regoin=x", "o/", "Unexpected query parameter in S3 URI: 'regoin'; correct the URL"),
         ("photos", "s3://nowhere/out/", "s3://nowhere/out: there is no such bucket; make it"),
         ("photos", "s3://data/photos/", "s3://data/photos holds other files (such as notes.txt) and no shards"),

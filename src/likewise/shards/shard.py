@@ -174,7 +174,7 @@ def blocks(file: Any, dim: int) -> Iterator[Block]:
         ids, contents = batch.column("id").to_pylist(), b"".join(batch.column("content").to_pylist())
         if None in ids or len(contents) != 16 * len(ids) or vectors.size != dim * len(ids):
             raise ValueError("some values are missing")
-        yield Block(ids, vectors.reshape(len(ids), dim), np.frombuffer(contents, np.uint8).reshape(-1, 16))
+        yield Block(ids, vectors.reshape(len(ids), dim).copy(), np.frombuffer(contents, np.uint8).reshape(-1, 16))
     if rows != file.metadata.num_rows:
         raise ValueError("rows are missing")
 
