@@ -20,15 +20,16 @@ PICTURE = Path(__file__).parent / "layers.svg"
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("start", ("__main__",)),
     ("commands", ("cli",)),
+    ("server", ("serving",)),
     ("report", ("reports",)),
     ("export", ("exporting",)),
     ("built on training", ("answers", "comparison", "lightning", "proof", "recommendation")),
     ("train, measure", ("evaluation", "run_index", "training")),
     ("trained model", ("model",)),
-    ("words", ("words",)),
+    ("words, maps", ("maps", "words")),
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
-    ("ground", ("config", "data", "distributed", "negatives", "pages")),
+    ("ground", ("config", "data", "distributed", "negatives", "pages", "viewer")),
     ("base", ("alike", "blocks", "console", "files", "plots", "stamp")),
     ("errors", ("__init__", "errors", "text")),
 )
