@@ -82,7 +82,7 @@ def _export(arguments: Namespace) -> int:
 EXPORT = Command(
     name="export",
     group="use",
-    help="Write a model for other tools (ONNX, torch, safetensors); words in word2vec's format.",
+    help="Write a model for other tools, such as ONNX; words in word2vec's format.",
     add=_add_export,
     run=_export,
 )
