@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from shards_of import N, VECTORS, run_of_vectors
+from shards_of import VECTORS, N, run_of_vectors
 
 from likewise.cli.main import main
 from likewise.errors import LikewiseError
