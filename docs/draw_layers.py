@@ -31,7 +31,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
     ("ground", ("config", "data", "distributed", "negatives", "pages", "viewer")),
-    ("base", ("alike", "blocks", "console", "files", "plots", "remote", "stamp")),
+    ("base", ("alike", "blocks", "console", "files", "plots", "stamp")),
+    ("by URL", ("remote",)),
     ("errors", ("__init__", "errors", "text")),
 )
 

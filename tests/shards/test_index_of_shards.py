@@ -134,7 +134,7 @@ def test_shards_of_another_model_or_layer_or_unfinished_ones_are_refused(place: 
         renew_index(load("run"), "shards", progress=False)
     assert not (place / "run" / "index").exists()
     (place / "shards" / "shards.json").unlink()
-    with pytest.raises(LikewiseError, match=r"shards holds no images, it has only 3 other files"):
+    with pytest.raises(LikewiseError, match=r"shards holds no images, it has only 4 other files"):
         renew_index(load("run"), "shards", progress=False)
 
 

@@ -24,14 +24,12 @@ class Worker:
     """What runs in a process of Ray.
 
     Args:
-        content: a reference of Ray to the bytes of the model's file, so that machines need no folder in common with the
-            run. It is in a list, for then Ray gives the reference and not the bytes.
         place: the folder of the shards.
         manifest: what they are made of.
     """
 
-    def __init__(self, content: list[Any], place: Place, manifest: Manifest) -> None:
-        self._content = content
+    def __init__(self, place: Place, manifest: Manifest) -> None:
+        self._content: list[Any] = []
         self._maker = Maker(self._load, place, manifest)
 
     def _load(self) -> Model:
@@ -42,8 +40,13 @@ class Worker:
             file.write_bytes(ray.get(self._content[0]))
             return load(file)
 
-    def shard(self, task: Task) -> Made:
-        """Makes a shard, or finds that it is there and whole."""
+    def shard(self, task: Task, content: list[Any]) -> Made:
+        """Makes a shard, or finds that it is there and whole.
+
+        ``content`` refers to the bytes of the model's file, so that machines need no folder in common with the run. It
+        is in a list, for then Ray gives the reference, and the bytes are fetched once.
+        """
+        self._content = content
         return self._maker.shard(task)
 
 
@@ -68,8 +71,8 @@ def spread(
         count = min(manifest.count, workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
         kind = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=DEATHS)(Worker)
         shared = [ray.put(content)]
-        pool: Any = ActorPool([kind.remote(shared, place, manifest) for _ in range(count)])
-        yield from pool.map_unordered(lambda worker, task: worker.shard.remote(task), tasks)
+        pool: Any = ActorPool([kind.remote(place, manifest) for _ in range(count)])
+        yield from pool.map_unordered(lambda worker, task: worker.shard.remote(task, shared), tasks)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, LikewiseError):
             raise LikewiseError(str(error.cause)) from None

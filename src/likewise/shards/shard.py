@@ -101,11 +101,11 @@ class Maker:
             "token": self._manifest.token,
             "skipped": [[each.id, each.reason] for each in skipped],
         }
-        self._place.write(shard_name(task.number), _parquet(ids, found.numpy(), contents, about))
+        self._place.write(shard_name(task.number), as_parquet(ids, found.numpy(), contents, about))
         return Made(task.number, len(ids), tuple(skipped), False)
 
 
-def _parquet(ids: list[str], rows: npt.NDArray[np.float32], contents: list[bytes], about: dict[str, Any]) -> bytes:
+def as_parquet(ids: list[str], rows: npt.NDArray[np.float32], contents: list[bytes], about: dict[str, Any]) -> bytes:
     """The bytes of a parquet file, with a checksum for each page."""
     import pyarrow as pa
     import pyarrow.parquet as pq
