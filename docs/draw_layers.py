@@ -24,10 +24,10 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("built on training", ("answers", "comparison", "lightning", "proof", "recommendation")),
     ("train, measure", ("evaluation", "run_index", "training")),
     ("trained model", ("model",)),
-    ("words", ("words",)),
+    ("words, maps", ("maps", "words")),
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
-    ("ground", ("config", "data", "distributed", "negatives", "pages")),
+    ("ground", ("config", "data", "distributed", "negatives", "pages", "viewer")),
     ("base", ("alike", "blocks", "console", "files", "plots", "stamp")),
     ("errors", ("__init__", "errors", "text")),
 )
