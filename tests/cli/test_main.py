@@ -852,7 +852,7 @@ def test_extras_that_are_not_installed(
     assert main(["fit", "photos", "--out", "tb", *FIT, "--tensorboard", "true"]) == 2
     assert 'tensorboard is not installed; pip install "likewise[tb]"' in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main(["report", "run"]) == 2
+    assert main(["figure", "circle"]) == 2
     assert 'pip install "likewise[plot]"' in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     assert main(["demo", "--out", "demo"]) == 2

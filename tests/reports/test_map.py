@@ -133,10 +133,10 @@ class Flat:
 
 def test_pictures_are_left_out_until_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     items, _ = made(40, 2)
-    whole_sprite = sprite_of(items, range(40))
+    whole_sprite = sprite_of(items.picture, range(40))
     assert whole_sprite.rows == tuple(range(40))
     monkeypatch.setattr("likewise.pages.sprite.MOST_BYTES", len(whole_sprite.content) // 2)
-    fewer = sprite_of(items, range(40))
+    fewer = sprite_of(items.picture, range(40))
     assert len(fewer.content) <= len(whole_sprite.content) // 2
     assert set(fewer.rows) < set(range(40))
 

@@ -42,7 +42,10 @@ WAYS = {  # to colour by: its name, and the heading of its legend
     "label": ("label", "labels shown"),
     "error": ("wrong neighbours", f"shown, by how many of the {NEIGHBOURS} nearest have another label"),
 }
-FIND = '<label>find <input type="search" id="map-find" placeholder="name or label"></label>'
+FIND = (
+    '<label>find <input type="search" id="map-find" placeholder="name or label"></label>'
+    '<output id="map-count"></output>'
+)
 
 
 class Key(NamedTuple):
@@ -76,7 +79,7 @@ def map_section(items: Items, rows: Tensor, tick: Tick = untold) -> str:
     layer = coloured(items, near[:, :NEIGHBOURS])
     columns = {"x": plane.xy[:, 0], "y": plane.xy[:, 1], **layer.columns}
     header = {**layer.header, "ids": names_within([shortened(name, LONGEST) for name in items.ids])}
-    sprite = sprite_of(items, some_of(len(items), PICTURED).tolist()) if items.pictured else None
+    sprite = sprite_of(items.picture, some_of(len(items), PICTURED).tolist()) if items.pictured else None
     if sprite is not None:
         columns["picture"] = places_in(sprite, len(items))
         header["tiles"] = {"side": sprite.side, "across": sprite.across}
@@ -147,7 +150,7 @@ def tools(legends: Mapping[str, Sequence[Key]], count: int) -> str:
     )
     canvas = f'<canvas id="map-canvas" tabindex="0" role="application" aria-label="{named(about)}"></canvas>'
     return (
-        f'<div class="map" id="map-tools"><div class="tools on-screen">{choice}{FIND}<output id="map-count"></output>{buttons}</div>'
+        f'<div class="map" id="map-tools"><div class="tools on-screen">{choice}{FIND}{buttons}</div>'
         f'<div class="frame">{canvas}'
         '<div class="tip" id="map-tip" hidden><canvas id="map-picture" width="96" height="96" hidden></canvas>'
         '<p id="map-said" aria-live="polite"></p><p id="map-other"></p></div></div>'
