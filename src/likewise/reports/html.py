@@ -11,6 +11,7 @@ from likewise.console import say, stages
 from likewise.data import Items
 from likewise.evaluation.baselines import embedded
 from likewise.evaluation.retrieve import FILE
+from likewise.evaluation.saved import saved_scores
 from likewise.evaluation.scores import EVALUATION
 from likewise.files import atomic_write, place_for
 from likewise.model import Model, load
@@ -18,7 +19,7 @@ from likewise.pages.page import whole
 from likewise.pages.pieces import note
 from likewise.reports.foot import foot
 from likewise.reports.map import map_section, script
-from likewise.reports.measured import measured, saved_classes, saved_scores
+from likewise.reports.measured import measured, saved_classes
 from likewise.reports.mistakes import LookedUp, by_class, classes_of, looked_up, measured_on, wrong_pairs
 from likewise.reports.neighbours import neighbours
 from likewise.reports.summary import curves, summary
