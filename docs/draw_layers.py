@@ -20,6 +20,7 @@ PICTURE = Path(__file__).parent / "layers.svg"
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("start", ("__main__",)),
     ("commands", ("cli",)),
+    ("server", ("serving",)),
     ("report", ("reports",)),
     ("built on training", ("answers", "comparison", "lightning", "proof", "recommendation")),
     ("train, measure", ("evaluation", "run_index", "training")),
