@@ -20,6 +20,7 @@ KINDS = ("duplicates", "outliers", "weakest", "suspects")
 MOST_GROUPS = 30  # of near-copies, and of suspect labels
 _WEAKEST = 10  # labels
 _SHOWN = 12  # items of a row
+_REST = 36  # suspects of rare pairs of labels
 _FURTHEST = 48  # outliers
 _ROW = 12  # of them
 
@@ -108,15 +109,25 @@ def suspect_labels(seen: Seen) -> Groups:
     pairs = dict[tuple[int, int], list[int]]()
     for place in places.tolist():
         pairs.setdefault((int(known[place]), int(votes.expected[place])), []).append(place)
-    groups = tuple(
+    order = sorted(pairs.items(), key=lambda pair: -len(pair[1]))
+    often = [pair for pair in order if len(pair[1]) > 1][:MOST_GROUPS]
+    groups = [
         Group(
             title=f"labelled {seen.name(own)}, but the neighbours say {seen.name(other)}; {len(found):,} items",
             items=tuple(seen.member(int(rows[place]), float(votes.share[place])) for place in found[:_SHOWN]),
         )
-        for (own, other), found in sorted(pairs.items(), key=lambda pair: -len(pair[1]))[:MOST_GROUPS]
-    )
+        for (own, other), found in often
+    ]
+    rest = [place for _, found in order[len(often) :] for place in found]
+    if rest:
+        groups.append(
+            Group(
+                title=f"other pairs of labels; {len(rest):,} items",
+                items=tuple(seen.member(int(rows[place]), float(votes.share[place])) for place in rest[:_REST]),
+            )
+        )
     sentence = f"{len(places):,} of {len(rows):,} labels are contradicted by the neighbours."
-    return Groups(sentence=sentence, number=number, groups=groups)
+    return Groups(sentence=sentence, number=number, groups=tuple(groups))
 
 
 def furthest(seen: Seen, model: Model, items: Items, at: npt.NDArray[np.int64]) -> Groups:

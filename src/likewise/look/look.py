@@ -169,10 +169,8 @@ class Look:
         held = np.flatnonzero(at >= 0)
         if len(held) < 2:
             return None
-        part, rows = (
-            (items if len(held) == len(items) else items.select(held)),
-            self._unit()[torch.from_numpy(at[held])],
-        )
+        part = items if len(held) == len(items) else items.select(held)
+        rows = self._unit()[torch.from_numpy(at[held])]
         try:
             scores = saved_scores(self.run, model.weights_hash)
         except LikewiseError as error:

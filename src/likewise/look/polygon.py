@@ -30,7 +30,7 @@ def inside(polygon: Sequence[Sequence[float]], xy: npt.NDArray[np.float32]) -> n
     if not np.isfinite(corners).all():
         raise LikewiseError("a corner of the polygon is NaN or infinite.")
     low, high = corners.min(0), corners.max(0)
-    found = ((xy >= low) & (xy <= high)).all(1)
+    found: npt.NDArray[np.bool_] = ((xy >= low) & (xy <= high)).all(1)
     x, y = xy[found].astype(np.float64).T
     odd = np.zeros(len(x), np.bool_)
     for (ax, ay), (bx, by) in zip(corners, np.roll(corners, 1, 0), strict=True):
