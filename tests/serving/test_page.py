@@ -20,9 +20,8 @@ from likewise.serving.app import make_app
 from likewise.serving.loaded import Loaded
 from likewise.viewer.columns import pack_columns
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), "")
 STATIC = Path(__file__).parents[2] / "src" / "likewise" / "viewer" / "static"
 PER_LABEL = 30
 WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 844}

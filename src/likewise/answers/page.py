@@ -1,6 +1,5 @@
 """The page of an answer: rows of pictures in one file of HTML that loads no other."""
 
-import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,18 +9,19 @@ from likewise.answers.outliers import Outliers
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, place_for
-from likewise.pages import named, thumbnail, whole
-from likewise.text import readable
+from likewise.pages.page import whole
+from likewise.pages.pictures import PLAIN, QUERY, Mark, thumbnail
+from likewise.pages.pieces import named, note
 
 GROUPS, MEMBERS, SHOWN = 200, 30, 100  # groups, members of a group, and items that a page shows at most
 
 
 class Cell(NamedTuple):
-    """An item in a row of pictures, with its caption; ``query`` frames it."""
+    """An item in a row of pictures, with its caption and its frame."""
 
     row: int
     caption: str
-    kind: str = ""
+    mark: Mark = PLAIN
 
 
 def page_file(path: str | Path) -> Path:
@@ -46,21 +46,16 @@ def write_page(path: str | Path, title: str, items: Items, sections: Iterable[tu
 def shelf(items: Items, cells: Sequence[Cell]) -> str:
     """A row of pictures with their captions; of items without pictures, a line of their names."""
     if items.pictured:
-        shown = (thumbnail(items.picture(each.row), items.ids[each.row], each.caption, each.kind) for each in cells)
+        shown = (thumbnail(items.picture(each.row), items.ids[each.row], each.caption, each.mark) for each in cells)
         return f'<div class="row">{"".join(shown)}</div>'
     return f"<p>{'; '.join(f'{named(items.ids[each.row])} ({named(each.caption)})' for each in cells)}</p>"
-
-
-def note(text: str) -> str:
-    """A line of explanation."""
-    return f'<p class="note">{html.escape(readable(text))}</p>'
 
 
 def duplicates_page(path: str | Path, found: Duplicates) -> None:
     """Writes the groups, and the pairs near the threshold. Raises as ``write_page``."""
     groups = note("Framed: the item that stands for the group. The others with their value for it.")
     for group in found.groups[:GROUPS]:
-        cells = [Cell(group.centre, found.items.ids[group.centre], "query")]
+        cells = [Cell(group.centre, found.items.ids[group.centre], QUERY)]
         cells += [Cell(each.second, f"{each.value:.3f}") for each in group.members[:MEMBERS]]
         more = len(group.members) - MEMBERS
         groups += shelf(found.items, cells) + (note(f"and {more:,} more") if more > 0 else "")
@@ -86,7 +81,7 @@ def outliers_page(path: str | Path, found: Outliers, count: int) -> None:
     )
     for row in found.order[: min(count, SHOWN)].tolist():
         near = int(found.nearest[row])
-        cells = [Cell(row, f"{found.distances[row]:.2f}", "query"), Cell(near, found.items.ids[near])]
+        cells = [Cell(row, f"{found.distances[row]:.2f}", QUERY), Cell(near, found.items.ids[near])]
         furthest += shelf(found.items, cells)
     sections = [("What was found", note(found.sentence())), ("Furthest from the others", furthest)]
     if found.votes is not None:
