@@ -16,6 +16,7 @@ from likewise.data import Items
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError, closest
 from likewise.evaluation.retrieve import FILE as RETRIEVAL
+from likewise.evaluation.saved import saved_scores
 from likewise.evaluation.scores import EVALUATION
 from likewise.index.index import Index
 from likewise.index.names import Names
@@ -25,7 +26,7 @@ from likewise.maps import Map, layout, nearest, read_map, stamp_of, write_map
 from likewise.maps.map_file import FILE
 from likewise.maps.tsne import NEIGHBOURS
 from likewise.model import Model
-from likewise.reports.measured import saved_scores
+from likewise.pages.colours import LABELS, REST
 from likewise.reports.verdict import Verdict, gather, judge
 from likewise.training.metrics_log import read_metrics
 from likewise.viewer.columns import pack_columns
@@ -140,6 +141,8 @@ class Look:
         columns = point_columns(made.xy, self._unit(), self._near(), self.labels)
         about = {
             "labels": list(self.names),
+            "colours": LABELS,
+            "rest": REST,
             "map": {
                 "sentence": made.sentence(),
                 "method": made.method,

@@ -1,7 +1,7 @@
 // The page: what is searched, selected, coloured and shown.
 
 import { blob, bytes, json, pictureOf, upload } from "./api.js";
-import { byNumber, byValue, gradient, REST } from "./colours.js";
+import { byNumber, byValue, gradient } from "./colours.js";
 import { parseColumns } from "./columns.js";
 import { showGroups } from "./groups.js";
 import { Histogram } from "./histogram.js";
@@ -13,7 +13,7 @@ const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
 const percent = (share) => `${Math.round(100 * share)} %`;
 
-const state = { about: null, columns: {}, names: [], query: null, selection: null, asked: 0, hiddenLabels: new Set() };
+const state = { about: null, columns: {}, header: null, query: null, selection: null, asked: 0, hiddenLabels: new Set() };
 const known = new Map(); // items by row
 const say = (text, bad = false) => {
   $("said").textContent = text;
@@ -217,12 +217,12 @@ function colour() {
   view.raster.hidden = null;
   if (name === "label" || name === "cluster") {
     const clusters = name === "cluster" ? Math.max(...state.columns.cluster) + 1 : 0;
-    const names = name === "label" ? state.names : Array.from({ length: clusters }, (_, number) => `cluster ${number + 1}`);
-    state.coloured = byNumber(state.columns[name], names);
+    const names = name === "label" ? state.header.labels : Array.from({ length: clusters }, (_, number) => `cluster ${number + 1}`);
+    state.coloured = byNumber(state.columns[name], names, state.header.colours, state.header.rest);
     histogram.hide();
     legend(name);
   } else {
-    state.coloured = byValue(state.columns[name]);
+    state.coloured = byValue(state.columns[name], state.header.rest);
     histogram.show(state.columns[name], COLOURS[name]);
     ramp(name);
   }
@@ -264,7 +264,7 @@ function ramp(name) {
   const bar = element("span", { className: "ramp" });
   bar.style.background = gradient;
   const grey = element("span", { className: "swatch" });
-  grey.style.background = REST;
+  grey.style.background = state.header.rest;
   const shown = name === "error" ? percent : (value) => value.toFixed(3);
   const row = element("label", {}, shown(low), bar, shown(high), grey, "not known");
   $("legend-list").replaceChildren(element("li", {}, row));
@@ -367,7 +367,7 @@ async function map() {
     $("map-note").textContent = "Loading the points; the first time the map is made …";
     const { header, columns, rows } = parseColumns(await bytes("api/points.bin"));
     state.columns = columns;
-    state.names = header.labels;
+    state.header = header;
     $("map-note").hidden = true;
     $("faithful").textContent = header.map.sentence;
     $("map").setAttribute("aria-label", `Map of ${count(rows)} items`);

@@ -1,28 +1,26 @@
-// Colours of points: of labels, told apart by colour-blind people too; and from light to dark, of numbers.
+// Colours of points: those of labels, which the server gives; and of numbers, from light to dark.
 
 import { packed } from "./raster.js";
 
-const LABELS = "#0072b2 #e69f00 #009e73 #cc79a7 #56b4e9 #d55e00 #4d1a80 #800000 #804d66 #001acc".split(" ");
-export const REST = "#c4c9ce"; // of rarer labels, and of what is not known
 const RAMP = ["#dbe6f0", "#8fb8dc", "#2f86c5", "#0b4f8a", "#33105e"]; // from the least to the largest
 const STEPS = 64;
 
-// {names, hexes, counts, places, palette} of whole numbers: the ten most frequent get colours of their own.
-export function byNumber(numbers, names) {
+// {entries, places, palette} of whole numbers: the most frequent get the colours, and all others the rest's.
+export function byNumber(numbers, names, colours, rest) {
   const counts = new Array(names.length + 1).fill(0);
   for (const number of numbers) counts[number < 0 ? names.length : number]++;
   const order = names.map((_, number) => number).sort((a, b) => counts[b] - counts[a] || a - b);
-  const hexes = names.map(() => REST);
-  order.slice(0, LABELS.length).forEach((number, at) => (hexes[number] = LABELS[at]));
+  const hexes = names.map(() => rest);
+  order.slice(0, colours.length).forEach((number, at) => (hexes[number] = colours[at]));
   const entries = names.map((name, number) => ({ number, name, hex: hexes[number], count: counts[number] }));
-  if (counts[names.length]) entries.push({ number: -1, name: "no label", hex: REST, count: counts[names.length] });
+  if (counts[names.length]) entries.push({ number: -1, name: "no label", hex: rest, count: counts[names.length] });
   const Type = entries.length > 255 ? Uint16Array : Uint8Array;
   const places = Type.from(numbers, (number) => (number < 0 ? names.length : number));
-  return { entries, places, palette: Uint32Array.from([...hexes, REST], packed) };
+  return { entries, places, palette: Uint32Array.from([...hexes, rest], packed) };
 }
 
-// {places, palette, low, high} of numbers, of which some may be NaN.
-export function byValue(values) {
+// {places, palette, low, high} of numbers, of which some may be NaN: these get the rest's colour.
+export function byValue(values, rest) {
   let low = Infinity;
   let high = -Infinity;
   for (const value of values) {
@@ -31,7 +29,7 @@ export function byValue(values) {
   }
   const scale = (STEPS - 1) / Math.max(high - low, 1e-12);
   const places = Uint8Array.from(values, (value) => (value === value ? Math.round((value - low) * scale) : STEPS));
-  const palette = Uint32Array.from([...Array.from({ length: STEPS }, (_, step) => mixed(step / (STEPS - 1))), REST], packed);
+  const palette = Uint32Array.from([...Array.from({ length: STEPS }, (_, step) => mixed(step / (STEPS - 1))), rest], packed);
   return { places, palette, low, high };
 }
 
