@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
     ("ground", ("config", "data", "distributed", "negatives", "pages")),
+    ("tables", ("tables",)),
     ("base", ("alike", "blocks", "console", "files", "plots", "stamp")),
     ("errors", ("__init__", "errors", "text")),
 )

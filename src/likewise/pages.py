@@ -22,6 +22,7 @@ th:first-child,td:first-child{text-align:left}
 .row{display:flex;gap:4px;align-items:end;margin:.4rem 0;overflow-x:auto}
 figure{margin:0;text-align:center;font-size:.7rem}
 figure img{width:64px;height:64px;image-rendering:pixelated;border-radius:4px}.query img{outline:3px solid #0a66c2}
+.wrong img{outline:3px solid #c0392b}
 .query{margin-right:14px}.pairs{display:flex;flex-wrap:wrap;gap:10px 26px}.pairs .query{margin-right:6px}
 .legend{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:0 1.2rem;font-size:.9rem}
 .note{color:#5a6875;font-size:.9rem}details pre{background:#f5f7f9;padding:1rem;overflow:auto}
@@ -49,7 +50,10 @@ def picture(figure: Any) -> str:
 
 
 def thumbnail(pixels: npt.NDArray[np.uint8], name: str, caption: str, kind: str = "") -> str:
-    """A picture of uint8 (S, S, 3) with its caption; its name is said where it can't be seen. ``query`` frames it."""
+    """A picture of uint8 (S, S, 3) with its caption; its name is said where it can't be seen.
+
+    The kind ``query`` frames it in blue, ``wrong`` in red.
+    """
     from PIL import Image
 
     buffer = io.BytesIO()

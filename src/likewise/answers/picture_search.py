@@ -1,16 +1,17 @@
 """Near-copies among pictures: their candidates, and what changed copies of the same pictures say of a threshold."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.answers.candidates import Begin, Floats, Neighbours, Numbers, Search
+from likewise.answers.candidates import Begin, Floats, Known, Neighbours, Numbers, Search
 from likewise.answers.changed_copies import changed_copies
 from likewise.answers.same_picture import between, similarities, small_pictures
 from likewise.answers.unlike_pairs import unlike_pairs
+from likewise.console import Tick, part_of
 from likewise.data import Items
 from likewise.data.items import Pixels
 from likewise.evaluation.baselines import embedded, raw_pixels
@@ -23,11 +24,11 @@ _LEAST_SIMILAR = 0.95  # and the threshold then
 
 
 class _Finder(NamedTuple):
-    """Rows of the pictures, their neighbours, and what makes such rows of other pictures."""
+    """The neighbours of pictures, and of changed copies of some: their cosine with the original, and if it is found."""
 
-    rows: Tensor
     neighbours: Neighbours
-    embed: Callable[[Pixels], Tensor]
+    cosines: Floats
+    found: npt.NDArray[np.bool_]
 
 
 class PictureSearch:
@@ -42,26 +43,29 @@ class PictureSearch:
     """
 
     def __init__(self, items: Items, distinct: Numbers, model: Model | None, k: int, begin: Begin) -> None:
-        finders = [_small(items, distinct, begin)]
-        if model is not None:
-            finders.append(_by_model(items, distinct, model, begin))
+        begin("changing copies")
         drawn, copies = changed_copies(items.values, distinct, COPIES)
         numbers = np.stack([distinct[drawn], np.arange(COPIES)], 1)
         self._similar = between(items.values, copies, numbers)
-        cosines, near = list[Floats](), list[np.ndarray]()
-        for each in finders:
-            rows = each.embed(copies)
-            cosines.append((rows * each.rows[drawn]).sum(1).double().numpy())
-            found = each.neighbours.of_rows(rows, k)[1]
-            near.append((found == torch.from_numpy(drawn)[:, None]).any(1).numpy())
+        ids = tuple(items.ids[row] for row in distinct.tolist())
+
+        def finder(rows: Tensor, of_copies: Tensor) -> _Finder:
+            known = Known(of_copies, drawn, k)
+            neighbours = Neighbours(rows, ids, begin("preparing the search"), known)
+            cosines = (of_copies * rows[torch.from_numpy(drawn)]).sum(1).double().numpy()
+            return _Finder(neighbours, cosines, known.found(neighbours.of_rows(of_copies, k)[1]))
+
+        finders = [finder(*_small(items, distinct, copies, begin("making small pictures")))]
+        if model is not None:
+            finders.append(finder(*_by_model(items, distinct, copies, model, begin("embedding"))))
         self.search = Search(
             [each.neighbours for each in finders],
             lambda places, tick: similarities(items.values, distinct[places], tick),
             len(distinct),
             k,
         )
-        used = self.search.look([float(np.quantile(each, _LOWEST)) for each in cosines], begin)
-        kept = [place & (cosine >= reach) for place, cosine, reach in zip(near, cosines, used, strict=True)]
+        used = self.search.look([float(np.quantile(each.cosines, _LOWEST)) for each in finders], begin)
+        kept = [each.found & (each.cosines >= reach) for each, reach in zip(finders, used, strict=True)]
         self._found = np.logical_or.reduce(kept)
         self._unlike = unlike_pairs(self.search.pairs.closeness, self._similar)
 
@@ -80,21 +84,14 @@ class PictureSearch:
         return float((self._found & (self._similar >= threshold)).mean())
 
 
-def _small(items: Items, distinct: Numbers, begin: Begin) -> _Finder:
-    tick = begin("making small pictures")
-    small = small_pictures(items.values)[distinct]
-    rows, mean = raw_pixels(small, tick=tick)
-    ids = tuple(items.ids[row] for row in distinct.tolist())
-    neighbours = Neighbours(rows, ids, begin("preparing the search"))
-    return _Finder(rows, neighbours, lambda pictures: raw_pixels(small_pictures(pictures), mean)[0])
+def _small(items: Items, distinct: Numbers, copies: Pixels, tick: Tick) -> tuple[Tensor, Tensor]:
+    """Rows of small pictures, and those of the copies."""
+    rows, mean = raw_pixels(small_pictures(items.values, part_of(tick, 0, 2))[distinct], tick=part_of(tick, 1, 2))
+    return rows, raw_pixels(small_pictures(copies), mean)[0]
 
 
-def _by_model(items: Items, distinct: Numbers, model: Model, begin: Begin) -> _Finder:
-    rows = embedded(model, items, tick=begin("embedding"))[torch.from_numpy(distinct)]
-    ids = tuple(items.ids[row] for row in distinct.tolist())
-
-    def embed(pictures: Pixels) -> Tensor:
-        named = tuple(map(str, range(len(pictures))))
-        return model.features(Items(ids=named, values=pictures, kind="images", source="changed copies"))
-
-    return _Finder(rows, Neighbours(rows, ids, begin("preparing the search")), embed)
+def _by_model(items: Items, distinct: Numbers, copies: Pixels, model: Model, tick: Tick) -> tuple[Tensor, Tensor]:
+    """Rows of a model, and those of the copies."""
+    named = tuple(map(str, range(len(copies))))
+    of_copies = model.features(Items(ids=named, values=copies, kind="images", source="changed copies"))
+    return embedded(model, items, tick=tick)[torch.from_numpy(distinct)], of_copies
