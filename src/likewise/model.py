@@ -26,7 +26,7 @@ from likewise.files import as_path, atomic_write, unwritten, utf8_path
 from likewise.index.embedding_file import Embedding
 from likewise.index.index import Hit, Index, Query
 from likewise.index.kept import Searched
-from likewise.index.postgresql import pointer
+from likewise.index.postgresql import is_server, parse, pointer
 from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_words
 from likewise.text import quoted
 from likewise.views.render import plain_view
@@ -491,11 +491,18 @@ def own_index(run: Path, weights_hash: str) -> Index:
     return index
 
 
-def searched(run: Path, weights_hash: str) -> Searched:
-    """The index of a run, in its folder or on servers. Raises LikewiseError as ``own_index`` and ``ServerIndex``."""
-    if not pointer.is_there(run / INDEX):
+def searched(run: Path, weights_hash: str, place: str | None = None) -> Searched:
+    """The index of a run, in its folder or on servers; or that of the same model in the folder or at the URL ``place``.
+
+    Raises LikewiseError as ``own_index`` and ``ServerIndex``.
+    """
+    if place is not None and not is_server(place):
+        elsewhere = Index.load(place)
+        _refuse_other_model(run, place, elsewhere, weights_hash)
+        return elsewhere
+    if place is None and not pointer.is_there(run / INDEX):
         return own_index(run, weights_hash)
-    servers = pointer.read(run / INDEX).servers
+    servers = pointer.read(run / INDEX).servers if place is None else parse(place).named(run.resolve().name)
     from likewise.index.postgresql.shards import psycopg_here
 
     psycopg_here()

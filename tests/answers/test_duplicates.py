@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 import likewise as lw
-from likewise.answers import candidates
-from likewise.answers.candidates import Known, Neighbours, Search
+from likewise.answers.candidates import Neighbours, Search
 from likewise.answers.changed_copies import changed_copies
 from likewise.answers.duplicates import duplicates
 from likewise.answers.page import duplicates_page
@@ -22,6 +21,8 @@ from likewise.cli.main import main
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.picture_page import page_file
+from likewise.index import all_rows
+from likewise.index.all_rows import Known
 
 SIZE = 16
 
@@ -153,7 +154,7 @@ def test_the_effort_of_an_engine_is_the_least_that_finds_known_rows(monkeypatch:
         return float(np.mean([place in near for place, near in zip(places, found.tolist(), strict=True)]))
 
     exact = share((known.rows @ rows.T).topk(3, dim=1).indices)
-    monkeypatch.setattr(candidates, "_ALL_PAIRS", 0)
+    monkeypatch.setattr(all_rows, "_ALL_PAIRS", 0)
     tuned = Neighbours(rows, ids, known=known)
     assert share(tuned.of_rows(known.rows, 3)[1]) >= exact - 0.05
     engine = tuned._index.engine

@@ -9,6 +9,7 @@ import torch
 from likewise.answers import candidates
 from likewise.answers.propagation import knn_graph, propagate
 from likewise.errors import LikewiseError
+from likewise.index import all_rows
 
 
 def unit_rows(count: int, dim: int = 6, seed: int = 0) -> torch.Tensor:
@@ -43,7 +44,7 @@ def test_an_engine_finds_nearly_the_same_graph_of_many_rows(monkeypatch):
     pytest.importorskip("faiss", reason="the graph of neighbours by an engine was not tested")
     rows = unit_rows(3000)
     exact = knn_graph(rows, 5)
-    monkeypatch.setattr(candidates, "_ALL_PAIRS", 0)
+    monkeypatch.setattr(all_rows, "_ALL_PAIRS", 0)
     found = knn_graph(rows, 5)
     both = ((exact.to_dense() > 0) & (found.to_dense() > 0)).sum()
     assert 0.93 < int(both) / exact.values().numel() <= 1

@@ -4,7 +4,6 @@ Dimension legend: N rows, P pairs, D numbers of a row.
 """
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +12,13 @@ import torch
 from torch import Tensor
 
 from likewise.console import Tick, part_of, untold
-from likewise.index.index import Index
+from likewise.index.all_rows import Known, index_of_all
 
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Measure = Callable[[Numbers, Tick], Floats]  # (P, 2) places to (P,) closeness: more is more alike
 Begin = Callable[[str], Tick]
 
-_ALL_PAIRS = 5e11  # products of numbers, some half a minute on a core, beyond which an engine searches
-_MISSED = 0.05  # share of the known rows that an engine may miss
 _BLOCK = 4096  # rows whose neighbours are searched at once
 _LEAST = 200_000  # pairs that are measured however far apart they are
 _DEEPEST = 64  # times k: neighbours of a row all of whose neighbours are alike
@@ -39,25 +36,6 @@ class Pairs(NamedTuple):
         return Pairs(self.places[close], self.closeness[close])
 
 
-class Known(NamedTuple):
-    """Rows whose neighbour is known, by which the effort of an engine is chosen.
-
-    Args:
-        rows: (Q, D) unit rows, such as those of changed copies.
-        places: (Q,) int64 the row that each must find.
-        k: among how many.
-    """
-
-    rows: Tensor
-    places: Numbers
-    k: int
-
-    def found(self, near: Tensor) -> npt.NDArray[np.bool_]:
-        """(Q,) whether (Q, k) places have the right one among them."""
-        there: npt.NDArray[np.bool_] = (near == torch.from_numpy(self.places)[:, None]).any(1).numpy()
-        return there
-
-
 class Neighbours:
     """The nearest rows of each row, by cosine.
 
@@ -65,26 +43,11 @@ class Neighbours:
         rows: (N, D) float32 unit rows.
         ids: their ids.
         tick: told the share of the building of an engine that is done.
-        known: chooses the effort of an engine: the least that finds as many of these rows as exact search, but for 5 in
-            100. None: the engine promises a recall of 0.95 of the 10 nearest of any row.
-
-    Search is exact, or by ``faiss:ivf`` where exact search would take long and faiss is there. Near-copies are easier
-    to find than the other neighbours, so ``known`` rows save most of the work.
+        known: as for ``index_of_all``, by which an engine searches where there are many rows.
     """
 
     def __init__(self, rows: Tensor, ids: tuple[str, ...], tick: Tick = untold, known: Known | None = None) -> None:
-        self._rows, self._index = rows, Index(rows, ids)
-        if len(rows) ** 2 * rows.shape[1] <= _ALL_PAIRS or find_spec("faiss") is None:
-            return
-        if known is None:
-            self._index.use("faiss:ivf", tick=tick)
-            return
-        least = known.found(self._index.nearest(known.rows, known.k, tick=part_of(tick, 0, 2))[1]).mean() - _MISSED
-        engine = self._index.build("faiss:ivf", part_of(tick, 1, 2))
-        for effort in engine.efforts():
-            engine.effort = effort
-            if known.found(self.of_rows(known.rows, known.k)[1]).mean() >= least:
-                return
+        self._rows, self._index = rows, index_of_all(rows, ids, tick, known)
 
     def of_rows(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """(Q, ≤ k) cosines and places of the nearest rows of other rows."""

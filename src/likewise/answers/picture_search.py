@@ -1,5 +1,6 @@
 """Near-copies among pictures: their candidates, and what changed copies of the same pictures say of a threshold."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -7,14 +8,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.answers.candidates import Begin, Floats, Known, Neighbours, Numbers, Search
+from likewise.answers.candidates import Begin, Floats, Neighbours, Numbers, Search
 from likewise.answers.changed_copies import changed_copies
 from likewise.answers.same_picture import between, similarities, small_pictures
 from likewise.answers.unlike_pairs import unlike_pairs
-from likewise.console import Tick, part_of
+from likewise.console import part_of
 from likewise.data import Items
 from likewise.data.items import Pixels
 from likewise.evaluation.baselines import embedded, raw_pixels
+from likewise.index.all_rows import Known
 from likewise.model import Model
 
 COPIES = 500  # of which recall is the share that is found
@@ -23,12 +25,41 @@ _USUAL = 0.25  # as _LOWEST, where there are too few pairs to estimate from
 _LEAST_SIMILAR = 0.95  # and the threshold then
 
 
-class _Finder(NamedTuple):
-    """The neighbours of pictures, and of changed copies of some: their cosine with the original, and if it is found."""
+def usual_threshold(of_copies: Floats) -> float:
+    """The similarity of three quarters of changed copies with their originals, and at least 0.95."""
+    return max(_LEAST_SIMILAR, float(np.quantile(of_copies, _USUAL)))
 
+
+class Changed(NamedTuple):
+    """Changed copies of some of the pictures; see ``changed_copies``.
+
+    Args:
+        places: (C,) int64 places among the pictures of their originals.
+        pictures: (C, S, S, 3) uint8.
+        k: among how many of its nearest each should find its original.
+    """
+
+    places: Numbers
+    pictures: Pixels
+    k: int
+
+
+class Finder(NamedTuple):
+    """Rows of the pictures, their neighbours, what makes such rows of other pictures, and those of changed copies."""
+
+    rows: Tensor
     neighbours: Neighbours
-    cosines: Floats
-    found: npt.NDArray[np.bool_]
+    embed: Callable[[Pixels], Tensor]
+    known: Known
+
+    def cosines(self) -> Floats:
+        """(C,) of each changed copy and its original."""
+        found: Floats = (self.known.rows * self.rows[self.known.places]).sum(1).double().numpy()
+        return found
+
+    def found(self) -> npt.NDArray[np.bool_]:
+        """(C,) whether each changed copy finds its original."""
+        return self.known.found(self.neighbours.of_rows(self.known.rows, self.known.k)[1])
 
 
 class PictureSearch:
@@ -47,32 +78,26 @@ class PictureSearch:
         drawn, copies = changed_copies(items.values, distinct, COPIES)
         numbers = np.stack([distinct[drawn], np.arange(COPIES)], 1)
         self._similar = between(items.values, copies, numbers)
-        ids = tuple(items.ids[row] for row in distinct.tolist())
-
-        def finder(rows: Tensor, of_copies: Tensor) -> _Finder:
-            known = Known(of_copies, drawn, k)
-            neighbours = Neighbours(rows, ids, begin("preparing the search"), known)
-            cosines = (of_copies * rows[torch.from_numpy(drawn)]).sum(1).double().numpy()
-            return _Finder(neighbours, cosines, known.found(neighbours.of_rows(of_copies, k)[1]))
-
-        finders = [finder(*_small(items, distinct, copies, begin("making small pictures")))]
+        changed = Changed(drawn, copies, k)
+        finders = [small_finder(items, distinct, changed, begin)]
         if model is not None:
-            finders.append(finder(*_by_model(items, distinct, copies, model, begin("embedding"))))
+            finders.append(_by_model(items, distinct, changed, model, begin))
+        cosines = [each.cosines() for each in finders]
         self.search = Search(
             [each.neighbours for each in finders],
             lambda places, tick: similarities(items.values, distinct[places], tick),
             len(distinct),
             k,
         )
-        used = self.search.look([float(np.quantile(each.cosines, _LOWEST)) for each in finders], begin)
-        kept = [each.found & (each.cosines >= reach) for each, reach in zip(finders, used, strict=True)]
+        used = self.search.look([float(np.quantile(each, _LOWEST)) for each in cosines], begin)
+        kept = [each.found() & (near >= reach) for each, near, reach in zip(finders, cosines, used, strict=True)]
         self._found = np.logical_or.reduce(kept)
         self._unlike = unlike_pairs(self.search.pairs.closeness, self._similar)
 
     def threshold(self, precision: float) -> float:
         """The lowest similarity with this estimated precision, not below that of 99 in 100 of the copies."""
         if self._unlike is None:
-            return max(_LEAST_SIMILAR, float(np.quantile(self._similar, _USUAL)))
+            return usual_threshold(self._similar)
         return max(self._unlike.threshold(precision), float(np.quantile(self._similar, _LOWEST)))
 
     def precision(self, threshold: float) -> float | None:
@@ -84,14 +109,29 @@ class PictureSearch:
         return float((self._found & (self._similar >= threshold)).mean())
 
 
-def _small(items: Items, distinct: Numbers, copies: Pixels, tick: Tick) -> tuple[Tensor, Tensor]:
-    """Rows of small pictures, and those of the copies."""
-    rows, mean = raw_pixels(small_pictures(items.values, part_of(tick, 0, 2))[distinct], tick=part_of(tick, 1, 2))
-    return rows, raw_pixels(small_pictures(copies), mean)[0]
+def small_finder(items: Items, distinct: Numbers, changed: Changed, begin: Begin) -> Finder:
+    """By small pictures of 8 × 8, of the rows ``distinct``."""
+    tick = begin("making small pictures")
+    small = small_pictures(items.values, part_of(tick, 0, 2))[distinct]
+    rows, mean = raw_pixels(small, tick=part_of(tick, 1, 2))
+    return _finder(
+        items, distinct, rows, lambda pictures: raw_pixels(small_pictures(pictures), mean)[0], changed, begin
+    )
 
 
-def _by_model(items: Items, distinct: Numbers, copies: Pixels, model: Model, tick: Tick) -> tuple[Tensor, Tensor]:
-    """Rows of a model, and those of the copies."""
-    named = tuple(map(str, range(len(copies))))
-    of_copies = model.features(Items(ids=named, values=copies, kind="images", source="changed copies"))
-    return embedded(model, items, tick=tick)[torch.from_numpy(distinct)], of_copies
+def _by_model(items: Items, distinct: Numbers, changed: Changed, model: Model, begin: Begin) -> Finder:
+    rows = embedded(model, items, tick=begin("embedding"))[torch.from_numpy(distinct)]
+
+    def embed(pictures: Pixels) -> Tensor:
+        named = tuple(map(str, range(len(pictures))))
+        return model.features(Items(ids=named, values=pictures, kind="images", source="changed copies"))
+
+    return _finder(items, distinct, rows, embed, changed, begin)
+
+
+def _finder(
+    items: Items, distinct: Numbers, rows: Tensor, embed: Callable[[Pixels], Tensor], changed: Changed, begin: Begin
+) -> Finder:
+    known = Known(embed(changed.pictures), changed.places, changed.k)
+    ids = tuple(items.ids[row] for row in distinct.tolist())
+    return Finder(rows, Neighbours(rows, ids, begin("preparing the search"), known), embed, known)

@@ -9,6 +9,7 @@ from likewise.cli.look import DEMO, FIGURE, LIST_METHODS, LIST_OBJECTIVES, LIST_
 from likewise.cli.measure import EVALUATE, RETRIEVE
 from likewise.cli.recommend import RECOMMEND
 from likewise.cli.search import INDEX, SEARCH
+from likewise.cli.serve import SERVE
 from likewise.cli.use import EMBED, REPORT
 from likewise.cli.words import EXPORT, IMPORT
 
@@ -17,6 +18,6 @@ COMMANDS = (
     *(GRAPH,),
     *(FIT,),
     *(EVALUATE, RETRIEVE, COMPARE, VERIFY),
-    *(INDEX, SEARCH, RECOMMEND, EMBED, IMPORT, EXPORT, REPORT),
+    *(INDEX, SEARCH, RECOMMEND, EMBED, IMPORT, EXPORT, REPORT, SERVE),
     *(DUPLICATES, OUTLIERS, SELECT, CLASSIFY),
 )

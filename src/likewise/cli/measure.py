@@ -244,7 +244,7 @@ def _add_retrieve(parser: Parser) -> None:
         metavar="FILE",
         default=None,
         help=".csv or .parquet: what each query finds (query, rank, id, score, right); .json: all numbers, with "
-        "a folder of tables beside it; default of the numbers: RUN/retrieval.json, and with --relations RUN/ranking.json",
+        "a folder of tables beside it; default of these: RUN/retrieval.json, and with --relations RUN/ranking.json",
     )
     parser.add_argument(
         "--html", type=str, metavar="FILE", default=None, help="writes a page of the queries and what they find"

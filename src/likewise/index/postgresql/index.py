@@ -150,7 +150,7 @@ class ServerIndex:
 
     def __contains__(self, item: str) -> bool:
         """Whether an item of this id is in the index."""
-        return self._row(item) is not None
+        return self.row_by_id(item) is not None
 
     def __len__(self) -> int:
         """Number of items."""
@@ -168,7 +168,7 @@ class ServerIndex:
         """The k items nearest to one query, best first; equal scores in the order of the ids. As ``Index.search``."""
         if isinstance(query, str | Path):
             name = str(query)
-            own = self._row(name)
+            own = self.row_by_id(name)
             row = self.read_file(name) if own is None else own
             exclude_id = name if exclude_id is None else exclude_id
         else:
@@ -217,7 +217,7 @@ class ServerIndex:
         if former.protocol.get("model") != self.protocol.get("model"):
             raise LikewiseError(f"another model has renewed {self.shards.servers} meanwhile; load the run again.")
 
-    def _row(self, item: str) -> Tensor | None:
+    def row_by_id(self, item: str) -> Tensor | None:
         """The row that searches for an id, or None."""
         column = "query_embedding" if self._about.layout.queries else "embedding"
         statement = sql.SQL("SELECT {}::real[] FROM {} WHERE id = %s").format(
