@@ -101,10 +101,10 @@ def test_the_command_writes_hits_and_a_page(
     first = [row["right"] == "true" for row in rows if row["rank"] == "1" and row["query"] != "it's 4.png"]
     page = Path("page.html").read_text()
     assert f"{sum(first)} of 4 queries have a right item first. 1 more have nothing of their kind" in page
-    assert page.count('class="query"') == 5
-    assert page.count('class="wrong"') == sum(row["right"] == "false" for row in rows)
+    assert page.count('class="hit query"') == 5
+    assert page.count('class="hit wrong"') == sum(row["right"] == "false" for row in rows)
     assert "back <b>" not in page
-    assert "http" not in page
+    assert "http:" not in page
     assert Path("run/retrieval.json").is_file()
     assert main([*asked[:4], "--relations", "r.csv", "--out", "hits.csv"]) == 2
     assert "must end in .json" in capsys.readouterr().err

@@ -5,7 +5,9 @@ from pathlib import Path
 from likewise.answers.duplicates import Duplicates, Pair
 from likewise.answers.outliers import Outliers
 from likewise.data import Items
-from likewise.evaluation.picture_page import Cell, note, shelf, write_page
+from likewise.evaluation.picture_page import Cell, shelf, write_page
+from likewise.pages.pictures import QUERY
+from likewise.pages.pieces import note
 
 GROUPS, MEMBERS, SHOWN = 200, 30, 100  # groups, members of a group, and items that a page shows at most
 
@@ -14,7 +16,7 @@ def duplicates_page(path: str | Path, found: Duplicates) -> None:
     """Writes the groups, and the pairs near the threshold. Raises as ``write_page``."""
     groups = note("Framed: the item that stands for the group. The others with their value for it.")
     for group in found.groups[:GROUPS]:
-        cells = [Cell(group.centre, found.items.ids[group.centre], "query")]
+        cells = [Cell(group.centre, found.items.ids[group.centre], QUERY)]
         cells += [Cell(each.second, f"{each.value:.3f}") for each in group.members[:MEMBERS]]
         more = len(group.members) - MEMBERS
         groups += shelf(found.items, cells) + (note(f"and {more:,} more") if more > 0 else "")
@@ -40,7 +42,7 @@ def outliers_page(path: str | Path, found: Outliers, count: int) -> None:
     )
     for row in found.order[: min(count, SHOWN)].tolist():
         near = int(found.nearest[row])
-        cells = [Cell(row, f"{found.distances[row]:.2f}", "query"), Cell(near, found.items.ids[near])]
+        cells = [Cell(row, f"{found.distances[row]:.2f}", QUERY), Cell(near, found.items.ids[near])]
         furthest += shelf(found.items, cells)
     sections = [("What was found", note(found.sentence())), ("Furthest from the others", furthest)]
     if found.votes is not None:

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from likewise.console import Tick, untold
 from likewise.data import Items
-from likewise.evaluation.picture_page import Cell, note, write_page
+from likewise.evaluation.picture_page import Cell, write_page
 from likewise.metrics.neighbours import top_k
-from likewise.pages import named, thumbnail
+from likewise.pages.pictures import PLAIN, QUERY, Mark, scored, thumbnail
+from likewise.pages.pieces import named, note
 from likewise.stamp import Stamp
 from likewise.tables import write_table
 
+NOT_RIGHT = Mark("wrong", "✗", "wrong")
 SHOWN = 100  # queries of each kind that a page shows at most
 _BLOCK = 4096
 
@@ -82,7 +84,7 @@ class LookedUp:
         """
         first, counted = self.right[:, 0], self.relevant > 0
         by_score = (-self.scores[:, 0]).argsort(stable=True)
-        legend = note("Framed in blue: a query. Then what is nearest to it, with the cosine; framed in red: wrong.")
+        legend = note("Framed: a query. Then what is nearest to it, with the cosine; those with ✗ are wrong.")
         kinds = {
             "Wrong first": counted & ~first,
             "Right first": counted & first,
@@ -98,22 +100,24 @@ class LookedUp:
 
     def _shelf(self, row: int) -> str:
         """A query and its hits, which may be of two sets."""
-        cells = [(self.queries, Cell(row, self.queries.ids[row], "query"))]
-        hits = zip(*(each[row].tolist() for each in (self.places, self.scores, self.right)), strict=True)
-        for place, score, right in hits:
-            if place >= 0:
-                cells.append((self.gallery, Cell(place, f"{score:.2f}", "" if right else "wrong")))
-        if self.queries.pictured:
-            shown = (
-                thumbnail(items.picture(each.row), items.ids[each.row], each.caption, each.kind)
-                for items, each in cells
-            )
-            return f'<div class="row">{"".join(shown)}</div>'
-        texts = [
-            f"{named(items.ids[each.row])} ({named(f'{each.caption} {each.kind}'.strip())})"
-            for items, each in cells[1:]
+        query = self.queries.ids[row]
+        hits = [
+            Cell(place, scored(score, self.gallery.ids[place]), PLAIN if right else NOT_RIGHT)
+            for place, score, right in zip(*(each[row].tolist() for each in self._each), strict=True)
+            if place >= 0
         ]
-        return f"<p>{named(self.queries.ids[row])}: {'; '.join(texts)}</p>"
+        if not self.queries.pictured:
+            texts = (named(f"{each.mark.sign} {each.caption}".strip()) for each in hits)
+            return f"<p>{named(query)}: {'; '.join(texts)}</p>"
+        shown = [thumbnail(self.queries.picture(row), query, query, QUERY)]
+        for each in hits:
+            picture = self.gallery.picture(each.row)
+            shown.append(thumbnail(picture, self.gallery.ids[each.row], each.caption, each.mark))
+        return f'<div class="row">{"".join(shown)}</div>'
+
+    @property
+    def _each(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.places, self.scores, self.right
 
 
 def look_up(

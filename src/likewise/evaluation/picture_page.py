@@ -1,6 +1,5 @@
 """Pages with rows of pictures of items, in one file of HTML that loads no other."""
 
-import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,17 +7,18 @@ from typing import NamedTuple
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, place_for
-from likewise.pages import named, thumbnail, whole
+from likewise.pages.page import whole
+from likewise.pages.pictures import PLAIN, Mark, thumbnail
+from likewise.pages.pieces import named
 from likewise.stamp import Stamp
-from likewise.text import readable
 
 
 class Cell(NamedTuple):
-    """An item in a row of pictures, with its caption; the kind ``query`` frames it, ``wrong`` marks it."""
+    """An item in a row of pictures, with its caption and its frame."""
 
     row: int
     caption: str
-    kind: str = ""
+    mark: Mark = PLAIN
 
 
 def page_file(path: str | Path) -> Path:
@@ -43,11 +43,6 @@ def write_page(path: str | Path, title: str, stamp: Stamp, sections: Iterable[tu
 def shelf(items: Items, cells: Sequence[Cell]) -> str:
     """A row of pictures with their captions; of items without pictures, a line of their names."""
     if items.pictured:
-        shown = (thumbnail(items.picture(each.row), items.ids[each.row], each.caption, each.kind) for each in cells)
+        shown = (thumbnail(items.picture(each.row), items.ids[each.row], each.caption, each.mark) for each in cells)
         return f'<div class="row">{"".join(shown)}</div>'
     return f"<p>{'; '.join(f'{named(items.ids[each.row])} ({named(each.caption)})' for each in cells)}</p>"
-
-
-def note(text: str) -> str:
-    """A line of explanation."""
-    return f'<p class="note">{html.escape(readable(text))}</p>'
