@@ -1,10 +1,6 @@
 """The index of a run, in its folder: made, kept up to date, and searched."""
 
-<<<<<<< HEAD
-from collections.abc import Callable, Iterable, Iterator, Sequence
-=======
-from collections.abc import Mapping, Sequence
->>>>>>> main
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,19 +22,13 @@ from likewise.index.generations import folder_of
 from likewise.index.index import Hit
 from likewise.index.kept import Kept, Place, Searched, Stage
 from likewise.index.postgresql import is_server, parse, pointer
-<<<<<<< HEAD
 from likewise.model import INDEX, Layer, Model, layer_named, layer_of, load, model_file, searched
 from likewise.shards import Manifest, read_shards
 from likewise.shards.read import holds_shards
 from likewise.shards.shard import Block
-from likewise.stamp import hash_of, refuse_other_model, source_words
-from likewise.text import readable, utf8
-=======
-from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, searched
-from likewise.stamp import Stamp, hash_of
+from likewise.stamp import Stamp, hash_of, refuse_other_model, source_words
 from likewise.tables import write_table
-from likewise.text import utf8
->>>>>>> main
+from likewise.text import readable, utf8
 
 if TYPE_CHECKING:
     from likewise.index.postgresql.renewal import Renewal
