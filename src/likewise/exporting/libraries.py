@@ -19,7 +19,10 @@ from likewise.model import Layer, Model
 HEAD = "head.safetensors"
 _BILINEAR = 2  # as Pillow counts its filters
 _OTHER = "use --to onnx, torch or safetensors"
-_RESNETS = {((2, 2, 2, 2), "basic"): "resnet18", ((3, 4, 6, 3), "bottleneck"): "resnet50"}
+_RESNETS: dict[tuple[tuple[int, ...], str], str] = {
+    ((2, 2, 2, 2), "basic"): "resnet18",
+    ((3, 4, 6, 3), "bottleneck"): "resnet50",
+}
 
 
 def write_transformers(model: Model, layer: Layer, folder: Path, metadata: Mapping[str, str]) -> None:
@@ -51,7 +54,7 @@ def write_timm(model: Model, layer: Layer, folder: Path, metadata: Mapping[str, 
     name = _timm_name(embedder.backbone, model.settings.encoder.name)
     config = {"architecture": name, "num_classes": 0, "num_features": embedder.feature_dim}
     pixels = {"input_size": [3, size, size], "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
-    scale = {"mean": list(views.mean), "std": list(views.std), "num_classes": 0}
+    scale: dict[str, object] = {"mean": list(views.mean), "std": list(views.std), "num_classes": 0}
     _write_json(folder / "config.json", {**config, "pretrained_cfg": {**pixels, **scale}})
     weights = {key: value.contiguous().clone() for key, value in embedder.backbone.state_dict().items()}
     (folder / "model.safetensors").write_bytes(save(weights, dict(metadata)))
