@@ -74,7 +74,7 @@ def _processor(model: Model) -> dict[str, object]:
     size, views = model.settings.size, model.settings.views
     resized = {"do_resize": True, "size": {"shortest_edge": size}, "resample": _BILINEAR}
     cropped = {"do_center_crop": True, "crop_size": {"height": size, "width": size}, "do_convert_rgb": True}
-    scaled = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
+    scaled: dict[str, object] = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
     scaled |= {"image_mean": list(views.mean), "image_std": list(views.std)}
     return {"image_processor_type": "BitImageProcessor", **resized, **cropped, **scaled}
 
