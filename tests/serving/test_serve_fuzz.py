@@ -13,6 +13,7 @@ import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup, ServerError
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -28,7 +29,7 @@ from likewise.serving.gate import Gate
 from likewise.serving.loaded import Loaded
 from likewise.serving.server import Draining, listen
 
-FEW, MANY = 6, 200  # cases of each of a dozen operations
+FEW, MANY = 3, 300  # cases of each of a dozen operations
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -89,7 +90,10 @@ def fuzz(gate: Gate, loaded: Loaded, cases: int) -> int:
                 done += 1
                 body = case.body
                 if isinstance(body, dict) and done % 2:
-                    for name, known in (("id", local.ids[done % len(local)]), ("embedding", [0.1] * local.rows.shape[1])):
+                    for name, known in (
+                        ("id", local.ids[done % len(local)]),
+                        ("embedding", [0.1] * local.rows.shape[1]),
+                    ):
                         if body.get(name) is not None:
                             case.body = {"k": body.get("k", 5), name: known, "where": ["year >= 2003"][: done % 3]}
                 case.call_and_validate(checks=CHECKS)
@@ -101,7 +105,8 @@ def fuzz(gate: Gate, loaded: Loaded, cases: int) -> int:
 @pytest.mark.parametrize("cases", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_no_request_gets_a_5xx(loaded: Loaded, cases: int) -> None:
     done = fuzz(make_app(serving(loaded.run), loaded), loaded, cases)
-    assert done >= 10 * cases
+    assert done >= 5 * cases
+    print(f"{done} requests")
 
 
 class Planted:
@@ -125,8 +130,9 @@ def test_a_planted_bug_is_found(loaded: Loaded, caplog: pytest.LogCaptureFixture
     bad = replace(loaded, finder=Planted(loaded.finder))  # type: ignore[arg-type]
     gate = make_app(serving(loaded.run), loaded)
     gate.live.now = bad
-    with pytest.raises(Exception, match="Server error"):
+    with pytest.raises(FailureGroup) as found:
         fuzz(gate, loaded, 40)
+    assert found.group_contains(ServerError)
 
 
 def test_the_schema_names_every_route(loaded: Loaded, tmp_path: Path) -> None:
