@@ -67,6 +67,10 @@ class Kept(Protocol):
         """The hash of each item's content, in the order of the ids."""
 
     @property
+    def has_contents(self) -> bool:
+        """Whether the hashes are known."""
+
+    @property
     def has_query_rows(self) -> bool:
         """Whether items have other rows as queries."""
 

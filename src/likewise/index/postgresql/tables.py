@@ -194,6 +194,11 @@ def create(shard: Shard, table: str, layout: Layout) -> None:
     shard.connection.execute(sql.SQL("CREATE TABLE {} ({})").format(named(table), columns))
 
 
+def create_next(shard: Shard, table: str, layout: Layout) -> None:
+    """Makes the table that stands beside another."""
+    create(shard, table + NEXT, layout)
+
+
 def copy(shard: Shard, table: sql.Composable, columns: Mapping[str, str], part: Part) -> None:
     """Writes items into a table, in binary."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
@@ -234,6 +239,46 @@ def upsert(shard: Shard, table: str, layout: Layout, part: Part) -> None:
 def remove(shard: Shard, table: str, ids: Sequence[str]) -> None:
     """Deletes items."""
     shard.connection.execute(sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(named(table)), [list(ids)])
+
+
+def compared(shard: Shard, table: str, layout: Layout) -> tuple[int, int, int]:
+    """How many items of the next table are new, how many are others than in the table, and how many it lacks."""
+    run = shard.connection.execute
+    run(sql.SQL("ANALYZE {}").format(named(table + NEXT)))
+    new, changed, gone = run(
+        sql.SQL(
+            "SELECT count(*) FILTER (WHERE o.id IS NULL), "
+            "count(*) FILTER (WHERE o.id IS NOT NULL AND n.id IS NOT NULL AND {}), "
+            "count(*) FILTER (WHERE n.id IS NULL) FROM {} AS o FULL JOIN {} AS n ON o.id = n.id"
+        ).format(_other(layout), named(table), named(table + NEXT))
+    ).fetchone()
+    return int(new), int(changed), int(gone)
+
+
+def take_over(shard: Shard, table: str, layout: Layout) -> None:
+    """Brings a table to the items of the next one, which then goes: what is new or changed, and what is gone."""
+    run = shard.connection.execute
+    columns = layout.columns()
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    put = sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in columns)
+    run(
+        sql.SQL(
+            "INSERT INTO {0} ({1}) SELECT {1} FROM {2} AS n WHERE NOT EXISTS "
+            "(SELECT FROM {0} AS o WHERE o.id = n.id AND NOT ({3})) ON CONFLICT (id) DO UPDATE SET {4}"
+        ).format(named(table), names, named(table + NEXT), _other(layout), put)
+    )
+    run(
+        sql.SQL("DELETE FROM {} AS o WHERE NOT EXISTS (SELECT FROM {} AS n WHERE n.id = o.id)").format(
+            named(table), named(table + NEXT)
+        )
+    )
+    run(sql.SQL("DROP TABLE {}").format(named(table + NEXT)))
+
+
+def _other(layout: Layout) -> sql.Composable:
+    """Whether the items ``n`` and ``o`` have another content or other metadata."""
+    names = ["content", *layout.schema.names]
+    return sql.SQL(" OR ").join(sql.SQL("n.{0} IS DISTINCT FROM o.{0}").format(sql.Identifier(name)) for name in names)
 
 
 def keys(shard: Shard, table: str, layout: Layout) -> None:
