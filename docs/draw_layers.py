@@ -20,14 +20,16 @@ PICTURE = Path(__file__).parent / "layers.svg"
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("start", ("__main__",)),
     ("commands", ("cli",)),
+    ("server", ("serving",)),
     ("report", ("reports",)),
+    ("export", ("exporting",)),
     ("built on training", ("answers", "comparison", "lightning", "proof", "recommendation")),
     ("train, measure", ("evaluation", "run_index", "training")),
     ("trained model", ("model",)),
-    ("words", ("words",)),
+    ("words, maps", ("maps", "words")),
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
-    ("ground", ("config", "data", "distributed", "negatives", "pages")),
+    ("ground", ("config", "data", "distributed", "negatives", "pages", "viewer")),
     ("base", ("alike", "blocks", "console", "files", "plots", "stamp")),
     ("errors", ("__init__", "errors", "text")),
 )
@@ -38,6 +40,7 @@ BY_NAME = {
     "likewise": "a public name loads when it is first used, so that `import likewise` is quick",
     "likewise.config.objective_table": "a row names its class and loads it when asked; settings need no torch",
     "likewise.config.policy_table": "as objective_table",
+    "likewise.exporting.program": "onnx and onnxruntime load when they are asked for",
     "likewise.encoders.external": "timm and transformers load when an encoder of theirs is asked for",
 }
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from likewise.evaluation.classify import Protocol, evaluate
     from likewise.evaluation.retrieve import retrieve
     from likewise.evaluation.retrieve import retrieve as evaluate_retrieval
+    from likewise.exporting.export import export
     from likewise.graph.build import build_graph
     from likewise.index.asked import Hit
     from likewise.index.index import Index
@@ -78,6 +79,7 @@ _HOME = {
     "load_words": "words.model",
     "Model": "model",
     "load": "model",
+    "export": "exporting.export",
     "build_graph": "graph.build",
     "Hit": "index.index",
     "Index": "index.index",
@@ -119,6 +121,7 @@ __all__ = [
     "duplicates",
     "evaluate",
     "evaluate_retrieval",
+    "export",
     "fit",
     "fit_words",
     "gather_rows",

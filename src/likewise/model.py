@@ -27,7 +27,7 @@ from likewise.index.asked import Hit, Query
 from likewise.index.embedding_file import Embedding
 from likewise.index.index import Index
 from likewise.index.kept import Searched
-from likewise.index.servers import opened
+from likewise.index.servers import opened, opened_at
 from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_words
 from likewise.text import quoted
 from likewise.views.render import plain_view
@@ -479,13 +479,13 @@ def layer_of(index: Searched) -> Layer:
     return layer_named(str(index.protocol.get("layer", "embedding")))
 
 
-def searched(run: Path, weights_hash: str) -> Searched:
-    """The index of a run, in its folder or on servers.
+def searched(run: Path, weights_hash: str, place: str | None = None) -> Searched:
+    """The index of a run, in its folder or on servers; or that of the same model in the folder or at the URL ``place``.
 
     Raises LikewiseError when there is none, another model made it, or a server is away.
     """
-    index, place = opened(run / INDEX)
+    index, where = opened(run / INDEX) if place is None else opened_at(place, run.resolve().name)
     layer = [] if layer_of(index) == "embedding" else ["--layer", layer_of(index)]
     renew = ["likewise", "index", str(run), *source_words(index.protocol, "data"), *layer]
-    refuse_other_model(place, index.protocol, weights_hash, renew)
+    refuse_other_model(where, index.protocol, weights_hash, renew)
     return index

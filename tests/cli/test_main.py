@@ -798,7 +798,7 @@ def one_of_each_kind(part: Parser) -> dict[str, argparse.Action]:
     found: dict[tuple[str, ...], tuple[str, argparse.Action]] = {}
     for action in part._actions:
         option = next(reversed(action.option_strings), "")
-        if option in ("", "--help", "--help-all", "--resume", "--anew", "--config", "--print_config"):
+        if option in ("", "--help", "--help-all", "--resume", "--anew", "--allow_urls", "--config", "--print_config"):
             continue
         if part._option_string_actions[option] is not action:  # another way to write an option
             continue

@@ -9,6 +9,7 @@ import pytest
 
 from likewise.errors import LikewiseError
 from likewise.index import milvus, pointer
+from likewise.index.milvus import client
 from likewise.index.names import number_of
 from likewise.index.postgresql import parse, shards
 from likewise.index.servers import check, opened
@@ -81,6 +82,9 @@ def test_a_missing_library_is_said_with_the_line_of_pip(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(LikewiseError, match=r"pip install 'likewise\[postgresql\]'"):
         shards.psycopg_here()
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(LikewiseError, match=r"pip install 'likewise\[milvus\]'"):
+        client.pymilvus_here()
 
 
 def test_a_damaged_pointer_is_refused(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import torch
 
 from likewise.errors import LikewiseError
 from likewise.evaluation import ranked
+from likewise.evaluation.saved import saved_scores
 from likewise.evaluation.scores import save_scores
 from likewise.metrics import Score
 from likewise.metrics.ranking import Ranked
 from likewise.recommendation.evaluate import FILE, Evaluation, save_evaluation
 from likewise.recommendation.table import Row, Table
-from likewise.reports.measured import measured, saved_scores
+from likewise.reports.measured import measured
 
 
 def row(name: str, values: list[float]) -> Row:

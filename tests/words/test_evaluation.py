@@ -164,7 +164,7 @@ def test_the_commands_measure_and_export(tmp_path: Path, capsys: pytest.CaptureF
             "is a file and no run folder: name the file of the numbers",
         ),
         (["evaluate", str(run), *measure, "--train", "x"], "measure vectors of words; leave --train out"),
-        (["export", str(run), "--to", "glove", "--out", "x"], "--to glove is no format; it must be word2vec"),
+        (["export", str(run), "--to", "glove", "--out", "x"], "--to glove is no format of words; it must be word2vec"),
         (["evaluate", str(tmp_path / "no"), *measure, "--out", "o"], "there is no trained model"),
     ):
         assert main(words) == 2

@@ -4,7 +4,6 @@ Dimension legend: N rows, P pairs, D numbers of a row.
 """
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -13,14 +12,13 @@ import torch
 from torch import Tensor
 
 from likewise.console import Tick, untold
-from likewise.index.index import Index
+from likewise.index.all_rows import index_of_all
 
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Measure = Callable[[Numbers, Tick], Floats]  # (P, 2) places to (P,) closeness: more is more alike
 Begin = Callable[[str], Tick]
 
-_ALL_PAIRS = 5e11  # products of numbers, some half a minute on a core, beyond which an engine searches
 _BLOCK = 4096  # rows whose neighbours are searched at once
 _LEAST = 200_000  # pairs that are measured however far apart they are
 _DEEPEST = 64  # times k: neighbours of a row all of whose neighbours are alike
@@ -50,9 +48,7 @@ class Neighbours:
     """
 
     def __init__(self, rows: Tensor, ids: tuple[str, ...], tick: Tick = untold) -> None:
-        self._rows, self._index = rows, Index(rows, ids)
-        if len(rows) ** 2 * rows.shape[1] > _ALL_PAIRS and find_spec("faiss") is not None:
-            self._index.use("faiss:ivf", tick=tick)
+        self._rows, self._index = rows, index_of_all(rows, ids, tick)
 
     def of_rows(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """(Q, ≤ k) cosines and places of the nearest rows of other rows."""

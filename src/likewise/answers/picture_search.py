@@ -22,7 +22,12 @@ _USUAL = 0.25  # as _LOWEST, where there are too few pairs to estimate from
 _LEAST_SIMILAR = 0.95  # and the threshold then
 
 
-class _Finder(NamedTuple):
+def usual_threshold(of_copies: Floats) -> float:
+    """The similarity of three quarters of changed copies with their originals, and at least 0.95."""
+    return max(_LEAST_SIMILAR, float(np.quantile(of_copies, _USUAL)))
+
+
+class Finder(NamedTuple):
     """Rows of the pictures, their neighbours, and what makes such rows of other pictures."""
 
     rows: Tensor
@@ -42,7 +47,7 @@ class PictureSearch:
     """
 
     def __init__(self, items: Items, distinct: Numbers, model: Model | None, k: int, begin: Begin) -> None:
-        finders = [_small(items, distinct, begin)]
+        finders = [small_finder(items, distinct, begin)]
         if model is not None:
             finders.append(_by_model(items, distinct, model, begin))
         drawn, copies = changed_copies(items.values, distinct, COPIES)
@@ -68,7 +73,7 @@ class PictureSearch:
     def threshold(self, precision: float) -> float:
         """The lowest similarity with this estimated precision, not below that of 99 in 100 of the copies."""
         if self._unlike is None:
-            return max(_LEAST_SIMILAR, float(np.quantile(self._similar, _USUAL)))
+            return usual_threshold(self._similar)
         return max(self._unlike.threshold(precision), float(np.quantile(self._similar, _LOWEST)))
 
     def precision(self, threshold: float) -> float | None:
@@ -80,16 +85,17 @@ class PictureSearch:
         return float((self._found & (self._similar >= threshold)).mean())
 
 
-def _small(items: Items, distinct: Numbers, begin: Begin) -> _Finder:
+def small_finder(items: Items, distinct: Numbers, begin: Begin) -> Finder:
+    """By small pictures of 8 × 8, of the rows ``distinct``."""
     tick = begin("making small pictures")
     small = small_pictures(items.values)[distinct]
     rows, mean = raw_pixels(small, tick=tick)
     ids = tuple(items.ids[row] for row in distinct.tolist())
     neighbours = Neighbours(rows, ids, begin("preparing the search"))
-    return _Finder(rows, neighbours, lambda pictures: raw_pixels(small_pictures(pictures), mean)[0])
+    return Finder(rows, neighbours, lambda pictures: raw_pixels(small_pictures(pictures), mean)[0])
 
 
-def _by_model(items: Items, distinct: Numbers, model: Model, begin: Begin) -> _Finder:
+def _by_model(items: Items, distinct: Numbers, model: Model, begin: Begin) -> Finder:
     rows = embedded(model, items, tick=begin("embedding"))[torch.from_numpy(distinct)]
     ids = tuple(items.ids[row] for row in distinct.tolist())
 
@@ -97,4 +103,4 @@ def _by_model(items: Items, distinct: Numbers, model: Model, begin: Begin) -> _F
         named = tuple(map(str, range(len(pictures))))
         return model.features(Items(ids=named, values=pictures, kind="images", source="changed copies"))
 
-    return _Finder(rows, Neighbours(rows, ids, begin("preparing the search")), embed)
+    return Finder(rows, Neighbours(rows, ids, begin("preparing the search")), embed)

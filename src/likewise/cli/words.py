@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from likewise.cli.options import add_run
 from likewise.cli.parser import Command, Parser
 from likewise.console import stages
 from likewise.errors import LikewiseError
@@ -16,7 +15,7 @@ from likewise.text import readable
 if TYPE_CHECKING:
     from likewise.metrics.score import Score
 
-BINARY = ".bin"
+BINARY, WORD2VEC = ".bin", "word2vec"
 RULES = ("3cosadd", "3cosmul")
 
 
@@ -72,24 +71,17 @@ def _used(score: "Score") -> str:
     return f"{score.protocol['used']:,} of {score.protocol['rows']:,}"
 
 
-def _add_export(parser: Parser) -> None:
-    add_run(parser, help="run folder of words")
-    parser.add_argument("--to", type=str, default="word2vec", metavar="FORMAT", help="word2vec, which most tools read")
-    parser.add_argument(
-        "--out", type=str, required=True, metavar="FILE", help="NAME.bin: the binary format; any other name: text"
-    )
-
-
-def _export(arguments: Namespace) -> int:
+def export_words(run: str, to: str, out: str) -> int:
+    """Writes the vectors of a run of words in a text format, or a binary one."""
     from likewise.words.model import load_words
     from likewise.words.word2vec_files import GZIP, write_word2vec
 
-    if arguments.to != "word2vec":
-        raise LikewiseError(f"--to {arguments.to} is no format; it must be word2vec. `likewise embed` writes parquet.")
-    path = place_for(arguments.out)
+    if to != WORD2VEC:
+        raise LikewiseError(f"--to {to} is no format of words; it must be {WORD2VEC}. `likewise embed` writes parquet.")
+    path = place_for(out)
     if Path(path).suffix.lower() == GZIP:
         raise LikewiseError(f"{path} would not be packed; leave {GZIP} out, and pack it afterwards.")
-    vectors = load_words(arguments.run)
+    vectors = load_words(run)
     with stages() as begin:
         begin(f"writing {path}")
         notes = write_word2vec(path, vectors, binary=Path(path).suffix.lower() == BINARY)
@@ -136,11 +128,4 @@ IMPORT = Command(
     help="Make a run of vectors that another tool wrote in word2vec's format.",
     add=_add_import,
     run=_import,
-)
-EXPORT = Command(
-    name="export",
-    group="use",
-    help="Write the vectors of words in word2vec's format.",
-    add=_add_export,
-    run=_export,
 )

@@ -93,7 +93,7 @@ class _Pixels(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.view(len(x), self.size, self.size, 3).permute(0, 3, 1, 2)
+        return x.view(-1, self.size, self.size, 3).permute(0, 3, 1, 2)
 
 
 def _tower(block: Block, hidden: int) -> nn.Module:

@@ -33,7 +33,7 @@ class Asked(Protocol):
     def read(self) -> Callable[[str], Tensor] | None:
         """A function from the path of a file to its row (D,)."""
 
-    def own_row(self, item: str) -> Tensor | None:
+    def row_by_id(self, item: str) -> Tensor | None:
         """(D,) the row that searches for the item of an id; None of an unknown id."""
 
     def some_ids(self) -> Sequence[str]:
@@ -54,7 +54,7 @@ def search(index: Asked, query: Query, k: int, exclude_id: str | None, where: st
     """The hits of one query; see ``Index.search``."""
     if isinstance(query, str | Path):
         name = str(query)
-        own = index.own_row(name)
+        own = index.row_by_id(name)
         row = read_file(index, name) if own is None else own
         exclude_id = name if exclude_id is None else exclude_id  # ignored if it is a path
     else:

@@ -142,7 +142,7 @@ class Index:
         """
         return asked.search(self, query, k, exclude_id, where)
 
-    def own_row(self, item: str) -> Tensor | None:
+    def row_by_id(self, item: str) -> Tensor | None:
         """(D,) the row that searches for the item of an id; None of an unknown id."""
         row = self.names.row(item)
         return None if row < 0 else (self.rows if self.query_rows is None else self.query_rows)[row]

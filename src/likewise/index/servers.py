@@ -96,7 +96,7 @@ def place_on(folder: Path, to: str, name: str, stage: Stage) -> Place:
 
     Raises LikewiseError on a URL that can't be one, and when a server is away or refuses.
     """
-    kind, servers = _read(to, folder) if is_server(to) else _pointed(folder)
+    kind, servers = _read(to) if is_server(to) else _pointed(folder)
     return kind.place(folder, servers.named(name), stage)
 
 
@@ -111,13 +111,24 @@ def opened(folder: Path) -> tuple[Searched, str]:
     return kind.open(servers), str(servers)
 
 
-def _read(url: str, folder: Path) -> tuple[Kind, Any]:
+def opened_at(place: str, name: str) -> tuple[Searched, str]:
+    """The index in a folder, or at a URL, and where it is; ``name`` is for the table, where the URL names none.
+
+    Raises LikewiseError as ``opened``.
+    """
+    if not is_server(place):
+        return Index.load(place), place
+    kind, servers = _read(place)
+    return kind.open(servers.named(name)), str(servers)
+
+
+def _read(url: str) -> tuple[Kind, Any]:
     kind = kind_of(url)
     return kind, kind.parse(url)
 
 
 def _pointed(folder: Path) -> tuple[Kind, Any]:
     try:
-        return _read(pointer.read(folder).url, folder)
+        return _read(pointer.read(folder).url)
     except LikewiseError:
         raise pointer.damaged(folder) from None

@@ -17,13 +17,14 @@ from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import embedded
 from likewise.evaluation.retrieve import FILE
+from likewise.evaluation.saved import saved_scores
 from likewise.evaluation.scores import EVALUATION
 from likewise.files import atomic_write, place_for
 from likewise.metrics import Retrieval, retrieval, top_k
 from likewise.model import Model, load
 from likewise.pages import named, picture, thumbnail, whole
 from likewise.plots import matplotlib_module
-from likewise.reports.measured import measured, saved_scores
+from likewise.reports.measured import measured
 from likewise.reports.verdict import Verdict, gather, judge
 from likewise.text import readable
 from likewise.training.metrics_log import read_metrics

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from likewise.errors import LikewiseError
-from likewise.evaluation import classify, ranked, retrieve
+from likewise.evaluation import ranked, retrieve
 from likewise.evaluation.retrieval_detail import STAMP
 from likewise.evaluation.retrieve import DETAIL, FILE, retrieval_table
-from likewise.evaluation.scores import EVALUATION, learned_protocol, read_scores, table
+from likewise.evaluation.scores import EVALUATION, learned_protocol, table
 from likewise.files import from_json
 from likewise.metrics import Score
 from likewise.pages import grid, named, picture
@@ -22,18 +22,6 @@ from likewise.recommendation.table import laid_out
 from likewise.stamp import refuse_other_model
 
 MOST_SHOWN = 10  # classes, and pairs of each kind
-
-
-def saved_scores(run: Path, model: str) -> dict[str, list[Score]]:
-    """The saved scores of this model, by file. Raises LikewiseError when a file is damaged or another model's."""
-    saved: dict[str, list[Score]] = {}
-    for name, renewal in ((EVALUATION, classify.renewal), (FILE, retrieve.renewal), (ranked.FILE, ranked.renewal)):
-        path = run / name
-        saved[name] = read_scores(path) if path.exists() else []
-        if path.exists():
-            protocol = learned_protocol(saved[name])
-            refuse_other_model(path, protocol, model, renewal(run, protocol))
-    return saved
 
 
 def measured(run: Path, saved: Mapping[str, list[Score]], model: str) -> str:

@@ -15,14 +15,15 @@ NOW, SOON = "Strong", "Bounded"  # how new what is read must be: all that was wr
 BLOCK_BYTES = 8 << 20  # of vectors in one message
 
 
-def pymilvus_here() -> Any:
-    """The module. Raises LikewiseError when it is not installed."""
+def pymilvus_here() -> tuple[Any, Any]:
+    """The modules pymilvus and grpc, which it speaks with. Raises LikewiseError when they are not installed."""
     try:
+        import grpc
         import pymilvus
     except ImportError:
         raise LikewiseError("an index on Milvus needs pymilvus: pip install 'likewise[milvus]'.") from None
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints each error; here they are sentences
-    return pymilvus
+    return pymilvus, grpc
 
 
 class Milvus:
@@ -33,7 +34,7 @@ class Milvus:
     """
 
     def __init__(self, server: Server) -> None:
-        self._pymilvus = pymilvus_here()
+        self._pymilvus, self._grpc = pymilvus_here()
         self.server = server
         self._client: Any = None
         with self._said():
@@ -82,15 +83,15 @@ class Milvus:
     def _said(self) -> Iterator[None]:
         try:
             yield
+        except self._grpc.RpcError as error:
+            raise LikewiseError(self._sentence(error.details())) from None
         except self._pymilvus.MilvusException as error:
-            import grpc
-
             cause = error.__cause__  # of a connection that was not made: why
-            message = cause.details() if isinstance(cause, grpc.RpcError) else error.message
-            raise LikewiseError(self._sentence(str(message))) from None
+            message = cause.details() if isinstance(cause, self._grpc.RpcError) else error.message
+            raise LikewiseError(self._sentence(message)) from None
 
-    def _sentence(self, message: str) -> str:
-        plain = " ".join(message.split()).rstrip(".")[:300]
+    def _sentence(self, message: object) -> str:
+        plain = " ".join(str(message).split()).rstrip(".")[:300]
         lower = plain.lower()
         if "auth check" in lower or "authorization" in lower or "unauthenticated" in lower:
             return f"{self} does not let us in ({plain}): give {TOKEN}=USER:PASSWORD in the environment."

@@ -39,6 +39,8 @@ class MilvusIndex:
     Cost: a connection. Scores are Milvus', inner products in float32.
     """
 
+    kind = "milvus"
+
     def __init__(self, server: Server, read: Callable[[str], Tensor] | None = None) -> None:
         self.read = read
         self._milvus = Milvus(server)
@@ -69,7 +71,7 @@ class MilvusIndex:
 
     def __contains__(self, item: str) -> bool:
         """Whether an item of this id is in the index."""
-        return self.own_row(item) is not None
+        return self.row_by_id(item) is not None
 
     def search(
         self,
@@ -103,7 +105,7 @@ class MilvusIndex:
 
         return self._of_one_generation(found)
 
-    def own_row(self, item: str) -> Tensor | None:
+    def row_by_id(self, item: str) -> Tensor | None:
         """(D,) the row that searches for the item of an id; None of an unknown id."""
 
         def found() -> Tensor | None:

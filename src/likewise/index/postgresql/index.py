@@ -113,6 +113,8 @@ class ServerIndex:
     Cost: a connection to each server. Scores are pgvector's, inner products in float32.
     """
 
+    kind = "postgresql"
+
     def __init__(self, servers: Servers, read: Callable[[str], Tensor] | None = None) -> None:
         self.read = read
         self.shards = Shards(servers)
@@ -148,7 +150,7 @@ class ServerIndex:
 
     def __contains__(self, item: str) -> bool:
         """Whether an item of this id is in the index."""
-        return self.own_row(item) is not None
+        return self.row_by_id(item) is not None
 
     def __len__(self) -> int:
         """Number of items."""
@@ -208,7 +210,7 @@ class ServerIndex:
         if former.protocol.get("model") != self.protocol.get("model"):
             raise LikewiseError(f"another model has renewed {self.shards.servers} meanwhile; load the run again.")
 
-    def own_row(self, item: str) -> Tensor | None:
+    def row_by_id(self, item: str) -> Tensor | None:
         """(D,) the row that searches for the item of an id; None of an unknown id."""
         column = "query_embedding" if self._about.layout.queries else "embedding"
         statement = sql.SQL("SELECT {}::real[] FROM {} WHERE id = %s").format(

@@ -1,0 +1,263 @@
+"""What a request asks the worker, and how a batch of them is answered: together where that is quicker, each alone where
+one of them is bad."""
+
+import logging
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likewise.answers.copies_of import CopiesOf
+from likewise.errors import LikewiseError
+from likewise.metrics.neighbours import vote
+from likewise.serving.finding import Found, check_where, finite_row
+from likewise.serving.loaded import Loaded
+from likewise.serving.refused import Refused, busy
+from likewise.serving.uploads import read_picture
+from likewise.text import quoted
+
+Then = Literal["embed", "search", "classify", "duplicates", "health"]
+T = TypeVar("T")
+V = TypeVar("V")
+
+TEMPERATURE = 0.07  # of the votes, as everywhere
+CANDIDATES = 64  # nearest items whose pixels are compared with an upload
+FAR = 1e-3  # from the stored row of the health's input, at which the model does not work as it did
+
+log = logging.getLogger("likewise.serving")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """One request.
+
+    Args:
+        then: what is wanted.
+        picture: the bytes of a file; or
+        vector: numbers that the model embeds; or
+        embedding: a row; or
+        id: an item of the index.
+        k: number of hits.
+        where: conditions on the hits.
+        threshold: of duplicates; None: that of the data.
+        copies: looks for duplicates.
+    """
+
+    then: Then
+    picture: bytes | None = None
+    vector: Sequence[float] | None = None
+    embedding: Sequence[float] | None = None
+    id: str | None = None
+    k: int = 10
+    where: tuple[str, ...] = ()
+    threshold: float | None = None
+    copies: CopiesOf | None = None
+
+
+Answer = dict[str, Any] | Refused
+
+
+@dataclass(eq=False)
+class _Task:
+    """A request on its way: its content as an array, its row, its hits, or why it is refused."""
+
+    ask: Ask
+    values: Any = None
+    row: Tensor | None = None
+    hits: Sequence[Found] = ()
+    refused: Refused | None = None
+
+
+def answer_all(loaded: Loaded, asks: Sequence[Ask], megapixels: float) -> list[Answer]:
+    """The answer of each request, in their order. What is wrong with one changes nothing for the others.
+
+    Pictures are decoded one after the other; all contents are embedded in one product, and all rows searched in one
+    for each k and each set of conditions.
+    """
+    tasks = [_Task(ask) for ask in asks]
+    _each(tasks, lambda task: _read(loaded, task, megapixels))
+    contents = [task for task in _well(tasks) if task.values is not None]
+    _together(contents, _layer_key(loaded), lambda some: _embed(loaded, some))
+    searches = [task for task in _well(tasks) if task.ask.then != "embed"]
+    _together(searches, lambda task: (_depth(loaded, task.ask), task.ask.where), lambda some: _search(loaded, some))
+    answers: list[Answer] = []
+    for task in tasks:
+        if task.refused is None:
+            done = _guarded(task, partial(_say, loaded, task))
+            answers.append(task.refused or done or {})
+        else:
+            answers.append(task.refused)
+    return answers
+
+
+def _well(tasks: Iterable[_Task]) -> list[_Task]:
+    return [task for task in tasks if task.refused is None]
+
+
+def _each(tasks: Iterable[_Task], work: Callable[[_Task], None]) -> None:
+    for task in tasks:
+        _guarded(task, partial(work, task))
+
+
+def _guarded(task: _Task, work: Callable[[], T]) -> T | None:
+    """What ``work`` returns; what it raises is the end of this request alone."""
+    try:
+        return work()
+    except Refused as refused:
+        task.refused = refused
+    except LikewiseError as error:
+        task.refused = Refused(422, str(error))
+    except Exception:
+        log.exception("a request failed")
+        task.refused = Refused(500, "the server failed at this request; its log says where.")
+    return None
+
+
+def _together(tasks: Sequence[_Task], key: Callable[[_Task], Hashable], work: Callable[[list[_Task]], None]) -> None:
+    """Does the work for all tasks of one key at once; if that fails, for each alone, so that one can't fail others."""
+    groups = dict[Hashable, list[_Task]]()
+    for task in tasks:
+        groups.setdefault(key(task), []).append(task)
+    for group in groups.values():
+        try:
+            work(group)
+        except Exception:
+            _each(group, lambda task: work([task]))
+
+
+def _read(loaded: Loaded, task: _Task, megapixels: float) -> None:
+    """Decodes a picture, checks numbers, looks up an id."""
+    ask = task.ask
+    check_where(loaded.finder.schema, ask.where)
+    if ask.picture is not None:
+        if not loaded.side:
+            raise Refused(422, "this run embeds no pictures.")
+        task.values = read_picture(ask.picture, loaded.side, megapixels)
+    elif ask.vector is not None:
+        if not loaded.dims:
+            raise Refused(422, 'this run embeds no vectors; give a row of the embedding as "embedding".')
+        task.values = finite_row(ask.vector, loaded.dims, "vector").numpy()
+    elif ask.embedding is not None:
+        task.row = finite_row(ask.embedding, loaded.finder.dim, "embedding")
+    elif ask.id is not None:
+        task.row = loaded.finder.row_by_id(ask.id)
+        if task.row is None:
+            raise Refused(404, f"no item of the index has the id {quoted(ask.id)}.")
+    elif ask.then == "health":
+        if loaded.check is None:
+            task.row = torch.zeros(loaded.finder.dim)
+        else:
+            task.values = loaded.check.values[0]
+
+
+def _layer_key(loaded: Loaded) -> Callable[[_Task], Hashable]:
+    """Contents of one kind for one layer are embedded together: rows of items where the row is wanted, else queries."""
+    return lambda task: (task.values.shape, loaded.layer if task.ask.then == "embed" else loaded.asking)
+
+
+def _embed(loaded: Loaded, tasks: list[_Task]) -> None:
+    assert loaded.encoder is not None
+    layer = loaded.layer if tasks[0].ask.then == "embed" else loaded.asking
+    rows = loaded.encoder.rows(np.stack([task.values for task in tasks]), layer)
+    finite = rows.isfinite().all(1).tolist()
+    for task, row, good in zip(tasks, rows, finite, strict=True):
+        task.row = row
+        if not good:
+            task.refused = Refused(422, "the model gives no finite row for this content.")
+
+
+def _depth(loaded: Loaded, ask: Ask) -> int:
+    """How many hits a request needs."""
+    if ask.then == "classify":
+        return loaded.voters
+    if ask.then == "duplicates":
+        return CANDIDATES
+    return 1 if ask.then == "health" else ask.k
+
+
+def _search(loaded: Loaded, tasks: list[_Task]) -> None:
+    rows = torch.stack([task.row for task in tasks if task.row is not None])
+    excluded = [task.ask.id for task in tasks]
+    try:
+        found = loaded.finder.find(rows, _depth(loaded, tasks[0].ask), excluded, tasks[0].ask.where)
+    except LikewiseError as error:  # all that a request can do wrong was checked before
+        raise busy(f"the index can't be searched now: {error}") from None
+    for task, hits in zip(tasks, found, strict=True):
+        task.hits = hits
+
+
+def _say(loaded: Loaded, task: _Task) -> dict[str, Any]:
+    """The answer of one request that went well."""
+    ask = task.ask
+    assert task.row is not None
+    if ask.then == "embed":
+        return {"embedding": task.row.tolist()}
+    if ask.then == "classify":
+        return _classified(loaded, task.hits)
+    if ask.then == "health":
+        return _healthy(loaded, task)
+    if ask.then == "duplicates":
+        return _duplicates(loaded, task)
+    own = loaded.shown.label(ask.id)
+    return {
+        "query": {"id": ask.id, "label": own},
+        "hits": [hit_of(loaded, found, own) for found in task.hits],
+    }
+
+
+def hit_of(loaded: Loaded, found: Found, own: str | None) -> dict[str, Any]:
+    """A hit as it is told; ``own`` is the label of the query."""
+    label = loaded.shown.text(found.label)
+    wrong = None if own is None or label is None else label != own
+    return {"row": found.row, "id": found.id, "score": found.score, "label": label, "wrong": wrong}
+
+
+def _classified(loaded: Loaded, hits: Sequence[Found]) -> dict[str, Any]:
+    """The labels that the nearest items vote for, with the weight exp(cosine / 0.07)."""
+    if not loaded.shown.label_names:
+        raise Refused(409, f"the items have no labels. {loaded.shown.why}".strip())
+    known = [hit for hit in hits if hit.label >= 0]
+    if not known:
+        raise Refused(409, "none of the nearest items has a label.")
+    scores = torch.tensor([[hit.score for hit in known]])
+    classes, votes = vote(scores, torch.tensor([[hit.label for hit in known]]), TEMPERATURE)
+    told = [(label, part) for label, part in zip(classes[0].tolist(), votes[0].tolist(), strict=True) if label >= 0]
+    total = sum(part for _, part in told)
+    shares = [{"label": loaded.shown.text(label), "share": part / total} for label, part in told]
+    return {"label": shares[0]["label"], "confidence": shares[0]["share"], "votes": shares}
+
+
+def _healthy(loaded: Loaded, task: _Task) -> dict[str, Any]:
+    """Raises Refused when the stored input has another row than it had, or the search finds nothing."""
+    assert task.row is not None
+    off = 0.0 if loaded.check is None else float((task.row - loaded.check.row).abs().max())
+    if not off <= FAR:
+        raise busy(f"the model gives another row for its stored input than it did: off by {off:.2g}.")
+    if not task.hits:
+        raise busy("the search finds nothing.")
+    return {"ok": True, "items": len(loaded.finder), "engine": engine_of(loaded), "off_by": off}
+
+
+def engine_of(loaded: Loaded) -> str:
+    """What embeds and what searches."""
+    first = [] if loaded.encoder is None else [loaded.encoder.engine]
+    return ", ".join([*first, loaded.finder.engine])
+
+
+def _duplicates(loaded: Loaded, task: _Task) -> dict[str, Any]:
+    ask, items = task.ask, loaded.shown.items
+    assert ask.copies is not None
+    assert items is not None
+    threshold = ask.copies.threshold if ask.threshold is None else ask.threshold
+    near = loaded.shown.rows_of([hit.id for hit in task.hits])
+    copies = ask.copies.of(task.values, near[near >= 0], threshold)
+    rows = loaded.finder.rows_of([items.ids[copy.row] for copy in copies])
+    told = [
+        {"row": row, "id": items.ids[copy.row], "similarity": copy.similarity}
+        for copy, row in zip(copies, rows, strict=True)
+    ]
+    return {"duplicates": told, "threshold": threshold}

@@ -1,0 +1,156 @@
+"""What requests and answers look like, for checks and for the schema at /openapi.json."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_HITS = 10_000  # whatever --k-limit says
+MOST_NUMBERS = 65_536
+Numbers = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=MOST_NUMBERS)]
+Where = Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=16)]
+Hits = Annotated[int, Field(ge=1, le=MOST_HITS)]
+
+
+class Strict(BaseModel):
+    """Unknown names are refused, and no text is taken for a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Item(Strict):
+    """An item: by one of id, vector, embedding and url."""
+
+    id: Annotated[str, Field(max_length=4096, description="of an item of the index")] | None = None
+    vector: Annotated[Numbers, Field(description="of an item, which the model embeds")] | None = None
+    embedding: Annotated[Numbers, Field(description="a row of the embedding")] | None = None
+    url: Annotated[str, Field(max_length=4096, description="of a picture, where --allow-urls is set")] | None = None
+
+
+class Question(Item):
+    """What is searched for."""
+
+    k: Hits = 10
+    where: Where = []
+
+
+class Vector(Strict):
+    """A vector that the model embeds."""
+
+    vector: Numbers
+
+
+class Problem(BaseModel):
+    """Why a request is not answered."""
+
+    detail: str
+
+
+class Embedded(BaseModel):
+    """A row of length 1."""
+
+    embedding: list[float]
+
+
+class NotEmbedded(BaseModel):
+    """Why one of several was not embedded."""
+
+    error: str
+
+
+class Query(BaseModel):
+    """What was asked for: null for what is no item."""
+
+    id: str | None
+    label: str | None
+
+
+class Hit(BaseModel):
+    """An item that was found. ``wrong``: its label is another than the query's; null where one is not known."""
+
+    row: int | None
+    id: str
+    score: float
+    label: str | None
+    wrong: bool | None
+
+
+class Answered(BaseModel):
+    """The hits, best first."""
+
+    query: Query
+    hits: list[Hit]
+
+
+class Copy(BaseModel):
+    """An item that is a near-copy."""
+
+    row: int | None
+    id: str
+    similarity: float
+
+
+class Copies(BaseModel):
+    """Near-copies, the most alike first, and the lowest similarity of one."""
+
+    duplicates: list[Copy]
+    threshold: float
+
+
+class Vote(BaseModel):
+    """The part that a label has of the votes."""
+
+    label: str
+    share: float
+
+
+class Classified(BaseModel):
+    """The label that the nearest items vote for."""
+
+    label: str
+    confidence: float
+    votes: list[Vote]
+
+
+class Health(BaseModel):
+    """The model was run on a stored input, and its row searched for."""
+
+    ok: bool
+    items: int
+    engine: str
+    off_by: float
+
+
+class Limits(BaseModel):
+    """What a request may hold."""
+
+    k: int
+    pixels: int
+    bytes: int
+
+
+class About(BaseModel):
+    """What is served."""
+
+    run: str
+    items: int
+    dim: int
+    kind: str
+    labels: list[str] | None
+    metadata: list[str]
+    pictures: bool
+    why_no_pictures: str
+    engine: str
+    command: str
+    protocol: dict[str, str | int | float]
+    map: dict[str, Any] | None
+    verdict: dict[str, Any] | None
+    limits: Limits
+
+
+class Described(BaseModel):
+    """An item of the index, with its metadata."""
+
+    row: int
+    id: str
+    label: str | None
+    columns: dict[str, Any]

@@ -1,0 +1,216 @@
+"""The processes of a server: they take one port, and answer all that they accepted before they end."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import connection as pipes
+from multiprocessing import get_context
+from types import FrameType
+
+import torch
+import uvicorn
+
+from likewise.errors import Interrupted, LikewiseError
+from likewise.serving.app import make_app
+from likewise.serving.gate import Gate
+from likewise.serving.loaded import load_all
+from likewise.serving.metrics import SHARED
+from likewise.serving.settings import Serving
+from likewise.text import readable
+
+LINGER = 1.0  # seconds in which a client that is connected may send its next request, while the server stops
+LAST = 30  # seconds for what is being answered
+BACKLOG = 2048
+
+Say = Callable[[str], object]
+
+
+class Draining(uvicorn.Server):
+    """A server that loses no request when it is told to stop.
+
+    It takes no new connections, goes on to answer on those that are there, tells each client that this was the last
+    answer of the connection, and ends when all are gone, at the latest after a second of silence.
+
+    Args:
+        config: of uvicorn.
+        gate: the application.
+        ready: called when connections are answered.
+    """
+
+    def __init__(self, config: uvicorn.Config, gate: Gate, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._gate, self._ready = gate, ready
+        self._until = 0.0
+        self.signal = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Calls ``ready`` once the server answers."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins to stop; at the second signal it stops at once."""
+        if self.signal:
+            self.should_exit = self.force_exit = True
+        self.signal = sig
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end now; called ten times a second."""
+        if not await super().on_tick(counter) and self.signal:
+            if not self._until:
+                self._until = time.monotonic() + LINGER
+                self._gate.live.stopping = True
+                await asyncio.sleep(0)  # takes the connections that wait
+                for server in self.servers:
+                    server.close()
+            return not self.server_state.connections or time.monotonic() > self._until
+        return self.should_exit
+
+
+def listen(serving: Serving) -> socket.socket:
+    """The socket of a server. Raises LikewiseError when the port is taken, or the address is none of this machine."""
+    where = f"{serving.host} port {serving.port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            serving.host, serving.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError):
+        raise LikewiseError(f"--host {serving.host} is no address of this machine; 127.0.0.1 is usual.") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        return listener
+    except PermissionError:
+        listener.close()
+        raise LikewiseError(f"{where} needs rights that this user does not have; take one from 1024 on.") from None
+    except OSError as error:
+        listener.close()
+        if error.errno == 98:
+            raise LikewiseError(f"{where} is in use; choose another with --port, or 0 for any that is free.") from None
+        raise LikewiseError(f"{where} can't be listened to ({error.strerror}).") from None
+
+
+def serve(serving: Serving, say: Say) -> None:
+    """Serves until a signal. ``say`` is told what is done, and the address when requests are answered.
+
+    Raises Interrupted at the signal, after all that was accepted is answered; LikewiseError when the port is taken, or
+    as ``load_all``.
+    """
+    listener = listen(serving)
+    with listener:
+        if serving.workers == 1:
+            number = _run(serving, listener, lambda: say(f"serving {_place(serving, listener)}"), say)
+        else:
+            number = _run_many(serving, listener, say)
+    raise Interrupted("stopped; every request that was accepted has its answer.", number)
+
+
+def _place(serving: Serving, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    named = f"[{host}]" if ":" in host else host
+    return readable(f"{serving.run} at http://{named}:{port}")
+
+
+def _run(serving: Serving, listener: socket.socket, ready: Callable[[], object], say: Say) -> int:
+    """Serves in this process; returns the number of the signal that ended it."""
+    torch.set_num_threads(1)
+    gate = make_app(serving, load_all(serving, say))
+    config = uvicorn.Config(
+        gate,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,  # longer than a proxy's, which would else send into a connection that closes
+        timeout_graceful_shutdown=LAST,
+        proxy_headers=False,
+        ws="none",
+        backlog=BACKLOG,
+    )
+    server = Draining(config, gate, ready)
+    server.run([listener])
+    return server.signal
+
+
+def _child(serving: Serving, listener: socket.socket, told: "pipes.Connection") -> None:
+    """One of several processes. It tells through the pipe that it is ready, or in a sentence why it can't be."""
+    logging.basicConfig(format="likewise: %(message)s", level=logging.INFO)
+    try:
+        _run(serving, listener, lambda: told.send(""), lambda what: None)
+    except LikewiseError as error:
+        told.send(str(error))
+        sys.exit(2)
+
+
+def _run_many(serving: Serving, listener: socket.socket, say: Say) -> int:
+    """Serves in several processes, and starts one again that ends; returns the number of the signal that ended all."""
+    stop = list[int]()
+    with tempfile.TemporaryDirectory(prefix="likewise-metrics-") as folder, _signals(stop.append):
+        os.environ[SHARED] = folder
+        say(f"starting {serving.workers} processes")
+        children = [_Child(serving, listener) for _ in range(serving.workers)]
+        try:
+            for child in children:
+                child.wait_until_ready(stop)
+            if not stop:
+                say(f"serving {_place(serving, listener)}, in {serving.workers} processes")
+            while not stop:
+                pipes.wait([child.process.sentinel for child in children], timeout=0.2)
+                for place, child in enumerate(children):
+                    if not stop and child.process.exitcode is not None:
+                        say(f"process {child.process.pid} ended with {child.process.exitcode}; another is started")
+                        children[place] = _Child(serving, listener)
+                        children[place].wait_until_ready(stop)
+        finally:
+            for child in children:
+                child.process.terminate()
+            listener.close()
+            for child in children:
+                child.process.join()
+            del os.environ[SHARED]
+    return stop[0]
+
+
+class _Child:
+    """A process that serves."""
+
+    def __init__(self, serving: Serving, listener: socket.socket) -> None:
+        context = get_context("spawn")
+        self._heard, told = context.Pipe(duplex=False)
+        self.process = context.Process(target=_child, args=(serving, listener, told), daemon=True)
+        self.process.start()
+        told.close()
+
+    def wait_until_ready(self, stop: list[int]) -> None:
+        """Raises LikewiseError when it ends instead."""
+        while not stop:
+            if self._heard.poll(0.1):
+                try:
+                    sentence = self._heard.recv()
+                except EOFError:
+                    sentence = "a process of the server ended before it was ready; its log says why."
+                if sentence:
+                    raise LikewiseError(sentence)
+                return
+
+
+@contextlib.contextmanager
+def _signals(heard: Callable[[int], object]) -> Iterator[None]:
+    """Tells the signals that end the server, in place of what they do else."""
+    former = {
+        number: signal.signal(number, lambda sig, frame: heard(sig)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

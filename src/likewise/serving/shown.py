@@ -1,0 +1,91 @@
+"""The pictures and labels of what is searched."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from likewise.data import Items
+from likewise.data.items import Pixels, as_id
+from likewise.errors import LikewiseError
+from likewise.index.kept import About
+from likewise.index.names import Names
+from likewise.metrics.neighbours import fair_k
+from likewise.model import Model
+from likewise.training.run_folder import training_items
+
+
+class Shown:
+    """Items by their ids, for what people see of a hit.
+
+    Args:
+        items: what is shown; None: nothing is known but ids.
+        why: in a sentence, why there are none; empty where there are.
+    """
+
+    def __init__(self, items: Items | None, why: str = "") -> None:
+        self.items, self.why = items, why
+        self._names = None if items is None else Names(items.ids)
+        one = items is not None and items.labels is not None and items.labels.ndim == 1
+        self._labels = items.labels if items is not None and one else None
+        self.label_names: tuple[str, ...] = items.label_names if items is not None and one else ()
+
+    @property
+    def voters(self) -> int:
+        """The number of neighbours that vote for a label; see ``fair_k``."""
+        known = np.empty(0, np.int64) if self._labels is None else self._labels[self._labels >= 0]
+        return fair_k(torch.from_numpy(known)) if len(known) else 1
+
+    @property
+    def pictured(self) -> bool:
+        """Whether there are pictures."""
+        return self.items is not None and self.items.pictured
+
+    def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """(n,) rows of ``items``, −1 of those that it does not have."""
+        if self._names is None or not len(ids):
+            return np.full(len(ids), -1)
+        return self._names.places([as_id(item) for item in ids])
+
+    def labels_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """(n,) places in ``label_names``, −1 without a label, or with several."""
+        rows = self.rows_of(ids)
+        if self._labels is None:
+            return np.full(len(ids), -1)
+        return np.where(rows < 0, -1, self._labels[rows])
+
+    def label(self, item: str | None) -> str | None:
+        """The label of an item as text."""
+        return None if item is None else self.text(int(self.labels_of([item])[0]))
+
+    def text(self, label: int) -> str | None:
+        """A label's name; None of −1."""
+        return None if label < 0 else self.label_names[label]
+
+    def picture(self, item: str) -> Pixels | None:
+        """uint8 (S, S, 3), or None where there is none."""
+        row = int(self.rows_of([item])[0])
+        if self.items is None or row < 0 or not self.pictured:
+            return None
+        self.items.refuse_cut()
+        return self.items.picture(row)
+
+
+def shown_of(model: Model, run: Path, protocol: About, data: str | None) -> Shown:
+    """The items of ``data``; None: those that the index was made of where they are still there, or the training items.
+
+    Raises LikewiseError when ``data`` can't be opened. What is not asked for may be missing: ``why`` then says so.
+    """
+    if data is not None:
+        return Shown(model.open(data))
+    parts = shlex.split(str(protocol.get("data_parts", "")))
+    source: object = dict(part.split("=", 1) for part in parts) if parts else protocol.get("data_path")
+    try:
+        if source is not None and (parts or Path(str(source)).exists()):
+            return Shown(model.open(source))
+        return Shown(training_items(run, model.settings))
+    except LikewiseError as error:
+        return Shown(None, str(error))
