@@ -81,7 +81,7 @@ _HOME = {
     "load": "model",
     "export": "exporting.export",
     "build_graph": "graph.build",
-    "Hit": "index.index",
+    "Hit": "index.asked",
     "Index": "index.index",
     "Views": "views.render",
     "classify": "answers.classify",

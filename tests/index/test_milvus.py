@@ -163,7 +163,7 @@ def test_who_is_not_let_in_is_told(milvus: Server, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("MILVUS_TOKEN", "reader:Secret12")
     assert f"the server {milvus} refuses this user (" in refused(lambda: make(to, tmp_path))
     monkeypatch.setenv("MILVUS_TOKEN", TOKEN)
-    assert "has no such database (" in refused(lambda: place_of(tmp_path, f"{to}&database=nothing"))
+    assert "has no such database (" in refused(lambda: make(f"{to}&database=nothing", tmp_path))
 
 
 def test_limits_are_one_sentence(made: MilvusIndex, milvus: Server, tmp_path: Path) -> None:
