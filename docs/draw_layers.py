@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trained parts", ("encoders", "index", "objectives")),
     ("parts", ("dictionaries", "graph", "kernels", "methods", "metrics", "views")),
     ("ground", ("config", "data", "distributed", "negatives", "pages", "viewer")),
+    ("tables", ("tables",)),
     ("base", ("alike", "blocks", "console", "files", "plots", "stamp")),
     ("errors", ("__init__", "errors", "text")),
 )

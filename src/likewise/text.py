@@ -1,6 +1,7 @@
 """Names of files, items and labels as text that people can read and every stream and file can hold; sizes in words."""
 
 import re
+from datetime import UTC, datetime
 
 # Control characters; line and paragraph separators; marks that change the direction of writing.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -41,3 +42,8 @@ def in_words(size: int) -> str:
         if size >= unit:
             return f"{size / unit:,.1f} {name}" if size < 10 * unit else f"{size / unit:,.0f} {name}"
     return f"{size:,} bytes"
+
+
+def now_in_words() -> str:
+    """The time in UTC, to the minute: ``2026-11-30 19:52 UTC``."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

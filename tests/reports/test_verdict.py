@@ -103,7 +103,7 @@ def test_saved_scores_and_neighbours_are_the_evidence() -> None:
     assert nearest_pairs(replace(items, labels=None, label_names=()), rows, other) == []
 
 
-def test_the_report_ends_with_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_begins_with_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
     labels = np.arange(24, dtype=np.int64) % 2
     names = tuple(map(str, range(24)))
@@ -117,17 +117,22 @@ def test_the_report_ends_with_the_verdict(tmp_path: Path, capsys: pytest.Capture
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("verdict: The ")
     assert said[1].startswith("next: ")
-    end = page.rpartition("<h2>")[2]
-    assert end.startswith(f"Verdict</h2><p><strong>{said[0].removeprefix('verdict: ')}")
-    assert "What to try next" in end
-    assert "nearest item of the same label, among 24 items" in end
+    first = verdict_in(page)
+    assert first.startswith(f'Verdict</h2><p class="verdict"><strong>{said[0].removeprefix("verdict: ")}')
+    assert "What to try next" in first
+    assert "nearest item of the same label, among 24 items" in first
     save_scores(tmp_path / "run" / FILE, retrieve(model, gallery=items, progress=False))
-    end = write_report(tmp_path / "run", items=items, progress=False).read_text().rpartition("<h2>")[2]
-    assert "Recall@1: learned " in end
+    page = write_report(tmp_path / "run", items=items, progress=False).read_text()
+    assert "Recall@1: learned " in verdict_in(page)
     assert capsys.readouterr().err == ""
     without = replace(items, labels=None, label_names=())
-    end = write_report(tmp_path / "run", items=without, data=None).read_text().rpartition("<h2>")[2]
-    assert "a random view" in end.lower()
+    page = write_report(tmp_path / "run", items=without, data=None).read_text()
+    assert "a random view" in verdict_in(page).lower()
+
+
+def verdict_in(page: str) -> str:
+    """The first section."""
+    return page.split("<h2>")[1]
 
 
 def test_labels_are_advised_only_where_they_say_what_is_alike() -> None:

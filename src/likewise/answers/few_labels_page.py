@@ -5,11 +5,12 @@ from pathlib import Path
 import torch
 
 from likewise.answers.classified import Classified
-from likewise.answers.page import Cell, note, shelf, write_page
 from likewise.answers.select import Selected
 from likewise.data import Items
+from likewise.evaluation.picture_page import Cell, shelf, write_page
 from likewise.metrics.neighbours import top_k
-from likewise.pages import grid
+from likewise.pages.pictures import QUERY
+from likewise.pages.pieces import grid, note
 
 Table = tuple[list[str], list[list[str]]]  # header and rows
 SHOWN, NEAREST = 12, 6  # items in a row; the nearest ones of an item
@@ -57,7 +58,7 @@ def classified_page(path: Path, found: Classified, items: Items) -> None:
         mine = found.labels == number
         rest = (mine & ~found.given).nonzero().flatten()
         rest = rest[(-found.confidence[rest]).argsort(stable=True)][:SHOWN]
-        cells = [Cell(row, name, "query") for row in (mine & found.given).nonzero().flatten()[:3].tolist()]
+        cells = [Cell(row, name, QUERY) for row in (mine & found.given).nonzero().flatten()[:3].tolist()]
         classes += shelf(items, [*cells, *(Cell(row, f"{float(found.confidence[row]):.2f}") for row in rest.tolist())])
     sections = [
         ("What was found", "".join(map(note, found.lines()))),
@@ -66,7 +67,7 @@ def classified_page(path: Path, found: Classified, items: Items) -> None:
         ("Most unlike anything labelled", first((-found.unlike[fresh]).argsort(stable=True), found.unlike)),
         ("Classes", classes),
     ]
-    write_page(path, f"likewise: {items.source} by few labels", items, sections)
+    write_page(path, f"likewise: {items.source} by few labels", found.stamp, sections)
 
 
 def selected_page(path: Path, found: Selected, items: Items, rows: torch.Tensor) -> None:
@@ -77,7 +78,7 @@ def selected_page(path: Path, found: Selected, items: Items, rows: torch.Tensor)
     shelves = note("Framed: an item to label, with the number of items that it stands for. Then the nearest.")
     for place, row in enumerate(asked.tolist()):
         others = zip(near[1][place].tolist(), near[0][place].tolist(), strict=True)
-        cells = [Cell(row, f"{int(found.stands_for[place]):,} items", "query")]
+        cells = [Cell(row, f"{int(found.stands_for[place]):,} items", QUERY)]
         shelves += shelf(items, [*cells, *(Cell(other, f"{score:.2f}") for other, score in others)])
     sections = [("What was selected", note(found.sentence())), ("To label first", shelves)]
-    write_page(path, f"likewise: to label first in {items.source}", items, sections)
+    write_page(path, f"likewise: to label first in {items.source}", found.stamp, sections)

@@ -1,66 +1,22 @@
-"""The page of an answer: rows of pictures in one file of HTML that loads no other."""
+"""The pages of ``likewise duplicates`` and ``likewise outliers``."""
 
-import html
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from likewise.answers.duplicates import Duplicates, Pair
 from likewise.answers.outliers import Outliers
 from likewise.data import Items
-from likewise.errors import LikewiseError
-from likewise.files import atomic_write, place_for
-from likewise.pages import named, thumbnail, whole
-from likewise.text import readable
+from likewise.evaluation.picture_page import Cell, shelf, write_page
+from likewise.pages.pictures import QUERY
+from likewise.pages.pieces import note
 
 GROUPS, MEMBERS, SHOWN = 200, 30, 100  # groups, members of a group, and items that a page shows at most
-
-
-class Cell(NamedTuple):
-    """An item in a row of pictures, with its caption; ``query`` frames it."""
-
-    row: int
-    caption: str
-    kind: str = ""
-
-
-def page_file(path: str | Path) -> Path:
-    """The path of a page to write. Raises LikewiseError unless it ends in .html and can be written."""
-    place = place_for(path, "--html")
-    if place.suffix.lower() not in (".html", ".htm"):
-        raise LikewiseError(f"a page is written as .html, so {place} must end so.")
-    return place
-
-
-def write_page(path: str | Path, title: str, items: Items, sections: Iterable[tuple[str, str]]) -> None:
-    """Writes a page of sections, each a heading and its HTML, whole or not at all.
-
-    Raises LikewiseError unless the path ends in .html, OSError from the file system.
-    """
-    place = page_file(path)
-    body = "".join(f"<h2>{named(heading)}</h2>{content}" for heading, content in sections)
-    with atomic_write(place) as file:
-        file.write(whole(title, items.stamp("data"), body))
-
-
-def shelf(items: Items, cells: Sequence[Cell]) -> str:
-    """A row of pictures with their captions; of items without pictures, a line of their names."""
-    if items.pictured:
-        shown = (thumbnail(items.picture(each.row), items.ids[each.row], each.caption, each.kind) for each in cells)
-        return f'<div class="row">{"".join(shown)}</div>'
-    return f"<p>{'; '.join(f'{named(items.ids[each.row])} ({named(each.caption)})' for each in cells)}</p>"
-
-
-def note(text: str) -> str:
-    """A line of explanation."""
-    return f'<p class="note">{html.escape(readable(text))}</p>'
 
 
 def duplicates_page(path: str | Path, found: Duplicates) -> None:
     """Writes the groups, and the pairs near the threshold. Raises as ``write_page``."""
     groups = note("Framed: the item that stands for the group. The others with their value for it.")
     for group in found.groups[:GROUPS]:
-        cells = [Cell(group.centre, found.items.ids[group.centre], "query")]
+        cells = [Cell(group.centre, found.items.ids[group.centre], QUERY)]
         cells += [Cell(each.second, f"{each.value:.3f}") for each in group.members[:MEMBERS]]
         more = len(group.members) - MEMBERS
         groups += shelf(found.items, cells) + (note(f"and {more:,} more") if more > 0 else "")
@@ -71,7 +27,7 @@ def duplicates_page(path: str | Path, found: Duplicates) -> None:
     for alike in (True, False):
         looks += "" if alike else "<hr>"
         looks += "".join(_pair(found.items, each) for each in found.look if found.alike(each) == alike)
-    write_page(path, f"likewise: duplicates in {found.items.source}", found.items, [*sections, ("To look at", looks)])
+    write_page(path, f"likewise: duplicates in {found.items.source}", found.stamp, [*sections, ("To look at", looks)])
 
 
 def _pair(items: Items, pair: Pair) -> str:
@@ -86,7 +42,7 @@ def outliers_page(path: str | Path, found: Outliers, count: int) -> None:
     )
     for row in found.order[: min(count, SHOWN)].tolist():
         near = int(found.nearest[row])
-        cells = [Cell(row, f"{found.distances[row]:.2f}", "query"), Cell(near, found.items.ids[near])]
+        cells = [Cell(row, f"{found.distances[row]:.2f}", QUERY), Cell(near, found.items.ids[near])]
         furthest += shelf(found.items, cells)
     sections = [("What was found", note(found.sentence())), ("Furthest from the others", furthest)]
     if found.votes is not None:
@@ -94,4 +50,4 @@ def outliers_page(path: str | Path, found: Outliers, count: int) -> None:
         for row, each in found.suspects()[: min(count, SHOWN)]:
             labels += shelf(found.items, [Cell(row, f"{each.label}: {each.expected} {each.confidence:.0%}")])
         sections.append(("Labels that are likely wrong", labels))
-    write_page(path, f"likewise: outliers in {found.items.source}", found.items, sections)
+    write_page(path, f"likewise: outliers in {found.items.source}", found.stamp, sections)

@@ -112,7 +112,7 @@ EMBED = Command(
 REPORT = Command(
     name="report",
     group="use",
-    help="Write RUN/report.html: curves, neighbours, a map.",
+    help="Write RUN/report.html: a verdict, a map, neighbours, mistakes.",
     add=_add_report,
     run=_report,
 )

@@ -5,23 +5,27 @@ import html
 import io
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from likewise.errors import LikewiseError
 from likewise.evaluation import ranked, retrieve
+from likewise.evaluation.baselines import REPRESENTATIONS
 from likewise.evaluation.retrieval_detail import STAMP
 from likewise.evaluation.retrieve import DETAIL, FILE, retrieval_table
 from likewise.evaluation.scores import EVALUATION, learned_protocol, table
 from likewise.files import from_json
 from likewise.metrics import Score
-from likewise.pages import grid, named, picture
-from likewise.plots import matplotlib_module
+from likewise.pages.drawings import Line, chart
+from likewise.pages.pieces import grid, named, note
 from likewise.recommendation import evaluate as recommendation
 from likewise.recommendation.table import laid_out
+from likewise.reports.mistakes import OfClass
 from likewise.stamp import refuse_other_model
 
-MOST_SHOWN = 10  # classes, and pairs of each kind
+MOST_SHOWN = 10  # pairs of each kind
+ORDER = tuple(reversed(REPRESENTATIONS))  # of curves: the learned one first
 
 
 def measured(run: Path, saved: Mapping[str, list[Score]], model: str) -> str:
@@ -62,7 +66,7 @@ def _recommended(path: Path, model: str) -> str:
     text = ""
     for each in saved["tables"]:
         text += f"<p><strong>{named(each['verdict'])}</strong></p>{grid(*laid_out(each))}"
-        text += f"<p class='note'>{named(each['about'])}. All numbers: {path.name}.</p>"
+        text += note(f"{each['about']}. All numbers: {path.name}.")
     return text
 
 
@@ -80,31 +84,42 @@ def _refuse_other_figures(folder: Path, protocol: Mapping[str, object], renew: S
 
 
 def _retrieved(folder: Path) -> str:
-    """The ROC, the worst classes and the pairs that are most wrong, from the last ``likewise retrieve``."""
-    text = ""
-    curve, classes, wrong = (_rows(folder / name) for name in ("roc.csv", "classes.csv", "wrong.csv"))
-    if curve:
-        figure = matplotlib_module().figure.Figure(figsize=(4, 3.4))
-        axis = figure.subplots()
-        for name in dict.fromkeys(row["representation"] for row in curve):
-            points = [row for row in curve if row["representation"] == name]
-            x, y = ([float(row[f"{sort}_positive_rate"]) for row in points] for sort in ("false", "true"))
-            axis.plot(x, y, label=name)
-        axis.set(title="verification: ROC", xlabel="different pairs taken for alike", ylabel="alike pairs found")
-        axis.legend(frameon=False, fontsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-        text += picture(figure)
-    learned = [row for row in classes if row["representation"] == "learned" and row["map@r"] != "nan"]
-    weakest = sorted(learned, key=lambda row: float(row["map@r"]))[:MOST_SHOWN]
-    said = ", ".join(f"{named(row['class'])} {100 * float(row['map@r']):.1f} %" for row in weakest)
-    text += f"<p class='note'>Weakest classes, by MAP@R: {said}. All: {DETAIL}/classes.csv.</p>" if said else ""
+    """The ROC and the pairs that are most wrong, from the last ``likewise retrieve``."""
+    curve, wrong = (_rows(folder / name) for name in ("roc.csv", "wrong.csv"))
+    text = f'<div class="charts">{_roc(curve)}</div>' if curve else ""
     for sort in dict.fromkeys(row["sort"] for row in wrong):
         pairs = [row for row in wrong if row["sort"] == sort][:MOST_SHOWN]
-        each = "; ".join(
-            f"{named(row['query'])} and {named(row['gallery'])} {float(row['similarity']):.2f}" for row in pairs
+        each = "".join(
+            f"<li>{named(row['query'])} and {named(row['gallery'])}: {float(row['similarity']):.2f}</li>"
+            for row in pairs
         )
-        text += f"<p class='note'>{named(sort.capitalize())}: {each}. More: {DETAIL}/wrong.csv.</p>"
+        title = f"{sort.capitalize()}, by id (more: {DETAIL}/wrong.csv)"
+        text += f"<details><summary>{named(title)}</summary><ul>{each}</ul></details>"
     return text
+
+
+def _roc(curve: Sequence[Mapping[str, str]]) -> str:
+    """The curve of each representation, the learned one first, with the area below it in words."""
+    lines = []
+    for name in sorted({row["representation"] for row in curve}, key=ORDER.index):
+        points = [row for row in curve if row["representation"] == name]
+        x, y = ([float(row[f"{sort}_positive_rate"]) for row in points] for sort in ("false", "true"))
+        lines.append(Line(name, x, y))
+    areas = ", ".join(f"{line.name} {sum(_areas(line)):.3f}" for line in lines)
+    about = f"Alike pairs found, by the share of different pairs taken for alike. Area below the curve: {areas}"
+    return chart("verification: ROC", lines, about=about, x_name="different pairs taken for alike", percent=True)
+
+
+def _areas(line: Line) -> Iterator[float]:
+    """The area below each piece of a curve."""
+    points = sorted(zip(line.x, line.y, strict=True))
+    return ((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(points))
+
+
+def saved_classes(run: Path) -> list[OfClass]:
+    """The labels of the last ``likewise retrieve`` with their MAP@R; empty if there was none."""
+    learned = [row for row in _rows(run / DETAIL / "classes.csv") if row["representation"] == "learned"]
+    return [OfClass(row["class"], int(row["queries"]), float(row["map@r"])) for row in learned if row["map@r"] != "nan"]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -227,8 +227,8 @@ def _advice(found: Evidence) -> Iterator[str]:
         yield f"A longer training: more --epochs than {s.epochs}."
     if not found.by_labels:
         yield (
-            f"Look at the neighbours above. To know whether it is better than {found.raw}, label a hundred items and "
-            "measure: likewise evaluate RUN --train LABELLED."
+            f"Look at the neighbours in the report. To know whether it is better than {found.raw}, label a hundred "
+            "items and measure: likewise evaluate RUN --train LABELLED."
         )
     elif found.seen:
         yield "Measure it on items that it has not seen: likewise retrieve RUN --gallery OTHER."

@@ -1,20 +1,21 @@
 """``report.html`` of a run of words: what was read, scores, the curve of the loss, nearest words, settings."""
 
-import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from likewise.config.overrides import as_dict
-from likewise.config.yaml_file import as_yaml
 from likewise.console import stages
 from likewise.evaluation.scores import read_scores
 from likewise.files import atomic_write, place_for
 from likewise.metrics import top_k
-from likewise.pages import named, whole
-from likewise.reports.html import REPORT, curves
+from likewise.pages.page import whole
+from likewise.pages.pictures import scored
+from likewise.pages.pieces import named, note, scrolled
+from likewise.reports.foot import foot
+from likewise.reports.html import REPORT, settings_of
+from likewise.reports.summary import curves
 from likewise.stamp import refuse_other_model
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_data
@@ -29,8 +30,8 @@ AMONG = 2000
 def write_words_report(run: Path, *, progress: bool = True) -> Path:
     """Writes RUN/report.html and returns its path.
 
-    Raises LikewiseError when the run has no model, a file of it is damaged, its scores are another model's, or the
-    extra ``plot`` is not installed. Cost: one pass over the vectors.
+    Raises LikewiseError when the run has no model, a file of it is damaged, or its scores are another model's. Cost:
+    one pass over the vectors.
     """
     vectors = load_words(run)
     path = place_for(run / REPORT, "RUN")
@@ -42,8 +43,9 @@ def write_words_report(run: Path, *, progress: bool = True) -> Path:
             "<h2>Learning curve</h2>" + curves(run),
             "<h2>Nearest neighbours</h2>" + _neighbours(vectors),
         ]
-    settings = "" if vectors.settings is None else html.escape(as_yaml(as_dict(vectors.settings)))
-    parts.append(f"<h2>Every setting</h2><details><summary>config.yaml</summary><pre>{settings}</pre></details>")
+    if vectors.settings is not None:
+        parts.append("<h2>Every setting</h2>" + settings_of(vectors.settings))
+    parts.append(foot(vectors.protocol(), read_data(run) or {}, vectors.protocol()))
     with atomic_write(path) as file:
         file.write(whole(f"likewise: {run.name}", vectors.protocol(), "".join(parts)))
     return path
@@ -66,15 +68,16 @@ def _scores(run: Path, vectors: WordVectors) -> str:
     """The table of the saved scores. Raises LikewiseError when they are another model's."""
     path = run / SCORES
     if not path.exists():
-        return "<p class='note'>Not measured yet: likewise evaluate RUN --pairs FILE --analogies FILE.</p>"
+        return note("Not measured yet: likewise evaluate RUN --pairs FILE --analogies FILE.")
     renew, rows = ["likewise", "evaluate", str(run), "--pairs", "FILE"], ""
     for score in read_scores(path):
         refuse_other_model(path, score.protocol, vectors.weights_hash, renew)
         value = f"{score.value:.1%}" if score.std is None else f"{score.value:.3f} ± {score.std:.3f}"
         used = f"{score.protocol.get('used', '')} of {score.protocol.get('rows', '')}"
         rows += f"<tr><td>{named(score.name)}</td><td>{value}</td><td>{used}</td></tr>"
-    note = "<p class='note'>Spearman: with people's scores, ± its standard error. Analogies: share found.</p>"
-    return f"{note}<table><tr><th>measure</th><th>score</th><th>used</th></tr>{rows}</table>"
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("measure", "score", "used"))
+    table = scrolled(f"<table><tr>{head}</tr>{rows}</table>", "scores")
+    return note("Spearman: with people's scores, ± its standard error. Analogies: share found.") + table
 
 
 def _neighbours(vectors: WordVectors) -> str:
@@ -88,6 +91,6 @@ def _neighbours(vectors: WordVectors) -> str:
     text = ""
     for row, similarities, near in zip(rows.tolist(), scores.tolist(), found.tolist(), strict=True):
         pairs = zip(near, similarities, strict=True)
-        words = ", ".join(f"{named(embedding.ids[word])} {score:.2f}" for word, score in pairs)
-        text += f"<tr><td>{named(embedding.ids[row])}</td><td>{words}</td></tr>"
-    return f"<p class='note'>The words most alike to each, with the cosine.</p><table>{text}</table>"
+        words = "".join(f"<li>{named(scored(score, embedding.ids[word]))}</li>" for word, score in pairs)
+        text += f'<p class="word">{named(embedding.ids[row])}</p><ul class="near">{words}</ul>'
+    return note("The words most alike to each, each with its cosine.") + text

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -26,12 +28,12 @@ from likewise.graph.splits import SEVERAL
 from likewise.model import NAME as MODEL
 from likewise.model import open_by
 from likewise.stamp import hash_of
-from likewise.text import quoted
+from likewise.text import now_in_words, quoted
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.decide import decide
 from likewise.training.metrics_log import METRICS
 from likewise.training.run_lock import FILES as LOCK_FILES
-from likewise.training.run_lock import refuse_while_written
+from likewise.training.run_lock import program, refuse_while_written
 from likewise.training.supervision import keep_labelled, with_clusters
 
 CELLS = "cells.jsonl"  # of a comparison
@@ -240,14 +242,21 @@ def write_data(folder: Path, items: Items, settings: FitSettings, *, goes_on: bo
         "files": {name: content_of(path) for name, path in learned_from(settings).items()},
         "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),
     }
-    write_about(folder, about)
+    write_about(folder, about, goes_on=goes_on)
     write_skipped(items, folder / SKIPPED)
 
 
-def write_about(folder: Path, about: Mapping[str, object]) -> None:
-    """Writes data.json: ``about`` the items, and the versions and the machine."""
+def _command() -> str:
+    """The command line of this process, if it is likewise's."""
+    return shlex.join(["likewise", *sys.argv[1:]]) if program() == "likewise" else "from Python"
+
+
+def write_about(folder: Path, about: Mapping[str, object], *, goes_on: bool = False) -> None:
+    """Writes data.json: ``about`` the items, the versions and the machine, and each command that trained the run."""
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    made = {"likewise": __version__, "torch": torch.__version__, "machine": machine}
+    made: dict[str, object] = {"likewise": __version__, "torch": torch.__version__, "machine": machine}
+    earlier = (read_data(folder) or {}).get("commands", []) if goes_on else []
+    made |= {"commands": [*earlier, {"at": now_in_words(), "command": _command()}]}
     with atomic_write(folder / DATA) as file:
         file.write(json.dumps({**about, **made}, indent=1).encode())
 

@@ -85,11 +85,15 @@ def _taken(folder: Path, patience: float) -> BaseFileLock:
     return lock
 
 
+def program() -> str:
+    """The name of the program that runs; "likewise" of ``python -m likewise`` too."""
+    path = Path(sys.argv[0])
+    return path.parent.name if path.name == "__main__.py" else path.name
+
+
 def _self() -> dict[str, str | int]:
     """This process, for another one's message."""
-    program = Path(sys.argv[0])
-    name = program.parent.name if program.name == "__main__.py" else program.name
-    command = shlex.join([name, *sys.argv[1:]])
+    command = shlex.join([program(), *sys.argv[1:]])
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
     return {"command": command, "process": os.getpid(), "machine": socket.gethostname(), "since": now}
 
