@@ -14,6 +14,7 @@ import multiprocessing
 import resource
 import time
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -43,9 +44,15 @@ def digits() -> Tensor:
     return functional.normalize(pixels - pixels.mean(0))
 
 
-def measure(name: str, rows: Tensor, method: str) -> None:
+def rows_of(path: str) -> Tensor:
+    """The rows of an embedding file."""
+    return read_embedding(path).rows
+
+
+def measure(name: str, make: Callable[..., Tensor], given: tuple[object, ...], method: str) -> None:
     """Prints one line."""
     torch.set_num_threads(1)
+    rows = make(*given)
     warnings.simplefilter("ignore")
     began = time.process_time()
     made = layout(rows, method=method)
@@ -65,12 +72,13 @@ def main() -> None:
     parser.add_argument("--embedding", nargs="*", default=[])
     parser.add_argument("--methods", nargs="+", default=["tsne", "pacmap"])
     arguments = parser.parse_args()
-    tasks = [("digits", digits())] if arguments.digits else []
-    tasks += [(f"{count:,} rows", groups(count)) for count in arguments.rows]
-    tasks += [(path.split("/")[-1], read_embedding(path).rows) for path in arguments.embedding]
-    for name, rows in tasks:
+    tasks: list[tuple[str, Callable[..., Tensor], tuple[object, ...]]] = []
+    tasks += [("digits", digits, ())] if arguments.digits else []
+    tasks += [(f"{count:,} rows", groups, (count,)) for count in arguments.rows]
+    tasks += [(path.split("/")[-1], rows_of, (path,)) for path in arguments.embedding]
+    for name, make, given in tasks:
         for method in arguments.methods:
-            process = multiprocessing.get_context("spawn").Process(target=measure, args=(name, rows, method))
+            process = multiprocessing.get_context("spawn").Process(target=measure, args=(name, make, given, method))
             process.start()
             process.join()
 

@@ -109,11 +109,12 @@ class Look:
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
         """What ``make`` gives, made once. One thing is made at a time: it takes the processor."""
-        with self._lock:
-            if name not in self._kept:
-                self._kept[name] = make()
-            kept: T = self._kept[name]  # type: ignore[assignment]
-            return kept
+        if name not in self._kept:
+            with self._lock:
+                if name not in self._kept:
+                    self._kept[name] = make()
+        kept: T = self._kept[name]  # type: ignore[assignment]
+        return kept
 
     def _told(self, number: int) -> Tick:
         """The tick of one of the two parts of the work at the map, which keeps its share for others to see."""
