@@ -16,7 +16,7 @@ from likewise.evaluation.scores import EVALUATION
 from likewise.files import atomic_write, place_for
 from likewise.model import Model, load
 from likewise.pages.page import whole
-from likewise.pages.pieces import note
+from likewise.pages.pieces import folded, note
 from likewise.reports.foot import foot
 from likewise.reports.map import map_section, script
 from likewise.reports.measured import measured, saved_classes
@@ -108,8 +108,7 @@ def said(found: Verdict) -> str:
 
 def settings_of(settings: FitSettings) -> str:
     """Every setting, as config.yaml has them."""
-    text = html.escape(as_yaml(as_dict(settings)))
-    return f"<details><summary>config.yaml</summary><pre>{text}</pre></details>"
+    return folded("config.yaml", as_yaml(as_dict(settings)))
 
 
 def _classes(run: Path, items: Items, found: LookedUp | str) -> str:
