@@ -14,12 +14,13 @@ from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.data.metadata import differing, own_metadata, read_metadata
 from likewise.errors import LikewiseError
+from likewise.index import pointer
+from likewise.index.asked import Hit
 from likewise.index.engines import engine_of
 from likewise.index.folder_place import FolderPlace
 from likewise.index.generations import folder_of
-from likewise.index.index import Hit
 from likewise.index.kept import Kept, Place, Searched, Stage
-from likewise.index.postgresql import is_server, parse, pointer
+from likewise.index.servers import is_server, place_on
 from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, searched
 from likewise.stamp import hash_of
 from likewise.text import utf8
@@ -116,18 +117,12 @@ def renew_index(
 
 
 def place_of(run: Path, to: str, stage: Stage = lambda what: untold) -> Place:
-    """Where the index of a run is to be. Raises LikewiseError on an unknown engine, and as ``Renewal``."""
+    """Where the index of a run is to be. Raises LikewiseError on an unknown engine, and as ``place_on``."""
     folder = run / INDEX
     if not is_server(to) and (to != "auto" or not pointer.is_there(folder)):
         engine_of(to)
         return FolderPlace(folder, to, stage)
-    servers = (parse(to) if is_server(to) else pointer.read(folder).servers).named(run.resolve().name)
-    from likewise.index.postgresql.shards import psycopg_here
-
-    psycopg_here()
-    from likewise.index.postgresql.renewal import Renewal
-
-    return Renewal(folder, servers, stage)
+    return place_on(folder, to, run.resolve().name, stage)
 
 
 def _embedded(model: Model, items: Items, layer: Layer, progress: bool) -> tuple[Tensor, Tensor | None]:

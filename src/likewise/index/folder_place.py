@@ -11,7 +11,7 @@ from likewise.index.engines import chosen
 from likewise.index.generations import MANIFEST
 from likewise.index.index import Index
 from likewise.index.kept import About, Kept, Stage
-from likewise.index.postgresql.pointer import FILE
+from likewise.index.pointer import FILE
 from likewise.metrics.checks import Rows
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from likewise.console import Tick
-from likewise.index.index import Hit, Query
+from likewise.index.asked import Hit, Query
 from likewise.index.names import Names
 from likewise.index.promise import Promise
 from likewise.metrics.checks import Rows
@@ -25,6 +25,8 @@ class Searched(Protocol):
     @property
     def protocol(self) -> About:
         """How the rows were made."""
+
+    def __len__(self) -> int: ...
 
     def __contains__(self, item: str) -> bool: ...
 
