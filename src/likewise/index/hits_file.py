@@ -9,7 +9,7 @@ from likewise.files import atomic_write, place_for
 from likewise.text import utf8
 
 if TYPE_CHECKING:
-    from likewise.index.asked import Hit
+    from likewise.index.hits import Hit
 
 
 def table_file(path: str | Path) -> Path:
