@@ -16,8 +16,8 @@ Pairs are those of a member with the item that stands for its group; for a rule 
 
 import argparse
 import io
-import resource
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -117,6 +117,18 @@ def made_up(count: int, copies: int, folder: Path, side: int = 32) -> tuple[Item
     return Items(ids=ids, values=values, kind="images", source="made-up pictures"), true
 
 
+def own_memory() -> int:
+    """KiB of this process that no file is behind: pages of the file of pictures the system takes back when it likes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+def watched(peak: list[int], ended: threading.Event) -> None:
+    """Notes the largest ``own_memory`` until it ends."""
+    while not ended.wait(0.2):
+        peak[0] = max(peak[0], own_memory())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=None, help="a run whose embedding proposes pairs too")
@@ -131,10 +143,13 @@ def main() -> None:
     if given.many:
         with tempfile.TemporaryDirectory(dir=".") as folder:
             items, true = made_up(given.many, given.many // 100, Path(folder))
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            before, peak, ended = own_memory(), [0], threading.Event()
+            watch = threading.Thread(target=watched, args=(peak, ended))
+            watch.start()
             ours(f"{len(items):,} pictures of 32 px", items, true, None)
-            after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"peak memory {after / 1024:,.0f} MiB, {(after - before) / 1024:,.0f} of them by the search")
+            ended.set()
+            watch.join()
+        print(f"peak memory {peak[0] / 1024:,.0f} MiB, {(peak[0] - before) / 1024:,.0f} of them by the search")
         return
     images = np.asarray(digits()[0].values)
     model = None if given.run is None else lw.load(given.run)

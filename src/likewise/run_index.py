@@ -1,6 +1,6 @@
 """The index of a run, in its folder: made, kept up to date, and searched."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from likewise import __version__
 from likewise.console import track, untold
 from likewise.data import Items
 from likewise.data.items import content_digest
@@ -22,7 +23,8 @@ from likewise.index.hits import Hit
 from likewise.index.kept import Kept, Place, Searched, Stage
 from likewise.index.servers import is_server, place_on
 from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, searched
-from likewise.stamp import hash_of
+from likewise.stamp import Stamp, hash_of
+from likewise.tables import write_table
 from likewise.text import utf8
 
 GROWN = 0.2  # share of items that came or went since a promise was measured, from which it is measured again
@@ -235,6 +237,14 @@ def search_run(run: Path, query: str, k: int, where: Sequence[str] = ()) -> list
     index = open_index(run)
     name = utf8(query).decode()  # as ids are written, whatever the encoding of the command line
     return index.search(name if name in index else query, k, where=where)
+
+
+def write_hits(path: Path, found: Mapping[str, Sequence[Hit]], run: Path, asked: Mapping[str, str | int]) -> None:
+    """Writes a table with a row for each hit: query, rank from 1, id, score. Its stamp has the run's model."""
+    rows = [(query, rank, hit.id, hit.score) for query, hits in found.items() for rank, hit in enumerate(hits, 1)]
+    names = ("query", "rank", "id", "score")
+    stamp: Stamp = {"command": "search", "model": hash_of(model_file(run)), "likewise": __version__, **asked}
+    write_table(path, {name: [row[place] for row in rows] for place, name in enumerate(names)}, stamp)
 
 
 def search_batch_run(run: Path, source: object, k: int, where: Sequence[str] = ()) -> dict[str, list[Hit]]:

@@ -12,7 +12,7 @@ import likewise as lw
 from likewise.answers.candidates import Neighbours, Search
 from likewise.answers.changed_copies import changed_copies
 from likewise.answers.duplicates import duplicates
-from likewise.answers.page import duplicates_page, page_file
+from likewise.answers.page import duplicates_page
 from likewise.answers.same_picture import between, similarities, similarity, small_pictures
 from likewise.answers.same_vector import distances, in_scale, on_sphere
 from likewise.answers.stars import stars
@@ -20,6 +20,9 @@ from likewise.answers.unlike_pairs import unlike_pairs
 from likewise.cli.main import main
 from likewise.data import Items
 from likewise.errors import LikewiseError
+from likewise.evaluation.picture_page import page_file
+from likewise.index import all_rows
+from likewise.index.all_rows import Known
 
 SIZE = 16
 
@@ -137,6 +140,29 @@ def test_the_estimated_precision_is_near_the_true_one() -> None:
     assert alone is not None
     assert (unlike >= alone.threshold(0.95)).sum() <= 1  # no copies: hardly a pair is called one
     assert unlike_pairs(unlike[:599], copies) is None
+
+
+def test_the_effort_of_an_engine_is_the_least_that_finds_known_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="candidates by an engine were not tested")
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(4000, 12, generator=generator), dim=1)
+    asked = rows[::10] + 0.1 * torch.randn(400, 12, generator=generator)
+    places, ids = np.arange(0, 4000, 10), tuple(map(str, range(4000)))
+    known = Known(torch.nn.functional.normalize(asked, dim=1), places, 3)
+
+    def share(found: torch.Tensor) -> float:
+        return float(np.mean([place in near for place, near in zip(places, found.tolist(), strict=True)]))
+
+    exact = share((known.rows @ rows.T).topk(3, dim=1).indices)
+    monkeypatch.setattr(all_rows, "_ALL_PAIRS", 0)
+    tuned = Neighbours(rows, ids, known=known)
+    assert share(tuned.of_rows(known.rows, 3)[1]) >= exact - 0.05
+    engine = tuned._index.engine
+    assert engine is not None
+    chosen = engine.effort
+    assert chosen < Neighbours(rows, ids)._index.engine.effort  # type: ignore[union-attr]
+    engine.effort = max(each for each in engine.efforts() if each < chosen)
+    assert share(tuned.of_rows(known.rows, 3)[1]) < exact - 0.05
 
 
 def test_pairs_of_neighbours_are_those_of_a_loop() -> None:

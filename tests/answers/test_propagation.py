@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from likewise.answers import candidates
 from likewise.answers.propagation import knn_graph, propagate
 from likewise.errors import LikewiseError
+from likewise.index import all_rows
 
 
 def unit_rows(count: int, dim: int = 6, seed: int = 0) -> torch.Tensor:
@@ -36,6 +38,31 @@ def test_the_graph_is_that_of_loops(k):
     assert np.allclose(found, dense_graph(rows, k, 0.2), atol=1e-6)
     assert np.allclose(found, found.T)
     assert np.abs(np.linalg.eigvalsh(found)).max() <= 1 + 1e-9
+
+
+def test_an_engine_finds_nearly_the_same_graph_of_many_rows(monkeypatch):
+    pytest.importorskip("faiss", reason="the graph of neighbours by an engine was not tested")
+    rows = unit_rows(3000)
+    exact = knn_graph(rows, 5)
+    monkeypatch.setattr(all_rows, "_ALL_PAIRS", 0)
+    found = knn_graph(rows, 5)
+    both = ((exact.to_dense() > 0) & (found.to_dense() > 0)).sum()
+    assert 0.93 < int(both) / exact.values().numel() <= 1
+    assert int(both) / found.values().numel() > 0.9
+
+
+def test_neighbours_that_an_engine_does_not_propose_weigh_nothing(monkeypatch):
+    rows = unit_rows(30)
+
+    class Few(candidates.Neighbours):
+        def of_own(self, asked, k):
+            cosines, places = super().of_own(asked, k)
+            cosines[:, 2:], places[:, 2:] = -torch.inf, -1
+            return cosines, places
+
+    wanted = knn_graph(rows, 2).to_dense()
+    monkeypatch.setattr(candidates, "Neighbours", Few)
+    assert torch.allclose(knn_graph(rows, 4).to_dense(), wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.9, 0.99, 0.999])

@@ -9,12 +9,12 @@ from torch import Tensor
 from toy import unit_clusters
 
 from likewise.errors import LikewiseError
-from likewise.maps import Map, kept_share, layout, nearest, read_map, write_map
+from likewise.maps import Map, kept_share, layout, nearest, read_map, stamp_of, write_map
 from likewise.maps.map_file import FILE
 from likewise.maps.repulsion import repulsion
 from likewise.maps.tsne import attraction
 
-STAMP = {"model": "a" * 32, "data": "digits", "data_ids_hash": "b" * 32}
+STAMP = stamp_of(unit_clusters(30), "a" * 32)
 RENEW = ["likewise", "serve", "runs/digits"]
 
 
@@ -123,8 +123,8 @@ def test_a_map_of_another_model_or_other_items_is_refused(tmp_path: Path, made: 
     write_map(path, made, STAMP)
     with pytest.raises(LikewiseError, match=r"was made with another model .* likewise serve runs/digits"):
         read_map(path, STAMP | {"model": "c" * 32}, RENEW)
-    with pytest.raises(LikewiseError, match="is of other items than the index has now"):
-        read_map(path, STAMP | {"data_ids_hash": "c" * 32}, RENEW)
+    with pytest.raises(LikewiseError, match="is of other items than there are now"):
+        read_map(path, stamp_of(unit_clusters(30, seed=1), "a" * 32), RENEW)
     whole = path.read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], b"x" * 100):
         path.write_bytes(damaged)

@@ -116,7 +116,7 @@ def test_the_command_prints_and_writes(here: Path, capsys: pytest.CaptureFixture
     assert table["rank"].to_pylist() == [1, 2] * 60
     stamp = json.loads(table.schema.metadata[b"likewise"])
     assert stamp["history"] == "mean"
-    assert stamp == json.loads(Path("best.json").read_text())
+    assert stamp == json.loads(Path("best.csv.json").read_text())
     head, first = Path("best.csv").read_text().splitlines()[:2]
     assert head == '"user","rank","item","score","new"'
     assert first.startswith(f'"u00",1,"{table["item"][0]}",0.')
@@ -155,5 +155,5 @@ def test_what_can_not_be_recommended_is_one_sentence(
 
 def test_the_command_refuses_other_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recommend", "run", "ratings.csv", "content.npy", "--out", "best.txt"]) == 2
-    assert "recommendations are written as .csv or .parquet, so best.txt must end in one of" in capsys.readouterr().err
+    assert "a table is written as .csv or .parquet, so best.txt must end so." in capsys.readouterr().err
     assert not Path("best.txt").exists()

@@ -66,7 +66,7 @@ def test_answers_are_those_of_the_model_and_its_index(case: Case, client: TestCl
         assert [hit["label"] for hit in hits] == [hit.id[0] for hit in wanted]
         assert [index.ids[hit["row"]] for hit in hits] == [hit.id for hit in wanted]
     by_id = client.post("/api/search", json={"id": name}).json()
-    assert by_id["query"] == {"id": name, "label": "b"}
+    assert by_id["query"] == {"row": index.ids.index(name), "id": name, "label": "b"}
     assert all(hit["wrong"] == (hit["label"] != "b") for hit in by_id["hits"])
 
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.console import Tick, untold
-from likewise.index.all_rows import index_of_all
+from likewise.console import Tick, part_of, untold
+from likewise.index.all_rows import Known, index_of_all
 
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -43,12 +43,11 @@ class Neighbours:
         rows: (N, D) float32 unit rows.
         ids: their ids.
         tick: told the share of the building of an engine that is done.
-
-    Search is exact, or by ``faiss:ivf`` with a recall of 0.95 where exact search would take long and faiss is there.
+        known: as for ``index_of_all``, by which an engine searches where there are many rows.
     """
 
-    def __init__(self, rows: Tensor, ids: tuple[str, ...], tick: Tick = untold) -> None:
-        self._rows, self._index = rows, index_of_all(rows, ids, tick)
+    def __init__(self, rows: Tensor, ids: tuple[str, ...], tick: Tick = untold, known: Known | None = None) -> None:
+        self._rows, self._index = rows, index_of_all(rows, ids, tick, known)
 
     def of_rows(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """(Q, ≤ k) cosines and places of the nearest rows of other rows."""
@@ -75,6 +74,20 @@ class Neighbours:
             tick(min(1.0, (start + _BLOCK) / len(among)))
         unique, first = np.unique(np.concatenate(codes), return_index=True)
         return Pairs(np.stack(np.divmod(unique, many), 1), np.concatenate(cosines)[first].astype(np.float64))
+
+
+def nearest_others(rows: Tensor, k: int, tick: Tick = untold) -> tuple[Tensor, Tensor]:
+    """(N, k) cosines and places of the other rows nearest to each of (N, D) unit rows, k < N; see ``Neighbours``.
+
+    Where an engine proposes too few, the rest has the cosine −inf and the place of the row itself.
+    """
+    near = Neighbours(rows, tuple(map(str, range(len(rows)))), part_of(tick, 0, 2))
+    cosines, places = torch.empty(len(rows), k), torch.empty(len(rows), k, dtype=torch.int64)
+    for asked in torch.split(torch.arange(len(rows)), _BLOCK):
+        found, where = near.of_own(asked, k)
+        cosines[asked], places[asked] = found, torch.where(where < 0, asked[:, None], where)
+        tick(0.5 + 0.5 * (int(asked[-1]) + 1) / len(rows))
+    return cosines, places
 
 
 def reached(cosines: Floats, reach: float) -> float:

@@ -1,7 +1,7 @@
 """What a classification by few labels gives: labels, confidence, and how far both can be trusted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from likewise.answers.calibration import Bin, calibration_error
-from likewise.index.hits_file import write_table
+from likewise.stamp import Stamp
+from likewise.tables import write_table
 
 WORDS = {"propagation": "label propagation", "knn": "weighted kNN"}
 
@@ -52,6 +53,7 @@ class Classified:
         trials: of each method that was tried, the one that was used first.
         held_out: of each class, where there are three or more.
         unreached: items that no path of the graph joins to a label; they have the label of weighted kNN.
+        stamp: what made this.
     """
 
     ids: tuple[str, ...]
@@ -63,6 +65,7 @@ class Classified:
     trials: tuple[Trial, ...]
     held_out: tuple[HeldOut, ...]
     unreached: int = 0
+    stamp: Stamp = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -85,6 +88,8 @@ class Classified:
         used, *others = self.trials
         fresh, given = int((~self.given).sum()), int(self.given.sum())
         lines = [f"{fresh:,} items labelled by {used.words}, from {given:,} labels of {len(self.names):,} classes."]
+        if not fresh:
+            lines = [f"All {given:,} items have a label already, of {len(self.names):,} classes."]
         if used.tried:
             found = [f"{used.words} finds {used.right:,} of {used.tried:,} labels that are left out in turn"]
             found += [f"{each.words} {each.right:,}" for each in others]
@@ -120,4 +125,4 @@ class Classified:
             "unlike": self.unlike.tolist(),
             "given": self.given.tolist(),
         }
-        write_table(path, table)
+        write_table(path, table, self.stamp)

@@ -1,6 +1,7 @@
 """``likewise classify``: what are these items, by the few of them that have a label."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from likewise.answers.classified import Classified
 from likewise.answers.classify_rows import classify_rows, method_named
-from likewise.answers.opening import model_of
+from likewise.answers.opening import made_by, model_of
 from likewise.console import stages
 from likewise.data import Items
 from likewise.data.label_files import label_few, label_file
@@ -57,9 +58,11 @@ def classify(
         rows = model.features(items, layer=layer, tick=lambda done: told(done / len(items)))
         assert items.labels is not None
         given = torch.from_numpy(np.asarray(items.labels))
-        return classify_rows(
+        found = classify_rows(
             rows, given, names=items.label_names, ids=items.ids, method=method, k=k, tick=begin("classifying")
         )
+    made = made_by("classify", items, model, layer)
+    return replace(found, stamp={**made, "labels": int(found.given.sum()), "classified_by": found.method})
 
 
 def open_labelled(

@@ -7,7 +7,7 @@ import torch
 
 from likewise.answers.candidates import Numbers
 from likewise.answers.changed_copies import changed_copies
-from likewise.answers.picture_search import COPIES, small_finder, usual_threshold
+from likewise.answers.picture_search import COPIES, Changed, small_finder, usual_threshold
 from likewise.answers.same_picture import between, check_side
 from likewise.console import untold
 from likewise.data import Items
@@ -45,7 +45,8 @@ class CopiesOf:
         every = np.arange(len(items))
         drawn, copies = changed_copies(items.values, every, COPIES)
         self.threshold = usual_threshold(between(items.values, copies, np.stack([drawn, np.arange(COPIES)], 1)))
-        self._items, self._finder = items, small_finder(items, every, lambda what: untold)
+        changed = Changed(drawn, copies, NEAR)
+        self._items, self._finder = items, small_finder(items, every, changed, lambda what: untold)
 
     def of(self, picture: Pixels, others: Numbers, threshold: float) -> list[Copy]:
         """The copies of a picture, the most alike first.

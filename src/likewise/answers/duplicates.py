@@ -11,7 +11,7 @@ import torch
 
 from likewise.answers.candidates import Begin, Neighbours, Numbers, Pairs, Search
 from likewise.answers.changed_copies import CHANGES
-from likewise.answers.opening import open_one_kind
+from likewise.answers.opening import made_by, open_one_kind
 from likewise.answers.picture_search import PictureSearch
 from likewise.answers.same_picture import check_side
 from likewise.answers.same_vector import distances, in_scale, on_sphere
@@ -22,8 +22,9 @@ from likewise.data.copies import copies_in
 from likewise.data.opening import file_sizes
 from likewise.errors import LikewiseError, at_least_one, closest, finite
 from likewise.evaluation.baselines import embedded
-from likewise.index.hits_file import table_file, write_table
 from likewise.model import Model
+from likewise.stamp import Stamp
+from likewise.tables import write_table
 
 KEEP = ("largest", "first")
 DISTANCE = 0.05  # of vectors, up to which they are alike: a twentieth of the usual distance of two items
@@ -59,6 +60,7 @@ class Duplicates:
         precision: estimated share of near-copies among the pairs; None without pairs, and where it can't be estimated.
         recall: share of changed copies of these items that would be found; None for vectors.
         keep: the rule by which the centre was chosen, if one was asked for.
+        stamp: what made them.
     """
 
     items: Items
@@ -70,6 +72,7 @@ class Duplicates:
     precision: float | None
     recall: float | None
     keep: str | None
+    stamp: Stamp
 
     def __len__(self) -> int:
         """Number of groups."""
@@ -121,7 +124,7 @@ class Duplicates:
 
     def save(self, path: str | Path) -> None:
         """Writes ``columns`` as .csv or .parquet. Raises LikewiseError on another ending."""
-        write_table(table_file(path), self.columns())
+        write_table(Path(path), self.columns(), self.stamp)
 
 
 def duplicates(
@@ -187,6 +190,7 @@ def duplicates(
         if threshold is not None and threshold > 1:
             raise LikewiseError(f"threshold={threshold} must be at most 1: it is the similarity of two pictures.")
     with stages(enabled=progress) as begin:
+        begin("looking for exact copies")
         copies = dict(copies_in(items.values, items.source))
         distinct = np.array([row for row in range(len(items)) if row not in copies])
         found = _alike(items, distinct, model, k, threshold, precision, begin)
@@ -203,6 +207,13 @@ def duplicates(
         precision=found.precision,
         recall=found.recall,
         keep=keep,
+        stamp={
+            **made_by("duplicates", items, model),
+            "k": k,
+            "precision": precision,
+            "threshold": found.threshold,
+            "keep": keep or "",
+        },
     )
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from likewise.answers.classified import Classified
-from likewise.answers.page import Cell, shelf, write_page
 from likewise.answers.select import Selected
 from likewise.data import Items
+from likewise.evaluation.picture_page import Cell, shelf, write_page
 from likewise.metrics.neighbours import top_k
 from likewise.pages.pictures import QUERY
 from likewise.pages.pieces import grid, note
@@ -67,7 +67,7 @@ def classified_page(path: Path, found: Classified, items: Items) -> None:
         ("Most unlike anything labelled", first((-found.unlike[fresh]).argsort(stable=True), found.unlike)),
         ("Classes", classes),
     ]
-    write_page(path, f"likewise: {items.source} by few labels", items, sections)
+    write_page(path, f"likewise: {items.source} by few labels", found.stamp, sections)
 
 
 def selected_page(path: Path, found: Selected, items: Items, rows: torch.Tensor) -> None:
@@ -81,4 +81,4 @@ def selected_page(path: Path, found: Selected, items: Items, rows: torch.Tensor)
         cells = [Cell(row, f"{int(found.stands_for[place]):,} items", QUERY)]
         shelves += shelf(items, [*cells, *(Cell(other, f"{score:.2f}") for other, score in others)])
     sections = [("What was selected", note(found.sentence())), ("To label first", shelves)]
-    write_page(path, f"likewise: to label first in {items.source}", items, sections)
+    write_page(path, f"likewise: to label first in {items.source}", found.stamp, sections)

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from likewise import __version__
 from likewise.data import Items, open_items
 from likewise.errors import LikewiseError
-from likewise.model import Model, load
+from likewise.model import Layer, Model, load
+from likewise.stamp import Stamp
 
 SIZE = 32  # px, of pictures without a run
 
@@ -13,6 +15,14 @@ SIZE = 32  # px, of pictures without a run
 def model_of(run: Model | str | Path) -> Model:
     """The model of a run, or the model itself. Raises LikewiseError when the run has none."""
     return run if isinstance(run, Model) else load(run)
+
+
+def made_by(command: str, items: Items, model: Model | None, layer: Layer = "embedding") -> Stamp:
+    """The stamp of an answer: the command, the model if there is one, and the items."""
+    if model is not None:
+        return {"command": command, **model.protocol(layer), **items.stamp("data")}
+    size: Stamp = {"size": items.values.shape[1]} if items.kind == "images" else {}
+    return {"command": command, "likewise": __version__, **size, **items.stamp("data")}
 
 
 def open_one_kind(

@@ -12,15 +12,16 @@ from torch import Tensor
 
 from likewise.answers.candidates import Begin, Neighbours
 from likewise.answers.foreign import distances_to, whitening
-from likewise.answers.opening import open_one_kind
+from likewise.answers.opening import made_by, open_one_kind
 from likewise.answers.wrong_labels import VOTERS, Votes, votes_of_others
 from likewise.console import part_of, stages
 from likewise.data import Items
 from likewise.errors import LikewiseError, at_least_one, finite
 from likewise.evaluation.baselines import embedded
 from likewise.evaluation.labelled_items import labelled, one_label
-from likewise.index.hits_file import table_file, write_table
 from likewise.model import Layer, Model
+from likewise.stamp import Stamp
+from likewise.tables import write_table
 
 K = 50  # usual: as many foreign items of one kind as hide each other
 REFERENCE = 20_000  # items, of which the nearest are looked for
@@ -58,6 +59,7 @@ class Outliers:
         votes: what neighbours say of each label; None if labels were not asked for.
         rows: rows of the items with a label; empty if labels were not asked for.
         confidence: share of the votes that another label needs.
+        stamp: what made this.
     """
 
     items: Items
@@ -67,6 +69,7 @@ class Outliers:
     votes: Votes | None
     rows: npt.NDArray[np.int64]
     confidence: float
+    stamp: Stamp
 
     def __len__(self) -> int:
         """Number of items."""
@@ -142,7 +145,7 @@ class Outliers:
 
     def save(self, path: str | Path) -> None:
         """Writes ``columns`` as .csv or .parquet. Raises LikewiseError on another ending."""
-        write_table(table_file(path), self.columns())
+        write_table(Path(path), self.columns(), self.stamp)
 
 
 def outliers(
@@ -219,6 +222,7 @@ def outliers(
         votes=votes,
         rows=rows,
         confidence=confidence,
+        stamp={**made_by("outliers", items, model, layer), "k": neighbour, "labels": labels, "confidence": confidence},
     )
 
 

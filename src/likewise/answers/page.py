@@ -1,54 +1,15 @@
-"""The page of an answer: rows of pictures in one file of HTML that loads no other."""
+"""The pages of ``likewise duplicates`` and ``likewise outliers``."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from likewise.answers.duplicates import Duplicates, Pair
 from likewise.answers.outliers import Outliers
 from likewise.data import Items
-from likewise.errors import LikewiseError
-from likewise.files import atomic_write, place_for
-from likewise.pages.page import whole
-from likewise.pages.pictures import PLAIN, QUERY, Mark, thumbnail
-from likewise.pages.pieces import named, note
+from likewise.evaluation.picture_page import Cell, shelf, write_page
+from likewise.pages.pictures import QUERY
+from likewise.pages.pieces import note
 
 GROUPS, MEMBERS, SHOWN = 200, 30, 100  # groups, members of a group, and items that a page shows at most
-
-
-class Cell(NamedTuple):
-    """An item in a row of pictures, with its caption and its frame."""
-
-    row: int
-    caption: str
-    mark: Mark = PLAIN
-
-
-def page_file(path: str | Path) -> Path:
-    """The path of a page to write. Raises LikewiseError unless it ends in .html and can be written."""
-    place = place_for(path, "--html")
-    if place.suffix.lower() not in (".html", ".htm"):
-        raise LikewiseError(f"a page is written as .html, so {place} must end so.")
-    return place
-
-
-def write_page(path: str | Path, title: str, items: Items, sections: Iterable[tuple[str, str]]) -> None:
-    """Writes a page of sections, each a heading and its HTML, whole or not at all.
-
-    Raises LikewiseError unless the path ends in .html, OSError from the file system.
-    """
-    place = page_file(path)
-    body = "".join(f"<h2>{named(heading)}</h2>{content}" for heading, content in sections)
-    with atomic_write(place) as file:
-        file.write(whole(title, items.stamp("data"), body))
-
-
-def shelf(items: Items, cells: Sequence[Cell]) -> str:
-    """A row of pictures with their captions; of items without pictures, a line of their names."""
-    if items.pictured:
-        shown = (thumbnail(items.picture(each.row), items.ids[each.row], each.caption, each.mark) for each in cells)
-        return f'<div class="row">{"".join(shown)}</div>'
-    return f"<p>{'; '.join(f'{named(items.ids[each.row])} ({named(each.caption)})' for each in cells)}</p>"
 
 
 def duplicates_page(path: str | Path, found: Duplicates) -> None:
@@ -66,7 +27,7 @@ def duplicates_page(path: str | Path, found: Duplicates) -> None:
     for alike in (True, False):
         looks += "" if alike else "<hr>"
         looks += "".join(_pair(found.items, each) for each in found.look if found.alike(each) == alike)
-    write_page(path, f"likewise: duplicates in {found.items.source}", found.items, [*sections, ("To look at", looks)])
+    write_page(path, f"likewise: duplicates in {found.items.source}", found.stamp, [*sections, ("To look at", looks)])
 
 
 def _pair(items: Items, pair: Pair) -> str:
@@ -89,4 +50,4 @@ def outliers_page(path: str | Path, found: Outliers, count: int) -> None:
         for row, each in found.suspects()[: min(count, SHOWN)]:
             labels += shelf(found.items, [Cell(row, f"{each.label}: {each.expected} {each.confidence:.0%}")])
         sections.append(("Labels that are likely wrong", labels))
-    write_page(path, f"likewise: outliers in {found.items.source}", found.items, sections)
+    write_page(path, f"likewise: outliers in {found.items.source}", found.stamp, sections)

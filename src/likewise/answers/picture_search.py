@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -11,9 +12,11 @@ from likewise.answers.candidates import Begin, Floats, Neighbours, Numbers, Sear
 from likewise.answers.changed_copies import changed_copies
 from likewise.answers.same_picture import between, similarities, small_pictures
 from likewise.answers.unlike_pairs import unlike_pairs
+from likewise.console import part_of
 from likewise.data import Items
 from likewise.data.items import Pixels
 from likewise.evaluation.baselines import embedded, raw_pixels
+from likewise.index.all_rows import Known
 from likewise.model import Model
 
 COPIES = 500  # of which recall is the share that is found
@@ -27,12 +30,36 @@ def usual_threshold(of_copies: Floats) -> float:
     return max(_LEAST_SIMILAR, float(np.quantile(of_copies, _USUAL)))
 
 
+class Changed(NamedTuple):
+    """Changed copies of some of the pictures; see ``changed_copies``.
+
+    Args:
+        places: (C,) int64 places among the pictures of their originals.
+        pictures: (C, S, S, 3) uint8.
+        k: among how many of its nearest each should find its original.
+    """
+
+    places: Numbers
+    pictures: Pixels
+    k: int
+
+
 class Finder(NamedTuple):
-    """Rows of the pictures, their neighbours, and what makes such rows of other pictures."""
+    """Rows of the pictures, their neighbours, what makes such rows of other pictures, and those of changed copies."""
 
     rows: Tensor
     neighbours: Neighbours
     embed: Callable[[Pixels], Tensor]
+    known: Known
+
+    def cosines(self) -> Floats:
+        """(C,) of each changed copy and its original."""
+        found: Floats = (self.known.rows * self.rows[self.known.places]).sum(1).double().numpy()
+        return found
+
+    def found(self) -> npt.NDArray[np.bool_]:
+        """(C,) whether each changed copy finds its original."""
+        return self.known.found(self.neighbours.of_rows(self.known.rows, self.known.k)[1])
 
 
 class PictureSearch:
@@ -47,18 +74,15 @@ class PictureSearch:
     """
 
     def __init__(self, items: Items, distinct: Numbers, model: Model | None, k: int, begin: Begin) -> None:
-        finders = [small_finder(items, distinct, begin)]
-        if model is not None:
-            finders.append(_by_model(items, distinct, model, begin))
+        begin("changing copies")
         drawn, copies = changed_copies(items.values, distinct, COPIES)
         numbers = np.stack([distinct[drawn], np.arange(COPIES)], 1)
         self._similar = between(items.values, copies, numbers)
-        cosines, near = list[Floats](), list[np.ndarray]()
-        for each in finders:
-            rows = each.embed(copies)
-            cosines.append((rows * each.rows[drawn]).sum(1).double().numpy())
-            found = each.neighbours.of_rows(rows, k)[1]
-            near.append((found == torch.from_numpy(drawn)[:, None]).any(1).numpy())
+        changed = Changed(drawn, copies, k)
+        finders = [small_finder(items, distinct, changed, begin)]
+        if model is not None:
+            finders.append(_by_model(items, distinct, changed, model, begin))
+        cosines = [each.cosines() for each in finders]
         self.search = Search(
             [each.neighbours for each in finders],
             lambda places, tick: similarities(items.values, distinct[places], tick),
@@ -66,7 +90,7 @@ class PictureSearch:
             k,
         )
         used = self.search.look([float(np.quantile(each, _LOWEST)) for each in cosines], begin)
-        kept = [place & (cosine >= reach) for place, cosine, reach in zip(near, cosines, used, strict=True)]
+        kept = [each.found() & (near >= reach) for each, near, reach in zip(finders, cosines, used, strict=True)]
         self._found = np.logical_or.reduce(kept)
         self._unlike = unlike_pairs(self.search.pairs.closeness, self._similar)
 
@@ -85,22 +109,29 @@ class PictureSearch:
         return float((self._found & (self._similar >= threshold)).mean())
 
 
-def small_finder(items: Items, distinct: Numbers, begin: Begin) -> Finder:
+def small_finder(items: Items, distinct: Numbers, changed: Changed, begin: Begin) -> Finder:
     """By small pictures of 8 × 8, of the rows ``distinct``."""
     tick = begin("making small pictures")
-    small = small_pictures(items.values)[distinct]
-    rows, mean = raw_pixels(small, tick=tick)
-    ids = tuple(items.ids[row] for row in distinct.tolist())
-    neighbours = Neighbours(rows, ids, begin("preparing the search"))
-    return Finder(rows, neighbours, lambda pictures: raw_pixels(small_pictures(pictures), mean)[0])
+    small = small_pictures(items.values, part_of(tick, 0, 2))[distinct]
+    rows, mean = raw_pixels(small, tick=part_of(tick, 1, 2))
+    return _finder(
+        items, distinct, rows, lambda pictures: raw_pixels(small_pictures(pictures), mean)[0], changed, begin
+    )
 
 
-def _by_model(items: Items, distinct: Numbers, model: Model, begin: Begin) -> Finder:
+def _by_model(items: Items, distinct: Numbers, changed: Changed, model: Model, begin: Begin) -> Finder:
     rows = embedded(model, items, tick=begin("embedding"))[torch.from_numpy(distinct)]
-    ids = tuple(items.ids[row] for row in distinct.tolist())
 
     def embed(pictures: Pixels) -> Tensor:
         named = tuple(map(str, range(len(pictures))))
         return model.features(Items(ids=named, values=pictures, kind="images", source="changed copies"))
 
-    return Finder(rows, Neighbours(rows, ids, begin("preparing the search")), embed)
+    return _finder(items, distinct, rows, embed, changed, begin)
+
+
+def _finder(
+    items: Items, distinct: Numbers, rows: Tensor, embed: Callable[[Pixels], Tensor], changed: Changed, begin: Begin
+) -> Finder:
+    known = Known(embed(changed.pictures), changed.places, changed.k)
+    ids = tuple(items.ids[row] for row in distinct.tolist())
+    return Finder(rows, Neighbours(rows, ids, begin("preparing the search"), known), embed, known)

@@ -8,10 +8,10 @@ import warnings
 import torch
 from torch import Tensor
 
+from likewise.answers.candidates import nearest_others
 from likewise.console import Tick, untold
 from likewise.errors import LikewiseError
 from likewise.metrics.checks import Rows, as_rows, check_positive
-from likewise.metrics.neighbours import top_k
 
 ALPHA = 0.99  # Zhou et al.'s, also of Iscen et al. 2019
 NEIGHBOURS = 10
@@ -39,14 +39,14 @@ def knn_graph(rows: Rows, k: int = NEIGHBOURS, *, temperature: float = TEMPERATU
     Raises:
         LikewiseError: wrong shape, NaN or infinity (by row), K or τ out of range.
 
-    Cost: that of ``top_k`` of N queries among N keys; memory about 150·N·K bytes.
+    Cost: that of ``nearest_others``, which are approximate where rows are many; memory about 150·N·K bytes.
     """
     rows = as_rows("rows", rows)
     check_positive("temperature", temperature)
     if not 1 <= k < len(rows):
         raise LikewiseError(f"k={k} must be from 1 to {len(rows) - 1}: an item has {len(rows) - 1} others.")
     own = torch.arange(len(rows))
-    scores, neighbours = top_k(rows, rows, k, query_ids=own, key_ids=own, tick=tick)
+    scores, neighbours = nearest_others(rows, k, tick=tick)
     weights = torch.exp((scores.double() - 1) / temperature).clamp_min_(torch.finfo(torch.float32).tiny)
     degrees = weights.sum(1).index_add_(0, neighbours.flatten(), weights.flatten())
     scale = degrees.rsqrt()

@@ -22,7 +22,7 @@ _NUMBERS = 1 << 20  # of shifted pictures at once, 4 MB: they stay in a core's c
 _PICTURES = 4096  # made small at once
 
 
-def small_pictures(images: Pixels) -> Pixels:
+def small_pictures(images: Pixels, tick: Tick = untold) -> Pixels:
     """(N, s, s, 3) uint8 means of squares of pixels, s = min(S, 8). Cost: one pass; 192 bytes a picture."""
     side = min(SMALL, images.shape[1])
     small = np.empty((len(images), side, side, 3), np.uint8)
@@ -31,6 +31,7 @@ def small_pictures(images: Pixels) -> Pixels:
         part = torch.from_numpy(np.array(images[start : start + _PICTURES])).permute(0, 3, 1, 2).float()
         means = functional.adaptive_avg_pool2d(part, side).round_().byte()
         small[start : start + _PICTURES] = means.permute(0, 2, 3, 1).numpy()
+        tick(start / len(images))
     return small
 
 

@@ -1,7 +1,7 @@
 """``likewise select``: which items to label first."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -9,14 +9,15 @@ from torch import Tensor
 
 from likewise.answers.choosers import choose_rows, method_named
 from likewise.answers.classify import open_labelled
-from likewise.answers.opening import model_of
+from likewise.answers.opening import made_by, model_of
 from likewise.console import Tick, part_of, stages, untold
 from likewise.data import Items
 from likewise.errors import LikewiseError, at_least_one
-from likewise.index.hits_file import write_table
 from likewise.metrics.few_labels import draw_order
 from likewise.metrics.neighbours import top_k
 from likewise.model import Layer, Model
+from likewise.stamp import Stamp
+from likewise.tables import write_table
 
 BEST = "probcover"  # by benchmarks/few_labels_select.py
 MOST = 50_000  # items among which some are chosen; of more, so many are drawn
@@ -33,6 +34,7 @@ class Selected:
         method: that chose them.
         items: number of items in the source.
         known: id and label of those that had a label already.
+        stamp: what made this.
     """
 
     ids: tuple[str, ...]
@@ -41,6 +43,7 @@ class Selected:
     method: str
     items: int
     known: tuple[tuple[str, str], ...] = ()
+    stamp: Stamp = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,7 +66,7 @@ class Selected:
             "label": [*(label for _, label in self.known), *([""] * len(self))],
             "stands_for": [*([None] * len(self.known)), *self.stands_for.tolist()],
         }
-        write_table(path, columns)
+        write_table(path, columns, self.stamp)
 
 
 def select(
@@ -113,7 +116,11 @@ def select(
         told = begin("embedding")
         rows = model.features(items, layer=layer, tick=lambda done: told(done / len(items)))
         found = select_rows(rows, items.ids, n, method=method, known=known, seed=seed, tick=begin("selecting"))
-    return replace(found, known=tuple((items.ids[row], _label(items, row)) for row in known.tolist()))
+    return replace(
+        found,
+        known=tuple((items.ids[row], _label(items, row)) for row in known.tolist()),
+        stamp={**made_by("select", items, model, layer), "n": n, "chosen_by": method, "drawn_with": seed},
+    )
 
 
 def _label(items: Items, row: int) -> str:

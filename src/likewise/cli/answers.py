@@ -33,8 +33,8 @@ def add_files(parser: Parser, columns: str) -> None:
 
 def files_of(arguments: Namespace) -> tuple[Path | None, Path | None]:
     """The files of --out and --html, checked before the work."""
-    from likewise.answers.page import page_file
-    from likewise.index.hits_file import table_file
+    from likewise.evaluation.picture_page import page_file
+    from likewise.tables import table_file
 
     a = arguments
     return None if a.out is None else table_file(a.out), None if a.html is None else page_file(a.html)

@@ -55,7 +55,8 @@ def _classify(arguments: Namespace) -> int:
         print_rows(header, [cells(row) for row in rows])
     print("\n".join(map(readable, found.lines())))
     fresh = (~found.given).nonzero().flatten()
-    for title, values, sign in (("least certain", found.confidence, 1), ("most unlike", found.unlike, -1)):
+    extremes_of = (("least certain", found.confidence, 1), ("most unlike", found.unlike, -1)) if len(fresh) else ()
+    for title, values, sign in extremes_of:
         extremes = fresh[(sign * values[fresh]).argsort(stable=True)][:EXTREMES].tolist()
         each = (f"{found.ids[row]} ({found.label(row)}, {float(values[row]):.2f})" for row in extremes)
         print(readable(f"{title}: {', '.join(each)}"))

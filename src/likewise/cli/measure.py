@@ -243,8 +243,11 @@ def _add_retrieve(parser: Parser) -> None:
         type=str,
         metavar="FILE",
         default=None,
-        help="JSON file of all numbers; a folder of tables goes beside it; default: RUN/retrieval.json, and with "
-        "--relations RUN/ranking.json",
+        help=".csv or .parquet: what each query finds (query, rank, id, score, right); .json: all numbers, with "
+        "a folder of tables beside it; default of these: RUN/retrieval.json, and with --relations RUN/ranking.json",
+    )
+    parser.add_argument(
+        "--html", type=str, metavar="FILE", default=None, help="writes a page of the queries and what they find"
     )
 
 
@@ -252,10 +255,15 @@ def _rank(arguments: Namespace) -> int:
     from likewise.evaluation.ranked import FILE, print_ranked_table, ranked
     from likewise.evaluation.scores import save_scores
     from likewise.model import load
+    from likewise.tables import is_table
 
-    others = ("queries", "query_features", "query_labels", "match", "measures", "ks")
+    others = ("queries", "query_features", "query_labels", "match", "measures", "ks", "html")
     if extra := next((name for name in others if arguments[name] is not None), None):
         raise LikewiseError(f"--relations says which items are ranked for which query; leave --{extra} out.")
+    if arguments.out is not None and is_table(arguments.out):
+        raise LikewiseError(
+            f"with --relations all numbers are written as JSON, so --out {arguments.out} must end in .json."
+        )
     model = load(arguments.run)
     path = place_for(arguments.out or as_path(arguments.run, "RUN") / FILE)
     scores = ranked(
@@ -280,10 +288,13 @@ def _retrieve(arguments: Namespace) -> int:
     from likewise.evaluation.retrieve import DETAIL, FILE, KS, print_retrieval_table, retrieve
     from likewise.evaluation.scores import save_scores
     from likewise.model import load
+    from likewise.tables import is_table
 
     model = load(arguments.run)
-    path = place_for(arguments.out or as_path(arguments.run, "RUN") / FILE)
-    detail = path.parent / DETAIL if arguments.out is None else path.with_suffix("")
+    hits = arguments.out if arguments.out is not None and is_table(arguments.out) else None
+    out = None if hits is not None else arguments.out
+    path = place_for(out or as_path(arguments.run, "RUN") / FILE)
+    detail = path.parent / DETAIL if out is None else path.with_suffix("")
     if detail == path:
         raise LikewiseError(f"--out {path} has no ending, and a folder of that name goes beside it; write {path}.json.")
     place_for(detail / STAMP)
@@ -300,6 +311,8 @@ def _retrieve(arguments: Namespace) -> int:
         ks=one_by_one(arguments.ks or [KS]),
         measures=_measures(arguments),
         detail=detail,
+        hits=hits,
+        page=arguments.html,
     )
     save_scores(path, scores)
     print_retrieval_table(scores)
@@ -307,6 +320,9 @@ def _retrieve(arguments: Namespace) -> int:
         print(readable(said))
     files = f"{path}; classes, the pairs it gets most wrong and the ROC: {detail}"
     print(readable(f"Every number with its protocol: {files}"))
+    for file in (hits, arguments.html):
+        if file is not None:
+            print(readable(f"What each query finds: {file}"))
     return 0
 
 

@@ -16,7 +16,6 @@ from likewise.cli.options import (
 )
 from likewise.cli.parser import Command, Parser
 from likewise.config.ranges import whole
-from likewise.files import place_for
 from likewise.text import readable
 
 SHOWN = 10  # users whose recommendations are printed where all are asked for
@@ -42,11 +41,11 @@ def _add_recommend(parser: Parser) -> None:
 def _recommend(arguments: Namespace) -> int:
     from likewise.model import load
     from likewise.recommendation.recommend import recommend
-    from likewise.recommendation.recommendations import recommendations_path
+    from likewise.tables import table_file
 
     a = arguments
     if a.out is not None:
-        place_for(recommendations_path(a.out))
+        table_file(a.out)
     found = recommend(
         load(a.run),
         a.interactions,

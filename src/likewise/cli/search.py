@@ -128,8 +128,8 @@ def _add_search(parser: Parser) -> None:
 
 
 def _search(arguments: Namespace) -> int:
-    from likewise.index.hits_file import table_file, write_hits
-    from likewise.run_index import search_batch_run, search_run
+    from likewise.run_index import search_batch_run, search_run, write_hits
+    from likewise.tables import table_file
     from likewise.words.search import search_words
 
     a = arguments
@@ -146,7 +146,8 @@ def _search(arguments: Namespace) -> int:
     else:
         found = search_batch_run(run, a.batch, a.k, a.where)
     if out is not None:
-        write_hits(out, found)
+        asked = {"k": a.k, "where": " and ".join(a.where), "queries": a.query if a.batch is None else a.batch}
+        write_hits(out, found, run, asked)
         print(readable(f"{out}: the hits of {len(found):,} {'query' if len(found) == 1 else 'queries'}"))
         return 0
     for query, each in found.items():

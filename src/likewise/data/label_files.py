@@ -14,6 +14,7 @@ from likewise.data.parquet import parquet_table
 from likewise.data.parquet_schema import holds_labels, values_of
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
+from likewise.tables import stamp_of
 from likewise.text import quoted, shortened
 
 _SUFFIXES = (".npy", ".parquet", ".csv")
@@ -91,8 +92,13 @@ def label_few(items: Items, labels: Path | Mapping[str, object], key: str | None
     """The items with labels by id, from a file as :func:`label_by_id` reads it, or a mapping of ids.
 
     The labels of items that could not be used are left out. Raises LikewiseError on a missing column, an id with two
-    labels, and an id that no item has, with the closest.
+    labels, an id that no item has, with the closest, and a table of ``likewise classify``, which holds found labels.
     """
+    if isinstance(labels, Path) and stamp_of(labels).get("command") == "classify":
+        raise LikewiseError(
+            f"{labels} holds the labels that likewise classify found, not those that somebody gave; give the file "
+            "that it was given, or a file of the rows whose column given is true."
+        )
     known, unusable = set(items.ids), {item.id for item in items.skipped}
     name = str(labels) if isinstance(labels, Path) else "labels"
     rows = rows_of(labels, key) if isinstance(labels, Path) else ((as_id(id), each) for id, each in labels.items())

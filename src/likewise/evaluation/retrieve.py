@@ -24,7 +24,9 @@ from likewise.evaluation.labelled_items import (
     renewal_command,
     shared_ids,
 )
+from likewise.evaluation.looked_up import LookedUp, look_up
 from likewise.evaluation.matched import matched
+from likewise.evaluation.picture_page import page_file
 from likewise.evaluation.retrieval_detail import Detail
 from likewise.evaluation.scores import Scores, Table, lay_out, percent, print_rows
 from likewise.metrics.clustering import clustering
@@ -35,6 +37,7 @@ from likewise.metrics.verification import fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
 from likewise.model import Model
 from likewise.stamp import Stamp
+from likewise.tables import table_file
 
 FILE = SCORES["retrieve"]  # in the run folder
 DETAIL = "retrieval"  # the folder beside it
@@ -62,6 +65,8 @@ def retrieve(
     seeds: Sequence[int] = (0, 1, 2),
     pairs: int = 6000,
     detail: Path | None = None,
+    hits: str | Path | None = None,
+    page: str | Path | None = None,
     progress: bool = True,
 ) -> list[Score]:
     """Measures ``model``, raw pixels (or vectors) and the untrained encoder by looking queries up in a gallery.
@@ -93,6 +98,9 @@ def retrieve(
         pairs: the largest number of pairs; LFW has 6,000.
         detail: a folder for classes.csv (the measures of every class), wrong.csv (the pairs that the learned embedding
             gets most wrong) and roc.csv (points of the curve); None: no files.
+        hits: a .csv or .parquet file for what the learned embedding finds, as many items for each query as the largest
+            of ``ks``: query, rank, id, score, right; None: no file.
+        page: an .html file that shows the same as pictures, wrong ones marked, see ``LookedUp.page``; None: no file.
         progress: show bars, and say what is left out.
 
     Returns:
@@ -100,12 +108,14 @@ def retrieve(
 
     Raises:
         LikewiseError: a measure is unknown; labels are missing or fewer than two, or no query has an item of its label
-            in the gallery.
+            in the gallery; ``hits`` or ``page`` can't be written, or retrieval is not among the measures.
 
     Cost: see ``retrieval`` and ``clustering``. The rows of only one representation are in memory at a time.
     """
     check_measures(measures or (), MEASURES)
-
+    if (hits or page) and measures is not None and "retrieval" not in measures:
+        raise LikewiseError("hits and page show what retrieval finds; add retrieval to the measures.")
+    hits, page = None if hits is None else table_file(hits), None if page is None else page_file(page)
     if match is not None and (labels, query_labels) != ("auto", None):
         raise LikewiseError("match says which items are the same thing; leave labels out.")
     if match is not None:
@@ -146,7 +156,7 @@ def retrieve(
     }
     options = options_text(asked | {"measures": None if measures is None else tuple(measures)}, usual)
     scores: list[Score] = []
-    tables = Detail()
+    tables, looked = Detail(), None
     with stages(enabled=progress) as begin:
         told = begin("looking for copies")
         about = data_stamp("gallery", "query", items, others, ids[1], title="queries", tick=told)
@@ -156,7 +166,10 @@ def retrieve(
             measured: list[Score] = []
             if "retrieval" in wanted:
                 told = begin(f"{name}: retrieval")
-                measured += _retrieved(rows, query_rows, items, others, ids, ks, stamp, tables, told)
+                figures, relevant = _retrieved(rows, query_rows, items, others, ids, ks, stamp, tables, told)
+                measured += figures
+                if name == "learned" and (hits or page):
+                    looked = _looked_up((rows, query_rows), items, others, ids, relevant, max(ks), stamp, begin)
                 if match is not None:  # a class is one thing
                     tables.classes.clear()
                     measured = [score for score in measured if score.name != "worst-class"]
@@ -171,7 +184,26 @@ def retrieve(
             ]
     if detail is not None:
         tables.write(detail, stamp)
+    if looked is not None and hits is not None:
+        looked.save(hits)
+    if looked is not None and page is not None:
+        looked.page(page)
     return Scores(scores, retrieval_table)
+
+
+def _looked_up(
+    rows: tuple[Tensor, Tensor],
+    items: Items,
+    others: Items | None,
+    ids: tuple[Tensor, Tensor],
+    relevant: Tensor,
+    k: int,
+    stamp: Stamp,
+    begin: Callable[[str], Tick],
+) -> LookedUp:
+    queries = items if others is None else others
+    labels = torch.from_numpy(np.asarray(items.labels)), matched_labels(items, queries)[1]
+    return look_up(rows, (items, queries), labels, ids, relevant, k, stamp, begin("looking up"))
 
 
 def _measured(
@@ -226,8 +258,11 @@ def _retrieved(
     about: Stamp,
     tables: Detail,
     tick: Tick,
-) -> list[Score]:
-    """The scores of retrieval: Recall@k, R-Precision, MAP@R, mAP, MRR, the worst class and hubs."""
+) -> tuple[list[Score], Tensor]:
+    """The scores of retrieval: Recall@k, R-Precision, MAP@R, mAP, MRR, the worst class and hubs.
+
+    And (Q,) the number of relevant items of each query.
+    """
     query_items = gallery if queries is None else queries
     names, query_labels = matched_labels(gallery, query_items)
     result = retrieval(
@@ -259,7 +294,8 @@ def _retrieved(
         ("hub-skew", hubs.skewness, {"k": hubs.k, "top_hub_count": hubs.top_count}),
         ("anti-hubs", hubs.anti_hubs, {"k": hubs.k}),
     ]
-    return [Score(name=name, value=value, protocol={**stamp, **more}) for name, value, more in figures]
+    scores = [Score(name=name, value=value, protocol={**stamp, **more}) for name, value, more in figures]
+    return scores, result.per_query.relevant
 
 
 def matched_labels(gallery: Items, queries: Items) -> tuple[tuple[str, ...], Tensor]:

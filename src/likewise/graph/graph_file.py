@@ -19,6 +19,7 @@ from likewise.files import LOCK, as_path, from_json, make_writable, refuse_devic
 from likewise.graph.co_engagement import CoEngagement
 from likewise.graph.summary import Summary
 from likewise.stamp import DIGEST_BYTES, Stamp
+from likewise.tables import stamped
 from likewise.text import quoted, utf8
 
 EDGES, ITEMS, SUMMARY = "edges.parquet", "items.parquet", "summary.json"
@@ -117,11 +118,12 @@ def related_pairs(folder: str | os.PathLike[str], ids: Sequence[str]) -> Pairs:
     from pyarrow import array as arrow
     from pyarrow import compute, parquet
 
-    path = Path(folder) / EDGES
-    with _readable(path):
-        if not {"item", "other", "weight"} <= set(parquet.read_schema(path).names):
+    path, wanted = Path(folder) / EDGES, ["item", "other", "weight"]
+    with _readable(path), open(path, "rb") as opened:  # once, since another process may replace the folder between
+        file = parquet.ParquetFile(opened)
+        if not set(wanted) <= set(file.schema_arrow.names):
             raise LikewiseError(f"{path} is no graph: it needs the columns item, other and weight.")
-        table = parquet.read_table(path, columns=["item", "other", "weight"])
+        table = file.read(columns=wanted)
     known = arrow([utf8(name) for name in ids])
     ends = [compute.index_in(table[name].cast("string"), known).fill_null(-1).to_numpy() for name in ("item", "other")]
     rows = np.sort(np.stack(ends, 1).astype(np.int64), axis=1)
@@ -153,8 +155,8 @@ def _known(path: Path, ids: Any) -> torch.Tensor | None:
 
     if not path.is_file():
         return None
-    with _readable(path):
-        found = compute.index_in(parquet.read_table(path, columns=["item"])["item"].cast("string"), ids)
+    with _readable(path), open(path, "rb") as file:
+        found = compute.index_in(parquet.ParquetFile(file).read(columns=["item"])["item"].cast("string"), ids)
     return torch.from_numpy(np.sort(found.drop_null().to_numpy().astype(np.int64)))
 
 
@@ -174,14 +176,13 @@ def write_graph(folder: Path, edges: Any, items: Sequence[str], summary: Summary
     import pyarrow as pa
     from pyarrow import parquet
 
-    text = json.dumps(dict(stamp), ensure_ascii=False).encode(errors="backslashreplace")
     about = json.dumps({"made": dict(stamp), **asdict(summary)}, indent=1, ensure_ascii=False, default=list)
     final = Path(os.path.abspath(folder))
     with temporary_folder(final.parent, f".{final.name}.new-") as temporary:
         known = pa.table({"item": pa.array(map(utf8, items), pa.string())})
         for name, table in ((EDGES, edges), (ITEMS, known)):
             with open(temporary / name, "wb") as file:
-                parquet.write_table(table.replace_schema_metadata({b"likewise": text}), file, row_group_size=_ROWS)
+                parquet.write_table(stamped(table, stamp), file, row_group_size=_ROWS)
                 file.flush()
                 os.fsync(file.fileno())
         with open(temporary / SUMMARY, "wb") as file:

@@ -13,9 +13,9 @@ from torch import Tensor
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, from_json
 from likewise.metrics.checks import Rows, as_rows, check_ids, peaks
+from likewise.tables import KEY, stamped
 from likewise.text import quoted, utf8
 
-_METADATA = b"likewise"
 _GROUP_ROWS = 65_536  # rows per parquet row group, so that other tools can read a file in parts
 
 
@@ -73,9 +73,7 @@ def write_embedding(
         return
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
     table = pa.table({"id": pa.array(map(utf8, ids), pa.string()), "embedding": vectors})
-    table = table.replace_schema_metadata(
-        {_METADATA: json.dumps(dict(metadata), ensure_ascii=False).encode(errors="backslashreplace")}
-    )
+    table = stamped(table, metadata)
     with atomic_write(path) as file:
         # Learned float32 numbers hardly compress; a dictionary would only take time.
         pq.write_table(
@@ -102,7 +100,7 @@ def read_embedding(path: str | Path) -> Embedding:
         # The file is opened once: read_table opens the path twice, and another process may replace it between.
         with open(path, "rb") as file:
             table = pq.ParquetFile(file).read(columns=["id", "embedding"])
-        metadata = dict(from_json((table.schema.metadata or {}).get(_METADATA, b"{}")).items())
+        metadata = dict(from_json((table.schema.metadata or {}).get(KEY, b"{}")).items())
         vectors = table["embedding"].combine_chunks()
         ids = tuple(table["id"].to_pylist())
         width = len(vectors[0]) if len(vectors) else 0

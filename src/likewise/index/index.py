@@ -267,14 +267,20 @@ class Index:
             self._install(None, name, options)
             self.promise = exact_promise(len(self), recall, self._try)
             return self.promise
-        rows = self.rows.contiguous()
-        tuning = Tuning(held_out(rows, part_of(tick, 0, 2), longest=self._longest), len(rows), recall)
-        engine = KINDS[name].build(rows, self._keys, options, part_of(tick, 1, 2))
-        self.rows = rows
-        self._install(engine, name, options)
+        self.rows = self.rows.contiguous()
+        tuning = Tuning(held_out(self.rows, part_of(tick, 0, 2), longest=self._longest), len(self), recall)
+        engine = self.build(to, part_of(tick, 1, 2))
         self.promise = tuning.promise(engine.efforts(), self._try)
         engine.effort = self.promise.effort
         return self.promise
+
+    def build(self, to: str, tick: Tick = untold) -> Engine:
+        """Builds an engine, such as faiss:ivf, that promises nothing: its owner sets the effort. Raises as ``use``."""
+        name, options = chosen(to, *self.rows.shape)
+        self.rows, self.promise = self.rows.contiguous(), None
+        engine = KINDS[name].build(self.rows, self._keys, options, tick)
+        self._install(engine, name, options)
+        return engine
 
     def _install(self, engine: Engine | None, name: str, options: Mapping[str, int]) -> None:
         self.engine, self.engine_name, self.options = engine, name, dict(options)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,12 +135,13 @@ def read_tables(paths: Sequence[Path]) -> Held:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    total = sum(pq.ParquetFile(path).metadata.num_rows for path in paths)
     rows, query_rows, keys, ids, contents, columns = None, None, [], list[str](), [], []
     done = 0
     try:
-        for path in paths:
-            with pq.ParquetFile(path) as file:
+        with ExitStack() as opened:  # each once, since another process may replace the index
+            files = [opened.enter_context(pq.ParquetFile(path)) for path in paths]
+            total = sum(file.metadata.num_rows for file in files)
+            for file in files:
                 for batch in file.iter_batches(batch_size=_ROWS):
                     here = slice(done, done + len(batch))
                     done += len(batch)

@@ -52,7 +52,7 @@ class Map:
     def sentence(self) -> str:
         """How the map was made and how faithful it is, for people."""
         how = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        among = "" if self.asked == len(self) else f", by {self.asked:,} of them"
+        among = "" if self.asked == len(self) else f" (measured on {self.asked:,} of them)"
         return (
             f"{len(self):,} items by {NAMES[self.method]} ({how}). The map keeps {self.kept:.0%} of an item's "
             f"{self.neighbours} nearest{among}; distances between groups have no meaning."
@@ -95,7 +95,7 @@ def layout(rows: Rows, *, method: str = "auto", seed: int = 0, near: Tensor | No
             raise LikewiseError(f"near has shape {tuple(near.shape)}; a map of these rows needs {(many, k)}.")
         jitter = torch.randn(many, 2, generator=random) * (1e-3 * start[:, 0].std().clamp_min(1e-12))
         points = tsne(start + jitter, near, tick=part_of(tick, 1, _PARTS))
-        settings = {"neighbours": k, "steps": EARLY + LATE, "exaggeration": EXAGGERATION, "seed": seed}
+        settings = {"neighbours": k, "steps": EARLY + LATE, "exaggeration": int(EXAGGERATION), "seed": seed}
     asked = torch.randperm(many, generator=random)[:ASKED]
     exact = top_k(unit[asked], unit, k, query_ids=asked, key_ids=torch.arange(many), tick=part_of(tick, 2, _PARTS))[1]
     return Map(

@@ -4,17 +4,23 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, from_json, utf8_path
 from likewise.maps.layout import NAMES, Map
-from likewise.stamp import Stamp, refuse_other_model
+from likewise.stamp import Stamp, hash_of_bytes, refuse_other_model
 
 FILE = "map.safetensors"  # in a run folder
-_OF = "data_ids_hash"  # the entry of a stamp that says which items, in which order
+
+
+def stamp_of(rows: Tensor, model: str) -> Stamp:
+    """What a map of (N, D) rows is of: the hash of the model that made them, and of the rows, in their order."""
+    return {"model": model, "rows": hash_of_bytes(np.ascontiguousarray(rows.numpy()).tobytes())}
 
 
 def write_map(path: Path, made: Map, stamp: Mapping[str, str | int | float]) -> None:
@@ -23,7 +29,7 @@ def write_map(path: Path, made: Map, stamp: Mapping[str, str | int | float]) -> 
     Args:
         path: usually ``RUN / FILE``.
         made: the map.
-        stamp: what made it: that of the model and of the items.
+        stamp: ``stamp_of`` what it is of, and more.
     """
     about = {
         "method": made.method,
@@ -43,11 +49,11 @@ def read_map(path: Path, stamp: Mapping[str, str | int | float], renew: Sequence
 
     Args:
         path: usually ``RUN / FILE``.
-        stamp: what the map must be of: the same model and the same items in the same order.
+        stamp: ``stamp_of`` what the map must be of.
         renew: the command that makes the map again, word by word.
 
     Raises:
-        LikewiseError: the file is damaged, or is of another model or of other items.
+        LikewiseError: the file is damaged, or is of another model or of other rows.
     """
     if not path.is_file():
         return None
@@ -71,6 +77,6 @@ def read_map(path: Path, stamp: Mapping[str, str | int | float], renew: Sequence
     if damaged:
         raise LikewiseError(f"{path} is damaged or is no map; delete it, and it is made again.")
     refuse_other_model(path, of, str(stamp["model"]), renew)
-    if of.get(_OF) != stamp.get(_OF):
-        raise LikewiseError(f"{path} is of other items than the index has now; delete it, and it is made again.")
+    if of.get("rows") != stamp["rows"]:
+        raise LikewiseError(f"{path} is of other items than there are now; delete it, and it is made again.")
     return made

@@ -3,7 +3,6 @@
 Dimension legend: U users, N items, K recommendations of a user.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ import numpy.typing as npt
 
 from likewise.data.items import as_id, text_of
 from likewise.errors import LikewiseError, closest
-from likewise.files import as_path, atomic_write
 from likewise.stamp import Stamp
+from likewise.tables import stamped, write_arrow
 from likewise.text import quoted, utf8
-
-ENDINGS = (".csv", ".parquet")
 
 
 class Recommendation(NamedTuple):
@@ -86,30 +83,11 @@ class Recommendations:
             "score": pa.array(self.scores[user, rank]),
             "new": pa.array(self.new[place]),
         }
-        stamp = json.dumps(self.stamp, ensure_ascii=False).encode(errors="backslashreplace")
-        return pa.table(columns).replace_schema_metadata({b"likewise": stamp})
+        return stamped(pa.table(columns), self.stamp)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the table, whole or not at all, as .parquet or .csv. NAME.json beside a .csv has the stamp.
+        """Writes the table, whole or not at all, as .parquet or .csv. NAME.csv.json beside a .csv has the stamp.
 
         Raises LikewiseError on another ending, OSError from the file system.
         """
-        from pyarrow import csv, parquet
-
-        place, table = recommendations_path(path), self.table()
-        if place.suffix.lower() == ".csv":
-            with atomic_write(place.with_suffix(".json")) as file:
-                file.write(table.schema.metadata[b"likewise"])
-            with atomic_write(place) as file:
-                csv.write_csv(table, file)
-            return
-        with atomic_write(place) as file:
-            parquet.write_table(table, file)
-
-
-def recommendations_path(path: str | os.PathLike[str]) -> Path:
-    """The path of a file of recommendations. Raises LikewiseError unless its name ends in .csv or .parquet."""
-    place = as_path(path, "--out")
-    if place.suffix.lower() not in ENDINGS:
-        raise LikewiseError(f"recommendations are written as .csv or .parquet, so {place} must end in one of these.")
-    return place
+        write_arrow(Path(path), self.table(), self.stamp)

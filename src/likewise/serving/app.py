@@ -16,6 +16,7 @@ from likewise import __version__
 from likewise.serving.gate import Gate
 from likewise.serving.loaded import Loaded
 from likewise.serving.metrics import Metrics
+from likewise.serving.page_routes import page_routes
 from likewise.serving.refused import Refused
 from likewise.serving.reloading import follow
 from likewise.serving.routes import Asking, answers, descriptions, sentence, watching
@@ -48,7 +49,12 @@ def make_app(serving: Serving, loaded: Loaded) -> Gate:
         separate_input_output_schemas=False,
     )
     asking = Asking(live, worker, serving)
-    for router in (answers(asking), descriptions(asking, _command(serving)), watching(asking, metrics)):
+    for router in (
+        answers(asking),
+        descriptions(asking, _command(serving)),
+        watching(asking, metrics),
+        page_routes(asking),
+    ):
         app.include_router(router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http)

@@ -204,7 +204,7 @@ def _say(loaded: Loaded, task: _Task) -> dict[str, Any]:
         return _duplicates(loaded, task)
     own = loaded.shown.label(ask.id)
     return {
-        "query": {"id": ask.id, "label": own},
+        "query": {"row": None if ask.id is None else loaded.finder.rows_of([ask.id])[0], "id": ask.id, "label": own},
         "hits": [hit_of(loaded, found, own) for found in task.hits],
     }
 

@@ -237,8 +237,6 @@ def descriptions(asking: Asking, command: str) -> APIRouter:
                 "engine": engine_of(loaded),
                 "command": command,
                 "protocol": dict(loaded.protocol),
-                "map": None,
-                "verdict": None,
                 "limits": {
                     "k": serving.k_limit,
                     "pixels": int(serving.max_megapixels * 1e6),

@@ -60,6 +60,7 @@ class NotEmbedded(BaseModel):
 class Query(BaseModel):
     """What was asked for: null for what is no item."""
 
+    row: int | None
     id: str | None
     label: str | None
 
@@ -142,8 +143,6 @@ class About(BaseModel):
     engine: str
     command: str
     protocol: dict[str, str | int | float]
-    map: dict[str, Any] | None
-    verdict: dict[str, Any] | None
     limits: Limits
 
 
@@ -154,3 +153,63 @@ class Described(BaseModel):
     id: str
     label: str | None
     columns: dict[str, Any]
+
+
+class Area(Strict):
+    """A part of the map: a polygon, of which labels, under which conditions."""
+
+    polygon: Annotated[
+        list[Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]],
+        Field(min_length=3, max_length=5_000, description="corners in units of the map"),
+    ]
+    labels: (
+        Annotated[list[int], Field(max_length=65_536, description="places in labels; -1: none; default: all")] | None
+    ) = None
+    where: Where = []
+
+
+class Inside(BaseModel):
+    """The items in a part of the map: their number, how many have each label, and the rows of at most 1,000."""
+
+    count: int
+    labels: dict[str, int]
+    rows: list[int]
+
+
+class Compared(Strict):
+    """What all items are compared with: an item of the index, or a row."""
+
+    id: Annotated[str, Field(max_length=4096)] | None = None
+    embedding: Numbers | None = None
+
+
+class Verdict(BaseModel):
+    """The verdict of the report; the sentence is null where there is none."""
+
+    sentence: str | None
+    signs: list[str]
+    advice: list[str]
+
+
+class Member(BaseModel):
+    """An item of a group."""
+
+    row: int
+    id: str
+    score: float
+    label: str | None
+
+
+class Group(BaseModel):
+    """A row of items, and what is said of it."""
+
+    title: str
+    items: list[Member]
+
+
+class Groups(BaseModel):
+    """All groups of a kind, what was found, and what the scores are."""
+
+    sentence: str
+    number: str
+    groups: list[Group]

@@ -1,0 +1,184 @@
+"""``Look``: what the page is told of a run, in the order of its index; each part is computed when it is asked for."""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from threading import RLock
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from likewise.data import Items
+from likewise.data.items import as_id
+from likewise.errors import LikewiseError, closest
+from likewise.evaluation.retrieve import FILE as RETRIEVAL
+from likewise.evaluation.saved import saved_scores
+from likewise.evaluation.scores import EVALUATION
+from likewise.index.index import Index
+from likewise.index.names import Names
+from likewise.look.groups import KINDS, Groups, Seen, furthest, near_copies, suspect_labels, unit, weakest_labels
+from likewise.look.points import Floats, Labels, point_columns
+from likewise.maps import Map, layout, nearest, read_map, stamp_of, write_map
+from likewise.maps.map_file import FILE
+from likewise.maps.tsne import NEIGHBOURS
+from likewise.model import Model
+from likewise.pages.colours import LABELS, REST
+from likewise.reports.verdict import Verdict, gather, judge
+from likewise.training.metrics_log import read_metrics
+from likewise.viewer.columns import pack_columns
+
+T = TypeVar("T")
+log = logging.getLogger("likewise.look")
+
+
+class Look:
+    """The points of a run's map, its verdict, and groups of items to look at. Threads may share it.
+
+    Args:
+        run: the run folder; the map is kept there.
+        index: in memory.
+        labels: (N,) in the order of the index, −1 without a label.
+        names: of labels.
+        model: embeds; None: there are no outliers, near-copies and verdict.
+        items: the data in its own order; None: as without a model.
+
+    Cost: of the first call of each part; later calls cost nothing.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        index: Index,
+        labels: Labels,
+        names: Sequence[str],
+        model: Model | None = None,
+        items: Items | None = None,
+    ) -> None:
+        self.run, self.index, self.labels, self.names = run, index, labels, tuple(names)
+        self._model, self._items = model, items
+        self._lock, self._kept = RLock(), dict[str, object]()
+
+    def map(self) -> Map:
+        """The map of the index's rows: read from the run's folder, or made and kept there."""
+        return self._once("map", self._map)
+
+    def points(self) -> bytes:
+        """The binary columns of the map's points; the header says how the map was made and how faithful it is."""
+        return self._once("points", self._points)
+
+    def scores(self, row: Tensor) -> bytes:
+        """Binary columns with one, ``score``: the cosine of a row, (D,), and each of the index."""
+        found = (self.index.rows @ row.float()).numpy().astype(np.float32)
+        return pack_columns({"score": found}, {})
+
+    def inside(self, found: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
+        """The rows of items of a part of the map, (M,), and how many of them have each label, the most first."""
+        rows = np.flatnonzero(found)
+        counts = np.bincount(self.labels[rows][self.labels[rows] >= 0], minlength=len(self.names))
+        order = np.argsort(-counts, kind="stable")
+        return rows, {self.names[label]: int(counts[label]) for label in order.tolist() if counts[label]}
+
+    def label(self, row: int) -> str | None:
+        """The label of an item; None without one."""
+        return None if self.labels[row] < 0 else self.names[int(self.labels[row])]
+
+    def verdict(self) -> Verdict | None:
+        """The verdict of the report, on the data; None without a model or data."""
+        return self._once("verdict", self._verdict)
+
+    def groups(self, kind: str) -> Groups:
+        """The groups of a kind: duplicates, outliers, weakest or suspects.
+
+        Raises LikewiseError on another kind, and where what it needs is not there.
+        """
+        makers: dict[str, Callable[[], Groups]] = {
+            "duplicates": lambda: near_copies(self._seen(), *self._data()),
+            "outliers": lambda: furthest(self._seen(), *self._data()),
+            "weakest": lambda: weakest_labels(self._seen()),
+            "suspects": lambda: suspect_labels(self._seen()),
+        }
+        if kind not in makers:
+            raise LikewiseError(f"there are no groups of the kind {kind!r}.{closest(kind, KINDS)}")
+        return self._once(kind, makers[kind])
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made once. One thing is made at a time: it takes the processor."""
+        with self._lock:
+            if name not in self._kept:
+                self._kept[name] = make()
+            kept: T = self._kept[name]  # type: ignore[assignment]
+            return kept
+
+    def _unit(self) -> Tensor:
+        return self._once("unit", partial(unit, self.index.rows))
+
+    def _near(self) -> Tensor:
+        return self._once("near", lambda: nearest(self._unit(), min(NEIGHBOURS, len(self.index) - 1)))
+
+    def _map(self) -> Map:
+        rows, path = self._unit(), self.run / FILE
+        stamp = stamp_of(rows, str(self.index.protocol.get("model", "")))
+        try:
+            saved = read_map(path, stamp, ["likewise", "serve", str(self.run)])
+        except LikewiseError as error:
+            log.info("the map is made anew: %s", error)
+            saved = None
+        if saved is not None:
+            return saved
+        made = layout(rows, near=self._near())
+        try:
+            write_map(path, made, {**self.index.protocol, **stamp})
+        except (OSError, LikewiseError) as error:
+            log.info("the map is not kept: %s", error)
+        return made
+
+    def _points(self) -> bytes:
+        made = self.map()
+        columns = point_columns(made.xy, self._unit(), self._near(), self.labels)
+        about = {
+            "labels": list(self.names),
+            "colours": LABELS,
+            "rest": REST,
+            "map": {
+                "sentence": made.sentence(),
+                "method": made.method,
+                "settings": dict(made.settings),
+                "kept": made.kept,
+                "neighbours": made.neighbours,
+            },
+        }
+        self._kept["error"] = columns.get("error", np.full(len(self.index), np.nan, np.float32))
+        return pack_columns(columns, about)
+
+    def _seen(self) -> Seen:
+        self.points()
+        error: Floats = self._once("error", lambda: np.empty(0, np.float32))
+        return Seen(ids=self.index.ids, rows=self._unit(), labels=self.labels, names=self.names, error=error)
+
+    def _data(self) -> tuple[Model, Items, npt.NDArray[np.int64]]:
+        """The model, the data, and the row in the index of each item of the data, −1 of those it does not have."""
+        if self._model is None or self._items is None:
+            raise LikewiseError("the data are not there, so this can't be computed; name them with --data.")
+        return self._model, self._items, Names(self.index.ids).places([as_id(item) for item in self._items.ids])
+
+    def _verdict(self) -> Verdict | None:
+        if self._model is None or self._items is None:
+            return None
+        model, items, at = self._data()
+        held = np.flatnonzero(at >= 0)
+        if len(held) < 2:
+            return None
+        part = items if len(held) == len(items) else items.select(held)
+        rows = self._unit()[torch.from_numpy(at[held])]
+        try:
+            scores = saved_scores(self.run, model.weights_hash)
+        except LikewiseError as error:
+            log.info("saved scores are not used: %s", error)
+            scores = {EVALUATION: [], RETRIEVAL: []}
+        lines = [line for line in read_metrics(self.run) if "loss" in line]
+        measured = [*scores[EVALUATION], *scores[RETRIEVAL]]
+        return judge(gather(model, part, rows, measured, lines[-1] if lines else {}, lambda share: None))

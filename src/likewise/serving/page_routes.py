@@ -1,0 +1,172 @@
+"""The page at ``/`` and what it asks for: points of the map, scores, parts of the map, groups of items, the verdict."""
+
+import asyncio
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.resources import files
+from threading import Lock
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import APIRouter, Query, Response
+
+from likewise.errors import LikewiseError
+from likewise.index.conditions import matching, parse_all
+from likewise.look import Look
+from likewise.look.polygon import inside
+from likewise.serving import schemas
+from likewise.serving.finding import LocalFinder, check_where, finite_row
+from likewise.serving.loaded import Loaded
+from likewise.serving.refused import Refused
+from likewise.serving.routes import Asking, as_json, problems
+from likewise.text import quoted
+
+TOLD = 1000  # rows of a part of the map; all are in the file
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+T = TypeVar("T")
+
+_BYTES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
+_REFUSED = problems(401, 403, 409, 422)
+
+
+class Looking:
+    """Gives the routes what the page is told of the run that is served now.
+
+    Args:
+        asking: what is served.
+    """
+
+    def __init__(self, asking: Asking) -> None:
+        self._live, self._lock = asking.live, Lock()
+        self._known: tuple[Loaded, Look] | None = None
+
+    def now(self) -> Look:
+        """Raises Refused when the index is not in this process, so that there are no points."""
+        with self._lock:
+            loaded = self._live.now
+            if self._known is None or self._known[0] is not loaded:
+                self._known = loaded, _look_at(loaded)
+            return self._known[1]
+
+    async def ask(self, what: Callable[[Look], T], status: int = 409) -> T:
+        """What a part of the look gives, computed in a thread. Raises Refused with the status where it can't be."""
+        try:
+            return await asyncio.to_thread(lambda: what(self.now()))
+        except LikewiseError as error:
+            raise Refused(status, str(error)) from None
+
+
+def _look_at(loaded: Loaded) -> Look:
+    if not isinstance(loaded.finder, LocalFinder):
+        raise Refused(409, "the index is on servers, so there is no map; search by id or picture.")
+    return Look(
+        loaded.run,
+        loaded.finder.index,
+        loaded.finder.labels,
+        loaded.shown.label_names,
+        loaded.model,
+        loaded.shown.items,
+    )
+
+
+def page_routes(asking: Asking) -> APIRouter:
+    """The page, and the routes that are for it alone."""
+    router, looking = APIRouter(), Looking(asking)
+
+    @router.get("/", response_class=Response, responses={200: {"content": {"text/html": {}}}, **problems(401, 403)})
+    async def page() -> Response:
+        """The page for people."""
+        return _file("index.html")
+
+    @router.get("/static/{name}", response_class=Response, responses=problems(401, 403, 404))
+    async def static(name: str) -> Response:
+        """A file of the page."""
+        return _file(name)
+
+    @router.get("/api/points.bin", response_class=Response, responses={**_BYTES, **_REFUSED})
+    async def points() -> Response:
+        """The columns of the map's points; the first request makes the map, where the run has none."""
+        return _octets(await looking.ask(lambda look: look.points()))
+
+    @router.post("/api/scores.bin", response_class=Response, responses={**_BYTES, **_REFUSED, **problems(404)})
+    async def scores(with_what: schemas.Compared) -> Response:
+        """The cosine of every item and an item or a row, as a column."""
+        finder = asking.live.now.finder
+        if (with_what.id is None) == (with_what.embedding is None):
+            raise Refused(422, "give exactly one of id and embedding.")
+        if with_what.embedding is not None:
+            try:
+                row = finite_row(with_what.embedding, finder.dim, "embedding")
+            except LikewiseError as error:
+                raise Refused(422, str(error)) from None
+        else:
+            found = finder.row_by_id(with_what.id or "")
+            if found is None:
+                raise Refused(404, f"no item of the index has the id {quoted(with_what.id)}.")
+            row = found
+        return _octets(await looking.ask(lambda look: look.scores(row)))
+
+    @router.post("/api/inside", responses={200: {"model": schemas.Inside}, **_REFUSED})
+    async def inside_of(area: schemas.Area) -> Response:
+        """The items in a part of the map."""
+        rows, labels = await looking.ask(lambda look: look.inside(_within(look, area)), 422)
+        return as_json({"count": len(rows), "labels": labels, "rows": rows[:TOLD].tolist()})
+
+    @router.post("/api/inside.csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}, **_REFUSED})
+    async def inside_csv(area: schemas.Area) -> Response:
+        """The ids and labels of all items in a part of the map."""
+        text = await looking.ask(lambda look: _table(look, look.inside(_within(look, area))[0]), 422)
+        return Response(text, media_type="text/csv; charset=utf-8")
+
+    @router.get("/api/groups", responses={200: {"model": schemas.Groups}, **_REFUSED})
+    async def groups(
+        kind: Annotated[str, Query(pattern="^(duplicates|outliers|weakest|suspects)$")],
+    ) -> Response:
+        """Near-copies, items that are far from all others, the weakest labels, or labels that are likely wrong."""
+        return as_json(asdict(await looking.ask(lambda look: look.groups(kind))))
+
+    @router.get("/api/verdict", responses={200: {"model": schemas.Verdict}, **_REFUSED})
+    async def verdict() -> Response:
+        """What the embedding is worth, in plain words."""
+        found = await looking.ask(lambda look: look.verdict())
+        return as_json({"sentence": None, "signs": [], "advice": []} if found is None else found._asdict())
+
+    return router
+
+
+def _within(look: Look, area: schemas.Area) -> npt.NDArray[np.bool_]:
+    """(N,) which items of the index are in a part of the map."""
+    columns = look.index.columns
+    check_where(columns.schema, area.where)
+    found = inside(area.polygon, look.map().xy)
+    if area.labels is not None:
+        found &= np.isin(look.labels, area.labels)
+    if area.where:
+        found &= matching(columns, parse_all(area.where))
+    return found
+
+
+def _table(look: Look, rows: npt.NDArray[np.int64]) -> bytes:
+    """Rows as CSV. A name that a spreadsheet would take for a formula stays as it is: the file is for programs."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["id", "label"])
+    writer.writerows([look.index.ids[row], look.label(row) or ""] for row in rows.tolist())
+    return file.getvalue().encode(errors="backslashreplace")
+
+
+def _octets(content: bytes) -> Response:
+    return Response(content, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
+
+
+def _file(name: str) -> Response:
+    """A file of the wheel. Only the names that are there are found: no path leads out of the folder."""
+    folder = files("likewise.viewer") / "static"
+    found = next((file for file in folder.iterdir() if file.name == name), None)
+    kind = TYPES.get(name.rpartition(".")[2])
+    if found is None or kind is None:
+        raise Refused(404, f"the page has no file {quoted(name)}.")
+    return Response(found.read_bytes(), media_type=f"{kind}; charset=utf-8", headers={"Cache-Control": "no-cache"})

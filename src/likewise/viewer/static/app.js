@@ -1,0 +1,396 @@
+// The page: what is searched, selected, coloured and shown.
+
+import { blob, bytes, json, pictureOf, upload } from "./api.js";
+import { byNumber, byValue, gradient } from "./colours.js";
+import { parseColumns } from "./columns.js";
+import { showGroups } from "./groups.js";
+import { Histogram } from "./histogram.js";
+import { MapView } from "./map.js";
+import { element, fill, picture, tile } from "./tiles.js";
+
+const STEP = 60; // tiles of a selection that are added at once
+const $ = (id) => document.getElementById(id);
+const count = (number) => number.toLocaleString("en");
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+const state = { about: null, columns: {}, header: null, query: null, selection: null, asked: 0, hiddenLabels: new Set() };
+const known = new Map(); // items by row
+const say = (text, bad = false) => {
+  $("said").textContent = text;
+  $("said").classList.toggle("bad", bad);
+};
+const failed = (error) => say(`${error.message[0].toUpperCase()}${error.message.slice(1)}`, true);
+
+const view = new MapView($("map"), { hover, open: openRow, search: searchRow, lasso: select, at: announce });
+const histogram = new Histogram($("range"), filter);
+const how = (number) => ({ pictures: state.about.pictures, number, open: openItem, hover: point });
+
+// --- Items
+
+async function items(rows) {
+  const missing = rows.filter((row) => !known.has(row));
+  for (let start = 0; start < missing.length; start += 500) {
+    for (const item of await json(`api/items?rows=${missing.slice(start, start + 500)}`)) known.set(item.row, item);
+  }
+  return rows.map((row) => known.get(row));
+}
+
+async function announce(row) {
+  const [item] = await items([row]);
+  if (view.cursor === row) say(`${item.id}${item.label === null ? "" : `, label ${item.label}`}`);
+}
+
+async function openRow(row) {
+  try {
+    openItem((await items([row]))[0]);
+  } catch (error) {
+    failed(error);
+  }
+}
+
+async function openItem(item) {
+  if (item.row === null) return searchId(item.id); // an index on servers has no rows
+  const [whole] = await items([item.row]);
+  view.cursor = item.row;
+  if (view.raster) view.raster.show(item.row);
+  view.draw();
+  const facts = { label: whole.label, ...whole.columns };
+  const list = element("dl");
+  for (const [name, value] of Object.entries(facts)) {
+    if (value !== null) list.append(element("dt", { textContent: name }), element("dd", { textContent: String(value) }));
+  }
+  const button = element("button", { type: "button", textContent: "Search from here" });
+  button.addEventListener("click", () => searchId(whole.id));
+  const text = element("div", {}, element("h3", { textContent: whole.id }), list, button);
+  $("card").replaceChildren(picture(whole.id, state.about.pictures, `Picture of ${whole.id}`), text);
+  $("card").hidden = false;
+  say(`Opened ${whole.id}.`);
+}
+
+let hovering = -1;
+async function hover(row, px, py) {
+  hovering = row;
+  if (row < 0) return ($("tip").hidden = true);
+  const [item] = await items([row]).catch(() => [null]);
+  if (hovering !== row || !item) return;
+  const lines = [element("span", { textContent: item.label === null ? item.id : `${item.label} · ${item.id}` })];
+  if (state.about.pictures) lines.unshift(element("img", { src: pictureOf(item.id), alt: "", width: 64, height: 64 }));
+  $("tip").replaceChildren(...lines);
+  $("tip").hidden = false;
+  const left = px > $("map").clientWidth - 190 ? px - 12 - $("tip").offsetWidth : px + 14;
+  $("tip").style.left = `${Math.max(4, left)}px`;
+  $("tip").style.top = `${Math.min(py + 10, $("map").clientHeight - $("tip").offsetHeight - 6)}px`;
+}
+
+function point(item) {
+  view.cursor = item && item.row !== null ? item.row : -1;
+  view.draw();
+}
+
+// --- Search
+
+const asking = () => ({ k: Number($("k").value), where: $("where").value.trim() ? [$("where").value.trim()] : [] });
+
+async function searchRow(row) {
+  searchId((await items([row]))[0].id);
+}
+
+function searchId(id) {
+  $("search").value = id;
+  search({ id, label: null }, () => json("api/search", { id, ...asking() }), () => ({ id }));
+}
+
+function searchPicture(file) {
+  if (!file || !file.type.startsWith("image/")) return say("That is no picture; drop a file such as a PNG or JPEG.", true);
+  const { k, where } = asking();
+  const query = new URLSearchParams([["k", k], ...where.map((text) => ["where", text])]);
+  const shown = { id: file.name || "the picture", source: URL.createObjectURL(file) };
+  const row = async () => ({ embedding: (await upload("api/embed", file)).embedding });
+  search(shown, () => upload(`api/search/upload?${query}`, file), row);
+}
+
+async function search(query, ask, row) {
+  const turn = ++state.asked;
+  say("Searching …");
+  try {
+    const { query: own, hits } = await ask();
+    if (turn !== state.asked) return;
+    state.query = { ...query, row: own.row, label: own.label, hits };
+    showHits();
+    const scores = state.columns.x ? parseColumns(await bytes("api/scores.bin", await row())).columns.score : null;
+    if (turn !== state.asked || !scores) return;
+    state.columns.score = scores;
+    offerColours("score");
+  } catch (error) {
+    if (turn === state.asked) failed(error);
+  }
+}
+
+function showHits() {
+  const { id, row, label, hits, source } = state.query;
+  const wrong = hits.filter((hit) => hit.wrong).length;
+  $("found").hidden = false;
+  $("found-title").textContent = `Nearest to ${id}`;
+  const judged = label === null ? "" : ` Framed and marked ≠: another label than the query, ${label}.`;
+  $("found-note").textContent = `The number is the cosine: 1 is the same direction.${judged}`;
+  fill($("hits"), hits, how((score) => score.toFixed(3)));
+  if (source) {
+    const shown = element("span", { className: "tile query" }, element("img", { src: source, alt: "The picture asked about" }));
+    shown.append(element("span", { className: "name", textContent: "query" }));
+    $("hits").prepend(element("li", {}, shown));
+  }
+  view.query = row === null ? -1 : row;
+  view.hits = hits.filter((hit) => hit.row !== null);
+  view.draw();
+  const best = hits.length ? ` The nearest is ${hits[0].id}${hits[0].label === null ? "" : `, label ${hits[0].label}`}.` : "";
+  say(`${hits.length} hits for ${id}${label === null ? "" : `, label ${label}: ${wrong} with another label`}.${best}`);
+}
+
+// --- Selection
+
+async function select(polygon) {
+  const labels = visibleLabels();
+  const area = { polygon, where: asking().where, ...(labels ? { labels } : {}) };
+  say("Selecting …");
+  try {
+    const found = await json("api/inside", area);
+    state.selection = { area, rows: found.rows, shown: 0 };
+    $("chosen").hidden = false;
+    const parts = Object.entries(found.labels).map(([name, many]) => `${name}: ${count(many)}`);
+    const more = parts.length > 8 ? `, and ${parts.length - 8} more labels` : "";
+    const text = `${count(found.count)} items${parts.length ? ` (${parts.slice(0, 8).join(", ")}${more})` : ""}.`;
+    $("chosen-note").textContent = text;
+    $("list").replaceChildren();
+    await showMore();
+    say(`Selected ${text}`);
+  } catch (error) {
+    failed(error);
+  }
+}
+
+async function showMore() {
+  const { rows, shown } = state.selection;
+  const part = await items(rows.slice(shown, shown + STEP));
+  state.selection.shown += part.length;
+  $("list").append(...part.map((item) => element("li", {}, tile(item, how(() => "")))));
+  $("more").hidden = state.selection.shown >= rows.length;
+}
+
+async function save() {
+  try {
+    const address = URL.createObjectURL(await blob("api/inside.csv", state.selection.area));
+    element("a", { href: address, download: "selection.csv" }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+    say("Saved the ids and labels of the selection as selection.csv.");
+  } catch (error) {
+    failed(error);
+  }
+}
+
+function forget() {
+  state.selection = null;
+  $("chosen").hidden = true;
+  view.clear();
+  say("The selection is cleared.");
+}
+
+// --- Colours, legend, filters
+
+const COLOURS = {
+  label: "label",
+  cluster: "cluster",
+  score: "score of the last search",
+  error: "neighbours of another label",
+  distance: "distance to the 10th nearest",
+};
+
+function offerColours(chosen) {
+  const there = Object.keys(COLOURS).filter((name) => state.columns[name]);
+  $("colour").replaceChildren(...there.map((name) => element("option", { value: name, textContent: COLOURS[name] })));
+  $("colour").value = chosen;
+  colour();
+}
+
+function colour() {
+  const name = $("colour").value;
+  state.hiddenLabels.clear();
+  view.raster.hidden = null;
+  if (name === "label" || name === "cluster") {
+    const clusters = name === "cluster" ? Math.max(...state.columns.cluster) + 1 : 0;
+    const names = name === "label" ? state.header.labels : Array.from({ length: clusters }, (_, number) => `cluster ${number + 1}`);
+    state.coloured = byNumber(state.columns[name], names, state.header.colours, state.header.rest);
+    histogram.hide();
+    legend(name);
+  } else {
+    state.coloured = byValue(state.columns[name], state.header.rest);
+    histogram.show(state.columns[name], COLOURS[name]);
+    ramp(name);
+  }
+  repaint();
+}
+
+function repaint() {
+  const { places, palette, entries } = state.coloured;
+  const shown = palette.slice();
+  if (entries) entries.forEach(({ number }, at) => state.hiddenLabels.has(number) && (shown[at] = 0));
+  view.raster.colour(places, shown);
+  view.draw();
+}
+
+function legend(name) {
+  $("legend").hidden = false;
+  $("legend-title").textContent = name === "label" ? "Labels" : "Clusters (k-means)";
+  $("legend").querySelector(".buttons").hidden = false;
+  $("legend-list").replaceChildren(
+    ...state.coloured.entries.map(({ number, name: text, hex, count: many }) => {
+      const box = element("input", { type: "checkbox", checked: true });
+      box.addEventListener("change", () => {
+        state.hiddenLabels[box.checked ? "delete" : "add"](number);
+        repaint();
+      });
+      const swatch = element("span", { className: "swatch" });
+      swatch.style.background = hex;
+      const words = element("span", {}, text, " ", element("span", { className: "quiet", textContent: count(many) }));
+      return element("li", {}, element("label", {}, box, swatch, words));
+    }),
+  );
+}
+
+function ramp(name) {
+  const { low, high } = state.coloured;
+  $("legend").hidden = false;
+  $("legend-title").textContent = COLOURS[name];
+  $("legend").querySelector(".buttons").hidden = true;
+  const bar = element("span", { className: "ramp" });
+  bar.style.background = gradient;
+  const grey = element("span", { className: "swatch" });
+  grey.style.background = state.header.rest;
+  const shown = name === "error" ? percent : (value) => value.toFixed(3);
+  const row = element("label", {}, shown(low), bar, shown(high), grey, "not known");
+  $("legend-list").replaceChildren(element("li", {}, row));
+}
+
+// Hides the points whose number is less; null shows all.
+function filter(least) {
+  const values = state.columns[$("colour").value];
+  view.raster.hidden = least === null ? null : Uint8Array.from(values, (value) => (value >= least ? 0 : 1));
+  if ($("colour").value === "score" && state.query) {
+    const tiles = [...$("hits").querySelectorAll("button")];
+    tiles.forEach((each, at) => each.classList.toggle("below", least !== null && state.query.hits[at].score < least));
+  }
+  view.draw();
+}
+
+function all(shown) {
+  for (const box of $("legend-list").querySelectorAll("input")) box.checked = shown;
+  state.hiddenLabels = new Set(shown ? [] : state.coloured.entries.map(({ number }) => number));
+  repaint();
+}
+
+// The labels that are not filtered out; null where all are shown, or points are coloured by something else.
+function visibleLabels() {
+  if ($("colour").value !== "label" || !state.hiddenLabels.size) return null;
+  return state.coloured.entries.map(({ number }) => number).filter((number) => !state.hiddenLabels.has(number));
+}
+
+// --- Start
+
+function mode(lassoing) {
+  view.lassoing = lassoing;
+  $("map").classList.toggle("lasso", lassoing);
+  $("lasso").setAttribute("aria-pressed", lassoing);
+  $("move").setAttribute("aria-pressed", !lassoing);
+}
+
+function listen() {
+  $("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if ($("search").value.trim()) searchId($("search").value.trim());
+  });
+  $("file").addEventListener("change", () => $("file").files.length && searchPicture($("file").files[0]));
+  $("colour").addEventListener("change", colour);
+  $("move").addEventListener("click", () => mode(false));
+  $("lasso").addEventListener("click", () => mode(true));
+  $("closer").addEventListener("click", () => view.zoom(1.5));
+  $("further").addEventListener("click", () => view.zoom(1 / 1.5));
+  $("whole").addEventListener("click", () => view.whole());
+  $("view-list").addEventListener("click", () => select(view.view()));
+  $("save").addEventListener("click", save);
+  $("forget").addEventListener("click", forget);
+  $("more").addEventListener("click", () => showMore().catch(failed));
+  $("legend-all").addEventListener("click", () => all(true));
+  $("legend-none").addEventListener("click", () => all(false));
+  document.addEventListener("keydown", (event) => {
+    const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(document.activeElement.tagName);
+    if (event.key === "/" && !typing) {
+      event.preventDefault();
+      $("search").focus();
+    }
+  });
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    $("over").hidden = false;
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) $("over").hidden = true;
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    $("over").hidden = true;
+    searchPicture(event.dataTransfer.files[0]);
+  });
+  document.addEventListener("paste", (event) => {
+    if (event.clipboardData.files.length) searchPicture(event.clipboardData.files[0]);
+  });
+}
+
+async function start() {
+  const about = (state.about = await json("api/about"));
+  const run = about.run.split("/").filter(Boolean).pop() || about.run;
+  document.title = `likewise: ${run}`;
+  $("run").textContent = run;
+  $("counts").textContent = `${count(about.items)} items, ${about.dim} numbers each, searched by ${about.engine}`;
+  $("command").textContent = about.command;
+  $("drop").hidden = !about.pictures;
+  $("where-label").hidden = !about.metadata.length;
+  if (about.metadata.length) $("where").title = `columns: ${about.metadata.join(", ")}`;
+  for (const [name, value] of Object.entries(about.protocol)) {
+    $("protocol").append(element("dt", { textContent: name }), element("dd", { textContent: String(value) }));
+  }
+  listen();
+  showGroups($("group-rows"), $("group-note"), document.querySelectorAll("[data-kind]"), how);
+  await Promise.all([map(), verdict()]);
+}
+
+async function map() {
+  try {
+    $("map-note").textContent = "Loading the points; the first time the map is made …";
+    const { header, columns, rows } = parseColumns(await bytes("api/points.bin"));
+    state.columns = columns;
+    state.header = header;
+    $("map-note").hidden = true;
+    $("faithful").textContent = header.map.sentence;
+    $("map").setAttribute("aria-label", `Map of ${count(rows)} items`);
+    view.show(columns.x, columns.y);
+    offerColours(columns.label ? "label" : "cluster");
+  } catch (error) {
+    $("map-note").textContent = `There is no map: ${error.message}`;
+    for (const control of document.querySelectorAll(".left button, .left select")) control.disabled = true;
+  }
+}
+
+async function verdict() {
+  const list = (place, lines) => place.replaceChildren(...lines.map((text) => element("li", { textContent: text })));
+  try {
+    const { sentence, signs, advice } = await json("api/verdict");
+    $("verdict").textContent = sentence || "There is no verdict: the data are not there. Name them with --data.";
+    $("why").hidden = !signs.length;
+    list($("signs"), signs);
+    list($("advice"), advice);
+    $("advice-title").hidden = !advice.length;
+  } catch (error) {
+    $("verdict").textContent = `There is no verdict: ${error.message}`;
+  }
+}
+
+start().catch(failed);

@@ -1,0 +1,77 @@
+"""The routes of the page without a browser: its files, and what is refused."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving.small_server import loaded_of, make_run, pictures, serving
+from starlette.testclient import TestClient
+
+from likewise.serving.app import make_app
+
+SQUARE = [[-1e6, -1e6], [1e6, -1e6], [1e6, 1e6], [-1e6, 1e6]]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    place: Path = tmp_path_factory.mktemp("routes")
+    pictures(place / "data")
+    make_run(place / "run", place / "data")
+    with TestClient(make_app(serving(place / "run"), loaded_of(place / "run")), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "style=" not in page.text
+    for name in ("style.css", "app.js", "raster.js", "columns.js"):
+        found = client.get(f"/static/{name}")
+        assert found.status_code == 200
+        assert "http://" not in found.text.replace("http://www.w3.org", "")
+        assert "https://" not in found.text
+
+
+@pytest.mark.parametrize("name", ["../columns.py", "..%2fcolumns.py", "%2e%2e/__init__.py", "nothing.js", "."])
+def test_no_other_file_is_given(client: TestClient, name: str) -> None:
+    assert client.get(f"/static/{name}").status_code == 404
+
+
+def test_parts_of_the_map_are_selected_under_conditions(client: TestClient) -> None:
+    assert client.post("/api/inside", json={"polygon": SQUARE}).json() == {
+        "count": 20,
+        "labels": {"a": 10, "b": 10},
+        "rows": list(range(20)),
+    }
+    some = client.post("/api/inside", json={"polygon": SQUARE, "labels": [1], "where": ["year >= 2015"]}).json()
+    assert some["labels"] == {"b": some["count"]}
+    assert 0 < some["count"] <= 5
+    lines = client.post("/api/inside.csv", json={"polygon": SQUARE, "labels": [1]}).text.splitlines()
+    assert lines[0] == "id,label"
+    assert len(lines) == 11
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "why"),
+    [
+        ("/api/inside", {"polygon": SQUARE[:2]}, 422, "polygon"),
+        ("/api/inside", {"polygon": [[0, 0], [1, 1], [2]]}, 422, "polygon"),
+        ("/api/inside", {"polygon": SQUARE, "where": ["colour = red"]}, 422, "colour"),
+        ("/api/scores.bin", {}, 422, "exactly one"),
+        ("/api/scores.bin", {"id": "nothing"}, 404, "nothing"),
+        ("/api/scores.bin", {"embedding": [1.0]}, 422, "numbers"),
+    ],
+)
+def test_what_can_not_be_answered_is_one_sentence(
+    client: TestClient, path: str, body: dict[str, object], status: int, why: str
+) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == status
+    assert why in answer.json()["detail"]
+
+
+def test_groups_and_the_verdict_are_told(client: TestClient) -> None:
+    assert client.get("/api/groups", params={"kind": "all"}).status_code == 422
+    assert len(client.get("/api/groups", params={"kind": "weakest"}).json()["groups"]) == 2
+    assert client.get("/api/verdict").json()["sentence"].startswith("The embedding")
