@@ -23,7 +23,7 @@ from likewise.reports.measured import measured, saved_classes
 from likewise.reports.mistakes import LookedUp, by_class, classes_of, looked_up, measured_on, wrong_pairs
 from likewise.reports.neighbours import neighbours
 from likewise.reports.summary import curves, summary
-from likewise.reports.verdict import Verdict, gather, judge
+from likewise.reports.verdict import ALONE, Verdict, gather, judge
 from likewise.text import readable
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_data, training_items
@@ -73,7 +73,8 @@ def write_report(
     last = next((line for line in reversed(metrics) if "loss" in line), {})
     with stages(enabled=progress) as begin:
         rows = embedded(model, items, tick=begin("embedding"))
-        verdict = judge(gather(model, items, rows, [*scores[EVALUATION], *scores[FILE]], last, begin("the verdict")))
+        saved, tick = [*scores[EVALUATION], *scores[FILE]], begin("the verdict")
+        verdict = judge(gather(model, items, rows, saved, last, tick)) if len(items) > 1 else ALONE
         sections = [
             ("Verdict", said(verdict)),
             ("What was done", summary(metrics, model, about)),
