@@ -27,7 +27,8 @@ def duplicates_page(path: str | Path, found: Duplicates) -> None:
     looks = note("Pairs near the threshold, the most alike first. Those before the line count as alike.")
     for alike in (True, False):
         looks += "" if alike else "<hr>"
-        looks += "".join(_pair(found.items, each) for each in found.look if found.alike(each) == alike)
+        pairs = "".join(_pair(found.items, each) for each in found.look if found.alike(each) == alike)
+        looks += f'<div class="pairs">{pairs}</div>'
     write_page(path, f"likewise: duplicates in {found.items.source}", found.stamp, [*sections, ("To look at", looks)])
 
 
