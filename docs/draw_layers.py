@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("export", ("exporting",)),
     ("built on training", ("answers", "comparison", "lightning", "proof", "recommendation")),
     ("train, measure", ("evaluation", "run_index", "training")),
+    ("embedded", ("shards",)),
     ("trained model", ("model",)),
     ("words, maps", ("maps", "words")),
     ("trained parts", ("encoders", "index", "objectives")),
@@ -33,6 +34,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ground", ("config", "data", "distributed", "negatives", "pages", "viewer")),
     ("tables", ("tables",)),
     ("base", ("alike", "blocks", "console", "files", "plots", "stamp")),
+    ("by URL", ("remote",)),
     ("errors", ("__init__", "errors", "text")),
 )
 

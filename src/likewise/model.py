@@ -169,22 +169,23 @@ class Model:
         source can't be opened, or its items are not of the model's kind.
         """
         self._refuse_parts(source)
-        own = replace(self.settings, columns=self.columns or self.settings.columns)
-        own = own if self.blocks or is_table(source) else replace(own, key=None, image=None, columns=())
-        settings = replace(
-            own,
-            labels=labels,
-            key=key or own.key,
-            image=image or own.image,
-            split=split,
-            columns=tuple(columns) or own.columns,
-        )
+        settings = replace(self.reading(source, key=key, image=image, columns=columns), labels=labels, split=split)
         items = open_by(settings, source, blocks=self.blocks, progress=progress)
         if items.kind != self.kind:
             raise LikewiseError(f"{items.source} holds {items.kind}, but this model was trained on {self.kind}.")
         if items.blocks != self.blocks:
             raise LikewiseError(f"{items.source} has other parts than this model; open it with model.open(...).")
         return items
+
+    def reading(
+        self, source: object, *, key: str | None = None, image: str | None = None, columns: Sequence[str] = ()
+    ) -> FitSettings:
+        """The settings by which a source is read; ``key``, ``image`` and ``columns`` are as in ``open``."""
+        own = replace(self.settings, columns=self.columns or self.settings.columns)
+        own = own if self.blocks or is_table(source) else replace(own, key=None, image=None, columns=())
+        return replace(
+            own, key=key or own.key, image=image or own.image, split=None, columns=tuple(columns) or own.columns
+        )
 
     def _refuse_parts(self, source: object) -> None:
         """Raises LikewiseError on a single source for a model of parts, and on parts for another model."""

@@ -1,12 +1,13 @@
 """The index of a run, in its folder: made, kept up to date, and searched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from likewise import __version__
@@ -20,13 +21,19 @@ from likewise.index.engines import engine_of
 from likewise.index.folder_place import FolderPlace
 from likewise.index.generations import folder_of
 from likewise.index.hits import Hit
+from likewise.index.items_table import as_columns
 from likewise.index.kept import Kept, Place, Searched, Stage
+from likewise.index.layout import Part
 from likewise.index.servers import is_server, place_on
-from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, searched
-from likewise.stamp import Stamp, hash_of
+from likewise.model import INDEX, Layer, Model, layer_named, layer_of, load, model_file, searched
+from likewise.shards import Manifest, read_shards
+from likewise.shards.read import holds_shards
+from likewise.shards.shard import Block
+from likewise.stamp import Stamp, hash_of, refuse_other_model, source_words
 from likewise.tables import write_table
-from likewise.text import utf8
+from likewise.text import readable, utf8
 
+TAKEN = "taken from the shards"
 GROWN = 0.2  # share of items that came or went since a promise was measured, from which it is measured again
 
 
@@ -39,6 +46,7 @@ class Renewed(NamedTuple):
         changed: number of items whose content or metadata are others.
         gone: number of items that the source does not have any more.
         reason: why all was made anew; empty where only what changed was embedded.
+        done: what was done with the items then.
     """
 
     made: Kept
@@ -46,11 +54,12 @@ class Renewed(NamedTuple):
     changed: int
     gone: int
     reason: str
+    done: str = "embedded"
 
     def sentence(self) -> str:
         """One line for people."""
         if self.reason:
-            return f"{len(self.made):,} items embedded: {self.reason}."
+            return f"{len(self.made):,} items {self.done}: {self.reason}."
         kept = len(self.made) - self.new - self.changed
         return f"{self.new:,} new, {self.changed:,} changed, {self.gone:,} gone; {kept:,} as they were."
 
@@ -78,7 +87,8 @@ def renew_index(
 
     Args:
         model: of a run.
-        source: as for ``model.open``.
+        source: as for ``model.open``; or a folder of shards of ``likewise embed``, which are not embedded again and
+            go to servers in a stream.
         to: the engine: auto, exact, faiss:ivf, faiss:hnsw; see ``Index.use``. Or the URL of servers,
             ``postgresql://HOST1,HOST2/DATABASE``; an index that is there stays there at auto.
         recall: the recall@10 that is promised.
@@ -91,31 +101,142 @@ def renew_index(
         stage: begins a stage of the work that has a bar.
 
     Raises:
-        LikewiseError: as ``model.open``, ``read_metadata`` and ``Index.use`` do; the model has no run.
+        LikewiseError: as ``model.open``, ``read_metadata`` and ``Index.use`` do; the model has no run; another model
+            made the shards.
         OSError: from the file system; the former index is then whole.
 
-    Cost: a hash of every item, and the embedding of those that changed.
+    Cost: a hash of every item, and the embedding of those that changed. Of shards to servers: all rows are copied
+    there, and the servers compare them; memory is that of some thousands of rows.
     """
     if model.run is None:
         raise LikewiseError("this model has no run folder; use index = model.index(DATA) and index.save(FOLDER).")
     place = place_of(model.run, to, stage)
+    if holds_shards(source):
+        if key is not None or image is not None or columns:
+            raise LikewiseError(f"{source} holds shards, which are embedded already; leave out key, image and columns.")
+        return _from_shards(model, str(source), place, recall, layer, metadata, anew, progress)
     items = model.open(source, labels="none", key=key, image=image, columns=columns, progress=progress)
     known = _metadata(source, items, key, metadata)
-    index, reason = (None, "as asked for") if anew else _present(place, model, layer, known)
-    contents = digests(items, progress)
+    index, reason = (None, "as asked for") if anew else _present(place.load, model, layer, known)
     about = {**model.protocol(layer), **items.stamp("data")}
+    given = _Given(
+        items.ids,
+        digests(items, progress),
+        lambda places: _embedded(model, items if places is None else items.select(places), layer, progress),
+    )
+    return _brought(model, place, index, given, known, about, recall, reason)
+
+
+class _Given(NamedTuple):
+    """The items that an index is brought to.
+
+    Args:
+        ids: of all.
+        contents: (N, 16) uint8, a hash of the content of each.
+        embed: gives the rows of the items at some places, or of all (None), and their rows as queries if these are
+            others.
+    """
+
+    ids: Sequence[str]
+    contents: npt.NDArray[np.uint8]
+    embed: "Callable[[npt.NDArray[np.int64] | None], tuple[Tensor, Tensor | None]]"
+
+
+def _brought(
+    model: Model,
+    place: Place,
+    index: Kept | None,
+    given: _Given,
+    known: Any,
+    about: dict[str, str | int | float],
+    recall: float,
+    reason: str,
+) -> Renewed:
+    """Brings an index to items, or makes it of them, and saves it."""
     if index is None:
-        rows, queries = _embedded(model, items, layer, progress)
-        index = place.make(rows, items.ids, about, query_rows=queries, columns=known, contents=contents)
-        counts = len(items), 0, 0
+        rows, queries = given.embed(None)
+        index = place.make(rows, given.ids, about, query_rows=queries, columns=known, contents=given.contents)
+        counts = len(given.ids), 0, 0
     else:
-        counts = _changed(index, model, items, contents, known, layer, progress)
+        counts = _changed(index, given, known)
         index.protocol = about
-    index.read = model.reader(layer)
+    return _saved(model, place, index, counts, recall, reason)
+
+
+def _saved(
+    model: Model, place: Place, index: Kept, counts: tuple[int, int, int], recall: float, reason: str
+) -> Renewed:
+    """Builds and measures what is needed, and saves."""
+    index.read = model.reader(layer_named(str(index.protocol["layer"])))
     promise = index.promise
     moved = promise is None or abs(promise.rows - len(index)) + counts[1] > GROWN * promise.rows
     place.finish(index, recall, moved=moved)
     return Renewed(index, *counts, reason)
+
+
+def _from_shards(
+    model: Model,
+    source: str,
+    place: Place,
+    recall: float,
+    layer: Layer,
+    metadata: str | Path | None,
+    anew: bool,
+    progress: bool,
+) -> Renewed:
+    """As ``renew_index``, of rows that ``likewise embed`` has written; to servers in a stream."""
+    manifest, blocks = read_shards(source)
+    about = {**manifest.about, "shards": readable(source)}
+    again = [
+        "likewise",
+        "embed",
+        str(model.run),
+        *source_words(about, "data"),
+        "--out",
+        f"{source.rstrip('/')}/",
+        "--anew",
+    ]
+    refuse_other_model(source, about, model.weights_hash, again)
+    if about.get("layer") != layer:
+        raise LikewiseError(f"{source} holds rows of the layer {about.get('layer')}; add --layer {about.get('layer')}.")
+    if model.layer_of_queries(layer) != layer:
+        raise LikewiseError("shards lack the rows of this model's own encoder of queries; index DATA itself.")
+    servers = place.streamed
+    if servers is None:
+        with track("reading shards", manifest.total, enabled=progress) as tick:
+            given = _held(manifest, blocks, tick)
+        known = None if metadata is None else read_metadata(metadata, given.ids)
+        index, reason = (None, "as asked for") if anew else _present(place.load, model, layer, known)
+        return _brought(model, place, index, given, known, about, recall, reason)._replace(done=TAKEN)
+    known = None
+    if metadata is not None:
+        known = read_metadata(metadata, [item for block in read_shards(source)[1] for item in block.ids])
+    index, reason = (None, "as asked for") if anew else _present(servers.look, model, layer, known)
+    counts = servers.stream(
+        _parts(blocks, known), manifest.total, manifest.dim, about, columns=known, kept=index is not None
+    )
+    return _saved(model, place, servers, counts, recall, reason)._replace(done=TAKEN)
+
+
+def _held(manifest: Manifest, blocks: Iterable[Block], tick: Callable[[int], None]) -> _Given:
+    """The items of all shards, in memory."""
+    ids = list[str]()
+    rows, contents = torch.empty(manifest.total, manifest.dim), np.empty((manifest.total, 16), np.uint8)
+    for block in blocks:
+        here = slice(len(ids), len(ids) + len(block.ids))
+        rows[here], contents[here] = torch.from_numpy(block.rows), block.contents
+        ids += block.ids
+        tick(len(ids))
+    return _Given(ids, contents, lambda places: (rows if places is None else rows[torch.from_numpy(places)], None))
+
+
+def _parts(blocks: Iterable[Block], known: Any) -> Iterator[Part]:
+    """The items of shards, some at a time, on their way to servers."""
+    start = 0
+    for block in blocks:
+        columns = as_columns(None if known is None else known.slice(start, len(block.ids)), len(block.ids))
+        start += len(block.ids)
+        yield Part(block.ids, torch.from_numpy(block.rows), None, block.contents, columns)
 
 
 def place_of(run: Path, to: str, stage: Stage = lambda what: untold) -> Place:
@@ -155,10 +276,10 @@ def _metadata(source: object, items: Items, key: str | None, metadata: str | Pat
     return own_metadata(source, items.ids, key=key, but=items.columns)
 
 
-def _present(place: Place, model: Model, layer: Layer, known: Any) -> tuple[Kept | None, str]:
+def _present(load: Callable[[], Kept | None], model: Model, layer: Layer, known: Any) -> tuple[Kept | None, str]:
     """The index that can be brought up to date, or why there is none."""
     try:
-        index = place.load()
+        index = load()
     except LikewiseError as error:
         return None, str(error).split(";")[0]
     if index is None:
@@ -167,7 +288,7 @@ def _present(place: Place, model: Model, layer: Layer, known: Any) -> tuple[Kept
         return None, "another model made the former index"
     if index.protocol.get("layer") != layer or index.has_query_rows != (model.layer_of_queries(layer) != layer):
         return None, f"the former index has the layer {index.protocol.get('layer')}"
-    if index.contents is None:
+    if not index.has_contents:
         return None, "the former index has no hashes of its items"
     names = [] if known is None else known.column_names
     if index.columns.column_names != names or (names and index.columns.schema != known.schema):
@@ -177,20 +298,17 @@ def _present(place: Place, model: Model, layer: Layer, known: Any) -> tuple[Kept
 
 def _changed(
     index: Kept,
-    model: Model,
-    items: Items,
-    contents: npt.NDArray[np.uint8],
+    given: _Given,
     known: Any,
-    layer: Layer,
-    progress: bool,
 ) -> tuple[int, int, int]:
     """Brings an index to the items; the numbers of new, changed and gone ones."""
     assert index.contents is not None
-    rows = index.names.places(items.ids)
+    ids, contents = given.ids, given.contents
+    rows = index.names.places(ids)
     old = rows >= 0
-    other = np.zeros(len(items), np.bool_)
+    other = np.zeros(len(ids), np.bool_)
     other[old] = (index.contents[rows[old]] != contents[old]).any(1)
-    described = np.zeros(len(items), np.bool_)
+    described = np.zeros(len(ids), np.bool_)
     if known is not None:
         described[old] = differing(index.columns.take(rows[old]), known.filter(old))
     kept = np.zeros(len(index.names), np.bool_)
@@ -199,11 +317,11 @@ def _changed(
     embed = np.flatnonzero(~old | other)
     again = np.flatnonzero(old & ~other & described)
     if len(embed):
-        part = items.select(embed)
-        found, queries = _embedded(model, part, layer, progress)
-        index.add(found, part.ids, query_rows=queries, columns=_taken(known, embed), contents=contents[embed])
+        found, queries = given.embed(embed)
+        names = [ids[row] for row in embed.tolist()]
+        index.add(found, names, query_rows=queries, columns=_taken(known, embed), contents=contents[embed])
     if len(again):
-        index.describe([items.ids[row] for row in again], _taken(known, again))
+        index.describe([ids[row] for row in again.tolist()], _taken(known, again))
     if gone:
         index.remove(gone)
     return int((~old).sum()), int((old & (other | described)).sum()), len(gone)

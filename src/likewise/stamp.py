@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from likewise.errors import LikewiseError
+from likewise.remote import is_url, without_secret
 
 Stamp = dict[str, str | int | float]
 DIGEST_BYTES = 16
@@ -74,5 +75,7 @@ def source_words(stamp: Mapping[str, object], name: str, option: str = "") -> li
 
 
 def full_path(typed: str) -> str:
-    """The absolute path of what was typed, with ``~`` replaced."""
+    """The absolute path of what was typed, with ``~`` replaced; a URL without its keys."""
+    if is_url(typed):
+        return without_secret(typed)
     return os.path.abspath(os.path.expanduser(typed))

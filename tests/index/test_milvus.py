@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from index_properties import IDS, NONE, ROWS, N, make, reopened
+from index_properties import COLUMNS, IDS, NONE, ROWS, N, make, reopened
 
 from likewise.cli.main import main
 from likewise.errors import LikewiseError
 from likewise.index import pointer
 from likewise.index.kept import Searched
+from likewise.index.layout import Part
 from likewise.model import INDEX, load
 from likewise.run_index import place_of
 from likewise.training.fit import fit
@@ -163,7 +164,7 @@ def test_who_is_not_let_in_is_told(milvus: Server, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("MILVUS_TOKEN", "reader:Secret12")
     assert f"the server {milvus} refuses this user (" in refused(lambda: make(to, tmp_path))
     monkeypatch.setenv("MILVUS_TOKEN", TOKEN)
-    assert "has no such database (" in refused(lambda: place_of(tmp_path, f"{to}&database=nothing"))
+    assert "has no such database (" in refused(lambda: make(f"{to}&database=nothing", tmp_path))
 
 
 def test_limits_are_one_sentence(made: MilvusIndex, milvus: Server, tmp_path: Path) -> None:
@@ -181,6 +182,28 @@ def test_limits_are_one_sentence(made: MilvusIndex, milvus: Server, tmp_path: Pa
         assert sentence in refused(lambda place=place, made_of=made_of: place.make(ROWS, IDS, {}, **made_of))
     left = made._milvus.ask(lambda client: client.list_collections())
     assert [name for name in left if "limits" in name] == []
+
+
+@pytest.mark.slow
+def test_a_stream_writes_what_is_new_or_changed(milvus: Server, tmp_path: Path) -> None:
+    def streamed(ids: list[str], contents: np.ndarray, *, kept: bool) -> tuple[int, int, int]:
+        place = place_of(tmp_path, url(milvus, "stream"))
+        taken = place.streamed
+        assert taken is not None
+        assert (taken.look() is not None) == kept
+        rows = [IDS.index(item) for item in ids]
+        whole = Part(ids, ROWS[rows], None, contents, COLUMNS.take(rows))
+        parts = [whole.take(range(start, min(start + 500, len(ids)))) for start in range(0, len(ids), 500)]
+        counts = taken.stream(parts, len(ids), 16, {"model": "m"}, columns=whole.columns, kept=kept)
+        place.finish(taken, 0.9, moved=False)
+        return counts
+
+    assert streamed(IDS[:1000], NONE[:1000], kept=False) == (1000, 0, 0)
+    other = NONE[10:].copy()
+    other[:3] = 1
+    assert streamed(IDS[10:], other, kept=True) == (200, 3, 10)
+    assert streamed(IDS[10:], other, kept=True) == (0, 0, 0)
+    assert {hit.id for hit in reopened(tmp_path).search(ROWS[0], N)} == set(IDS[10:])
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 
 from likewise.cli.options import add_columns, add_data, add_features, add_labels, add_layer, add_run, data_of
 from likewise.cli.parser import Command, Parser
+from likewise.config.ranges import whole
 from likewise.console import stages
 from likewise.errors import LikewiseError
 from likewise.files import as_path, place_for
@@ -21,18 +22,34 @@ def _add_embed(parser: Parser) -> None:
         type=str,
         required=True,
         metavar="FILE",
-        help="parquet file: columns id and embedding; or .npy file: the rows, and the ids in NAME.ids.json",
+        help="parquet file: columns id and embedding; or .npy file: the rows, and the ids in NAME.ids.json; or, with / "
+        "at its end, a folder of parquet shards",
     )
     add_layer(parser)
     add_columns(parser)
+    shards = parser.add_argument_group("Shards, for --out FOLDER/")
+    shards.add_argument(
+        "--engine", type=str, default="local", help="local: this process; ray: workers, also on other machines"
+    )
+    shards.add_argument("--workers", type=int, default=None, help="of Ray; default: one for each of its CPUs")
+    shards.add_argument("--shard_rows", type=int, default=None, help="items of a shard; default: 16384, or as before")
+    shards.add_argument("--anew", action="store_true", help="make all shards again, not only those that are missing")
 
 
 def _embed(arguments: Namespace) -> int:
     from likewise.index.embedding_file import embedding_path, write_embedding
     from likewise.model import layer_named, load
+    from likewise.shards.place import is_folder_of_shards
     from likewise.words.model import load_words
 
     a = arguments
+    if is_folder_of_shards(a.out):
+        return _embed_shards(a)
+    if (a.engine, a.workers, a.shard_rows, a.anew) != ("local", None, None, False):
+        raise LikewiseError(
+            "--engine, --workers, --shard_rows and --anew are for a folder of shards, and --out names one file; write "
+            f"--out {shlex.quote(a.out)}/ with / at its end."
+        )
     if of_words(a, "embed"):
         vectors = load_words(a.run)
         place_for(embedding_path(a.out))
@@ -45,6 +62,34 @@ def _embed(arguments: Namespace) -> int:
         begin(f"writing {arguments.out}")
         write_embedding(arguments.out, *embedding)
     print(readable(f"{arguments.out}: {len(embedding.ids):,} rows of {embedding.rows.shape[1]}"))
+    return 0
+
+
+def _embed_shards(arguments: Namespace) -> int:
+    from likewise.model import layer_named
+    from likewise.shards import embed_shards
+
+    a = arguments
+    if of_words(a, "embed"):
+        raise LikewiseError("the vectors of words go into one file; give --out FILE.parquet or FILE.npy.")
+    made = embed_shards(
+        a.run,
+        data_of(a),
+        a.out,
+        engine=a.engine,
+        workers=a.workers,
+        shard_rows=a.shard_rows,
+        layer=layer_named(a.layer),
+        key=a.key,
+        image=a.image,
+        columns=a.columns,
+        anew=a.anew,
+    )
+    manifest = made.manifest
+    lines = [f"{a.out}: {manifest.total:,} rows of {manifest.dim} in {manifest.count:,} shards, {made.kept:,} kept."]
+    if made.skipped:
+        lines.append(f"{len(made.skipped):,} items left out: skipped.csv there says why.")
+    print("\n".join(map(readable, lines)))
     return 0
 
 
@@ -108,6 +153,7 @@ EMBED = Command(
     help="Write the embedding of DATA as parquet or .npy.",
     add=_add_embed,
     run=_embed,
+    numbers={"workers": whole(1), "shard_rows": whole(1)},
 )
 REPORT = Command(
     name="report",

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from likewise.data.arrays import from_array
 from likewise.data.items import Items, text_of
-from likewise.data.source import Source, Wanted
+from likewise.data.source import Source, Wanted, opened
 from likewise.errors import LikewiseError, closest
 from likewise.files import from_json
+from likewise.remote import Remote
 
 Array = npt.NDArray[Any]
 _ITEMS = ("x", "vectors", "embeddings", "embedding", "features", "data", "images", "arr_0")
@@ -32,13 +33,15 @@ def load_npy(path: Path, wanted: Wanted) -> Source | Items:
     array, beside = read_npy(path), path.with_suffix(IDS_BESIDE)
     ids, notes = None, ()  # type: tuple[list[str] | None, tuple[str, ...]]
     if array.ndim == 2 and beside.is_file():
-        ids, notes = _ids_in(beside), (f"{path}: the ids are those in {beside.name}.",)
+        ids, notes = ids_beside(beside), (f"{path}: the ids are those in {beside.name}.",)
     return from_array(str(path), array, None, path=path, by_row=wanted.by_row, ids=ids, notes=notes)
 
 
-def _ids_in(path: Path) -> list[str]:
+def ids_beside(path: Path | Remote) -> list[str]:
+    """The ids in a file that ``likewise embed`` wrote beside a .npy file. Raises LikewiseError when it is damaged."""
     try:
-        ids = from_json(path.read_bytes())["ids"]
+        with opened(path) as file:
+            ids = from_json(file.read())["ids"]
     except (OSError, ValueError, KeyError, TypeError):
         ids = None
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):

@@ -358,6 +358,12 @@ def _outcomes(job: _Job, work: Callable[[Entry, _Job], _Outcome]) -> Iterator[_O
         pool.shutdown(cancel_futures=True)
 
 
+def decoded(source: Source, size: int, megapixels: float) -> Iterator["_Outcome"]:
+    """Every entry of a source, decoded by threads and not kept: with pixels, or with the reason why it has none."""
+    with quiet_pillow(megapixels):
+        yield from _outcomes(_Job(source, size, megapixels, max(2, torch.get_num_threads()), False), _decode)
+
+
 def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """The entries of each task: few, and fewer where they are large."""
     chunk, held = list[Entry](), 0

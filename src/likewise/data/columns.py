@@ -29,6 +29,7 @@ class Table:
             from a file. It may be called once only.
         partitions: values of columns that the file's folders stand for, without those that the file has too.
         read_label: gives the label that a value stands for, where the file has no types of its own.
+        first: the number of its first row; 0 unless it is a part of a file.
     """
 
     where: str
@@ -37,6 +38,7 @@ class Table:
     batches: Callable[[Sequence[str]], Iterator[Any]]
     partitions: Mapping[str, str | None]
     read_label: Callable[[Any], Any] = as_it_is
+    first: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -53,7 +55,7 @@ class Table:
 
     def row_name(self, row: int) -> str:
         """The id of a row that has no other."""
-        return f"{self.name} row {row}".lstrip()
+        return f"{self.name} row {self.first + row}".lstrip()
 
 
 def column_of(role: str, names: Sequence[str]) -> str | None:

@@ -57,6 +57,10 @@ class Folder:
             parts += [file.id, file.stat, file.problem]
         return sign(parts)
 
+    def part(self, start: int, stop: int) -> "Folder":
+        """The files from ``start`` to ``stop`` − 1, as a source."""
+        return replace(self, files=self.files[start:stop])
+
     def entries(self) -> Iterator[Entry]:
         """One per file, sorted by id."""
         for file in self.files:

@@ -276,12 +276,17 @@ def write_skipped(items: Items, path: str | Path) -> None:
     Raises:
         OSError: when the file cannot be written.
     """
+    with atomic_write(path) as file:
+        file.write(skipped_csv(items.skipped))
+
+
+def skipped_csv(skipped: Iterable[Skipped]) -> bytes:
+    """Items that were left out as CSV with the columns ``id,reason``; only the header if there are none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "reason"])
-    writer.writerows([item.id, item.reason] for item in items.skipped)
-    with atomic_write(path) as file:
-        file.write(utf8(text.getvalue()))
+    writer.writerows([item.id, item.reason] for item in skipped)
+    return utf8(text.getvalue())
 
 
 def describe(items: Items) -> str:

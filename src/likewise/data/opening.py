@@ -18,6 +18,7 @@ from likewise.data.source import MEGAPIXELS, Wanted
 from likewise.data.words import WORDS
 from likewise.errors import LikewiseError
 from likewise.files import as_path
+from likewise.remote import is_url
 from likewise.stamp import full_path
 
 FIRST = 100  # images that tell the size of the others
@@ -218,6 +219,10 @@ def is_table(source: object) -> bool:
     """Whether a source has columns: parquet (a file, a pattern, a folder with such files), .csv, or a frame."""
     if not isinstance(source, str | Path):
         return isinstance(source, Frame)
+    if is_url(source):
+        from likewise.data.remote_sources import holds_parquet
+
+        return holds_parquet(str(source))
     path = as_path(source, "DATA")
     if path.suffix.lower() in (".parquet", ".csv") or (not path.exists() and is_pattern(str(path))):
         return True

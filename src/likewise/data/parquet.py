@@ -1,11 +1,10 @@
 """Parquet files as a source: of images, in a column as Hugging Face writes it, or of vectors."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +13,11 @@ from likewise.data.columns import Table, check_key, column_of, label_column, of_
 from likewise.data.items import Items, text_of
 from likewise.data.parquet_files import ParquetPath, label_above, of_split
 from likewise.data.parquet_schema import NEEDED, image_columns, image_parts, is_images, values_of
-from likewise.data.source import KINDS, NO_IMAGE, BadItem, Entry, Wanted, sign, stat_line
+from likewise.data.source import KINDS, NO_IMAGE, BadItem, Entry, Wanted, full_name, opened, sign, stat_line
 from likewise.data.tables import read_vectors
 from likewise.errors import LikewiseError
 from likewise.files import utf8_path
+from likewise.remote import Remote
 from likewise.text import quoted
 
 _BYTES = 8 << 20  # of a batch of images; a single image may be larger
@@ -31,23 +31,28 @@ _BUFFER = 1 << 20  # a file is read in such pieces, so that memory holds no whol
 class ParquetFile:
     """One file of a source, and its columns of images."""
 
-    path: Path
+    path: Path | Remote
     name: str  # stands before "row 7" in ids; empty for a file alone
     rows: int
     bytes_column: str  # as parquet names it: "image.bytes" of a struct, or "image"
     path_column: str | None  # "image.path"
     partitions: Mapping[str, str | None]  # columns that its folders stand for
+    first: int = 0  # the number of the first of the rows; 0 unless these are a part of the file
 
     def row_name(self, row: int) -> str:
         """The id of a row that has no other."""
-        return f"{self.name} row {row}".lstrip()
+        return f"{self.name} row {self.first + row}".lstrip()
+
+    @property
+    def _within(self) -> range:
+        return range(self.first, self.first + self.rows)
 
     def images(self, beside: str | None) -> Iterator[tuple[Any, object]]:
         """For each row its bytes, as an Arrow scalar, and its value in the column ``beside``."""
         inside = [beside] if beside is not None and beside not in self.partitions else []
         reads = [self.bytes_column, *inside]
         above = self.partitions.get(beside or "")
-        for batch in batches_of(self.path, reads, _MOST):
+        for batch in batches_of(self.path, reads, _MOST, self._within):
             values = values_of(_leaf(batch, inside[0])) if inside else [above] * len(batch)
             yield from zip(_leaf(batch, self.bytes_column), values, strict=True)
 
@@ -56,9 +61,8 @@ class ParquetFile:
         if name in self.partitions:
             yield from [self.partitions[name]] * self.rows
             return
-        with reading(self.path) as file:
-            for batch in all_of(self.path, file.iter_batches(batch_size=_ROWS, columns=[name]), self.rows):
-                yield from values_of(_leaf(batch, name))
+        for batch in batches_of(self.path, [name], _ROWS, self._within):
+            yield from values_of(_leaf(batch, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +85,14 @@ class Parquet:
         """A hash over the path, size and times of every file, and the columns."""
         parts = [self.key_column or ""]
         for file in self.files:
-            parts += [file.bytes_column, file.name, os.path.abspath(file.path), stat_line(file.path)]
+            parts += [file.bytes_column, file.name, full_name(file.path), stat_line(file.path)]
         return sign(parts)
+
+    def part(self, start: int, stop: int) -> "Parquet":
+        """The rows from ``start`` to ``stop`` − 1, as a source."""
+        spans = spans_of([file.rows for file in self.files], start, stop)
+        files = [replace(self.files[place], first=low, rows=high - low) for place, low, high in spans]
+        return replace(self, files=tuple(files))
 
     def entries(self) -> Iterator[Entry]:
         """One per row, in the files' order."""
@@ -107,13 +117,13 @@ class Parquet:
         return Entry(id, lambda: data, len(data))
 
 
-def is_own(path: Path) -> bool:
+def is_own(path: Path | Remote) -> bool:
     """Whether likewise wrote the file, such as an index in a run folder among the data. Reads the footer only."""
     import pyarrow
     from pyarrow import parquet
 
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             return b"likewise" in (parquet.read_schema(file).metadata or {})
     except (pyarrow.ArrowException, OSError):
         return False  # open_parquet says what is wrong with it
@@ -122,15 +132,55 @@ def is_own(path: Path) -> bool:
 class _Look(NamedTuple):
     """A file before its columns are chosen."""
 
-    path: Path
+    path: Path | Remote
     rows: int
     table: Table
 
 
-def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes: Sequence[str] = ()) -> Parquet | Items:
-    """Read the schemas of the files, choose files and columns; of images count the rows and find ids that repeat.
+@dataclass(frozen=True, kw_only=True)
+class ParquetVectors:
+    """Parquet files of vectors, before they are read."""
 
-    Vectors are read at once: they are the items.
+    name: str
+    looks: "tuple[_Look, ...]"
+    wanted: Wanted
+    notes: tuple[str, ...]
+
+    @property
+    def tables(self) -> list[Table]:
+        """One for each file."""
+        return [look.table for look in self.looks]
+
+    @property
+    def total(self) -> int:
+        """Number of rows."""
+        return sum(look.rows for look in self.looks)
+
+    def signature(self) -> str:
+        """A hash over the path, size and times of every file, and what is wanted of them."""
+        parts = [self.wanted.key or "", *self.wanted.columns]
+        for look in self.looks:
+            parts += [look.table.name, full_name(look.path), stat_line(look.path)]
+        return sign(parts)
+
+    def part(self, start: int, stop: int) -> list[Table]:
+        """The rows from ``start`` to ``stop`` − 1."""
+        found = []
+        for place, low, high in spans_of([look.rows for look in self.looks], start, stop):
+            look = self.looks[place]
+            batches = partial(batches_of, look.path, within=range(low, high))
+            found.append(replace(look.table, batches=batches, first=low))
+        return found
+
+    def items(self) -> Items:
+        """All items. Raises LikewiseError as ``read_vectors``."""
+        return read_vectors(self.name, self.tables, self.wanted, self.notes)
+
+
+def open_parquet(
+    name: str, paths: "Sequence[ParquetPath[Path | Remote]]", wanted: Wanted, notes: Sequence[str] = ()
+) -> Parquet | ParquetVectors:
+    """Read the schemas of the files, choose files and columns; of images count the rows and find ids that repeat.
 
     Raises:
         LikewiseError: a damaged file, no column of images or vectors, a missing or unfit column, labels of different
@@ -147,7 +197,7 @@ def open_parquet(name: str, paths: Sequence[ParquetPath], wanted: Wanted, notes:
     if wanted.labels == "auto" and not any(column_of("label", table.names) for table in tables):
         notes += label_above(name, paths)
     if wants_vectors(wanted, image_columns(tables[0].schema)):
-        return read_vectors(name, tables, wanted, notes)
+        return ParquetVectors(name=name, looks=tuple(looks), wanted=wanted, notes=tuple(notes))
     image, said = (wanted.image, []) if wanted.image is not None else _first_image(tables[0])
     notes += said
     wanted.refuse_rows(name, "images in parquet")
@@ -172,7 +222,7 @@ def parquet_table(path: Path) -> Table:
     return _look(ParquetPath(path=path, name=path.name), "").table
 
 
-def _look(path: ParquetPath, name: str) -> _Look:
+def _look(path: "ParquetPath[Path | Remote]", name: str) -> _Look:
     with reading(path.path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     partitions = {column: value for column, value in path.partitions.items() if column not in schema.names}
@@ -235,30 +285,60 @@ def _texts(values: Iterable[object]) -> Iterator[str]:
     return (text for value in values if value is not None and (text := text_of(value)))
 
 
-def batches_of(path: Path, columns: Sequence[str], most: int = _ROWS) -> Iterator[Any]:
-    """Record batches with these columns, of some megabytes each: the size of a row counts, not the number of rows."""
+def batches_of(
+    path: Path | Remote, columns: Sequence[str], most: int = _ROWS, within: range | None = None
+) -> Iterator[Any]:
+    """Record batches with these columns, of some megabytes each: the size of a row counts, not the number of rows.
+
+    ``within`` are the rows that are wanted; None: all. Row groups without them are not read.
+    """
     with reading(path) as file:
+        begin = 0
         for group in range(file.metadata.num_row_groups):
             about = file.metadata.row_group(group)
+            first, begin = begin, begin + about.num_rows
+            low, high = (first, begin) if within is None else (max(first, within.start), min(begin, within.stop))
+            if low >= high and within is not None:
+                continue
             size = _rows_at_once(about, columns, most)
             parts = file.iter_batches(batch_size=size, row_groups=[group], columns=list(columns))
-            yield from all_of(path, parts, about.num_rows)
+            for batch in all_of(path, parts, about.num_rows):
+                if low < first + len(batch) and first < high:
+                    start = max(0, low - first)
+                    yield batch.slice(start, min(len(batch), high - first) - start)
+                first += len(batch)
+                if first >= high and high < begin:
+                    break
+
+
+def spans_of(sizes: Sequence[int], start: int, stop: int) -> list[tuple[int, int, int]]:
+    """Where the rows from ``start`` to ``stop`` − 1 of several files lie: the file's place, and a range of its rows."""
+    found, begin = [], 0
+    for place, size in enumerate(sizes):
+        low, high = max(0, start - begin), min(size, stop - begin)
+        if low < high:
+            found.append((place, low, high))
+        begin += size
+    return found
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Any]:
+def reading(path: Path | Remote) -> Iterator[Any]:
     """A parquet file, read in pieces: memory holds no whole row group. Raises LikewiseError if it is damaged."""
     import pyarrow
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(utf8_path(path), buffer_size=_BUFFER, pre_buffer=False) as file:
+        with (
+            opened(path) if isinstance(path, Remote) else nullcontext(utf8_path(path)) as source,
+            parquet.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False) as file,
+        ):
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         raise LikewiseError(f"{path} cannot be read as parquet ({_line(error)}); replace or remove it.") from error
 
 
-def all_of(path: Path, batches: Iterable[Any], rows: int) -> Iterator[Any]:
+def all_of(path: Path | Remote, batches: Iterable[Any], rows: int) -> Iterator[Any]:
     """The batches. Raises LikewiseError at their end if they have other than ``rows`` rows: pyarrow does not say so."""
     for batch in batches:
         rows -= len(batch)

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
+from typing import Generic, TypeVar
 from urllib.parse import unquote
 
 from likewise.data.items import as_id, unique, whole_number
+from likewise.data.source import full_name
 from likewise.errors import LikewiseError, closest
+from likewise.remote import Remote
 
 # The words by which Hugging Face finds a split in a file's or a folder's name, and the split that each stands for.
 _WORDS = {
@@ -20,14 +23,15 @@ _WORDS = {
 }
 _WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(_WORDS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 _SHARD = re.compile(r"([^/]+?)-\d{5}-of-\d{5}[^/]*$")  # extra-00000-of-00002.parquet is of the split "extra"
+Where = TypeVar("Where", bound=Path | Remote, covariant=True)  # on this machine, or by URL
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetPath:
+class ParquetPath(Generic[Where]):
     """A parquet file, and its name below the source, with "/"."""
 
-    path: Path
+    path: Where
     name: str
 
     @property
@@ -51,15 +55,15 @@ def split_of(name: str) -> str | None:
     return shard[1] if shard else None
 
 
-def label_above(name: str, files: Sequence[ParquetPath]) -> list[str]:
+def label_above(name: str, files: "Sequence[ParquetPath[Path | Remote]]") -> list[str]:
     """A note where a folder ``label=3`` is the source itself or above it, so that its name is not read."""
     first = files[0]
-    above = Path(os.path.abspath(first.path)).parts[: -len(Path(first.name).parts)]
+    above = Path(full_name(first.path)).parts[: -len(Path(first.name).parts)]
     folder = next((part for part in above if part.startswith("label=")), None)
     return [f"{name} lies in {folder}: give the folder above, and such names are the labels."] if folder else []
 
 
-def below(root: Path, files: Sequence[Path]) -> list[ParquetPath]:
+def below(root: Path, files: Sequence[Path]) -> list[ParquetPath[Path]]:
     """The files with their names below ``root``, in the order of the paths.
 
     The names are in Unicode's form NFC; where two are the same in it, the second one gets " (2)".
@@ -75,7 +79,7 @@ def is_pattern(text: str) -> bool:
     return has_magic(text)
 
 
-def matching(pattern: str) -> list[ParquetPath]:
+def matching(pattern: str) -> list[ParquetPath[Path]]:
     """The parquet files that match a pattern such as ``data/train-*.parquet``; ``**`` stands for any folders.
 
     A file that several names lead to counts once.
@@ -100,7 +104,9 @@ def _fixed(pattern: str) -> list[str]:
     return parts[: next((place for place, part in enumerate(parts) if has_magic(part)), len(parts))]
 
 
-def of_split(name: str, files: Sequence[ParquetPath], split: str | None) -> tuple[list[ParquetPath], list[str]]:
+def of_split(
+    name: str, files: Sequence[ParquetPath[Where]], split: str | None
+) -> tuple[list[ParquetPath[Where]], list[str]]:
     """The files of a split, or all of them with a note if they are of several.
 
     Raises:

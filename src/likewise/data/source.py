@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from likewise.data.items import add_text
 from likewise.errors import LikewiseError
+from likewise.remote import Remote
 
 KINDS = (
     "a folder of images, a .parquet file or a folder of them, a .npy, .npz or .csv file, an array, a DataFrame or a "
@@ -132,8 +134,22 @@ def read_bytes(path: str | Path) -> bytes:
         raise BadItem(f"cannot be read ({error.strerror})") from error
 
 
-def stat_line(path: str | Path) -> str:
+@contextmanager
+def opened(path: Path | Remote) -> Iterator[Any]:
+    """A file, open for reading."""
+    with path.opened() if isinstance(path, Remote) else open(path, "rb") as file:
+        yield file
+
+
+def full_name(path: Path | Remote) -> str:
+    """The absolute path, or the URL."""
+    return str(path) if isinstance(path, Remote) else os.path.abspath(path)
+
+
+def stat_line(path: str | Path | Remote) -> str:
     """Size and times of a file: equal as long as nothing is written, even if somebody resets the mtime."""
+    if isinstance(path, Remote):
+        return path.stat
     stat = os.stat(path)
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 

@@ -10,12 +10,14 @@ from likewise.data.csv_files import csv_table
 from likewise.data.decode import IMAGE_SUFFIXES
 from likewise.data.folder import Folder, list_images, one_class
 from likewise.data.items import Items
-from likewise.data.parquet import is_own, open_parquet
+from likewise.data.parquet import ParquetVectors, is_own, open_parquet
 from likewise.data.parquet_files import ParquetPath, below, is_pattern, matching
+from likewise.data.remote_sources import look_at_url
 from likewise.data.source import KINDS, Source, Wanted
 from likewise.data.tables import read_vectors
 from likewise.errors import LikewiseError, closest
 from likewise.files import as_path
+from likewise.remote import is_url
 
 TEXTS = (".txt", ".text", ".gz")
 
@@ -26,8 +28,16 @@ def find_source(source: object, wanted: Wanted) -> Source | Items:
     Raises:
         LikewiseError: missing, empty, not understood, or options that do not fit it.
     """
+    found = look_for(source, wanted)
+    return found.items() if isinstance(found, ParquetVectors) else found
+
+
+def look_for(source: object, wanted: Wanted) -> Source | ParquetVectors | Items:
+    """As :func:`find_source`, but vectors in parquet are not read yet."""
     if not isinstance(source, str | os.PathLike):
         return find_array(source, wanted)
+    if is_url(source):
+        return look_at_url(str(source), wanted)
     name, path = str(source), as_path(source, "DATA")
     if not path.exists():
         if is_pattern(str(path)):

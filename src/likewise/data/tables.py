@@ -4,10 +4,11 @@ Dimension legend: N rows, D numbers of a vector.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from glob import has_magic
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,74 @@ def read_vectors(name: str, tables: Sequence[Table], wanted: Wanted, notes: Sequ
         raise LikewiseError(f"columns= names vectors and image={wanted.image!r} images: leave one of them out.")
     wanted = of_part(wanted, tables)
     label, said = label_column(wanted.labels, tables)
+    vector, key, of_columns = _chosen(tables, wanted, label)
+    seen = _Seen(VectorRows(wanted.scratch), named=wanted.key)
+    for table in tables:
+        _read(table, vector, key, label, seen)
+    items = _items(name, seen, key, label, wanted, [*notes, *said, *of_columns])
+    if vector.words:
+        return replace(items, blocks=(Block(name=wanted.part, kind="words", start=0, stop=vector.words),))
+    return items if vector.lists else replace(items, columns=tuple(vector.columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorColumns:
+    """How tables are read as vectors, some rows at a time; see :func:`vector_columns`."""
+
+    vector: "_Vector"
+    key: str | None
+    named: str | None  # the key that the user named
+    width: int
+    scratch: Callable[[], Path]
+    notes: tuple[str, ...]
+
+    def read(self, tables: Sequence[Table]) -> Items:
+        """The items of parts of the tables: as :func:`read_vectors`, but there may be none."""
+        rows = VectorRows(self.scratch)
+        seen = _Seen(rows, named=self.named, width=self.width if self.vector.lists else 0)
+        for table in tables:
+            _read(table, self.vector, self.key, None, seen)
+        ids = seen.names if self.key is None else seen.keys
+        return Items(
+            ids=tuple(ids[place] for place in seen.places),
+            values=rows.whole() if seen.places else np.empty((0, self.width), np.float32),
+            kind="vectors",
+            skipped=tuple(
+                Skipped(id=ids[place] or seen.names[place], reason=seen.bad[place]) for place in sorted(seen.bad)
+            ),
+        )
+
+
+def vector_columns(name: str, tables: Sequence[Table], wanted: Wanted) -> VectorColumns:
+    """Choose the columns of vectors and ids, as :func:`read_vectors` does. Cost: the column of ids is read.
+
+    Raises:
+        LikewiseError: as :func:`read_vectors`.
+    """
+    vector, key, notes = _chosen(tables, wanted, None)
+    seen = _Seen(VectorRows(Path), named=wanted.key, width=0 if vector.lists else len(vector.columns))
+    for batch in (batch for table in tables if not seen.width for batch in table.batches(vector.columns)):
+        if vector.lists:
+            _from_lists(batch.column(vector.columns[0]), seen)
+        if seen.width:
+            break
+    for table in tables if key is not None else ():
+        inside = [key] if key is not None and key not in table.partitions else vector.columns
+        for batch in table.batches(inside):
+            seen.keys += ["" if value is None else text_of(value) for value in _values(table, batch, key)]
+    _, said = _ids(name, seen, key)
+    return VectorColumns(
+        vector=vector,
+        key=None if said else key,
+        named=wanted.key,
+        width=seen.width,
+        scratch=wanted.scratch,
+        notes=(*notes, *said),
+    )
+
+
+def _chosen(tables: Sequence[Table], wanted: Wanted, label: str | None) -> "tuple[_Vector, str | None, list[str]]":
+    """The columns of the vectors, the column of the ids, and notes on them."""
     if wanted.key is not None:
         check_key(wanted.key, tables)
     key = wanted.key or _own_key(tables)
@@ -58,15 +127,9 @@ def read_vectors(name: str, tables: Sequence[Table], wanted: Wanted, notes: Sequ
     vector = _vector_columns(tables[0], wanted, [label or column_of("label", names), key, *index_columns(names)])
     for table in tables[1:]:
         _refuse_other(table, vector)
-    seen = _Seen(VectorRows(wanted.scratch), named=wanted.key)
-    for table in tables:
-        _read(table, vector, key, label, seen)
     unnamed = ", ".join(map(repr, index_columns(names)))
     index = [f"{tables[0].where}: the column {unnamed} is pandas' index, no number of the vector."] if unnamed else []
-    items = _items(name, seen, key, label, wanted, [*notes, *said, *index, *vector.notes])
-    if vector.words:
-        return replace(items, blocks=(Block(name=wanted.part, kind="words", start=0, stop=vector.words),))
-    return items if vector.lists else replace(items, columns=tuple(vector.columns))
+    return vector, key, [*index, *vector.notes]
 
 
 class _Vector(NamedTuple):

@@ -133,7 +133,7 @@ class _Part(NamedTuple):
 
 
 @contextmanager
-def _opened(file: ParquetPath, columns: Columns) -> Iterator[_Part]:
+def _opened(file: ParquetPath[Path], columns: Columns) -> Iterator[_Part]:
     """A file of interactions. Raises LikewiseError if it can't be read, or its columns are missing or unfit."""
     import pyarrow
 

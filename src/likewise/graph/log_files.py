@@ -13,7 +13,7 @@ _ADVICE = (
 )
 
 
-def log_files(path: Path) -> list[ParquetPath]:
+def log_files(path: Path) -> list[ParquetPath[Path]]:
     """The file, or those of a folder by path. Hidden files, empty ones and those such as ``_SUCCESS`` do not count.
 
     Folders in it count if they stand for a column, as ``year=2019`` does: see :attr:`ParquetPath.partitions`.

@@ -35,7 +35,10 @@ def embedding_path(path: str | Path) -> Path:
     """The path of an embedding file to write. Raises LikewiseError unless its name ends in .parquet or .npy."""
     path = as_path(path, "--out")
     if path.suffix.lower() not in (".parquet", ".npy"):
-        raise LikewiseError(f"an embedding is written as parquet or .npy, so {path} must end in .parquet or .npy.")
+        raise LikewiseError(
+            f"an embedding is written as parquet or .npy, so {path} must end in .parquet or .npy, or in / if it is a "
+            "folder of shards."
+        )
     return path
 
 

@@ -88,6 +88,11 @@ class Index:
         return self.names.ids
 
     @property
+    def has_contents(self) -> bool:
+        """Whether the hash of each item's content is known."""
+        return self.contents is not None
+
+    @property
     def has_query_rows(self) -> bool:
         """Whether items have other rows as queries."""
         return self.query_rows is not None

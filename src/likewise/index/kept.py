@@ -1,6 +1,6 @@
 """What is asked of an index of a run, in its folder or on servers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 from likewise.console import Tick
 from likewise.index.asked import Query
 from likewise.index.hits import Hit, Hits, Look
+from likewise.index.layout import Part
 from likewise.index.names import Names
 from likewise.index.promise import Promise
 from likewise.metrics.checks import Rows
@@ -71,6 +72,10 @@ class Kept(Protocol):
         """The hash of each item's content, in the order of the ids."""
 
     @property
+    def has_contents(self) -> bool:
+        """Whether the hashes are known."""
+
+    @property
     def has_query_rows(self) -> bool:
         """Whether items have other rows as queries."""
 
@@ -94,8 +99,33 @@ class Kept(Protocol):
         """Forgets items."""
 
 
+class Streamed(Kept, Protocol):
+    """An index on servers that takes items in a stream, which memory never holds together."""
+
+    def look(self) -> Kept | None:
+        """The index with what the servers say of the items, which are not read; None if there is none."""
+
+    def stream(
+        self, parts: Iterable[Part], total: int, dim: int, protocol: About, *, columns: Any, kept: bool
+    ) -> tuple[int, int, int]:
+        """Brings the servers to the items of a stream; the numbers of new, changed and gone ones.
+
+        Args:
+            parts: some thousands of items each, with rows and contents.
+            total: how many items they are together.
+            dim: numbers of a row.
+            protocol: how the rows were made.
+            columns: the metadata of all, or None.
+            kept: whether the former items are of the same model, layer and columns.
+        """
+
+
 class Place(Protocol):
     """Where the index of a run is kept."""
+
+    @property
+    def streamed(self) -> Streamed | None:
+        """What takes items in a stream, if this place does."""
 
     def load(self) -> Kept | None:
         """The index as it is; None if there is none. Raises LikewiseError when it can't be used."""

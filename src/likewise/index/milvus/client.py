@@ -97,7 +97,7 @@ class Milvus:
             return f"{self} does not let us in ({plain}): give {TOKEN}=USER:PASSWORD in the environment."
         if "permission" in lower or "privilege" in lower:
             return f"{self} refuses this user ({plain}); its administrator can grant what is missing."
-        if "database not found" in lower or "database not exist" in lower:
+        if lower.startswith("database") and ("not found" in lower or "not exist" in lower):
             return f"{self} has no such database ({plain}); make it, or correct ?database=NAME."
         if self._client is None or "unavailable" in lower or "deadline" in lower or "fail connecting" in lower:
             return (

@@ -9,16 +9,15 @@ largest number; texts as VARCHAR, and uint64 as text of 20 digits.
 import base64
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from likewise.errors import LikewiseError
 from likewise.index.conditions import SIGNS, Condition, no_such_column, typed
-from likewise.index.layout import Layout
+from likewise.index.layout import Layout, Part
 from likewise.text import quoted, utf8
 
 FOREVER = 1 << 62
@@ -130,46 +129,28 @@ def decoded(kind: Any, held: str, values: Sequence[Any], states: Sequence[int]) 
     return pa.array([None if v is None else int(v) for v in given] if held == "digits" else given, kind)
 
 
-class Part(NamedTuple):
-    """Items on their way to a collection."""
-
-    keys: npt.NDArray[np.int64]
-    ids: Sequence[str]
-    rows: Tensor
-    query_rows: Tensor | None
-    contents: npt.NDArray[np.uint8] | None
-    columns: Any
-
-    def records(self, layout: Layout, since: int, size: int) -> Iterator[list[dict[str, Any]]]:
-        """The fields of the items, ``size`` at once. Raises LikewiseError on a text that is too long."""
-        for start in range(0, len(self.ids), size):
-            yield self._records(layout, since, slice(start, start + size))
-
-    def _records(self, layout: Layout, since: int, some: slice) -> list[dict[str, Any]]:
-        ids = [utf8(item).decode() for item in self.ids[some]]
-        fields: dict[str, Sequence[Any]] = {
-            "key": self.keys[some].tolist(),
-            "id": ids,
-            "embedding": list(self.rows[some].numpy()),
-            "since": [since] * len(ids),
-            "until": [FOREVER] * len(ids),
-        }
-        if self.query_rows is not None:
-            fields["query_embedding"] = [
-                base64.b64encode(row.tobytes()).decode() for row in self.query_rows[some].numpy()
-            ]
-        if self.contents is not None:
-            fields["content"] = [bytes(content).hex() for content in self.contents[some]]
-        for column, field in zip(columns_of(layout.schema), layout.schema, strict=True):
-            values = self.columns[field.name][some].combine_chunks()
-            fields[column.values], fields[column.state] = encoded(column.held, values)
-        for name, values in fields.items():
-            for item, value in zip(ids, values, strict=True):
-                if isinstance(value, str) and len(value.encode()) > TEXT:
-                    raise LikewiseError(
-                        f"the {name} of {quoted(item)} has over {TEXT:,} bytes, which Milvus can't hold."
-                    )
-        return [dict(zip(fields, each, strict=True)) for each in zip(*fields.values(), strict=True)]
+def records(layout: Layout, part: Part, keys: npt.NDArray[np.int64], since: int) -> list[dict[str, Any]]:
+    """The fields of items with these keys, of a generation. Raises LikewiseError on a text that is too long."""
+    assert part.rows is not None
+    ids = [utf8(item).decode() for item in part.ids]
+    fields: dict[str, Sequence[Any]] = {
+        "key": keys.tolist(),
+        "id": ids,
+        "embedding": list(part.rows.numpy()),
+        "since": [since] * len(ids),
+        "until": [FOREVER] * len(ids),
+    }
+    if part.query_rows is not None:
+        fields["query_embedding"] = [base64.b64encode(row.tobytes()).decode() for row in part.query_rows.numpy()]
+    if part.contents is not None:
+        fields["content"] = [bytes(content).hex() for content in part.contents]
+    for column, field in zip(columns_of(layout.schema), layout.schema, strict=True):
+        fields[column.values], fields[column.state] = encoded(column.held, part.columns[field.name].combine_chunks())
+    for name, values in fields.items():
+        for item, value in zip(ids, values, strict=True):
+            if isinstance(value, str) and len(value.encode()) > TEXT:
+                raise LikewiseError(f"the {name} of {quoted(item)} has over {TEXT:,} bytes, which Milvus can't hold.")
+    return [dict(zip(fields, each, strict=True)) for each in zip(*fields.values(), strict=True)]
 
 
 def query_row(text: str) -> Rows:

@@ -5,7 +5,7 @@ ending with the present one, and then writes the manifest, a single row: see ``m
 killed has left is undone when the next one begins. An index that is made anew is another collection.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,21 @@ import numpy.typing as npt
 import torch
 from filelock import FileLock, Timeout
 
+from likewise.data.metadata import differing
 from likewise.errors import LikewiseError
 from likewise.index import generations, pointer
 from likewise.index.embedding_file import check_embedding
 from likewise.index.items_table import as_columns
-from likewise.index.kept import Kept, Stage
-from likewise.index.layout import Layout
+from likewise.index.kept import Kept, Stage, Streamed
+from likewise.index.layout import Layout, Part
 from likewise.index.milvus import manifest
 from likewise.index.milvus.client import BLOCK_BYTES, NOW, Milvus
 from likewise.index.milvus.collection import build, create, drop_others, name_of
-from likewise.index.milvus.fields import FOREVER, Part, columns_of, decoded, fields_of, query_row
+from likewise.index.milvus.fields import FOREVER, fields_of, query_row, records
 from likewise.index.milvus.manifest import About
 from likewise.index.milvus.measure import measured
 from likewise.index.milvus.search import MOST
+from likewise.index.milvus.state import state_of
 from likewise.index.milvus.url import Server
 from likewise.index.names import Names
 from likewise.index.promise import Promise
@@ -95,6 +97,16 @@ class Renewal:
         return self._contents
 
     @property
+    def has_contents(self) -> bool:
+        """Whether the hashes are known."""
+        return self._layout is not None and self._layout.contents
+
+    @property
+    def streamed(self) -> Streamed:
+        """This: it takes a stream."""
+        return self
+
+    @property
     def has_query_rows(self) -> bool:
         """Whether items have other rows as queries."""
         return self._layout is not None and self._layout.queries
@@ -112,31 +124,62 @@ class Renewal:
             raise LikewiseError(f"the collection {told.collection} is gone.")
         self._layout, self._collection, self._end = told.layout, told.collection, told.end
         self.protocol, self.promise, self.engine_name = dict(told.protocol), told.promise, told.engine
-        tick = self._stage("reading what the server holds")
-        columns = columns_of(told.layout.schema)
-        fields = ["key", "id", *(["content"] if told.layout.contents else [])]
-        fields += [name for column in columns for name in (column.values, column.state)]
-        rows: list[Any] = []
-        for page in self._milvus.pages(told.collection, told.visible(), fields, told.end, 16 + 16 * len(columns)):
-            rows += sorted(page, key=lambda row: int(row["key"]))
-            tick(len(rows) / told.items)
-        self._names = Names([row["id"] for row in rows])
-        self._keys = self._had = np.array([row["key"] for row in rows], np.int64)
-        if told.layout.contents:
-            digests = bytes.fromhex("".join(row["content"] for row in rows))
-            self._contents = np.frombuffer(digests, np.uint8).reshape(len(rows), -1)
-        self.columns = as_columns(None, len(rows))
-        if columns:
-            import pyarrow as pa
-
-            self.columns = pa.table(
-                [
-                    decoded(kind, each.held, [row[each.values] for row in rows], [row[each.state] for row in rows])
-                    for each, kind in zip(columns, told.layout.schema.types, strict=True)
-                ],
-                schema=told.layout.schema,
-            )
+        self._names, self._had, self._contents, self.columns = state_of(
+            self._milvus, told, self._stage("reading what the server holds")
+        )
+        self._keys = self._had
         return self
+
+    def look(self) -> "Renewal | None":
+        """As ``load``: ids, hashes and metadata are in memory, rows are not."""
+        return self.load()
+
+    def stream(
+        self,
+        parts: Iterable[Part],
+        total: int,
+        dim: int,
+        protocol: dict[str, str | int | float],
+        *,
+        columns: Any,
+        kept: bool,
+    ) -> tuple[int, int, int]:
+        """See ``Streamed``. What the server has with the same content and metadata is not written again."""
+        table = as_columns(columns, total)
+        self._anew, new, changed, seen = not kept, 0, 0, list[str]()
+        with self._or_nothing():
+            self._begin()
+            if not kept:
+                self._layout, self._names, self._end = Layout(dim, False, True, table.schema), Names(()), 0
+                self._keys = self._had = generations.NONE
+                self.promise = None
+                self._new_collection()
+            for part in parts:
+                seen += part.ids
+                other = self._others(part) if kept else np.ones(len(part.ids), np.bool_)
+                new += int((self.names.places(part.ids) < 0).sum()) if kept else len(part.ids)
+                changed += int(other.sum())
+                some = part.take(np.flatnonzero(other).tolist())
+                if some.ids:
+                    assert some.rows is not None
+                    self._replace(some.ids, some.rows, None, some.columns, some.contents)
+            known = set(seen)
+            gone = [item for item in self.names.ids if item not in known] if kept else []
+            self._retire(gone)
+        self.columns, self.protocol = table, dict(protocol)
+        return new, changed - new, len(gone)
+
+    def _others(self, part: Part) -> npt.NDArray[np.bool_]:
+        """(n,) which items the server lacks, or has with another content or other metadata."""
+        assert self._contents is not None
+        assert part.contents is not None
+        places = self.names.places(part.ids)
+        other = places < 0
+        old = ~other
+        other[old] = (self._contents[places[old]] != part.contents[old]).any(1)
+        if self.columns.num_columns:
+            other[old] |= differing(self.columns.take(places[old]), part.columns.filter(old))
+        return other
 
     @contextmanager
     def _or_nothing(self) -> Iterator[None]:
@@ -266,6 +309,8 @@ class Renewal:
 
     def _retire(self, ids: Sequence[str]) -> None:
         """Marks the rows that the server had of items as ending with the present generation."""
+        if not len(self._had):
+            return
         places = self.names.places(ids)
         keys = self._had[places[places >= 0]]
         size = self._at_once()
@@ -282,8 +327,8 @@ class Renewal:
     def _ending(self, which: str, until: int) -> None:
         """Writes rows again, as of the generations before ``until``; then ``which`` says them no longer."""
         while rows := self._milvus.read(self._collection, which, ["*"], NOW, limit=self._at_once()):
-            records = [{**row, "until": until} for row in rows]
-            self._milvus.ask(lambda client, records=records: client.upsert(self._collection, records))  # type: ignore[misc]
+            ended = [{**row, "until": until} for row in rows]
+            self._milvus.ask(lambda client, ended=ended: client.upsert(self._collection, ended))  # type: ignore[misc]
 
     def _write(
         self,
@@ -299,19 +344,18 @@ class Renewal:
         held = [
             None if each is None else check_embedding(each, ids).detach().float().cpu() for each in (rows, query_rows)
         ]
-        keys = np.arange(self._end, self._end + len(ids))
-        assert held[0] is not None
-        part = Part(keys, ids, held[0], held[1], contents, columns)
-        tick, done = self._stage(f"writing {len(ids):,} items"), 0
-        for records in part.records(layout, self._generation, self._at_once()):
-            self._insert(records)
-            done += len(records)
-            tick(done / len(ids))
+        whole = Part(ids, held[0], held[1], contents, columns)
+        keys, size = np.arange(self._end, self._end + len(ids)), self._at_once()
+        tick = self._stage(f"writing {len(ids):,} items")
+        for start in range(0, len(ids), size):
+            some = whole.take(range(start, min(start + size, len(ids))))
+            self._insert(records(layout, some, keys[start : start + size], self._generation))
+            tick(min(1.0, (start + size) / len(ids)))
         self._end += len(ids)
         return keys
 
-    def _insert(self, records: list[dict[str, Any]]) -> None:
-        self._milvus.ask(lambda client: client.insert(self._collection, records))
+    def _insert(self, rows: list[dict[str, Any]]) -> None:
+        self._milvus.ask(lambda client: client.insert(self._collection, rows))
 
     def finish(self, index: Kept, recall: float, *, moved: bool) -> None:
         """Builds the graph and measures the promise where that is needed, and puts the generation into use.

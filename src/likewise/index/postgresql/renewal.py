@@ -1,10 +1,11 @@
 """An index on servers while it is made, or brought up to date: each server's part in one transaction."""
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +16,23 @@ from likewise.errors import LikewiseError
 from likewise.index import generations, pointer
 from likewise.index.embedding_file import check_embedding
 from likewise.index.items_table import as_columns
-from likewise.index.kept import Kept, Stage
-from likewise.index.layout import Layout
+from likewise.index.kept import Kept, Stage, Streamed
+from likewise.index.layout import Layout, Part
 from likewise.index.names import Names
 from likewise.index.postgresql import search, tables
 from likewise.index.postgresql.index import About, about
 from likewise.index.postgresql.measure import measured
 from likewise.index.postgresql.shards import Shard, Shards
-from likewise.index.postgresql.tables import NEXT, Part, named
+from likewise.index.postgresql.tables import NEXT, named
 from likewise.index.postgresql.url import SCHEMA, Servers
 from likewise.index.promise import Promise
 from likewise.metrics.checks import Rows, as_rows
 from likewise.text import utf8
 
 EXACT_NUMBERS = 2_560_000  # rows × numbers of a row that a server compares in some 20 ms: 20,000 × 128
+REPLACED = 0.2  # share of items that are new, changed or gone, above which a whole table takes the place of the former
 _READ = 65_536  # rows told at once
+T = TypeVar("T")
 
 
 class Renewal:
@@ -93,6 +96,16 @@ class Renewal:
         return self._contents
 
     @property
+    def has_contents(self) -> bool:
+        """Whether the hashes are known."""
+        return self._layout is not None and self._layout.contents
+
+    @property
+    def streamed(self) -> Streamed:
+        """This: it takes a stream."""
+        return self
+
+    @property
     def has_query_rows(self) -> bool:
         """Whether items have other rows as queries."""
         return self._layout is not None and self._layout.queries
@@ -106,6 +119,23 @@ class Renewal:
 
         Raises LikewiseError when the parts do not belong together.
         """
+        if self.look() is None:
+            return None
+        self._stage("reading what the servers hold")
+        records = [record for part in self._shards.all(self._state) for record in part]
+        self._names, self._count = Names([record[0] for record in records]), len(records)
+        contents = b"".join(record[1] or b"" for record in records)
+        assert self._layout is not None
+        if self._layout.contents and len(contents) == 16 * len(records):
+            self._contents = np.frombuffer(contents, np.uint8).reshape(-1, 16)
+        self.columns = _arrow(self._layout.schema, records)
+        return self
+
+    def look(self) -> "Renewal | None":
+        """This, with what the servers say of the items, which are not read. None if they hold nothing.
+
+        Raises LikewiseError when the parts do not belong together.
+        """
         if all(found is None for found in self._found):
             return None
         told = about(self._shards, self._found)
@@ -113,13 +143,7 @@ class Renewal:
             raise LikewiseError("a renewal was cut off, so that the parts are of different generations.")
         self._former, self._layout = told, told.layout
         self.protocol, self.promise, self.engine_name = dict(told.protocol), told.promise, told.engine
-        self._stage("reading what the servers hold")
-        records = [record for part in self._shards.all(self._state) for record in part]
-        self._names, self._count = Names([record[0] for record in records]), len(records)
-        contents = b"".join(record[1] or b"" for record in records)
-        if told.layout.contents and len(contents) == 16 * len(records):
-            self._contents = np.frombuffer(contents, np.uint8).reshape(-1, 16)
-        self.columns = _arrow(told.layout.schema, records)
+        self.columns = told.layout.schema.empty_table()
         return self
 
     def _state(self, shard: Shard) -> list[tuple[Any, ...]]:
@@ -177,6 +201,75 @@ class Renewal:
             self._write(rows, ids, query_rows, table, contents)
         self._count = len(ids)
         return self
+
+    def stream(
+        self,
+        parts: Iterable[Part],
+        total: int,
+        dim: int,
+        protocol: dict[str, str | int | float],
+        *,
+        columns: Any,
+        kept: bool,
+    ) -> tuple[int, int, int]:
+        """Brings the servers to the items of a stream, which memory never holds together.
+
+        All go into a table beside the former one, and the servers compare the two. The former one then gets what is
+        new, changed and gone; if that is much, or it is not ``kept``, the other takes its place.
+
+        Args:
+            parts: some thousands of items each, with rows and contents.
+            total: how many items they are together.
+            dim: numbers of a row.
+            protocol: how the rows were made.
+            columns: the metadata of all, or None.
+            kept: whether the former items are of the same model, layer and columns.
+
+        Returns:
+            The numbers of items that are new, changed and gone.
+        """
+        self.columns = as_columns(columns, total)
+        layout = Layout(dim, False, True, self.columns.schema)
+        if dim > tables.TABLE_WIDEST:
+            raise LikewiseError(f"the rows have {dim:,} numbers, but pgvector holds 16,000 at most.")
+        with self._or_nothing():
+            self._begin()
+            self._fill(parts, total, layout)
+            counts = total, 0, 0
+            if kept:
+                found = self._shards.all(partial(self._of_server, tables.compared, layout))
+                new, changed, gone = (sum(each) for each in zip(*found, strict=True))
+                counts = new, changed, gone
+            if kept and sum(counts) <= REPLACED * total:
+                self._shards.all(partial(self._of_server, tables.take_over, layout))
+            else:
+                self._anew, self.promise = True, None
+        self._layout, self._count, self.protocol = layout, total, dict(protocol)
+        return counts
+
+    def _of_server(self, act: Callable[[Shard, str, Layout], T], layout: Layout, shard: Shard) -> T:
+        with shard.said():
+            return act(shard, self._table, layout)
+
+    def _fill(self, parts: Iterable[Part], total: int, layout: Layout) -> None:
+        """Copies the items of a stream into new tables beside those that are searched."""
+        tick, done = self._stage(f"writing {total:,} items"), 0
+        self._shards.all(
+            partial(self._of_server, lambda shard, table, own: tables.create(shard, table + NEXT, own), layout)
+        )
+        for some in parts:
+            assert some.rows is not None
+            check_embedding(some.rows, some.ids)
+            places = self._shards.split(some.ids)
+
+            def copy(shard: Shard, some: Part = some, places: list[list[int]] = places) -> None:
+                with shard.said():
+                    mine = some.take(places[shard.number])
+                    tables.copy(shard, named(self._table + NEXT), tables.columns_of(layout), mine)
+
+            self._shards.all(copy)
+            done += len(some.ids)
+            tick(done / total)
 
     def add(
         self,

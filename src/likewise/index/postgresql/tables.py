@@ -5,20 +5,17 @@ A table without such a row is not ours. All that a renewal does on a server is o
 generation or the new one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from psycopg import sql
 from psycopg.types.json import Jsonb
-from torch import Tensor
 
 from likewise.errors import LikewiseError
-from likewise.index.layout import Layout
+from likewise.index.layout import Layout, Part
 from likewise.index.postgresql.shards import Shard
 from likewise.index.postgresql.url import OPTION, SCHEMA
-from likewise.text import quoted, utf8
+from likewise.text import quoted
 
 FORMAT = 1
 MARK = f"likewise: what the indexes in this schema are, format {FORMAT}"
@@ -29,35 +26,6 @@ WAY = {"vector": "vector_ip_ops", "halfvec": "halfvec_ip_ops", "bit": "bit_hammi
 SIGN = {"vector": "<#>", "halfvec": "<#>", "bit": "<~>"}  # of the same in a statement
 _SYSTEM = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
 _NAMEDATALEN = 63  # bytes of a name
-
-
-class Part(NamedTuple):
-    """Items on their way to a table: their rows and metadata; ``rows`` None: metadata alone."""
-
-    ids: Sequence[str]
-    rows: Tensor | None
-    query_rows: Tensor | None
-    contents: npt.NDArray[np.uint8] | None
-    columns: Any
-
-    def take(self, places: Sequence[int]) -> "Part":
-        """Some of the items."""
-        at = np.array(places, np.int64)
-        return Part(
-            [self.ids[place] for place in places],
-            None if self.rows is None else self.rows[at],
-            None if self.query_rows is None else self.query_rows[at],
-            None if self.contents is None else self.contents[at],
-            self.columns.take(at) if self.columns.num_columns else self.columns,
-        )
-
-    def records(self) -> Iterable[tuple[Any, ...]]:
-        """Values for each item, in the order of the columns of a table."""
-        parts: list[Iterable[Any]] = [(utf8(item).decode() for item in self.ids)]
-        parts += [each.numpy() for each in (self.rows, self.query_rows) if each is not None]
-        parts += [] if self.contents is None else [map(bytes, self.contents)]
-        parts += [self.columns[name].to_pylist() for name in self.columns.column_names]
-        return zip(*parts, strict=True)
 
 
 def columns_of(layout: Layout) -> dict[str, str]:
@@ -168,6 +136,11 @@ def create(shard: Shard, table: str, layout: Layout) -> None:
     shard.connection.execute(sql.SQL("CREATE TABLE {} ({})").format(named(table), columns))
 
 
+def create_next(shard: Shard, table: str, layout: Layout) -> None:
+    """Makes the table that stands beside another."""
+    create(shard, table + NEXT, layout)
+
+
 def copy(shard: Shard, table: sql.Composable, columns: Mapping[str, str], part: Part) -> None:
     """Writes items into a table, in binary."""
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
@@ -208,6 +181,46 @@ def upsert(shard: Shard, table: str, layout: Layout, part: Part) -> None:
 def remove(shard: Shard, table: str, ids: Sequence[str]) -> None:
     """Deletes items."""
     shard.connection.execute(sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(named(table)), [list(ids)])
+
+
+def compared(shard: Shard, table: str, layout: Layout) -> tuple[int, int, int]:
+    """How many items of the next table are new, how many are others than in the table, and how many it lacks."""
+    run = shard.connection.execute
+    run(sql.SQL("ANALYZE {}").format(named(table + NEXT)))
+    new, changed, gone = run(
+        sql.SQL(
+            "SELECT count(*) FILTER (WHERE o.id IS NULL), "
+            "count(*) FILTER (WHERE o.id IS NOT NULL AND n.id IS NOT NULL AND {}), "
+            "count(*) FILTER (WHERE n.id IS NULL) FROM {} AS o FULL JOIN {} AS n ON o.id = n.id"
+        ).format(_other(layout), named(table), named(table + NEXT))
+    ).fetchone()
+    return int(new), int(changed), int(gone)
+
+
+def take_over(shard: Shard, table: str, layout: Layout) -> None:
+    """Brings a table to the items of the next one, which then goes: what is new or changed, and what is gone."""
+    run = shard.connection.execute
+    columns = columns_of(layout)
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    put = sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in columns)
+    run(
+        sql.SQL(
+            "INSERT INTO {0} ({1}) SELECT {1} FROM {2} AS n WHERE NOT EXISTS "
+            "(SELECT FROM {0} AS o WHERE o.id = n.id AND NOT ({3})) ON CONFLICT (id) DO UPDATE SET {4}"
+        ).format(named(table), names, named(table + NEXT), _other(layout), put)
+    )
+    run(
+        sql.SQL("DELETE FROM {} AS o WHERE NOT EXISTS (SELECT FROM {} AS n WHERE n.id = o.id)").format(
+            named(table), named(table + NEXT)
+        )
+    )
+    run(sql.SQL("DROP TABLE {}").format(named(table + NEXT)))
+
+
+def _other(layout: Layout) -> sql.Composable:
+    """Whether the items ``n`` and ``o`` have another content or other metadata."""
+    names = ["content", *layout.schema.names]
+    return sql.SQL(" OR ").join(sql.SQL("n.{0} IS DISTINCT FROM o.{0}").format(sql.Identifier(name)) for name in names)
 
 
 def keys(shard: Shard, table: str, layout: Layout) -> None:
