@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +25,7 @@ import likewise as lw
 from likewise.blocks import Blocks
 from likewise.cli.main import main
 from likewise.config.overrides import settings_from
+from likewise.config.settings import EncoderSettings
 from likewise.data import Items, open_items, read_image
 from likewise.data.words import hashed
 from likewise.encoders import resnet18, resnet50
@@ -32,10 +33,12 @@ from likewise.evaluation.scores import EVALUATION, save_scores
 from likewise.exporting import formats, runtime
 from likewise.exporting.card import python
 from likewise.exporting.formats import FORMATS
-from likewise.exporting.network import split_inputs
+from likewise.exporting.network import Network, inputs_of, split_inputs
 from likewise.exporting.parity import largest_difference, sample_of
 from likewise.exporting.plain import hash_words, read_picture
-from likewise.exporting.runtime import runner
+from likewise.exporting.program import traced
+from likewise.exporting.runtime import runner, torch_runner
+from likewise.methods import METHODS, over_method
 from likewise.metrics import Score
 from likewise.model import Layer, Model
 
@@ -265,6 +268,18 @@ def test_the_runner_gives_the_models_rows(
     assert one.shape == (1, 128)
     for name, value in model.embedder.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+DEFAULTS = {name: over_method({"method": name}) for name in METHODS}
+ENCODERS = {settings.encoder: name for name, settings in DEFAULTS.items() if not settings.of_words}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=ENCODERS.values())
+def test_the_encoder_of_every_method_is_exported(encoder: EncoderSettings, images: Items, parts: Items) -> None:
+    items = parts if encoder.name == "towers" else images
+    model = model_of(items, **{field.name: getattr(encoder, field.name) for field in fields(encoder)})
+    program = traced(Network(model), inputs_of(model))
+    assert largest_difference(model, torch_runner(program.module()), items, "embedding") <= 1e-5
 
 
 class Branching(nn.Module):
