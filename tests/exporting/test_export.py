@@ -28,7 +28,8 @@ from likewise.config.overrides import settings_from
 from likewise.config.settings import EncoderSettings
 from likewise.data import Items, open_items, read_image
 from likewise.data.words import hashed
-from likewise.encoders import resnet18, resnet50
+from likewise.encoders import ResNet, resnet18, resnet50
+from likewise.encoders.embedder import Bottleneck
 from likewise.evaluation.scores import EVALUATION, save_scores
 from likewise.exporting import formats, runtime
 from likewise.exporting.card import python
@@ -64,8 +65,13 @@ assert "likewise" not in sys.modules
 
 
 def model_of(items: Items, **encoder: Any) -> Model:
-    """An untrained model whose BatchNorm has statistics that change something."""
-    model = Model.untrained(settings_from({f"encoder.{name}": value for name, value in encoder.items()}), items)
+    """An untrained model whose BatchNorm has statistics that change something. "bottleneck" is a small ResNet-50."""
+    small, backbone = {"widths": (8, 8, 16), "strides": (1, 2, 2), "stem_width": 8}, None
+    if encoder.get("name") == "bottleneck":
+        backbone = ResNet(Bottleneck, (1, 2, 1), stem=encoder["stem"], **small)
+        encoder = {"stem": encoder["stem"]}
+    settings = settings_from({f"encoder.{name}": value for name, value in encoder.items()})
+    model = Model.untrained(settings, items, backbone=backbone)
     generator = torch.Generator().manual_seed(0)
     for layer in model.embedder.modules():
         if isinstance(layer, _BatchNorm):
@@ -113,7 +119,7 @@ def exported(
         ("onnx", images, "embedding", {"pixels": 0.3}),
         ("torch", images, "embedding", {"name": "resnet-fine", "head": "mlp-bn"}),
         ("safetensors", images, "embedding", {"pixels": 0.3, "head": "mlp"}),
-        ("safetensors", images, "backbone", {"name": "resnet50"}),
+        ("safetensors", images, "backbone", {"name": "bottleneck", "stem": "small"}),
         ("hf", images, "embedding", {"name": "resnet-small", "stem": "imagenet", "pixels": 0.3}),
         ("torch", vectors, "query", {"name": "mlp", "apart": True}),
         ("safetensors", vectors, "embedding", {"name": "mlp", "head": "none", "centre": False}),
@@ -324,7 +330,7 @@ def test_a_layer_that_cant_be_exported_is_named(images: Items, tmp_path: Path) -
         ),
         ("timm", "resnet-small", "imagenet", "layer 'backbone' has 3 stages of 1, 1, 1 blocks, and timm has no such"),
         ("timm", "resnet18", "imagenet", ""),
-        ("hf", "resnet50", "imagenet", ""),
+        ("hf", "bottleneck", "imagenet", ""),
     ],
 )
 def test_only_what_a_library_has_is_exported_for_it(
