@@ -51,7 +51,7 @@ docs: setup
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet "pip>=25.1"
-	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 --editable ".[completion,demo,export,faiss,graph,lightning,map,plot,postgresql,ray,recommend,serve,tb]" --group dev
+	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 --editable ".[completion,demo,export,faiss,graph,hf,lightning,map,milvus,plot,postgresql,ray,recommend,serve,tb]" --group dev
 	echo "# Exact versions of everything that development and CI use; made with: make lock" > requirements.lock
 	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//' >> requirements.lock
 	rm -rf .venv-lock

@@ -85,7 +85,7 @@ BANKS = [lambda: MemoryBank(4, 5), lambda: ShardedMemoryBank(4, 5)]
 
 
 @pytest.mark.parametrize("make", BANKS, ids=["bank", "sharded"])
-def test_a_bank_takes_its_own_rows_alone(make: Callable[[], MemoryBank]) -> None:
+def test_a_bank_takes_its_row_by_ids_alone(make: Callable[[], MemoryBank]) -> None:
     bank, z = make(), unit(3).float()
     before = bank.rows.clone()
     for rows, ids, said in (

@@ -23,10 +23,11 @@ from likewise.encoders import Embedder, build_embedder
 from likewise.encoders.embedder import coarse
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, unwritten, utf8_path
+from likewise.index.asked import Hit, Query
 from likewise.index.embedding_file import Embedding
-from likewise.index.index import Hit, Index, Query
+from likewise.index.index import Index
 from likewise.index.kept import Searched
-from likewise.index.postgresql import is_server, parse, pointer
+from likewise.index.servers import opened, opened_at
 from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_words
 from likewise.text import quoted
 from likewise.views.render import plain_view
@@ -300,20 +301,19 @@ class Model:
         Each call reads the index from RUN/index. For many queries, search ``model.load_index()`` instead. Raises
         LikewiseError as ``load_index`` and ``Index.search`` do.
         """
-        if self.run is None:
-            return self.load_index().search(query, k)
-        index = searched(self.run, self.weights_hash)
-        index.read = self.reader(layer_of(index))
-        return index.search(query, k)
+        return self.load_index().search(query, k)
 
-    def load_index(self) -> Index:
-        """The run's index, which can be searched by file too. Raises LikewiseError if there is no run or no index."""
+    def load_index(self) -> Searched:
+        """The run's index, in its folder (an ``Index``) or on servers, which can be searched by file too.
+
+        Raises LikewiseError if there is no run or no index, another model made it, or a server is away.
+        """
         if self.run is None:
             raise LikewiseError(
                 "this model has no run folder, so it has no index: use index = model.index(DATA) and "
                 "index.search(query)."
             )
-        index = own_index(self.run, self.weights_hash)
+        index = searched(self.run, self.weights_hash)
         index.read = self.reader(layer_of(index))
         return index
 
@@ -480,41 +480,13 @@ def layer_of(index: Searched) -> Layer:
     return layer_named(str(index.protocol.get("layer", "embedding")))
 
 
-def own_index(run: Path, weights_hash: str) -> Index:
-    """The index in the folder of a run. Raises LikewiseError when there is none, or when another model made it."""
-    if pointer.is_there(run / INDEX):
-        raise LikewiseError(
-            f"the index of {run} is on servers ({pointer.read(run / INDEX).servers}): search it with model.search, or "
-            "likewise.run_index.open_index(RUN)."
-        )
-    index = Index.load(run / INDEX)
-    _refuse_other_model(run, str(run / INDEX), index, weights_hash)
-    return index
-
-
 def searched(run: Path, weights_hash: str, place: str | None = None) -> Searched:
     """The index of a run, in its folder or on servers; or that of the same model in the folder or at the URL ``place``.
 
-    Raises LikewiseError as ``own_index`` and ``ServerIndex``.
+    Raises LikewiseError when there is none, another model made it, or a server is away.
     """
-    if place is not None and not is_server(place):
-        elsewhere = Index.load(place)
-        _refuse_other_model(run, place, elsewhere, weights_hash)
-        return elsewhere
-    if place is None and not pointer.is_there(run / INDEX):
-        return own_index(run, weights_hash)
-    servers = pointer.read(run / INDEX).servers if place is None else parse(place).named(run.resolve().name)
-    from likewise.index.postgresql.shards import psycopg_here
-
-    psycopg_here()
-    from likewise.index.postgresql.index import ServerIndex
-
-    index = ServerIndex(servers)
-    _refuse_other_model(run, str(servers), index, weights_hash)
-    return index
-
-
-def _refuse_other_model(run: Path, place: str, index: Searched, weights_hash: str) -> None:
+    index, where = opened(run / INDEX) if place is None else opened_at(place, run.resolve().name)
     layer = [] if layer_of(index) == "embedding" else ["--layer", layer_of(index)]
     renew = ["likewise", "index", str(run), *source_words(index.protocol, "data"), *layer]
-    refuse_other_model(place, index.protocol, weights_hash, renew)
+    refuse_other_model(where, index.protocol, weights_hash, renew)
+    return index

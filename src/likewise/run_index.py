@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,15 @@ from likewise.data import Items
 from likewise.data.items import content_digest
 from likewise.data.metadata import differing, own_metadata, read_metadata
 from likewise.errors import LikewiseError
+from likewise.index import pointer
+from likewise.index.asked import Hit
 from likewise.index.engines import engine_of
 from likewise.index.folder_place import FolderPlace
 from likewise.index.generations import folder_of
-from likewise.index.index import Hit
+from likewise.index.items_table import as_columns
 from likewise.index.kept import Kept, Place, Searched, Stage
-from likewise.index.postgresql import is_server, parse, pointer
+from likewise.index.layout import Part
+from likewise.index.servers import is_server, place_on
 from likewise.model import INDEX, Layer, Model, layer_named, layer_of, load, model_file, searched
 from likewise.shards import Manifest, read_shards
 from likewise.shards.read import holds_shards
@@ -29,10 +32,6 @@ from likewise.shards.shard import Block
 from likewise.stamp import Stamp, hash_of, refuse_other_model, source_words
 from likewise.tables import write_table
 from likewise.text import readable, utf8
-
-if TYPE_CHECKING:
-    from likewise.index.postgresql.renewal import Renewal
-    from likewise.index.postgresql.tables import Part
 
 TAKEN = "taken from the shards"
 GROWN = 0.2  # share of items that came or went since a promise was measured, from which it is measured again
@@ -178,7 +177,7 @@ def _saved(
 def _from_shards(
     model: Model,
     source: str,
-    place: "FolderPlace | Renewal",
+    place: Place,
     recall: float,
     layer: Layer,
     metadata: str | Path | None,
@@ -202,7 +201,8 @@ def _from_shards(
         raise LikewiseError(f"{source} holds rows of the layer {about.get('layer')}; add --layer {about.get('layer')}.")
     if model.layer_of_queries(layer) != layer:
         raise LikewiseError("shards lack the rows of this model's own encoder of queries; index DATA itself.")
-    if isinstance(place, FolderPlace):
+    servers = place.streamed
+    if servers is None:
         with track("reading shards", manifest.total, enabled=progress) as tick:
             given = _held(manifest, blocks, tick)
         known = None if metadata is None else read_metadata(metadata, given.ids)
@@ -211,11 +211,11 @@ def _from_shards(
     known = None
     if metadata is not None:
         known = read_metadata(metadata, [item for block in read_shards(source)[1] for item in block.ids])
-    index, reason = (None, "as asked for") if anew else _present(place.look, model, layer, known)
-    counts = place.stream(
+    index, reason = (None, "as asked for") if anew else _present(servers.look, model, layer, known)
+    counts = servers.stream(
         _parts(blocks, known), manifest.total, manifest.dim, about, columns=known, kept=index is not None
     )
-    return _saved(model, place, place, counts, recall, reason)._replace(done=TAKEN)
+    return _saved(model, place, servers, counts, recall, reason)._replace(done=TAKEN)
 
 
 def _held(manifest: Manifest, blocks: Iterable[Block], tick: Callable[[int], None]) -> _Given:
@@ -230,11 +230,8 @@ def _held(manifest: Manifest, blocks: Iterable[Block], tick: Callable[[int], Non
     return _Given(ids, contents, lambda places: (rows if places is None else rows[torch.from_numpy(places)], None))
 
 
-def _parts(blocks: Iterable[Block], known: Any) -> "Iterator[Part]":
+def _parts(blocks: Iterable[Block], known: Any) -> Iterator[Part]:
     """The items of shards, some at a time, on their way to servers."""
-    from likewise.index.items_table import as_columns
-    from likewise.index.postgresql.tables import Part
-
     start = 0
     for block in blocks:
         columns = as_columns(None if known is None else known.slice(start, len(block.ids)), len(block.ids))
@@ -242,19 +239,13 @@ def _parts(blocks: Iterable[Block], known: Any) -> "Iterator[Part]":
         yield Part(block.ids, torch.from_numpy(block.rows), None, block.contents, columns)
 
 
-def place_of(run: Path, to: str, stage: Stage = lambda what: untold) -> "FolderPlace | Renewal":
-    """Where the index of a run is to be. Raises LikewiseError on an unknown engine, and as ``Renewal``."""
+def place_of(run: Path, to: str, stage: Stage = lambda what: untold) -> Place:
+    """Where the index of a run is to be. Raises LikewiseError on an unknown engine, and as ``place_on``."""
     folder = run / INDEX
     if not is_server(to) and (to != "auto" or not pointer.is_there(folder)):
         engine_of(to)
         return FolderPlace(folder, to, stage)
-    servers = (parse(to) if is_server(to) else pointer.read(folder).servers).named(run.resolve().name)
-    from likewise.index.postgresql.shards import psycopg_here
-
-    psycopg_here()
-    from likewise.index.postgresql.renewal import Renewal
-
-    return Renewal(folder, servers, stage)
+    return place_on(folder, to, run.resolve().name, stage)
 
 
 def _embedded(model: Model, items: Items, layer: Layer, progress: bool) -> tuple[Tensor, Tensor | None]:

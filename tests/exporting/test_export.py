@@ -1,10 +1,13 @@
 """Exported folders give the model's rows without likewise; a changed scale fails; what can't be exported is named."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -23,6 +27,7 @@ from likewise.cli.main import main
 from likewise.config.overrides import settings_from
 from likewise.data import Items, open_items, read_image
 from likewise.data.words import hashed
+from likewise.encoders import resnet18, resnet50
 from likewise.evaluation.scores import EVALUATION, save_scores
 from likewise.exporting import formats, runtime
 from likewise.exporting.card import python
@@ -105,9 +110,9 @@ def exported(
         ("onnx", images, "embedding", {"pixels": 0.3}),
         ("torch", images, "embedding", {"name": "resnet-fine", "head": "mlp-bn"}),
         ("safetensors", images, "embedding", {"pixels": 0.3, "head": "mlp"}),
-        ("safetensors", images, "backbone", {"name": "resnet50", "stem": "imagenet"}),
-        ("onnx", vectors, "query", {"name": "mlp", "apart": True}),
-        ("torch", vectors, "backbone", {"name": "mlp"}),
+        ("safetensors", images, "backbone", {"name": "resnet50"}),
+        ("hf", images, "embedding", {"name": "resnet-small", "stem": "imagenet", "pixels": 0.3}),
+        ("torch", vectors, "query", {"name": "mlp", "apart": True}),
         ("safetensors", vectors, "embedding", {"name": "mlp", "head": "none", "centre": False}),
         ("onnx", parts, "embedding", {"name": "towers", "fusion": "late"}),
         ("torch", parts, "backbone", {"name": "towers"}),
@@ -141,7 +146,8 @@ def test_the_python_of_a_card_gives_the_models_rows_where_likewise_is_not(
         (folder / "card.py").write_text(code, encoding="utf-8")
         (folder / "picture.png").write_bytes(picture.read_bytes())
     folders = [str(folder) for _, _, folder in exported.values()]
-    done = subprocess.run([sys.executable, "-c", WITHOUT_LIKEWISE, *folders], capture_output=True, text=True)
+    here = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", WITHOUT_LIKEWISE, *folders], capture_output=True, text=True, env=here)
     assert done.returncode == 0, done.stderr
     pixels = read_image(picture, 32)
     for model, layer, folder in exported.values():
@@ -278,7 +284,7 @@ class Own(nn.Module):
 
 def test_a_backbone_of_ones_own_is_exported_from_python(images: Items, tmp_path: Path) -> None:
     model = Model.untrained(settings_from({}), images, backbone=Own(nn.ReLU()))
-    assert lw.export(model, out=tmp_path / "a", data=images, progress=False).difference < 1e-5
+    assert lw.export(model, to="torch", out=tmp_path / "a", data=images, progress=False).difference < 1e-5
     with pytest.raises(lw.LikewiseError, match=r"layer 'backbone', a Own, is built by code of its own.*--to onnx or"):
         lw.export(model, to="safetensors", out=tmp_path / "b", data=images, progress=False)
 
@@ -288,6 +294,70 @@ def test_a_layer_that_cant_be_exported_is_named(images: Items, tmp_path: Path) -
     with pytest.raises(lw.LikewiseError, match=r"layer 'backbone\.middle\.1', a Branching, can't be exported: "):
         lw.export(model, out=tmp_path / "a", data=images, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "stem", "refused"),
+    [
+        ("hf", "mlp", "small", "layer 'backbone', a MLP, has no counterpart in transformers; use --to onnx, torch or"),
+        ("hf", "resnet-small", "small", "layer 'backbone.conv1', 4 × 4 with stride 4, has no place in the ResNet of"),
+        (
+            "timm",
+            "resnet18",
+            "small",
+            "layer 'backbone.conv1', 3 × 3 with stride 1, has no place in the ResNet of timm",
+        ),
+        ("timm", "resnet-small", "imagenet", "layer 'backbone' has 3 stages of 1, 1, 1 blocks, and timm has no such"),
+        ("timm", "resnet18", "imagenet", ""),
+        ("hf", "resnet50", "imagenet", ""),
+    ],
+)
+def test_only_what_a_library_has_is_exported_for_it(
+    to: str,
+    name: str,
+    stem: str,
+    refused: str,
+    images: Items,
+    vectors: Items,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = ModuleType("timm")  # a stand-in, for timm needs torchvision; it loads as timm does, by torchvision's names
+    vars(module)["create_model"] = loaded_as_timm
+    monkeypatch.setitem(sys.modules, "timm", module)
+    items = vectors if name == "mlp" else images
+    model = model_of(items, name=name, stem=stem)
+    if refused:
+        with pytest.raises(lw.LikewiseError, match=re.escape(refused)):
+            lw.export(model, to=to, out=tmp_path / "e", data=items, progress=False)
+        assert not list(tmp_path.iterdir())
+    else:
+        assert lw.export(model, to=to, out=tmp_path / "e", data=items, progress=False).difference < 1e-5
+        assert {"config.json", "model.safetensors", "head.safetensors"} <= {p.name for p in (tmp_path / "e").iterdir()}
+
+
+def loaded_as_timm(name: str, *, pretrained: bool, num_classes: int) -> nn.Module:
+    """What ``timm.create_model`` gives for a local folder."""
+    folder = Path(name.removeprefix("local-dir:"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (pretrained, num_classes, config["num_classes"]) == (True, 0, 0)
+    network = {"resnet18": resnet18, "resnet50": resnet50}[config["architecture"]]("imagenet")
+    assert config["num_features"] == network.feature_dim
+    assert config["pretrained_cfg"]["mean"] == [0.485, 0.456, 0.406]
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    return network
+
+
+def test_the_processor_of_transformers_gives_what_likewise_gives(
+    exported: dict[str, tuple[Model, Layer, Path]], images: Items
+) -> None:
+    model, _, folder = exported["hf-images-embedding"]
+    import transformers
+
+    pixels = images.batch([0, 1])
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    found = processor([Image.fromarray(each.numpy()) for each in pixels], return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(found, model.prepare(pixels), atol=1e-5, rtol=0)
 
 
 def test_generated_items_are_said_to_be(vectors: Items) -> None:
@@ -332,7 +402,10 @@ def test_the_command_compares_on_the_training_items(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--to", "onxx"], "--to onxx is no format. Did you mean 'onnx'? It must be onnx, torch, safetensors"),
+        (
+            ["--to", "onxx"],
+            "--to onxx is no format. Did you mean 'onnx'? It must be onnx, torch, safetensors, hf, timm.",
+        ),
         (["--to", "word2vec"], "--to word2vec is for runs of words"),
         (["--layer", "query"], "this model has no layer 'query'; its layers are embedding, backbone."),
         (["--licence", "a b"], "--licence 'a b' is no identifier; write one such as apache-2.0"),

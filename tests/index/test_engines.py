@@ -15,7 +15,7 @@ import torch
 from toy import unit_clusters, year_and_colour
 
 from likewise.errors import LikewiseError
-from likewise.index import Index
+from likewise.index import Index, saved
 from likewise.index import index as module
 from likewise.index.engines import KINDS, engine_of
 from likewise.index.promise import lower_bound, recall_of
@@ -184,10 +184,10 @@ def test_a_quarter_gone_is_written_as_one_file(tmp_path: Path) -> None:
         index.save(tmp_path)
     assert sum(1 for _ in tmp_path.glob("items-*")) == 1
     assert Index.load(tmp_path).ids == index.ids
-    for number in range(module.PARTS + 3):
+    for number in range(saved.PARTS + 3):
         index.add(ROWS[number : number + 1], [f"more {number}"])
         index.save(tmp_path)
-    assert sum(1 for _ in tmp_path.glob("items-*")) <= module.PARTS
+    assert sum(1 for _ in tmp_path.glob("items-*")) <= saved.PARTS
     assert Index.load(tmp_path).ids == index.ids
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from likewise.errors import LikewiseError
+from likewise.index import Hit, Index
 from likewise.index.embedding_file import read_embedding, write_embedding
-from likewise.index.index import Hit, Index
 
 IDS = ["cats/a.jpg", "cats/ä.jpg", "dogs/c.jpg", "日本/d.png", "e"]
 ROWS = torch.nn.functional.normalize(torch.randn(5, 6, generator=torch.Generator().manual_seed(0)), dim=1)

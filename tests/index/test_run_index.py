@@ -129,17 +129,19 @@ def test_an_index_of_another_model_is_refused_with_the_command_that_renews_it(pl
 
 def test_metadata_in_a_file_of_its_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("about.csv").write_text(
-        "name,colour,price\n" + "\n".join(f"id {n},{'red' if n % 2 else 'blue'},{n}.5" for n in range(40))
+        "name,colour,price,sold\n"
+        + "\n".join(f"id {n},{'red' if n % 2 else 'blue'},{n}.5,2020-01-01T00:00:{n:02}" for n in range(40))
     )
     command(capsys, "index", "run", "data.parquet", "--metadata", "about.csv", "--key", "id")
     code, said = command(capsys, "index", "run", "data.parquet", "--metadata", "about.csv")
     assert (code, said) == (
         2,
-        "likewise: about.csv has no column 'id' of ids. It has name, colour, price; name it with --key.\n",
+        "likewise: about.csv has no column 'id' of ids. It has name, colour, price, sold; name it with --key.\n",
     )
     Path("about.csv").write_text(Path("about.csv").read_text().replace("name,", "id,"))
     command(capsys, "index", "run", "data.parquet", "--metadata", "about.csv")
-    hits = search_run(Path("run"), "id 1", 100, ["colour = red", "price < 20"])
+    assert "60 as they were" in command(capsys, "index", "run", "data.parquet", "--metadata", "about.csv")[1]
+    hits = search_run(Path("run"), "id 1", 100, ["colour = red", "price < 20", "sold < 2020-01-02T00:00:00"])
     assert {hit.id for hit in hits} == {f"id {n}" for n in range(3, 20, 2)}
     for text, sentence in (
         (

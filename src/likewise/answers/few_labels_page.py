@@ -33,15 +33,21 @@ def reliability_table(found: Classified) -> Table:
 
 
 def classes_table(found: Classified) -> Table:
-    """A row for each class: its labels, the items that got it, their mean confidence, its AUROC if unknown."""
+    """A row for each of the classes with most items, at most 50: its labels, the items that got it, their mean
+    confidence, its AUROC if unknown."""
     aurocs = {each.label: f"{each.auroc:.2f}" for each in found.held_out}
+    fresh, many = found.labels[~found.given], len(found.names)
+    given = torch.bincount(found.labels[found.given], minlength=many)
+    got = torch.bincount(fresh, minlength=many)
+    sure = torch.bincount(fresh, weights=found.confidence[~found.given], minlength=many)
+    most = (-(given + got)).argsort(stable=True)[:MOST_CLASSES].sort().values if many > MOST_CLASSES else range(many)
     rows = []
-    for number, name in enumerate(found.names):
-        mine = found.labels == number
-        fresh = mine & ~found.given
-        mean = f"{float(found.confidence[fresh].mean()):.2f}" if bool(fresh.any()) else ""
-        counts = f"{int((mine & found.given).sum()):,}", f"{int(fresh.sum()):,}"
-        rows.append([name, *counts, mean, aurocs.get(name, "")])
+    for number in map(int, most):
+        mean = f"{float(sure[number] / got[number]):.2f}" if got[number] else ""
+        name = found.names[number]
+        rows.append([name, f"{int(given[number]):,}", f"{int(got[number]):,}", mean, aurocs.get(name, "")])
+    if many > MOST_CLASSES:
+        rows.append([f"… and {many - MOST_CLASSES:,} smaller ones", "", "", "", ""])
     return ["label", "given", "found", "mean confidence", "AUROC of unlike"], rows
 
 

@@ -20,7 +20,7 @@ def _add_export(parser: Parser) -> None:
         type=str,
         default=None,
         metavar="FORMAT",
-        help=f"onnx (default), torch or safetensors; of a run of words {WORD2VEC}, which most tools read",
+        help=f"onnx (default), torch, safetensors, hf or timm; of a run of words {WORD2VEC}, which most tools read",
     )
     parser.add_argument(
         "--out",

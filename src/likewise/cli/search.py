@@ -26,7 +26,7 @@ def _add_index(parser: Parser) -> None:
         metavar="ENGINE",
         default="auto",
         help="exact, faiss:ivf or faiss:hnsw; auto: exact while that is quick, then faiss:ivf; or "
-        "postgresql://HOST1,HOST2/DATABASE",
+        "postgresql://HOST1,HOST2/DATABASE or milvus://HOST/NAME",
     )
     parser.add_argument(
         "--recall", type=float, default=0.95, help="recall@10 that is promised; a lower one is said, with exit code 1"
@@ -44,16 +44,17 @@ def _add_index(parser: Parser) -> None:
 
 
 def _index(arguments: Namespace) -> int:
+    from likewise.index import pointer
     from likewise.index.engines import engine_of
     from likewise.index.kept import Kept
-    from likewise.index.postgresql import is_server, parse, pointer
+    from likewise.index.servers import check, is_server
     from likewise.model import INDEX, layer_named, load
     from likewise.run_index import renew_index
     from likewise.words.model import load_words
 
     a = arguments
     if is_server(a.to):
-        parse(a.to)
+        check(a.to)
     else:
         engine_of(a.to)
     words, place = of_words(a, "index"), as_path(a.run, "RUN") / INDEX / "index.json"
@@ -86,7 +87,7 @@ def _index(arguments: Namespace) -> int:
             index = renewed.made
             assert index.promise is not None
             promise = index.promise
-            where = str(pointer.read(folder).servers) if pointer.is_there(folder) else folder
+            where = pointer.read(folder).url if pointer.is_there(folder) else folder
             lines = [f"{where}: {len(index):,} items. {renewed.sentence()}"]
     lines.append(f"{index.engine_name}: {promise.sentence()}")
     if index.columns.num_columns:

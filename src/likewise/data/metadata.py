@@ -79,7 +79,7 @@ def own_metadata(source: object, ids: Sequence[str], *, key: str | None = None, 
 
 
 def flat(table: Any) -> Any:
-    """The columns of texts, numbers, booleans, dates and times; dictionaries as what they stand for."""
+    """The columns of texts, numbers, booleans, dates and times, as files have them; dictionaries as what they mean."""
     import pyarrow as pa
 
     kept = {}
@@ -88,8 +88,17 @@ def flat(table: Any) -> Any:
         if str(column.type).startswith("dictionary"):
             column = column.dictionary_decode()
         if _simple(column.type):
-            kept[name] = column
+            kept[name] = column.cast(_in_files(column.type))
     return pa.table(kept) if kept else table.select([])
+
+
+def _in_files(kind: Any) -> Any:
+    """A type as .parquet files have it: times in milliseconds in place of seconds, days in place of date64."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind) and kind.unit == "s":
+        return pa.timestamp("ms", kind.tz)
+    return {pa.time32("s"): pa.time32("ms"), pa.date64(): pa.date32()}.get(kind, kind)
 
 
 def _simple(kind: Any) -> bool:

@@ -46,7 +46,7 @@ def sharded_weight(n: int, dim: int, *, generator: torch.Generator | None = None
     def uniform(count: int) -> Tensor:
         return (torch.rand(count, dim, generator=generator) * 2 - 1) / math.sqrt(dim)
 
-    return nn.Parameter(_own_rows(n, dim, uniform))
+    return nn.Parameter(_row_by_ids(n, dim, uniform))
 
 
 # The answers of a dictionary whose rows are divided among the processes: they are in ``shards()``, not in ``state()``.
@@ -67,7 +67,7 @@ def cannot_follow(self: Dictionary, old: Sequence[str], new: Sequence[str], gene
 
 
 @torch.no_grad()
-def load_own_rows(self: Dictionary, shards: Mapping[str, Tensor]) -> None:
+def load_row_by_ids(self: Dictionary, shards: Mapping[str, Tensor]) -> None:
     """Restores ``shards()``."""
     for name, rows in self.shards().items():
         rows.copy_(shards[name])
@@ -87,7 +87,7 @@ class ShardedProxies(Dictionary):
     state = no_state
     restore = restores_nothing
     follow = cannot_follow
-    load_shards = load_own_rows
+    load_shards = load_row_by_ids
 
     def __init__(self, n: int, dim: int, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class ShardedMemoryBank(Dictionary):
     state = no_state
     restore = restores_nothing
     follow = cannot_follow
-    load_shards = load_own_rows
+    load_shards = load_row_by_ids
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class ShardedMemoryBank(Dictionary):
         super().__init__()
         self.n, self.momentum = n, check_bank(n, dim, momentum)
         self.start = own_share(n)[0]
-        self.register_buffer("rows", _own_rows(n, dim, lambda some: random_unit_rows(some, dim, generator)))
+        self.register_buffer("rows", _row_by_ids(n, dim, lambda some: random_unit_rows(some, dim, generator)))
 
     def extra_repr(self) -> str:
         """The size, the parameter, and the number of rows in this process."""
@@ -191,7 +191,7 @@ class ShardedMemoryBank(Dictionary):
         return {"rows": self.rows}
 
 
-def _own_rows(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:
+def _row_by_ids(n: int, dim: int, draw: Callable[[int], Tensor]) -> Tensor:
     """(n_r, D) this process' rows of ``draw(n)``, drawn in parts.
 
     On the CPU torch draws the same numbers in parts as at once, if every part but the last is a multiple of 16 numbers

@@ -1,4 +1,4 @@
-"""Writes a model as a folder that other tools load: ONNX, torch.export, safetensors; and runs it quickly.
+"""Writes a model for other tools (ONNX, torch.export, safetensors, transformers, timm), and runs it fast.
 
 Public names: ``export.export``, ``export.Exported``, ``runtime.runner``.
 """

@@ -67,7 +67,7 @@ def export(
 
     Args:
         model: a model, or the folder of its run.
-        to: onnx, torch or safetensors; docs/export.md says what each holds.
+        to: onnx, torch, safetensors, hf or timm; docs/export.md says what each holds.
         out: the folder; an earlier export there is replaced.
         layer: embedding, backbone or query.
         data: the items that are compared; None: the run's training items, or generated ones if they are gone.

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from likewise.errors import LikewiseError, closest
 from likewise.exporting import plain
 from likewise.exporting.description import backbone_of, described, of_layer, weights_of
+from likewise.exporting.libraries import HEAD, write_timm, write_transformers
 from likewise.exporting.network import Network, inputs_of
 from likewise.exporting.program import as_onnx, traced
 from likewise.exporting.runtime import Runner, onnx_runner, torch_runner
@@ -81,6 +82,23 @@ def _write_safetensors(model: Model, layer: Layer, folder: Path, stamp: Stamp) -
     write_reader(folder)
 
 
+def _write_hf(model: Model, layer: Layer, folder: Path, stamp: Stamp) -> None:
+    write_transformers(model, layer, folder, in_file(stamp))
+    _write_about(folder, _beside(model, layer, "transformers"), stamp)
+    write_reader(folder)
+
+
+def _write_timm(model: Model, layer: Layer, folder: Path, stamp: Stamp) -> None:
+    write_timm(model, layer, folder, in_file(stamp))
+    _write_about(folder, _beside(model, layer, "timm"), stamp)
+    write_reader(folder)
+
+
+def _beside(model: Model, layer: Layer, library: str) -> dict[str, Any]:
+    """What ``plain.load`` reads of a folder whose backbone a library loads."""
+    return {**described(model, layer), "weights": HEAD, "backbone": {"name": library}}
+
+
 def _open_plain(folder: Path) -> Runner:
     found: Runner = plain.load(folder)
     return found
@@ -137,6 +155,28 @@ rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
             needs="torch safetensors numpy pillow",
             holds="the weights as plain tensors, the layers in embedding.json, and embed.py, which computes with both",
             write=_write_safetensors,
+            opened=_open_plain,
+            loading="""
+rows = load(".")(*inputs.values())""",
+        ),
+        Format(
+            name="hf",
+            library="transformers",
+            needs="torch transformers safetensors numpy pillow",
+            holds='the backbone, which `AutoModel.from_pretrained(".")` of transformers loads (and what prepares its '
+            "pictures, `AutoImageProcessor`), the head in head.safetensors, and embed.py, which computes rows",
+            write=_write_hf,
+            opened=_open_plain,
+            loading="""
+rows = load(".")(*inputs.values())""",
+        ),
+        Format(
+            name="timm",
+            library="timm",
+            needs="torch timm safetensors numpy pillow",
+            holds='the backbone, which `timm.create_model("local-dir:.", pretrained=True, num_classes=0)` loads, the '
+            "head in head.safetensors, and embed.py, which computes rows",
+            write=_write_timm,
             opened=_open_plain,
             loading="""
 rows = load(".")(*inputs.values())""",

@@ -17,7 +17,6 @@ from likewise.exporting.network import Input, Network
 
 LIMIT = 2**31 - 1  # bytes of an ONNX file, which protobuf counts in 31 bits
 OUTPUT = "rows"
-PIP = "pip install 'likewise[export]'"
 _EXAMPLE = 3  # items of the batch that is traced; 1 would be taken for a constant
 
 
@@ -63,12 +62,13 @@ def as_onnx(network: Network, inputs: tuple[Input, ...], stamp: Mapping[str, obj
     return content
 
 
-def package(name: str) -> Any:
-    """A module of the extra ``export``. Raises LikewiseError with the pip line when it is not installed."""
+def package(name: str, *, to: str = "onnx", extra: str = "export") -> Any:
+    """A module of an extra. Raises LikewiseError with the pip line when it can't be imported."""
     try:
         return import_module(name)
-    except ImportError:
-        raise LikewiseError(f"--to onnx needs {name}, which is not installed: {PIP}.") from None
+    except ImportError as error:
+        why = "is not installed" if error.name == name else f"can't be imported ({str(error)[:200]})"
+        raise LikewiseError(f"--to {to} needs {name}, which {why}: pip install 'likewise[{extra}]'.") from None
 
 
 def _text(value: object) -> str:

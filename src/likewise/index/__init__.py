@@ -3,8 +3,9 @@
 Public names: ``Embedding``, ``Hit``, ``Index``, ``Promise``, ``read_embedding``, ``write_embedding``.
 """
 
+from likewise.index.asked import Hit
 from likewise.index.embedding_file import Embedding, read_embedding, write_embedding
-from likewise.index.index import Hit, Index
+from likewise.index.index import Index
 from likewise.index.promise import Promise
 
 __all__ = ["Embedding", "Hit", "Index", "Promise", "read_embedding", "write_embedding"]

@@ -19,6 +19,7 @@ from likewise.index.engine import Keys
 TRAINED_ON = 50  # rows for each list; k-means gains little from more
 ITERATIONS = 10
 ASKED_FOR = 2  # candidates for each hit: codes of a byte are off by little, and exact scores sort them
+LEAST = 20  # candidates, as for the 10 hits of which the recall is promised
 SPREAD, PART = 4, 16  # with a condition, four times the lists and a sixteenth of all: what fits may lie far away
 SEARCH_WIDTH = 40  # of a graph that is built
 
@@ -44,6 +45,11 @@ def _search(index: Any, asked: Any, count: int, parameters: Any) -> Keys:
     pointer = faiss.swig_ptr
     index.search_c(len(asked), pointer(asked), count, pointer(distances), pointer(found), parameters)
     return found
+
+
+def _asked_for(count: int) -> int:
+    """How many candidates are asked for ``count`` hits."""
+    return max(LEAST, ASKED_FOR * count)
 
 
 class IVF:
@@ -88,11 +94,19 @@ class IVF:
         )
 
     def candidates(self, queries: Tensor, count: int, among: Keys | None) -> Keys:
-        """See ``Engine``. With ``among``, lists that hold such keys are looked into, more of them if these are few."""
-        faiss, wanted = self._faiss, ASKED_FOR * count
+        """See ``Engine``. Where the lists hold too few, more of them are looked into.
+
+        With ``among``, lists that hold such keys are looked into, more of them if these are few.
+        """
+        faiss, wanted = self._faiss, _asked_for(count)
         asked = _array(queries)
         if among is None:
-            return _search(self._index, asked, wanted, faiss.SearchParametersIVF(nprobe=self.effort))
+            probed, need = self.effort, min(count, self._index.ntotal)
+            while True:
+                found = _search(self._index, asked, wanted, faiss.SearchParametersIVF(nprobe=probed))
+                if probed >= self._index.nlist or (found[:, need - 1] >= 0).all():
+                    return found
+                probed *= 2
         fits = np.zeros(int(among.max()) + 2, np.bool_)
         fits[among] = True
         held = self._held(fits)
@@ -188,14 +202,14 @@ class HNSW:
 
     def candidates(self, queries: Tensor, count: int, among: Keys | None) -> Keys:
         """See ``Engine``. With ``among`` the walk is wider, and rows of other keys are not kept."""
-        faiss, width = self._faiss, max(self.effort, ASKED_FOR * count)
+        faiss, width = self._faiss, max(self.effort, _asked_for(count))
         asked = _array(queries)
         if among is None:
-            return self._search(asked, ASKED_FOR * count, faiss.SearchParametersHNSW(efSearch=width))
+            return self._search(asked, _asked_for(count), faiss.SearchParametersHNSW(efSearch=width))
         width = min(self._index.ntotal, int(width * self._index.ntotal / len(among)))
         selector, need = faiss.IDSelectorBatch(among), min(count, len(among))
         while True:
-            found = self._search(asked, ASKED_FOR * count, faiss.SearchParametersHNSW(efSearch=width, sel=selector))
+            found = self._search(asked, _asked_for(count), faiss.SearchParametersHNSW(efSearch=width, sel=selector))
             if int((found >= 0).sum(1).min()) >= need or width >= self._index.ntotal:
                 return found
             width = min(2 * width, self._index.ntotal)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from likewise.index.engines import chosen
 from likewise.index.generations import MANIFEST
 from likewise.index.index import Index
-from likewise.index.kept import About, Kept, Stage
-from likewise.index.postgresql.pointer import FILE
+from likewise.index.kept import About, Kept, Stage, Streamed
+from likewise.index.pointer import FILE
 from likewise.metrics.checks import Rows
 
 
@@ -21,6 +21,11 @@ class FolderPlace:
     def __init__(self, folder: Path, to: str, stage: Stage) -> None:
         self._folder, self._to, self._stage = folder, to, stage
         self._index: Index | None = None
+
+    @property
+    def streamed(self) -> Streamed | None:
+        """None: an index in a folder is made in memory."""
+        return None
 
     def load(self) -> Index | None:
         """The index; None if there is none. Raises LikewiseError when it is damaged."""

@@ -1,9 +1,8 @@
 """An index of embedded items: search by id, row or file, with conditions; add, replace, remove, save, load."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,55 +10,25 @@ import torch
 from torch import Tensor
 
 from likewise.console import Tick, part_of, untold
-from likewise.errors import LikewiseError, at_least_one, closest
-from likewise.index import generations
+from likewise.errors import LikewiseError, at_least_one
+from likewise.index import asked, generations
+from likewise.index.asked import checked, with_excluded
 from likewise.index.conditions import matching, parse_all
 from likewise.index.embedding_file import check_embedding
 from likewise.index.engine import Engine, Keys
 from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen
-from likewise.index.items_table import as_columns, filtered, joined, to_table
+from likewise.index.items_table import Held, as_columns, filtered, joined
 from likewise.index.names import Names
 from likewise.index.promise import Promise, Tuning, exact_promise, held_out
-from likewise.index.queries import checked, with_excluded
-from likewise.metrics.checks import Rows, as_tensor
+from likewise.index.saved import Saved
+from likewise.metrics.checks import Rows
 from likewise.metrics.exact_scores import unpack
 from likewise.metrics.neighbours import exact_among, top_k
-from likewise.text import quoted, shortened
+from likewise.text import quoted
 
-Query = Tensor | npt.NDArray[np.floating[Any]] | Sequence[float] | str | Path
 Contents = npt.NDArray[np.uint8]
-PARTS = 32  # files of items, from which all are written as one
 AMONG = 50_000  # rows that fit a condition, up to which all of them are compared
 _BLOCK = 4096  # queries of which an engine holds candidates at once
-
-
-class Hit(NamedTuple):
-    """One search result: the item's id and its inner product with the query (the cosine, for unit rows)."""
-
-    id: str
-    score: float
-
-
-class Saved(NamedTuple):
-    """What an index knows of the folder that it was loaded from, or saved in.
-
-    Args:
-        folder: where.
-        manifest: of the generation then.
-        keys: those in the files of that generation, also of items that are gone, ascending.
-        engine: the file of its engine; empty once the engine has changed.
-    """
-
-    folder: Path | None = None
-    manifest: generations.Manifest | None = None
-    keys: Keys = generations.NONE
-    engine: str = ""
-
-    def after(self, folder: Path, present: generations.Manifest | None) -> "Saved | None":
-        """This, if the folder still holds that generation and can take one more file of items; else None."""
-        if present is None or self.manifest is None or self.folder != folder.resolve():
-            return None
-        return self if present == self.manifest and len(present.parts) < PARTS else None
 
 
 class Index:
@@ -108,13 +77,8 @@ class Index:
         self.promise: Promise | None = None
         self._keys: Keys = np.arange(len(ids))
         self._next, self._saved = len(ids), Saved()
-        self.rows = self._laid_out(rows.detach().float())
+        self.rows = rows.detach().float()
         self._longest = _longest(self.rows)
-
-    def _laid_out(self, rows: Tensor) -> Tensor:
-        """The rows; for exact search of few, column by column, which a single query reads three times as fast."""
-        few = rows.numel() <= EXACT_NUMBERS and self.engine_name == "exact"
-        return rows.T.contiguous().T if few else rows
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -164,8 +128,8 @@ class Index:
         return about | (self.promise.as_json() if self.promise else {})
 
     def search(
-        self, query: Query, k: int = 10, *, exclude_id: str | None = None, where: str | Sequence[str] = ()
-    ) -> list[Hit]:
+        self, query: asked.Query, k: int = 10, *, exclude_id: str | None = None, where: str | Sequence[str] = ()
+    ) -> list[asked.Hit]:
         """The k items nearest to one query, best first; equal scores in the order of the index.
 
         Args:
@@ -181,37 +145,16 @@ class Index:
                 with NaN, infinity or numbers so large that scores would overflow, k < 1, a condition on a column that
                 is not there.
         """
-        if isinstance(query, str | Path):
-            name = str(query)
-            row = self.row_of(name)
-            exclude_id = name if exclude_id is None else exclude_id  # ignored if it is a path
-        else:
-            row = as_tensor("the query", query)
-        if row.ndim != 1:
-            raise LikewiseError(
-                f"a query must be one row of shape (D,), but has shape {tuple(row.shape)}; search_batch takes several."
-            )
-        return self.search_batch(row[None], k, exclude_ids=[exclude_id], where=where)[0]
+        return asked.search(self, query, k, exclude_id, where)
 
-    def row_of(self, name: str) -> Tensor:
-        """(D,) the row that searches for an id or a file. Raises LikewiseError as ``search``."""
-        row = self.names.row(name)
-        return self.read_file(name) if row < 0 else (self.rows if self.query_rows is None else self.query_rows)[row]
+    def row_by_id(self, item: str) -> Tensor | None:
+        """(D,) the row that searches for the item of an id; None of an unknown id."""
+        row = self.names.row(item)
+        return None if row < 0 else (self.rows if self.query_rows is None else self.query_rows)[row]
 
-    def read_file(self, path: str) -> Tensor:
-        """(D,) the row of a file as a query. Raises LikewiseError if there is no such file, or no ``read``."""
-        path = os.path.expanduser(path)
-        if not os.path.isfile(path):  # of a name that is too long too
-            raise LikewiseError(
-                f"{quoted(path)} is neither a file nor the id of an indexed item; ids look like {quoted(self.ids[0])}."
-                f"{closest(path, self.ids[:100_000], shown=shortened)}"
-            )
-        if self.read is None:
-            raise LikewiseError(
-                f"this index was loaded without a model, so it can't embed {path}: use lw.load(RUN).search({path!r}), "
-                "or search with an id or a row of model.embed."
-            )
-        return self.read(path)
+    def some_ids(self) -> Sequence[str]:
+        """The first ids, among which that of a misspelt one is looked for."""
+        return self.ids[: asked.SOME]
 
     def search_batch(
         self,
@@ -220,7 +163,7 @@ class Index:
         *,
         exclude_ids: Sequence[str | None] | None = None,
         where: str | Sequence[str] = (),
-    ) -> list[list[Hit]]:
+    ) -> list[list[asked.Hit]]:
         """The k items nearest to each of several queries; the hits of a query are those that ``search`` gives for it.
 
         Args:
@@ -239,7 +182,7 @@ class Index:
         )
         ids = self.ids
         return [
-            [Hit(ids[row], score) for score, row in zip(*pair, strict=True) if row >= 0]
+            [asked.Hit(ids[row], score) for score, row in zip(*pair, strict=True) if row >= 0]
             for pair in zip(scores.tolist(), rows.tolist(), strict=True)
         ]
 
@@ -269,7 +212,12 @@ class Index:
     def _exact(
         self, queries: Tensor, k: int, excluded: Tensor | None, among: Tensor | None, tick: Tick
     ) -> tuple[Tensor, Tensor]:
-        """By comparing every row, or every row ``among`` those that fit."""
+        """By comparing every row, or every row ``among`` those that fit.
+
+        Few rows are laid out column by column first, which a single query reads three times as fast.
+        """
+        if self.engine_name == "exact" and self.rows.numel() <= EXACT_NUMBERS:
+            self.rows = self.rows.T.contiguous().T
         rows = self.rows
         if among is not None:  # row by row or column by column, as the rows are laid out
             rows = rows[among] if rows.is_contiguous() else rows.T.index_select(1, among).T
@@ -320,7 +268,6 @@ class Index:
         name, options = chosen(to, *self.rows.shape)
         if name == "exact":
             self._install(None, name, options)
-            self.rows = self._laid_out(self.rows)
             self.promise = exact_promise(len(self), recall, self._try)
             return self.promise
         self.rows = self.rows.contiguous()
@@ -396,7 +343,7 @@ class Index:
             self.engine.add(new.rows, keys)
             self._saved = self._saved._replace(engine="")
         self._longest = max(self._longest, new._longest)
-        self.rows = self._laid_out(new.rows if empty else torch.cat([self.rows, new.rows]))
+        self.rows = new.rows if empty else torch.cat([self.rows, new.rows])
         self._built()
 
     def describe(self, ids: Sequence[str], columns: Any) -> None:
@@ -430,12 +377,9 @@ class Index:
             if not self.engine.remove(gone):
                 self.engine = None  # built again with the rows that are left, or that come
             self._saved = self._saved._replace(engine="")
-        if len(kept):
-            self.rows = self._laid_out(rows_left)
-            if not everything:
-                self._built()
-        else:
-            self.rows = rows_left
+        self.rows = rows_left
+        if len(kept) and not everything:
+            self._built()
 
     def _built(self) -> None:
         """Builds the engine where it could not forget rows."""
@@ -452,45 +396,15 @@ class Index:
         Raises:
             OSError: from the file system.
         """
-        folder = generations.folder_of(folder)
-        with generations.writing(folder) as (writer, present):
-            former = self._saved.after(folder, present)
-            if former and len(former.keys) > 4 * len(self) / 3:  # a quarter of what would be read is gone
-                former = None
-            last = int(former.keys[-1]) if former else -1
-            start = int(np.searchsorted(self._keys, last, "right"))
-            parts = list(writer.keep(present.parts) if former and present else ())
-            if start < len(self):
-                new = slice(start, None)
-                query_rows = None if self.query_rows is None else self.query_rows[new]
-                contents = None if self.contents is None else self.contents[new]
-                table = to_table(
-                    self._keys[new],
-                    self.ids[new],
-                    self.rows[new],
-                    query_rows,
-                    self.columns[new],
-                    contents,
-                    self.protocol,
-                )
-                parts.append(writer.table(table))
-            written = np.concatenate([former.keys, self._keys[start:]]) if former else self._keys
-            gone = generations.NONE
-            if len(written) > len(self):
-                gone = written[~np.isin(written, self._keys, assume_unique=True, kind="table")]
-            engine = ""
-            if self.engine is not None:
-                same = former is not None and self._saved.engine
-                engine = writer.keep([self._saved.engine])[0] if same else writer.engine(self.engine.write)
-            about = {
-                "protocol": self.protocol,
-                "engine": self.engine_name,
-                "options": self.options,
-                "promise": self.promise.as_json() if self.promise else None,
-                "next": self._next,
-            }
-            manifest = writer.finish(about, parts, writer.numbers(gone) if len(gone) else "", engine)
-        self._saved = Saved(folder.resolve(), manifest, written, engine)
+        about = {
+            "protocol": self.protocol,
+            "engine": self.engine_name,
+            "options": self.options,
+            "promise": self.promise.as_json() if self.promise else None,
+            "next": self._next,
+        }
+        held = Held(self._keys, self.ids, self.rows, self.query_rows, self.columns, self.contents)
+        self._saved = self._saved.with_this(generations.folder_of(folder), held, about, self.engine)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Index":
@@ -518,7 +432,6 @@ class Index:
         if engine is not None:
             index.engine_name, index.engine = about["engine"], engine
             index.engine.effort = index.promise.effort if index.promise else 1
-            index.rows = held.rows
         return index
 
 

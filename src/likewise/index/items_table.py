@@ -29,6 +29,17 @@ class Held(NamedTuple):
     columns: Any
     contents: npt.NDArray[np.uint8] | None
 
+    def since(self, start: int) -> "Held":
+        """The items from a place on."""
+        return Held(
+            self.keys[start:],
+            self.ids[start:],
+            self.rows[start:],
+            None if self.query_rows is None else self.query_rows[start:],
+            self.columns[start:],
+            None if self.contents is None else self.contents[start:],
+        )
+
     def without(self, gone: Keys) -> "Held":
         """The items whose keys are not among those that are gone."""
         if not len(gone):
@@ -88,26 +99,24 @@ def _without_columns(count: int) -> Any:
     return pa.table({"": pa.nulls(count)}).select([])
 
 
-def to_table(
-    keys: Keys,
-    ids: Sequence[str],
-    rows: Tensor,
-    query_rows: Tensor | None,
-    columns: Any,
-    contents: npt.NDArray[np.uint8] | None,
-    protocol: Mapping[str, str | int | float],
-) -> Any:
+def to_table(held: Held, protocol: Mapping[str, str | int | float]) -> Any:
     """The table of a file of items; its metadata say how the rows were made, under the key ``likewise``."""
     import pyarrow as pa
 
-    table = {"key": pa.array(keys), "id": pa.array(map(utf8, ids), pa.string()), "embedding": _vectors(rows)}
-    if query_rows is not None:
-        table["query_embedding"] = _vectors(query_rows)
-    if contents is not None:
+    table = {
+        "key": pa.array(held.keys),
+        "id": pa.array(map(utf8, held.ids), pa.string()),
+        "embedding": _vectors(held.rows),
+    }
+    if held.query_rows is not None:
+        table["query_embedding"] = _vectors(held.query_rows)
+    if held.contents is not None:
         table["content"] = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(contents.shape[1]), len(contents), [None, pa.py_buffer(np.ascontiguousarray(contents))]
+            pa.binary(held.contents.shape[1]),
+            len(held.contents),
+            [None, pa.py_buffer(np.ascontiguousarray(held.contents))],
         )
-    whole = pa.table({**table, **{name: columns[name] for name in columns.column_names}})
+    whole = pa.table({**table, **{name: held.columns[name] for name in held.columns.column_names}})
     return whole.replace_schema_metadata({b"likewise": json.dumps(dict(protocol)).encode()})
 
 

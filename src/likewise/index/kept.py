@@ -1,6 +1,6 @@
 """What is asked of an index of a run, in its folder or on servers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from likewise.console import Tick
-from likewise.index.index import Hit, Query
+from likewise.index.asked import Hit, Query
+from likewise.index.layout import Part
 from likewise.index.names import Names
 from likewise.index.promise import Promise
 from likewise.metrics.checks import Rows
@@ -25,6 +26,8 @@ class Searched(Protocol):
     @property
     def protocol(self) -> About:
         """How the rows were made."""
+
+    def __len__(self) -> int: ...
 
     def __contains__(self, item: str) -> bool: ...
 
@@ -94,8 +97,33 @@ class Kept(Protocol):
         """Forgets items."""
 
 
+class Streamed(Kept, Protocol):
+    """An index on servers that takes items in a stream, which memory never holds together."""
+
+    def look(self) -> Kept | None:
+        """The index with what the servers say of the items, which are not read; None if there is none."""
+
+    def stream(
+        self, parts: Iterable[Part], total: int, dim: int, protocol: About, *, columns: Any, kept: bool
+    ) -> tuple[int, int, int]:
+        """Brings the servers to the items of a stream; the numbers of new, changed and gone ones.
+
+        Args:
+            parts: some thousands of items each, with rows and contents.
+            total: how many items they are together.
+            dim: numbers of a row.
+            protocol: how the rows were made.
+            columns: the metadata of all, or None.
+            kept: whether the former items are of the same model, layer and columns.
+        """
+
+
 class Place(Protocol):
     """Where the index of a run is kept."""
+
+    @property
+    def streamed(self) -> Streamed | None:
+        """What takes items in a stream, if this place does."""
 
     def load(self) -> Kept | None:
         """The index as it is; None if there is none. Raises LikewiseError when it can't be used."""

@@ -129,7 +129,7 @@ class ServerFinder:
     @property
     def engine(self) -> str:
         """See ``Finder``."""
-        return f"postgresql, {self._index.about.engine}"
+        return f"{self._index.kind}, {self._index.about.engine}"
 
     def row_by_id(self, item: str) -> Tensor | None:
         """See ``Finder``."""

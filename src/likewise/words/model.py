@@ -17,8 +17,9 @@ from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, unwritten, utf8_path
+from likewise.index.asked import Hit, Query
 from likewise.index.embedding_file import Embedding
-from likewise.index.index import Hit, Index, Query
+from likewise.index.index import Index
 from likewise.stamp import DIGEST_BYTES, Stamp, hash_of, refuse_other_model
 from likewise.text import quoted, utf8
 

@@ -1,9 +1,7 @@
 """An index on servers as it is searched: by id, row or file, with conditions."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,16 +11,16 @@ from torch import Tensor
 
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError, at_least_one
+from likewise.index import asked
+from likewise.index.asked import Hit, Query, checked, with_excluded
 from likewise.index.conditions import parse_all
-from likewise.index.index import Hit, Query
+from likewise.index.layout import Layout
 from likewise.index.postgresql import search
 from likewise.index.postgresql.shards import Shard, Shards
-from likewise.index.postgresql.tables import Layout, generation_of, named, present
+from likewise.index.postgresql.tables import generation_of, named, present
 from likewise.index.postgresql.url import SCHEMA, Servers
 from likewise.index.promise import Promise
-from likewise.index.queries import checked, with_excluded
-from likewise.metrics.checks import Rows, as_tensor
-from likewise.text import quoted
+from likewise.metrics.checks import Rows
 
 PATIENCE = 20  # times to look for parts of one generation, while another process writes the next
 PAUSE = 0.1  # seconds between
@@ -37,7 +35,7 @@ class About(NamedTuple):
         protocol: how the rows were made.
         layout: the columns.
         engine: exact or hnsw.
-        halfvec, links: of the graph.
+        numbers, links: of the graph.
         promise: what was measured.
     """
 
@@ -47,7 +45,7 @@ class About(NamedTuple):
     protocol: dict[str, str | int | float]
     layout: Layout
     engine: str
-    halfvec: bool
+    numbers: str
     links: int
     promise: Promise | None
 
@@ -59,7 +57,7 @@ class About(NamedTuple):
             "protocol": self.protocol,
             "layout": self.layout.as_json(),
             "engine": self.engine,
-            "halfvec": self.halfvec,
+            "numbers": self.numbers,
             "links": self.links,
             "promise": self.promise.as_json() if self.promise else None,
             "part": part,
@@ -96,7 +94,7 @@ def about(shards: Shards, found: Sequence[tuple[int, dict[str, Any]] | None]) ->
         told["protocol"],
         Layout.from_json(told["layout"]),
         told["engine"],
-        told["halfvec"],
+        told["numbers"],
         told["links"],
         Promise(**told["promise"]) if told["promise"] else None,
     )
@@ -114,6 +112,8 @@ class ServerIndex:
 
     Cost: a connection to each server. Scores are pgvector's, inner products in float32.
     """
+
+    kind = "postgresql"
 
     def __init__(self, servers: Servers, read: Callable[[str], Tensor] | None = None) -> None:
         self.read = read
@@ -166,14 +166,7 @@ class ServerIndex:
         where: str | Sequence[str] = (),
     ) -> list[Hit]:
         """The k items nearest to one query, best first; equal scores in the order of the ids. As ``Index.search``."""
-        if isinstance(query, str | Path):
-            name = str(query)
-            own = self.row_by_id(name)
-            row = self.read_file(name) if own is None else own
-            exclude_id = name if exclude_id is None else exclude_id
-        else:
-            row = as_tensor("the query", query)
-        return self.search_batch(row[None], k, exclude_ids=[exclude_id], where=where)[0]
+        return asked.search(self, query, k, exclude_id, where)
 
     def search_batch(
         self,
@@ -194,7 +187,7 @@ class ServerIndex:
                 self.shards.servers.table,
                 a.layout,
                 a.promise.effort if a.promise and a.engine == "hnsw" else 0,
-                a.halfvec,
+                a.numbers,
                 a.promise.rows // len(self.shards) if a.promise else 0,
             )
 
@@ -218,7 +211,7 @@ class ServerIndex:
             raise LikewiseError(f"another model has renewed {self.shards.servers} meanwhile; load the run again.")
 
     def row_by_id(self, item: str) -> Tensor | None:
-        """The row that searches for an id, or None."""
+        """(D,) the row that searches for the item of an id; None of an unknown id."""
         column = "query_embedding" if self._about.layout.queries else "embedding"
         statement = sql.SQL("SELECT {}::real[] FROM {} WHERE id = %s").format(
             sql.Identifier(column), named(self.shards.servers.table)
@@ -229,16 +222,12 @@ class ServerIndex:
             found = shard.ask(lambda one: one.connection.execute(statement, [as_id(item)], binary=True).fetchone())
         return None if found is None else torch.from_numpy(np.array(found[0], np.float32))
 
-    def read_file(self, path: str) -> Tensor:
-        """(D,) the row of a file as a query. Raises LikewiseError if there is no such file, or no ``read``."""
-        path = os.path.expanduser(path)
-        if not os.path.isfile(path):
-            raise LikewiseError(
-                f"{quoted(path)} is neither a file nor the id of an item of {SCHEMA}.{self.shards.servers.table}."
-            )
-        if self.read is None:
-            raise LikewiseError(f"this index was opened without a model, so it can't embed {path}.")
-        return self.read(path)
+    def some_ids(self) -> Sequence[str]:
+        """Some ids, among which that of a misspelt one is looked for."""
+        each = -(-asked.SOME // len(self.shards))
+        some = sql.SQL("SELECT id FROM {} LIMIT {}").format(named(self.shards.servers.table), sql.Literal(each))
+        parts = self.shards.ask(lambda shard: [row[0] for row in shard.connection.execute(some).fetchall()])
+        return [item for part in parts for item in part]
 
     def close(self) -> None:
         """Ends the connections."""

@@ -8,8 +8,9 @@ from psycopg import sql
 from torch import Tensor
 
 from likewise.console import Tick
+from likewise.index.names import number_of
 from likewise.index.postgresql import search
-from likewise.index.postgresql.shards import Shard, Shards, number_of
+from likewise.index.postgresql.shards import Shard, Shards
 from likewise.index.postgresql.tables import named
 from likewise.index.promise import QUERIES, K, Promise, Tuning, exact_promise, sample
 from likewise.metrics.neighbours import top_k

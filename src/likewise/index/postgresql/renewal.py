@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,16 +13,17 @@ from psycopg import sql
 from torch import Tensor
 
 from likewise.errors import LikewiseError
-from likewise.index import generations
+from likewise.index import generations, pointer
 from likewise.index.embedding_file import check_embedding
 from likewise.index.items_table import as_columns
-from likewise.index.kept import Kept, Stage
+from likewise.index.kept import Kept, Stage, Streamed
+from likewise.index.layout import Layout, Part
 from likewise.index.names import Names
-from likewise.index.postgresql import pointer, search, tables
+from likewise.index.postgresql import search, tables
 from likewise.index.postgresql.index import About, about
 from likewise.index.postgresql.measure import measured
 from likewise.index.postgresql.shards import Shard, Shards
-from likewise.index.postgresql.tables import NEXT, Layout, Part, named
+from likewise.index.postgresql.tables import NEXT, named
 from likewise.index.postgresql.url import SCHEMA, Servers
 from likewise.index.promise import Promise
 from likewise.metrics.checks import Rows, as_rows
@@ -99,6 +99,11 @@ class Renewal:
     def has_contents(self) -> bool:
         """Whether the hashes are known."""
         return self._layout is not None and self._layout.contents
+
+    @property
+    def streamed(self) -> Streamed:
+        """This: it takes a stream."""
+        return self
 
     @property
     def has_query_rows(self) -> bool:
@@ -188,7 +193,7 @@ class Renewal:
         self._layout = Layout(as_rows("rows", rows).shape[1], query_rows is not None, True, table.schema)
         if self._layout.dim > tables.TABLE_WIDEST:
             raise LikewiseError(f"the rows have {self._layout.dim:,} numbers, but pgvector holds 16,000 at most.")
-        self._layout.columns()
+        tables.columns_of(self._layout)
         self._names, self.protocol, self._anew, self.promise = Names(ids), dict(protocol), True, None
         self.columns = table
         with self._or_nothing():
@@ -260,7 +265,7 @@ class Renewal:
             def copy(shard: Shard, some: Part = some, places: list[list[int]] = places) -> None:
                 with shard.said():
                     mine = some.take(places[shard.number])
-                    tables.copy(shard, named(self._table + NEXT), layout.columns(), mine)
+                    tables.copy(shard, named(self._table + NEXT), tables.columns_of(layout), mine)
 
             self._shards.all(copy)
             done += len(some.ids)
@@ -325,7 +330,7 @@ class Renewal:
                 for start in range(0, len(mine), _READ):
                     some = whole.take(mine[start : start + _READ])
                     if self._anew:
-                        tables.copy(shard, named(self._table + NEXT), layout.columns(), some)
+                        tables.copy(shard, named(self._table + NEXT), tables.columns_of(layout), some)
                     else:
                         tables.upsert(shard, self._table, layout, some)
                     if shard.number == 0:
@@ -343,7 +348,7 @@ class Renewal:
             self._begin()
             self._finish(recall, moved)
         self._shards.close()
-        pointer.write(self._folder, pointer.Place(replace(self._servers, password=""), self._owner))
+        pointer.write(self._folder, pointer.Pointer(str(self._servers), self._owner))
         generations.forget(self._folder)
 
     def _finish(self, recall: float, moved: bool) -> None:
@@ -353,8 +358,8 @@ class Renewal:
         many = len(self) * layout.dim > EXACT_NUMBERS * len(self._shards)
         self.engine_name = ("hnsw" if many else "exact") if s.engine == "auto" else s.engine
         graph = self.engine_name == "hnsw"
-        wanted = (self.engine_name, s.halfvec and graph, s.links)
-        built = None if former is None or self._anew else (former.engine, former.halfvec, former.links)
+        wanted = (self.engine_name, s.numbers if graph else "vector", s.links)
+        built = None if former is None or self._anew else (former.engine, former.numbers, former.links)
         self._stage("building the graph" if graph and wanted != built else "making keys")
 
         def prepare(shard: Shard) -> None:
@@ -364,7 +369,7 @@ class Renewal:
                 if wanted != built:
                     tables.drop_graph(shard, table)
                     if graph:
-                        tables.build_graph(shard, table, layout, s.links, s.halfvec)
+                        tables.build_graph(shard, table, layout, s.links, s.numbers)
                 tables.analyze(shard, table)
 
         self._shards.all(prepare)
@@ -388,7 +393,7 @@ class Renewal:
         layout = self._layout
         assert layout is not None
         graph = self.engine_name == "hnsw"
-        manner = search.Manner(table, layout, int(graph), graph and self._servers.halfvec, 0)
+        manner = search.Manner(table, layout, int(graph), self._servers.numbers, 0)
         return measured(self._shards, manner, len(self), recall, self._stage("measuring the promise"))
 
 

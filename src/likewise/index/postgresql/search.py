@@ -18,8 +18,9 @@ from psycopg import sql
 
 from likewise.errors import LikewiseError
 from likewise.index.conditions import SIGNS, Condition, no_such_column, typed
+from likewise.index.layout import Layout
 from likewise.index.postgresql.shards import Shard
-from likewise.index.postgresql.tables import Layout, bare, named
+from likewise.index.postgresql.tables import SIGN, as_held, bare, columns_of, named
 
 AMONG = 1000  # b / a
 _BLOCK = 256  # queries that are sent at once
@@ -36,14 +37,14 @@ class Manner(NamedTuple):
         table: its name.
         layout: its columns.
         effort: rows of the graph that a query looks at (ef_search); 0: every row is compared.
-        halfvec: the graph holds numbers of 16 bits.
+        numbers: of the graph: vector, halfvec or bit.
         rows: about how many a server holds.
     """
 
     table: str
     layout: Layout
     effort: int
-    halfvec: bool
+    numbers: str
     rows: int
 
 
@@ -52,16 +53,19 @@ def condition_sql(layout: Layout, conditions: Sequence[Condition]) -> tuple[sql.
 
     Raises LikewiseError on a column that is not there, and on a value that its type can't hold.
     """
-    said, values = [], dict[str, Any]()
+    said, values = list[sql.Composable](), dict[str, Any]()
     for place, condition in enumerate(conditions):
         if condition.column not in layout.schema.names:
             raise LikewiseError(no_such_column(condition.column, layout.schema.names))
-        kind = bare(layout.columns()[condition.column])
+        kind = bare(columns_of(layout)[condition.column])
         given = typed(condition, layout.schema.field(condition.column).type).to_pylist()
         name, value = f"value{place}", _quoted(condition.column)
         if condition.sign == "in":
             values[name] = given
             said.append(sql.SQL("{} = ANY({}::{}[])").format(value, sql.Placeholder(name), sql.SQL(kind)))
+            continue
+        if given[0] != given[0]:  # NaN is unlike every number, and itself; a server says otherwise
+            said.append(sql.SQL("{} IS NOT NULL").format(value) if condition.sign == "!=" else sql.SQL("false"))
             continue
         values[name] = given[0]
         sign = sql.SQL("<>" if condition.sign == "!=" else condition.sign)
@@ -93,7 +97,8 @@ def nearest(
         _every(shard)
         return _answers(shard, exact, given)
     _graph(shard, manner.effort)
-    enough = max(manner.effort, 2 * (k + 1)) if conditions else 2 * (k + 1)
+    coarse = conditions or manner.numbers == "bit"  # what is proposed first may fit badly
+    enough = max(manner.effort, 2 * (k + 1)) if coarse else 2 * (k + 1)
     found = _answers(shard, _proposed(manner, fits), [{**each, "enough": enough} for each in given])
     short = [place for place, near in enumerate(found) if len(near) < k]
     if short:  # the graph has lost the way to some
@@ -131,8 +136,8 @@ def _exact(manner: Manner, fits: sql.Composable) -> sql.Composable:
 
 def _proposed(manner: Manner, fits: sql.Composable) -> sql.Composable:
     """Rows that the graph proposes, by their exact scores."""
-    half = f"halfvec({manner.layout.dim})"
-    order = f"embedding::{half} <#> %(query)s::{half}" if manner.halfvec else "embedding <#> %(query)s"
+    row, sign = as_held(manner.numbers, manner.layout.dim, "embedding"), SIGN[manner.numbers]
+    order = f"{row} {sign} {as_held(manner.numbers, manner.layout.dim, '%(query)s')}"
     return sql.SQL(
         "SELECT far, id FROM (SELECT (embedding <#> %(query)s) + 0 AS far, id FROM {} WHERE {} ORDER BY {} "
         "LIMIT %(enough)s) AS near WHERE %(but)s::text IS NULL OR id <> %(but)s ORDER BY far, id LIMIT %(k)s"

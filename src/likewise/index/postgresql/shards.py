@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from hashlib import blake2b
 from threading import Lock
 from typing import Any, TypeVar
 
 from likewise.errors import LikewiseError
-from likewise.index.postgresql.url import Host, Servers
-from likewise.text import utf8
+from likewise.index.names import number_of
+from likewise.index.postgresql.url import Servers
+from likewise.index.urls import Host
 
 T = TypeVar("T")
 RETRY = 0.05  # seconds before a lost connection is made again
@@ -25,11 +25,6 @@ def psycopg_here() -> Any:
     except ImportError:
         raise LikewiseError("an index on servers needs psycopg: pip install 'likewise[postgresql]'.") from None
     return psycopg
-
-
-def number_of(item: str) -> int:
-    """A number of 63 bits that an id has everywhere: blake2b of its UTF-8."""
-    return int.from_bytes(blake2b(utf8(item), digest_size=8).digest()) >> 1
 
 
 class Shard:

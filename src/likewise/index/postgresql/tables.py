@@ -5,93 +5,35 @@ A table without such a row is not ours. All that a renewal does on a server is o
 generation or the new one.
 """
 
-import base64
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from psycopg import sql
 from psycopg.types.json import Jsonb
-from torch import Tensor
 
 from likewise.errors import LikewiseError
+from likewise.index.layout import Layout, Part
 from likewise.index.postgresql.shards import Shard
-from likewise.index.postgresql.url import SCHEMA
-from likewise.text import quoted, utf8
+from likewise.index.postgresql.url import OPTION, SCHEMA
+from likewise.text import quoted
 
 FORMAT = 1
 MARK = f"likewise: what the indexes in this schema are, format {FORMAT}"
 NEXT = "__next"  # behind the name of a table that replaces another
-WIDEST = {"vector": 2000, "halfvec": 4000}  # numbers of a row that pgvector's graph takes
+WIDEST = {"vector": 2000, "halfvec": 4000, "bit": 64_000}  # numbers of a row that pgvector's graph takes
 TABLE_WIDEST = 16_000
+WAY = {"vector": "vector_ip_ops", "halfvec": "halfvec_ip_ops", "bit": "bit_hamming_ops"}  # by which a graph is near
+SIGN = {"vector": "<#>", "halfvec": "<#>", "bit": "<~>"}  # of the same in a statement
 _SYSTEM = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
 _NAMEDATALEN = 63  # bytes of a name
 
 
-class Layout(NamedTuple):
-    """The columns of a table of items.
-
-    Args:
-        dim: numbers of a row.
-        queries: whether items have other rows as queries.
-        contents: whether items have a hash of their content.
-        schema: the columns of the metadata, of pyarrow.
-    """
-
-    dim: int
-    queries: bool
-    contents: bool
-    schema: Any
-
-    def columns(self) -> dict[str, str]:
-        """Names and types in SQL."""
-        own = {"id": 'text COLLATE "C"', "embedding": f"vector({self.dim})"}
-        own |= {"query_embedding": f"vector({self.dim})"} if self.queries else {}
-        own |= {"content": "bytea"} if self.contents else {}
-        return own | {field.name: sql_type(field.name, field.type) for field in self.schema}
-
-    def as_json(self) -> dict[str, Any]:
-        """For the manifest."""
-        schema = base64.b64encode(self.schema.serialize().to_pybytes()).decode()
-        return {"dim": self.dim, "queries": self.queries, "contents": self.contents, "columns": schema}
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> "Layout":
-        """What ``as_json`` gave."""
-        import pyarrow as pa
-
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(saved["columns"])))
-        return cls(saved["dim"], saved["queries"], saved["contents"], schema)
-
-
-class Part(NamedTuple):
-    """Items on their way to a table: their rows and metadata; ``rows`` None: metadata alone."""
-
-    ids: Sequence[str]
-    rows: Tensor | None
-    query_rows: Tensor | None
-    contents: npt.NDArray[np.uint8] | None
-    columns: Any
-
-    def take(self, places: Sequence[int]) -> "Part":
-        """Some of the items."""
-        at = np.array(places, np.int64)
-        return Part(
-            [self.ids[place] for place in places],
-            None if self.rows is None else self.rows[at],
-            None if self.query_rows is None else self.query_rows[at],
-            None if self.contents is None else self.contents[at],
-            self.columns.take(at) if self.columns.num_columns else self.columns,
-        )
-
-    def records(self) -> Iterable[tuple[Any, ...]]:
-        """Values for each item, in the order of the columns of a table."""
-        parts: list[Iterable[Any]] = [(utf8(item).decode() for item in self.ids)]
-        parts += [each.numpy() for each in (self.rows, self.query_rows) if each is not None]
-        parts += [] if self.contents is None else [map(bytes, self.contents)]
-        parts += [self.columns[name].to_pylist() for name in self.columns.column_names]
-        return zip(*parts, strict=True)
+def columns_of(layout: Layout) -> dict[str, str]:
+    """Names and types in SQL of the columns of a table of items."""
+    own = {"id": 'text COLLATE "C"', "embedding": f"vector({layout.dim})"}
+    own |= {"query_embedding": f"vector({layout.dim})"} if layout.queries else {}
+    own |= {"content": "bytea"} if layout.contents else {}
+    return own | {field.name: sql_type(field.name, field.type) for field in layout.schema}
 
 
 def sql_type(name: str, kind: Any) -> str:
@@ -189,7 +131,7 @@ def begin(shard: Shard, table: str) -> None:
 def create(shard: Shard, table: str, layout: Layout) -> None:
     """Makes a table without keys, to be filled at once."""
     columns = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in layout.columns().items()
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in columns_of(layout).items()
     )
     shard.connection.execute(sql.SQL("CREATE TABLE {} ({})").format(named(table), columns))
 
@@ -211,7 +153,7 @@ def copy(shard: Shard, table: sql.Composable, columns: Mapping[str, str], part: 
 
 def upsert(shard: Shard, table: str, layout: Layout, part: Part) -> None:
     """Writes new items, and new values of those that the table has; of metadata alone if the part has no rows."""
-    columns = layout.columns()
+    columns = columns_of(layout)
     if part.rows is None:
         columns = {name: columns[name] for name in ("id", *layout.schema.names)}
     incoming = sql.Identifier("pg_temp", "likewise_incoming")
@@ -258,7 +200,7 @@ def compared(shard: Shard, table: str, layout: Layout) -> tuple[int, int, int]:
 def take_over(shard: Shard, table: str, layout: Layout) -> None:
     """Brings a table to the items of the next one, which then goes: what is new or changed, and what is gone."""
     run = shard.connection.execute
-    columns = layout.columns()
+    columns = columns_of(layout)
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     put = sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in columns)
     run(
@@ -290,7 +232,9 @@ def keys(shard: Shard, table: str, layout: Layout) -> None:
         )
     )
     for place, field in enumerate(layout.schema):
-        way = "hash" if layout.columns()[field.name].startswith("text") else "btree"  # a text may be too long for btree
+        way = (
+            "hash" if columns_of(layout)[field.name].startswith("text") else "btree"
+        )  # a text may be too long for btree
         run(
             sql.SQL("CREATE INDEX {} ON {} USING {} ({})").format(
                 sql.Identifier(f"{table}_c{place}"), named(table), sql.SQL(way), sql.Identifier(field.name)
@@ -298,25 +242,32 @@ def keys(shard: Shard, table: str, layout: Layout) -> None:
         )
 
 
-def build_graph(shard: Shard, table: str, layout: Layout, links: int, halfvec: bool) -> None:
+def as_held(numbers: str, dim: int, row: str) -> str:
+    """In SQL a row as the graph holds it: its numbers, those of 16 bits, or their signs, a bit each."""
+    held = {"vector": row, "halfvec": f"({row}::halfvec({dim}))", "bit": f"(binary_quantize({row})::bit({dim}))"}
+    return held[numbers]
+
+
+def build_graph(shard: Shard, table: str, layout: Layout, links: int, numbers: str) -> None:
     """Builds the graph of HNSW. Raises LikewiseError on rows that are too long for it."""
-    kind = "halfvec" if halfvec else "vector"
-    if layout.dim > WIDEST[kind]:
-        more = "" if halfvec or layout.dim > WIDEST["halfvec"] else ", or halfvec=1, which takes 4,000"
+    if layout.dim > WIDEST[numbers]:
+        wider = [f"{OPTION[each]}=1, which takes {WIDEST[each]:,}" for each in OPTION if layout.dim <= WIDEST[each]]
+        more = f", or {' or '.join(wider)}" if wider else ""
         raise LikewiseError(
-            f"the rows have {layout.dim:,} numbers, but a graph of pgvector takes {WIDEST[kind]:,}: "
+            f"the rows have {layout.dim:,} numbers, but a graph of pgvector takes {WIDEST[numbers]:,}: "
             f"give engine=exact{more}."
         )
     run = shard.connection.execute
     count = run(sql.SQL("SELECT count(*) FROM {}").format(named(table))).fetchone()[0]
-    needed = count * (layout.dim * (2 if halfvec else 4) + 24 * links + 200) >> 10
+    bits = {"vector": 32, "halfvec": 16, "bit": 1}[numbers]
+    needed = count * (layout.dim * bits // 8 + 24 * links + 200) >> 10
     run("SELECT set_config('maintenance_work_mem', %s, true)", [f"{min(max(needed, 1 << 16), 1 << 21)}kB"])
     run(
         sql.SQL("CREATE INDEX {} ON {} USING hnsw ({} {}) WITH (m = {}, ef_construction = {})").format(
             sql.Identifier(f"{table}_graph"),
             named(table),
-            sql.SQL(f"(embedding::halfvec({layout.dim}))" if halfvec else "embedding"),
-            sql.SQL(f"{kind}_ip_ops"),
+            sql.SQL(as_held(numbers, layout.dim, "embedding")),
+            sql.SQL(WAY[numbers]),
             sql.Literal(links),
             sql.Literal(max(64, 2 * links)),
         )

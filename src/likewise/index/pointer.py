@@ -9,15 +9,14 @@ from typing import NamedTuple
 
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, from_json
-from likewise.index.postgresql.url import Servers, parse
 
 FILE, FORMAT = "servers.json", 1
 
 
-class Place(NamedTuple):
-    """Servers, and a random name by which an index knows its run again after the run's folder has moved."""
+class Pointer(NamedTuple):
+    """The URL of servers, and a random name by which an index knows its run again after the run's folder has moved."""
 
-    servers: Servers
+    url: str
     owner: str
 
 
@@ -26,24 +25,29 @@ def is_there(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
-def read(folder: Path) -> Place:
+def read(folder: Path) -> Pointer:
     """Where the index of this folder is. Raises LikewiseError when it is on no servers, or the file is damaged."""
-    path = folder / FILE
     try:
-        saved = from_json(path.read_bytes())
+        saved = from_json((folder / FILE).read_bytes())
         if saved["likewise index on servers"] != FORMAT:
             raise ValueError
-        return Place(parse(saved["url"]), saved["owner"])
+        return Pointer(str(saved["url"]), str(saved["owner"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise LikewiseError(
-            f"{path} is missing or damaged; write it again: likewise index RUN DATA --to postgresql://HOST/DATABASE."
-        ) from None
+        raise damaged(folder) from None
 
 
-def write(folder: Path, place: Place) -> None:
+def damaged(folder: Path) -> LikewiseError:
+    """What to raise when the file is not as it was written."""
+    return LikewiseError(
+        f"{folder / FILE} is missing or damaged; write it again: likewise index RUN DATA --to URL, such as "
+        "postgresql://HOST/DATABASE."
+    )
+
+
+def write(folder: Path, pointer: Pointer) -> None:
     """Writes where the index is, whole or not at all. Raises OSError from the file system."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"likewise index on servers": FORMAT, "url": str(place.servers), "owner": place.owner}
+    content = {"likewise index on servers": FORMAT, "url": pointer.url, "owner": pointer.owner}
     with atomic_write(folder / FILE) as file:
         file.write(json.dumps(content, indent=1).encode())
 
