@@ -1,14 +1,22 @@
 """What turns the pictures or vectors of requests into rows."""
 
+import logging
+from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from likewise.blocks import Block
 from likewise.data import Items
+from likewise.errors import LikewiseError
+from likewise.exporting.runtime import NEEDED, runner
 from likewise.model import Layer, Model
+
+log = logging.getLogger("likewise.serving")
 
 Values = npt.NDArray[Any]  # uint8 (B, S, S, 3), or float32 (B, D)
 
@@ -24,7 +32,7 @@ class Encoder(Protocol):
         """(B, F) float32 rows of length 1 of pictures or vectors. Raises LikewiseError on what can't be embedded."""
 
 
-class TorchEncoder:
+class ModelEncoder:
     """The run's model itself. A model of several parts gets the content as its only part of that kind.
 
     Args:
@@ -51,6 +59,40 @@ class TorchEncoder:
         ids = tuple(map(str, range(len(values))))
         items = Items(ids=ids, values=values, kind=model.kind, source="the request", blocks=tuple(model.blocks))
         return model.features(items, layer=layer)
+
+
+class FastEncoder:
+    """What ``exporting.runner`` makes of the model: quick for few items at once.
+
+    Args:
+        model: of one part.
+        layers: those whose rows are asked for.
+
+    Raises LikewiseError when a layer of the model can't be exported. Cost: some seconds for each layer.
+    """
+
+    def __init__(self, model: Model, layers: Iterable[Layer]) -> None:
+        self._run = {layer: runner(model, layer=layer) for layer in layers}
+
+    @property
+    def engine(self) -> str:
+        """See ``Encoder``."""
+        return "ONNX Runtime"
+
+    def rows(self, values: Values, layer: Layer) -> Tensor:
+        """See ``Encoder``."""
+        return torch.from_numpy(self._run[layer](values))
+
+
+def encoder_of(model: Model, layers: Iterable[Layer]) -> Encoder:
+    """ONNX Runtime where it is installed and takes the model, else torch."""
+    if model.blocks or any(find_spec(name) is None for name in NEEDED):
+        return ModelEncoder(model)
+    try:
+        return FastEncoder(model, layers)
+    except LikewiseError as error:
+        log.warning("torch embeds, for %s", error)
+        return ModelEncoder(model)
 
 
 def part_of(model: Model, images: bool) -> Block | None:

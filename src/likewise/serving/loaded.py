@@ -11,7 +11,7 @@ from likewise.data.source import stat_line
 from likewise.errors import LikewiseError
 from likewise.index.index import Index
 from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, searched
-from likewise.serving.encoding import Encoder, TorchEncoder, Values, dim_of, side_of
+from likewise.serving.encoding import Encoder, Values, dim_of, encoder_of, side_of
 from likewise.serving.finding import Finder, LocalFinder, finder_of
 from likewise.serving.settings import Serving
 from likewise.serving.shown import Shown, shown_of
@@ -102,8 +102,9 @@ def load_all(serving: Serving, say: Callable[[str], object]) -> Loaded:
     layer = layer_of(found)
     say("opening the data")
     shown = shown_of(model, run, found.protocol, serving.data)
-    encoder = TorchEncoder(model)
     asking = model.layer_of_queries(layer)
+    say("preparing the model")
+    encoder = encoder_of(model, {layer, asking})
     return Loaded(
         run=run,
         model=model,

@@ -21,7 +21,7 @@ from likewise.serving import schemas
 from likewise.serving.finding import LocalFinder, check_where, finite_row
 from likewise.serving.loaded import Loaded
 from likewise.serving.refused import Refused
-from likewise.serving.routes import Asking, as_json, problems
+from likewise.serving.routes import COMMON, Asking, as_json, problems
 from likewise.text import quoted
 
 TOLD = 1000  # rows of a part of the map; all are in the file
@@ -29,7 +29,7 @@ TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 T = TypeVar("T")
 
 _BYTES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
-_REFUSED = problems(401, 403, 409, 422)
+_REFUSED = {**COMMON, **problems(409)}
 
 
 class Looking:

@@ -71,7 +71,7 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": schemas.Problem} for code in codes}
 
 
-COMMON = problems(400, 401, 403, 408, 413, 422, 500, 503)
+COMMON = problems(400, 401, 403, 408, 413, 415, 422, 500, 503)
 
 
 def as_json(value: Any) -> Response:
