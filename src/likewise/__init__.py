@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from likewise.evaluation.retrieve import retrieve as evaluate_retrieval
     from likewise.exporting.export import export
     from likewise.graph.build import build_graph
-    from likewise.index.asked import Hit
+    from likewise.index.hits import Hit
     from likewise.index.index import Index
     from likewise.metrics import knn_accuracy, knn_classify, ndcg, retrieval
     from likewise.model import Model, load
@@ -81,7 +81,7 @@ _HOME = {
     "load": "model",
     "export": "exporting.export",
     "build_graph": "graph.build",
-    "Hit": "index.asked",
+    "Hit": "index.hits",
     "Index": "index.index",
     "Views": "views.render",
     "classify": "answers.classify",

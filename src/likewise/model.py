@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from shlex import quote
+from shlex import quote, split
 from typing import Any, Literal
 
 import torch
@@ -23,11 +23,16 @@ from likewise.encoders import Embedder, build_embedder
 from likewise.encoders.embedder import coarse
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, unwritten, utf8_path
-from likewise.index.asked import Hit, Query
+from likewise.index.asked import Query
 from likewise.index.embedding_file import Embedding
+from likewise.index.generations import PARTS
+from likewise.index.hits import Hits, Looks, examples_shown
 from likewise.index.index import Index
 from likewise.index.kept import Searched
 from likewise.index.servers import opened, opened_at
+from likewise.metrics.saved import scores_shown
+from likewise.pages.notebook import cell
+from likewise.pages.pieces import listed, named, note
 from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_words
 from likewise.text import quoted
 from likewise.views.render import plain_view
@@ -38,6 +43,7 @@ NAME = "model.safetensors"
 INDEX = "index"
 VECTORS, PICTURES = 100_000, 5_000  # items from which scales and components are computed
 NUMBERS = 1 << 26  # of the sample of items of several parts, 256 MB
+SMALL = 64 << 20  # bytes of an index that a notebook opens to show a model
 FAR = 1e9  # standard deviations of a vector's number; squares of it overflow nowhere
 
 
@@ -75,6 +81,7 @@ class Model:
         self.own_backbone, self.run, self.columns, self.blocks = own_backbone, run, tuple(columns), tuple(blocks)
         self.vector_mean, self.vector_std = vector_mean, vector_std
         self._loaded: str | None = None
+        self._looks: dict[str, Looks] = {}  # by the hash of the items' ids, opened once
 
     def __repr__(self) -> str:
         about: dict[str, object] = {**self.protocol("embedding"), "kind": self.kind}
@@ -274,7 +281,9 @@ class Model:
         items = self.open(source, labels="none", key=key, image=image, columns=columns, progress=progress)
         embedding, asking = self.embed(items, layer=layer, progress=progress), self.layer_of_queries(layer)
         queries = None if asking == layer else self.embed(items, layer=asking, progress=progress).rows
-        return Index(*embedding, query_rows=queries, read=self.reader(layer))
+        index = Index(*embedding, query_rows=queries, read=self.reader(layer))
+        index.look = Looks(lambda: items)
+        return index
 
     def embed_file(self, path: str | Path, *, layer: Layer = "embedding") -> Tensor:
         """(D,) float32 row of length 1 of an image file; of a .npy file with one vector if the model takes vectors.
@@ -295,7 +304,7 @@ class Model:
         source = source if part is None else {part.name: source}
         return self.features(self.open(source, labels="none", progress=False), layer=layer)[0]
 
-    def search(self, query: Query, k: int = 10) -> list[Hit]:
+    def search(self, query: Query, k: int = 10) -> Hits:
         """The ``k`` items of the run's index that are nearest to an indexed id, a file or a row; see ``Index.search``.
 
         Each call reads the index from RUN/index. For many queries, search ``model.load_index()`` instead. Raises
@@ -315,7 +324,39 @@ class Model:
             )
         index = searched(self.run, self.weights_hash)
         index.read = self.reader(layer_of(index))
+        index.look = self._looks_of(index.protocol)
         return index
+
+    def _looks_of(self, made: Mapping[str, object]) -> Looks:
+        """Pictures of the items that an index was made of."""
+        return self._looks.setdefault(str(made.get("data_ids_hash")), Looks(partial(self._indexed, made)))
+
+    def _indexed(self, made: Mapping[str, object]) -> Items:
+        """The items of an index, from where they were. Raises LikewiseError when they are gone, or were in memory."""
+        parts = dict(part.split("=", 1) for part in split(str(made.get("data_parts", ""))))
+        if not parts and "data_path" not in made:
+            raise LikewiseError("the index was made of items that are no file or folder.")
+        return self.open(parts or made["data_path"], labels="none")
+
+    def _repr_html_(self) -> str:
+        about = {**self.protocol("embedding"), "dim": self.embedder.layers()["embedding"], "kind": self.kind}
+        about |= {} if self.run is None else {"run": str(self.run)}
+        text = listed([(name, named(str(value))) for name, value in about.items() if name != "layer"])
+        if self.run is None:
+            return cell(text)
+        try:
+            text += scores_shown(self.run, self.weights_hash) + self._examples(self.run / INDEX)
+        except LikewiseError as error:  # of a file that is damaged, or is another model's
+            text += note(str(error))
+        return cell(text)
+
+    def _examples(self, folder: Path) -> str:
+        """Items of a small index in the run's folder with the nearest of each; empty where there is none."""
+        size = sum(file.stat().st_size for file in folder.glob(PARTS))
+        if not 0 < size <= SMALL:
+            return ""
+        index = self.load_index()
+        return examples_shown(index.search, index.ids, index.look) if isinstance(index, Index) else ""
 
     def reader(self, layer: Layer) -> Callable[[str], Tensor]:
         """Reads a file as a query for rows of a layer."""

@@ -24,10 +24,10 @@ SOFTWARE = "likewise"  # in the text chunk "Software" of every PNG that likewise
 HEAD = 128  # bytes at the beginning of a PNG that hold this chunk
 
 
-def png_of(figure: Any, *, dpi: int, box: str | None = None) -> bytes:
-    """A matplotlib figure as PNG that :func:`is_drawn` knows; ``box`` is matplotlib's ``bbox_inches``."""
+def png_of(figure: Any, *, dpi: int) -> bytes:
+    """A matplotlib figure as PNG that :func:`is_drawn` knows."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches=box, metadata={"Software": SOFTWARE})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": SOFTWARE})
     return buffer.getvalue()
 
 

@@ -17,10 +17,10 @@ from likewise.data.items import content_digest
 from likewise.data.metadata import differing, own_metadata, read_metadata
 from likewise.errors import LikewiseError
 from likewise.index import pointer
-from likewise.index.asked import Hit
 from likewise.index.engines import engine_of
 from likewise.index.folder_place import FolderPlace
 from likewise.index.generations import folder_of
+from likewise.index.hits import Hit
 from likewise.index.items_table import as_columns
 from likewise.index.kept import Kept, Place, Searched, Stage
 from likewise.index.layout import Part

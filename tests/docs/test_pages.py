@@ -163,6 +163,7 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     [
         "answers",
         "export",
+        "index",
         "metric-learning",
         "parts",
         "preflight",
@@ -199,7 +200,8 @@ def test_the_pages_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
     for number, code in enumerate(fences(ROOT / "docs" / f"{page}.md", "python")):
         if page == "metric-learning" and number == 1:  # a whole data set: 64 classes of 4
             given |= {"ids": names, "labels": torch.arange(256) // 4, "items": torch.randn(256, 3, 32, 32)}
-        if page in ("answers", "export"):
+        if page in ("answers", "export", "index"):
+            Image.new("RGB", (8, 8), "red").save("photos/a.jpg")
             settings = FitSettings(size=8, encoder=EncoderSettings(name="resnet-small", dim=8))
             Path("runs/photos").mkdir(parents=True, exist_ok=True)
             model = lw.Model.untrained(settings, lw.open_items("photos", size=8, progress=False))

@@ -103,6 +103,8 @@ def test_names_that_do_not_match_are_said():
         matched("stem", GALLERY, replace(vectors(["x.png", "y.png"]), source="queries"))
     with pytest.raises(LikewiseError, match=r"no two items of queries have the same name"):
         matched("stem", QUERIES, None)
+    with pytest.raises(LikewiseError, match=r"each item of queries matches itself alone: queries has the same items"):
+        matched("stem", QUERIES, replace(QUERIES))
 
 
 @pytest.mark.parametrize(

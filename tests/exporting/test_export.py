@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,17 +25,21 @@ import likewise as lw
 from likewise.blocks import Blocks
 from likewise.cli.main import main
 from likewise.config.overrides import settings_from
+from likewise.config.settings import EncoderSettings
 from likewise.data import Items, open_items, read_image
 from likewise.data.words import hashed
-from likewise.encoders import resnet18, resnet50
+from likewise.encoders import ResNet, resnet18, resnet50
+from likewise.encoders.embedder import Bottleneck
 from likewise.evaluation.scores import EVALUATION, save_scores
 from likewise.exporting import formats, runtime
 from likewise.exporting.card import python
 from likewise.exporting.formats import FORMATS
-from likewise.exporting.network import split_inputs
+from likewise.exporting.network import Network, inputs_of, split_inputs
 from likewise.exporting.parity import largest_difference, sample_of
 from likewise.exporting.plain import hash_words, read_picture
-from likewise.exporting.runtime import runner
+from likewise.exporting.program import traced
+from likewise.exporting.runtime import runner, torch_runner
+from likewise.methods import METHODS, over_method
 from likewise.metrics import Score
 from likewise.model import Layer, Model
 
@@ -61,8 +65,13 @@ assert "likewise" not in sys.modules
 
 
 def model_of(items: Items, **encoder: Any) -> Model:
-    """An untrained model whose BatchNorm has statistics that change something."""
-    model = Model.untrained(settings_from({f"encoder.{name}": value for name, value in encoder.items()}), items)
+    """An untrained model whose BatchNorm has statistics that change something. "bottleneck" is a small ResNet-50."""
+    small, backbone = {"widths": (8, 8, 16), "strides": (1, 2, 2), "stem_width": 8}, None
+    if encoder.get("name") == "bottleneck":
+        backbone = ResNet(Bottleneck, (1, 2, 1), stem=encoder["stem"], **small)
+        encoder = {"stem": encoder["stem"]}
+    settings = settings_from({f"encoder.{name}": value for name, value in encoder.items()})
+    model = Model.untrained(settings, items, backbone=backbone)
     generator = torch.Generator().manual_seed(0)
     for layer in model.embedder.modules():
         if isinstance(layer, _BatchNorm):
@@ -110,7 +119,7 @@ def exported(
         ("onnx", images, "embedding", {"pixels": 0.3}),
         ("torch", images, "embedding", {"name": "resnet-fine", "head": "mlp-bn"}),
         ("safetensors", images, "embedding", {"pixels": 0.3, "head": "mlp"}),
-        ("safetensors", images, "backbone", {"name": "resnet50"}),
+        ("safetensors", images, "backbone", {"name": "bottleneck", "stem": "small"}),
         ("hf", images, "embedding", {"name": "resnet-small", "stem": "imagenet", "pixels": 0.3}),
         ("torch", vectors, "query", {"name": "mlp", "apart": True}),
         ("safetensors", vectors, "embedding", {"name": "mlp", "head": "none", "centre": False}),
@@ -267,6 +276,18 @@ def test_the_runner_gives_the_models_rows(
         assert torch.equal(value, before[name])
 
 
+DEFAULTS = {name: over_method({"method": name}) for name in METHODS}
+ENCODERS = {settings.encoder: name for name, settings in DEFAULTS.items() if not settings.of_words}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=ENCODERS.values())
+def test_the_encoder_of_every_method_is_exported(encoder: EncoderSettings, images: Items, parts: Items) -> None:
+    items = parts if encoder.name == "towers" else images
+    model = model_of(items, **{field.name: getattr(encoder, field.name) for field in fields(encoder)})
+    program = traced(Network(model), inputs_of(model))
+    assert largest_difference(model, torch_runner(program.module()), items, "embedding") <= 1e-5
+
+
 class Branching(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x if x.mean() > 0 else -x
@@ -309,7 +330,7 @@ def test_a_layer_that_cant_be_exported_is_named(images: Items, tmp_path: Path) -
         ),
         ("timm", "resnet-small", "imagenet", "layer 'backbone' has 3 stages of 1, 1, 1 blocks, and timm has no such"),
         ("timm", "resnet18", "imagenet", ""),
-        ("hf", "resnet50", "imagenet", ""),
+        ("hf", "bottleneck", "imagenet", ""),
     ],
 )
 def test_only_what_a_library_has_is_exported_for_it(

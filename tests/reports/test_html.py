@@ -174,6 +174,15 @@ def test_the_report_shows_the_curve_the_weakest_classes_and_wrong_pairs_of_a_gal
     assert [text.partition(" ")[0] for text in said] == ["Alike", "loss", "effective", "kNN"]
 
 
+def test_the_report_of_one_item(tmp_path: Path) -> None:
+    settings = {"size": 16, "encoder.dim": 8, "epochs": 1, "batch_size": 8}
+    items = pictures(8)
+    fit(items, out=tmp_path / "run", settings=settings, progress=False)
+    page = write_report(tmp_path / "run", items=items.select([3]), progress=False).read_text()
+    for text in ("There is one item only, so nothing says", "it has no neighbours", "too few items for a map"):
+        assert text in page
+
+
 def test_the_report_says_for_each_kind_of_run_what_taught_it() -> None:
     of_words = {"window"}  # their report is another one
     assert set(TAUGHT_BY) | of_words == set(get_args(get_type_hints(FitSettings)["alike"]))

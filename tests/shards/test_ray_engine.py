@@ -1,5 +1,6 @@
 """`likewise embed --engine ray` with a local cluster of two workers: the rows of one process; a worker that dies."""
 
+import importlib.util
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import shards_of
 from shards_of import VECTORS, run_of_vectors
@@ -20,7 +22,8 @@ from likewise.data.pieces import Piece
 from likewise.errors import LikewiseError
 from likewise.shards import embed, embed_shards, ray_engine, read_shards
 
-ray = pytest.importorskip("ray", reason="not tested: --engine ray; pip install 'likewise[ray]'")
+if importlib.util.find_spec("ray") is None:  # it is imported later, for it then reads what we say in the environment
+    pytest.skip("not tested: --engine ray; pip install 'likewise[ray]'", allow_module_level=True)
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,15 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[Any]:
     """Two workers, for all tests of this file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ray_engine._start(ray_engine._ray_here(), 2)
+        ray = ray_engine._ray_here()
+        ray_engine._start(ray, 2)
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         ray.cloudpickle.register_pickle_by_value(shards_of)
-        yield
+        yield ray
         ray.shutdown()
 
 
@@ -90,7 +94,7 @@ def rows_of(out: Path) -> tuple[list[str], np.ndarray]:
 
 
 def test_workers_make_the_rows_of_one_process_and_one_that_dies_repeats_its_shard(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, data = run_of_vectors(tmp_path / "run"), tmp_path / "vectors.npy"
     np.save(data, VECTORS)
@@ -108,8 +112,15 @@ def test_workers_make_the_rows_of_one_process_and_one_that_dies_repeats_its_shar
     assert embed_shards(run, str(data), tmp_path / "several", progress=False).kept == 7
 
 
+def test_a_cluster_of_this_machine_listens_to_this_machine_alone(cluster: Any) -> None:
+    started = [each for each in psutil.Process().children(recursive=True) if "ray" in " ".join(each.cmdline())]
+    found = [one for each in started for one in each.net_connections(kind="inet") if one.status == psutil.CONN_LISTEN]
+    assert {one.laddr.ip for one in found} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert found
+
+
 def test_a_shard_whose_workers_always_die_is_one_sentence_and_the_others_stay(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, data, out = run_of_vectors(tmp_path / "run"), tmp_path / "vectors.npy", tmp_path / "out"
     np.save(data, VECTORS)

@@ -16,7 +16,7 @@ from likewise.cli.main import main
 from likewise.config.objective_table import OBJECTIVES
 from likewise.data import read_graded
 from likewise.errors import Interrupted, LikewiseError
-from likewise.evaluation.scores import read_scores
+from likewise.metrics.saved import read_scores
 from likewise.objectives import LambdaRank
 from likewise.training import loop, step
 from likewise.training.checkpoint import CHECKPOINT, load_checkpoint

@@ -25,7 +25,6 @@ MOST_LEFT_OUT, LEAST_LEFT_OUT = 500, 30  # labelled items that are left out in t
 USUAL = {"propagation": 0.3, "knn": 1.0}  # T where no item can be left out: about that of digits with 30 labels
 _LEFT_OUT_NUMBERS = 5 * 10**7  # of the columns of those items
 _NUMBERS = 2**24  # float64 of a block of columns
-_ROWS = 2**16  # whose shares are computed at once
 
 
 @torch.no_grad()
@@ -67,8 +66,8 @@ def classify_rows(
         LikewiseError: wrong shapes, NaN or infinity (by row); fewer than two classes have labels; an unknown method; K
             out of range.
 
-    Cost: that of ``top_k`` of N queries among N keys, and of ``propagate`` with C + M + 1 columns, M from 30 to 500;
-    memory 4·N·C bytes and about 700 MiB for a block of columns.
+    Cost: that of ``knn_graph``, and of ``propagate`` with C + M + 2 columns, M from 30 to 500, or with M + 2 where
+    votes are better; memory that of the graph and about 700 MiB for a block of columns, whatever C is.
     """
     method_named(method)
     rows = as_rows("rows", rows)
@@ -78,7 +77,6 @@ def classify_rows(
     graph = knn_graph(rows, task.neighbours, tick=part_of(tick, 0, 3))
     asked = _left_out(task)
     sums = _from_others(graph, task, asked, part_of(tick, 1, 3))
-    spread, total = _spread(graph, task, part_of(tick, 2, 3))
     several = torch.bincount(task.truth)[task.truth[asked]] > 1
     tried = asked[several]
     scores = {
@@ -87,16 +85,19 @@ def classify_rows(
     }
     trials = [_trial(each, scores[each](), task, tried) for each in (METHODS[1:] if method == "auto" else [method])]
     trials.sort(key=lambda trial: (-trial.right, trial.loss))  # of equal ones the first, which is propagation
-    reached = spread @ torch.bincount(task.truth, minlength=task.classes).float()
-    lost = (reached <= 0).nonzero().flatten()
-    if trials[0].method == "knn":
-        spread, lost = _votes(task, torch.arange(len(rows))).float(), lost[:0]
-    spread[lost] = _votes(task, lost).float()
-    labelled, confidence = _most_likely(spread, trials[0].temperature, task.floor)
-    unlike = 1 / (1 + reached.double() / total * len(rows) / len(task.known))
-    labelled[task.known], confidence[task.known], unlike[task.known] = task.truth, 1.0, 0.0
     given = torch.zeros(len(rows), dtype=torch.bool)
     given[task.known] = True
+    total, reached = propagate(graph, torch.stack([torch.ones(len(rows)), given.float()], 1)).T
+    lost = (reached <= 0).nonzero().flatten()
+    temperature, told = trials[0].temperature, part_of(tick, 2, 3)
+    if trials[0].method == "knn":
+        lost = lost[:0]
+        labelled, confidence = _by_votes(task, torch.arange(len(rows)), temperature, told)
+    else:
+        labelled, confidence = _by_labels(graph, task, temperature, told)
+        labelled[lost], confidence[lost] = _by_votes(task, lost, temperature)
+    unlike = 1 / (1 + reached / total * len(rows) / len(task.known))
+    labelled[task.known], confidence[task.known], unlike[task.known] = task.truth, 1.0, 0.0
     share = sums / total[task.known[asked]]
     return Classified(
         ids=tuple(ids),
@@ -196,17 +197,37 @@ def _of_labels(task: _Task, tried: Tensor, sums: Tensor) -> Tensor:
     return scores
 
 
-def _spread(graph: Tensor, task: _Task, tick: Tick) -> tuple[Tensor, Tensor]:
-    """(N, C) float32 F of all rows, and (N,) float64 what all items together give each."""
-    scores = torch.empty(len(task.rows), task.classes)
+def _by_labels(graph: Tensor, task: _Task, temperature: float, tick: Tick) -> tuple[Tensor, Tensor]:
+    """(N,) the class with the largest F and its share, as by ``shares``, with a block of classes in memory at a time.
+
+    Where no label reaches, both mean nothing.
+    """
     counts = torch.bincount(task.truth, minlength=task.classes)
     blocks = torch.split(torch.arange(task.classes), _block(task))
-    total = propagate(graph, torch.ones(len(task.rows), 1))[:, 0]
+    label = torch.zeros(len(task.rows), dtype=torch.int64)
+    peak = torch.full((len(task.rows),), torch.finfo(torch.float64).tiny, dtype=torch.float64)
+    raised = torch.zeros_like(peak)  # Σ (F / peak)^(1/T)
     for number, block in enumerate(blocks):
         mine = (task.truth[:, None] == block).double() / counts[block].clamp_min(1)
         spread = torch.zeros(len(task.rows), len(block), dtype=torch.float64).index_add_(0, task.known, mine)
-        scores[:, block] = propagate(graph, spread, tick=part_of(tick, number, len(blocks))).float()
-    return scores, total
+        scores = propagate(graph, spread, tick=part_of(tick, number, len(blocks)))
+        most, place = scores.max(1)
+        label = torch.where(most > peak, block[place], label)
+        most = torch.maximum(most, peak)
+        raised *= (peak / most).pow(1 / temperature)
+        raised += (scores / most[:, None]).pow(1 / temperature).sum(1)
+        peak = most
+    return label, (1 - task.floor) / raised + task.floor / task.classes
+
+
+def _by_votes(task: _Task, asked: Tensor, temperature: float, tick: Tick = untold) -> tuple[Tensor, Tensor]:
+    """(Q,) the class with the most votes for the rows ``asked``, of equal ones the first, and its share."""
+    labels, confidence = torch.zeros_like(asked), torch.zeros(len(asked), dtype=torch.float64)
+    for places in torch.split(torch.arange(len(asked)), max(1, _NUMBERS // task.classes)) if len(asked) else ():
+        most = shares(_votes(task, asked[places]), temperature, task.floor).max(1)
+        labels[places], confidence[places] = most.indices, most.values
+        tick(int(places[-1]) / len(asked))
+    return labels, confidence
 
 
 def _block(task: _Task) -> int:
@@ -223,12 +244,6 @@ def _trial(method: str, scores: Tensor, task: _Task, tried: Tensor) -> Trial:
     right = found == truth
     bins = reliability(confidence, right)
     return Trial(method, int(right.sum()), len(truth), log_loss(likely, truth), temperature, tuple(bins))
-
-
-def _most_likely(scores: Tensor, temperature: float, floor: float) -> tuple[Tensor, Tensor]:
-    """(N,) the class of the largest share, of equal ones the first, and its share."""
-    parts = [shares(part.double(), temperature, floor).max(1) for part in torch.split(scores, _ROWS)]
-    return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])
 
 
 def _held_out(share: Tensor, truth: Tensor, several: Tensor, names: Sequence[str]) -> list[HeldOut]:

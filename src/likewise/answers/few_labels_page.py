@@ -9,7 +9,7 @@ from likewise.answers.select import Selected
 from likewise.data import Items
 from likewise.evaluation.picture_page import Cell, shelf, write_page
 from likewise.metrics.neighbours import top_k
-from likewise.pages.pictures import QUERY
+from likewise.pages.pictures import QUERY, scored
 from likewise.pages.pieces import grid, note
 
 Table = tuple[list[str], list[list[str]]]  # header and rows
@@ -33,15 +33,21 @@ def reliability_table(found: Classified) -> Table:
 
 
 def classes_table(found: Classified) -> Table:
-    """A row for each class: its labels, the items that got it, their mean confidence, its AUROC if unknown."""
+    """A row for each of the classes with most items, at most 50: its labels, the items that got it, their mean
+    confidence, its AUROC if unknown."""
     aurocs = {each.label: f"{each.auroc:.2f}" for each in found.held_out}
+    fresh, many = found.labels[~found.given], len(found.names)
+    given = torch.bincount(found.labels[found.given], minlength=many)
+    got = torch.bincount(fresh, minlength=many)
+    sure = torch.bincount(fresh, weights=found.confidence[~found.given], minlength=many)
+    most = (-(given + got)).argsort(stable=True)[:MOST_CLASSES].sort().values if many > MOST_CLASSES else range(many)
     rows = []
-    for number, name in enumerate(found.names):
-        mine = found.labels == number
-        fresh = mine & ~found.given
-        mean = f"{float(found.confidence[fresh].mean()):.2f}" if bool(fresh.any()) else ""
-        counts = f"{int((mine & found.given).sum()):,}", f"{int(fresh.sum()):,}"
-        rows.append([name, *counts, mean, aurocs.get(name, "")])
+    for number in map(int, most):
+        mean = f"{float(sure[number] / got[number]):.2f}" if got[number] else ""
+        name = found.names[number]
+        rows.append([name, f"{int(given[number]):,}", f"{int(got[number]):,}", mean, aurocs.get(name, "")])
+    if many > MOST_CLASSES:
+        rows.append([f"… and {many - MOST_CLASSES:,} smaller ones", "", "", "", ""])
     return ["label", "given", "found", "mean confidence", "AUROC of unlike"], rows
 
 
@@ -51,7 +57,7 @@ def classified_page(path: Path, found: Classified, items: Items) -> None:
 
     def first(order: torch.Tensor, values: torch.Tensor) -> str:
         rows = fresh[order][:SHOWN].tolist()
-        return shelf(items, [Cell(row, f"{found.label(row)} {float(values[row]):.2f}") for row in rows])
+        return shelf(items, [Cell(row, f"{float(values[row]):.2f} · {found.label(row)}") for row in rows])
 
     classes = note("Each class: three of its labels, framed, and what is most certainly of it.")
     for number, name in enumerate(found.names[:MOST_CLASSES]):
@@ -59,7 +65,9 @@ def classified_page(path: Path, found: Classified, items: Items) -> None:
         rest = (mine & ~found.given).nonzero().flatten()
         rest = rest[(-found.confidence[rest]).argsort(stable=True)][:SHOWN]
         cells = [Cell(row, name, QUERY) for row in (mine & found.given).nonzero().flatten()[:3].tolist()]
-        classes += shelf(items, [*cells, *(Cell(row, f"{float(found.confidence[row]):.2f}") for row in rest.tolist())])
+        classes += shelf(
+            items, [*cells, *(Cell(row, scored(float(found.confidence[row]), name)) for row in rest.tolist())]
+        )
     sections = [
         ("What was found", "".join(map(note, found.lines()))),
         ("Reliability", grid(*methods_table(found)) + grid(*reliability_table(found)) + grid(*classes_table(found))),
@@ -78,7 +86,7 @@ def selected_page(path: Path, found: Selected, items: Items, rows: torch.Tensor)
     shelves = note("Framed: an item to label, with the number of items that it stands for. Then the nearest.")
     for place, row in enumerate(asked.tolist()):
         others = zip(near[1][place].tolist(), near[0][place].tolist(), strict=True)
-        cells = [Cell(row, f"{int(found.stands_for[place]):,} items", QUERY)]
-        shelves += shelf(items, [*cells, *(Cell(other, f"{score:.2f}") for other, score in others)])
+        cells = [Cell(row, f"{items.ids[row]}: {int(found.stands_for[place]):,} items", QUERY)]
+        shelves += shelf(items, [*cells, *(Cell(other, scored(score, items.ids[other])) for other, score in others)])
     sections = [("What was selected", note(found.sentence())), ("To label first", shelves)]
     write_page(path, f"likewise: to label first in {items.source}", found.stamp, sections)

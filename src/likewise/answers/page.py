@@ -15,9 +15,10 @@ GROUPS, MEMBERS, SHOWN = 200, 30, 100  # groups, members of a group, and items t
 def duplicates_page(path: str | Path, found: Duplicates) -> None:
     """Writes the groups, and the pairs near the threshold. Raises as ``write_page``."""
     groups = note("Framed: the item that stands for the group. The others with their value for it.")
+    ids = found.items.ids
     for group in found.groups[:GROUPS]:
-        cells = [Cell(group.centre, found.items.ids[group.centre], QUERY)]
-        cells += [Cell(each.second, f"{each.value:.3f}") for each in group.members[:MEMBERS]]
+        cells = [Cell(group.centre, ids[group.centre], QUERY)]
+        cells += [Cell(each.second, f"{each.value:.3f} · {ids[each.second]}") for each in group.members[:MEMBERS]]
         more = len(group.members) - MEMBERS
         groups += shelf(found.items, cells) + (note(f"and {more:,} more") if more > 0 else "")
     if len(found) > GROUPS:
@@ -26,13 +27,14 @@ def duplicates_page(path: str | Path, found: Duplicates) -> None:
     looks = note("Pairs near the threshold, the most alike first. Those before the line count as alike.")
     for alike in (True, False):
         looks += "" if alike else "<hr>"
-        looks += "".join(_pair(found.items, each) for each in found.look if found.alike(each) == alike)
+        pairs = "".join(_pair(found.items, each) for each in found.look if found.alike(each) == alike)
+        looks += f'<div class="pairs">{pairs}</div>'
     write_page(path, f"likewise: duplicates in {found.items.source}", found.stamp, [*sections, ("To look at", looks)])
 
 
 def _pair(items: Items, pair: Pair) -> str:
     first, second = items.ids[pair.first], items.ids[pair.second]
-    return shelf(items, [Cell(pair.first, f"{pair.value:.4f} {first}"), Cell(pair.second, second)])
+    return shelf(items, [Cell(pair.first, first, QUERY), Cell(pair.second, f"{pair.value:.4f} · {second}")])
 
 
 def outliers_page(path: str | Path, found: Outliers, count: int) -> None:
@@ -42,7 +44,10 @@ def outliers_page(path: str | Path, found: Outliers, count: int) -> None:
     )
     for row in found.order[: min(count, SHOWN)].tolist():
         near = int(found.nearest[row])
-        cells = [Cell(row, f"{found.distances[row]:.2f}", QUERY), Cell(near, found.items.ids[near])]
+        cells = [
+            Cell(row, f"{found.distances[row]:.2f} · {found.items.ids[row]}", QUERY),
+            Cell(near, found.items.ids[near]),
+        ]
         furthest += shelf(found.items, cells)
     sections = [("What was found", note(found.sentence())), ("Furthest from the others", furthest)]
     if found.votes is not None:

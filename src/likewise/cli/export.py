@@ -44,7 +44,7 @@ def _add_export(parser: Parser) -> None:
         type=str,
         metavar="NAME",
         default="unknown",
-        help="of the weights, for the model card, such as apache-2.0 or cc-by-4.0; default: unknown",
+        help="of the weights, for the model card, such as apache-2.0 or cc-by-4.0; default: unknown.",
     )
     parser.also("--license", "--licence")
 

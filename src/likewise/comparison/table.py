@@ -21,6 +21,8 @@ from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write
 from likewise.metrics import retrieval
+from likewise.pages.notebook import cell
+from likewise.pages.pieces import folded, grid
 from likewise.plots import matplotlib_module, png_of
 from likewise.stamp import Stamp
 from likewise.text import readable, utf8
@@ -116,6 +118,9 @@ class Comparison:
         """Header and cells of text."""
         header = ["", *MEASURES.values(), "Δ", "p (classes)", "p (seeds)", "seeds"]
         return header, [_cells(row) for row in self.rows]
+
+    def _repr_html_(self) -> str:
+        return cell(grid(*self.table()) + folded("How it was measured", "\n\n".join(self.notes())))
 
     def notes(self) -> list[str]:
         """The notes below the table, a paragraph each."""

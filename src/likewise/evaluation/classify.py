@@ -23,7 +23,7 @@ from likewise.evaluation.labelled_items import (
     same_classes,
     shared_ids,
 )
-from likewise.evaluation.scores import AS_TRAINED
+from likewise.evaluation.scores import AS_TRAINED, Scores, table
 from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
 from likewise.metrics.neighbours import fair_k, knn_accuracy
@@ -144,7 +144,7 @@ def evaluate(
     with stages(enabled=progress) as begin:
         for task in tasks(model, train_items, test_items, protocol.measures, begin):
             scores += measure(task, train_items, test_items, protocol, temperatures(model, protocol), begin)
-    return scores
+    return Scores(scores, table)
 
 
 def tasks(

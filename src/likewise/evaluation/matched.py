@@ -1,5 +1,6 @@
 """Items of two sets that are the same thing: by the name of their files, or by a file of pairs. Nobody labels them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from likewise.data import Items
 from likewise.data.id_rows import all_alike_in, open_rows
 from likewise.data.items import as_id, encode_label_sets, encode_labels
 from likewise.errors import LikewiseError, closest
+from likewise.evaluation.labelled_items import shared_ids
 from likewise.files import as_path
 from likewise.text import quoted, shortened
 
@@ -55,7 +57,20 @@ def _by_stem(gallery: Items, queries: Items | None) -> tuple[Items, Items | None
             f"no name of {rest[0].source}, such as {quoted(rest[0].label_names[0])}, is one of {gallery.source}, such "
             f"as {quoted(first.label_names[0])}, without folders and endings; say with a file of pairs what matches."
         )
+    if rest and not _others_match(first, rest[0]):
+        raise LikewiseError(
+            f"each item of {rest[0].source} matches itself alone: {gallery.source} has the same items. Give the other "
+            "set with --queries, or say with a file of pairs what matches."
+        )
     return first, rest[0] if rest else None
+
+
+def _others_match(gallery: Items, queries: Items) -> bool:
+    """Whether a query has a match of another name or content than its own."""
+    ids, asked = (each.tolist() for each in shared_ids(gallery, queries))
+    own = set(ids)
+    named = Counter(map(stem, gallery.ids))
+    return any(named[stem(id)] > (number in own) for id, number in zip(queries.ids, asked, strict=True))
 
 
 def _by_pairs(path: Path, gallery: Items, queries: Items | None) -> tuple[Items, Items | None]:

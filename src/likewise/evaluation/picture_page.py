@@ -45,4 +45,8 @@ def shelf(items: Items, cells: Sequence[Cell]) -> str:
     if items.pictured:
         shown = (thumbnail(items.picture(each.row), items.ids[each.row], each.caption, each.mark) for each in cells)
         return f'<div class="row">{"".join(shown)}</div>'
-    return f"<p>{'; '.join(f'{named(items.ids[each.row])} ({named(each.caption)})' for each in cells)}</p>"
+    ids = (items.ids[each.row] for each in cells)
+    texts = (
+        each.caption if id in each.caption else f"{id} ({each.caption})" for id, each in zip(ids, cells, strict=True)
+    )
+    return f"<p>{'; '.join(map(named, texts))}</p>"

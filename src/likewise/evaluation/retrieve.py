@@ -28,9 +28,10 @@ from likewise.evaluation.looked_up import LookedUp, look_up
 from likewise.evaluation.matched import matched
 from likewise.evaluation.picture_page import page_file
 from likewise.evaluation.retrieval_detail import Detail
-from likewise.evaluation.scores import lay_out, percent, print_rows
+from likewise.evaluation.scores import Scores, Table, lay_out, percent, print_rows
 from likewise.metrics.clustering import clustering
 from likewise.metrics.retrieval import retrieval
+from likewise.metrics.saved import SCORES
 from likewise.metrics.score import Score
 from likewise.metrics.verification import fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
@@ -38,7 +39,7 @@ from likewise.model import Model
 from likewise.stamp import Stamp
 from likewise.tables import table_file
 
-FILE = "retrieval.json"  # in the run folder, beside evaluation.json
+FILE = SCORES["retrieve"]  # in the run folder
 DETAIL = "retrieval"  # the folder beside it
 FOLDS = 10
 MEASURES = ("retrieval", "clusters", "verification")
@@ -187,7 +188,7 @@ def retrieve(
         looked.save(hits)
     if looked is not None and page is not None:
         looked.page(page)
-    return scores
+    return Scores(scores, retrieval_table)
 
 
 def _looked_up(
@@ -358,7 +359,7 @@ def drawn_pairs(labels: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor, T
     return *random_pairs(labels, 2 * half, seed=seed), FOLDS
 
 
-def retrieval_table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
+def retrieval_table(scores: Sequence[Score]) -> Table:
     """Header and rows of text: a row for each measure, a column for each representation."""
     return lay_out(scores, "%", _describe, _cell)
 

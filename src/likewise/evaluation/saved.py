@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from likewise.evaluation import classify, ranked, retrieve
-from likewise.evaluation.scores import EVALUATION, learned_protocol, read_scores
+from likewise.evaluation.scores import EVALUATION, learned_protocol
 from likewise.metrics import Score
+from likewise.metrics.saved import read_scores
 from likewise.stamp import refuse_other_model
 
 

@@ -1,19 +1,46 @@
 """Writes scores as JSON and prints them as a table."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import REPRESENTATIONS
-from likewise.files import atomic_write, from_json
+from likewise.files import atomic_write
+from likewise.metrics.saved import SCORES
 from likewise.metrics.score import Score
+from likewise.pages.notebook import cell
+from likewise.pages.pieces import folded, grid
 from likewise.stamp import Stamp
 
-EVALUATION = "evaluation.json"  # of a run, after ``likewise evaluate``
+EVALUATION = SCORES["evaluate"]  # of a run
 
 AS_TRAINED = "as-trained"  # in the name of a score: votes with the temperature of training
+
+
+Table = tuple[list[str], list[list[str]]]  # header and rows of text
+
+
+class Scores(list[Score]):
+    """A list of scores, which a notebook shows as a table with the protocols.
+
+    Args:
+        scores: the scores.
+        lay: gives their table.
+    """
+
+    def __init__(self, scores: Iterable[Score], lay: Callable[[Sequence[Score]], Table]) -> None:
+        super().__init__(scores)
+        self._lay = lay
+
+    def _repr_html_(self) -> str:
+        return cell(grid(*self._lay(self)) + protocols(self))
+
+
+def protocols(scores: Sequence[Score]) -> str:
+    """How each number was measured, as HTML that is shown when it is asked for."""
+    lines = (f"{score.name}: {json.dumps(dict(score.protocol), ensure_ascii=False)}" for score in scores)
+    return folded("Protocol of every number", "\n".join(lines))
 
 
 def save_scores(path: Path, scores: Sequence[Score]) -> None:
@@ -26,33 +53,19 @@ def save_scores(path: Path, scores: Sequence[Score]) -> None:
         raise LikewiseError(f"can't write {path}: {error.strerror}; choose another --out.") from error
 
 
-def read_scores(path: Path) -> list[Score]:
-    """The scores of a file that ``save_scores`` wrote. Raises LikewiseError when it holds anything else."""
-    try:
-        return [_score(entry) for entry in from_json(path.read_bytes())]
-    except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or not of scores
-        raise LikewiseError(f"{path} is damaged: it holds no scores; delete it, and measure again.") from None
-
-
-def _score(entry: dict[str, Any]) -> Score:
-    value, std = (None if entry[name] is None else float(entry[name]) for name in ("value", "std"))
-    value = float("nan") if value is None else value
-    return Score(name=str(entry["name"]), value=value, std=std, protocol=dict(entry["protocol"].items()))
-
-
 def learned_protocol(scores: Sequence[Score]) -> Stamp:
     """The protocol of the first score of the learned embedding; empty if there is none."""
     return next((score.protocol for score in scores if score.name.startswith("learned/")), {})
 
 
-def table(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
+def table(scores: Sequence[Score]) -> Table:
     """Header and rows of text: a row for each measure, a column for each representation."""
     return lay_out(scores, "accuracy, %", describe_measure, percent)
 
 
 def lay_out(
     scores: Sequence[Score], corner: str, describe: Callable[[str], str], cell: Callable[[Score], str]
-) -> tuple[list[str], list[list[str]]]:
+) -> Table:
     """Header and rows of any table of scores.
 
     Args:

@@ -31,12 +31,13 @@ def write_transformers(model: Model, layer: Layer, folder: Path, metadata: Mappi
     Raises:
         LikewiseError: transformers is missing, or has no model that computes what the backbone does.
     """
-    transformers = package("transformers", to="hf", extra="hf")
     backbone = of_layer(on_cpu(model), layer).backbone
     if isinstance(backbone, PooledTransformer):
         made: Any = backbone.model
     else:
-        made = transformers.ResNetModel(transformers.ResNetConfig(**_resnet_config(backbone)))
+        config = _resnet_config(backbone)
+        transformers = package("transformers", to="hf", extra="hf")
+        made = transformers.ResNetModel(transformers.ResNetConfig(**config))
         made.load_state_dict({_transformers_name(name): value for name, value in backbone.state_dict().items()})
     made.save_pretrained(folder)
     _write_json(folder / "preprocessor_config.json", _processor(model))
@@ -49,9 +50,9 @@ def write_timm(model: Model, layer: Layer, folder: Path, metadata: Mapping[str, 
     Raises:
         LikewiseError: timm is missing, or has no model that computes what the backbone does.
     """
-    package("timm", to="timm", extra="timm")
     embedder, views, size = of_layer(on_cpu(model), layer), model.settings.views, model.settings.size
     name = _timm_name(embedder.backbone, model.settings.encoder.name)
+    package("timm", to="timm", extra="timm")
     config = {"architecture": name, "num_classes": 0, "num_features": embedder.feature_dim}
     pixels = {"input_size": [3, size, size], "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
     scale: dict[str, object] = {"mean": list(views.mean), "std": list(views.std), "num_classes": 0}

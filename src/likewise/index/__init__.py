@@ -3,8 +3,8 @@
 Public names: ``Embedding``, ``Hit``, ``Index``, ``Promise``, ``read_embedding``, ``write_embedding``.
 """
 
-from likewise.index.asked import Hit
 from likewise.index.embedding_file import Embedding, read_embedding, write_embedding
+from likewise.index.hits import Hit
 from likewise.index.index import Index
 from likewise.index.promise import Promise
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +12,12 @@ from torch import Tensor
 
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError, closest
+from likewise.index.hits import Hit, Hits, Look
 from likewise.metrics.checks import Rows, as_rows, as_tensor, check_finite
 from likewise.text import quoted, shortened
 
 Query = Tensor | npt.NDArray[np.floating[Any]] | Sequence[float] | str | Path
 SOME = 100_000  # ids among which the closest to a misspelt one is looked for
-
-
-class Hit(NamedTuple):
-    """One search result: the item's id and its inner product with the query (the cosine, for unit rows)."""
-
-    id: str
-    score: float
 
 
 class Asked(Protocol):
@@ -32,6 +26,10 @@ class Asked(Protocol):
     @property
     def read(self) -> Callable[[str], Tensor] | None:
         """A function from the path of a file to its row (D,)."""
+
+    @property
+    def look(self) -> Look | None:
+        """Gives pictures of items by their ids."""
 
     def row_by_id(self, item: str) -> Tensor | None:
         """(D,) the row that searches for the item of an id; None of an unknown id."""
@@ -50,8 +48,9 @@ class Asked(Protocol):
         """The hits of several queries."""
 
 
-def search(index: Asked, query: Query, k: int, exclude_id: str | None, where: str | Sequence[str]) -> list[Hit]:
+def search(index: Asked, query: Query, k: int, exclude_id: str | None, where: str | Sequence[str]) -> Hits:
     """The hits of one query; see ``Index.search``."""
+    name = None
     if isinstance(query, str | Path):
         name = str(query)
         own = index.row_by_id(name)
@@ -63,7 +62,8 @@ def search(index: Asked, query: Query, k: int, exclude_id: str | None, where: st
         raise LikewiseError(
             f"a query must be one row of shape (D,), but has shape {tuple(row.shape)}; search_batch takes several."
         )
-    return index.search_batch(row[None], k, exclude_ids=[exclude_id], where=where)[0]
+    found = index.search_batch(row[None], k, exclude_ids=[exclude_id], where=where)[0]
+    return Hits(found, query=name, look=index.look)
 
 
 def read_file(index: Asked, path: str) -> Tensor:

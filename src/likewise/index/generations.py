@@ -27,7 +27,8 @@ from likewise.index.items_table import Held, read_tables
 
 MANIFEST, FORMAT = "index.json", 1
 FORMER = ("index.parquet", "queries.parquet")  # of an earlier version
-FILES = ("items-*.parquet", "gone-*.npy", "engine-*.bin", *FORMER)
+PARTS = "items-*.parquet"
+FILES = (PARTS, "gone-*.npy", "engine-*.bin", *FORMER)
 NONE: Keys = np.empty(0, np.int64)
 _CHUNK = 1 << 22
 _GROUP_ROWS = 65_536

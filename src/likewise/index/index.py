@@ -17,6 +17,7 @@ from likewise.index.conditions import matching, parse_all
 from likewise.index.embedding_file import check_embedding
 from likewise.index.engine import Engine, Keys
 from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen
+from likewise.index.hits import Hit, Hits, Look
 from likewise.index.items_table import Held, as_columns, filtered, joined
 from likewise.index.names import Names
 from likewise.index.promise import Promise, Tuning, exact_promise, held_out
@@ -72,6 +73,7 @@ class Index:
         self.contents = contents
         self.protocol = dict(protocol or {})
         self.read = read
+        self.look: Look | None = None  # gives the pictures that a notebook shows; a model sets it
         self.engine: Engine | None = None  # None of exact search
         self.engine_name, self.options = "exact", dict[str, int]()
         self.promise: Promise | None = None
@@ -129,7 +131,7 @@ class Index:
 
     def search(
         self, query: asked.Query, k: int = 10, *, exclude_id: str | None = None, where: str | Sequence[str] = ()
-    ) -> list[asked.Hit]:
+    ) -> Hits:
         """The k items nearest to one query, best first; equal scores in the order of the index.
 
         Args:
@@ -163,7 +165,7 @@ class Index:
         *,
         exclude_ids: Sequence[str | None] | None = None,
         where: str | Sequence[str] = (),
-    ) -> list[list[asked.Hit]]:
+    ) -> list[list[Hit]]:
         """The k items nearest to each of several queries; the hits of a query are those that ``search`` gives for it.
 
         Args:
@@ -182,7 +184,7 @@ class Index:
         )
         ids = self.ids
         return [
-            [asked.Hit(ids[row], score) for score, row in zip(*pair, strict=True) if row >= 0]
+            [Hit(ids[row], score) for score, row in zip(*pair, strict=True) if row >= 0]
             for pair in zip(scores.tolist(), rows.tolist(), strict=True)
         ]
 

@@ -8,7 +8,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from likewise.console import Tick
-from likewise.index.asked import Hit, Query
+from likewise.index.asked import Query
+from likewise.index.hits import Hit, Hits, Look
 from likewise.index.layout import Part
 from likewise.index.names import Names
 from likewise.index.promise import Promise
@@ -22,6 +23,7 @@ class Searched(Protocol):
     """An index that is searched; see ``Index``."""
 
     read: Callable[[str], Tensor] | None
+    look: Look | None
 
     @property
     def protocol(self) -> About:
@@ -38,7 +40,7 @@ class Searched(Protocol):
         *,
         exclude_id: str | None = None,
         where: str | Sequence[str] = (),
-    ) -> list[Hit]:
+    ) -> Hits:
         """The nearest items of one query."""
 
     def search_batch(

@@ -20,7 +20,10 @@ from likewise.metrics.checks import Rows, as_rows, check_peaks, peaks
 from likewise.metrics.exact_scores import unpack
 from likewise.metrics.neighbours import checked_search
 from likewise.metrics.ranks import Ranks, Relevance, columns, ranks
+from likewise.pages.notebook import cell
+from likewise.pages.pieces import grid, note
 
+_WEAKEST = 5  # labels that a notebook shows
 _CHECKED = 8192  # rows copied at once
 
 
@@ -97,6 +100,19 @@ class Retrieval:
     hubness: Hubness
     nearest_different: tuple[Pair, ...]
     furthest_same: tuple[Pair, ...]
+
+    def _repr_html_(self) -> str:
+        recall = {f"Recall@{k}": value for k, value in self.recall.items()}
+        means = {"R-Precision": self.r_precision, "MAP@R": self.map_at_r, "mAP": self.mean_average_precision}
+        rows = [[name, f"{100 * value:.1f}"] for name, value in {**recall, **means, "MRR": self.mrr}.items()]
+        each = self.per_class
+        order = each.map_at_r.argsort(stable=True)[:_WEAKEST].tolist()
+        weak = [[str(int(each.labels[at])), f"{int(each.queries[at]):,}", f"{each.map_at_r[at]:.1%}"] for at in order]
+        about = note(
+            f"{self.queries:,} queries; {self.without_relevant:,} more have no relevant item and do not count."
+        )
+        worst = grid(["weakest labels, by number", "queries", "MAP@R"], weak)
+        return cell(about + grid(["measure", "%"], rows) + worst)
 
 
 def retrieval(

@@ -32,6 +32,12 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return scrolled(text + "</tbody></table>", f"table: {', '.join(cell for cell in header if cell)}")
 
 
+def folded(title: str, text: str) -> str:
+    """Text that is shown when its title is clicked."""
+    shown = html.escape("\n".join(map(readable, text.split("\n"))))
+    return f"<details><summary>{named(title)}</summary><pre>{shown}</pre></details>"
+
+
 def listed(facts: Sequence[tuple[str, str]]) -> str:
     """Facts, each with its name, as HTML; values are HTML already."""
     return "<dl>" + "".join(f"<dt>{named(name)}</dt><dd>{value}</dd>" for name, value in facts) + "</dl>"

@@ -1,12 +1,11 @@
 """The foot of a report: when, by which command and version, from which data, with which weights."""
 
-import html
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from likewise import __version__
-from likewise.pages.pieces import listed, named
+from likewise.pages.pieces import folded, listed, named
 from likewise.stamp import Stamp
 from likewise.text import now_in_words
 
@@ -41,6 +40,5 @@ def foot(stamp: Stamp, about: Mapping[str, Any], protocol: Mapping[str, object])
         else ("", ""),
         ("hash of the model", named(str(stamp["model"]))),
     ]
-    made = html.escape(json.dumps(dict(protocol), ensure_ascii=False, indent=1))
-    details = f"<details><summary>Protocol of the embedding</summary><pre>{made}</pre></details>"
+    details = folded("Protocol of the embedding", json.dumps(dict(protocol), ensure_ascii=False, indent=1))
     return f"<footer>{listed([fact for fact in facts if fact[0]])}{details}</footer>"

@@ -16,14 +16,14 @@ from likewise.evaluation.scores import EVALUATION
 from likewise.files import atomic_write, place_for
 from likewise.model import Model, load
 from likewise.pages.page import whole
-from likewise.pages.pieces import note
+from likewise.pages.pieces import folded, note
 from likewise.reports.foot import foot
 from likewise.reports.map import map_section, script
 from likewise.reports.measured import measured, saved_classes
 from likewise.reports.mistakes import LookedUp, by_class, classes_of, looked_up, measured_on, wrong_pairs
 from likewise.reports.neighbours import neighbours
 from likewise.reports.summary import curves, summary
-from likewise.reports.verdict import Verdict, gather, judge
+from likewise.reports.verdict import ALONE, Verdict, gather, judge
 from likewise.text import readable
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_data, training_items
@@ -73,7 +73,8 @@ def write_report(
     last = next((line for line in reversed(metrics) if "loss" in line), {})
     with stages(enabled=progress) as begin:
         rows = embedded(model, items, tick=begin("embedding"))
-        verdict = judge(gather(model, items, rows, [*scores[EVALUATION], *scores[FILE]], last, begin("the verdict")))
+        saved, tick = [*scores[EVALUATION], *scores[FILE]], begin("the verdict")
+        verdict = judge(gather(model, items, rows, saved, last, tick)) if len(items) > 1 else ALONE
         sections = [
             ("Verdict", said(verdict)),
             ("What was done", summary(metrics, model, about)),
@@ -108,8 +109,7 @@ def said(found: Verdict) -> str:
 
 def settings_of(settings: FitSettings) -> str:
     """Every setting, as config.yaml has them."""
-    text = html.escape(as_yaml(as_dict(settings)))
-    return f"<details><summary>config.yaml</summary><pre>{text}</pre></details>"
+    return folded("config.yaml", as_yaml(as_dict(settings)))
 
 
 def _classes(run: Path, items: Items, found: LookedUp | str) -> str:

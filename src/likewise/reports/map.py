@@ -84,6 +84,8 @@ def map_section(items: Items, rows: Tensor, tick: Tick = untold) -> str:
         columns["picture"] = places_in(sprite, len(items))
         header["tiles"] = {"side": sprite.side, "across": sprite.across}
     said = plane.sentence() + drawn_at_random
+    several = items.labels is not None and items.labels.ndim > 1
+    said += " Of several labels the first gives the colour." if several else ""
     said += "" if sprite is None else f" {len(sprite.rows):,} of the items have a picture on the map."
     points = gzip.compress(pack_columns(columns, header, small=("x", "y")), 9, mtime=0)
     return note(said) + tools(layer.legends, len(items)) + blocks(points, sprite)

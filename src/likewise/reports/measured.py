@@ -1,9 +1,7 @@
 """What was measured of a run, as tables for its report: the files that ``evaluate`` and ``retrieve`` wrote."""
 
 import csv
-import html
 import io
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -14,7 +12,7 @@ from likewise.evaluation import ranked, retrieve
 from likewise.evaluation.baselines import REPRESENTATIONS
 from likewise.evaluation.retrieval_detail import STAMP
 from likewise.evaluation.retrieve import DETAIL, FILE, retrieval_table
-from likewise.evaluation.scores import EVALUATION, learned_protocol, table
+from likewise.evaluation.scores import EVALUATION, learned_protocol, protocols, table
 from likewise.files import from_json
 from likewise.metrics import Score
 from likewise.pages.drawings import Line, chart
@@ -32,14 +30,14 @@ def measured(run: Path, saved: Mapping[str, list[Score]], model: str) -> str:
     """The tables of the saved scores. Raises LikewiseError when the figures beside them are another model's."""
     text = ""
     if scores := saved[EVALUATION]:
-        note = "mean ± standard deviation over draws of the labels. Neighbours vote with weight exp(s/τ)."
-        text += _drawn(*table(scores), note, scores)
+        about = "Mean ± standard deviation over draws of the labels. Neighbours vote with weight exp(s/τ)."
+        text += _drawn(*table(scores), about, scores)
     if scores := saved[FILE]:
         protocol = learned_protocol(scores)
-        note = (
+        about = (
             "± over seeds of k-means, or the standard error over folds. Every number is of items looked up by cosine."
         )
-        text += _drawn(*retrieval_table(scores), note, scores)
+        text += _drawn(*retrieval_table(scores), about, scores)
         if (run / DETAIL).exists():
             _refuse_other_figures(run / DETAIL, protocol, retrieve.renewal(run, protocol))
             text += _retrieved(run / DETAIL)
@@ -137,9 +135,5 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode("utf-8", "replace")
 
 
-def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], note: str, scores: Sequence[Score]) -> str:
-    protocols = "\n".join(f"{score.name}: {json.dumps(dict(score.protocol), ensure_ascii=False)}" for score in scores)
-    return (
-        f"{grid(header, rows)}<p class='note'>{note}</p><details><summary>Protocol of every number</summary>"
-        f"<pre>{html.escape(protocols)}</pre></details>"
-    )
+def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], about: str, scores: Sequence[Score]) -> str:
+    return f"{grid(header, rows)}{note(about)}{protocols(scores)}"

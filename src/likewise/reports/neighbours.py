@@ -113,10 +113,12 @@ def of_labels(items: Items, near: Near) -> list[Example]:
     places = {name: (mine == name).any(1).nonzero().flatten() for name in names}
     names.sort(key=lambda name: (-float(share[places[name]].mean()), name))
     some = [names[number] for number in _spread(len(names), LABELS)]
-    found = []
+    found = list[Example]()
     for name in some:
         own = places[name]
         mean, middle = float(share[own].mean()), share[own].median()
+        fresh = own[~torch.isin(own, torch.tensor([each.place for each in found], dtype=torch.int64))]
+        own = fresh if len(fresh) else own  # of several labels, an item may be shown already
         count = near.others.shape[1]
         group = f"{items.label_names[name]}: {mean:.0%} of the nearest have another label"
         typical = int(own[((share[own] - middle).abs() - 1e-6 * near.scores[own].double().mean(1)).argmin()])

@@ -149,6 +149,13 @@ class Verdict(NamedTuple):
     advice: list[str]
 
 
+ALONE = Verdict(
+    "There is one item only, so nothing says how good the embedding is.",
+    [],
+    ["A report of more items: likewise report RUN --data DATA."],
+)
+
+
 def judge(found: Evidence) -> Verdict:
     """The verdict on a finished model. What is worse than raw pixels is said first."""
     return Verdict(_sentence(found), list(_signs(found)), list(_advice(found)))

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from likewise.console import stages
-from likewise.evaluation.scores import read_scores
 from likewise.files import atomic_write, place_for
 from likewise.metrics import top_k
+from likewise.metrics.saved import read_scores
 from likewise.pages.page import whole
 from likewise.pages.pictures import scored
 from likewise.pages.pieces import named, note, scrolled

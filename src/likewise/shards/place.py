@@ -17,6 +17,9 @@ class Place(Protocol):
     def names(self) -> list[str]:
         """Of the files in it but hidden ones, sorted; none where there is no folder."""
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError when there is none."""
 
@@ -46,6 +49,10 @@ class Folder:
         """Of the files in it, sorted; none where there is no folder."""
         names = sorted(each.name for each in self.path.iterdir()) if self.path.is_dir() else []
         return [name for name in names if not name.startswith(".")]  # a process that was killed leaves temporaries
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.path / name).is_file()
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -86,6 +93,10 @@ class RemoteFolder:
     def names(self) -> list[str]:
         """Of the files in it, sorted; none where there is no folder."""
         return [file.name for file in self.at.files(recursive=False)]
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return self.at.below(name).is_file()
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""

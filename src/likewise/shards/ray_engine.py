@@ -5,8 +5,10 @@ Ray starts a worker that dies again, and gives it its shard again. The others go
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -88,8 +90,15 @@ def spread(
 
 
 def _ray_here() -> Any:
-    """The module, which tells nobody how it is used. Raises LikewiseError when it is not installed."""
+    """The module, which tells nobody how it is used. Raises LikewiseError when it is not installed.
+
+    Ray reads these variables when it is imported, and so do its processes; who has imported it before has chosen.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # its processes listen at 127.0.0.1 alone
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # and not to other users of this machine
+        os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(16))
     try:
         import ray
     except ImportError:
@@ -110,7 +119,6 @@ def _start(ray: Any, workers: int | None) -> None:
                 num_gpus=0,
                 include_dashboard=False,
                 object_store_memory=STORE,
-                _node_ip_address="127.0.0.1",
                 **quiet,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:

@@ -26,4 +26,4 @@ def _stream(place: Place, manifest: Manifest) -> Iterator[Block]:
 
 def holds_shards(source: object) -> bool:
     """Whether a source is a folder of shards."""
-    return isinstance(source, str | Path) and FILE in place_of(source, "DATA").names()
+    return isinstance(source, str | Path) and place_of(source, "DATA").has(FILE)

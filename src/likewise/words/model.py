@@ -17,8 +17,9 @@ from likewise.config.overrides import as_dict, settings_from
 from likewise.config.settings import FitSettings
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, unwritten, utf8_path
-from likewise.index.asked import Hit, Query
+from likewise.index.asked import Query
 from likewise.index.embedding_file import Embedding
+from likewise.index.hits import Hits
 from likewise.index.index import Index
 from likewise.stamp import DIGEST_BYTES, Stamp, hash_of, refuse_other_model
 from likewise.text import quoted, utf8
@@ -104,7 +105,7 @@ class WordVectors:
             raise LikewiseError("these vectors have no run folder, so they have no index: use vectors.index().")
         return own_index(self.run, self.weights_hash)
 
-    def search(self, query: Query, k: int = 10) -> list[Hit]:
+    def search(self, query: Query, k: int = 10) -> Hits:
         """The ``k`` words of the run's index that are nearest to a word or a row; see ``Index.search``."""
         return self.load_index().search(query, k)
 

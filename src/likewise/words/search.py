@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from likewise.errors import LikewiseError, closest
-from likewise.index.asked import Hit
+from likewise.index.hits import Hit
 from likewise.stamp import hash_of
 from likewise.text import quoted, readable, utf8
 from likewise.words.model import NAME, own_index

@@ -11,8 +11,9 @@ from torch import Tensor
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError, at_least_one
 from likewise.index import asked
-from likewise.index.asked import Hit, Query, checked, with_excluded
+from likewise.index.asked import Query, checked, with_excluded
 from likewise.index.conditions import parse_all
+from likewise.index.hits import Hit, Hits, Look
 from likewise.index.milvus import manifest, search
 from likewise.index.milvus.client import NOW, SOON, Milvus
 from likewise.index.milvus.fields import literal, query_row
@@ -43,6 +44,7 @@ class MilvusIndex:
 
     def __init__(self, server: Server, read: Callable[[str], Tensor] | None = None) -> None:
         self.read = read
+        self.look: Look | None = None  # of the pictures that a notebook shows
         self._milvus = Milvus(server)
         found = manifest.read(self._milvus, NOW)
         if found is None:
@@ -80,7 +82,7 @@ class MilvusIndex:
         *,
         exclude_id: str | None = None,
         where: str | Sequence[str] = (),
-    ) -> list[Hit]:
+    ) -> Hits:
         """The k items nearest to one query, best first; equal scores in the order of the ids. As ``Index.search``."""
         return asked.search(self, query, k, exclude_id, where)
 

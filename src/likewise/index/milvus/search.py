@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from likewise.errors import LikewiseError
-from likewise.index.asked import Hit
 from likewise.index.conditions import Condition
+from likewise.index.hits import Hit
 from likewise.index.milvus.client import AWAY, Milvus
 from likewise.index.milvus.fields import Rows, expression
 from likewise.index.milvus.manifest import About

@@ -12,8 +12,9 @@ from torch import Tensor
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError, at_least_one
 from likewise.index import asked
-from likewise.index.asked import Hit, Query, checked, with_excluded
+from likewise.index.asked import Query, checked, with_excluded
 from likewise.index.conditions import parse_all
+from likewise.index.hits import Hit, Hits, Look
 from likewise.index.layout import Layout
 from likewise.index.postgresql import search
 from likewise.index.postgresql.shards import Shard, Shards
@@ -117,6 +118,7 @@ class ServerIndex:
 
     def __init__(self, servers: Servers, read: Callable[[str], Tensor] | None = None) -> None:
         self.read = read
+        self.look: Look | None = None  # of the pictures that a notebook shows
         self.shards = Shards(servers)
         self._about = self._look()
 
@@ -164,7 +166,7 @@ class ServerIndex:
         *,
         exclude_id: str | None = None,
         where: str | Sequence[str] = (),
-    ) -> list[Hit]:
+    ) -> Hits:
         """The k items nearest to one query, best first; equal scores in the order of the ids. As ``Index.search``."""
         return asked.search(self, query, k, exclude_id, where)
 
