@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import likewise as lw
+from likewise.answers import candidates
 from likewise.answers.candidates import Neighbours, Search
 from likewise.answers.changed_copies import changed_copies
 from likewise.answers.duplicates import duplicates
@@ -177,7 +178,7 @@ def test_pairs_of_neighbours_are_those_of_a_loop() -> None:
     assert found.closeness == pytest.approx([float(cosines[a, b]) for a, b in found.places], abs=1e-6)
 
 
-def test_a_search_looks_further_where_all_candidates_are_alike() -> None:
+def test_a_search_looks_further_where_all_candidates_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     angle = torch.cat([torch.linspace(0, 0.01, 25), torch.linspace(1, 6, 25)])
     rows = torch.stack([angle.cos(), angle.sin()], 1)
     neighbours = Neighbours(rows, tuple(map(str, range(50))))
@@ -185,6 +186,10 @@ def test_a_search_looks_further_where_all_candidates_are_alike() -> None:
     search.look([-2.0], lambda what: lambda share: None)
     close = search.beyond(-0.02, lambda what: lambda share: None)
     assert {tuple(pair) for pair in close.places.tolist()} == {(a, b) for a in range(25) for b in range(a + 1, 25)}
+    monkeypatch.setattr(candidates, "_MOST", 25 * 8 - 1)
+    search = Search([neighbours], lambda places, tick: -distances(rows, places), 50, 2)
+    search.look([-2.0], lambda what: lambda share: None)
+    assert len(search.beyond(-0.02, lambda what: lambda share: None).places) < 25 * 8  # too many to look for
 
 
 def test_vectors_are_in_the_scale_of_their_distances() -> None:

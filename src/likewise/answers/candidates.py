@@ -22,6 +22,7 @@ Begin = Callable[[str], Tick]
 _BLOCK = 4096  # rows whose neighbours are searched at once
 _LEAST = 200_000  # pairs that are measured however far apart they are
 _DEEPEST = 64  # times k: neighbours of a row all of whose neighbours are alike
+_MOST = 10_000_000  # pairs that are looked for further: a quarter of an hour on a core, and 400 MB
 
 
 class Pairs(NamedTuple):
@@ -126,11 +127,15 @@ class Search:
         return used
 
     def beyond(self, limit: float, begin: Begin) -> Pairs:
-        """The pairs at least as close as a limit, with more candidates for rows all of whose candidates are."""
+        """The pairs at least as close as a limit, with more candidates for rows all of whose candidates are.
+
+        Where that would be more than ten million pairs, as among the frames of a camera that sees nothing move, there
+        are no more.
+        """
         close, k = self.pairs.beyond(limit), self._k
         while k < min(_DEEPEST * self._k, self._many - 1):
             full = np.flatnonzero(np.bincount(close.places.ravel(), minlength=self._many) >= k)
-            if not len(full):
+            if not len(full) or 4 * k * len(full) > _MOST:
                 break
             k *= 4
             found = [each.pairs(k, full, begin("looking further")).places for each in self._neighbours]
