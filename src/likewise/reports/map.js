@@ -218,7 +218,7 @@ function wordsOf(header, columns, row) {
   const words = [nameOf(header, row)];
   if (columns.label) {
     const label = columns.label[row];
-    words.push(label < 0 ? "no label" : header.labels ? header.labels[label] : `label ${label + 1}`);
+    words.unshift(label < 0 ? "no label" : `label ${header.labels ? header.labels[label] : label + 1}`);
   }
   if (columns.error && columns.label[row] >= 0) words.push(`${columns.error[row]} of its ${header.k} nearest have another label`);
   return words.join(" · ");
