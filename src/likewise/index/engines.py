@@ -77,7 +77,10 @@ def engine_of(to: str) -> tuple[str, dict[str, int]]:
     """
     name, _, query = to.partition("?")
     if name not in LOCAL:
-        raise LikewiseError(f"there is no engine {name!r}.{closest(name, LOCAL)} Choose one of {', '.join(LOCAL)}.")
+        raise LikewiseError(
+            f"there is no engine {name!r}.{closest(name, LOCAL)} Choose one of {', '.join(LOCAL)}, or the URL of "
+            "servers, postgresql://HOST/DATABASE or milvus://HOST/NAME."
+        )
     options = default_options(name)
     for option, value in parse_qsl(query, keep_blank_values=True):
         if option not in options:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -43,6 +44,7 @@ class Milvus:
                 token=os.environ.get(TOKEN, ""),
                 db_name=server.database,
                 timeout=AWAY,
+                alias=secrets.token_hex(8),  # a connection of its own, which pymilvus before 3 would share
             )
 
     def __str__(self) -> str:

@@ -21,6 +21,7 @@ from likewise.index.milvus.manifest import About
 from likewise.metrics.neighbours import top_k
 
 MOST = 16_384  # hits of a query
+SPREAD = 4  # times the effort that the share of rows that fit asks for
 AMONG = 1000  # rows that fit a condition, up to which they are read and compared here
 _BLOCK = 256  # queries at once
 _HITS = 1 << 18  # hits at once
@@ -51,7 +52,7 @@ def nearest(
         if count <= AMONG:
             rows = milvus.read(about.collection, fits, ["id", "embedding"], level)
             return _without(_compared([rows], queries, limit), excluded, k)
-        limit, effort = min(limit, count), max(effort, limit) * about.items // count
+        limit, effort = min(limit, count), SPREAD * max(effort, limit) * about.items // count
     found: list[list[Hit]] = []
     block = max(1, min(_BLOCK, _HITS // max(1, limit)))
     for start in range(0, len(queries), block):

@@ -5,7 +5,7 @@ of them. Here rows are counted first. Where few fit, all of them are compared; w
 until enough fit, and their exact scores sort them.
 
 Comparing takes some a · F for F rows that fit, and the graph b · N / F among N, since a share F / N of what it proposes
-fits. So comparing is quicker up to F = √(b / a · N); b / a was measured by ``benchmarks/postgresql.py --crossover``.
+fits. So comparing is quicker up to F = √(b / a · N); b / a was measured by ``benchmarks/servers.py --crossover``.
 """
 
 import heapq
