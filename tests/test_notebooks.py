@@ -1,5 +1,6 @@
 """What a notebook shows: HTML of models, hits, retrieval, scores and comparisons, with every name escaped."""
 
+import copy
 import pickle
 import re
 import sys
@@ -111,6 +112,8 @@ def test_hits_have_the_pictures_of_their_items_where_these_are_known(place: Path
         assert pictures_in(text)[1:] == wanted
         assert 'class="hit query"' in text
         assert f"{hits[0].score:.2f} · ".replace("-", "−") in text
+        assert pickle.loads(pickle.dumps(hits)) == copy.deepcopy(hits) == hits
+    assert len(pickle.loads(pickle.dumps(index))) == 12
     assert pictures_in(shown(index.search(index.rows[0], 2)))[0] == pictures_in(shown(index.search(index.ids[0], 1)))[0]
 
 

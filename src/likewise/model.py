@@ -26,7 +26,7 @@ from likewise.files import as_path, atomic_write, unwritten, utf8_path
 from likewise.index.asked import Query
 from likewise.index.embedding_file import Embedding
 from likewise.index.generations import PARTS
-from likewise.index.hits import Hits, Looks, examples_shown
+from likewise.index.hits import Hits, Looks, examples_shown, given
 from likewise.index.index import Index
 from likewise.index.kept import Searched
 from likewise.index.servers import opened, opened_at
@@ -282,7 +282,7 @@ class Model:
         embedding, asking = self.embed(items, layer=layer, progress=progress), self.layer_of_queries(layer)
         queries = None if asking == layer else self.embed(items, layer=asking, progress=progress).rows
         index = Index(*embedding, query_rows=queries, read=self.reader(layer))
-        index.look = Looks(lambda: items)
+        index.look = Looks(partial(given, items))
         return index
 
     def embed_file(self, path: str | Path, *, layer: Layer = "embedding") -> Tensor:

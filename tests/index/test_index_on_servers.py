@@ -144,6 +144,30 @@ def test_queries_with_an_encoder_of_their_own(place: Path, server: Server, monke
     assert (hits[0].id, round(hits[0].score, 5)) == ("id 6", 1.0)
 
 
+def test_likewise_serve_asks_the_servers(place: Path, server: Server) -> None:
+    pytest.importorskip("fastapi", reason="not tested: a server of an index on servers; pip install 'likewise[serve]'")
+    from likewise.serving.asked import Ask, answer_all
+    from likewise.serving.loaded import load_all
+    from likewise.serving.refused import Refused
+    from likewise.serving.settings import Serving
+
+    model = load(place / "run")
+    url = f"postgresql://{USER}@{server}/items"
+    renew_index(model, "data.parquet", to=url, progress=False)
+    wanted = open_index(place / "run").search("id 7", 3)
+    for serving in (Serving(run=place / "run"), Serving(run=place / "run", index=f"{url}?table=run")):
+        loaded = load_all(serving, lambda stage: None)
+        vector = VECTORS[7].tolist()
+        asks = [Ask(then="search", id="id 7", k=3), Ask(then="search", vector=vector, k=4, where=("year > 40",))]
+        asks += [Ask(then="search", id="data.parquet"), Ask(then="search", id="\0"), Ask(then="health")]
+        by_id, by_vector, path, odd, health = answer_all(loaded, asks, 1.0)
+        assert [hit["id"] for hit in by_id["hits"]] == [hit.id for hit in wanted]
+        assert len(by_vector["hits"]) == 4
+        assert all(hit["row"] is None for hit in by_id["hits"])
+        assert [isinstance(each, Refused) and each.status for each in (path, odd)] == [404, 404]
+        assert health["ok"]
+
+
 @pytest.mark.parametrize(
     ("to", "sentence"),
     [

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -10,7 +11,8 @@ from likewise.config.overrides import settings_from
 from likewise.data import open_items
 from likewise.model import Model, load
 from likewise.run_index import renew_index
-from likewise.serving.loaded import load_all
+from likewise.serving.encoding import ModelEncoder
+from likewise.serving.loaded import Loaded, load_all
 from likewise.serving.settings import Serving
 
 SIDE = 16
@@ -55,6 +57,7 @@ def serving(run: Path, **others: object) -> Serving:
     return Serving(run=run, **others)  # type: ignore[arg-type]
 
 
-def loaded_of(run: Path):  # type: ignore[no-untyped-def]
-    """What a server loads."""
-    return load_all(serving(run), lambda stage: None)
+def loaded_of(run: Path) -> Loaded:
+    """What a server loads. The model itself embeds: to export it takes seconds."""
+    with mock.patch("likewise.serving.loaded.encoder_of", lambda model, layers: ModelEncoder(model)):
+        return load_all(serving(run), lambda stage: None)

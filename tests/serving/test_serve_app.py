@@ -136,7 +136,7 @@ def test_a_poison_item_changes_no_other_answer(case: Case, kind: str) -> None:
         assert all(np.allclose(answers[place]["embedding"], right, atol=1e-5) for place in range(32) if place != 7)
         assert client.post("/api/search/upload", content=body).status_code == status
         assert client.get("/health").json()["ok"]
-        for _ in range(5):
+        for _ in range(100 if kind == "bomb" else 5):
             assert np.allclose(client.post("/api/embed", content=good).json()["embedding"], right, atol=1e-5)
 
 

@@ -101,8 +101,9 @@ def test_workers_make_the_rows_of_one_process_and_one_that_dies_repeats_its_shar
     embed_shards(run, str(data), tmp_path / "one", shard_rows=100, progress=False)
     divide = embed.divide
     monkeypatch.setattr(embed, "divide", lambda source, **rest: Watched(divide(source, **rest), tmp_path))
-    words = ["embed", str(run), str(data), "--engine", "ray", "--workers", "2", "--shard_rows", "100", "--out"]
-    assert main([*words, f"{tmp_path / 'several'}/"]) == 0
+    monkeypatch.chdir(tmp_path)  # the workers are in another folder
+    words = ["embed", "run", "vectors.npy", "--engine", "ray", "--workers", "2", "--shard_rows", "100"]
+    assert main([*words, "--out", "several/"]) == 0
     assert "700 rows of 4 in 7 shards, 0 kept." in capsys.readouterr().out
     assert (tmp_path / "died").exists()
     one, several = rows_of(tmp_path / "one"), rows_of(tmp_path / "several")

@@ -54,6 +54,11 @@ class Looks:
         return [items.picture(row) if row >= 0 else None for row in map(self._names.row, ids)]
 
 
+def given(items: Items) -> Items:
+    """The items themselves, for ``Looks`` that have them at hand."""
+    return items
+
+
 class Hits(list[Hit]):
     """The hits of a query, best first: a list. A notebook shows it as a row of pictures, or as a table.
 
@@ -66,6 +71,10 @@ class Hits(list[Hit]):
     def __init__(self, hits: Iterable[Hit] = (), *, query: str | None = None, look: Look | None = None) -> None:
         super().__init__(hits)
         self._query, self._look = query, look
+
+    def __reduce__(self) -> tuple[type["Hits"], tuple[list[Hit]]]:
+        """Copied and sent between processes without the data of the pictures."""
+        return Hits, (list(self),)
 
     def to_pandas(self) -> Any:
         """A DataFrame with the columns id and score, best first. Raises LikewiseError without pandas."""

@@ -182,10 +182,7 @@ def _depth(loaded: Loaded, ask: Ask) -> int:
 def _search(loaded: Loaded, tasks: list[_Task]) -> None:
     rows = torch.stack([task.row for task in tasks if task.row is not None])
     excluded = [task.ask.id for task in tasks]
-    try:
-        found = loaded.finder.find(rows, _depth(loaded, tasks[0].ask), excluded, tasks[0].ask.where)
-    except LikewiseError as error:  # all that a request can do wrong was checked before
-        raise busy(f"the index can't be searched now: {error}") from None
+    found = loaded.finder.find(rows, _depth(loaded, tasks[0].ask), excluded, tasks[0].ask.where)
     for task, hits in zip(tasks, found, strict=True):
         task.hits = hits
 

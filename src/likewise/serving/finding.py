@@ -1,6 +1,7 @@
 """Searches an index for many requests at once, in a folder or on servers, and says what is known of each hit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from likewise.errors import LikewiseError
 from likewise.index.conditions import no_such_column, parse_all, typed
 from likewise.index.index import Index
 from likewise.index.kept import Searched
+from likewise.serving.refused import busy
 from likewise.serving.shown import Shown
 
 
@@ -41,13 +43,16 @@ class Finder(Protocol):
     def __len__(self) -> int: ...
 
     def row_by_id(self, item: str) -> Tensor | None:
-        """The row that searches for an item; None of an id that is not in the index. No file is ever read."""
+        """The row that searches for an item; None of an id that is not in the index: no path is ever read.
+
+        Raises Refused when servers are away.
+        """
 
     def rows_of(self, ids: Sequence[str]) -> list[int | None]:
         """The rows of ids in the index; None of those that it does not have, and on servers."""
 
     def find(self, rows: Tensor, k: int, excluded: Sequence[str | None], where: tuple[str, ...]) -> list[list[Found]]:
-        """The hits of each of several rows. Raises LikewiseError when servers are away."""
+        """The hits of each of several rows. Raises Refused when servers are away."""
 
 
 class LocalFinder:
@@ -103,7 +108,7 @@ class LocalFinder:
 
 
 class ServerFinder:
-    """An index on servers.
+    """An index on servers, and how many items it had when it was opened.
 
     Args:
         index: connected to them.
@@ -111,10 +116,10 @@ class ServerFinder:
     """
 
     def __init__(self, index: Any, shown: Shown) -> None:
-        self._index, self._shown = index, shown
+        self._index, self._shown, self._many = index, shown, len(index)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return self._many
 
     @property
     def dim(self) -> int:
@@ -133,7 +138,8 @@ class ServerFinder:
 
     def row_by_id(self, item: str) -> Tensor | None:
         """See ``Finder``."""
-        found: Tensor | None = self._index.row_by_id(item)
+        with _there():
+            found: Tensor | None = self._index.row_by_id(item)
         return found
 
     def rows_of(self, ids: Sequence[str]) -> list[int | None]:
@@ -142,10 +148,20 @@ class ServerFinder:
 
     def find(self, rows: Tensor, k: int, excluded: Sequence[str | None], where: tuple[str, ...]) -> list[list[Found]]:
         """See ``Finder``."""
-        hits = self._index.search_batch(rows, k, exclude_ids=excluded, where=where)
+        with _there():
+            hits = self._index.search_batch(rows, k, exclude_ids=excluded, where=where)
         ids = [hit.id for each in hits for hit in each]
         labels = iter(self._shown.labels_of(ids).tolist())
         return [[Found(None, hit.id, hit.score, next(labels)) for hit in each] for each in hits]
+
+
+@contextmanager
+def _there() -> Iterator[None]:
+    """Raises Refused in place of the errors of servers: what a request can do wrong was checked before."""
+    try:
+        yield
+    except LikewiseError as error:
+        raise busy(f"the index can't be searched now: {error}") from None
 
 
 def finder_of(index: Searched, shown: Shown) -> Finder:

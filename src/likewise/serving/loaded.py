@@ -9,8 +9,10 @@ from torch import Tensor
 
 from likewise.data.source import stat_line
 from likewise.errors import LikewiseError
+from likewise.index.generations import MANIFEST
 from likewise.index.index import Index
-from likewise.model import INDEX, Layer, Model, layer_of, load, model_file, searched
+from likewise.index.pointer import FILE as POINTER
+from likewise.model import INDEX, NAME, Layer, Model, layer_of, load, model_file, searched
 from likewise.serving.encoding import Encoder, Values, dim_of, encoder_of, side_of
 from likewise.serving.finding import Finder, LocalFinder, finder_of
 from likewise.serving.settings import Serving
@@ -19,7 +21,7 @@ from likewise.stamp import Stamp
 from likewise.words.model import holds_words, load_words
 from likewise.words.model import own_index as index_of_words
 
-WATCHED = (INDEX + "/index.json", INDEX + "/servers.json")
+WATCHED = (NAME, f"{INDEX}/{MANIFEST}", f"{INDEX}/{POINTER}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,9 +138,9 @@ def _check(model: Model, encoder: Encoder, layer: Layer) -> Check | None:
 def signature(serving: Serving) -> str:
     """A text that changes when the files of the run's model or index are others. Cost: a few calls of ``stat``."""
     folder = serving.run if serving.run.is_dir() else serving.run.parent
-    places = [folder / "model.safetensors", *(folder / name for name in WATCHED)]
+    places = [folder / name for name in WATCHED]
     if serving.index is not None:
-        places.append(Path(serving.index) / "index.json")
+        places.append(Path(serving.index) / MANIFEST)
     lines = []
     for place in places:
         try:

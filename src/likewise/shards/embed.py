@@ -1,5 +1,6 @@
 """Embeds a source shard by shard; a run that was stopped goes on where it was."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from likewise.data.items import Skipped, skipped_csv
 from likewise.data.pieces import Divided, divide
 from likewise.errors import LikewiseError, at_least_one
 from likewise.model import Layer, Model, load, model_file
+from likewise.remote import is_url
 from likewise.shards.manifest import FILE, Manifest, new_token, read_manifest, shard_name
 from likewise.shards.place import Place, place_of
 from likewise.shards.shard import Made, Maker, Task
@@ -83,6 +85,8 @@ def embed_shards(
         at_least_one("shard_rows", shard_rows, "it is the number of items of a shard")
     if workers is not None:
         at_least_one("workers", workers, "it is the number of processes of Ray")
+    if engine == "ray":  # workers are in other folders
+        source, out = _in_full(source), str(_in_full(out))
     model, place = load(run), place_of(out)
     divided = _divided(model, source, key, image, columns)
     say(divided.notes if progress else ())
@@ -106,6 +110,11 @@ def embed_shards(
             made[each.number], done = each, done + stop - start
             tick(done)
     return _finished(place, manifest, [made[number] for number in range(manifest.count)], divided)
+
+
+def _in_full(given: object) -> object:
+    """A path from the root; anything else as it is."""
+    return full_path(os.fspath(given)) if isinstance(given, str | Path) and not is_url(given) else given
 
 
 def _divided(model: Model, source: object, key: str | None, image: str | None, columns: Sequence[str]) -> Divided:

@@ -78,6 +78,8 @@ def spread(
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, LikewiseError):
             raise LikewiseError(str(error.cause)) from None
+        if isinstance(error.cause, OSError):  # such as a full disk
+            raise error.cause from None
         raise
     except ray.exceptions.RayActorError:
         raise LikewiseError(
