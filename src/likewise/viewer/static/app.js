@@ -140,6 +140,7 @@ function showHits() {
     shown.append(element("span", { className: "name", textContent: "query" }));
     $("hits").prepend(element("li", {}, shown));
   }
+  if (matchMedia("(max-width: 860px)").matches) $("found").scrollIntoView(); // the map is above, not beside
   view.query = row === null ? -1 : row;
   view.hits = hits.filter((hit) => hit.row !== null);
   view.draw();
@@ -350,7 +351,7 @@ async function start() {
   const run = about.run.split("/").filter(Boolean).pop() || about.run;
   document.title = `likewise: ${run}`;
   $("run").textContent = run;
-  $("counts").textContent = `${count(about.items)} items, ${about.dim} numbers each, searched by ${about.engine}`;
+  $("counts").textContent = `${count(about.items)} items, ${about.dim} numbers each; ${about.engine}`;
   $("command").textContent = about.command;
   $("drop").hidden = !about.pictures;
   $("where-label").hidden = !about.metadata.length;
