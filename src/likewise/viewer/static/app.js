@@ -64,6 +64,7 @@ async function openItem(item) {
   const text = element("div", {}, element("h3", { textContent: whole.id }), list, button);
   $("card").replaceChildren(picture(whole.id, state.about.pictures, `Picture of ${whole.id}`), text);
   $("card").hidden = false;
+  $("card").scrollIntoView({ block: "nearest" });
   say(`Opened ${whole.id}.`);
 }
 
@@ -199,7 +200,7 @@ function forget() {
 const COLOURS = {
   label: "label",
   cluster: "cluster",
-  score: "score of the last search",
+  score: "similarity to the query",
   error: "neighbours of another label",
   distance: "distance to the 10th nearest",
 };
@@ -259,7 +260,7 @@ function legend(name) {
 function ramp(name) {
   const { low, high } = state.coloured;
   $("legend").hidden = false;
-  $("legend-title").textContent = COLOURS[name];
+  $("legend-title").textContent = COLOURS[name][0].toUpperCase() + COLOURS[name].slice(1);
   $("legend").querySelector(".buttons").hidden = true;
   const bar = element("span", { className: "ramp" });
   bar.style.background = gradient;
@@ -364,8 +365,9 @@ async function start() {
 
 async function map() {
   try {
-    $("map-note").textContent = "Loading the points; the first time the map is made …";
-    const { header, columns, rows } = parseColumns(await bytes("api/points.bin"));
+    const watch = setInterval(progress, 1000);
+    const loaded = bytes("api/points.bin").finally(() => clearInterval(watch));
+    const { header, columns, rows } = parseColumns(await loaded);
     state.columns = columns;
     state.header = header;
     $("map-note").hidden = true;
@@ -379,11 +381,16 @@ async function map() {
   }
 }
 
+async function progress() {
+  const { share } = await json("api/progress").catch(() => ({ share: 0 }));
+  if (share) $("map-note").textContent = `Making the map, this once: ${percent(share)}`;
+}
+
 async function verdict() {
   const list = (place, lines) => place.replaceChildren(...lines.map((text) => element("li", { textContent: text })));
   try {
     const { sentence, signs, advice } = await json("api/verdict");
-    $("verdict").textContent = sentence || "There is no verdict: the data are not there. Name them with --data.";
+    $("verdict").textContent = sentence || "There is no verdict, which needs a model and the data it was made for.";
     $("why").hidden = !signs.length;
     list($("signs"), signs);
     list($("advice"), advice);
