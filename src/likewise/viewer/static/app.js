@@ -133,7 +133,7 @@ function showHits() {
   const wrong = hits.filter((hit) => hit.wrong).length;
   $("found").hidden = false;
   $("found-title").textContent = `Nearest to ${id}`;
-  const judged = label === null ? "" : ` Framed and marked ≠: another label than the query, ${label}.`;
+  const judged = label === null ? "" : ` Framed and marked ✗: another label than the query, ${label}.`;
   $("found-note").textContent = `The number is the cosine: 1 is the same direction.${judged}`;
   fill($("hits"), hits, how((score) => score.toFixed(3)));
   if (source) {
