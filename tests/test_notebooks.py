@@ -1,6 +1,7 @@
 """What a notebook shows: HTML of models, hits, retrieval, scores and comparisons, with every name escaped."""
 
 import copy
+import html
 import pickle
 import re
 import sys
@@ -114,6 +115,9 @@ def test_hits_have_the_pictures_of_their_items_where_these_are_known(place: Path
         assert f"{hits[0].score:.2f} · ".replace("-", "−") in text
         assert pickle.loads(pickle.dumps(hits)) == copy.deepcopy(hits) == hits
     assert len(pickle.loads(pickle.dumps(index))) == 12
+    file = str(place / "photos" / index.ids[2])
+    found = index.search(file, 2)
+    assert html.unescape(pictures_in(shown(found))[0]) == file
     assert pictures_in(shown(index.search(index.rows[0], 2)))[0] == pictures_in(shown(index.search(index.ids[0], 1)))[0]
 
 

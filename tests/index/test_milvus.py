@@ -142,6 +142,7 @@ def test_two_renewals_at_once(milvus: Server, tmp_path: Path) -> None:
     index = reopened(tmp_path)
     make(to, tmp_path, model="another")
     properties.eventually(lambda: "another model has renewed" in str(_error(lambda: index.search(ROWS[0]))))
+    assert "another model has renewed" in refused(lambda: index.search(ROWS[0]))
 
 
 def _error(act: Any) -> LikewiseError | None:

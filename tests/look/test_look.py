@@ -94,7 +94,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     bare = look(tmp_path, unit_clusters(20), np.full(20, -1), ())
     assert bare.verdict() is None
     assert bare.groups("weakest").groups == bare.groups("suspects").groups == ()
-    with pytest.raises(LikewiseError, match="the data are not there"):
+    with pytest.raises(LikewiseError, match="needs a model and its data"):
         bare.groups("duplicates")
     with pytest.raises(LikewiseError, match=r"no groups of the kind 'outlier'. Did you mean 'outliers'"):
         bare.groups("outlier")

@@ -259,6 +259,19 @@ def test_groups_are_rows_of_pictures(page: Page, served: Served) -> None:
         expect(page.locator("#legend")).to_be_visible()
 
 
+def test_without_a_map_it_still_searches(browser: Browser, served: Served) -> None:
+    with browser.new_context(viewport=NARROW) as context:
+        page = context.new_page()
+        refusal = {"detail": "the index is on servers, so there is no map; search by id or picture."}
+        page.route("**/api/points.bin", lambda route: route.fulfill(status=409, json=refusal))
+        page.goto(served.address)
+        expect(page.locator("#map-note")).to_have_text(f"There is no map: {refusal['detail']}")
+        expect(page.get_by_role("button", name="Lasso")).to_be_disabled()
+        page.fill("#search", "b/01.png")
+        page.press("#search", "Enter")
+        expect(page.locator("#hits button").first).to_have_attribute("title", "b/copy.png")
+
+
 def test_the_parser_and_the_raster_work_within_one_file(browser: Browser) -> None:
     xy = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
     packed = pack_columns({"x": xy[:, 0].copy(), "y": xy[:, 1].copy()}, {}, small=("x", "y"))

@@ -74,4 +74,5 @@ def test_what_can_not_be_answered_is_one_sentence(
 def test_groups_and_the_verdict_are_told(client: TestClient) -> None:
     assert client.get("/api/groups", params={"kind": "all"}).status_code == 422
     assert len(client.get("/api/groups", params={"kind": "weakest"}).json()["groups"]) == 2
+    assert client.get("/api/progress").json() == {"share": 1.0}
     assert client.get("/api/verdict").json()["sentence"].startswith("The embedding")

@@ -79,7 +79,7 @@ def cluster() -> Iterator[Any]:
     """Two workers, for all tests of this file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ray = ray_engine._ray_here()
+        ray = ray_engine.ray_here()
         ray_engine._start(ray, 2)
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         ray.cloudpickle.register_pickle_by_value(shards_of)
@@ -145,3 +145,4 @@ def test_without_ray_the_error_says_how_to_install_it(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(LikewiseError, match=r"--engine ray needs Ray: pip install 'likewise\[ray\]'"):
         embed_shards(run, str(data), tmp_path / "out", engine="ray", progress=False)
+    assert not (tmp_path / "out").exists()

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from likewise.data import Items
+from likewise.data import Items, read_image
 from likewise.errors import LikewiseError
 from likewise.index.names import Names
 from likewise.pages.notebook import cell
-from likewise.pages.pictures import QUERY, scored, thumbnail
+from likewise.pages.pictures import QUERY, SIDE, scored, thumbnail
 from likewise.pages.pieces import grid, note
 
 Pixels = npt.NDArray[np.uint8]
@@ -98,9 +98,18 @@ def hits_shown(query: str | None, hits: Sequence[Hit], look: Look | None) -> str
     known = [(hit, picture) for hit, picture in zip(hits, found, strict=False) if picture is not None]
     if not known or len(known) < len(hits):
         return grid(["id", "score"], [[hit.id, f"{hit.score:.4f}"] for hit in hits])
-    cells = [thumbnail(pictures[0], query, query, QUERY)] if query and pictures[0] is not None else []
+    own = None if query is None else _of_file(query) if pictures[0] is None else pictures[0]
+    cells = [thumbnail(own, query, query, QUERY)] if query is not None and own is not None else []
     cells += [thumbnail(picture, hit.id, scored(hit.score, hit.id)) for hit, picture in known]
     return f'<div class="row">{"".join(cells)}</div>'
+
+
+def _of_file(path: str) -> Pixels | None:
+    """The picture of a file that was looked up; None where it is none."""
+    try:
+        return read_image(path, SIDE)
+    except (LikewiseError, OSError):
+        return None
 
 
 def examples_shown(search: Callable[[str, int], Sequence[Hit]], ids: Sequence[str], look: Look | None) -> str:

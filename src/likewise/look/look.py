@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from likewise.console import Tick
 from likewise.data import Items
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError, closest
@@ -61,6 +62,7 @@ class Look:
         self.run, self.index, self.labels, self.names = run, index, labels, tuple(names)
         self._model, self._items = model, items
         self._lock, self._kept = RLock(), dict[str, object]()
+        self.share = 0.0  # of the map that is being made
 
     def map(self) -> Map:
         """The map of the index's rows: read from the run's folder, or made and kept there."""
@@ -107,17 +109,26 @@ class Look:
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
         """What ``make`` gives, made once. One thing is made at a time: it takes the processor."""
-        with self._lock:
-            if name not in self._kept:
-                self._kept[name] = make()
-            kept: T = self._kept[name]  # type: ignore[assignment]
-            return kept
+        if name not in self._kept:
+            with self._lock:
+                if name not in self._kept:
+                    self._kept[name] = make()
+        kept: T = self._kept[name]  # type: ignore[assignment]
+        return kept
+
+    def _told(self, number: int) -> Tick:
+        """The tick of one of the two parts of the work at the map, which keeps its share for others to see."""
+
+        def tick(share: float) -> None:
+            self.share = (number + share) / 2
+
+        return tick
 
     def _unit(self) -> Tensor:
         return self._once("unit", partial(unit, self.index.rows))
 
     def _near(self) -> Tensor:
-        return self._once("near", lambda: nearest(self._unit(), min(NEIGHBOURS, len(self.index) - 1)))
+        return self._once("near", lambda: nearest(self._unit(), min(NEIGHBOURS, len(self.index) - 1), self._told(0)))
 
     def _map(self) -> Map:
         rows, path = self._unit(), self.run / FILE
@@ -129,7 +140,7 @@ class Look:
             saved = None
         if saved is not None:
             return saved
-        made = layout(rows, near=self._near())
+        made = layout(rows, near=self._near(), tick=self._told(1))
         try:
             write_map(path, made, {**self.index.protocol, **stamp})
         except (OSError, LikewiseError) as error:
@@ -162,7 +173,7 @@ class Look:
     def _data(self) -> tuple[Model, Items, npt.NDArray[np.int64]]:
         """The model, the data, and the row in the index of each item of the data, −1 of those it does not have."""
         if self._model is None or self._items is None:
-            raise LikewiseError("the data are not there, so this can't be computed; name them with --data.")
+            raise LikewiseError("this needs a model and its data, and one of them is not there; name data with --data.")
         return self._model, self._items, Names(self.index.ids).places([as_id(item) for item in self._items.ids])
 
     def _verdict(self) -> Verdict | None:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from likewise.pages.pieces import named
 from likewise.text import utf8
 
-STYLE = "".join((files("likewise.pages") / name).read_text(encoding="utf-8") for name in ("page.css", "pieces.css"))
+STYLE = "".join((files("likewise.pages") / name).read_text(encoding="utf-8") for name in ("pieces.css", "page.css"))
 
 
 def whole(title: str, stamp: Mapping[str, object], body: str, *, script: str = "") -> bytes:

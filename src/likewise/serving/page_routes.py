@@ -91,6 +91,11 @@ def page_routes(asking: Asking) -> APIRouter:
         """The columns of the map's points; the first request makes the map, where the run has none."""
         return _octets(await looking.ask(lambda look: look.points()))
 
+    @router.get("/api/progress", responses={200: {"model": schemas.Progress}, **_REFUSED})
+    async def progress() -> Response:
+        """How much of the map is made."""
+        return as_json({"share": looking.now().share})
+
     @router.post("/api/scores.bin", response_class=Response, responses={**_BYTES, **_REFUSED, **problems(404)})
     async def scores(with_what: schemas.Compared) -> Response:
         """The cosine of every item and an item or a row, as a column."""

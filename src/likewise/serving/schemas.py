@@ -213,3 +213,9 @@ class Groups(BaseModel):
     sentence: str
     number: str
     groups: list[Group]
+
+
+class Progress(BaseModel):
+    """The share of the map that is made, from 0 to 1; 0 before that."""
+
+    share: float

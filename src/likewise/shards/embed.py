@@ -85,7 +85,10 @@ def embed_shards(
         at_least_one("shard_rows", shard_rows, "it is the number of items of a shard")
     if workers is not None:
         at_least_one("workers", workers, "it is the number of processes of Ray")
-    if engine == "ray":  # workers are in other folders
+    if engine == "ray":
+        from likewise.shards.ray_engine import ray_here
+
+        ray_here()  # before anything is written; and workers are in other folders
         source, out = _in_full(source), str(_in_full(out))
     model, place = load(run), place_of(out)
     divided = _divided(model, source, key, image, columns)

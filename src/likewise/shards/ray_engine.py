@@ -63,7 +63,7 @@ def spread(
     Raises LikewiseError when Ray is not installed, its cluster can't be reached, a shard can't be made, or the worker
     that makes it dies four times.
     """
-    ray = _ray_here()
+    ray = ray_here()
     from ray.util import ActorPool
 
     began = not ray.is_initialized()
@@ -91,7 +91,7 @@ def spread(
             ray.shutdown()
 
 
-def _ray_here() -> Any:
+def ray_here() -> Any:
     """The module, which tells nobody how it is used. Raises LikewiseError when it is not installed.
 
     Ray reads these variables when it is imported, and so do its processes; who has imported it before has chosen.

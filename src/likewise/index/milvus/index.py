@@ -138,9 +138,9 @@ class MilvusIndex:
         found = manifest.read(self._milvus, level)
         if found is None or found.generation <= self._about.generation:
             return False
-        former, self._about, self._seen = self._about, found, time.monotonic()
-        if former.protocol.get("model") != self.protocol.get("model"):
+        if found.protocol.get("model") != self.protocol.get("model"):
             raise LikewiseError(f"another model has renewed {self._milvus.server} meanwhile; load the run again.")
+        self._about, self._seen = found, time.monotonic()
         return True
 
     def _of_one_generation(self, question: Callable[[], T]) -> T:

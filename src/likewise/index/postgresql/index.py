@@ -208,9 +208,10 @@ class ServerIndex:
 
     def _renewed(self) -> None:
         """Looks at the index again. Raises LikewiseError when another model has made it since."""
-        former, self._about = self._about, self._look()
-        if former.protocol.get("model") != self.protocol.get("model"):
+        found = self._look()
+        if found.protocol.get("model") != self.protocol.get("model"):
             raise LikewiseError(f"another model has renewed {self.shards.servers} meanwhile; load the run again.")
+        self._about = found
 
     def row_by_id(self, item: str) -> Tensor | None:
         """(D,) the row that searches for the item of an id; None of an unknown id."""

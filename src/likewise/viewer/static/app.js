@@ -1,10 +1,11 @@
 // The page: what is searched, selected, coloured and shown.
 
 import { blob, bytes, json, pictureOf, upload } from "./api.js";
-import { byNumber, byValue, gradient } from "./colours.js";
+import { byNumber, byValue } from "./colours.js";
 import { parseColumns } from "./columns.js";
 import { showGroups } from "./groups.js";
 import { Histogram } from "./histogram.js";
+import { labelList, ramp } from "./legend.js";
 import { MapView } from "./map.js";
 import { element, fill, picture, tile } from "./tiles.js";
 
@@ -64,6 +65,7 @@ async function openItem(item) {
   const text = element("div", {}, element("h3", { textContent: whole.id }), list, button);
   $("card").replaceChildren(picture(whole.id, state.about.pictures, `Picture of ${whole.id}`), text);
   $("card").hidden = false;
+  $("card").scrollIntoView({ block: "nearest" });
   say(`Opened ${whole.id}.`);
 }
 
@@ -139,6 +141,7 @@ function showHits() {
     shown.append(element("span", { className: "name", textContent: "query" }));
     $("hits").prepend(element("li", {}, shown));
   }
+  if (matchMedia("(max-width: 860px)").matches) $("found").scrollIntoView(); // the map is above, not beside
   view.query = row === null ? -1 : row;
   view.hits = hits.filter((hit) => hit.row !== null);
   view.draw();
@@ -199,7 +202,7 @@ function forget() {
 const COLOURS = {
   label: "label",
   cluster: "cluster",
-  score: "score of the last search",
+  score: "similarity to the query",
   error: "neighbours of another label",
   distance: "distance to the 10th nearest",
 };
@@ -220,11 +223,14 @@ function colour() {
     const names = name === "label" ? state.header.labels : Array.from({ length: clusters }, (_, number) => `cluster ${number + 1}`);
     state.coloured = byNumber(state.columns[name], names, state.header.colours, state.header.rest);
     histogram.hide();
-    legend(name);
+    explain(name === "label" ? "Labels" : "Clusters (k-means)", labelList(state.coloured.entries, hide), true);
   } else {
     state.coloured = byValue(state.columns[name], state.header.rest);
     histogram.show(state.columns[name], COLOURS[name]);
-    ramp(name);
+    const { low, high } = state.coloured;
+    const text = name === "error" ? percent : (value) => value.toFixed(3);
+    const title = COLOURS[name][0].toUpperCase() + COLOURS[name].slice(1);
+    explain(title, [ramp(text(low), text(high), state.header.rest)], false);
   }
   repaint();
 }
@@ -237,37 +243,16 @@ function repaint() {
   view.draw();
 }
 
-function legend(name) {
+function explain(title, lines, labels) {
   $("legend").hidden = false;
-  $("legend-title").textContent = name === "label" ? "Labels" : "Clusters (k-means)";
-  $("legend").querySelector(".buttons").hidden = false;
-  $("legend-list").replaceChildren(
-    ...state.coloured.entries.map(({ number, name: text, hex, count: many }) => {
-      const box = element("input", { type: "checkbox", checked: true });
-      box.addEventListener("change", () => {
-        state.hiddenLabels[box.checked ? "delete" : "add"](number);
-        repaint();
-      });
-      const swatch = element("span", { className: "swatch" });
-      swatch.style.background = hex;
-      const words = element("span", {}, text, " ", element("span", { className: "quiet", textContent: count(many) }));
-      return element("li", {}, element("label", {}, box, swatch, words));
-    }),
-  );
+  $("legend-title").textContent = title;
+  $("legend").querySelector(".buttons").hidden = !labels;
+  $("legend-list").replaceChildren(...lines);
 }
 
-function ramp(name) {
-  const { low, high } = state.coloured;
-  $("legend").hidden = false;
-  $("legend-title").textContent = COLOURS[name];
-  $("legend").querySelector(".buttons").hidden = true;
-  const bar = element("span", { className: "ramp" });
-  bar.style.background = gradient;
-  const grey = element("span", { className: "swatch" });
-  grey.style.background = state.header.rest;
-  const shown = name === "error" ? percent : (value) => value.toFixed(3);
-  const row = element("label", {}, shown(low), bar, shown(high), grey, "not known");
-  $("legend-list").replaceChildren(element("li", {}, row));
+function hide(number, shown) {
+  state.hiddenLabels[shown ? "delete" : "add"](number);
+  repaint();
 }
 
 // Hides the points whose number is less; null shows all.
@@ -349,7 +334,7 @@ async function start() {
   const run = about.run.split("/").filter(Boolean).pop() || about.run;
   document.title = `likewise: ${run}`;
   $("run").textContent = run;
-  $("counts").textContent = `${count(about.items)} items, ${about.dim} numbers each, searched by ${about.engine}`;
+  $("counts").textContent = `${count(about.items)} items, ${about.dim} numbers each; ${about.engine}`;
   $("command").textContent = about.command;
   $("drop").hidden = !about.pictures;
   $("where-label").hidden = !about.metadata.length;
@@ -364,8 +349,9 @@ async function start() {
 
 async function map() {
   try {
-    $("map-note").textContent = "Loading the points; the first time the map is made …";
-    const { header, columns, rows } = parseColumns(await bytes("api/points.bin"));
+    const watch = setInterval(progress, 1000);
+    const loaded = bytes("api/points.bin").finally(() => clearInterval(watch));
+    const { header, columns, rows } = parseColumns(await loaded);
     state.columns = columns;
     state.header = header;
     $("map-note").hidden = true;
@@ -379,11 +365,16 @@ async function map() {
   }
 }
 
+async function progress() {
+  const { share } = await json("api/progress").catch(() => ({ share: 0 }));
+  if (share) $("map-note").textContent = `Making the map, this once: ${percent(share)}`;
+}
+
 async function verdict() {
   const list = (place, lines) => place.replaceChildren(...lines.map((text) => element("li", { textContent: text })));
   try {
     const { sentence, signs, advice } = await json("api/verdict");
-    $("verdict").textContent = sentence || "There is no verdict: the data are not there. Name them with --data.";
+    $("verdict").textContent = sentence || "There is no verdict, which needs a model and the data it was made for.";
     $("why").hidden = !signs.length;
     list($("signs"), signs);
     list($("advice"), advice);

@@ -24,9 +24,8 @@ export class Histogram {
     this.counts = new Uint32Array(BARS);
     const scale = BARS / (this.high - this.low);
     for (const value of this.values) this.counts[Math.min(BARS - 1, Math.floor((value - this.low) * scale))]++;
-    this.name = name;
     this.slider.value = this.slider.min;
-    this.place.querySelector("label").textContent = `Show ${name} from`;
+    this.slider.setAttribute("aria-label", `Show points from this ${name}`);
     this.say();
   }
 

@@ -18,13 +18,14 @@ export function picture(id, pictures, alt) {
 
 // item: {id, label, score, wrong, row}; how: {pictures, number, open(item, tile), hover(item or null)}.
 export function tile(item, how) {
-  const name = item.label === null || item.label === undefined ? item.id : item.label;
+  const bare = item.label === null || item.label === undefined;
+  const name = bare ? item.id : how.pictures ? item.label : `${item.id} · ${item.label}`;
   const number = item.score === undefined ? "" : how.number(item.score);
   const said = `${item.id}${item.label ? `, label ${item.label}` : ""}${number ? `, ${number}` : ""}${item.wrong ? ", another label than the query" : ""}`;
   const button = element(
     "button",
     { type: "button", className: item.wrong ? "tile wrong" : "tile", title: item.id },
-    picture(item.id, how.pictures, ""),
+    ...(how.pictures ? [picture(item.id, true, "")] : []),
     element("span", { className: "name", textContent: item.wrong ? `≠ ${name}` : name }),
     element("span", { className: "number", textContent: number }),
   );
