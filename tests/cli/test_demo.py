@@ -56,6 +56,18 @@ def test_the_demo_measures_and_reports(tmp_path: Path, capsys: pytest.CaptureFix
         assert {f"{name}/knn{few}" for name in ("raw", "untrained", "learned")} <= set(scores)
     assert 0.3 < scores["raw/knn"] <= 1  # digits: far above the 0.1 of chance
     assert load(out).epoch == 1
+    # the commands that it names find its items and its index
+    assert main(["report", str(out)]) == 0
+    assert main(["outliers", str(out), str(out / module.DIGITS)]) == 0
+    assert main(["search", str(out), load(out).load_index().ids[0], "-k", "2"]) == 0
+
+
+def test_the_file_of_the_demo_holds_the_same_digits(tmp_path: Path, digits: tuple[Items, Items]) -> None:
+    some = digits[0].select(range(0, 4000, 40))
+    again = module.kept(some, tmp_path / module.DIGITS)
+    assert again.label_names == some.label_names
+    assert np.array_equal(np.asarray(again.values), np.asarray(some.values))
+    assert np.array_equal(np.asarray(again.labels), np.asarray(some.labels))
 
 
 @pytest.mark.usefixtures("small")
@@ -73,7 +85,7 @@ def test_the_demo_replaces_its_own_folder_and_nothing_else(
     (mine / "demo.txt").touch()
     assert main(["demo", "--out", str(mine)]) == 143  # SIGTERM while it trains: a sentence, no traceback
     assert capsys.readouterr().err.endswith("likewise: Stopped.\n")
-    assert [path.name for path in mine.iterdir() if path.name[0] != "."] == ["demo.txt"]  # and the lock
+    assert {path.name for path in mine.iterdir() if path.name[0] != "."} == {"demo.txt", module.DIGITS}  # and the lock
     assert main(["demo", "--out", str(other)]) == 2
     assert "was not made by the demo" in capsys.readouterr().err
     assert (other / "precious").exists()

@@ -30,6 +30,7 @@ from likewise.data import Items, open_items, read_image
 from likewise.data.words import hashed
 from likewise.encoders import ResNet, resnet18, resnet50
 from likewise.encoders.embedder import Bottleneck
+from likewise.errors import LikewiseError
 from likewise.evaluation.scores import EVALUATION, save_scores
 from likewise.exporting import formats, runtime
 from likewise.exporting.card import python
@@ -274,6 +275,23 @@ def test_the_runner_gives_the_models_rows(
     assert one.shape == (1, 128)
     for name, value in model.embedder.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_vectors_that_are_far_from_the_training_have_no_row(vectors: Items, tmp_path: Path) -> None:
+    model = model_of(vectors, name="mlp")
+    width = vectors.values.shape[1]
+    good = np.asarray(vectors.values[:1])
+    run = runner(model)
+    folders = {to: lw.export(model, to=to, out=tmp_path / to, progress=False).folder for to in ("torch", "safetensors")}
+    readers = [FORMATS[to].opened(folder) for to, folder in folders.items()]
+    for number in (1e20, 1e30, 3e38, np.inf, np.nan):
+        batch = np.concatenate((good, np.full((1, width), number, np.float32)))
+        for read in readers:
+            rows = read(batch)
+            assert np.isnan(rows[1]).all()
+            np.testing.assert_allclose(rows[:1], run(good), atol=1e-5)
+        with pytest.raises(LikewiseError, match="item 1 of the batch has no finite row"):
+            run(batch)
 
 
 DEFAULTS = {name: over_method({"method": name}) for name in METHODS}

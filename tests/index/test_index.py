@@ -1,8 +1,10 @@
 """Exact search, saving and loading, and what is refused."""
 
+import json
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -256,3 +258,16 @@ def test_queries_in_another_byte_order():
     query = ROWS[0].numpy()
     assert Index(ROWS, IDS).search(query.astype(">f4")) == Index(ROWS, IDS).search(query)
     assert Index(ROWS.numpy().astype(">f4"), IDS).search(query) == Index(ROWS, IDS).search(query)
+
+
+def test_a_file_of_ids_that_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
+    rows, beside = torch.eye(2), tmp_path / "z.ids.json"
+    beside.write_text('{"mine": 1}')
+    with pytest.raises(LikewiseError, match=r"z\.ids\.json was not written by likewise, .* name another --out"):
+        write_embedding(tmp_path / "z.npy", rows, ["a", "b"], {})
+    assert beside.read_text() == '{"mine": 1}'
+    assert not (tmp_path / "z.npy").exists()
+    beside.unlink()
+    for ids in (["a", "b"], ["c", "d"]):  # its own may be replaced
+        write_embedding(tmp_path / "z.npy", rows, ids, {})
+        assert json.loads(beside.read_text())["ids"] == ids

@@ -145,7 +145,7 @@ def test_a_search_shows_the_labels_of_all_hits_and_frames_wrong_ones(page: Page,
     page.keyboard.press("Enter")
     expect(page.locator("#hits button")).to_have_count(12)
     wanted = served.index.search("a/00.png", 12)
-    marks = ["" if hit.id[0] == "a" else "≠ " for hit in wanted]
+    marks = ["" if hit.id[0] == "a" else "✗ " for hit in wanted]
     shown = [f"{mark}{hit.id[0]}\n{hit.score:.3f}" for mark, hit in zip(marks, wanted, strict=True)]
     assert texts(page, "#hits button") == shown
     assert page.locator("#hits .wrong").count() == sum(map(bool, marks)) > 0

@@ -1,10 +1,12 @@
 """The server in one process: what it answers, and what it refuses."""
 
+import asyncio
 import base64
 import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -14,6 +16,7 @@ from starlette.testclient import TestClient
 
 from likewise.data.decode import decode
 from likewise.model import load
+from likewise.serving import gate
 from likewise.serving.app import make_app
 from likewise.serving.loaded import Loaded
 
@@ -189,6 +192,36 @@ def test_bodies_are_counted_while_they_come(case: Case) -> None:
         files = [("images", ("x.png", b"x" * 60_000))] * 2
         assert client.post("/api/embed/batch", files=files).status_code == 413
         assert client.get("/health").json()["ok"]
+
+
+def test_bodies_that_are_slow_or_too_many_at_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(serving(case.run), case.loaded)
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"image/png")]
+    scope = {"type": "http", "method": "POST", "path": "/api/search/upload", "query_string": b"", "headers": headers}
+
+    def status(part: bytes, then: float) -> int:
+        """Of a request that sends a part, and waits before the next."""
+        sent, told = list[bytes](), list[dict[str, Any]]()
+
+        async def receive() -> dict[str, Any]:
+            if sent:
+                await asyncio.sleep(then)
+            sent.append(part)
+            return {"type": "http.request", "body": part, "more_body": True}
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        asyncio.run(app({**scope}, receive, send))
+        assert told[0]["type"] == "http.response.start"
+        code: int = told[0]["status"]
+        return code
+
+    monkeypatch.setattr(gate, "SECONDS", 0.1)
+    assert status(b"x", then=10) == 408
+    monkeypatch.setattr(gate, "HELD", 10_000)
+    assert status(b"x" * 6000, then=0) == 503
+    assert status(b"x", then=10) == 408  # what was held is given back
 
 
 def test_a_full_queue_says_when_to_come_back(case: Case) -> None:

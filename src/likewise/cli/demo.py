@@ -1,9 +1,13 @@
 """``likewise demo``: trains on digits without labels, and compares with raw pixels and the untrained encoder."""
 
 import sys
+from io import BytesIO
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings, OptimSettings, ViewSettings
@@ -11,12 +15,15 @@ from likewise.data import Items, open_items
 from likewise.errors import LikewiseError
 from likewise.evaluation.classify import Protocol, evaluate
 from likewise.evaluation.scores import EVALUATION, print_table, save_scores
+from likewise.files import atomic_write
 from likewise.reports.html import write_report
+from likewise.run_index import renew_index
 from likewise.text import readable
 from likewise.training.fit import fit
 from likewise.training.run_folder import make_folder
 from likewise.training.run_lock import clear, written_by_one
 
+DIGITS = "digits.parquet"  # the items of the training, in the demo's folder
 SETTINGS: FitSettings = settings_from(
     {
         "size": 28,
@@ -45,6 +52,29 @@ def digits() -> tuple[Items, Items]:
     return items.select(np.sort(order[1000:])), items.select(np.sort(order[:1000]))
 
 
+def kept(items: Items, path: Path) -> Items:
+    """The items, read from a parquet file of PNGs that is written first: other commands find them there again.
+
+    Order, pixels and labels are the same; an id is the number of the row.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    assert items.labels is not None
+    names = [items.label_names[label] for label in np.asarray(items.labels)]
+    columns = {"image": [_png(image) for image in np.asarray(items.values)], "label": names}
+    with atomic_write(path) as file:
+        pq.write_table(pa.table(columns), file)
+    return open_items(str(path), size=SETTINGS.size, progress=False)
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """A picture (H, W, 3) as the bytes of a PNG."""
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
 def demo(out: Path) -> None:
     """Trains, measures, writes report.html, and prints the next commands. Replaces an earlier demo in ``out``."""
     if out.exists() and not (out / "demo.txt").exists():
@@ -56,14 +86,20 @@ def demo(out: Path) -> None:
     make_folder(out)
     (out / "demo.txt").write_text("made by likewise demo; replaced by the next one\n", encoding="utf-8")
     print("5,000 handwritten digits: 4,000 for training without labels, 1,000 for measuring.", file=sys.stderr)
+    train = kept(train, out / DIGITS)
     model = fit(train, out=out, settings=SETTINGS)
     protocol = Protocol(measures=("knn", "few-labels"), fractions=(), seeds=10)
     scores = evaluate(model, train=train, test=test, protocol=protocol)
     save_scores(out / EVALUATION, scores)
+    renew_index(model, str(out / DIGITS), progress=False)
     print_table([score for score in scores if "/svm" not in score.name])
     path = write_report(out, model=model, items=test)
+    folder, digits_file = readable(quote(str(out))), readable(quote(str(out / DIGITS)))
     print(f"""
 Look: {readable(str(path))}
+  likewise serve {folder}
+  likewise outliers {folder} {digits_file}
+  likewise duplicates {digits_file} --run {folder}
 
 On a folder of your own photos:
   likewise fit PHOTOS --out runs/photos --size 64 --epochs 100

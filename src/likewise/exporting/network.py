@@ -17,7 +17,7 @@ from likewise.blocks import Blocks, masked, there
 from likewise.encoders.embedder import COARSE, CoarsePixels, Embedder
 from likewise.encoders.towers import Towers
 from likewise.errors import LikewiseError
-from likewise.model import Layer, Model
+from likewise.model import FAR, Layer, Model
 
 THERE = "parts.there"  # no part has such a name, for it holds a point
 Array = npt.NDArray[np.generic]
@@ -83,7 +83,8 @@ class Network(nn.Module):
     """Scaling, a layer of a model, and the L2 norm: items as they are stored -> (B, K) unit rows, float32.
 
     The inputs are those of ``inputs_of``: uint8 (B, S, S, 3) of images, float32 (B, D) of vectors, or those of each
-    part and which are there. It computes what ``Model.features`` computes, and refuses no item.
+    part and which are there. It computes what ``Model.features`` computes. The row of a vector that ``Model.features``
+    refuses, NaN or more than ``FAR`` standard deviations from the mean, is NaN.
 
     Args:
         model: it gives a copy of its embedder, on the CPU.
@@ -110,7 +111,9 @@ class Network(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Items -> (B, K) unit rows."""
-        return F.normalize(self.embedder.embed(self.scaled(inputs), self.layer), dim=1)
+        x = self.scaled(inputs)
+        rows = F.normalize(self.embedder.embed(x, self.layer), dim=1)
+        return rows if self.kind == "images" else torch.where(x.abs().amax(1, keepdim=True) <= FAR, rows, torch.nan)
 
     def scaled(self, inputs: Sequence[Tensor]) -> Tensor:
         """The inputs as the embedder takes them: see ``Model.prepare``."""

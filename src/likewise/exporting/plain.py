@@ -23,6 +23,8 @@ from torch import Tensor
 
 __all__ = ["hash_words", "load", "read_picture"]
 
+FAR = 1e9  # standard deviations of a number of a vector
+
 
 def read_picture(path: str, size: int) -> "np.ndarray[Any, Any]":
     """A picture as the model takes it: uint8 (size, size, 3), upright, its central square, alpha over white."""
@@ -72,7 +74,10 @@ def load(folder: Any = ".") -> Any:
         rows = backbone(x)
         if about["head"] is not None:
             rows = _head(about, weights, rows, x)
-        return F.normalize(rows.float(), dim=1).numpy()
+        rows = F.normalize(rows.float(), dim=1)
+        if x.ndim == 2:  # vectors, which may be far from all that were seen: NaN instead of numbers that overflowed
+            rows = torch.where(x.abs().amax(1, keepdim=True) <= FAR, rows, torch.nan)
+        return rows.numpy()
 
     return embed
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from likewise.errors import LikewiseError
 from likewise.exporting.network import Array, Network, inputs_of
 from likewise.exporting.program import as_onnx, package
 from likewise.model import Layer, Model
@@ -25,10 +26,28 @@ def runner(model: Model, *, layer: Layer = "embedding") -> Runner:
     extra ``export`` torch does. The weights are copied: later changes of the model change nothing.
 
     Raises:
-        LikewiseError: the model does not have the layer, or a layer of it, which is named, can't be exported.
+        LikewiseError: the model does not have the layer, or a layer of it, which is named, can't be exported. The
+            function raises it where a row is not finite, and names the item by its number.
 
     Cost: some seconds, once.
     """
+    run = fast(model, layer)
+
+    def finite(*inputs: Array) -> Rows:
+        rows = run(*inputs)
+        good = np.isfinite(rows).all(1)
+        if not good.all():
+            raise LikewiseError(
+                f"item {int(np.argmin(good))} of the batch has no finite row: its numbers are NaN, infinite, or "
+                "too far from those of the training; leave it out, or give it in their scale."
+            )
+        return rows
+
+    return finite
+
+
+def fast(model: Model, layer: Layer) -> Runner:
+    """As ``runner``, but the row of what can't be embedded is NaN, and the others are right."""
     network = Network(model, layer)
     if any(find_spec(name) is None for name in NEEDED):
         return torch_runner(network)

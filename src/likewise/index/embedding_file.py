@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.data.array_files import IDS_BESIDE, ids_beside
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, from_json
 from likewise.metrics.checks import Rows, as_rows, check_ids, peaks
@@ -32,13 +33,24 @@ class Embedding(NamedTuple):
 
 
 def embedding_path(path: str | Path) -> Path:
-    """The path of an embedding file to write. Raises LikewiseError unless its name ends in .parquet or .npy."""
+    """The path of an embedding file to write. Raises LikewiseError unless its name ends in .parquet or .npy.
+
+    Also when a .npy file's ids would replace a NAME.ids.json that holds something else.
+    """
     path = as_path(path, "--out")
     if path.suffix.lower() not in (".parquet", ".npy"):
         raise LikewiseError(
             f"an embedding is written as parquet or .npy, so {path} must end in .parquet or .npy, or in / if it is a "
             "folder of shards."
         )
+    beside = path.with_suffix(IDS_BESIDE)
+    if path.suffix.lower() == ".npy" and beside.exists():
+        try:
+            ids_beside(beside)
+        except LikewiseError as error:
+            raise LikewiseError(
+                f"{beside} was not written by likewise, and would be replaced; name another --out."
+            ) from error
     return path
 
 
@@ -69,7 +81,7 @@ def write_embedding(
     path, rows = embedding_path(path), check_embedding(rows, ids)
     values = np.ascontiguousarray(rows.detach().cpu().float().numpy())
     if path.suffix.lower() == ".npy":
-        with atomic_write(path.with_suffix(".ids.json")) as file:
+        with atomic_write(path.with_suffix(IDS_BESIDE)) as file:
             file.write(utf8(json.dumps({"metadata": dict(metadata), "ids": list(ids)}, ensure_ascii=False)))
         with atomic_write(path) as file:
             np.save(file, values)

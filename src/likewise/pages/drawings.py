@@ -1,7 +1,7 @@
 """Curves and bars as SVG within a page, from plain numbers.
 
-matplotlib's SVG has sizes and colours of its own: a curve takes 15 to 30 kB, its text shrinks with the screen, and it
-stays white on a dark page. These take 1 to 3 kB, keep 12 px of text at 390 px, and have the page's colours.
+matplotlib's SVG has sizes and colours of its own: its text shrinks with the screen, and it stays white on a dark page.
+These keep 12 px of text at 390 px, and have the page's colours.
 """
 
 import math

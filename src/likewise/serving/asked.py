@@ -167,7 +167,9 @@ def _embed(loaded: Loaded, tasks: list[_Task]) -> None:
     for task, row, good in zip(tasks, rows, finite, strict=True):
         task.row = row
         if not good:
-            task.refused = Refused(422, "the model gives no finite row for this content.")
+            task.refused = Refused(
+                422, "the model gives no finite row for this content, which is far from what it was trained on."
+            )
 
 
 def _depth(loaded: Loaded, ask: Ask) -> int:

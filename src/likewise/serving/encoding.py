@@ -13,7 +13,7 @@ from torch import Tensor
 from likewise.blocks import Block
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.exporting.runtime import NEEDED, runner
+from likewise.exporting.runtime import NEEDED, fast
 from likewise.model import Layer, Model
 
 log = logging.getLogger("likewise.serving")
@@ -62,7 +62,7 @@ class ModelEncoder:
 
 
 class FastEncoder:
-    """What ``exporting.runner`` makes of the model: quick for few items at once.
+    """What ``exporting.runtime.fast`` makes of the model: quick for few items at once.
 
     Args:
         model: of one part.
@@ -72,7 +72,7 @@ class FastEncoder:
     """
 
     def __init__(self, model: Model, layers: Iterable[Layer]) -> None:
-        self._run = {layer: runner(model, layer=layer) for layer in layers}
+        self._run = {layer: fast(model, layer) for layer in layers}
 
     @property
     def engine(self) -> str:

@@ -101,7 +101,7 @@ class Gate:
         given = {name: value.decode("latin-1") for name, value in scope["headers"] if name in wanted}
         host = given.get(b"host")
         if not host_is_known(host, self._names):
-            return 403, "this server has another name than the header Host says; name it with --allow-host."
+            return 403, "this server has another name than the header Host says; name it with --allow_host."
         if not origin_is_own(given.get(b"origin"), host):
             return 403, "the request comes from a page of another server."
         token = self._serving.token

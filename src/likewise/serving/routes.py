@@ -123,7 +123,7 @@ class Asking:
 
     async def _fetched(self, url: str) -> bytes:
         if not self.serving.allow_urls:
-            raise Refused(422, "this server fetches no URL; start it with --allow-urls, or send the picture's bytes.")
+            raise Refused(422, "this server fetches no URL; start it with --allow_urls, or send the picture's bytes.")
         if self._fetching.locked():
             raise busy("other URLs are being fetched; ask again in a second.")
         async with self._fetching:

@@ -23,7 +23,7 @@ class Item(Strict):
     id: Annotated[str, Field(max_length=4096, description="of an item of the index")] | None = None
     vector: Annotated[Numbers, Field(description="of an item, which the model embeds")] | None = None
     embedding: Annotated[Numbers, Field(description="a row of the embedding")] | None = None
-    url: Annotated[str, Field(max_length=4096, description="of a picture, where --allow-urls is set")] | None = None
+    url: Annotated[str, Field(max_length=4096, description="of a picture, where --allow_urls is set")] | None = None
 
 
 class Question(Item):

@@ -25,7 +25,8 @@ from likewise.serving.metrics import SHARED
 from likewise.serving.settings import Serving
 from likewise.text import readable
 
-LINGER = 1.0  # seconds in which a client that is connected may send its next request, while the server stops
+LINGER = 2.0  # seconds in which a client that is connected may send its next request, while the server stops
+TOGETHER = 0.5  # seconds in which all processes of a server close the port, before one tells a client to leave
 LAST = 30  # seconds for what is being answered
 BACKLOG = 2048
 
@@ -36,18 +37,20 @@ class Draining(uvicorn.Server):
     """A server that loses no request when it is told to stop.
 
     It takes no new connections, goes on to answer on those that are there, tells each client that this was the last
-    answer of the connection, and ends when all are gone, at the latest after a second of silence.
+    answer of the connection, and ends when all are gone, at the latest after two seconds.
 
     Args:
         config: of uvicorn.
         gate: the application.
         ready: called when connections are answered.
+        together: seconds in which other processes close the same port. A client that is told to leave comes back at
+            once, and a connection to a port that is then closed would be lost.
     """
 
-    def __init__(self, config: uvicorn.Config, gate: Gate, ready: Callable[[], object]) -> None:
+    def __init__(self, config: uvicorn.Config, gate: Gate, ready: Callable[[], object], together: float = 0.0) -> None:
         super().__init__(config)
-        self._gate, self._ready = gate, ready
-        self._until = 0.0
+        self._gate, self._ready, self._together = gate, ready, together
+        self._told = self._until = 0.0
         self.signal = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -64,15 +67,17 @@ class Draining(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end now; called ten times a second."""
-        if not await super().on_tick(counter) and self.signal:
-            if not self._until:
-                self._until = time.monotonic() + LINGER
-                self._gate.live.stopping = True
-                await asyncio.sleep(0)  # takes the connections that wait
-                for server in self.servers:
-                    server.close()
-            return not self.server_state.connections or time.monotonic() > self._until
-        return self.should_exit
+        if await super().on_tick(counter) or not self.signal:
+            return self.should_exit
+        if not self._until:
+            await asyncio.sleep(0)  # twice, so that the connections that wait are taken
+            await asyncio.sleep(0)
+            for server in self.servers:
+                server.close()
+            self._told = time.monotonic() + self._together
+            self._until = self._told + LINGER
+        self._gate.live.stopping = time.monotonic() >= self._told
+        return not self.server_state.connections or time.monotonic() > self._until
 
 
 def listen(serving: Serving) -> socket.socket:
@@ -136,7 +141,7 @@ def _run(serving: Serving, listener: socket.socket, ready: Callable[[], object],
         ws="none",
         backlog=BACKLOG,
     )
-    server = Draining(config, gate, ready)
+    server = Draining(config, gate, ready, 0.0 if serving.workers == 1 else TOGETHER)
     server.run([listener])
     return server.signal
 

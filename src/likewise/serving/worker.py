@@ -61,8 +61,6 @@ class Worker:
         ``always``: takes them although the queue is full, such as the question for the health.
         """
         if not always and self.waiting + len(asks) > self._serving.queue:
-            if len(asks) > self._serving.queue:
-                raise busy(f"a request may hold at most {self._serving.queue} items.")
             raise busy("too many requests are waiting; ask again in a second.")
         assert self._loop is not None
         futures = [self._loop.create_future() for _ in asks]

@@ -1,10 +1,11 @@
 // The page: what is searched, selected, coloured and shown.
 
 import { blob, bytes, json, pictureOf, upload } from "./api.js";
-import { byNumber, byValue, gradient } from "./colours.js";
+import { byNumber, byValue } from "./colours.js";
 import { parseColumns } from "./columns.js";
 import { showGroups } from "./groups.js";
 import { Histogram } from "./histogram.js";
+import { labelList, ramp } from "./legend.js";
 import { MapView } from "./map.js";
 import { element, fill, picture, tile } from "./tiles.js";
 
@@ -132,7 +133,7 @@ function showHits() {
   const wrong = hits.filter((hit) => hit.wrong).length;
   $("found").hidden = false;
   $("found-title").textContent = `Nearest to ${id}`;
-  const judged = label === null ? "" : ` Framed and marked ≠: another label than the query, ${label}.`;
+  const judged = label === null ? "" : ` Framed and marked ✗: another label than the query, ${label}.`;
   $("found-note").textContent = `The number is the cosine: 1 is the same direction.${judged}`;
   fill($("hits"), hits, how((score) => score.toFixed(3)));
   if (source) {
@@ -140,6 +141,7 @@ function showHits() {
     shown.append(element("span", { className: "name", textContent: "query" }));
     $("hits").prepend(element("li", {}, shown));
   }
+  if (matchMedia("(max-width: 860px)").matches) $("found").scrollIntoView(); // the map is above, not beside
   view.query = row === null ? -1 : row;
   view.hits = hits.filter((hit) => hit.row !== null);
   view.draw();
@@ -221,11 +223,14 @@ function colour() {
     const names = name === "label" ? state.header.labels : Array.from({ length: clusters }, (_, number) => `cluster ${number + 1}`);
     state.coloured = byNumber(state.columns[name], names, state.header.colours, state.header.rest);
     histogram.hide();
-    legend(name);
+    explain(name === "label" ? "Labels" : "Clusters (k-means)", labelList(state.coloured.entries, hide), true);
   } else {
     state.coloured = byValue(state.columns[name], state.header.rest);
     histogram.show(state.columns[name], COLOURS[name]);
-    ramp(name);
+    const { low, high } = state.coloured;
+    const text = name === "error" ? percent : (value) => value.toFixed(3);
+    const title = COLOURS[name][0].toUpperCase() + COLOURS[name].slice(1);
+    explain(title, [ramp(text(low), text(high), state.header.rest)], false);
   }
   repaint();
 }
@@ -238,37 +243,16 @@ function repaint() {
   view.draw();
 }
 
-function legend(name) {
+function explain(title, lines, labels) {
   $("legend").hidden = false;
-  $("legend-title").textContent = name === "label" ? "Labels" : "Clusters (k-means)";
-  $("legend").querySelector(".buttons").hidden = false;
-  $("legend-list").replaceChildren(
-    ...state.coloured.entries.map(({ number, name: text, hex, count: many }) => {
-      const box = element("input", { type: "checkbox", checked: true });
-      box.addEventListener("change", () => {
-        state.hiddenLabels[box.checked ? "delete" : "add"](number);
-        repaint();
-      });
-      const swatch = element("span", { className: "swatch" });
-      swatch.style.background = hex;
-      const words = element("span", {}, text, " ", element("span", { className: "quiet", textContent: count(many) }));
-      return element("li", {}, element("label", {}, box, swatch, words));
-    }),
-  );
+  $("legend-title").textContent = title;
+  $("legend").querySelector(".buttons").hidden = !labels;
+  $("legend-list").replaceChildren(...lines);
 }
 
-function ramp(name) {
-  const { low, high } = state.coloured;
-  $("legend").hidden = false;
-  $("legend-title").textContent = COLOURS[name][0].toUpperCase() + COLOURS[name].slice(1);
-  $("legend").querySelector(".buttons").hidden = true;
-  const bar = element("span", { className: "ramp" });
-  bar.style.background = gradient;
-  const grey = element("span", { className: "swatch" });
-  grey.style.background = state.header.rest;
-  const shown = name === "error" ? percent : (value) => value.toFixed(3);
-  const row = element("label", {}, shown(low), bar, shown(high), grey, "not known");
-  $("legend-list").replaceChildren(element("li", {}, row));
+function hide(number, shown) {
+  state.hiddenLabels[shown ? "delete" : "add"](number);
+  repaint();
 }
 
 // Hides the points whose number is less; null shows all.
@@ -350,7 +334,7 @@ async function start() {
   const run = about.run.split("/").filter(Boolean).pop() || about.run;
   document.title = `likewise: ${run}`;
   $("run").textContent = run;
-  $("counts").textContent = `${count(about.items)} items, ${about.dim} numbers each, searched by ${about.engine}`;
+  $("counts").textContent = `${count(about.items)} items, ${about.dim} numbers each; ${about.engine}`;
   $("command").textContent = about.command;
   $("drop").hidden = !about.pictures;
   $("where-label").hidden = !about.metadata.length;

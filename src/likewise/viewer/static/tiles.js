@@ -26,7 +26,7 @@ export function tile(item, how) {
     "button",
     { type: "button", className: item.wrong ? "tile wrong" : "tile", title: item.id },
     ...(how.pictures ? [picture(item.id, true, "")] : []),
-    element("span", { className: "name", textContent: item.wrong ? `≠ ${name}` : name }),
+    element("span", { className: "name", textContent: item.wrong ? `✗ ${name}` : name }),
     element("span", { className: "number", textContent: number }),
   );
   button.setAttribute("aria-label", said);
