@@ -89,6 +89,7 @@ def test_pictures_duplicates_classes_and_rows(case: Case, client: TestClient) ->
     assert [item["id"] for item in rows] == [case.loaded.local.ids[3], case.loaded.local.ids[0]]
     assert rows[0]["columns"] == {"year": 2003}
     about = client.get("/api/about").json()
+    assert not [name for name in about["protocol"] if name.endswith("_path")]  # which tell of the machine
     assert (about["items"], about["labels"], about["metadata"]) == (20, ["a", "b"], ["year"])
 
 

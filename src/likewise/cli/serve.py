@@ -67,6 +67,7 @@ def _serve(arguments: Namespace) -> int:
     a = arguments
     try:
         import fastapi  # noqa: F401
+        import httptools  # noqa: F401
         import prometheus_client  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from likewise.serving.guards import HEADERS, host_is_known, host_of, origin_is_own, same_token, token_in
 from likewise.serving.metrics import Metrics
@@ -19,6 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 SECONDS = 30.0  # in which a body must arrive
+GONE = 499  # what is counted, as by nginx, where a client leaves before its body has arrived
 HELD = 256_000_000  # bytes of bodies in memory, of all requests
 GREETING = 'Basic realm="likewise: any user, the token as password", charset="UTF-8"'
 
@@ -86,6 +88,8 @@ class Gate:
                 await _refuse(sending, *refused)
             else:
                 await self.api(scope, receiving, sending)
+        except ClientDisconnect:
+            status = GONE
         finally:
             self._held -= held
             route = getattr(scope.get("route"), "path", "none")

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -236,7 +236,7 @@ def descriptions(asking: Asking, command: str) -> APIRouter:
                 "why_no_pictures": shown.why,
                 "engine": engine_of(loaded),
                 "command": command,
-                "protocol": dict(loaded.protocol),
+                "protocol": _without_places(loaded.protocol),
                 "limits": {
                     "k": serving.k_limit,
                     "pixels": int(serving.max_megapixels * 1e6),
@@ -346,3 +346,8 @@ def sentence(errors: Sequence[Any]) -> str:
     first = errors[0]
     where = ".".join(str(part) for part in first.get("loc", ()) if part not in ("body", "query"))
     return f"{where or 'the request'}: {str(first.get('msg', 'is not as the schema says'))[:200]}."
+
+
+def _without_places(protocol: Mapping[str, str | int | float]) -> dict[str, str | int | float]:
+    """How the rows were made, without full paths, which tell of the machine."""
+    return {name: value for name, value in protocol.items() if not name.endswith(("_path", "_parts"))}

@@ -19,6 +19,7 @@ import uvicorn
 
 from likewise.errors import Interrupted, LikewiseError
 from likewise.serving.app import make_app
+from likewise.serving.connections import Connection
 from likewise.serving.gate import Gate
 from likewise.serving.loaded import load_all
 from likewise.serving.metrics import SHARED
@@ -132,6 +133,7 @@ def _run(serving: Serving, listener: socket.socket, ready: Callable[[], object],
     gate = make_app(serving, load_all(serving, say))
     config = uvicorn.Config(
         gate,
+        http=Connection,
         log_config=None,
         access_log=False,
         server_header=False,
