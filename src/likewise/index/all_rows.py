@@ -13,7 +13,7 @@ from likewise.console import Tick, part_of, untold
 from likewise.index.index import Index
 
 _ALL_PAIRS = 5e11  # products of numbers, some half a minute on a core, beyond which an engine searches
-_MISSED = 0.05  # share of the known rows that an engine may miss
+_MISSED = 0.01  # share of the known rows that an engine may miss
 
 
 class Known(NamedTuple):
@@ -43,7 +43,7 @@ def index_of_all(rows: Tensor, ids: Sequence[str], tick: Tick = untold, known: K
         rows: (N, D) float32 unit rows.
         ids: their ids.
         tick: told the share of the building of an engine that is done.
-        known: chooses the effort of the engine: the least that finds as many of these rows as exact search, but for 5
+        known: chooses the effort of the engine: the least that finds as many of these rows as exact search, but for 1
             in 100. Near-copies are easier to find than other neighbours, so this saves most of the work. None: the
             engine has a recall of 0.95 of the 10 nearest.
     """
