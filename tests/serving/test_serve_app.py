@@ -178,6 +178,13 @@ def test_a_bad_question_is_one_sentence(client: TestClient, body: str) -> None:
     assert isinstance(answer.json()["detail"], str)
 
 
+def test_a_bad_question_is_told_in_words(client: TestClient) -> None:
+    answer = client.post("/api/search", content="{", headers={"content-type": "application/json"})
+    assert answer.json()["detail"] == "the body is not JSON."
+    answer = client.get("/api/items", params={"rows": "1;2"})
+    assert answer.json()["detail"] == "rows is written in another way; /openapi.json shows how."
+
+
 def test_bodies_are_counted_while_they_come(case: Case) -> None:
     with case.client(max_megabytes=0.1) as client:
         told = client.post("/api/embed", content=b"x" * 200_000)

@@ -344,7 +344,11 @@ def _png(loaded: Loaded, item: str) -> bytes:
 def sentence(errors: Sequence[Any]) -> str:
     """What is wrong with a request, from pydantic's errors."""
     first = errors[0]
+    if first.get("type") == "json_invalid":
+        return "the body is not JSON."
     where = ".".join(str(part) for part in first.get("loc", ()) if part not in ("body", "query"))
+    if first.get("type") == "string_pattern_mismatch":
+        return f"{where} is written in another way; /openapi.json shows how."
     return f"{where or 'the request'}: {str(first.get('msg', 'is not as the schema says'))[:200]}."
 
 
