@@ -38,6 +38,7 @@ def test_inside_is_what_the_winding_says() -> None:
     [
         ([(0, 0), (1, 1)], "3 to 5,000 corners, not 2"),
         ([(0, 0), (1, 1), (float("nan"), 0)], "NaN"),
+        ([(0, 0), (1, 1), (1e31, 0)], "beyond"),
         ([(0, 0), (1, 1), (2,)], "two numbers"),
     ],
 )

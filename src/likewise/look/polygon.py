@@ -8,6 +8,7 @@ import numpy.typing as npt
 from likewise.errors import LikewiseError
 
 MOST_CORNERS = 5_000
+FARTHEST = 1e30  # products of two such numbers overflow nowhere
 
 
 def inside(polygon: Sequence[Sequence[float]], xy: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
@@ -18,7 +19,7 @@ def inside(polygon: Sequence[Sequence[float]], xy: npt.NDArray[np.float32]) -> n
         xy: (N, 2) points.
 
     Raises:
-        LikewiseError: fewer than 3 corners or more than 5,000, or one that is not two finite numbers.
+        LikewiseError: fewer than 3 corners or more than 5,000, or one that is not two numbers within ±1e30.
 
     Cost: O(N + M·C) for the M points within its bounds.
     """
@@ -27,14 +28,14 @@ def inside(polygon: Sequence[Sequence[float]], xy: npt.NDArray[np.float32]) -> n
     if any(len(corner) != 2 for corner in polygon):
         raise LikewiseError("a corner of a polygon is two numbers, x and y.")
     corners = np.asarray(polygon, np.float64)
-    if not np.isfinite(corners).all():
-        raise LikewiseError("a corner of the polygon is NaN or infinite.")
+    if not (np.abs(corners) <= FARTHEST).all():
+        raise LikewiseError(f"a corner of the polygon is NaN, infinite, or beyond {FARTHEST:g}.")
     low, high = corners.min(0), corners.max(0)
     found: npt.NDArray[np.bool_] = ((xy >= low) & (xy <= high)).all(1)
     x, y = xy[found].astype(np.float64).T
     odd = np.zeros(len(x), np.bool_)
     for (ax, ay), (bx, by) in zip(corners, np.roll(corners, 1, 0), strict=True):
-        if ay != by:
-            odd ^= ((ay > y) != (by > y)) & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
+        crossed = (ay > y) != (by > y)
+        odd[crossed] ^= x[crossed] < (bx - ax) * (y[crossed] - ay) / (by - ay) + ax
     found[found] = odd
     return found
