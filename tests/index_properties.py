@@ -17,9 +17,10 @@ from toy import unit_clusters
 
 from likewise.errors import LikewiseError
 from likewise.index import Index
+from likewise.index.asked import Searched
 from likewise.index.conditions import matching, parse_all
 from likewise.index.items_table import as_columns
-from likewise.index.kept import Kept, Searched
+from likewise.index.kept import Kept
 from likewise.index.promise import recall_of
 from likewise.index.servers import opened
 from likewise.model import INDEX

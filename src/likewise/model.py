@@ -23,12 +23,11 @@ from likewise.encoders import Embedder, build_embedder
 from likewise.encoders.embedder import coarse
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, unwritten, utf8_path
-from likewise.index.asked import Query
+from likewise.index.asked import Query, Searched
 from likewise.index.embedding_file import Embedding
 from likewise.index.generations import PARTS
 from likewise.index.hits import Hits, Looks, examples_shown, given
 from likewise.index.index import Index
-from likewise.index.kept import Searched
 from likewise.index.servers import opened, opened_at
 from likewise.metrics.saved import scores_shown
 from likewise.pages.notebook import cell

@@ -17,12 +17,13 @@ from likewise.data.items import content_digest
 from likewise.data.metadata import differing, own_metadata, read_metadata
 from likewise.errors import LikewiseError
 from likewise.index import pointer
+from likewise.index.asked import Searched
 from likewise.index.engines import engine_of
 from likewise.index.folder_place import FolderPlace
 from likewise.index.generations import folder_of
 from likewise.index.hits import Hit
 from likewise.index.items_table import as_columns
-from likewise.index.kept import Kept, Place, Searched, Stage
+from likewise.index.kept import Kept, Place, Stage
 from likewise.index.layout import Part
 from likewise.index.servers import is_server, place_on
 from likewise.model import INDEX, Layer, Model, layer_named, layer_of, load, model_file, searched

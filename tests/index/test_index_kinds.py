@@ -6,7 +6,7 @@ import index_properties as properties
 import pytest
 
 from likewise.index import index as module
-from likewise.index.kept import Searched
+from likewise.index.asked import Searched
 
 KINDS = ("exact", "faiss:ivf?lists=8", "faiss:hnsw")
 

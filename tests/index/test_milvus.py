@@ -14,7 +14,7 @@ from index_properties import COLUMNS, IDS, NONE, ROWS, N, make, reopened
 from likewise.cli.main import main
 from likewise.errors import LikewiseError
 from likewise.index import pointer
-from likewise.index.kept import Searched
+from likewise.index.asked import Searched
 from likewise.index.layout import Part
 from likewise.model import INDEX, load
 from likewise.run_index import place_of

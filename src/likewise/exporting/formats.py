@@ -124,6 +124,8 @@ def _write_about(folder: Path, about: Mapping[str, object], stamp: Stamp) -> Non
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
 
 
+BY_READER = """
+rows = load(".")(*inputs.values())"""
 FORMATS = {
     each.name: each
     for each in (
@@ -156,8 +158,7 @@ rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
             holds="the weights as plain tensors, the layers in embedding.json, and embed.py, which computes with both",
             write=_write_safetensors,
             opened=_open_plain,
-            loading="""
-rows = load(".")(*inputs.values())""",
+            loading=BY_READER,
         ),
         Format(
             name="hf",
@@ -167,8 +168,7 @@ rows = load(".")(*inputs.values())""",
             "pictures, `AutoImageProcessor`), the head in head.safetensors, and embed.py, which computes rows",
             write=_write_hf,
             opened=_open_plain,
-            loading="""
-rows = load(".")(*inputs.values())""",
+            loading=BY_READER,
         ),
         Format(
             name="timm",
@@ -178,8 +178,7 @@ rows = load(".")(*inputs.values())""",
             "head in head.safetensors, and embed.py, which computes rows",
             write=_write_timm,
             opened=_open_plain,
-            loading="""
-rows = load(".")(*inputs.values())""",
+            loading=BY_READER,
         ),
     )
 }

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from likewise.console import Tick, part_of, untold
 from likewise.errors import LikewiseError, at_least_one
-from likewise.index import asked, generations
-from likewise.index.asked import checked, with_excluded
+from likewise.index import generations
+from likewise.index.asked import SOME, Searched, checked
 from likewise.index.conditions import matching, parse_all
 from likewise.index.embedding_file import check_embedding
 from likewise.index.engine import Engine, Keys
 from likewise.index.engines import EXACT_NUMBERS, KINDS, chosen
-from likewise.index.hits import Hit, Hits, Look
+from likewise.index.hits import Hit
 from likewise.index.items_table import Held, as_columns, filtered, joined
 from likewise.index.names import Names
 from likewise.index.promise import Promise, Tuning, exact_promise, held_out
@@ -32,7 +32,7 @@ AMONG = 50_000  # rows that fit a condition, up to which all of them are compare
 _BLOCK = 4096  # queries of which an engine holds candidates at once
 
 
-class Index:
+class Index(Searched):
     """Search by inner product over rows with ids.
 
     It is exact unless ``use`` gives it an engine. Scores are always those of ``metrics.top_k``: an engine proposes
@@ -73,7 +73,6 @@ class Index:
         self.contents = contents
         self.protocol = dict(protocol or {})
         self.read = read
-        self.look: Look | None = None  # gives the pictures that a notebook shows; a model sets it
         self.engine: Engine | None = None  # None of exact search
         self.engine_name, self.options = "exact", dict[str, int]()
         self.promise: Promise | None = None
@@ -114,10 +113,6 @@ class Index:
         """Number of items."""
         return len(self.names)
 
-    def __contains__(self, item: str) -> bool:
-        """Whether an item of this id is in the index."""
-        return item in self.names
-
     def stats(self) -> dict[str, str | int | float]:
         """Number of items, numbers of a row, the engine with its options, columns, and what was promised."""
         about: dict[str, str | int | float] = {
@@ -129,26 +124,6 @@ class Index:
         }
         return about | (self.promise.as_json() if self.promise else {})
 
-    def search(
-        self, query: asked.Query, k: int = 10, *, exclude_id: str | None = None, where: str | Sequence[str] = ()
-    ) -> Hits:
-        """The k items nearest to one query, best first; equal scores in the order of the index.
-
-        Args:
-            query: the id of an indexed item, whose row is used; a path to an image, or to a .npy file of one vector,
-                which ``read`` embeds; or a row (D,) float. Text that is both an id and a path counts as an id.
-            k: number of hits, ≥ 1; if fewer items fit, there are fewer hits.
-            exclude_id: id of an item that is not returned; an unknown id is ignored. None: the query's own id, if the
-                query is an id.
-            where: conditions on the columns, all of which must hold: ``"year >= 2000"``, ``"colour in red,blue"``.
-
-        Raises:
-            LikewiseError: text that is neither an id nor a file, a file but no ``read``, a query of another length or
-                with NaN, infinity or numbers so large that scores would overflow, k < 1, a condition on a column that
-                is not there.
-        """
-        return asked.search(self, query, k, exclude_id, where)
-
     def row_by_id(self, item: str) -> Tensor | None:
         """(D,) the row that searches for the item of an id; None of an unknown id."""
         row = self.names.row(item)
@@ -156,31 +131,14 @@ class Index:
 
     def some_ids(self) -> Sequence[str]:
         """The first ids, among which that of a misspelt one is looked for."""
-        return self.ids[: asked.SOME]
+        return self.ids[:SOME]
 
-    def search_batch(
-        self,
-        queries: Rows,
-        k: int = 10,
-        *,
-        exclude_ids: Sequence[str | None] | None = None,
-        where: str | Sequence[str] = (),
+    def _found(
+        self, queries: Tensor, k: int, excluded: list[str | None], where: str | Sequence[str]
     ) -> list[list[Hit]]:
-        """The k items nearest to each of several queries; the hits of a query are those that ``search`` gives for it.
-
-        Args:
-            queries: (B, D) float.
-            k: number of hits for each query, ≥ 1.
-            exclude_ids: for each query the id of an item that is not returned, or None.
-            where: conditions, as for ``search``.
-
-        Raises:
-            LikewiseError: as ``search``, or if ``exclude_ids`` has another length than ``queries``.
-        """
-        queries, left_out = with_excluded(queries, exclude_ids)
-        excluded = [-1 if item is None else self.names.row(item) for item in left_out]
+        left_out = [-1 if item is None else self.names.row(item) for item in excluded]
         scores, rows = self.nearest(
-            queries, k, excluded=torch.tensor(excluded) if max(excluded, default=-1) >= 0 else None, where=where
+            queries, k, excluded=torch.tensor(left_out) if max(left_out, default=-1) >= 0 else None, where=where
         )
         ids = self.ids
         return [

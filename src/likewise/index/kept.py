@@ -1,4 +1,4 @@
-"""What is asked of an index of a run, in its folder or on servers."""
+"""How an index of a run is kept up to date, in its folder or on servers."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -8,8 +8,6 @@ import numpy.typing as npt
 from torch import Tensor
 
 from likewise.console import Tick
-from likewise.index.asked import Query
-from likewise.index.hits import Hit, Hits, Look
 from likewise.index.layout import Part
 from likewise.index.names import Names
 from likewise.index.promise import Promise
@@ -17,41 +15,6 @@ from likewise.metrics.checks import Rows
 
 Stage = Callable[[str], Tick]  # begins a stage of the work that has a bar
 About = dict[str, str | int | float]
-
-
-class Searched(Protocol):
-    """An index that is searched; see ``Index``."""
-
-    read: Callable[[str], Tensor] | None
-    look: Look | None
-
-    @property
-    def protocol(self) -> About:
-        """How the rows were made."""
-
-    def __len__(self) -> int: ...
-
-    def __contains__(self, item: str) -> bool: ...
-
-    def search(
-        self,
-        query: Query,
-        k: int = 10,
-        *,
-        exclude_id: str | None = None,
-        where: str | Sequence[str] = (),
-    ) -> Hits:
-        """The nearest items of one query."""
-
-    def search_batch(
-        self,
-        queries: Rows,
-        k: int = 10,
-        *,
-        exclude_ids: Sequence[str | None] | None = None,
-        where: str | Sequence[str] = (),
-    ) -> list[list[Hit]]:
-        """Those of several queries."""
 
 
 class Kept(Protocol):

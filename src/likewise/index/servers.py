@@ -7,8 +7,9 @@ from typing import Any
 
 from likewise.errors import LikewiseError
 from likewise.index import pointer
+from likewise.index.asked import Searched
 from likewise.index.index import Index
-from likewise.index.kept import Place, Searched, Stage
+from likewise.index.kept import Place, Stage
 from likewise.index.milvus import url as milvus
 from likewise.index.postgresql import url as postgresql
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from likewise.errors import LikewiseError
+from likewise.index.asked import Searched
 from likewise.index.conditions import no_such_column, parse_all, typed
 from likewise.index.index import Index
-from likewise.index.kept import Searched
 from likewise.serving.refused import busy
 from likewise.serving.shown import Shown
 

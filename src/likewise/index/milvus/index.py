@@ -9,23 +9,21 @@ import torch
 from torch import Tensor
 
 from likewise.data.items import as_id
-from likewise.errors import LikewiseError, at_least_one
-from likewise.index import asked
-from likewise.index.asked import Query, checked, with_excluded
+from likewise.errors import LikewiseError
+from likewise.index.asked import SOME, Searched, checked
 from likewise.index.conditions import parse_all
-from likewise.index.hits import Hit, Hits, Look
+from likewise.index.hits import Hit
 from likewise.index.milvus import manifest, search
 from likewise.index.milvus.client import NOW, SOON, Milvus
 from likewise.index.milvus.fields import literal, query_row
 from likewise.index.milvus.manifest import About
 from likewise.index.milvus.url import Server
-from likewise.metrics.checks import Rows
 
 T = TypeVar("T")
 FRESH = 10.0  # seconds for which a generation that was just seen is read as new as can be; Milvus lags by 5
 
 
-class MilvusIndex:
+class MilvusIndex(Searched):
     """Search by inner product over the items of a collection.
 
     A renewal is noticed some seconds later; until then the former items are found, all of them.
@@ -44,63 +42,29 @@ class MilvusIndex:
 
     def __init__(self, server: Server, read: Callable[[str], Tensor] | None = None) -> None:
         self.read = read
-        self.look: Look | None = None  # of the pictures that a notebook shows
         self._milvus = Milvus(server)
         found = manifest.read(self._milvus, NOW)
         if found is None:
             raise LikewiseError(
                 f"{self._milvus} has no index {server.name}; make it again: likewise index RUN DATA --to '{server}'."
             )
-        self._about, self._seen = found, time.monotonic()
-
-    @property
-    def protocol(self) -> dict[str, str | int | float]:
-        """How the rows were made."""
-        return self._about.protocol
-
-    @property
-    def about(self) -> About:
-        """What the server said of the index when it was last used."""
-        return self._about
+        self._take(found)
 
     def __repr__(self) -> str:
-        return f"MilvusIndex({self._milvus.server}, engine={self._about.engine}, protocol={self.protocol})"
+        return f"MilvusIndex({self._milvus.server}, engine={self.about.engine}, protocol={self.protocol})"
 
     def __len__(self) -> int:
         """Number of items."""
         self._look(SOON)
-        return self._about.items
+        return self.about.items
 
-    def __contains__(self, item: str) -> bool:
-        """Whether an item of this id is in the index."""
-        return self.row_by_id(item) is not None
-
-    def search(
-        self,
-        query: Query,
-        k: int = 10,
-        *,
-        exclude_id: str | None = None,
-        where: str | Sequence[str] = (),
-    ) -> Hits:
-        """The k items nearest to one query, best first; equal scores in the order of the ids. As ``Index.search``."""
-        return asked.search(self, query, k, exclude_id, where)
-
-    def search_batch(
-        self,
-        queries: Rows,
-        k: int = 10,
-        *,
-        exclude_ids: Sequence[str | None] | None = None,
-        where: str | Sequence[str] = (),
+    def _found(
+        self, queries: Tensor, k: int, excluded: list[str | None], where: str | Sequence[str]
     ) -> list[list[Hit]]:
-        """The k items nearest to each of (B, D) queries. As ``Index.search_batch``."""
-        queries, excluded = with_excluded(queries, exclude_ids)
-        at_least_one("k", k, "it is a number of neighbours")
         conditions = parse_all(where)
 
         def found() -> list[list[Hit]]:
-            a = self._about
+            a = self.about
             rows = checked(queries, a.layout.dim).float().cpu().numpy()
             effort = a.promise.effort if a.promise else 0
             return search.nearest(self._milvus, a, rows, k, excluded, conditions, level=self._level(), effort=effort)
@@ -111,7 +75,7 @@ class MilvusIndex:
         """(D,) the row that searches for the item of an id; None of an unknown id."""
 
         def found() -> Tensor | None:
-            a = self._about
+            a = self.about
             field = "query_embedding" if a.layout.queries else "embedding"
             which = f"{a.visible()} and id == {literal(as_id(item))}"
             rows = self._milvus.read(a.collection, which, [field], self._level())
@@ -125,8 +89,8 @@ class MilvusIndex:
 
     def some_ids(self) -> Sequence[str]:
         """Some ids, among which that of a misspelt one is looked for."""
-        a = self._about
-        most = min(asked.SOME, search.MOST)
+        a = self.about
+        most = min(SOME, search.MOST)
         return [row["id"] for row in self._milvus.read(a.collection, a.visible(), ["id"], SOON, limit=most)]
 
     def _level(self) -> str:
@@ -136,12 +100,15 @@ class MilvusIndex:
     def _look(self, level: str) -> bool:
         """Whether there is a newer generation. Raises LikewiseError when another model has made it."""
         found = manifest.read(self._milvus, level)
-        if found is None or found.generation <= self._about.generation:
+        if found is None or found.generation <= self.about.generation:
             return False
         if found.protocol.get("model") != self.protocol.get("model"):
             raise LikewiseError(f"another model has renewed {self._milvus.server} meanwhile; load the run again.")
-        self._about, self._seen = found, time.monotonic()
+        self._take(found)
         return True
+
+    def _take(self, found: About) -> None:
+        self.about, self.protocol, self._seen = found, found.protocol, time.monotonic()
 
     def _of_one_generation(self, question: Callable[[], T]) -> T:
         """An answer. A collection that a renewal has replaced meanwhile is looked for again."""

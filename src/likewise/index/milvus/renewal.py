@@ -5,7 +5,7 @@ ending with the present one, and then writes the manifest, a single row: see ``m
 killed has left is undone when the next one begins. An index that is made anew is another collection.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from filelock import FileLock, Timeout
 from likewise.data.metadata import differing
 from likewise.errors import LikewiseError
 from likewise.index import generations, pointer
-from likewise.index.embedding_file import check_embedding
 from likewise.index.items_table import as_columns
 from likewise.index.kept import Kept, Stage, Streamed
 from likewise.index.layout import Layout, Part
@@ -32,14 +31,14 @@ from likewise.index.milvus.search import MOST
 from likewise.index.milvus.state import state_of
 from likewise.index.milvus.url import Server
 from likewise.index.names import Names
-from likewise.index.promise import Promise
+from likewise.index.on_servers import OnServers
 from likewise.metrics.checks import Rows, as_rows
 
 EXACT_NUMBERS = 25_600_000  # rows × numbers of a row that a server compares in some 20 ms
 Keys = npt.NDArray[np.int64]
 
 
-class Renewal:
+class Renewal(OnServers):
     """The index of a run on Milvus. Nothing is in use before ``finish``; a process that is killed leaves the former.
 
     Args:
@@ -52,29 +51,21 @@ class Renewal:
     """
 
     def __init__(self, folder: Path, server: Server, stage: Stage) -> None:
-        self._folder, self._server, self._stage = folder, server, stage
+        super().__init__(folder, stage)
+        self._server = server
         self._milvus = Milvus(server)
         self._former = manifest.read(self._milvus, NOW)
         self._owner = self._own()
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".lock")
-        self.protocol: dict[str, str | int | float] = {}
-        self.promise: Promise | None = None
-        self.read: Callable[[str], torch.Tensor] | None = None
-        self.engine_name, self.columns = "", as_columns(None, 0)
-        self._names: Names | None = None
-        self._contents: npt.NDArray[np.uint8] | None = None
-        self._layout: Layout | None = None
         self._collection, self._generation = "", 1 + (self._former.generation if self._former else 0)
         self._had: Keys = generations.NONE  # of the items that the server has, in the order of their names
         self._keys: Keys = generations.NONE  # of the items that there will be
-        self._end, self._begun, self._anew = 0, False, False
+        self._end = 0
 
     def _own(self) -> str:
         """The name by which the run is known. Raises LikewiseError when the index belongs to another."""
-        known = ""
-        with suppress(LikewiseError):
-            known = pointer.read(self._folder).owner
+        known = self._known_owner()
         if self._former is None:
             return known or pointer.new_owner()
         if self._former.owner != known and self._former.run != pointer.whose(self._folder):
@@ -86,30 +77,9 @@ class Renewal:
         return known or self._former.owner
 
     @property
-    def names(self) -> Names:
-        """The ids that the server had."""
-        assert self._names is not None
-        return self._names
-
-    @property
-    def contents(self) -> npt.NDArray[np.uint8] | None:
-        """The hash of each item's content."""
-        return self._contents
-
-    @property
-    def has_contents(self) -> bool:
-        """Whether the hashes are known."""
-        return self._layout is not None and self._layout.contents
-
-    @property
     def streamed(self) -> Streamed:
         """This: it takes a stream."""
         return self
-
-    @property
-    def has_query_rows(self) -> bool:
-        """Whether items have other rows as queries."""
-        return self._layout is not None and self._layout.queries
 
     def __len__(self) -> int:
         """Number of items, with what was added and without what was removed."""
@@ -341,10 +311,7 @@ class Renewal:
         """Writes items of the next generation; their keys."""
         layout = self._layout
         assert layout is not None
-        held = [
-            None if each is None else check_embedding(each, ids).detach().float().cpu() for each in (rows, query_rows)
-        ]
-        whole = Part(ids, held[0], held[1], contents, columns)
+        whole = self._part(rows, ids, query_rows, columns, contents)
         keys, size = np.arange(self._end, self._end + len(ids)), self._at_once()
         tick = self._stage(f"writing {len(ids):,} items")
         for start in range(0, len(ids), size):

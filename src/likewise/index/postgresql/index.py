@@ -10,18 +10,16 @@ from psycopg import sql
 from torch import Tensor
 
 from likewise.data.items import as_id
-from likewise.errors import LikewiseError, at_least_one
-from likewise.index import asked
-from likewise.index.asked import Query, checked, with_excluded
+from likewise.errors import LikewiseError
+from likewise.index.asked import SOME, Searched, checked
 from likewise.index.conditions import parse_all
-from likewise.index.hits import Hit, Hits, Look
+from likewise.index.hits import Hit
 from likewise.index.layout import Layout
 from likewise.index.postgresql import search
 from likewise.index.postgresql.shards import Shard, Shards
 from likewise.index.postgresql.tables import generation_of, named, present
 from likewise.index.postgresql.url import SCHEMA, Servers
 from likewise.index.promise import Promise
-from likewise.metrics.checks import Rows
 
 PATIENCE = 20  # times to look for parts of one generation, while another process writes the next
 PAUSE = 0.1  # seconds between
@@ -101,7 +99,7 @@ def about(shards: Shards, found: Sequence[tuple[int, dict[str, Any]] | None]) ->
     )
 
 
-class ServerIndex:
+class ServerIndex(Searched):
     """Search by inner product over the items of a table on one server or several.
 
     Args:
@@ -118,22 +116,11 @@ class ServerIndex:
 
     def __init__(self, servers: Servers, read: Callable[[str], Tensor] | None = None) -> None:
         self.read = read
-        self.look: Look | None = None  # of the pictures that a notebook shows
         self.shards = Shards(servers)
-        self._about = self._look()
-
-    @property
-    def protocol(self) -> dict[str, str | int | float]:
-        """How the rows were made."""
-        return self._about.protocol
-
-    @property
-    def about(self) -> About:
-        """What the servers said of the index when it was last used."""
-        return self._about
+        self._take(self._look())
 
     def __repr__(self) -> str:
-        return f"ServerIndex({self.shards.servers}, engine={self._about.engine}, protocol={self.protocol})"
+        return f"ServerIndex({self.shards.servers}, engine={self.about.engine}, protocol={self.protocol})"
 
     def _look(self) -> About:
         """What the servers say now. A part that is older than another is waited for, a moment."""
@@ -150,40 +137,17 @@ class ServerIndex:
             f"likewise index RUN DATA --to '{self.shards.servers}'."
         )
 
-    def __contains__(self, item: str) -> bool:
-        """Whether an item of this id is in the index."""
-        return self.row_by_id(item) is not None
-
     def __len__(self) -> int:
         """Number of items."""
         count = sql.SQL("SELECT count(*) FROM {}").format(named(self.shards.servers.table))
         return sum(self.shards.ask(lambda shard: int(shard.connection.execute(count).fetchone()[0])))
 
-    def search(
-        self,
-        query: Query,
-        k: int = 10,
-        *,
-        exclude_id: str | None = None,
-        where: str | Sequence[str] = (),
-    ) -> Hits:
-        """The k items nearest to one query, best first; equal scores in the order of the ids. As ``Index.search``."""
-        return asked.search(self, query, k, exclude_id, where)
-
-    def search_batch(
-        self,
-        queries: Rows,
-        k: int = 10,
-        *,
-        exclude_ids: Sequence[str | None] | None = None,
-        where: str | Sequence[str] = (),
+    def _found(
+        self, queries: Tensor, k: int, excluded: list[str | None], where: str | Sequence[str]
     ) -> list[list[Hit]]:
-        """The k items nearest to each of (B, D) queries. As ``Index.search_batch``."""
-        queries, excluded = with_excluded(queries, exclude_ids)
-        at_least_one("k", k, "it is a number of neighbours")
         conditions = parse_all(where)
         for _ in range(PATIENCE):
-            a = self._about
+            a = self.about
             rows = checked(queries, a.layout.dim).float().numpy()
             manner = search.Manner(
                 self.shards.servers.table,
@@ -211,11 +175,14 @@ class ServerIndex:
         found = self._look()
         if found.protocol.get("model") != self.protocol.get("model"):
             raise LikewiseError(f"another model has renewed {self.shards.servers} meanwhile; load the run again.")
-        self._about = found
+        self._take(found)
+
+    def _take(self, found: About) -> None:
+        self.about, self.protocol = found, found.protocol
 
     def row_by_id(self, item: str) -> Tensor | None:
         """(D,) the row that searches for the item of an id; None of an unknown id."""
-        column = "query_embedding" if self._about.layout.queries else "embedding"
+        column = "query_embedding" if self.about.layout.queries else "embedding"
         statement = sql.SQL("SELECT {}::real[] FROM {} WHERE id = %s").format(
             sql.Identifier(column), named(self.shards.servers.table)
         )
@@ -227,7 +194,7 @@ class ServerIndex:
 
     def some_ids(self) -> Sequence[str]:
         """Some ids, among which that of a misspelt one is looked for."""
-        each = -(-asked.SOME // len(self.shards))
+        each = -(-SOME // len(self.shards))
         some = sql.SQL("SELECT id FROM {} LIMIT {}").format(named(self.shards.servers.table), sql.Literal(each))
         parts = self.shards.ask(lambda shard: [row[0] for row in shard.connection.execute(some).fetchall()])
         return [item for part in parts for item in part]

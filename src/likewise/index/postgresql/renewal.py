@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 from psycopg import sql
-from torch import Tensor
 
 from likewise.errors import LikewiseError
 from likewise.index import generations, pointer
@@ -19,6 +18,7 @@ from likewise.index.items_table import as_columns
 from likewise.index.kept import Kept, Stage, Streamed
 from likewise.index.layout import Layout, Part
 from likewise.index.names import Names
+from likewise.index.on_servers import OnServers
 from likewise.index.postgresql import search, tables
 from likewise.index.postgresql.index import About, about
 from likewise.index.postgresql.measure import measured
@@ -35,7 +35,7 @@ _READ = 65_536  # rows told at once
 T = TypeVar("T")
 
 
-class Renewal:
+class Renewal(OnServers):
     """The index of a run on servers. Nothing is in use before ``finish``; a process that is killed leaves the former.
 
     Args:
@@ -48,20 +48,14 @@ class Renewal:
     """
 
     def __init__(self, folder: Path, servers: Servers, stage: Stage) -> None:
-        self._folder, self._servers, self._stage = folder, servers, stage
+        super().__init__(folder, stage)
+        self._servers = servers
         self._table = servers.table
         self._shards = Shards(servers, writing=True)
         self._found = self._shards.all(self._presence)
         self._owner = self._own()
-        self.protocol: dict[str, str | int | float] = {}
-        self.promise: Promise | None = None
-        self.read: Callable[[str], Tensor] | None = None
-        self.engine_name, self.columns = "", as_columns(None, 0)
-        self._names: Names | None = None
-        self._contents: npt.NDArray[np.uint8] | None = None
-        self._layout: Layout | None = None
         self._former: About | None = None
-        self._count, self._begun, self._anew = 0, False, False
+        self._count = 0
 
     def _presence(self, shard: Shard) -> tuple[int, dict[str, Any]] | None:
         with shard.said():
@@ -69,9 +63,7 @@ class Renewal:
 
     def _own(self) -> str:
         """The name by which the run is known. Raises LikewiseError when the table belongs to another."""
-        known = ""
-        with suppress(LikewiseError):
-            known = pointer.read(self._folder).owner
+        known = self._known_owner()
         for shard, found in zip(self._shards.each, self._found, strict=True):
             if found is None:
                 continue
@@ -85,30 +77,9 @@ class Renewal:
         return known or pointer.new_owner()
 
     @property
-    def names(self) -> Names:
-        """The ids that the servers had."""
-        assert self._names is not None
-        return self._names
-
-    @property
-    def contents(self) -> npt.NDArray[np.uint8] | None:
-        """The hash of each item's content."""
-        return self._contents
-
-    @property
-    def has_contents(self) -> bool:
-        """Whether the hashes are known."""
-        return self._layout is not None and self._layout.contents
-
-    @property
     def streamed(self) -> Streamed:
         """This: it takes a stream."""
         return self
-
-    @property
-    def has_query_rows(self) -> bool:
-        """Whether items have other rows as queries."""
-        return self._layout is not None and self._layout.queries
 
     def __len__(self) -> int:
         """Number of items, with what was added and without what was removed."""
@@ -212,21 +183,10 @@ class Renewal:
         columns: Any,
         kept: bool,
     ) -> tuple[int, int, int]:
-        """Brings the servers to the items of a stream, which memory never holds together.
+        """See ``Streamed``.
 
         All go into a table beside the former one, and the servers compare the two. The former one then gets what is
         new, changed and gone; if that is much, or it is not ``kept``, the other takes its place.
-
-        Args:
-            parts: some thousands of items each, with rows and contents.
-            total: how many items they are together.
-            dim: numbers of a row.
-            protocol: how the rows were made.
-            columns: the metadata of all, or None.
-            kept: whether the former items are of the same model, layer and columns.
-
-        Returns:
-            The numbers of items that are new, changed and gone.
         """
         self.columns = as_columns(columns, total)
         layout = Layout(dim, False, True, self.columns.schema)
@@ -315,10 +275,7 @@ class Renewal:
     ) -> None:
         layout = self._layout
         assert layout is not None
-        held = [
-            None if each is None else check_embedding(each, ids).detach().float().cpu() for each in (rows, query_rows)
-        ]
-        whole = Part(ids, held[0], held[1], contents, columns)
+        whole = self._part(rows, ids, query_rows, columns, contents)
         places = self._shards.split(ids)
         tick = self._stage(f"writing {len(ids):,} items")
 
