@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import torch
 
 import likewise as lw
 from likewise.config.settings import EncoderSettings
@@ -117,7 +118,9 @@ def write(folder: Path, rows: int, shard_rows: int) -> Path:
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
         about = {**manifest.about, "shard": number, "token": manifest.token, "skipped": []}
         ids = [f"photos/{row:09}.jpg" for row in range(start, stop)]
-        place.write(shard_name(number), as_parquet(ids, drawn, [content_digest(row) for row in drawn], about))
+        place.write(
+            shard_name(number), as_parquet(ids, torch.from_numpy(drawn), [content_digest(row) for row in drawn], about)
+        )
     spans = [manifest.span(number) for number in range(manifest.count)]
     manifest.finished({number: stop - start for number, (start, stop) in enumerate(spans)}).write(place)
     return home

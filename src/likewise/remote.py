@@ -50,7 +50,7 @@ class Remote:
         fs: the file system.
         path: the path there.
         scheme: of its URL.
-        stat: size and time of change of a file that was listed, for signatures.
+        stat: size and time of change of a file that was listed or found, for signatures.
     """
 
     fs: Any
@@ -75,10 +75,21 @@ class Remote:
         """A file or folder in this folder."""
         return replace(self, path=f"{self.path.rstrip('/')}/{name}", stat="")
 
+    def found(self) -> "Remote | None":
+        """The file with its size and time; None where there is none.
+
+        Raises LikewiseError when the service does not answer.
+        """
+        with self.said():
+            info = self.fs.get_file_info(self.path)
+        return self._told(info) if info.is_file else None
+
     def is_file(self) -> bool:
         """Whether there is a file. Raises LikewiseError when the service does not answer."""
-        with self.said():
-            return bool(self.fs.get_file_info(self.path).is_file)
+        return self.found() is not None
+
+    def _told(self, info: Any) -> "Remote":
+        return replace(self, path=info.path, stat=f"{info.size} {info.mtime_ns}")
 
     def files(self, *, recursive: bool = True) -> list["Remote"]:
         """The files in this folder, sorted by path; none where there is no folder.
@@ -89,8 +100,7 @@ class Remote:
 
         with self.said():
             infos = self.fs.get_file_info(fs.FileSelector(self.path, recursive=recursive, allow_not_found=True))
-        found = [replace(self, path=i.path, stat=f"{i.size} {i.mtime_ns}") for i in infos if i.is_file]
-        return sorted(found, key=lambda file: file.path)
+        return sorted((self._told(info) for info in infos if info.is_file), key=lambda file: file.path)
 
     @contextmanager
     def opened(self) -> Iterator[Any]:

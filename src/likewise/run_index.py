@@ -27,8 +27,9 @@ from likewise.index.kept import Kept, Place, Stage
 from likewise.index.layout import Part
 from likewise.index.servers import is_server, place_on
 from likewise.model import INDEX, Layer, Model, layer_named, layer_of, load, model_file, searched
+from likewise.remote import without_secret
 from likewise.shards import Manifest, read_shards
-from likewise.shards.read import holds_shards
+from likewise.shards.read import holds_shards, read_ids
 from likewise.shards.shard import Block
 from likewise.stamp import Stamp, hash_of, refuse_other_model, source_words
 from likewise.tables import write_table
@@ -187,19 +188,20 @@ def _from_shards(
 ) -> Renewed:
     """As ``renew_index``, of rows that ``likewise embed`` has written; to servers in a stream."""
     manifest, blocks = read_shards(source)
-    about = {**manifest.about, "shards": readable(source)}
+    shown = without_secret(source)
+    about = {**manifest.about, "shards": readable(shown)}
     again = [
         "likewise",
         "embed",
         str(model.run),
         *source_words(about, "data"),
         "--out",
-        f"{source.rstrip('/')}/",
+        f"{shown.rstrip('/')}/",
         "--anew",
     ]
-    refuse_other_model(source, about, model.weights_hash, again)
+    refuse_other_model(shown, about, model.weights_hash, again)
     if about.get("layer") != layer:
-        raise LikewiseError(f"{source} holds rows of the layer {about.get('layer')}; add --layer {about.get('layer')}.")
+        raise LikewiseError(f"{shown} holds rows of the layer {about.get('layer')}; add --layer {about.get('layer')}.")
     if model.layer_of_queries(layer) != layer:
         raise LikewiseError("shards lack the rows of this model's own encoder of queries; index DATA itself.")
     servers = place.streamed
@@ -211,7 +213,7 @@ def _from_shards(
         return _brought(model, place, index, given, known, about, recall, reason)._replace(done=TAKEN)
     known = None
     if metadata is not None:
-        known = read_metadata(metadata, [item for block in read_shards(source)[1] for item in block.ids])
+        known = read_metadata(metadata, read_ids(source))
     index, reason = (None, "as asked for") if anew else _present(servers.look, model, layer, known)
     counts = servers.stream(
         _parts(blocks, known), manifest.total, manifest.dim, about, columns=known, kept=index is not None
@@ -339,13 +341,12 @@ def open_index(run: str | Path) -> Searched:
     """
     folder = folder_of(run)
     index = searched(folder, hash_of(model_file(folder)))
-    index.read = partial(_read_by, folder)
+    index.read = partial(_read_by, folder, layer_of(index))
     return index
 
 
-def _read_by(run: Path, path: str) -> Any:
-    model = load(run)
-    return model.reader(layer_of(searched(run, model.weights_hash)))(path)
+def _read_by(run: Path, layer: Layer, path: str) -> Any:
+    return load(run).reader(layer)(path)
 
 
 def search_run(run: Path, query: str, k: int, where: Sequence[str] = ()) -> list[Hit]:

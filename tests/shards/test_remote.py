@@ -1,9 +1,12 @@
 """Sources and shards by URL, with a local server of S3 (moto): the rows of local files, and mistakes."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from shards_of import VECTORS, photos, run_of_pictures, run_of_vectors, tables
 
@@ -73,6 +76,29 @@ def test_data_and_shards_by_url_are_those_of_local_files(place: Path, tmp_path: 
     at.write(content[:-9])
     assert embed_shards(place / run, f"s3://data/{data}", url, progress=False).kept == there.manifest.count - 1
     assert at.read() == content
+
+
+@pytest.mark.parametrize("data", ["other.npy", "other.parquet"])
+def test_one_file_by_url_that_has_changed_is_other_data(place: Path, server: str, data: str) -> None:
+    import boto3
+
+    client, out = boto3.client("s3", endpoint_url=server), f"s3://out/{data}/"
+
+    def put(kind: str) -> None:
+        file, values = io.BytesIO(), VECTORS.astype(kind)
+        if data.endswith("npy"):
+            np.save(file, values)
+        else:
+            rows = pa.array(values.tolist(), pa.list_(pa.from_numpy_dtype(values.dtype)))
+            pq.write_table(pa.table({"id": [f"{row:04}" for row in range(len(values))], "embedding": rows}), file)
+        client.put_object(Bucket="data", Key=data, Body=file.getvalue())
+
+    put("float32")
+    embed_shards(place / "vectors", f"s3://data/{data}", out, progress=False)
+    assert embed_shards(place / "vectors", f"s3://data/{data}", out, progress=False).kept == 1
+    put("float64")
+    with pytest.raises(LikewiseError, match="the data have changed since"):
+        embed_shards(place / "vectors", f"s3://data/{data}", out, progress=False)
 
 
 def test_what_opens_items_takes_urls_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

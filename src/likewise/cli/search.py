@@ -128,6 +128,7 @@ def _add_search(parser: Parser) -> None:
 
 
 def _search(arguments: Namespace) -> int:
+    from likewise.remote import without_secret
     from likewise.run_index import search_batch_run, search_run, write_hits
     from likewise.tables import table_file
     from likewise.words.search import search_words
@@ -146,7 +147,8 @@ def _search(arguments: Namespace) -> int:
     else:
         found = search_batch_run(run, a.batch, a.k, a.where)
     if out is not None:
-        asked = {"k": a.k, "where": " and ".join(a.where), "queries": a.query if a.batch is None else a.batch}
+        queries = a.query if a.batch is None else without_secret(a.batch)
+        asked = {"k": a.k, "where": " and ".join(a.where), "queries": queries}
         write_hits(out, found, run, asked)
         print(readable(f"{out}: the hits of {len(found):,} {'query' if len(found) == 1 else 'queries'}"))
         return 0

@@ -67,6 +67,7 @@ def _embed(arguments: Namespace) -> int:
 
 def _embed_shards(arguments: Namespace) -> int:
     from likewise.model import layer_named
+    from likewise.remote import without_secret
     from likewise.shards import embed_shards
 
     a = arguments
@@ -86,7 +87,8 @@ def _embed_shards(arguments: Namespace) -> int:
         anew=a.anew,
     )
     manifest = made.manifest
-    lines = [f"{a.out}: {manifest.total:,} rows of {manifest.dim} in {manifest.count:,} shards, {made.kept:,} kept."]
+    counted = f"{manifest.total:,} rows of {manifest.dim} in {manifest.count:,} shards, {made.kept:,} kept."
+    lines = [f"{without_secret(a.out)}: {counted}"]
     if made.skipped:
         lines.append(f"{len(made.skipped):,} items left out: skipped.csv there says why.")
     print("\n".join(map(readable, lines)))

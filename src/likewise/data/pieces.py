@@ -21,7 +21,7 @@ from likewise.data.sources import look_for
 from likewise.data.tables import VectorColumns, vector_columns
 from likewise.errors import LikewiseError
 from likewise.files import as_path
-from likewise.remote import Remote, is_url, open_url
+from likewise.remote import Remote, is_url, open_url, without_secret
 
 KINDS = "a folder of images, .parquet files or a .npy file of vectors"
 
@@ -82,8 +82,10 @@ def divide(
     wanted = Wanted(labels="none", key=key, image=image, split=split, columns=tuple(columns), scratch=scratch)
     if isinstance(source, str | Path):
         path = open_url(str(source)) if is_url(source) else as_path(source, "DATA")
-        if path.suffix.lower() == ".npy" and path.is_file():
-            return _npy(path, wanted)
+        if path.suffix.lower() == ".npy":
+            file = path.found() if isinstance(path, Remote) else path if path.is_file() else None
+            if file is not None:
+                return _npy(file, wanted)
         if path.suffix.lower() not in (".npz", ".csv"):
             found = look_for(source, wanted)
             if isinstance(found, Folder | Parquet | RemoteFolder):
@@ -94,7 +96,7 @@ def divide(
 
 
 def _called(source: object) -> str:
-    return str(source) if isinstance(source, str | Path) else f"a {type(source).__name__}"
+    return without_secret(str(source)) if isinstance(source, str | Path) else f"a {type(source).__name__}"
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,7 @@ def look_at_url(url: str, wanted: Wanted) -> RemoteFolder | Parquet | ParquetVec
     name, at = without_secret(url), open_url(url)
     if has_magic(at.path):
         return open_parquet(name, _matching(name, at), wanted)
-    if at.suffix == ".parquet" and at.is_file():
-        file = replace(at, stat=next(each.stat for each in _above(at).files(recursive=False) if each.path == at.path))
+    if at.suffix == ".parquet" and (file := at.found()):
         return open_parquet(name, [ParquetPath(path=file, name=at.name)], wanted)
     found = [(file.path[len(at.path) :].strip("/"), file) for file in at.files()]
     shown = [(below, file) for below, file in found if not any(part.startswith(".") for part in below.split("/"))]
@@ -87,10 +86,6 @@ def look_at_url(url: str, wanted: Wanted) -> RemoteFolder | Parquet | ParquetVec
 
 def _sorted(images: Sequence[tuple[str, Remote]]) -> list[tuple[str, Remote]]:
     return sorted(images, key=lambda image: (image[0], image[1].path))
-
-
-def _above(file: Remote) -> Remote:
-    return replace(file, path=file.path.rpartition("/")[0])
 
 
 def _matching(name: str, pattern: Remote) -> list[ParquetPath[Remote]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from likewise.data.array_files import IDS_BESIDE, ids_beside
 from likewise.errors import LikewiseError
 from likewise.files import as_path, atomic_write, from_json
+from likewise.index.items_table import vector_column
 from likewise.metrics.checks import Rows, as_rows, check_ids, peaks
 from likewise.tables import KEY, stamped
 from likewise.text import quoted, utf8
@@ -79,16 +80,13 @@ def write_embedding(
     import pyarrow.parquet as pq
 
     path, rows = embedding_path(path), check_embedding(rows, ids)
-    values = np.ascontiguousarray(rows.detach().cpu().float().numpy())
     if path.suffix.lower() == ".npy":
         with atomic_write(path.with_suffix(IDS_BESIDE)) as file:
             file.write(utf8(json.dumps({"metadata": dict(metadata), "ids": list(ids)}, ensure_ascii=False)))
         with atomic_write(path) as file:
-            np.save(file, values)
+            np.save(file, np.ascontiguousarray(rows.detach().cpu().float().numpy()))
         return
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-    table = pa.table({"id": pa.array(map(utf8, ids), pa.string()), "embedding": vectors})
-    table = stamped(table, metadata)
+    table = stamped(pa.table({"id": pa.array(map(utf8, ids), pa.string()), "embedding": vector_column(rows)}), metadata)
     with atomic_write(path) as file:
         # Learned float32 numbers hardly compress; a dictionary would only take time.
         pq.write_table(

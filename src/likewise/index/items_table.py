@@ -1,6 +1,5 @@
 """The items of an index as a table of parquet, and their metadata."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from likewise.errors import LikewiseError
 from likewise.index.engine import Keys
+from likewise.tables import stamped
 from likewise.text import utf8
 
 FIXED = ("key", "id", "embedding", "query_embedding", "content")  # names that no column of metadata may have
@@ -106,10 +106,10 @@ def to_table(held: Held, protocol: Mapping[str, str | int | float]) -> Any:
     table = {
         "key": pa.array(held.keys),
         "id": pa.array(map(utf8, held.ids), pa.string()),
-        "embedding": _vectors(held.rows),
+        "embedding": vector_column(held.rows),
     }
     if held.query_rows is not None:
-        table["query_embedding"] = _vectors(held.query_rows)
+        table["query_embedding"] = vector_column(held.query_rows)
     if held.contents is not None:
         table["content"] = pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(held.contents.shape[1]),
@@ -117,10 +117,11 @@ def to_table(held: Held, protocol: Mapping[str, str | int | float]) -> Any:
             [None, pa.py_buffer(np.ascontiguousarray(held.contents))],
         )
     whole = pa.table({**table, **{name: held.columns[name] for name in held.columns.column_names}})
-    return whole.replace_schema_metadata({b"likewise": json.dumps(dict(protocol)).encode()})
+    return stamped(whole, protocol)
 
 
-def _vectors(rows: Tensor) -> Any:
+def vector_column(rows: Tensor) -> Any:
+    """(N, D) rows as a column of pyarrow: a list of D float32 numbers each."""
     import pyarrow as pa
 
     values = np.ascontiguousarray(rows.detach().cpu().float().numpy())

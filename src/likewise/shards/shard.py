@@ -1,7 +1,6 @@
 """One shard: made by one worker, written whole or not at all, checked when it is read."""
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from likewise.data.pieces import Piece
 from likewise.errors import LikewiseError
 from likewise.files import from_json
 from likewise.index.embedding_file import check_embedding
+from likewise.index.items_table import vector_column
 from likewise.model import Model, layer_named
 from likewise.shards.manifest import Manifest, shard_name
 from likewise.shards.place import Place
+from likewise.tables import KEY, stamped
 from likewise.text import utf8
 
 BATCH = 256  # items that the encoder takes together, counted from the first of a shard
@@ -101,20 +102,17 @@ class Maker:
             "token": self._manifest.token,
             "skipped": [[each.id, each.reason] for each in skipped],
         }
-        self._place.write(shard_name(task.number), as_parquet(ids, found.numpy(), contents, about))
+        self._place.write(shard_name(task.number), as_parquet(ids, found, contents, about))
         return Made(task.number, len(ids), tuple(skipped), False)
 
 
-def as_parquet(ids: list[str], rows: npt.NDArray[np.float32], contents: list[bytes], about: dict[str, Any]) -> bytes:
+def as_parquet(ids: list[str], rows: torch.Tensor, contents: list[bytes], about: dict[str, Any]) -> bytes:
     """The bytes of a parquet file, with a checksum for each page."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
-    columns = [pa.array(map(utf8, ids), pa.string()), vectors, pa.array(contents, pa.binary(16))]
-    table = pa.table(columns, schema=_schema(rows.shape[1])).replace_schema_metadata(
-        {b"likewise": json.dumps(about, ensure_ascii=False).encode(errors="backslashreplace")}
-    )
+    columns = [pa.array(map(utf8, ids), pa.string()), vector_column(rows), pa.array(contents, pa.binary(16))]
+    table = stamped(pa.table(columns, schema=_schema(rows.shape[1])), about)
     content = io.BytesIO()
     pq.write_table(
         table, content, compression="NONE", use_dictionary=False, write_statistics=False, write_page_checksum=True
@@ -179,9 +177,17 @@ def blocks(file: Any, dim: int) -> Iterator[Block]:
         raise ValueError("rows are missing")
 
 
+def ids_in(file: Any) -> list[str]:
+    """The ids of a shard in order. Raises ValueError when some are missing."""
+    ids: list[str] = file.read(columns=["id"]).column("id").to_pylist()
+    if None in ids:
+        raise ValueError("some values are missing")
+    return ids
+
+
 def _about(file: Any) -> dict[str, Any]:
     """What a shard says of itself."""
-    return dict(from_json((file.schema_arrow.metadata or {}).get(b"likewise", b"{}")))
+    return dict(from_json((file.schema_arrow.metadata or {}).get(KEY, b"{}")))
 
 
 def _again(manifest: Manifest) -> str:

@@ -214,9 +214,7 @@ class Renewal(OnServers):
     def _fill(self, parts: Iterable[Part], total: int, layout: Layout) -> None:
         """Copies the items of a stream into new tables beside those that are searched."""
         tick, done = self._stage(f"writing {total:,} items"), 0
-        self._shards.all(
-            partial(self._of_server, lambda shard, table, own: tables.create(shard, table + NEXT, own), layout)
-        )
+        self._shards.all(partial(self._of_server, tables.create_next, layout))
         for some in parts:
             assert some.rows is not None
             check_embedding(some.rows, some.ids)
@@ -283,7 +281,7 @@ class Renewal(OnServers):
             mine = places[shard.number]
             with shard.said():
                 if self._anew:
-                    tables.create(shard, self._table + NEXT, layout)
+                    tables.create_next(shard, self._table, layout)
                 for start in range(0, len(mine), _READ):
                     some = whole.take(mine[start : start + _READ])
                     if self._anew:
