@@ -75,9 +75,9 @@ def pictures(count: int = 64) -> list[bytes]:
     return made
 
 
-def requests_of(bodies: Sequence[bytes], path: str = "/api/search/upload?k=10") -> list[bytes]:
+def requests_of(bodies: Sequence[bytes]) -> list[bytes]:
     """The bytes of a request for each body."""
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: "
+    head = "POST /api/search/upload?k=10 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: "
     return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
 
 

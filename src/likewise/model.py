@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from shlex import quote, split
+from shlex import quote
 from typing import Any, Literal
 
 import torch
@@ -32,7 +32,7 @@ from likewise.index.servers import opened, opened_at
 from likewise.metrics.saved import scores_shown
 from likewise.pages.notebook import cell
 from likewise.pages.pieces import listed, named, note
-from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_words
+from likewise.stamp import Stamp, hash_of, hash_of_bytes, refuse_other_model, source_of, source_words
 from likewise.text import quoted
 from likewise.views.render import plain_view
 from likewise.views.vectors import scales_of
@@ -332,10 +332,10 @@ class Model:
 
     def _indexed(self, made: Mapping[str, object]) -> Items:
         """The items of an index, from where they were. Raises LikewiseError when they are gone, or were in memory."""
-        parts = dict(part.split("=", 1) for part in split(str(made.get("data_parts", ""))))
-        if not parts and "data_path" not in made:
+        source = source_of(made, "data")
+        if source is None:
             raise LikewiseError("the index was made of items that are no file or folder.")
-        return self.open(parts or made["data_path"], labels="none")
+        return self.open(source, labels="none")
 
     def _repr_html_(self) -> str:
         about = {**self.protocol("embedding"), "dim": self.embedder.layers()["embedding"], "kind": self.kind}

@@ -12,11 +12,13 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from likewise.errors import LikewiseError
 from likewise.remote import is_url, without_secret
 
 Stamp = dict[str, str | int | float]
+T = TypeVar("T")
 DIGEST_BYTES = 16
 FEATURES = {"test": "--test_features", "queries": "--query_features"}  # in the place of these options
 _PART = 1 << 24
@@ -72,6 +74,21 @@ def source_words(stamp: Mapping[str, object], name: str, option: str = "") -> li
     if parts:
         return [word for part in parts for word in (FEATURES.get(option, "--features"), part)]
     return [f"--{option}"] * bool(option) + [source_in(stamp, name)]
+
+
+def source_of(stamp: Mapping[str, object], name: str) -> dict[str, str] | str | None:
+    """Where the items NAME of a stamp were: a path or URL, or sources of parts by their names.
+
+    None of what was in memory.
+    """
+    parts = shlex.split(str(stamp.get(f"{name}_parts", "")))
+    path = stamp.get(f"{name}_path")
+    return dict(part.split("=", 1) for part in parts) if parts else None if path is None else str(path)
+
+
+def without_places(stamp: Mapping[str, T]) -> dict[str, T]:
+    """A stamp without full paths, which tell of the machine."""
+    return {name: value for name, value in stamp.items() if not name.endswith(("_path", "_parts"))}
 
 
 def full_path(typed: str) -> str:

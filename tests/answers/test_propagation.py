@@ -54,14 +54,13 @@ def test_an_engine_finds_nearly_the_same_graph_of_many_rows(monkeypatch):
 def test_neighbours_that_an_engine_does_not_propose_weigh_nothing(monkeypatch):
     rows = unit_rows(30)
 
-    class Few(candidates.Neighbours):
-        def of_own(self, asked, k):
-            cosines, places = super().of_own(asked, k)
-            cosines[:, 2:], places[:, 2:] = -torch.inf, -1
-            return cosines, places
+    def few(rows, k, tick):
+        cosines, places = all_rows.nearest_of_all(rows, k, tick)
+        cosines[:, 2:], places[:, 2:] = -torch.inf, -1
+        return cosines, places
 
     wanted = knn_graph(rows, 2).to_dense()
-    monkeypatch.setattr(candidates, "Neighbours", Few)
+    monkeypatch.setattr(candidates, "nearest_of_all", few)
     assert torch.allclose(knn_graph(rows, 4).to_dense(), wanted, atol=1e-12)
 
 

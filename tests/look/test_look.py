@@ -112,3 +112,10 @@ def test_a_label_that_the_neighbours_contradict_is_suspect(tmp_path: Path) -> No
     assert [(group.title, [item.id for item in group.items]) for group in found.groups] == [
         ("other pairs of labels; 1 items", ["i7"])
     ]
+
+
+def test_one_item_is_a_map_of_one_point(tmp_path: Path) -> None:
+    look = Look(tmp_path, Index(torch.eye(3)[:1], ["a"]), np.zeros(1, np.int64), ["x"])
+    assert look.map().xy.shape == (1, 2)
+    assert look.points().startswith(b"LWC1")
+    assert not look.groups("weakest").groups

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.console import Tick, part_of, untold
-from likewise.index.all_rows import Known, index_of_all
+from likewise.console import Tick, untold
+from likewise.index.all_rows import Known, index_of_all, nearest_of_all
 
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -78,17 +78,9 @@ class Neighbours:
 
 
 def nearest_others(rows: Tensor, k: int, tick: Tick = untold) -> tuple[Tensor, Tensor]:
-    """(N, k) cosines and places of the other rows nearest to each of (N, D) unit rows, k < N; see ``Neighbours``.
-
-    Where an engine proposes too few, the rest has the cosine −inf and the place of the row itself.
-    """
-    near = Neighbours(rows, tuple(map(str, range(len(rows)))), part_of(tick, 0, 2))
-    cosines, places = torch.empty(len(rows), k), torch.empty(len(rows), k, dtype=torch.int64)
-    for asked in torch.split(torch.arange(len(rows)), _BLOCK):
-        found, where = near.of_own(asked, k)
-        cosines[asked], places[asked] = found, torch.where(where < 0, asked[:, None], where)
-        tick(0.5 + 0.5 * (int(asked[-1]) + 1) / len(rows))
-    return cosines, places
+    """As ``nearest_of_all``; where an engine proposes too few, the place is that of the row itself."""
+    cosines, places = nearest_of_all(rows, k, tick)
+    return cosines, torch.where(places < 0, torch.arange(len(rows))[:, None], places)
 
 
 def reached(cosines: Floats, reach: float) -> float:

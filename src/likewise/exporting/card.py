@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from likewise.config.settings import FitSettings
@@ -16,7 +16,7 @@ from likewise.metrics import Score
 from likewise.model import Layer, Model
 from likewise.recommendation import evaluate as recommendation
 from likewise.recommendation.table import laid_out
-from likewise.stamp import Stamp, refuse_other_model
+from likewise.stamp import Stamp, refuse_other_model, without_places
 from likewise.text import readable
 
 CARD = "README.md"
@@ -174,13 +174,8 @@ def _recommended(path: Path, model: str) -> list[str]:
 
 
 def _protocols(scores: Sequence[Score]) -> list[str]:
-    lines = [f"{score.name}: {json.dumps(_shown(score.protocol), ensure_ascii=False)}" for score in scores]
+    lines = [f"{score.name}: {json.dumps(without_places(score.protocol), ensure_ascii=False)}" for score in scores]
     return ["<details><summary>Protocol of every number</summary>", "", "```", *lines, "```", "", "</details>"]
-
-
-def _shown(protocol: Mapping[str, object]) -> dict[str, object]:
-    """A protocol without full paths, which tell of the machine."""
-    return {name: value for name, value in protocol.items() if not name.endswith(("_path", "_parts"))}
 
 
 def _licence(licence: str) -> str:

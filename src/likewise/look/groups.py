@@ -61,14 +61,12 @@ class Seen:
         rows: (N, D) unit rows.
         labels: (N,), −1 without a label.
         names: of labels.
-        error: (N,) of ``points.wrong_share``.
     """
 
     ids: Sequence[str]
     rows: Tensor
     labels: Labels
     names: Sequence[str]
-    error: Floats
 
     def member(self, row: int, score: float) -> Member:
         """An item as groups tell it."""
@@ -79,13 +77,13 @@ class Seen:
         return None if label < 0 else self.names[label]
 
 
-def weakest_labels(seen: Seen) -> Groups:
-    """The labels whose items' neighbours have other labels most often."""
-    found = weakest(seen.error, seen.labels, seen.names, _WEAKEST)
+def weakest_labels(seen: Seen, error: Floats) -> Groups:
+    """The labels whose items' neighbours have other labels most often; ``error`` is that of ``wrong_share``."""
+    found = weakest(error, seen.labels, seen.names, _WEAKEST)
     groups = tuple(
         Group(
             title=f"{seen.name(label)}: {1 - share:.0%} of the {VOTERS} nearest have this label; {len(rows):,} items",
-            items=tuple(seen.member(row, 1 - seen.error[row]) for row in rows[:_SHOWN].tolist()),
+            items=tuple(seen.member(row, 1 - error[row]) for row in rows[:_SHOWN].tolist()),
         )
         for label, share, rows in found
     )

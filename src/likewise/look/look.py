@@ -22,7 +22,7 @@ from likewise.evaluation.scores import EVALUATION
 from likewise.index.index import Index
 from likewise.index.names import Names
 from likewise.look.groups import KINDS, Groups, Seen, furthest, near_copies, suspect_labels, unit, weakest_labels
-from likewise.look.points import Floats, Labels, point_columns
+from likewise.look.points import Floats, Labels, point_columns, wrong_share
 from likewise.maps import Map, layout, nearest, read_map, stamp_of, write_map
 from likewise.maps.map_file import FILE
 from likewise.maps.tsne import NEIGHBOURS
@@ -100,7 +100,7 @@ class Look:
         makers: dict[str, Callable[[], Groups]] = {
             "duplicates": lambda: near_copies(self._seen(), *self._data()),
             "outliers": lambda: furthest(self._seen(), *self._data()),
-            "weakest": lambda: weakest_labels(self._seen()),
+            "weakest": lambda: weakest_labels(self._seen(), self._error()),
             "suspects": lambda: suspect_labels(self._seen()),
         }
         if kind not in makers:
@@ -130,6 +130,9 @@ class Look:
     def _near(self) -> Tensor:
         return self._once("near", lambda: nearest(self._unit(), min(NEIGHBOURS, len(self.index) - 1), self._told(0)))
 
+    def _error(self) -> Floats:
+        return self._once("error", lambda: wrong_share(self._near(), self.labels))
+
     def _map(self) -> Map:
         rows, path = self._unit(), self.run / FILE
         stamp = stamp_of(rows, str(self.index.protocol.get("model", "")))
@@ -149,7 +152,7 @@ class Look:
 
     def _points(self) -> bytes:
         made = self.map()
-        columns = point_columns(made.xy, self._unit(), self._near(), self.labels)
+        columns = point_columns(made.xy, self._unit(), self._near(), self.labels, self._error())
         about = {
             "labels": list(self.names),
             "colours": LABELS,
@@ -162,13 +165,10 @@ class Look:
                 "neighbours": made.neighbours,
             },
         }
-        self._kept["error"] = columns.get("error", np.full(len(self.index), np.nan, np.float32))
         return pack_columns(columns, about)
 
     def _seen(self) -> Seen:
-        self.points()
-        error: Floats = self._once("error", lambda: np.empty(0, np.float32))
-        return Seen(ids=self.index.ids, rows=self._unit(), labels=self.labels, names=self.names, error=error)
+        return Seen(ids=self.index.ids, rows=self._unit(), labels=self.labels, names=self.names)
 
     def _data(self) -> tuple[Model, Items, npt.NDArray[np.int64]]:
         """The model, the data, and the row in the index of each item of the data, −1 of those it does not have."""

@@ -63,9 +63,12 @@ def clusters_of(rows: Tensor, labels: Labels, seed: int = 0, tick: Tick = untold
 
 
 def point_columns(
-    xy: Floats, rows: Tensor, near: Tensor, labels: Labels, seed: int = 0, tick: Tick = untold
+    xy: Floats, rows: Tensor, near: Tensor, labels: Labels, error: Floats, seed: int = 0, tick: Tick = untold
 ) -> Mapping[str, npt.NDArray[Any]]:
-    """The columns x, y, cluster, distance and, where there are labels, label and error; see ``pack_columns``."""
+    """The columns x, y, cluster, distance and, where there are labels, label and error; see ``pack_columns``.
+
+    ``error`` is that of ``wrong_share``.
+    """
     columns: dict[str, npt.NDArray[Any]] = {
         "x": np.ascontiguousarray(xy[:, 0]),
         "y": np.ascontiguousarray(xy[:, 1]),
@@ -73,7 +76,7 @@ def point_columns(
         "distance": far(rows, near),
     }
     if (labels >= 0).any():
-        columns |= {"label": labels.astype(np.int32), "error": wrong_share(near, labels)}
+        columns |= {"label": labels.astype(np.int32), "error": error}
     return columns
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from likewise.console import Tick, part_of, untold
 from likewise.errors import LikewiseError, closest
-from likewise.index.all_rows import index_of_all
+from likewise.index.all_rows import nearest_of_all
 from likewise.maps.kept import kept_share
 from likewise.maps.tsne import EARLY, EXAGGERATION, LATE, NEIGHBOURS, tsne
 from likewise.metrics import top_k
@@ -18,7 +18,6 @@ from likewise.metrics.checks import Rows, as_rows, check_peaks, peaks
 
 METHODS = ("auto", "tsne", "pacmap")
 ASKED = 2_000  # items that tell how faithful a map is; all items where they are fewer
-_BLOCK = 4096
 _PARTS = 3  # neighbours, layout, kept share: of the bar
 
 
@@ -109,16 +108,8 @@ def layout(rows: Rows, *, method: str = "auto", seed: int = 0, near: Tensor | No
 
 
 def nearest(unit: Tensor, k: int, tick: Tick = untold) -> Tensor:
-    """(N, k) int64, the nearest other rows of each of (N, D) unit rows, −1 where an engine finds fewer.
-
-    Cost: N² D products, or beyond 5·10¹¹ of them a search by faiss with a recall of 0.95, if it is installed.
-    """
-    index = index_of_all(unit, [str(row) for row in range(len(unit))])
-    found = []
-    for asked in torch.split(torch.arange(len(unit)), _BLOCK):
-        found.append(index.nearest(unit[asked], k, excluded=asked)[1])
-        tick((int(asked[-1]) + 1) / len(unit))
-    return torch.cat(found)
+    """(N, k) int64, the nearest other rows of each of (N, D) unit rows; the places of ``nearest_of_all``."""
+    return nearest_of_all(unit, k, tick)[1]
 
 
 def components(rows: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 // The map of a report: it colours, moves and names the points. columns.js and raster.js stand before it in one module.
 
 const $ = (name) => document.getElementById(`map-${name}`);
-const WRONG = ["#bcd3e8", "#f0b060", "#d55e00", "#7a0000"]; // from light to dark: none, few, many, most are wrong
 const FOUND = "#c1121f";
 
 async function unpacked(text) {
@@ -85,10 +84,7 @@ async function begin() {
     tip.style.top = `${Math.max(4, Math.min(top, raster.high - tip.offsetHeight - 4))}px`;
   }
 
-  function moved() {
-    draw();
-    choose(chosen);
-  }
+  const moved = () => choose(chosen);
 
   function zoom(factor, px, py) {
     raster.zoom(factor, px, py);
@@ -112,7 +108,8 @@ async function begin() {
     const before = fingers.get(event.pointerId);
     const now = at(event);
     if (!before) {
-      if (event.pointerType === "mouse") choose(raster.pick(...now));
+      const row = event.pointerType === "mouse" ? raster.pick(...now) : chosen;
+      if (row !== chosen) choose(row);
       return;
     }
     const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
@@ -137,12 +134,13 @@ async function begin() {
     (event) => {
       if (!event.ctrlKey && document.activeElement !== canvas) return; // the page scrolls
       event.preventDefault();
-      zoom(Math.exp(-event.deltaY / 300), ...at(event));
+      zoom(Math.exp((-event.deltaY * (event.deltaMode ? 15 : 1)) / 300), ...at(event)); // in pixels, or in lines
     },
     { passive: false },
   );
   const arrows = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
   canvas.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's
     if (event.key in arrows) {
       const first = chosen < 0 ? raster.pick(raster.wide / 2, raster.high / 2, 1e6) : chosen;
       const next = chosen < 0 ? first : raster.next(chosen, ...arrows[event.key]);
@@ -200,8 +198,8 @@ function waysOf(header, columns) {
     ways.label = { places, palette: Uint32Array.from([...header.colours, header.rest, header.rest], packed) };
   }
   if (columns.error) {
-    const places = Uint8Array.from(columns.error, (wrong) => (wrong === 0 ? 0 : wrong <= 3 ? 1 : wrong <= 6 ? 2 : 3));
-    ways.error = { places, palette: Uint32Array.from(WRONG, packed) };
+    const places = Uint8Array.from(columns.error, (wrong) => header.bins.filter((least) => wrong >= least).length);
+    ways.error = { places, palette: Uint32Array.from(header.errors, packed) };
   }
   if (!columns.label) {
     const places = new Uint8Array(columns.x.length);

@@ -18,6 +18,7 @@ from torch import Tensor
 from likewise.console import Tick, part_of, untold
 from likewise.data import Items
 from likewise.maps import layout, nearest
+from likewise.maps.tsne import NEIGHBOURS as NEAR
 from likewise.pages.colours import LABELS, REST
 from likewise.pages.pieces import named, note
 from likewise.pages.sprite import Sprite, sprite_of
@@ -28,7 +29,7 @@ from likewise.viewer.columns import pack_columns
 
 POINTS = 100_000  # of a map; of more items these are drawn at random
 LEAST = 3  # items of a map
-NEAR = 15  # neighbours by which the map is laid out
+BINS = (1, 4, 7)  # of how many of the nearest have another label: the least of each but the first
 TEXT_BYTES = 800_000  # of the names of items, and of labels, compressed; where they take more, numbers stand for them
 LONGEST = 80  # characters of a name
 PICTURED = 2_000  # items that have a picture, drawn at random
@@ -118,9 +119,16 @@ def coloured(items: Items, near: Tensor) -> Layer:
         legend.append(Key(shown, REST, f"{len(names) - shown:,} other labels", int(sizes[shown:].sum())))
     if none := int((first < 0).sum()):
         legend.append(Key(shown + 1, REST, "no label", none))
-    bins = np.digitize(wrong[first >= 0], [1, 4, 7])
+    bins = np.digitize(wrong[first >= 0], BINS)
     errors = [Key(place, *each, int((bins == place).sum())) for place, each in enumerate(ERRORS)]
-    header = {"colours": LABELS[:shown], "rest": REST, "k": near.shape[1], "labels": names_within(names)}
+    header = {
+        "colours": LABELS[:shown],
+        "rest": REST,
+        "k": near.shape[1],
+        "labels": names_within(names),
+        "errors": [colour for colour, _ in ERRORS],
+        "bins": BINS,
+    }
     return Layer({"label": rank[first], "error": wrong}, header, {"label": legend, "error": errors})
 
 

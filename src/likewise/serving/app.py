@@ -17,7 +17,7 @@ from likewise.serving.gate import Gate
 from likewise.serving.loaded import Loaded
 from likewise.serving.metrics import Metrics
 from likewise.serving.page_routes import page_routes
-from likewise.serving.refused import Refused
+from likewise.serving.refused import Refused, failed
 from likewise.serving.reloading import follow
 from likewise.serving.routes import Asking, answers, descriptions, sentence, watching
 from likewise.serving.settings import Serving
@@ -89,4 +89,4 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    return _told(500, "the server failed at this request; its log says where.")
+    return await _refused(request, failed())

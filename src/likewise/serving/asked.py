@@ -12,19 +12,18 @@ import torch
 from torch import Tensor
 
 from likewise.answers.copies_of import CopiesOf
+from likewise.answers.wrong_labels import TEMPERATURE
 from likewise.errors import LikewiseError
 from likewise.metrics.neighbours import vote
 from likewise.serving.finding import Found, check_where, finite_row
 from likewise.serving.loaded import Loaded
-from likewise.serving.refused import Refused, busy
+from likewise.serving.refused import Refused, busy, failed
 from likewise.serving.uploads import read_picture
 from likewise.text import quoted
 
 Then = Literal["embed", "search", "classify", "duplicates", "health"]
 T = TypeVar("T")
-V = TypeVar("V")
 
-TEMPERATURE = 0.07  # of the votes, as everywhere
 CANDIDATES = 64  # nearest items whose pixels are compared with an upload
 FAR = 1e-3  # from the stored row of the health's input, at which the model does not work as it did
 
@@ -113,7 +112,7 @@ def _guarded(task: _Task, work: Callable[[], T]) -> T | None:
         task.refused = Refused(422, str(error))
     except Exception:
         log.exception("a request failed")
-        task.refused = Refused(500, "the server failed at this request; its log says where.")
+        task.refused = failed()
     return None
 
 

@@ -1,7 +1,8 @@
 """A run, its index and its data as they are served: read once, replaced whole when the run is made anew."""
 
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from likewise.errors import LikewiseError
 from likewise.index.generations import MANIFEST
 from likewise.index.index import Index
 from likewise.index.pointer import FILE as POINTER
+from likewise.look import Look
 from likewise.model import INDEX, NAME, Layer, Model, layer_of, load, model_file, searched
 from likewise.serving.encoding import Encoder, Values, dim_of, encoder_of, side_of
 from likewise.serving.finding import Finder, LocalFinder, finder_of
@@ -49,6 +51,8 @@ class Loaded:
         check: for the health; None without a model.
         side: of a picture that is embedded, px; 0 where none is.
         dims: numbers of a vector that is embedded; 0 where none is.
+        look: what the page is told; None where the index is on servers.
+        pictures: those that were shown last, as PNG, by the ids of their items.
     """
 
     run: Path
@@ -63,6 +67,8 @@ class Loaded:
     check: Check | None
     side: int
     dims: int
+    look: Look | None
+    pictures: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
 
     @property
     def local(self) -> Index | None:
@@ -83,11 +89,12 @@ def load_all(serving: Serving, say: Callable[[str], object]) -> Loaded:
         vectors = load_words(run)
         index = index_of_words(run, vectors.weights_hash)
         shown = Shown(None, f"{run} holds words, which have no pictures")
+        finder = LocalFinder(index, shown)
         return Loaded(
             run=run,
             model=None,
             encoder=None,
-            finder=LocalFinder(index, shown),
+            finder=finder,
             shown=shown,
             protocol=vectors.protocol(),
             layer="embedding",
@@ -96,6 +103,7 @@ def load_all(serving: Serving, say: Callable[[str], object]) -> Loaded:
             check=None,
             side=0,
             dims=0,
+            look=look_of(run, finder, shown, None),
         )
     say("reading the model")
     model = load(run)
@@ -106,12 +114,12 @@ def load_all(serving: Serving, say: Callable[[str], object]) -> Loaded:
     shown = shown_of(model, run, found.protocol, serving.data)
     asking = model.layer_of_queries(layer)
     say("preparing the model")
-    encoder = encoder_of(model, {layer, asking})
+    encoder, served = encoder_of(model, {layer, asking}), finder_of(found, shown)
     return Loaded(
         run=run,
         model=model,
         encoder=encoder,
-        finder=finder_of(found, shown),
+        finder=served,
         shown=shown,
         protocol=found.protocol,
         layer=layer,
@@ -120,7 +128,15 @@ def load_all(serving: Serving, say: Callable[[str], object]) -> Loaded:
         check=_check(model, encoder, asking),
         side=side_of(model),
         dims=dim_of(model),
+        look=look_of(run, served, shown, model),
     )
+
+
+def look_of(run: Path, finder: Finder, shown: Shown, model: Model | None) -> Look | None:
+    """What the page is told of a run; None where the index is on servers. Nothing is computed yet."""
+    if not isinstance(finder, LocalFinder):
+        return None
+    return Look(run, finder.index, finder.labels, shown.label_names, model, shown.items)
 
 
 def _check(model: Model, encoder: Encoder, layer: Layer) -> Check | None:

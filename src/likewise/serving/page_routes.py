@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
-from threading import Lock
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -16,10 +15,10 @@ from fastapi import APIRouter, Query, Response
 from likewise.errors import LikewiseError
 from likewise.index.conditions import matching, parse_all
 from likewise.look import Look
+from likewise.look.groups import KINDS
 from likewise.look.polygon import inside
 from likewise.serving import schemas
-from likewise.serving.finding import LocalFinder, check_where, finite_row
-from likewise.serving.loaded import Loaded
+from likewise.serving.finding import check_where, finite_row
 from likewise.serving.refused import Refused
 from likewise.serving.routes import COMMON, Asking, as_json, problems
 from likewise.text import quoted
@@ -40,16 +39,14 @@ class Looking:
     """
 
     def __init__(self, asking: Asking) -> None:
-        self._live, self._lock = asking.live, Lock()
-        self._known: tuple[Loaded, Look] | None = None
+        self._live = asking.live
 
     def now(self) -> Look:
         """Raises Refused when the index is not in this process, so that there are no points."""
-        with self._lock:
-            loaded = self._live.now
-            if self._known is None or self._known[0] is not loaded:
-                self._known = loaded, _look_at(loaded)
-            return self._known[1]
+        look = self._live.now.look
+        if look is None:
+            raise Refused(409, "the index is on servers, so there is no map; search by id or picture.")
+        return look
 
     async def ask(self, what: Callable[[Look], T], status: int = 409) -> T:
         """What a part of the look gives, computed in a thread. Raises Refused with the status where it can't be."""
@@ -57,19 +54,6 @@ class Looking:
             return await asyncio.to_thread(lambda: what(self.now()))
         except LikewiseError as error:
             raise Refused(status, str(error)) from None
-
-
-def _look_at(loaded: Loaded) -> Look:
-    if not isinstance(loaded.finder, LocalFinder):
-        raise Refused(409, "the index is on servers, so there is no map; search by id or picture.")
-    return Look(
-        loaded.run,
-        loaded.finder.index,
-        loaded.finder.labels,
-        loaded.shown.label_names,
-        loaded.model,
-        loaded.shown.items,
-    )
 
 
 def page_routes(asking: Asking) -> APIRouter:
@@ -128,7 +112,7 @@ def page_routes(asking: Asking) -> APIRouter:
 
     @router.get("/api/groups", responses={200: {"model": schemas.Groups}, **_REFUSED})
     async def groups(
-        kind: Annotated[str, Query(pattern="^(duplicates|outliers|weakest|suspects)$")],
+        kind: Annotated[str, Query(pattern=f"^({'|'.join(KINDS)})$")],
     ) -> Response:
         """Near-copies, items that are far from all others, the weakest labels, or labels that are likely wrong."""
         return as_json(asdict(await looking.ask(lambda look: look.groups(kind))))

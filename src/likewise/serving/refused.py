@@ -18,3 +18,8 @@ class Refused(Exception):
 def busy(sentence: str) -> Refused:
     """503: come back in a second."""
     return Refused(503, sentence, {"Retry-After": "1"})
+
+
+def failed() -> Refused:
+    """What to answer where the server itself is at fault; its log has the error."""
+    return Refused(500, "the server failed at this request; its log says where.")

@@ -3,8 +3,7 @@
 import asyncio
 import io
 import json
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -22,6 +21,7 @@ from likewise.serving.metrics import Metrics
 from likewise.serving.refused import Refused, busy
 from likewise.serving.settings import Serving
 from likewise.serving.worker import Live, Worker
+from likewise.stamp import without_places
 from likewise.text import quoted
 
 HEALTHY_WITHIN = 10.0  # seconds
@@ -216,8 +216,6 @@ def answers(asking: Asking) -> APIRouter:
 def descriptions(asking: Asking, command: str) -> APIRouter:
     """The routes that describe the run and its items."""
     router, live, serving = APIRouter(prefix="/api"), asking.live, asking.serving
-    kept: OrderedDict[str, bytes] = OrderedDict()
-    kept_of: list[Loaded] = [live.now]
 
     @router.get("/about", responses={200: {"model": schemas.About}, **problems(401, 403)})
     async def about() -> Response:
@@ -236,7 +234,7 @@ def descriptions(asking: Asking, command: str) -> APIRouter:
                 "why_no_pictures": shown.why,
                 "engine": engine_of(loaded),
                 "command": command,
-                "protocol": _without_places(loaded.protocol),
+                "protocol": without_places(loaded.protocol),
                 "limits": {
                     "k": serving.k_limit,
                     "pixels": int(serving.max_megapixels * 1e6),
@@ -282,14 +280,12 @@ def descriptions(asking: Asking, command: str) -> APIRouter:
     async def picture(id: Annotated[str, Query(max_length=4096, description="of an item of the index")]) -> Response:
         """The picture of an item, as PNG, of the size that the model sees."""
         loaded = live.now
-        if kept_of[0] is not loaded:
-            kept.clear()
-            kept_of[0] = loaded
-        if id not in kept:
-            kept[id] = await asyncio.to_thread(_png, loaded, id)
-            if len(kept) > KEPT:
-                kept.popitem(last=False)
-        return Response(kept[id], media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
+        png = loaded.pictures.get(id)
+        if png is None:
+            png = loaded.pictures[id] = await asyncio.to_thread(_png, loaded, id)
+            if len(loaded.pictures) > KEPT:
+                loaded.pictures.popitem(last=False)
+        return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
 
     return router
 
@@ -350,8 +346,3 @@ def sentence(errors: Sequence[Any]) -> str:
     if first.get("type") == "string_pattern_mismatch":
         return f"{where} is written in another way; /openapi.json shows how."
     return f"{where or 'the request'}: {str(first.get('msg', 'is not as the schema says'))[:200]}."
-
-
-def _without_places(protocol: Mapping[str, str | int | float]) -> dict[str, str | int | float]:
-    """How the rows were made, without full paths, which tell of the machine."""
-    return {name: value for name, value in protocol.items() if not name.endswith(("_path", "_parts"))}

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from likewise.look.polygon import MOST_CORNERS
+
 MOST_HITS = 10_000  # whatever --k-limit says
 MOST_NUMBERS = 65_536
 Numbers = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=MOST_NUMBERS)]
@@ -160,7 +162,7 @@ class Area(Strict):
 
     polygon: Annotated[
         list[Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]],
-        Field(min_length=3, max_length=5_000, description="corners in units of the map"),
+        Field(min_length=3, max_length=MOST_CORNERS, description="corners in units of the map"),
     ]
     labels: (
         Annotated[list[int], Field(max_length=65_536, description="places in labels; -1: none; default: all")] | None

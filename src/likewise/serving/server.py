@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -101,7 +102,7 @@ def listen(serving: Serving) -> socket.socket:
         raise LikewiseError(f"{where} needs rights that this user does not have; take one from 1024 on.") from None
     except OSError as error:
         listener.close()
-        if error.errno == 98:
+        if error.errno == errno.EADDRINUSE:
             raise LikewiseError(f"{where} is in use; choose another with --port, or 0 for any that is free.") from None
         raise LikewiseError(f"{where} can't be listened to ({error.strerror}).") from None
 

@@ -1,6 +1,5 @@
 """The pictures and labels of what is searched."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +9,14 @@ import torch
 
 from likewise.data import Items
 from likewise.data.items import Pixels, as_id
+from likewise.data.parquet_files import is_pattern
 from likewise.errors import LikewiseError
 from likewise.index.kept import About
 from likewise.index.names import Names
 from likewise.metrics.neighbours import fair_k
 from likewise.model import Model
+from likewise.remote import is_url
+from likewise.stamp import source_of
 from likewise.training.run_folder import training_items
 
 
@@ -74,6 +76,11 @@ class Shown:
         return self.items.picture(row)
 
 
+def _may_be_there(source: str) -> bool:
+    """Whether a path exists; a URL or a pattern is looked at when it is opened."""
+    return is_url(source) or is_pattern(source) or Path(source).exists()
+
+
 def shown_of(model: Model, run: Path, protocol: About, data: str | None) -> Shown:
     """The items of ``data``; None: those that the index was made of where they are still there, or the training items.
 
@@ -81,10 +88,9 @@ def shown_of(model: Model, run: Path, protocol: About, data: str | None) -> Show
     """
     if data is not None:
         return Shown(model.open(data))
-    parts = shlex.split(str(protocol.get("data_parts", "")))
-    source: object = dict(part.split("=", 1) for part in parts) if parts else protocol.get("data_path")
+    source = source_of(protocol, "data")
     try:
-        if source is not None and (parts or Path(str(source)).exists()):
+        if isinstance(source, dict) or (source is not None and _may_be_there(source)):
             return Shown(model.open(source))
         return Shown(training_items(run, model.settings))
     except LikewiseError as error:

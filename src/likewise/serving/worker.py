@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from likewise.data.decode import quiet_pillow
 from likewise.serving.asked import Answer, Ask, answer_all
 from likewise.serving.loaded import Loaded
-from likewise.serving.refused import Refused, busy
+from likewise.serving.refused import busy, failed
 from likewise.serving.settings import BATCH, Serving
 
 log = logging.getLogger("likewise.serving")
@@ -101,7 +101,7 @@ class Worker:
             answers = answer_all(self._live.now, asks, self._serving.max_megapixels)
         except Exception:
             log.exception("a batch failed")
-            answers = [Refused(500, "the server failed at this request; its log says where.")] * len(jobs)
+            answers = [failed()] * len(jobs)
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._deliver, list(zip(futures, answers, strict=True)))
 
