@@ -197,6 +197,13 @@ class Model:
         if not self.blocks and isinstance(source, Mapping):
             raise LikewiseError(f"this model was trained on {self.kind}, not on parts by name; give a single source.")
 
+    def width(self, layer: Layer) -> int:
+        """The numbers of a row of a layer. Raises LikewiseError when the model has no such layer."""
+        known = self.embedder.layers()
+        if layer not in known:
+            raise LikewiseError(f"this model has no layer {layer!r}; its layers are {', '.join(known)}.")
+        return known[layer]
+
     @torch.no_grad()
     def features(
         self,
@@ -215,14 +222,12 @@ class Model:
         not depend on ``batch_size``. After each batch ``tick`` is called with the number of items done. One forward
         pass over the items. Raises LikewiseError on a layer that the model does not have.
         """
-        known = self.embedder.layers()
-        if layer not in known:
-            raise LikewiseError(f"this model has no layer {layer!r}; its layers are {', '.join(known)}.")
+        width = self.width(layer)
         device = next(self.embedder.parameters()).device
         was_training = self.embedder.training
         self.embedder.eval()
         try:
-            rows = torch.empty(len(items), known[layer])
+            rows = torch.empty(len(items), width)
             for start in range(0, len(items), batch_size):
                 stop = min(start + batch_size, len(items))
                 batch = self.prepare(items.batch(torch.arange(start, stop)).to(device))

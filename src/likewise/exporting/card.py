@@ -16,7 +16,7 @@ from likewise.metrics import Score
 from likewise.model import Layer, Model
 from likewise.recommendation import evaluate as recommendation
 from likewise.recommendation.table import laid_out
-from likewise.stamp import Stamp, refuse_other_model, without_places
+from likewise.stamp import Stamp, without_places
 from likewise.text import readable
 
 CARD = "README.md"
@@ -158,17 +158,13 @@ def _numbers(model: Model) -> list[str]:
     for file, laid in tables.items():
         if saved[file]:
             lines += [*_grid(*laid(saved[file])), "", *_protocols(saved[file]), ""]
-    lines += _recommended(run / recommendation.FILE, model.weights_hash)
+    lines += _recommended(run, model.weights_hash)
     return lines[:-1] or ["Not measured yet: `likewise evaluate`, `likewise retrieve`."]
 
 
-def _recommended(path: Path, model: str) -> list[str]:
-    if not path.exists():
-        return []
-    saved = recommendation.read_evaluation(path)
-    refuse_other_model(path, saved["made"], model, recommendation.renewal_of(path.parent, saved["made"]))
+def _recommended(run: Path, model: str) -> list[str]:
     lines = list[str]()
-    for each in saved["tables"]:
+    for each in recommendation.saved_tables(run, model):
         lines += [readable(str(each["verdict"])), "", *_grid(*laid_out(each)), "", readable(str(each["about"])), ""]
     return lines
 

@@ -24,13 +24,18 @@ _LAYERS = {
 _INSTEAD = "use --to onnx or --to torch"
 
 
-def described(model: Model, layer: Layer) -> Description:
-    """What ``plain.load`` reads beside the weights, except for where the backbone comes from."""
-    embedder = of_layer(model, layer)
-    about: Description = {"layer": layer, "dim": model.embedder.layers()[layer]}
+def described_inputs(model: Model, layer: Layer) -> Description:
+    """The layer, the inputs and the scaling: all that is told of a format that holds its layers itself."""
+    about: Description = {"layer": layer, "dim": model.width(layer)}
     about["inputs"] = [{"name": each.name, "shape": each.shape, "dtype": each.dtype} for each in inputs_of(model)]
     if model.kind == "images":
         about |= {"mean": list(model.settings.views.mean), "std": list(model.settings.views.std)}
+    return about
+
+
+def described(model: Model, layer: Layer) -> Description:
+    """What ``plain.load`` reads beside the weights, except for where the backbone comes from."""
+    about, embedder = described_inputs(model, layer), of_layer(model, layer)
     if layer == "backbone":
         return {**about, "head": None}
     centre = isinstance(embedder.centre, nn.modules.batchnorm._BatchNorm)
@@ -39,9 +44,7 @@ def described(model: Model, layer: Layer) -> Description:
 
 def of_layer(model: Model, layer: Layer) -> Embedder:
     """The embedder that gives a layer. Raises LikewiseError when the model does not have it."""
-    known = model.embedder.layers()
-    if layer not in known:
-        raise LikewiseError(f"this model has no layer {layer!r}; its layers are {', '.join(known)}.")
+    model.width(layer)
     return model.embedder.query if layer == "query" and model.embedder.query is not None else model.embedder
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from likewise.errors import LikewiseError, closest
 from likewise.exporting import plain
-from likewise.exporting.description import backbone_of, described, of_layer, weights_of
+from likewise.exporting.description import backbone_of, described, described_inputs, of_layer, weights_of
 from likewise.exporting.libraries import HEAD, write_timm, write_transformers
 from likewise.exporting.network import Network, inputs_of
 from likewise.exporting.program import as_onnx, traced
@@ -102,11 +102,6 @@ def _beside(model: Model, layer: Layer, library: str) -> dict[str, Any]:
 def _open_plain(folder: Path) -> Runner:
     found: Runner = plain.load(folder)
     return found
-
-
-def described_inputs(model: Model, layer: Layer) -> dict[str, Any]:
-    """The inputs and the scaling, of a format that holds its layers itself."""
-    return {name: value for name, value in described(model, layer).items() if name not in ("head", "centre", "pixels")}
 
 
 def in_file(stamp: Mapping[str, object]) -> dict[str, str]:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from likewise.blocks import Blocks, masked, there
 from likewise.encoders.embedder import COARSE, CoarsePixels, Embedder
 from likewise.encoders.towers import Towers
-from likewise.errors import LikewiseError
 from likewise.model import FAR, Layer, Model
 
 THERE = "parts.there"  # no part has such a name, for it holds a point
@@ -99,11 +98,9 @@ class Network(nn.Module):
 
     def __init__(self, model: Model, layer: Layer = "embedding") -> None:
         super().__init__()
-        known = model.embedder.layers()
-        if layer not in known:
-            raise LikewiseError(f"this model has no layer {layer!r}; its layers are {', '.join(known)}.")
+        model.width(layer)
         self.embedder = _plain(on_cpu(model).embedder, model.settings.size)
-        self.layer, self.kind, self.blocks, self.dim = layer, model.kind, model.blocks, known[layer]
+        self.layer, self.kind, self.blocks = layer, model.kind, model.blocks
         shift, scale = scaling(model)
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)

@@ -12,13 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.console import Tick
+from likewise.console import Tick, untold
 from likewise.data import Items
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError, closest
-from likewise.evaluation.retrieve import FILE as RETRIEVAL
 from likewise.evaluation.saved import saved_scores
-from likewise.evaluation.scores import EVALUATION
 from likewise.index.index import Index
 from likewise.index.names import Names
 from likewise.look.groups import KINDS, Groups, Seen, furthest, near_copies, suspect_labels, unit, weakest_labels
@@ -28,7 +26,7 @@ from likewise.maps.map_file import FILE
 from likewise.maps.tsne import NEIGHBOURS
 from likewise.model import Model
 from likewise.pages.colours import LABELS, REST
-from likewise.reports.verdict import Verdict, gather, judge
+from likewise.reports.verdict import Verdict, verdict_on
 from likewise.training.metrics_log import read_metrics
 from likewise.viewer.columns import pack_columns
 
@@ -189,7 +187,5 @@ class Look:
             scores = saved_scores(self.run, model.weights_hash)
         except LikewiseError as error:
             log.info("saved scores are not used: %s", error)
-            scores = {EVALUATION: [], RETRIEVAL: []}
-        lines = [line for line in read_metrics(self.run) if "loss" in line]
-        measured = [*scores[EVALUATION], *scores[RETRIEVAL]]
-        return judge(gather(model, part, rows, measured, lines[-1] if lines else {}, lambda share: None))
+            scores = {}
+        return verdict_on(model, part, rows, scores, read_metrics(self.run), untold)

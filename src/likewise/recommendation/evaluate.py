@@ -28,7 +28,7 @@ from likewise.recommendation.histories import AUTO, RULES, rule_named
 from likewise.recommendation.leak import UNKNOWN, as_learned, graph_of, refuse_leak, renewal
 from likewise.recommendation.table import Table, laid_out
 from likewise.recommendation.with_content import open_content
-from likewise.stamp import Stamp, source_in, source_words
+from likewise.stamp import Stamp, refuse_other_model, source_in, source_words
 from likewise.text import utf8
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -154,6 +154,20 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         return {"made": dict(found["made"]), "tables": found["tables"]}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError):
         raise LikewiseError(f"{path} is damaged: it holds no measures; delete it, and measure again.") from None
+
+
+def saved_tables(run: Path, model: str) -> list[dict[str, Any]]:
+    """The tables that :func:`save_evaluation` wrote into a run; none where there are none.
+
+    Raises LikewiseError when the file is damaged, or made with another model than that of the hash ``model``.
+    """
+    path = run / FILE
+    if not path.exists():
+        return []
+    saved = read_evaluation(path)
+    refuse_other_model(path, saved["made"], model, renewal_of(run, saved["made"]))
+    tables: list[dict[str, Any]] = saved["tables"]
+    return tables
 
 
 def renewal_of(run: Path, made: Mapping[str, object]) -> list[str]:

@@ -10,9 +10,7 @@ from likewise.config.yaml_file import as_yaml
 from likewise.console import say, stages
 from likewise.data import Items
 from likewise.evaluation.baselines import embedded
-from likewise.evaluation.retrieve import FILE
 from likewise.evaluation.saved import saved_scores
-from likewise.evaluation.scores import EVALUATION
 from likewise.files import atomic_write, place_for
 from likewise.model import Model, load
 from likewise.pages.page import whole
@@ -23,7 +21,7 @@ from likewise.reports.measured import measured, saved_classes
 from likewise.reports.mistakes import LookedUp, by_class, classes_of, looked_up, measured_on, wrong_pairs
 from likewise.reports.neighbours import neighbours
 from likewise.reports.summary import curves, summary
-from likewise.reports.verdict import ALONE, Verdict, gather, judge
+from likewise.reports.verdict import ALONE, Verdict, verdict_on
 from likewise.text import readable
 from likewise.training.metrics_log import read_metrics
 from likewise.training.run_folder import read_data, training_items
@@ -70,11 +68,10 @@ def write_report(
     recorded = read_data(run)
     about = recorded or {"source": items.source, "items": len(items), "kind": items.kind, "skipped": 0}
     scores, metrics = saved_scores(run, model.weights_hash), read_metrics(run)
-    last = next((line for line in reversed(metrics) if "loss" in line), {})
     with stages(enabled=progress) as begin:
         rows = embedded(model, items, tick=begin("embedding"))
-        saved, tick = [*scores[EVALUATION], *scores[FILE]], begin("the verdict")
-        verdict = judge(gather(model, items, rows, saved, last, tick)) if len(items) > 1 else ALONE
+        tick = begin("the verdict")
+        verdict = verdict_on(model, items, rows, scores, metrics, tick) if len(items) > 1 else ALONE
         sections = [
             ("Verdict", said(verdict)),
             ("What was done", summary(metrics, model, about)),

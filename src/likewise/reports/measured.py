@@ -20,7 +20,6 @@ from likewise.pages.pieces import grid, named, note
 from likewise.recommendation import evaluate as recommendation
 from likewise.recommendation.table import laid_out
 from likewise.reports.mistakes import OfClass
-from likewise.stamp import refuse_other_model
 
 MOST_SHOWN = 10  # pairs of each kind
 ORDER = tuple(reversed(REPRESENTATIONS))  # of curves: the learned one first
@@ -43,7 +42,7 @@ def measured(run: Path, saved: Mapping[str, list[Score]], model: str) -> str:
             text += _retrieved(run / DETAIL)
     if scores := saved[ranked.FILE]:
         text += _drawn(*ranked.ranked_table(scores), "The judged items of each query, ranked by cosine.", scores)
-    text += _recommended(run / recommendation.FILE, model)
+    text += _recommended(run, model)
     if not text:
         commands = (
             "<code>likewise evaluate RUN --train A --test B</code>, <code>likewise retrieve RUN --gallery A</code>"
@@ -52,19 +51,15 @@ def measured(run: Path, saved: Mapping[str, list[Score]], model: str) -> str:
     return text
 
 
-def _recommended(path: Path, model: str) -> str:
+def _recommended(run: Path, model: str) -> str:
     """The tables of ``likewise evaluate --split``; the sentence under each says whether a simple baseline wins.
 
     Raises LikewiseError when the file is damaged or another model's.
     """
-    if not path.exists():
-        return ""
-    saved = recommendation.read_evaluation(path)
-    refuse_other_model(path, saved["made"], model, recommendation.renewal_of(path.parent, saved["made"]))
     text = ""
-    for each in saved["tables"]:
+    for each in recommendation.saved_tables(run, model):
         text += f"<p><strong>{named(each['verdict'])}</strong></p>{grid(*laid_out(each))}"
-        text += note(f"{each['about']}. All numbers: {path.name}.")
+        text += note(f"{each['about']}. All numbers: {recommendation.FILE}.")
     return text
 
 

@@ -17,6 +17,8 @@ from likewise.console import Tick, part_of
 from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.evaluation.baselines import raw_rows
+from likewise.evaluation.retrieve import FILE as RETRIEVAL
+from likewise.evaluation.scores import EVALUATION
 from likewise.metrics import Score, collapse_std, effective_rank, retrieval, top_k
 from likewise.model import Model
 from likewise.training.health import Health
@@ -64,6 +66,29 @@ class Evidence:
     shared: tuple[float, float]
     method: str | None
     said: str
+
+
+def verdict_on(
+    model: Model,
+    items: Items,
+    rows: Tensor,
+    scores: Mapping[str, Sequence[Score]],
+    log: Sequence[Mapping[str, float | str]],
+    tick: Tick,
+) -> "Verdict":
+    """The verdict on a finished model, of two items or more.
+
+    Args:
+        model: the trained model.
+        items: the items that are looked at.
+        rows: their embedding, (N, D).
+        scores: what the run holds of this model, by the names of their files.
+        log: the lines of the training.
+        tick: told the share of the work that is done.
+    """
+    measured = [score for file in (EVALUATION, RETRIEVAL) for score in scores.get(file, ())]
+    last = next((line for line in reversed(log) if "loss" in line), {})
+    return judge(gather(model, items, rows, measured, last, tick))
 
 
 def gather(

@@ -100,7 +100,7 @@ def embed_shards(
         listing=divided.signature(),
         items=divided.total,
         shard_rows=shard_rows or SHARD_ROWS,
-        dim=_width(model, layer),
+        dim=model.width(layer),
         token=new_token(),
     )
     manifest = _begun(place, wanted, given=shard_rows is not None, anew=anew)
@@ -138,14 +138,6 @@ def _divided(model: Model, source: object, key: str | None, image: str | None, c
     if divided.kind != model.kind:
         raise LikewiseError(f"{divided.name} holds {divided.kind}, but this model was trained on {model.kind}.")
     return divided
-
-
-def _width(model: Model, layer: Layer) -> int:
-    """The numbers of a row of a layer. Raises LikewiseError when the model has no such layer."""
-    known = model.embedder.layers()
-    if layer not in known:
-        raise LikewiseError(f"this model has no layer {layer!r}; its layers are {', '.join(known)}.")
-    return known[layer]
 
 
 Engine = Callable[[Iterator[Task]], Iterator[Made]]
