@@ -98,7 +98,7 @@ def _serve(arguments: Namespace) -> int:
     logging.basicConfig(format="likewise: %(message)s", level=logging.WARNING, stream=sys.stderr)
     from likewise.serving.server import serve
 
-    serve(serving, lambda what: say([f"{what} ..."] if not what.startswith("serving ") else [what]))
+    serve(serving, lambda line: say([line]))
     return 0
 
 

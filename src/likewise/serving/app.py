@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from likewise import __version__
 from likewise.serving.gate import Gate
 from likewise.serving.loaded import Loaded
+from likewise.serving.looking import Looking
 from likewise.serving.metrics import Metrics
 from likewise.serving.page_routes import page_routes
 from likewise.serving.refused import Refused, failed
@@ -30,6 +31,7 @@ def make_app(serving: Serving, loaded: Loaded) -> Gate:
     """The application of one process, an ASGI app; ``.live`` is what it serves, ``.api`` the routes behind the gate."""
     live, metrics = Live(loaded), Metrics(len(loaded.finder))
     worker = Worker(live, serving, metrics.batch.observe)
+    asking, looking = Asking(live, worker, serving), Looking(live, serving)
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -37,6 +39,7 @@ def make_app(serving: Serving, loaded: Loaded) -> Gate:
         following = asyncio.create_task(follow(serving, live, metrics))
         yield
         following.cancel()
+        looking.end()
         await worker.stop()
 
     app = FastAPI(
@@ -48,12 +51,11 @@ def make_app(serving: Serving, loaded: Loaded) -> Gate:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    asking = Asking(live, worker, serving)
     for router in (
         answers(asking),
         descriptions(asking, _command(serving)),
         watching(asking, metrics),
-        page_routes(asking),
+        page_routes(asking, looking),
     ):
         app.include_router(router)
     app.add_exception_handler(Refused, _refused)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.answers.copies_of import CopiesOf
 from likewise.answers.wrong_labels import TEMPERATURE
 from likewise.errors import LikewiseError
 from likewise.metrics.neighbours import vote
@@ -43,7 +42,6 @@ class Ask:
         k: number of hits.
         where: conditions on the hits.
         threshold: of duplicates; None: that of the data.
-        copies: looks for duplicates.
     """
 
     then: Then
@@ -54,7 +52,6 @@ class Ask:
     k: int = 10
     where: tuple[str, ...] = ()
     threshold: float | None = None
-    copies: CopiesOf | None = None
 
 
 Answer = dict[str, Any] | Refused
@@ -247,12 +244,11 @@ def engine_of(loaded: Loaded) -> str:
 
 
 def _duplicates(loaded: Loaded, task: _Task) -> dict[str, Any]:
-    ask, items = task.ask, loaded.shown.items
-    assert ask.copies is not None
+    ask, items, looking = task.ask, loaded.shown.items, loaded.copies
     assert items is not None
-    threshold = ask.copies.threshold if ask.threshold is None else ask.threshold
+    threshold = looking.threshold if ask.threshold is None else ask.threshold
     near = loaded.shown.rows_of([hit.id for hit in task.hits])
-    copies = ask.copies.of(task.values, near[near >= 0], threshold)
+    copies = looking.of(task.values, near[near >= 0], threshold)
     rows = loaded.finder.rows_of([items.ids[copy.row] for copy in copies])
     told = [
         {"row": row, "id": items.ids[copy.row], "similarity": copy.similarity}

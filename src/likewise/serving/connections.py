@@ -1,24 +1,63 @@
-"""A connection to the server, which is closed when the header of a request does not arrive."""
+"""A connection to the server, which is closed when the header of a request does not arrive, or does not end."""
 
 import asyncio
+import json
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 SECONDS = 15.0  # between two looks at a connection
+HEADER = 65_536  # bytes of a request before its body: its first line and its headers
+_PART = 8_192  # bytes that are read at once, within which the limit is exact
 _BUSY = object()
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, which would wait without end for a header that is half sent, or not at all.
+    """uvicorn's connection, which would wait without end for a header that is half sent, and keep all of it.
 
     It is looked at every ``SECONDS``. If twice in a row the same header is waited for, the connection is closed. One
-    between two requests has its own, longer limit.
+    between two requests has its own, longer limit. A header of more than ``HEADER`` bytes is refused.
     """
+
+    _header: int | None = None  # bytes of the header that has begun; None while there is none
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As asyncio says."""
         super().connection_made(transport)
         self.loop.call_later(SECONDS, self._look, _BUSY)
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio says."""
+        view = memoryview(data)
+        while len(view) and not self.transport.is_closing():
+            part, view = view[:_PART], view[_PART:]
+            before = self._header
+            super().data_received(part)  # type: ignore[arg-type]
+            if self._header is not None:
+                self._header += len(part) if before is not None else 0
+                if self._header > HEADER - _PART:
+                    self._refuse(431, f"the header of the request has more than {HEADER:,} bytes.")
+
+    def on_message_begin(self) -> None:
+        """As httptools says."""
+        super().on_message_begin()
+        self._header = 0
+
+    def on_headers_complete(self) -> None:
+        """As httptools says."""
+        self._header = None
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn does with bytes that are no request."""
+        self._refuse(400, "this is no request of HTTP.")
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        """Answers, unless another request waits for its answer, which this would be taken for; and closes."""
+        body = json.dumps({"detail": sentence}).encode()
+        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        self.transport.close()
 
     def _look(self, before: object) -> None:
         if self.transport.is_closing():

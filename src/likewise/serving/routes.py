@@ -11,7 +11,6 @@ from PIL import Image
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
-from likewise.answers.copies_of import CopiesOf
 from likewise.errors import LikewiseError
 from likewise.serving import schemas
 from likewise.serving.asked import Ask, Then, engine_of
@@ -57,7 +56,7 @@ EITHER: dict[str, Any] = {
     }
 }
 
-K = Annotated[int, Query(ge=1, le=schemas.MOST_HITS, description="number of hits")]
+K = Annotated[int, Query(ge=1, description="number of hits; /api/about says how many are allowed")]
 Where = Annotated[
     list[Annotated[str, Query(max_length=1000)]], Query(max_length=16, description="conditions, such as year >= 2000")
 ]
@@ -91,13 +90,12 @@ class Asking:
     def __init__(self, live: Live, worker: Worker, serving: Serving) -> None:
         self.live, self.worker, self.serving = live, worker, serving
         self._fetching = asyncio.Semaphore(FETCHED)
-        self._copies: tuple[Loaded, CopiesOf] | None = None
         self._making = asyncio.Lock()
 
     async def one(self, ask: Ask) -> Response:
         """The answer of one request, as JSON. Raises Refused."""
         if ask.k > self.serving.k_limit:
-            raise Refused(422, f"k={ask.k} is more than the {self.serving.k_limit} hits allowed (--k-limit).")
+            raise Refused(422, f"k is more than the {self.serving.k_limit:,} hits that this server allows (--k_limit).")
         answer = (await self.worker.ask([ask]))[0]
         if isinstance(answer, Refused):
             raise answer
@@ -129,19 +127,13 @@ class Asking:
         async with self._fetching:
             return await asyncio.to_thread(fetch, url, self.serving.max_bytes)
 
-    async def copies(self) -> CopiesOf:
-        """What looks for copies among the items that are served now; it is made when it is first asked for."""
+    async def prepare_copies(self) -> None:
+        """Makes what looks for copies, which takes a pass over the pictures, outside the worker. Raises Refused."""
         async with self._making:
-            loaded = self.live.now
-            if self._copies is None or self._copies[0] is not loaded:
-                items = loaded.shown.items
-                if items is None:
-                    raise Refused(409, f"there are no pictures to compare with: {loaded.shown.why}")
-                try:
-                    self._copies = loaded, await asyncio.to_thread(CopiesOf, items)
-                except LikewiseError as error:
-                    raise Refused(409, str(error)) from None
-            return self._copies[1]
+            try:
+                await asyncio.to_thread(lambda: self.live.now.copies)
+            except LikewiseError as error:
+                raise Refused(409, str(error)) from None
 
 
 def answers(asking: Asking) -> APIRouter:
@@ -195,8 +187,8 @@ def answers(asking: Asking) -> APIRouter:
     async def duplicates(request: Request, threshold: Threshold = None) -> Response:
         """Near-copies of a picture among the items, verified on the pixels."""
         picture = await request.body()
-        copies = await asking.copies()
-        return await asking.one(Ask(then="duplicates", picture=picture, threshold=threshold, copies=copies))
+        await asking.prepare_copies()
+        return await asking.one(Ask(then="duplicates", picture=picture, threshold=threshold))
 
     classified = {200: {"model": schemas.Classified}, **COMMON, **problems(404, 409)}
 

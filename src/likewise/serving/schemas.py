@@ -6,11 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from likewise.look.polygon import MOST_CORNERS
 
-MOST_HITS = 10_000  # whatever --k-limit says
 MOST_NUMBERS = 65_536
 Numbers = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=MOST_NUMBERS)]
 Where = Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=16)]
-Hits = Annotated[int, Field(ge=1, le=MOST_HITS)]
+Hits = Annotated[int, Field(ge=1, description="number of hits; /api/about says how many are allowed")]
 
 
 class Strict(BaseModel):

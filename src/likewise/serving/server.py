@@ -108,7 +108,7 @@ def listen(serving: Serving) -> socket.socket:
 
 
 def serve(serving: Serving, say: Say) -> None:
-    """Serves until a signal. ``say`` is told what is done, and the address when requests are answered.
+    """Serves until a signal. ``say`` is told in lines what is done, and the address when requests are answered.
 
     Raises Interrupted at the signal, after all that was accepted is answered; LikewiseError when the port is taken, or
     as ``load_all``.
@@ -131,7 +131,7 @@ def _place(serving: Serving, listener: socket.socket) -> str:
 def _run(serving: Serving, listener: socket.socket, ready: Callable[[], object], say: Say) -> int:
     """Serves in this process; returns the number of the signal that ended it."""
     torch.set_num_threads(1)
-    gate = make_app(serving, load_all(serving, say))
+    gate = make_app(serving, load_all(serving, lambda stage: say(f"{stage} ...")))
     config = uvicorn.Config(
         gate,
         http=Connection,
@@ -164,7 +164,7 @@ def _run_many(serving: Serving, listener: socket.socket, say: Say) -> int:
     stop = list[int]()
     with tempfile.TemporaryDirectory(prefix="likewise-metrics-") as folder, _signals(stop.append):
         os.environ[SHARED] = folder
-        say(f"starting {serving.workers} processes")
+        say(f"starting {serving.workers} processes ...")
         children = [_Child(serving, listener) for _ in range(serving.workers)]
         try:
             for child in children:
@@ -175,7 +175,7 @@ def _run_many(serving: Serving, listener: socket.socket, say: Say) -> int:
                 pipes.wait([child.process.sentinel for child in children], timeout=0.2)
                 for place, child in enumerate(children):
                     if not stop and child.process.exitcode is not None:
-                        say(f"process {child.process.pid} ended with {child.process.exitcode}; another is started")
+                        say(f"process {child.process.pid} ended with {child.process.exitcode}; another is started ...")
                         children[place] = _Child(serving, listener)
                         children[place].wait_until_ready(stop)
         finally:
@@ -194,7 +194,7 @@ class _Child:
     def __init__(self, serving: Serving, listener: socket.socket) -> None:
         context = get_context("spawn")
         self._heard, told = context.Pipe(duplex=False)
-        self.process = context.Process(target=_child, args=(serving, listener, told), daemon=True)
+        self.process = context.Process(target=_child, args=(serving, listener, told))
         self.process.start()
         told.close()
 
