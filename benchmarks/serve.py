@@ -110,7 +110,7 @@ def server(run: Path, *options: str, without: Sequence[str] = ()) -> Iterator[tu
 
 def processes(pid: int) -> list[int]:
     """A process and those that it started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = [child for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
     return [pid, *(each for child in children for each in processes(int(child)))]
 
 

@@ -26,6 +26,11 @@ from likewise.serving.worker import Live, Worker
 
 log = logging.getLogger("likewise.serving")
 
+ADDRESSES = {  # what the framework says of what no route takes
+    404: "there is nothing at this address; /openapi.json lists what there is.",
+    405: "this address takes another method; the header Allow says which.",
+}
+
 
 def make_app(serving: Serving, loaded: Loaded) -> Gate:
     """The application of one process, an ASGI app; ``.live`` is what it serves, ``.api`` the routes behind the gate."""
@@ -82,7 +87,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return _told(error.status_code, str(error.detail), error.headers)
+    return _told(error.status_code, ADDRESSES.get(error.status_code, str(error.detail)), error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

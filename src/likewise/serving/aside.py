@@ -16,7 +16,7 @@ import torch
 from likewise.errors import LikewiseError
 
 IDLE = 60.0  # seconds after which the process ends; what it has read goes with it
-_NICE = 10  # on a machine whose cores are all busy, requests go before
+_NICE = 5  # where all cores are busy, requests go before
 
 log = logging.getLogger("likewise.serving")
 

@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 SECONDS = 15.0  # between two looks at a connection
 HEADER = 65_536  # bytes of a request before its body: its first line and its headers
 _PART = 8_192  # bytes that are read at once, within which the limit is exact
+LINGER = 2.0  # seconds in which a client that still sends may read why it is refused
 _BUSY = object()
 
 
@@ -19,6 +20,7 @@ class Connection(HttpToolsProtocol):
     """
 
     _header: int | None = None  # bytes of the header that has begun; None while there is none
+    _refused = False  # what comes is not looked at any more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As asyncio says."""
@@ -28,7 +30,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """As asyncio says."""
         view = memoryview(data)
-        while len(view) and not self.transport.is_closing():
+        while len(view) and not self._refused and not self.transport.is_closing():
             part, view = view[:_PART], view[_PART:]
             before = self._header
             super().data_received(part)  # type: ignore[arg-type]
@@ -51,13 +53,32 @@ class Connection(HttpToolsProtocol):
         """What uvicorn does with bytes that are no request."""
         self._refuse(400, "this is no request of HTTP.")
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that says it will send no more may wait for the answer of a whole request, and gets it."""
+        return self._last()
+
+    def _last(self) -> bool:
+        """Whether a whole request waits for its answer; the connection ends after that."""
+        waits = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+        if waits:
+            self.cycle.keep_alive = False
+        return waits
+
     def _refuse(self, status: int, sentence: str) -> None:
-        """Answers, unless another request waits for its answer, which this would be taken for; and closes."""
+        """Answers and closes; where a whole request waits for its own answer, that is the last one."""
+        self._refused = True
+        if self._last():
+            return
         body = json.dumps({"detail": sentence}).encode()
         head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(STATUS_LINE[status] + head.encode() + body)
-        self.transport.close()
+            self.transport.write_eof()
+            self.loop.call_later(LINGER, self.transport.close)  # at once, a client that still sends would miss it
+        else:  # what is wrong is in the middle of a body
+            if not self.pipeline and not self.cycle.response_started:
+                self.transport.write(STATUS_LINE[status] + head.encode() + body)
+            self.transport.close()
 
     def _look(self, before: object) -> None:
         if self.transport.is_closing():

@@ -237,7 +237,9 @@ def descriptions(asking: Asking, command: str) -> APIRouter:
 
     @router.get("/items", responses={200: {"model": list[schemas.Described]}, **problems(401, 403, 404, 409, 422)})
     async def items(
-        rows: Annotated[str, Query(pattern=r"^\d{1,9}(,\d{1,9})*$", max_length=10_000, description="such as 0,7,12")],
+        rows: Annotated[
+            str, Query(pattern=r"^[0-9]{1,9}(,[0-9]{1,9})*$", max_length=10_000, description="such as 0,7,12")
+        ],
     ) -> Response:
         """Items by their rows in the index, at most 1,000, with their metadata."""
         loaded = live.now
@@ -334,6 +336,8 @@ def sentence(errors: Sequence[Any]) -> str:
     first = errors[0]
     if first.get("type") == "json_invalid":
         return "the body is not JSON."
+    if first.get("type") == "model_attributes_type":
+        return "the body must be a JSON object, and the header Content-Type application/json."
     where = ".".join(str(part) for part in first.get("loc", ()) if part not in ("body", "query"))
     if first.get("type") == "string_pattern_mismatch":
         return f"{where} is written in another way; /openapi.json shows how."
