@@ -18,9 +18,9 @@ from likewise.serving.loaded import Loaded
 from likewise.serving.looking import Looking
 from likewise.serving.metrics import Metrics
 from likewise.serving.page_routes import page_routes
-from likewise.serving.refused import Refused, failed
+from likewise.serving.refused import Refused, failed, sentence
 from likewise.serving.reloading import follow
-from likewise.serving.routes import Asking, answers, descriptions, sentence, watching
+from likewise.serving.routes import Asking, answers, descriptions, watching
 from likewise.serving.settings import Serving
 from likewise.serving.worker import Live, Worker
 

@@ -2,10 +2,9 @@
 one of them is bad."""
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from likewise.serving.uploads import read_picture
 from likewise.text import quoted
 
 Then = Literal["embed", "search", "classify", "duplicates", "health"]
-T = TypeVar("T")
 
 CANDIDATES = 64  # nearest items whose pixels are compared with an upload
 FAR = 1e-3  # from the stored row of the health's input, at which the model does not work as it did
@@ -59,12 +57,13 @@ Answer = dict[str, Any] | Refused
 
 @dataclass(eq=False)
 class _Task:
-    """A request on its way: its content as an array, its row, its hits, or why it is refused."""
+    """A request on its way: its content as an array, its row, its hits, its answer, or why it is refused."""
 
     ask: Ask
     values: Any = None
     row: Tensor | None = None
     hits: Sequence[Found] = ()
+    answer: dict[str, Any] = field(default_factory=dict)
     refused: Refused | None = None
 
 
@@ -80,14 +79,8 @@ def answer_all(loaded: Loaded, asks: Sequence[Ask], megapixels: float) -> list[A
     _together(contents, _layer_key(loaded), lambda some: _embed(loaded, some))
     searches = [task for task in _well(tasks) if task.ask.then != "embed"]
     _together(searches, lambda task: (_depth(loaded, task.ask), task.ask.where), lambda some: _search(loaded, some))
-    answers: list[Answer] = []
-    for task in tasks:
-        if task.refused is None:
-            done = _guarded(task, partial(_say, loaded, task))
-            answers.append(task.refused or done or {})
-        else:
-            answers.append(task.refused)
-    return answers
+    _each(_well(tasks), lambda task: _say(loaded, task))
+    return [task.answer if task.refused is None else task.refused for task in tasks]
 
 
 def _well(tasks: Iterable[_Task]) -> list[_Task]:
@@ -95,22 +88,17 @@ def _well(tasks: Iterable[_Task]) -> list[_Task]:
 
 
 def _each(tasks: Iterable[_Task], work: Callable[[_Task], None]) -> None:
+    """Does the work for each task; what it raises is the end of this request alone."""
     for task in tasks:
-        _guarded(task, partial(work, task))
-
-
-def _guarded(task: _Task, work: Callable[[], T]) -> T | None:
-    """What ``work`` returns; what it raises is the end of this request alone."""
-    try:
-        return work()
-    except Refused as refused:
-        task.refused = refused
-    except LikewiseError as error:
-        task.refused = Refused(422, str(error))
-    except Exception:
-        log.exception("a request failed")
-        task.refused = failed()
-    return None
+        try:
+            work(task)
+        except Refused as refused:
+            task.refused = refused
+        except LikewiseError as error:
+            task.refused = Refused(422, str(error))
+        except Exception:
+            log.exception("a request failed")
+            task.refused = failed()
 
 
 def _together(tasks: Sequence[_Task], key: Callable[[_Task], Hashable], work: Callable[[list[_Task]], None]) -> None:
@@ -185,37 +173,44 @@ def _search(loaded: Loaded, tasks: list[_Task]) -> None:
         task.hits = hits
 
 
-def _say(loaded: Loaded, task: _Task) -> dict[str, Any]:
-    """The answer of one request that went well."""
-    ask = task.ask
+def _say(loaded: Loaded, task: _Task) -> None:
+    """Puts the answer of a request together."""
+    answers: Mapping[Then, Callable[[Loaded, _Task], dict[str, Any]]] = {
+        "embed": _embedded,
+        "search": _found,
+        "classify": _classified,
+        "duplicates": _duplicates,
+        "health": _healthy,
+    }
+    task.answer = answers[task.ask.then](loaded, task)
+
+
+def _embedded(loaded: Loaded, task: _Task) -> dict[str, Any]:
     assert task.row is not None
-    if ask.then == "embed":
-        return {"embedding": task.row.tolist()}
-    if ask.then == "classify":
-        return _classified(loaded, task.hits)
-    if ask.then == "health":
-        return _healthy(loaded, task)
-    if ask.then == "duplicates":
-        return _duplicates(loaded, task)
-    own = loaded.shown.label(ask.id)
+    return {"embedding": task.row.tolist()}
+
+
+def _found(loaded: Loaded, task: _Task) -> dict[str, Any]:
+    asked = task.ask.id
+    own = loaded.shown.label(asked)
     return {
-        "query": {"row": None if ask.id is None else loaded.finder.rows_of([ask.id])[0], "id": ask.id, "label": own},
-        "hits": [hit_of(loaded, found, own) for found in task.hits],
+        "query": {"row": None if asked is None else loaded.finder.rows_of([asked])[0], "id": asked, "label": own},
+        "hits": [_hit(loaded, found, own) for found in task.hits],
     }
 
 
-def hit_of(loaded: Loaded, found: Found, own: str | None) -> dict[str, Any]:
+def _hit(loaded: Loaded, found: Found, own: str | None) -> dict[str, Any]:
     """A hit as it is told; ``own`` is the label of the query."""
     label = loaded.shown.text(found.label)
     wrong = None if own is None or label is None else label != own
     return {"row": found.row, "id": found.id, "score": found.score, "label": label, "wrong": wrong}
 
 
-def _classified(loaded: Loaded, hits: Sequence[Found]) -> dict[str, Any]:
+def _classified(loaded: Loaded, task: _Task) -> dict[str, Any]:
     """The labels that the nearest items vote for, with the weight exp(cosine / 0.07)."""
     if not loaded.shown.label_names:
         raise Refused(409, f"the items have no labels. {loaded.shown.why}".strip())
-    known = [hit for hit in hits if hit.label >= 0]
+    known = [hit for hit in task.hits if hit.label >= 0]
     if not known:
         raise Refused(409, "none of the nearest items has a label.")
     scores = torch.tensor([[hit.score for hit in known]])

@@ -12,13 +12,14 @@ from fastapi import APIRouter, Query, Response
 from likewise.errors import LikewiseError
 from likewise.index.conditions import matching, parse_all
 from likewise.look import Look
-from likewise.look.groups import KINDS
+from likewise.look.groups import KINDS, Groups
 from likewise.look.polygon import inside
 from likewise.serving import schemas
 from likewise.serving.finding import check_where, finite_row
 from likewise.serving.looking import Looking
+from likewise.serving.openapi import COMMON, problems
 from likewise.serving.refused import Refused
-from likewise.serving.routes import COMMON, Asking, as_json, problems
+from likewise.serving.routes import Asking, as_json
 from likewise.text import quoted
 from likewise.viewer.columns import read_column
 
@@ -85,7 +86,7 @@ def page_routes(asking: Asking, looking: Looking) -> APIRouter:
         text = await looking.ask(lambda look: _table(look, look.inside(_within(look, points, area))[0]), 422)
         return Response(text, media_type="text/csv; charset=utf-8")
 
-    @router.get("/api/groups", responses={200: {"model": schemas.Groups}, **_REFUSED})
+    @router.get("/api/groups", responses={200: {"model": Groups}, **_REFUSED})
     async def groups(
         kind: Annotated[str, Query(pattern=f"^({'|'.join(KINDS)})$")],
     ) -> Response:

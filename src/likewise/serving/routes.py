@@ -17,7 +17,8 @@ from likewise.serving.asked import Ask, Then, engine_of
 from likewise.serving.fetching import fetch
 from likewise.serving.loaded import Loaded
 from likewise.serving.metrics import Metrics
-from likewise.serving.refused import Refused, busy
+from likewise.serving.openapi import COMMON, EITHER, MANY, UPLOAD, K, Threshold, Where, problems
+from likewise.serving.refused import Refused, busy, sentence
 from likewise.serving.settings import Serving
 from likewise.serving.worker import Live, Worker
 from likewise.stamp import without_places
@@ -27,50 +28,6 @@ HEALTHY_WITHIN = 10.0  # seconds
 DESCRIBED = 1000  # items at once
 KEPT = 4096  # pictures as PNG
 FETCHED = 4  # URLs at once
-
-_PICTURE = {"schema": {"type": "string", "format": "binary"}}
-UPLOAD: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/octet-stream": _PICTURE, "image/*": _PICTURE}}
-}
-MANY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"images": {"type": "array", "items": _PICTURE["schema"]}},
-                    "required": ["images"],
-                }
-            }
-        },
-    }
-}
-EITHER: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            **UPLOAD["requestBody"]["content"],
-            "application/json": {"schema": schemas.Vector.model_json_schema()},
-        },
-    }
-}
-
-K = Annotated[int, Query(ge=1, description="number of hits; /api/about says how many are allowed")]
-Where = Annotated[
-    list[Annotated[str, Query(max_length=1000)]], Query(max_length=16, description="conditions, such as year >= 2000")
-]
-Threshold = Annotated[
-    float | None, Query(ge=0, le=1, allow_inf_nan=False, description="lowest similarity of a copy; default: chosen")
-]
-
-
-def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """The documentation of answers that are none."""
-    return {code: {"model": schemas.Problem} for code in codes}
-
-
-COMMON = problems(400, 401, 403, 408, 413, 415, 422, 500, 503)
 
 
 def as_json(value: Any) -> Response:
@@ -329,16 +286,3 @@ def _png(loaded: Loaded, item: str) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def sentence(errors: Sequence[Any]) -> str:
-    """What is wrong with a request, from pydantic's errors."""
-    first = errors[0]
-    if first.get("type") == "json_invalid":
-        return "the body is not JSON."
-    if first.get("type") == "model_attributes_type":
-        return "the body must be a JSON object, and the header Content-Type application/json."
-    where = ".".join(str(part) for part in first.get("loc", ()) if part not in ("body", "query"))
-    if first.get("type") == "string_pattern_mismatch":
-        return f"{where} is written in another way; /openapi.json shows how."
-    return f"{where or 'the request'}: {str(first.get('msg', 'is not as the schema says'))[:200]}."

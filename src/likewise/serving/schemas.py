@@ -192,30 +192,6 @@ class Verdict(BaseModel):
     advice: list[str]
 
 
-class Member(BaseModel):
-    """An item of a group."""
-
-    row: int
-    id: str
-    score: float
-    label: str | None
-
-
-class Group(BaseModel):
-    """A row of items, and what is said of it."""
-
-    title: str
-    items: list[Member]
-
-
-class Groups(BaseModel):
-    """All groups of a kind, what was found, and what the scores are."""
-
-    sentence: str
-    number: str
-    groups: list[Group]
-
-
 class Progress(BaseModel):
     """The share of the map that is made, from 0 to 1; 0 before that."""
 
