@@ -253,20 +253,16 @@ def reload(place: Path, run: Path, rows: int, engine: str, times: int, options: 
 
 
 def beside(run: Path, path: str, options: Sequence[str], without: Sequence[str]) -> None:
-    """Eight clients before something is computed for the page, and meanwhile; then it is asked for again."""
+    """Eight clients before something is computed for the page, meanwhile, and after; then it is asked for again."""
     print("| 8 clients | requests | p50 ms | p95 ms | seconds | CPU seconds | most memory, MB |")
     print("|-|-|-|-|-|-|-|")
-
-    def get() -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=600) as answer:
-            answer.read()
-
     with server(run, *options, without=without) as (process, port):
         ask(port, 8, 300)  # warm
-        for what in ("before", f"while {path} is computed"):
-            other = threading.Thread(
-                target=time.sleep if what == "before" else get, args=[8] if what == "before" else []
-            )
+        for what, other in (
+            ("before", threading.Thread(target=time.sleep, args=[8])),
+            (f"while {path} is computed", threading.Thread(target=get, args=[port, path])),
+            ("after", threading.Thread(target=time.sleep, args=[8])),
+        ):
             began, used, seconds, held = time.perf_counter(), cpu_seconds(process.pid), list[float](), 0
             other.start()
             while other.is_alive():
@@ -281,13 +277,17 @@ def beside(run: Path, path: str, options: Sequence[str], without: Sequence[str])
                 f"| {what} | {len(seconds):,} | {p50:.1f} | {p95:.1f} | {wall:.1f} | {spent:.1f} | {held:,} |",
                 flush=True,
             )
-        began = time.perf_counter()
-        get()
-        print(f"again: {time.perf_counter() - began:.2f} s")
+        print(f"again: {get(port, path):.2f} s")
     with server(run, *options, without=without) as (process, port):
-        began = time.perf_counter()
-        get()
-        print(f"from another server: {time.perf_counter() - began:.2f} s")
+        print(f"from the next server: {get(port, path):.2f} s")
+
+
+def get(port: int, path: str) -> float:
+    """Seconds until a path is answered."""
+    began = time.perf_counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=600) as answer:
+        answer.read()
+    return time.perf_counter() - began
 
 
 def main() -> None:

@@ -53,11 +53,18 @@ def test_a_header_that_does_not_arrive_ends_the_connection(sent: list[bytes], mo
     assert b"204 No Content" in asyncio.run(tried())
 
 
-def answer_to(parts: list[bytes]) -> bytes:
+async def reads(scope: object, receive: object, send: object) -> None:
+    """Answers 204 when the body is there."""
+    while (await receive()).get("more_body"):  # type: ignore[operator]
+        pass
+    await app(scope, receive, send)
+
+
+def answer_to(parts: list[bytes], app: object = app) -> bytes:
     """All that a connection gets which sends some parts, until its end."""
 
     async def tried() -> bytes:
-        config = uvicorn.Config(app, log_config=None)
+        config = uvicorn.Config(app, log_config=None)  # type: ignore[arg-type]
         config.load()
         server = await asyncio.get_running_loop().create_server(
             lambda: Connection(config, ServerState(), {}), "127.0.0.1", 0
@@ -78,6 +85,16 @@ def answer_to(parts: list[bytes]) -> bytes:
 
 LAST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 LONG = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: %s\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "more", [b"X: y\r\n", b"X: y" + b"y" * 9000, b"5;" + b"x" * 9000], ids=["many", "long", "sizes"]
+)
+def test_what_is_behind_a_body_has_a_limit(more: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    end = b"" if more.startswith(b"5") else b"0\r\n"
+    found = answer_to([head + end, *[more * (9000 // len(more) + 1)] * 20], reads)
+    assert found.startswith(b"HTTP/1.1 431 ")
 
 
 @pytest.mark.parametrize("size", [HEADER + 20_000, 400_000])

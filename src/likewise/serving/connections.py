@@ -16,10 +16,12 @@ class Connection(HttpToolsProtocol):
     """uvicorn's connection, which would wait without end for a header that is half sent, and keep all of it.
 
     It is looked at every ``SECONDS``. If twice in a row the same header is waited for, the connection is closed. One
-    between two requests has its own, longer limit. A header of more than ``HEADER`` bytes is refused.
+    between two requests has its own, longer limit. A header of more than ``HEADER`` bytes is refused, and so are as
+    many bytes in a row that are none of a body, such as headers behind it.
     """
 
-    _header: int | None = None  # bytes of the header that has begun; None while there is none
+    _header: int | None = None  # bytes since a request began, or since the last of its body; None between requests
+    _body = False  # whether what was read last has a part of a body, or begins a request
     _refused = False  # what comes is not looked at any more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -32,22 +34,27 @@ class Connection(HttpToolsProtocol):
         view = memoryview(data)
         while len(view) and not self._refused and not self.transport.is_closing():
             part, view = view[:_PART], view[_PART:]
-            before = self._header
+            self._body = False
             super().data_received(part)  # type: ignore[arg-type]
-            if self._header is not None:
-                self._header += len(part) if before is not None else 0
+            if self._header is not None and not self._body:
+                self._header += len(part)
                 if self._header > HEADER - _PART:
                     self._refuse(431, f"the header of the request has more than {HEADER:,} bytes.")
 
     def on_message_begin(self) -> None:
         """As httptools says."""
         super().on_message_begin()
-        self._header = 0
+        self._header, self._body = 0, True
 
-    def on_headers_complete(self) -> None:
+    def on_body(self, body: bytes) -> None:
         """As httptools says."""
+        super().on_body(body)
+        self._header, self._body = 0, True
+
+    def on_message_complete(self) -> None:
+        """As httptools says."""
+        super().on_message_complete()
         self._header = None
-        super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn does with bytes that are no request."""
