@@ -26,7 +26,7 @@ def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "script-src 'self'" in page.headers["content-security-policy"]
     assert "style=" not in page.text
-    for name in ("style.css", "app.js", "raster.js", "columns.js"):
+    for name in ("style.css", "app.js", "raster.js", "columns.js", "gestures.js"):
         found = client.get(f"/static/{name}")
         assert found.status_code == 200
         assert "http://" not in found.text.replace("http://www.w3.org", "")

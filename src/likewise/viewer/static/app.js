@@ -22,7 +22,7 @@ const say = (text, bad = false) => {
 };
 const failed = (error) => say(`${error.message[0].toUpperCase()}${error.message.slice(1)}`, true);
 
-const view = new MapView($("map"), { hover, open: openRow, search: searchRow, lasso: select, at: announce });
+const view = new MapView($("map"), { hover, open: openRow, search: searchRow, lasso: select, at: announce, leave: forget });
 const histogram = new Histogram($("range"), filter);
 const how = (number) => ({ pictures: state.about.pictures, number, open: openItem, hover: point });
 
@@ -37,24 +37,26 @@ async function items(rows) {
 }
 
 async function announce(row) {
-  const [item] = await items([row]);
-  if (view.cursor === row) say(`${item.id}${item.label === null ? "" : `, label ${item.label}`}`);
-}
-
-async function openRow(row) {
   try {
-    openItem((await items([row]))[0]);
+    const [item] = await items([row]);
+    if (view.cursor === row) say(`${item.id}${item.label === null ? "" : `, label ${item.label}`}`);
   } catch (error) {
     failed(error);
   }
 }
 
-async function openItem(item) {
+async function openRow(row, finger) {
+  try {
+    await openItem((await items([row]))[0], !finger); // a finger stays on the map, where the item's picture is
+  } catch (error) {
+    failed(error);
+  }
+}
+
+async function openItem(item, scroll = true) {
   if (item.row === null) return searchId(item.id); // an index on servers has no rows
   const [whole] = await items([item.row]);
-  view.cursor = item.row;
-  if (view.raster) view.raster.show(item.row);
-  view.draw();
+  view.at(item.row);
   const facts = { label: whole.label, ...whole.columns };
   const list = element("dl");
   for (const [name, value] of Object.entries(facts)) {
@@ -65,7 +67,7 @@ async function openItem(item) {
   const text = element("div", {}, element("h3", { textContent: whole.id }), list, button);
   $("card").replaceChildren(picture(whole.id, state.about.pictures, `Picture of ${whole.id}`), text);
   $("card").hidden = false;
-  $("card").scrollIntoView({ block: "nearest" });
+  if (scroll) $("card").scrollIntoView({ block: "nearest" });
   say(`Opened ${whole.id}.`);
 }
 
@@ -85,7 +87,7 @@ async function hover(row, px, py) {
 }
 
 function point(item) {
-  view.cursor = item && item.row !== null ? item.row : -1;
+  view.pointed = item && item.row !== null ? item.row : -1;
   view.draw();
 }
 
@@ -94,7 +96,11 @@ function point(item) {
 const asking = () => ({ k: Number($("k").value), where: $("where").value.trim() ? [$("where").value.trim()] : [] });
 
 async function searchRow(row) {
-  searchId((await items([row]))[0].id);
+  try {
+    searchId((await items([row]))[0].id);
+  } catch (error) {
+    failed(error);
+  }
 }
 
 function searchId(id) {
@@ -191,10 +197,10 @@ async function save() {
 }
 
 function forget() {
+  if (state.selection) say("The selection is cleared.");
   state.selection = null;
   $("chosen").hidden = true;
   view.clear();
-  say("The selection is cleared.");
 }
 
 // --- Colours, legend, filters
@@ -281,7 +287,7 @@ function visibleLabels() {
 // --- Start
 
 function mode(lassoing) {
-  view.lassoing = lassoing;
+  view.gestures.lassoing = lassoing;
   $("map").classList.toggle("lasso", lassoing);
   $("lasso").setAttribute("aria-pressed", lassoing);
   $("move").setAttribute("aria-pressed", !lassoing);
@@ -296,9 +302,9 @@ function listen() {
   $("colour").addEventListener("change", colour);
   $("move").addEventListener("click", () => mode(false));
   $("lasso").addEventListener("click", () => mode(true));
-  $("closer").addEventListener("click", () => view.zoom(1.5));
-  $("further").addEventListener("click", () => view.zoom(1 / 1.5));
-  $("whole").addEventListener("click", () => view.whole());
+  $("closer").addEventListener("click", () => view.gestures.zoom(1.5));
+  $("further").addEventListener("click", () => view.gestures.zoom(1 / 1.5));
+  $("whole").addEventListener("click", () => view.gestures.whole());
   $("view-list").addEventListener("click", () => select(view.view()));
   $("save").addEventListener("click", save);
   $("forget").addEventListener("click", forget);
