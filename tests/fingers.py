@@ -6,7 +6,7 @@ import numpy as np
 from playwright.sync_api import Locator, Page
 
 Place = tuple[float, float]
-FACTOR = 2.5  # of the pinch
+FACTOR = 0.4  # of the pinch: so all points stay in view
 
 
 def pixel_of(canvas: Locator, xy: np.ndarray, row: int) -> Place:
@@ -51,15 +51,15 @@ def dragged(page: Page, canvas: Locator, point: Place) -> Place:
 
 
 def pinched(page: Page, canvas: Locator, point: Place) -> Place:
-    """Spreads two fingers around a place on a map, beside a point, and returns where the point then is."""
+    """Brings two fingers together on a map while both go to the left; returns where a point then is."""
     middle = _middle(canvas)
-    about = tuple(point[axis] + (point[axis] - middle[axis]) * 0.2 for axis in (0, 1))  # so that it stays in view
+    x, y = middle[0] + 30, middle[1] - 20
     frames = []
     for part in range(11):
-        reach = 20 * FACTOR ** (part / 10)
-        frames.append([(about[0] - reach, about[1]), (about[0] + reach, about[1])])
+        reach = 100 * FACTOR ** (part / 10)
+        frames.append([(x - 5 * part - reach, y), (x - 5 * part + reach, y)])
     fingers(page, frames)
-    return about[0] + FACTOR * (point[0] - about[0]), about[1] + FACTOR * (point[1] - about[1])
+    return x - 50 + FACTOR * (point[0] - x), y + FACTOR * (point[1] - y)
 
 
 def _middle(canvas: Locator) -> Place:

@@ -53,7 +53,8 @@ class Served:
         self.labels = np.array([name[0] for name in self.index.ids])
         self.look = Look(self.run, self.index, self.loaded.shown.labels_of(self.index.ids), ("a", "b", "c"))
         self.xy = self.look.map().xy
-        config = uvicorn.Config(make_app(serving(self.run), self.loaded), port=0, log_level="error")
+        self.gate = make_app(serving(self.run), self.loaded)
+        config = uvicorn.Config(self.gate, port=0, log_level="error")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
@@ -231,6 +232,12 @@ def test_the_legend_hides_labels_and_what_is_selected(page: Page, served: Served
     assert blue not in page.evaluate(drawn)
     page.get_by_role("button", name="List what is in view").click()
     expect(page.locator("#chosen-note")).to_contain_text("60 items (a: 30, c: 30)")
+    page.select_option("#colour", "distance")
+    page.locator("#least").fill("100")
+    left = page.locator("#least-said").inner_text().partition(": ")[2]
+    assert 0 < int(left.partition(" ")[0]) < 91
+    page.get_by_role("button", name="List what is in view").click()
+    expect(page.locator("#chosen-note")).to_contain_text(left)
 
 
 def test_groups_are_rows_of_pictures(page: Page, served: Served) -> None:
@@ -262,6 +269,32 @@ def test_without_a_map_it_still_searches(browser: Browser, served: Served) -> No
         expect(page.locator("#hits button").first).to_have_attribute("title", "b/copy.png")
 
 
+def test_what_goes_wrong_is_said(page: Page, served: Served) -> None:
+    said = page.locator("#said")
+    page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n"})
+    expect(said).to_contain_text("picture")
+    page.fill("#where", "colour = red")
+    page.press("#search", "Enter")
+    page.fill("#search", "a/00.png")
+    page.press("#search", "Enter")
+    expect(said).to_contain_text("colour")
+    page.fill("#where", "")
+    served.gate.live.take(served.loaded, "another run")
+    page.press("#search", "Enter")
+    expect(said).to_have_text("The run or its index was made anew since this page was opened; reload the page.")
+    page.reload()
+    page.locator("#map-note").wait_for(state="hidden")
+    page.fill("#search", "a/00.png")
+    page.press("#search", "Enter")
+    expect(page.locator("#hits button")).to_have_count(12)
+    page.route("**/api/**", lambda route: route.abort())
+    page.fill("#search", "a/03.png")
+    page.press("#search", "Enter")
+    expect(said).to_have_text("The server does not answer; is it still running?")
+    page.locator("[data-kind=outliers]").click()
+    expect(page.locator("#group-note")).to_contain_text("the server does not answer")
+
+
 def test_fingers_move_and_zoom_the_map_and_scroll_the_page_beside_it(browser: Browser, served: Served) -> None:
     row = lonely(served.xy)
     with browser.new_context(viewport=NARROW, has_touch=True) as context:
@@ -274,10 +307,10 @@ def test_fingers_move_and_zoom_the_map_and_scroll_the_page_beside_it(browser: Br
             place = moved(page, page.locator("#dots"), served.pixel(page, row))
             assert page.evaluate("scrollY") == scrolled, "the page scrolled with the map"
             page.touchscreen.tap(*place)
-            expect(page.locator("#card h3")).to_have_text(served.index.ids[row])
             expect(page.locator("#tip")).to_contain_text(served.index.ids[row])
+            expect(page.locator("#card h3")).to_have_text(served.index.ids[row])
             assert page.evaluate("scrollY") == scrolled, "a tap leads away from the map"
-            page.get_by_role("button", name="All").first.tap()
+            page.locator("#map").press("0")
         page.get_by_role("button", name="Lasso").tap()
         box = page.locator("#dots").bounding_box()
         assert box is not None

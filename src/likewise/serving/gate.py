@@ -20,6 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 SECONDS = 30.0  # in which a body must arrive
+MARK = b"likewise-run"  # header of every answer: another value, another run or index
 GONE = 499  # what is counted, as by nginx, where a client leaves before its body has arrived
 HELD = 256_000_000  # bytes of bodies in memory, of all requests
 GREETING = 'Basic realm="likewise: any user, the token as password", charset="UTF-8"'
@@ -59,7 +60,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
+                message["headers"] = [*message.get("headers", ()), *HEADERS, (MARK, self.live.mark)]
                 if self.live.stopping or status in (408, 413):
                     message["headers"].append((b"connection", b"close"))
             await send(message)

@@ -61,6 +61,7 @@ K = Annotated[int, Query(ge=1, le=schemas.MOST_HITS, description="number of hits
 Where = Annotated[
     list[Annotated[str, Query(max_length=1000)]], Query(max_length=16, description="conditions, such as year >= 2000")
 ]
+AsQuery = Annotated[bool, Query(description="the row that searches, where queries have an encoder of their own")]
 Threshold = Annotated[
     float | None, Query(ge=0, le=1, allow_inf_nan=False, description="lowest similarity of a copy; default: chosen")
 ]
@@ -149,16 +150,16 @@ def answers(asking: Asking) -> APIRouter:
     router = APIRouter(prefix="/api")
 
     @router.post("/embed", openapi_extra=EITHER, responses={200: {"model": schemas.Embedded}, **COMMON})
-    async def embed(request: Request) -> Response:
+    async def embed(request: Request, as_query: AsQuery = False) -> Response:
         """The row of one picture, or of a vector."""
         body = await request.body()
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            return await asking.one(Ask(then="embed", picture=body))
+            return await asking.one(Ask(then="embed", as_query=as_query, picture=body))
         try:
             given = schemas.Vector.model_validate_json(body)
         except ValidationError as error:
             raise Refused(422, sentence(error.errors())) from None
-        return await asking.one(Ask(then="embed", vector=given.vector))
+        return await asking.one(Ask(then="embed", as_query=as_query, vector=given.vector))
 
     @router.post(
         "/embed/batch",
@@ -259,7 +260,7 @@ def descriptions(asking: Asking, command: str) -> APIRouter:
             raise Refused(404, f"the index has {len(index):,} items, counted from row 0.")
         table = index.columns.take(wanted).to_pylist() if index.columns.num_columns else [{}] * len(wanted)
         ids = [index.ids[row] for row in wanted]
-        labels = [loaded.shown.text(label) for label in loaded.shown.labels_of(ids).tolist()]
+        labels = [loaded.shown.text(each) for each in loaded.shown.labels_of(ids).tolist()]
         return as_json(
             [
                 {
