@@ -120,7 +120,7 @@ def opened_at(place: str, name: str) -> tuple[Searched, str]:
     """
     if place.partition("?")[0] in LOCAL and not Path(place).exists():
         raise LikewiseError(
-            f"{place} is how an index is made, not an index; use it with: likewise index RUN --to {place}."
+            f"{place} is an engine, by which an index is made: likewise index RUN --to {place}; leave it out here."
         )
     if not is_server(place):
         return Index.load(place), place

@@ -27,12 +27,14 @@ from likewise.maps.map_file import FILE
 from likewise.maps.tsne import NEIGHBOURS
 from likewise.model import Model
 from likewise.pages.colours import LABELS, REST
+from likewise.reports.labels import text_of
 from likewise.reports.verdict import Verdict, verdict_on
 from likewise.stamp import Stamp, hash_of, hash_of_bytes
 from likewise.training.metrics_log import METRICS, read_metrics
 from likewise.viewer.columns import pack_columns
 
 T = TypeVar("T")
+SEVERAL = "Of several labels of an item the first gives the colour; another label is one of items that share none."
 log = logging.getLogger("likewise.look")
 
 
@@ -42,7 +44,7 @@ class Look:
     Args:
         run: the run folder; the map is kept there.
         index: in memory.
-        labels: (N,) in the order of the index, −1 without a label.
+        labels: (N, L) in the order of the index, −1 where an item has fewer labels.
         names: of labels.
         model: embeds; None: there are no outliers, near-copies and verdict.
         items: the data in its own order; None: as without a model.
@@ -81,13 +83,14 @@ class Look:
     def inside(self, found: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
         """The rows of items of a part of the map, (M,), and how many of them have each label, the most first."""
         rows = np.flatnonzero(found)
-        counts = np.bincount(self.labels[rows][self.labels[rows] >= 0], minlength=len(self.names))
+        labels = self.labels[rows]
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.names))
         order = np.argsort(-counts, kind="stable")
         return rows, {self.names[label]: int(counts[label]) for label in order.tolist() if counts[label]}
 
     def label(self, row: int) -> str | None:
-        """The label of an item; None without one."""
-        return None if self.labels[row] < 0 else self.names[int(self.labels[row])]
+        """The label of an item as text, with commas between several; None without one."""
+        return text_of(self.labels[row].tolist(), self.names)
 
     def check(self, name: str) -> None:
         """Raises LikewiseError where what a part needs is not there; computes nothing."""
@@ -187,6 +190,7 @@ class Look:
             "labels": list(self.names),
             "colours": LABELS,
             "rest": REST,
+            "note": SEVERAL if self.labels.shape[1] > 1 else "",
             "map": {
                 "sentence": made.sentence(),
                 "method": made.method,

@@ -13,6 +13,7 @@ from torch import Tensor
 from likewise.answers.wrong_labels import TEMPERATURE
 from likewise.errors import LikewiseError
 from likewise.metrics.neighbours import vote
+from likewise.model import Layer
 from likewise.serving.finding import Found, check_where, finite_row
 from likewise.serving.loaded import Loaded
 from likewise.serving.refused import Refused, busy, failed
@@ -33,6 +34,7 @@ class Ask:
 
     Args:
         then: what is wanted.
+        as_query: of what is embedded, whether the row that searches is wanted, not that of an item.
         picture: the bytes of a file; or
         vector: numbers that the model embeds; or
         embedding: a row; or
@@ -43,6 +45,7 @@ class Ask:
     """
 
     then: Then
+    as_query: bool = False
     picture: bytes | None = None
     vector: Sequence[float] | None = None
     embedding: Sequence[float] | None = None
@@ -139,14 +142,18 @@ def _read(loaded: Loaded, task: _Task, megapixels: float) -> None:
 
 
 def _layer_key(loaded: Loaded) -> Callable[[_Task], Hashable]:
-    """Contents of one kind for one layer are embedded together: rows of items where the row is wanted, else queries."""
-    return lambda task: (task.values.shape, loaded.layer if task.ask.then == "embed" else loaded.asking)
+    """Contents of one kind for one layer are embedded together."""
+    return lambda task: (task.values.shape, _layer(loaded, task.ask))
+
+
+def _layer(loaded: Loaded, ask: Ask) -> Layer:
+    """The layer of items where their row is wanted, else that of queries."""
+    return loaded.layer if ask.then == "embed" and not ask.as_query else loaded.asking
 
 
 def _embed(loaded: Loaded, tasks: list[_Task]) -> None:
     assert loaded.encoder is not None
-    layer = loaded.layer if tasks[0].ask.then == "embed" else loaded.asking
-    rows = loaded.encoder.rows(np.stack([task.values for task in tasks]), layer)
+    rows = loaded.encoder.rows(np.stack([task.values for task in tasks]), _layer(loaded, tasks[0].ask))
     finite = rows.isfinite().all(1).tolist()
     for task, row, good in zip(tasks, rows, finite, strict=True):
         task.row = row
@@ -191,33 +198,35 @@ def _embedded(loaded: Loaded, task: _Task) -> dict[str, Any]:
 
 
 def _found(loaded: Loaded, task: _Task) -> dict[str, Any]:
-    asked = task.ask.id
-    own = loaded.shown.label(asked)
+    asked, row, own = task.ask.id, None, list[int]()
+    if asked is not None:
+        row, own = loaded.finder.rows_of([asked])[0], loaded.shown.labels_of([asked])[0].tolist()
     return {
-        "query": {"row": None if asked is None else loaded.finder.rows_of([asked])[0], "id": asked, "label": own},
+        "query": {"row": row, "id": asked, "label": loaded.shown.text(own)},
         "hits": [_hit(loaded, found, own) for found in task.hits],
     }
 
 
-def _hit(loaded: Loaded, found: Found, own: str | None) -> dict[str, Any]:
-    """A hit as it is told; ``own`` is the label of the query."""
-    label = loaded.shown.text(found.label)
-    wrong = None if own is None or label is None else label != own
+def _hit(loaded: Loaded, found: Found, own: Sequence[int]) -> dict[str, Any]:
+    """A hit as it is told; ``own`` are the labels of the query. It is wrong if it shares none of them."""
+    mine, theirs = ({label for label in labels if label >= 0} for labels in (own, found.labels))
+    wrong = mine.isdisjoint(theirs) if mine and theirs else None
+    label = loaded.shown.text(found.labels)
     return {"row": found.row, "id": found.id, "score": found.score, "label": label, "wrong": wrong}
 
 
 def _classified(loaded: Loaded, task: _Task) -> dict[str, Any]:
-    """The labels that the nearest items vote for, with the weight exp(cosine / 0.07)."""
+    """The labels that the nearest items vote for, each for all of its own, with the weight exp(cosine / 0.07)."""
     if not loaded.shown.label_names:
         raise Refused(409, f"the items have no labels. {loaded.shown.why}".strip())
-    known = [hit for hit in task.hits if hit.label >= 0]
+    known = [(hit.score, label) for hit in task.hits for label in hit.labels if label >= 0]
     if not known:
         raise Refused(409, "none of the nearest items has a label.")
-    scores = torch.tensor([[hit.score for hit in known]])
-    classes, votes = vote(scores, torch.tensor([[hit.label for hit in known]]), TEMPERATURE)
+    scores, labels = zip(*known, strict=True)
+    classes, votes = vote(torch.tensor([scores]), torch.tensor([labels]), TEMPERATURE)
     told = [(label, part) for label, part in zip(classes[0].tolist(), votes[0].tolist(), strict=True) if label >= 0]
     total = sum(part for _, part in told)
-    shares = [{"label": loaded.shown.text(label), "share": part / total} for label, part in told]
+    shares = [{"label": loaded.shown.text([label]), "share": part / total} for label, part in told]
     return {"label": shares[0]["label"], "confidence": shares[0]["share"], "votes": shares}
 
 

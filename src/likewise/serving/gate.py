@@ -22,6 +22,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 SECONDS = 30.0  # in which a body must arrive
 SILENT = 2.0  # seconds without a byte, after which no more is waited for of a body that is refused
+MARK = b"likewise-run"  # header of every answer: another value, another run or index
 GONE = 499  # what is counted, as by nginx, where a client leaves before its body has arrived
 HELD = 256_000_000  # bytes of bodies in memory, of all requests
 GREETING = 'Basic realm="likewise: any user, the token as password", charset="UTF-8"'
@@ -61,7 +62,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
+                message["headers"] = [*message.get("headers", ()), *HEADERS, (MARK, self.live.mark)]
                 if status >= 400 and more and not waits:
                     await _drop(receive, ends)
                 if self.live.stopping or status == 408:

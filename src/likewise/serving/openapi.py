@@ -38,6 +38,7 @@ K = Annotated[int, Query(ge=1, description="number of hits; /api/about says how 
 Where = Annotated[
     list[Annotated[str, Query(max_length=1000)]], Query(max_length=16, description="conditions, such as year >= 2000")
 ]
+AsQuery = Annotated[bool, Query(description="the row that searches, where queries have an encoder of their own")]
 Threshold = Annotated[
     float | None, Query(ge=0, le=1, allow_inf_nan=False, description="lowest similarity of a copy; default: chosen")
 ]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from base64 import b64decode
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -106,11 +107,22 @@ def _within(look: Look, points: bytes, area: schemas.Area) -> npt.NDArray[np.boo
     columns = look.index.columns
     check_where(columns.schema, area.where)
     found = inside(area.polygon, np.stack([read_column(points, "x"), read_column(points, "y")], 1))
-    if area.labels is not None:
-        found &= np.isin(look.labels, area.labels)
+    if area.shown is not None:
+        found &= _bits(area.shown, len(found))
     if area.where:
         found &= matching(columns, parse_all(area.where))
     return found
+
+
+def _bits(text: str, count: int) -> npt.NDArray[np.bool_]:
+    """(count,) the bits of base64. Raises LikewiseError on another number of bytes, and on what is no base64."""
+    try:
+        packed = np.frombuffer(b64decode(text, validate=True), np.uint8)
+    except ValueError:
+        raise LikewiseError("shown is not base64.") from None
+    if len(packed) != -(-count // 8):
+        raise LikewiseError(f"shown has {len(packed):,} bytes, but {count:,} points need {-(-count // 8):,}.")
+    return np.unpackbits(packed, count=count, bitorder="little").astype(np.bool_)
 
 
 def _table(look: Look, rows: npt.NDArray[np.int64]) -> bytes:

@@ -17,7 +17,7 @@ from likewise.serving.asked import Ask, Then, engine_of
 from likewise.serving.fetching import fetch
 from likewise.serving.loaded import Loaded
 from likewise.serving.metrics import Metrics
-from likewise.serving.openapi import COMMON, EITHER, MANY, UPLOAD, K, Threshold, Where, problems
+from likewise.serving.openapi import COMMON, EITHER, MANY, UPLOAD, AsQuery, K, Threshold, Where, problems
 from likewise.serving.refused import Refused, busy, sentence
 from likewise.serving.settings import Serving
 from likewise.serving.worker import Live, Worker
@@ -98,16 +98,16 @@ def answers(asking: Asking) -> APIRouter:
     router = APIRouter(prefix="/api")
 
     @router.post("/embed", openapi_extra=EITHER, responses={200: {"model": schemas.Embedded}, **COMMON})
-    async def embed(request: Request) -> Response:
+    async def embed(request: Request, as_query: AsQuery = False) -> Response:
         """The row of one picture, or of a vector."""
         body = await request.body()
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            return await asking.one(Ask(then="embed", picture=body))
+            return await asking.one(Ask(then="embed", as_query=as_query, picture=body))
         try:
             given = schemas.Vector.model_validate_json(body)
         except ValidationError as error:
             raise Refused(422, sentence(error.errors())) from None
-        return await asking.one(Ask(then="embed", vector=given.vector))
+        return await asking.one(Ask(then="embed", as_query=as_query, vector=given.vector))
 
     @router.post(
         "/embed/batch",
@@ -210,7 +210,7 @@ def descriptions(asking: Asking, command: str) -> APIRouter:
             raise Refused(404, f"the index has {len(index):,} items, counted from row 0.")
         table = index.columns.take(wanted).to_pylist() if index.columns.num_columns else [{}] * len(wanted)
         ids = [index.ids[row] for row in wanted]
-        labels = [loaded.shown.text(label) for label in loaded.shown.labels_of(ids).tolist()]
+        labels = [loaded.shown.text(each) for each in loaded.shown.labels_of(ids).tolist()]
         return as_json(
             [
                 {

@@ -59,7 +59,7 @@ class NotEmbedded(BaseModel):
 
 
 class Query(BaseModel):
-    """What was asked for: null for what is no item."""
+    """What was asked for: null for what is no item. Several labels have commas between them, here and elsewhere."""
 
     row: int | None
     id: str | None
@@ -67,7 +67,7 @@ class Query(BaseModel):
 
 
 class Hit(BaseModel):
-    """An item that was found. ``wrong``: its label is another than the query's; null where one is not known."""
+    """An item that was found. ``wrong``: it shares no label with the query; null where those of one are not known."""
 
     row: int | None
     id: str
@@ -157,15 +157,15 @@ class Described(BaseModel):
 
 
 class Area(Strict):
-    """A part of the map: a polygon, of which labels, under which conditions."""
+    """A part of the map: a polygon, of which points, under which conditions."""
 
     polygon: Annotated[
         list[Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]],
         Field(min_length=3, max_length=MOST_CORNERS, description="corners in units of the map"),
     ]
-    labels: (
-        Annotated[list[int], Field(max_length=65_536, description="places in labels; -1: none; default: all")] | None
-    ) = None
+    shown: Annotated[str, Field(description="base64 of a bit for each row, the lowest first; default: all")] | None = (
+        None
+    )
     where: Where = []
 
 
