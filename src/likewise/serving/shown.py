@@ -1,6 +1,7 @@
 """The pictures and labels of what is searched."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,8 @@ def shown_of(model: Model, run: Path, protocol: About, data: str | None) -> Show
     source = source_of(protocol, "data")
     try:
         if isinstance(source, dict) or (source is not None and _may_be_there(source)):
-            return Shown(model.open(source))
+            opened = model.open(source)  # by its full path, which is not for everybody
+            return Shown(replace(opened, source=str(protocol["data"])))
         return Shown(training_items(run, model.settings))
     except LikewiseError as error:
         return Shown(None, str(error))
