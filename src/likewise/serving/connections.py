@@ -27,7 +27,13 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As asyncio says."""
         super().connection_made(transport)
-        self.loop.call_later(SECONDS, self._look, _BUSY)
+        self._next = self.loop.call_later(SECONDS, self._look, _BUSY)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio says."""
+        self._next.cancel()  # this timer, and the next, would keep the connection in memory
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """As asyncio says."""
@@ -97,4 +103,4 @@ class Connection(HttpToolsProtocol):
         if now == before and now is not _BUSY:
             self.transport.abort()
         else:
-            self.loop.call_later(SECONDS, self._look, now)
+            self._next = self.loop.call_later(SECONDS, self._look, now)
