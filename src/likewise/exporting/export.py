@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,13 @@ from likewise.data import Items
 from likewise.errors import LikewiseError
 from likewise.exporting.card import CARD, card
 from likewise.exporting.formats import ABOUT, format_named
+from likewise.exporting.licences import UNKNOWN
 from likewise.exporting.parity import ALLOWED, largest_difference, refuse_difference, sample_of
 from likewise.files import as_path, make_writable, refuse_device, replace_folder, temporary_folder
 from likewise.model import Layer, Model, load
 from likewise.stamp import Stamp
 from likewise.training.run_folder import read_data
 
-UNKNOWN = "unknown"
 _LICENCE = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 
@@ -136,6 +137,7 @@ def _finish(made: Path, folder: Path) -> None:
     """Gives a written folder its name when its files are on disk. Raises LikewiseError when that fails."""
     try:
         for file in made.iterdir():
+            shutil.copymode(made / CARD, file)  # some libraries write files that only their owner may read
             with open(file, "rb") as opened:
                 os.fsync(opened.fileno())
         replace_folder(made, folder)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -12,7 +11,7 @@ from safetensors.torch import save
 from likewise.errors import LikewiseError, closest
 from likewise.exporting import plain
 from likewise.exporting.description import backbone_of, described, described_inputs, of_layer, weights_of
-from likewise.exporting.libraries import HEAD, write_timm, write_transformers
+from likewise.exporting.libraries import Write, write_timm, write_transformers
 from likewise.exporting.network import Network, inputs_of
 from likewise.exporting.program import as_onnx, traced
 from likewise.exporting.runtime import Runner, onnx_runner, torch_runner
@@ -21,7 +20,7 @@ from likewise.stamp import Stamp
 
 ABOUT = "embedding.json"  # in every exported folder: inputs, scaling, layers, and the stamp
 READER = "embed.py"
-ONNX, TORCH, SAFETENSORS = "model.onnx", "model.pt2", "model.safetensors"
+ONNX, TORCH, SAFETENSORS, HEAD = "model.onnx", "model.pt2", "model.safetensors", "head.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +32,11 @@ class Format:
         library: the library that loads it, as a model card names it.
         needs: what a reader installs.
         holds: what the folder holds, in words.
+        caution: what to know before one loads it, in words.
         write: writes the files of a layer of a model into a folder; the stamp goes into them.
         opened: reads them and gives a function from items as they are stored to rows.
-        loading: the last lines of the Python that loads them, from ``inputs``, a dict of arrays, to ``rows``.
+        modules: what the Python that loads them imports; empty where it imports ``READER``.
+        loading: the last lines of that Python, from ``inputs``, a dict of arrays, to ``rows``.
     """
 
     name: str
@@ -44,7 +45,10 @@ class Format:
     holds: str
     write: Callable[[Model, Layer, Path, Stamp], None]
     opened: Callable[[Path], Runner]
-    loading: str
+    caution: str = f"`{READER}` is short: read it before you run it. `{ABOUT}` and the weights hold no code."
+    modules: tuple[str, ...] = ()
+    loading: str = """
+rows = load(".")(*inputs.values())"""
 
 
 def format_named(name: str) -> Format:
@@ -82,21 +86,17 @@ def _write_safetensors(model: Model, layer: Layer, folder: Path, stamp: Stamp) -
     write_reader(folder)
 
 
-def _write_hf(model: Model, layer: Layer, folder: Path, stamp: Stamp) -> None:
-    write_transformers(model, layer, folder, in_file(stamp))
-    _write_about(folder, _beside(model, layer, "transformers"), stamp)
-    write_reader(folder)
+def _write_beside(library: str, write_backbone: Write) -> Callable[[Model, Layer, Path, Stamp], None]:
+    """Writes the backbone as a library loads it, and beside it the head with what computes the rows of both."""
 
+    def write(model: Model, layer: Layer, folder: Path, stamp: Stamp) -> None:
+        about = {**described(model, layer), "weights": HEAD, "backbone": {"name": library}}
+        write_backbone(model, layer, folder, in_file(stamp))
+        (folder / HEAD).write_bytes(save(weights_of(model, layer, backbone=False), in_file(stamp)))
+        _write_about(folder, about, stamp)
+        write_reader(folder)
 
-def _write_timm(model: Model, layer: Layer, folder: Path, stamp: Stamp) -> None:
-    write_timm(model, layer, folder, in_file(stamp))
-    _write_about(folder, _beside(model, layer, "timm"), stamp)
-    write_reader(folder)
-
-
-def _beside(model: Model, layer: Layer, library: str) -> dict[str, Any]:
-    """What ``plain.load`` reads of a folder whose backbone a library loads."""
-    return {**described(model, layer), "weights": HEAD, "backbone": {"name": library}}
+    return write
 
 
 def _open_plain(folder: Path) -> Runner:
@@ -119,8 +119,6 @@ def _write_about(folder: Path, about: Mapping[str, object], stamp: Stamp) -> Non
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
 
 
-BY_READER = """
-rows = load(".")(*inputs.values())"""
 FORMATS = {
     each.name: each
     for each in (
@@ -131,6 +129,8 @@ FORMATS = {
             holds="one ONNX file with the weights in it",
             write=_write_onnx,
             opened=_open_onnx,
+            caution="An ONNX file holds no code.",
+            modules=("onnxruntime",),
             loading=f"""
 session = onnxruntime.InferenceSession("{ONNX}")
 rows = session.run(None, inputs)[0]""",
@@ -142,6 +142,9 @@ rows = session.run(None, inputs)[0]""",
             holds="a graph of torch.export with the weights in it",
             write=_write_torch,
             opened=_open_torch,
+            caution="`torch.export.load` can read pickled objects, which can run code: load such files of people you "
+            "trust only. ONNX and safetensors hold no objects.",
+            modules=("torch",),
             loading=f"""
 model = torch.export.load("{TORCH}").module()
 rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
@@ -153,7 +156,6 @@ rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
             holds="the weights as plain tensors, the layers in embedding.json, and embed.py, which computes with both",
             write=_write_safetensors,
             opened=_open_plain,
-            loading=BY_READER,
         ),
         Format(
             name="hf",
@@ -161,9 +163,8 @@ rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
             needs="torch transformers safetensors numpy pillow",
             holds='the backbone, which `AutoModel.from_pretrained(".")` of transformers loads (and what prepares its '
             "pictures, `AutoImageProcessor`), the head in head.safetensors, and embed.py, which computes rows",
-            write=_write_hf,
+            write=_write_beside("transformers", write_transformers),
             opened=_open_plain,
-            loading=BY_READER,
         ),
         Format(
             name="timm",
@@ -171,9 +172,8 @@ rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
             needs="torch timm safetensors numpy pillow",
             holds='the backbone, which `timm.create_model("local-dir:.", pretrained=True, num_classes=0)` loads, the '
             "head in head.safetensors, and embed.py, which computes rows",
-            write=_write_timm,
+            write=_write_beside("timm", write_timm),
             opened=_open_plain,
-            loading=BY_READER,
         ),
     )
 }
