@@ -1,5 +1,6 @@
 """Exported folders give the model's rows without likewise; a changed scale fails; what can't be exported is named."""
 
+import errno
 import json
 import os
 import re
@@ -34,7 +35,7 @@ from likewise.encoders import ResNet, resnet18, resnet50
 from likewise.encoders.embedder import Bottleneck
 from likewise.errors import LikewiseError
 from likewise.evaluation.scores import EVALUATION, save_scores
-from likewise.exporting import formats, runtime
+from likewise.exporting import formats, program, runtime
 from likewise.exporting.card import _slug, python
 from likewise.exporting.formats import FORMATS
 from likewise.exporting.licences import header_of
@@ -177,6 +178,32 @@ def test_the_python_of_a_card_gives_the_models_rows_where_likewise_is_not(
         assert np.abs(np.load(folder / "rows.npy") - expected).max() <= 1e-5, folder.name
 
 
+def test_a_folder_holds_the_files_of_its_format(exported: dict[str, tuple[Model, Layer, Path]]) -> None:
+    for name, (_, _, folder) in exported.items():
+        written = {file.name for file in folder.iterdir()} - {"card.py", "picture.png", "rows.npy", "__pycache__"}
+        assert written == {"README.md", "embedding.json", *FORMATS[name.partition("-")[0]].files}, name
+        assert len({file.stat().st_mode for file in folder.iterdir() if file.name in written}) == 1
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch", "safetensors"])
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    to: str, images: Items, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, data: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(lw.LikewiseError, match=r"can't write .*/e: No space left on device; choose another --out\.$"):
+        lw.export(model_of(images), to=to, out=tmp_path / "e", data=images, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_one_onnx_file_cant_hold_are_refused(images: Items, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "LIMIT", 10_000)
+    with pytest.raises(lw.LikewiseError, match=r"the weights have .* GB, and one ONNX file holds at most 2 GB; use"):
+        program.as_onnx(Network(model_of(images)), (), {})
+
+
 def test_a_card_says_what_the_folder_is(exported: dict[str, tuple[Model, Layer, Path]]) -> None:
     model, _, folder = exported["onnx-images-embedding"]
     _, header, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
@@ -193,7 +220,7 @@ def test_a_card_says_what_the_folder_is(exported: dict[str, tuple[Model, Layer, 
 
 def test_the_header_of_a_card_is_one_that_the_hub_takes() -> None:
     assert header_of("Apache-2.0") == {"license": "apache-2.0"}
-    assert header_of("acme-1.0") == {"license": "other", "license_name": "acme-1.0"}
+    assert header_of("Acme_1.0") == {"license": "other", "license_name": "acme-1.0"}
     for name in ("small--onnx", "Fotos für Oma..", "-a-", "x" * 200, "照片", "a_b.c"):
         validate_repo_id(f"USER/{_slug(name)}")
         assert re.fullmatch(r"[A-Za-z0-9._-]+", _slug(name))
@@ -322,8 +349,8 @@ ENCODERS = {settings.encoder: name for name, settings in DEFAULTS.items() if not
 def test_the_encoder_of_every_method_is_exported(encoder: EncoderSettings, images: Items, parts: Items) -> None:
     items = parts if encoder.name == "towers" else images
     model = model_of(items, **{field.name: getattr(encoder, field.name) for field in fields(encoder)})
-    program = traced(Network(model), inputs_of(model))
-    assert largest_difference(model, torch_runner(program.module()), items, "embedding") <= 1e-5
+    graph = traced(Network(model), inputs_of(model))
+    assert largest_difference(model, torch_runner(graph.module()), items, "embedding") <= 1e-5
 
 
 class Branching(nn.Module):
@@ -488,7 +515,10 @@ def test_other_files_and_missing_packages_are_refused(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     assert main(["export", str(run), "--out", str(tmp_path / "mine")]) == 2
-    assert "mine holds files that no export wrote" in capsys.readouterr().err
+    assert (
+        "mine holds what no export wrote, such as 'thesis.txt'; name a new folder with --out."
+        in capsys.readouterr().err
+    )
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main(["export", str(run), "--out", str(tmp_path / "e")]) == 2
     assert "needs onnxscript, which is not installed: pip install 'likewise[export]'." in capsys.readouterr().err

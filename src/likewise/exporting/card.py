@@ -21,7 +21,6 @@ from likewise.recommendation.table import laid_out
 from likewise.stamp import Stamp, without_places
 from likewise.text import readable
 
-CARD = "README.md"
 PICTURE = "picture.png"  # in the card's Python
 
 

@@ -1,5 +1,6 @@
 """The formats: how each is written into a folder, and how it is opened again from there."""
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from likewise.model import Layer, Model
 from likewise.stamp import Stamp
 
 ABOUT = "embedding.json"  # in every exported folder: inputs, scaling, layers, and the stamp
+CARD = "README.md"
 READER = "embed.py"
+IN_LAYOUT = ("config.json", "model.safetensors")  # what transformers and timm load
 ONNX, TORCH, SAFETENSORS, HEAD = "model.onnx", "model.pt2", "model.safetensors", "head.safetensors"
 
 
@@ -31,6 +34,7 @@ class Format:
         name: as ``--to`` takes it.
         library: the library that loads it, as a model card names it.
         needs: what a reader installs.
+        files: those that it writes, beside ``ABOUT`` and ``CARD``.
         holds: what the folder holds, in words.
         caution: what to know before one loads it, in words.
         write: writes the files of a layer of a model into a folder; the stamp goes into them.
@@ -42,6 +46,7 @@ class Format:
     name: str
     library: str
     needs: str
+    files: tuple[str, ...]
     holds: str
     write: Callable[[Model, Layer, Path, Stamp], None]
     opened: Callable[[Path], Runner]
@@ -69,8 +74,9 @@ def _open_onnx(folder: Path) -> Runner:
 
 
 def _write_torch(model: Model, layer: Layer, folder: Path, stamp: Stamp) -> None:
-    program = traced(Network(model, layer), inputs_of(model))
-    torch.export.save(program, folder / TORCH, extra_files={"stamp.json": json.dumps(stamp)})
+    program, file = traced(Network(model, layer), inputs_of(model)), io.BytesIO()
+    torch.export.save(program, file, extra_files={"stamp.json": json.dumps(stamp)})
+    (folder / TORCH).write_bytes(file.getbuffer())  # torch itself ends the process where the disk is full
     _write_about(folder, described_inputs(model, layer), stamp)
 
 
@@ -126,6 +132,7 @@ FORMATS = {
             name="onnx",
             library="onnx",
             needs="onnxruntime numpy pillow",
+            files=(ONNX,),
             holds="one ONNX file with the weights in it",
             write=_write_onnx,
             opened=_open_onnx,
@@ -139,6 +146,7 @@ rows = session.run(None, inputs)[0]""",
             name="torch",
             library="pytorch",
             needs="torch numpy pillow",
+            files=(TORCH,),
             holds="a graph of torch.export with the weights in it",
             write=_write_torch,
             opened=_open_torch,
@@ -153,6 +161,7 @@ rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
             name="safetensors",
             library="pytorch",
             needs="torch safetensors numpy pillow",
+            files=(SAFETENSORS, READER),
             holds="the weights as plain tensors, the layers in embedding.json, and embed.py, which computes with both",
             write=_write_safetensors,
             opened=_open_plain,
@@ -161,6 +170,7 @@ rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
             name="hf",
             library="transformers",
             needs="torch transformers safetensors numpy pillow",
+            files=(*IN_LAYOUT, "preprocessor_config.json", HEAD, READER),
             holds='the backbone, which `AutoModel.from_pretrained(".")` of transformers loads (and what prepares its '
             "pictures, `AutoImageProcessor`), the head in head.safetensors, and embed.py, which computes rows",
             write=_write_beside("transformers", write_transformers),
@@ -170,6 +180,7 @@ rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
             name="timm",
             library="timm",
             needs="torch timm safetensors numpy pillow",
+            files=(*IN_LAYOUT, HEAD, READER),
             holds='the backbone, which `timm.create_model("local-dir:.", pretrained=True, num_classes=0)` loads, the '
             "head in head.safetensors, and embed.py, which computes rows",
             write=_write_beside("timm", write_timm),

@@ -1,5 +1,7 @@
 """The licence of weights in the header of a model card, as huggingface.co checks it."""
 
+import re
+
 UNKNOWN = "unknown"
 # What huggingface.co takes as ``license``; it refuses an upload with any other word there.
 _KNOWN = frozenset((
@@ -21,4 +23,4 @@ _KNOWN = frozenset((
 def header_of(licence: str) -> dict[str, str]:
     """The lines of the header: a licence that the site knows, by its name there; any other as "other" with its name."""
     name = licence.lower()
-    return {"license": name} if name in _KNOWN else {"license": "other", "license_name": name}
+    return {"license": name} if name in _KNOWN else {"license": "other", "license_name": re.sub(r"[^a-z0-9.]", "-", name)}
