@@ -23,4 +23,6 @@ _KNOWN = frozenset((
 def header_of(licence: str) -> dict[str, str]:
     """The lines of the header: a licence that the site knows, by its name there; any other as "other" with its name."""
     name = licence.lower()
-    return {"license": name} if name in _KNOWN else {"license": "other", "license_name": re.sub(r"[^a-z0-9.]", "-", name)}
+    if name in _KNOWN:
+        return {"license": name}
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]", "-", name)}
