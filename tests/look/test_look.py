@@ -51,7 +51,7 @@ def test_shares_and_distances_are_what_loops_find() -> None:
     rows = unit_clusters(40)
     labels = np.random.default_rng(0).integers(-1, 3, 40)
     near = nearest(rows, 15)
-    error, distance = wrong_share(near, labels), far(rows, near)
+    error, distance = wrong_share(near, labels[:, None]), far(rows, near)
     for row in range(40):
         order = sorted(
             (other for other in range(40) if other != row), key=lambda other: -float(rows[row] @ rows[other])
@@ -60,21 +60,26 @@ def test_shares_and_distances_are_what_loops_find() -> None:
         wanted = np.mean([label != labels[row] for label in known]) if known and labels[row] >= 0 else np.nan
         assert error[row] == pytest.approx(wanted, nan_ok=True)
         assert distance[row] == pytest.approx(1 - float(rows[row] @ rows[order[9]]), abs=1e-5)
-    found = weakest(error, labels, ("a", "b", "c"), 2)
+    found = weakest(error, labels[:, None], ("a", "b", "c"), 2)
     means = {label: np.nanmean(error[labels == label]) for label in range(3)}
     assert [label for label, _, _ in found] == sorted(means, key=lambda label: -means[label])[:2]
 
 
 def test_a_lone_item_has_no_neighbours_to_speak_of() -> None:
     alone = torch.empty(1, 0, dtype=torch.int64)
-    assert np.isnan(wrong_share(alone, np.zeros(1, np.int64))).all()
+    assert np.isnan(wrong_share(alone, np.zeros((1, 1), np.int64))).all()
     assert np.isnan(far(torch.ones(1, 1), alone)).all()
     assert clusters_of(torch.ones(1, 1), np.zeros(1, np.int64)).tolist() == [0]
 
 
 def look(run: Path, rows: torch.Tensor, labels: np.ndarray, names: tuple[str, ...]) -> Look:
     run.mkdir(exist_ok=True)
-    return Look(run, Index(rows, [f"i{row}" for row in range(len(rows))], {"model": "m"}), labels, names)
+    return Look(
+        run,
+        Index(rows, [f"i{row}" for row in range(len(rows))], {"model": "m"}),
+        labels.reshape(len(labels), -1),
+        names,
+    )
 
 
 def test_the_map_is_kept_and_made_anew_for_other_rows(tmp_path: Path) -> None:
@@ -110,12 +115,29 @@ def test_a_label_that_the_neighbours_contradict_is_suspect(tmp_path: Path) -> No
     labels[7] = 0
     found = look(tmp_path, rows, labels, ("even", "odd")).groups("suspects")
     assert [(group.title, [item.id for item in group.items]) for group in found.groups] == [
-        ("other pairs of labels; 1 items", ["i7"])
+        ("labelled even, but the neighbours say odd; 1 item", ["i7"])
     ]
 
 
+def test_of_several_labels_one_in_common_is_enough(tmp_path: Path) -> None:
+    rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.99, 0.1], [0.98, 0.2], [0.9, 0.4]]), dim=1)
+    found = look(tmp_path, rows, np.array([[0, 1], [1, -1], [2, -1], [-1, -1]]), ("a", "b", "c"))
+    header = json.loads((points := found.points())[8 : 8 + int.from_bytes(points[4:8], "little")])
+    start = 8 + int.from_bytes(points[4:8], "little")
+    columns = {
+        each["name"]: np.frombuffer(points, each["type"], 4, start + each["offset"]) for each in header["columns"]
+    }
+    assert columns["label"].tolist() == [0, 1, 2, -1]
+    assert np.array_equal(columns["error"], np.float32([0.5, 0.5, 1, np.nan]), equal_nan=True)
+    assert "several labels" in header["note"]
+    assert found.inside(np.ones(4, np.bool_))[1] == {"b": 2, "a": 1, "c": 1}
+    assert [found.label(row) for row in range(4)] == ["a, b", "b", "c", None]
+    assert [group.title.partition(":")[0] for group in found.groups("weakest").groups] == ["c", "a", "b"]
+    assert "several labels" in found.groups("suspects").sentence
+
+
 def test_one_item_is_a_map_of_one_point(tmp_path: Path) -> None:
-    look = Look(tmp_path, Index(torch.eye(3)[:1], ["a"]), np.zeros(1, np.int64), ["x"])
+    look = Look(tmp_path, Index(torch.eye(3)[:1], ["a"]), np.zeros((1, 1), np.int64), ["x"])
     assert look.map().xy.shape == (1, 2)
     assert look.points().startswith(b"LWC1")
     assert not look.groups("weakest").groups

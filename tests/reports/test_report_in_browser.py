@@ -3,12 +3,14 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect, sync_playwright
-from test_map import made
+from fingers import dragged, lonely, pinched, pixel_of
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from test_map import made, read
 
 from likewise.pages.drawings import Line, chart
 from likewise.pages.page import whole
@@ -24,7 +26,7 @@ DARK = """() => {
   const canvas = document.getElementById("map-canvas");
   const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   return pixels.filter((value, at) => at % 4 < 3 && value !== 255).length;
-}"""  # how much of the map is not white
+}"""
 
 pytestmark = pytest.mark.skipif(
     not CHROMIUM, reason="there is no Chromium (apt-get install chromium): the report is not tested in a browser"
@@ -63,9 +65,21 @@ def page(report: str) -> Iterator[Page]:
         browser.close()
 
 
-def test_it_is_accessible_narrow_and_wide_light_and_dark(report: str, page: Page) -> None:
+def dark(page: Page) -> int:
+    """How much of the map is not white, once it is drawn: in the next frame."""
+    page.evaluate("new Promise(requestAnimationFrame)")
+    found: int = page.evaluate(DARK)
+    return found
+
+
+def browser_of(page: Page) -> Browser:
     browser = page.context.browser
     assert browser is not None
+    return browser
+
+
+def test_it_is_accessible_narrow_and_wide_light_and_dark(report: str, page: Page) -> None:
+    browser = browser_of(page)
     for width, scheme in ((390, "light"), (1280, "dark")):
         size = {"width": width, "height": 900}
         with browser.new_context(viewport=size, color_scheme=scheme, bypass_csp=True) as context:  # axe is a script
@@ -74,6 +88,28 @@ def test_it_is_accessible_narrow_and_wide_light_and_dark(report: str, page: Page
             assert other.evaluate("document.documentElement.scrollWidth") == width
             found = Axe().run(other).response["violations"]
             assert [(each["id"], each["impact"]) for each in found] == []
+
+
+def test_fingers_move_and_zoom_the_map(report: str, page: Page) -> None:
+    header, columns = read(Path(unquote(urlparse(report).path)).read_text())
+    about = {each["name"]: each for each in header["columns"]}
+    xy = np.stack([about[name]["least"] + about[name]["scale"] * columns[name].astype(np.float32) for name in "xy"], 1)
+    row = lonely(xy)
+    with browser_of(page).new_context(viewport={"width": 390, "height": 844}, has_touch=True) as context:
+        touched = context.new_page()
+        touched.goto(report)
+        touched.wait_for_function(f"({DARK})() > 0")
+        canvas = touched.locator("#map-canvas")
+        canvas.scroll_into_view_if_needed()
+        for moved in (dragged, pinched):
+            scrolled = touched.evaluate("scrollY")
+            touched.touchscreen.tap(*moved(touched, canvas, pixel_of(canvas, xy, row)))
+            expect(touched.locator("#map-said")).to_contain_text(ITEMS.ids[row])
+            assert touched.evaluate("scrollY") == scrolled, "the page scrolled with the map"
+            canvas.press("0")
+        box = canvas.bounding_box()
+        assert box is not None
+        assert box["height"] < 0.7 * 844, "there is no room to scroll past the map"
 
 
 def test_keys_go_from_point_to_point_and_say_what_it_is(page: Page) -> None:
@@ -93,13 +129,13 @@ def test_keys_go_from_point_to_point_and_say_what_it_is(page: Page) -> None:
 
 
 def test_the_legend_filters_and_the_field_finds(page: Page) -> None:
-    everything = page.evaluate(DARK)
+    everything = dark(page)
     legend = page.locator("#map-legend-label")
     expect(legend.locator("li")).to_have_count(11)  # ten labels with colours, and two others
     legend.locator("[data-check=none]").click()
-    assert page.evaluate(DARK) == 0
+    assert dark(page) == 0
     legend.locator("input").last.check()
-    assert 0 < page.evaluate(DARK) < everything
+    assert 0 < dark(page) < everything
     legend.locator("[data-check=all]").click()
     page.fill("#map-find", "label 1")
     wanted = sum("label 1" in ITEMS.label_names[label] for label in np.asarray(ITEMS.labels))
@@ -109,4 +145,4 @@ def test_the_legend_filters_and_the_field_finds(page: Page) -> None:
     expect(legend).to_be_hidden()
     expect(page.locator("#map-legend-error li")).to_have_count(4)
     page.select_option("#map-colour", "label")
-    assert page.evaluate(DARK) == pytest.approx(everything, rel=0.02)
+    assert dark(page) == pytest.approx(everything, rel=0.02)

@@ -5,12 +5,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
+from fingers import dragged, fingers, lonely, pinched, pixel_of, swipe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from serving.small_server import SIDE, loaded_of, make_run, png, serving
 
@@ -53,7 +53,8 @@ class Served:
         self.labels = np.array([name[0] for name in self.index.ids])
         self.look = Look(self.run, self.index, self.loaded.shown.labels_of(self.index.ids), ("a", "b", "c"))
         self.xy = self.look.map().xy
-        config = uvicorn.Config(make_app(serving(self.run), self.loaded), port=0, log_level="error")
+        self.gate = make_app(serving(self.run), self.loaded)
+        config = uvicorn.Config(self.gate, port=0, log_level="error")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
@@ -62,18 +63,8 @@ class Served:
         self.address = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}/"
 
     def pixel(self, page: Page, row: int) -> tuple[float, float]:
-        """Where a point is on the page: all points fit into the map, with 24 pixels around them."""
-        box = page.locator("#dots").bounding_box()
-        assert box is not None
-        low, high = self.xy.min(0), self.xy.max(0)
-        scale = min((box["width"] - 48) / (high - low)[0], (box["height"] - 48) / (high - low)[1])
-        dx, dy = (self.xy[row] - (low + high) / 2) * scale
-        return box["x"] + box["width"] / 2 + float(dx), box["y"] + box["height"] / 2 - float(dy)
-
-    def lonely(self) -> int:
-        """The point that is furthest from its nearest point, so that no other is under the pointer."""
-        apart = np.hypot(*(self.xy[:, None] - self.xy).transpose(2, 0, 1)) + np.eye(len(self.xy)) * 1e9
-        return int(apart.min(1).argmax())
+        """Where a point is on the page."""
+        return pixel_of(page.locator("#dots"), self.xy, row)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +174,7 @@ def test_a_dropped_picture_finds_its_neighbours(page: Page, served: Served) -> N
 
 
 def test_from_a_point_to_its_picture_by_pointer_and_by_keyboard(page: Page, served: Served) -> None:
-    row = served.lonely()
+    row = lonely(served.xy)
     page.mouse.move(*served.pixel(page, row))
     expect(page.locator("#tip")).to_contain_text(served.index.ids[row])
     page.mouse.click(*served.pixel(page, row))
@@ -241,6 +232,12 @@ def test_the_legend_hides_labels_and_what_is_selected(page: Page, served: Served
     assert blue not in page.evaluate(drawn)
     page.get_by_role("button", name="List what is in view").click()
     expect(page.locator("#chosen-note")).to_contain_text("60 items (a: 30, c: 30)")
+    page.select_option("#colour", "distance")
+    page.locator("#least").fill("100")
+    left = page.locator("#least-said").inner_text().partition(": ")[2]
+    assert 0 < int(left.partition(" ")[0]) < 91
+    page.get_by_role("button", name="List what is in view").click()
+    expect(page.locator("#chosen-note")).to_contain_text(left)
 
 
 def test_groups_are_rows_of_pictures(page: Page, served: Served) -> None:
@@ -272,6 +269,62 @@ def test_without_a_map_it_still_searches(browser: Browser, served: Served) -> No
         expect(page.locator("#hits button").first).to_have_attribute("title", "b/copy.png")
 
 
+def test_what_goes_wrong_is_said(page: Page, served: Served) -> None:
+    said = page.locator("#said")
+    page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n"})
+    expect(said).to_contain_text("picture")
+    page.fill("#where", "colour = red")
+    page.press("#search", "Enter")
+    page.fill("#search", "a/00.png")
+    page.press("#search", "Enter")
+    expect(said).to_contain_text("colour")
+    page.fill("#where", "")
+    served.gate.live.take(served.loaded, "another run")
+    page.press("#search", "Enter")
+    expect(said).to_have_text("The run or its index was made anew since this page was opened; reload the page.")
+    page.reload()
+    page.locator("#map-note").wait_for(state="hidden")
+    page.fill("#search", "a/00.png")
+    page.press("#search", "Enter")
+    expect(page.locator("#hits button")).to_have_count(12)
+    page.route("**/api/**", lambda route: route.abort())
+    page.fill("#search", "a/03.png")
+    page.press("#search", "Enter")
+    expect(said).to_have_text("The server does not answer; is it still running?")
+    page.locator("[data-kind=outliers]").click()
+    expect(page.locator("#group-note")).to_contain_text("the server does not answer")
+
+
+def test_fingers_move_and_zoom_the_map_and_scroll_the_page_beside_it(browser: Browser, served: Served) -> None:
+    row = lonely(served.xy)
+    with browser.new_context(viewport=NARROW, has_touch=True) as context:
+        page = context.new_page()
+        page.goto(served.address)
+        page.locator("#map-note").wait_for(state="hidden")
+        for moved in (dragged, pinched):
+            page.locator("#map").scroll_into_view_if_needed()
+            scrolled = page.evaluate("scrollY")
+            place = moved(page, page.locator("#dots"), served.pixel(page, row))
+            assert page.evaluate("scrollY") == scrolled, "the page scrolled with the map"
+            page.touchscreen.tap(*place)
+            expect(page.locator("#tip")).to_contain_text(served.index.ids[row])
+            expect(page.locator("#card h3")).to_have_text(served.index.ids[row])
+            assert page.evaluate("scrollY") == scrolled, "a tap leads away from the map"
+            page.locator("#map").press("0")
+        page.get_by_role("button", name="Lasso").tap()
+        box = page.locator("#dots").bounding_box()
+        assert box is not None
+        left, top, right, bottom = box["x"] + 2, box["y"] + 2, box["x"] + box["width"] - 2, box["y"] + box["height"] - 2
+        fingers(page, [[corner] for corner in ((left, top), (right, top), (right, bottom), (left, bottom))])
+        expect(page.locator("#chosen-note")).to_contain_text("91 items")
+        assert box["height"] < 0.7 * NARROW["height"], "there is no room to scroll past the map"
+        scrolled = page.evaluate("scrollTo(0, 0), scrollY")
+        title = page.locator("#verdict").bounding_box()
+        assert title is not None
+        swipe(page, (title["x"] + 50, title["y"] + title["height"] + 5), (0, -150))
+        page.wait_for_function("scrollY > 50")
+
+
 def test_the_parser_and_the_raster_work_within_one_file(browser: Browser) -> None:
     xy = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
     packed = pack_columns({"x": xy[:, 0].copy(), "y": xy[:, 1].copy()}, {}, small=("x", "y"))
@@ -286,12 +339,10 @@ def test_the_parser_and_the_raster_work_within_one_file(browser: Browser) -> Non
               raster.draw();
               const found = [];
               for (let row = 0; row < table.rows; row++) found.push(raster.pick(...raster.toPixel(row)));
-              const square = [[-1, -1], [1, -1], [1, 1], [-1, 1]];
-              return {{ found, inside: raster.inside(square) }};
+              return found;
             }};</script>"""
         )
         page.wait_for_function("() => Boolean(window.made)")
-        found: dict[str, Any] = page.evaluate("(bytes) => window.made(bytes)", list(packed))
-    apart = np.hypot(*(xy[np.array(found["found"])] - xy).T)
+        found: list[int] = page.evaluate("(bytes) => window.made(bytes)", list(packed))
+    apart = np.hypot(*(xy[np.array(found)] - xy).T)
     assert float(apart.max()) < 1e-3  # the row itself, or one in the same place after rounding
-    assert found["inside"] == np.flatnonzero((np.abs(xy) < 1).all(1)).tolist()

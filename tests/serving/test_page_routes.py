@@ -1,5 +1,8 @@
 """The routes of the page without a browser: its files, and what is refused."""
 
+import csv
+import io
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +29,7 @@ def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "script-src 'self'" in page.headers["content-security-policy"]
     assert "style=" not in page.text
-    for name in ("style.css", "app.js", "raster.js", "columns.js"):
+    for name in ("style.css", "app.js", "raster.js", "columns.js", "gestures.js"):
         found = client.get(f"/static/{name}")
         assert found.status_code == 200
         assert "http://" not in found.text.replace("http://www.w3.org", "")
@@ -44,12 +47,14 @@ def test_parts_of_the_map_are_selected_under_conditions(client: TestClient) -> N
         "labels": {"a": 10, "b": 10},
         "rows": list(range(20)),
     }
-    some = client.post("/api/inside", json={"polygon": SQUARE, "labels": [1], "where": ["year >= 2015"]}).json()
-    assert some["labels"] == {"b": some["count"]}
-    assert 0 < some["count"] <= 5
-    lines = client.post("/api/inside.csv", json={"polygon": SQUARE, "labels": [1]}).text.splitlines()
-    assert lines[0] == "id,label"
-    assert len(lines) == 11
+    shown = b64encode(bytes([0b11000001, 0xFF, 0x0F])).decode()  # without the rows 1 to 5
+    area = {"polygon": SQUARE, "shown": shown}
+    assert client.post("/api/inside", json=area).json()["rows"] == [0, *range(6, 20)]
+    some = client.post("/api/inside", json={**area, "where": ["year < 2008"]}).json()
+    assert some["rows"] == [0, 6, 7]
+    text = client.post("/api/inside.csv", json=area).text
+    assert text.startswith("id,label\r\n")
+    assert len(list(csv.reader(io.StringIO(text, newline="")))) == 16  # a name has line breaks
 
 
 @pytest.mark.parametrize(
@@ -58,6 +63,8 @@ def test_parts_of_the_map_are_selected_under_conditions(client: TestClient) -> N
         ("/api/inside", {"polygon": SQUARE[:2]}, 422, "polygon"),
         ("/api/inside", {"polygon": [[0, 0], [1, 1], [2]]}, 422, "polygon"),
         ("/api/inside", {"polygon": SQUARE, "where": ["colour = red"]}, 422, "colour"),
+        ("/api/inside", {"polygon": SQUARE, "shown": "AAA="}, 422, "20 points need 3"),
+        ("/api/inside", {"polygon": SQUARE, "shown": "é"}, 422, "base64"),
         ("/api/scores.bin", {}, 422, "exactly one"),
         ("/api/scores.bin", {"id": "nothing"}, 404, "nothing"),
         ("/api/scores.bin", {"embedding": [1.0]}, 422, "numbers"),

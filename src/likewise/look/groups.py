@@ -15,6 +15,7 @@ from likewise.answers.wrong_labels import votes_of_others
 from likewise.data import Items
 from likewise.look.points import VOTERS, Floats, Labels, weakest
 from likewise.model import Model
+from likewise.reports.labels import text_of
 
 KINDS = ("duplicates", "outliers", "weakest", "suspects")
 MOST_GROUPS = 30  # of near-copies, and of suspect labels
@@ -59,7 +60,7 @@ class Seen:
     Args:
         ids: N ids.
         rows: (N, D) unit rows.
-        labels: (N,), −1 without a label.
+        labels: (N, L), −1 where an item has fewer labels.
         names: of labels.
     """
 
@@ -70,11 +71,9 @@ class Seen:
 
     def member(self, row: int, score: float) -> Member:
         """An item as groups tell it."""
-        return Member(row=row, id=self.ids[row], score=float(score), label=self.name(int(self.labels[row])))
-
-    def name(self, label: int) -> str | None:
-        """A label's name; None of −1."""
-        return None if label < 0 else self.names[label]
+        return Member(
+            row=row, id=self.ids[row], score=float(score), label=text_of(self.labels[row].tolist(), self.names)
+        )
 
 
 def weakest_labels(seen: Seen, error: Floats) -> Groups:
@@ -82,7 +81,7 @@ def weakest_labels(seen: Seen, error: Floats) -> Groups:
     found = weakest(error, seen.labels, seen.names, _WEAKEST)
     groups = tuple(
         Group(
-            title=f"{seen.name(label)}: {1 - share:.0%} of the {VOTERS} nearest have this label; {len(rows):,} items",
+            title=f"{seen.names[label]}: {1 - share:.0%} of the {VOTERS} nearest have this label; {_many(len(rows))}",
             items=tuple(seen.member(row, 1 - error[row]) for row in rows[:_SHOWN].tolist()),
         )
         for label, share, rows in found
@@ -98,20 +97,23 @@ def weakest_labels(seen: Seen, error: Floats) -> Groups:
 def suspect_labels(seen: Seen) -> Groups:
     """The items whose neighbours vote for another label than they have."""
     number = "the share of the neighbours' votes for the other label"
-    rows = np.flatnonzero(seen.labels >= 0)
-    if len(rows) < 2 or len(np.unique(seen.labels[rows])) < 2:
+    if seen.labels.shape[1] > 1:
+        return Groups(sentence="The items have several labels, and votes can't tell which is wrong.", number=number)
+    labels = seen.labels[:, 0]
+    rows = np.flatnonzero(labels >= 0)
+    known = labels[rows]
+    if len(np.unique(known)) < 2:
         return Groups(sentence="There are no two labels, so none is suspect.", number=number)
-    known = seen.labels[rows]
     votes = votes_of_others(Neighbours(seen.rows[rows], tuple(seen.ids[row] for row in rows.tolist())), known)
     places = votes.suspects(known, CONFIDENCE)
     pairs = dict[tuple[int, int], list[int]]()
     for place in places.tolist():
         pairs.setdefault((int(known[place]), int(votes.expected[place])), []).append(place)
     order = sorted(pairs.items(), key=lambda pair: -len(pair[1]))
-    often = [pair for pair in order if len(pair[1]) > 1][:MOST_GROUPS]
+    often = order[:MOST_GROUPS]
     groups = [
         Group(
-            title=f"labelled {seen.name(own)}, but the neighbours say {seen.name(other)}; {len(found):,} items",
+            title=f"labelled {seen.names[own]}, but the neighbours say {seen.names[other]}; {_many(len(found))}",
             items=tuple(seen.member(int(rows[place]), float(votes.share[place])) for place in found[:_SHOWN]),
         )
         for (own, other), found in often
@@ -120,7 +122,7 @@ def suspect_labels(seen: Seen) -> Groups:
     if rest:
         groups.append(
             Group(
-                title=f"other pairs of labels; {len(rest):,} items",
+                title=f"other pairs of labels; {_many(len(rest))}",
                 items=tuple(seen.member(int(rows[place]), float(votes.share[place])) for place in rest[:_REST]),
             )
         )
@@ -158,6 +160,10 @@ def near_copies(seen: Seen, model: Model, items: Items, at: npt.NDArray[np.int64
         groups.append(Group(title=f"{len(members):,} near-copies", items=shown[:_SHOWN]))
     more = f" The {MOST_GROUPS} largest groups are shown." if len(found) > MOST_GROUPS else ""
     return Groups(sentence=f"{found.sentence()} {found.about()}{more}", number=number, groups=tuple(groups))
+
+
+def _many(count: int) -> str:
+    return "1 item" if count == 1 else f"{count:,} items"
 
 
 def unit(rows: Tensor) -> Tensor:

@@ -12,11 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.console import Tick, untold
+from likewise import __version__
+from likewise.console import Tick, part_of, untold
 from likewise.data import Items
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError, closest
-from likewise.evaluation.saved import saved_scores
+from likewise.evaluation.saved import SAVED, saved_scores
 from likewise.index.index import Index
 from likewise.index.names import Names
 from likewise.look.groups import KINDS, Groups, Seen, furthest, near_copies, suspect_labels, unit, weakest_labels
@@ -26,11 +27,14 @@ from likewise.maps.map_file import FILE
 from likewise.maps.tsne import NEIGHBOURS
 from likewise.model import Model
 from likewise.pages.colours import LABELS, REST
+from likewise.reports.labels import text_of
 from likewise.reports.verdict import Verdict, verdict_on
-from likewise.training.metrics_log import read_metrics
+from likewise.stamp import Stamp, hash_of, hash_of_bytes
+from likewise.training.metrics_log import METRICS, read_metrics
 from likewise.viewer.columns import pack_columns
 
 T = TypeVar("T")
+SEVERAL = "Of several labels of an item the first gives the colour; another label is one of items that share none."
 log = logging.getLogger("likewise.look")
 
 
@@ -40,10 +44,11 @@ class Look:
     Args:
         run: the run folder; the map is kept there.
         index: in memory.
-        labels: (N,) in the order of the index, −1 without a label.
+        labels: (N, L) in the order of the index, −1 where an item has fewer labels.
         names: of labels.
         model: embeds; None: there are no outliers, near-copies and verdict.
         items: the data in its own order; None: as without a model.
+        tick: told the share of the map that is made.
 
     Cost: of the first call of each part; later calls cost nothing.
     """
@@ -56,11 +61,11 @@ class Look:
         names: Sequence[str],
         model: Model | None = None,
         items: Items | None = None,
+        tick: Tick = untold,
     ) -> None:
         self.run, self.index, self.labels, self.names = run, index, labels, tuple(names)
         self._model, self._items = model, items
-        self._lock, self._kept = RLock(), dict[str, object]()
-        self.share = 0.0  # of the map that is being made
+        self._tick, self._lock, self._kept = tick, RLock(), dict[str, object]()
 
     def map(self) -> Map:
         """The map of the index's rows: read from the run's folder, or made and kept there."""
@@ -78,13 +83,32 @@ class Look:
     def inside(self, found: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
         """The rows of items of a part of the map, (M,), and how many of them have each label, the most first."""
         rows = np.flatnonzero(found)
-        counts = np.bincount(self.labels[rows][self.labels[rows] >= 0], minlength=len(self.names))
+        labels = self.labels[rows]
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.names))
         order = np.argsort(-counts, kind="stable")
         return rows, {self.names[label]: int(counts[label]) for label in order.tolist() if counts[label]}
 
     def label(self, row: int) -> str | None:
-        """The label of an item; None without one."""
-        return None if self.labels[row] < 0 else self.names[int(self.labels[row])]
+        """The label of an item as text, with commas between several; None without one."""
+        return text_of(self.labels[row].tolist(), self.names)
+
+    def check(self, name: str) -> None:
+        """Raises LikewiseError where what a part needs is not there; computes nothing."""
+        if name in ("duplicates", "outliers"):
+            self._data()
+
+    def stamp(self, name: str) -> Stamp:
+        """What makes a part: the version, the model, and hashes of the index's rows and ids, the labels and the data.
+
+        Of the verdict also the run's scores and log. Where the data are more than 1 GB, evenly spaced items are hashed.
+
+        Cost: a pass over the rows and the data, once.
+        """
+        stamp = self._once("stamp", self._stamp)
+        if name != "verdict":
+            return stamp
+        files = [self.run / each for each in (*SAVED, METRICS)]
+        return stamp | {"scores": hash_of(*(file for file in files if file.is_file()))}
 
     def verdict(self) -> Verdict | None:
         """The verdict of the report, on the data; None without a model or data."""
@@ -114,13 +138,24 @@ class Look:
         kept: T = self._kept[name]  # type: ignore[assignment]
         return kept
 
+    def _stamp(self) -> Stamp:
+        named = "\0".join([*self.index.ids, "", *self.names]).encode(errors="surrogatepass")
+        stamp: Stamp = {
+            "likewise": __version__,
+            "model": str(self.index.protocol.get("model", "")),
+            "rows": hash_of_bytes(np.ascontiguousarray(self.index.rows.numpy()).data),
+            "names": hash_of_bytes(named),
+            "labels": hash_of_bytes(np.ascontiguousarray(self.labels).data),
+        }
+        if self._items is None:
+            return stamp
+        values = self._items.values
+        some = np.ascontiguousarray(values[:: 1 + values.nbytes // 1_000_000_000])
+        return stamp | {"data": hash_of_bytes(some.data), "data_ids": self._items.ids_hash}
+
     def _told(self, number: int) -> Tick:
-        """The tick of one of the two parts of the work at the map, which keeps its share for others to see."""
-
-        def tick(share: float) -> None:
-            self.share = (number + share) / 2
-
-        return tick
+        """The tick of one of the two parts of the work at the map."""
+        return part_of(self._tick, number, 2)
 
     def _unit(self) -> Tensor:
         return self._once("unit", partial(unit, self.index.rows))
@@ -155,6 +190,7 @@ class Look:
             "labels": list(self.names),
             "colours": LABELS,
             "rest": REST,
+            "note": SEVERAL if self.labels.shape[1] > 1 else "",
             "map": {
                 "sentence": made.sentence(),
                 "method": made.method,

@@ -13,27 +13,31 @@ from torch import Tensor
 
 from likewise.console import Tick, untold
 from likewise.metrics import kmeans
+from likewise.reports.labels import differ
 
-Labels = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64]  # (N, L), of up to L labels of an item, −1 where there are fewer
 Floats = npt.NDArray[np.float32]
 VOTERS = 10  # nearest items that are counted
 CLUSTERS = 12  # where no labels say how many
 _LEARNED_ON = 5_000  # rows
+_AT_ONCE = 50_000  # rows, whose neighbours' labels are compared
 
 
 def wrong_share(near: Tensor, labels: Labels) -> Floats:
-    """(N,) the share of the ten nearest items with a label that have another one; NaN without own or others' label.
+    """(N,) the share of the ten nearest items with a label that share none; NaN without own or others' label.
 
     Args:
         near: (N, k) rows of the nearest others, nearest first; −1 where there are none.
-        labels: (N,), −1 without a label.
+        labels: (N, L), −1 without a label.
     """
-    near = near[:, :VOTERS]
-    others = torch.from_numpy(labels)[near.clamp_min(0)].masked_fill(near < 0, -1)
-    own = torch.from_numpy(labels)[:, None]
-    known = (others >= 0).sum(1)
-    share = ((others >= 0) & (others != own)).sum(1) / known
-    return share.masked_fill((known == 0) | (own[:, 0] < 0), torch.nan).float().numpy()
+    wide, shares = torch.from_numpy(labels), list[Tensor]()
+    labelled = (wide >= 0).any(1)
+    for rows in torch.split(torch.arange(len(near)), _AT_ONCE):
+        others = near[rows, :VOTERS]
+        known = (labelled[others.clamp_min(0)] & (others >= 0)).sum(1)
+        share = differ(wide, rows, others).sum(1) / known
+        shares.append(share.masked_fill((known == 0) | ~labelled[rows], torch.nan))
+    return torch.cat(shares).float().numpy()
 
 
 def far(rows: Tensor, near: Tensor) -> Floats:
@@ -67,7 +71,7 @@ def point_columns(
 ) -> Mapping[str, npt.NDArray[Any]]:
     """The columns x, y, cluster, distance and, where there are labels, label and error; see ``pack_columns``.
 
-    ``error`` is that of ``wrong_share``.
+    ``error`` is that of ``wrong_share``; of several labels, ``label`` is the first.
     """
     columns: dict[str, npt.NDArray[Any]] = {
         "x": np.ascontiguousarray(xy[:, 0]),
@@ -76,7 +80,7 @@ def point_columns(
         "distance": far(rows, near),
     }
     if (labels >= 0).any():
-        columns |= {"label": labels.astype(np.int32), "error": error}
+        columns |= {"label": labels[:, 0].astype(np.int32), "error": error}
     return columns
 
 
@@ -87,7 +91,7 @@ def weakest(error: Floats, labels: Labels, names: Sequence[str], most: int) -> l
     """
     found = list[tuple[int, float, Labels]]()
     for label in range(len(names)):
-        rows = np.flatnonzero((labels == label) & np.isfinite(error))
+        rows = np.flatnonzero((labels == label).any(1) & np.isfinite(error))
         if len(rows):
             found.append((label, float(error[rows].mean()), rows[np.argsort(-error[rows], kind="stable")]))
     return sorted(found, key=lambda each: (-each[1], each[0]))[:most]

@@ -1,5 +1,7 @@
 """What is said of an item in the report: its label or its id, and whether two items have another label."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,8 +21,12 @@ def columns_of(items: Items) -> Tensor | None:
 def label_of(items: Items, row: int) -> str:
     """The labels of an item as text."""
     assert items.labels is not None
-    names = [items.label_names[number] for number in np.atleast_1d(items.labels[row]) if number >= 0]
-    return ", ".join(names) or NONE
+    return text_of(np.atleast_1d(items.labels[row]).tolist(), items.label_names) or NONE
+
+
+def text_of(labels: Iterable[int], names: Sequence[str]) -> str | None:
+    """The names of an item's labels, with commas between several; None where all are below 0."""
+    return ", ".join(names[label] for label in labels if label >= 0) or None
 
 
 def called(items: Items, row: int) -> str:

@@ -1,4 +1,5 @@
-// The map of a report: it colours, moves and names the points. columns.js and raster.js stand before it in one module.
+// The map of a report: it colours and names the points. columns.js, raster.js and gestures.js stand before it in one
+// module.
 
 const $ = (name) => document.getElementById(`map-${name}`);
 const FOUND = "#c1121f";
@@ -21,7 +22,7 @@ async function begin() {
   let chosen = -1;
   let found = null; // what is looked for, as a way to colour
 
-  function draw() {
+  const draw = onceAFrame(() => {
     raster.draw();
     if (chosen < 0 || !raster.seen(chosen)) return;
     const [px, py] = raster.toPixel(chosen);
@@ -31,7 +32,7 @@ async function begin() {
     context.beginPath();
     context.arc(px * raster.ratio, py * raster.ratio, (raster.size / 2 + 4) * raster.ratio, 0, 7);
     context.stroke();
-  }
+  });
 
   function colour() {
     const { places, palette } = found ?? ways[way];
@@ -84,80 +85,21 @@ async function begin() {
     tip.style.top = `${Math.max(4, Math.min(top, raster.high - tip.offsetHeight - 4))}px`;
   }
 
-  const moved = () => choose(chosen);
-
-  function zoom(factor, px, py) {
-    raster.zoom(factor, px, py);
-    moved();
-  }
-
-  function whole() {
-    raster.fit();
-    moved();
-  }
-
-  const fingers = new Map();
-  let travelled = 0;
-  const at = (event) => [event.offsetX, event.offsetY];
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    fingers.set(event.pointerId, at(event));
-    travelled = 0;
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    const before = fingers.get(event.pointerId);
-    const now = at(event);
-    if (!before) {
-      const row = event.pointerType === "mouse" ? raster.pick(...now) : chosen;
-      if (row !== chosen) choose(row);
-      return;
-    }
-    const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
-    travelled += Math.hypot(now[0] - before[0], now[1] - before[1]);
-    if (other) {
-      const apart = (place) => Math.max(1, Math.hypot(place[0] - other[0], place[1] - other[1]));
-      raster.zoom(apart(now) / apart(before), (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
-    } else if (travelled > 4) {
-      raster.pan(now[0] - before[0], now[1] - before[1]);
-    }
-    fingers.set(event.pointerId, now);
-    moved();
-  });
-  canvas.addEventListener("pointerup", (event) => {
-    fingers.delete(event.pointerId);
-    if (travelled <= 4) choose(raster.pick(...at(event), event.pointerType === "mouse" ? 8 : 22));
-  });
-  canvas.addEventListener("pointercancel", (event) => fingers.delete(event.pointerId));
-  canvas.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && choose(-1));
-  canvas.addEventListener(
-    "wheel",
-    (event) => {
-      if (!event.ctrlKey && document.activeElement !== canvas) return; // the page scrolls
-      event.preventDefault();
-      zoom(Math.exp((-event.deltaY * (event.deltaMode ? 15 : 1)) / 300), ...at(event)); // in pixels, or in lines
+  const gestures = new Gestures(canvas, raster, {
+    changed: () => choose(chosen),
+    hover: (row) => row !== chosen && choose(row),
+    tap: choose,
+    step: (dx, dy) => {
+      const next = raster.next(chosen, dx, dy);
+      if (next < 0) return;
+      raster.show(next);
+      choose(next);
     },
-    { passive: false },
-  );
-  const arrows = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-  canvas.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's
-    if (event.key in arrows) {
-      const first = chosen < 0 ? raster.pick(raster.wide / 2, raster.high / 2, 1e6) : chosen;
-      const next = chosen < 0 ? first : raster.next(chosen, ...arrows[event.key]);
-      if (next >= 0) {
-        raster.show(next);
-        choose(next);
-      }
-    } else if (event.key === "+" || event.key === "=") zoom(1.5);
-    else if (event.key === "-") zoom(1 / 1.5);
-    else if (event.key === "0") whole();
-    else if (event.key === "Escape") choose(-1);
-    else return;
-    event.preventDefault();
+    leave: () => choose(-1),
   });
-  $("in").addEventListener("click", () => zoom(1.5));
-  $("out").addEventListener("click", () => zoom(1 / 1.5));
-  $("whole").addEventListener("click", whole);
+  $("in").addEventListener("click", () => gestures.zoom(1.5));
+  $("out").addEventListener("click", () => gestures.zoom(1 / 1.5));
+  $("whole").addEventListener("click", () => gestures.whole());
   $("find").addEventListener("input", (event) => {
     const text = event.target.value.trim().toLowerCase();
     const has = (name) => name !== null && name.toLowerCase().includes(text);
@@ -183,8 +125,7 @@ async function begin() {
   }
   new ResizeObserver(() => {
     raster.resize();
-    raster.fit();
-    moved();
+    choose(chosen);
   }).observe(canvas);
   colour();
 }

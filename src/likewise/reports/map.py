@@ -1,6 +1,7 @@
 """The interactive map of a report: points in the plane with labels, errors, names and a sample of small pictures.
 
-All of it stands in the page, compressed. ``map.js`` draws it with ``raster.js``, as the page of a server does.
+All of it stands in the page, compressed. ``map.js`` draws it with ``raster.js`` and ``gestures.js``, as the page of a
+server does.
 """
 
 import gzip
@@ -95,7 +96,7 @@ def map_section(items: Items, rows: Tensor, tick: Tick = untold) -> str:
 def script() -> str:
     """The script of a page with a map: one module."""
     viewer, own = files("likewise.viewer") / "static", files("likewise.reports")
-    parts = (viewer / "columns.js", viewer / "raster.js", own / "map.js")
+    parts = (viewer / "columns.js", viewer / "raster.js", viewer / "gestures.js", own / "map.js")
     return "\n".join(part.read_text("utf-8") for part in parts)
 
 
@@ -165,7 +166,7 @@ def tools(legends: Mapping[str, Sequence[Key]], count: int) -> str:
         '<div class="tip" id="map-tip" hidden><canvas id="map-picture" width="96" height="96" hidden></canvas>'
         '<p id="map-said" aria-live="polite"></p><p id="map-other"></p></div></div>'
         f'{keys}<p class="note on-screen">Drag to move. Click the map, and the wheel and the arrow keys work in it; '
-        "Ctrl and the wheel always zoom. Tap or point at an item to see its name.</p>"
+        "Ctrl and the wheel, and two fingers, always zoom. Tap or point at an item to see its name.</p>"
         "<noscript><p>The map needs JavaScript; all else on this page does not.</p></noscript></div>"
     )
 

@@ -2,19 +2,18 @@
 one of them is bad."""
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.answers.copies_of import CopiesOf
 from likewise.answers.wrong_labels import TEMPERATURE
 from likewise.errors import LikewiseError
 from likewise.metrics.neighbours import vote
+from likewise.model import Layer
 from likewise.serving.finding import Found, check_where, finite_row
 from likewise.serving.loaded import Loaded
 from likewise.serving.refused import Refused, busy, failed
@@ -22,7 +21,6 @@ from likewise.serving.uploads import read_picture
 from likewise.text import quoted
 
 Then = Literal["embed", "search", "classify", "duplicates", "health"]
-T = TypeVar("T")
 
 CANDIDATES = 64  # nearest items whose pixels are compared with an upload
 FAR = 1e-3  # from the stored row of the health's input, at which the model does not work as it did
@@ -36,6 +34,7 @@ class Ask:
 
     Args:
         then: what is wanted.
+        as_query: of what is embedded, whether the row that searches is wanted, not that of an item.
         picture: the bytes of a file; or
         vector: numbers that the model embeds; or
         embedding: a row; or
@@ -43,10 +42,10 @@ class Ask:
         k: number of hits.
         where: conditions on the hits.
         threshold: of duplicates; None: that of the data.
-        copies: looks for duplicates.
     """
 
     then: Then
+    as_query: bool = False
     picture: bytes | None = None
     vector: Sequence[float] | None = None
     embedding: Sequence[float] | None = None
@@ -54,7 +53,6 @@ class Ask:
     k: int = 10
     where: tuple[str, ...] = ()
     threshold: float | None = None
-    copies: CopiesOf | None = None
 
 
 Answer = dict[str, Any] | Refused
@@ -62,12 +60,13 @@ Answer = dict[str, Any] | Refused
 
 @dataclass(eq=False)
 class _Task:
-    """A request on its way: its content as an array, its row, its hits, or why it is refused."""
+    """A request on its way: its content as an array, its row, its hits, its answer, or why it is refused."""
 
     ask: Ask
     values: Any = None
     row: Tensor | None = None
     hits: Sequence[Found] = ()
+    answer: dict[str, Any] = field(default_factory=dict)
     refused: Refused | None = None
 
 
@@ -83,14 +82,8 @@ def answer_all(loaded: Loaded, asks: Sequence[Ask], megapixels: float) -> list[A
     _together(contents, _layer_key(loaded), lambda some: _embed(loaded, some))
     searches = [task for task in _well(tasks) if task.ask.then != "embed"]
     _together(searches, lambda task: (_depth(loaded, task.ask), task.ask.where), lambda some: _search(loaded, some))
-    answers: list[Answer] = []
-    for task in tasks:
-        if task.refused is None:
-            done = _guarded(task, partial(_say, loaded, task))
-            answers.append(task.refused or done or {})
-        else:
-            answers.append(task.refused)
-    return answers
+    _each(_well(tasks), lambda task: _say(loaded, task))
+    return [task.answer if task.refused is None else task.refused for task in tasks]
 
 
 def _well(tasks: Iterable[_Task]) -> list[_Task]:
@@ -98,22 +91,17 @@ def _well(tasks: Iterable[_Task]) -> list[_Task]:
 
 
 def _each(tasks: Iterable[_Task], work: Callable[[_Task], None]) -> None:
+    """Does the work for each task; what it raises is the end of this request alone."""
     for task in tasks:
-        _guarded(task, partial(work, task))
-
-
-def _guarded(task: _Task, work: Callable[[], T]) -> T | None:
-    """What ``work`` returns; what it raises is the end of this request alone."""
-    try:
-        return work()
-    except Refused as refused:
-        task.refused = refused
-    except LikewiseError as error:
-        task.refused = Refused(422, str(error))
-    except Exception:
-        log.exception("a request failed")
-        task.refused = failed()
-    return None
+        try:
+            work(task)
+        except Refused as refused:
+            task.refused = refused
+        except LikewiseError as error:
+            task.refused = Refused(422, str(error))
+        except Exception:
+            log.exception("a request failed")
+            task.refused = failed()
 
 
 def _together(tasks: Sequence[_Task], key: Callable[[_Task], Hashable], work: Callable[[list[_Task]], None]) -> None:
@@ -154,14 +142,18 @@ def _read(loaded: Loaded, task: _Task, megapixels: float) -> None:
 
 
 def _layer_key(loaded: Loaded) -> Callable[[_Task], Hashable]:
-    """Contents of one kind for one layer are embedded together: rows of items where the row is wanted, else queries."""
-    return lambda task: (task.values.shape, loaded.layer if task.ask.then == "embed" else loaded.asking)
+    """Contents of one kind for one layer are embedded together."""
+    return lambda task: (task.values.shape, _layer(loaded, task.ask))
+
+
+def _layer(loaded: Loaded, ask: Ask) -> Layer:
+    """The layer of items where their row is wanted, else that of queries."""
+    return loaded.layer if ask.then == "embed" and not ask.as_query else loaded.asking
 
 
 def _embed(loaded: Loaded, tasks: list[_Task]) -> None:
     assert loaded.encoder is not None
-    layer = loaded.layer if tasks[0].ask.then == "embed" else loaded.asking
-    rows = loaded.encoder.rows(np.stack([task.values for task in tasks]), layer)
+    rows = loaded.encoder.rows(np.stack([task.values for task in tasks]), _layer(loaded, tasks[0].ask))
     finite = rows.isfinite().all(1).tolist()
     for task, row, good in zip(tasks, rows, finite, strict=True):
         task.row = row
@@ -188,44 +180,53 @@ def _search(loaded: Loaded, tasks: list[_Task]) -> None:
         task.hits = hits
 
 
-def _say(loaded: Loaded, task: _Task) -> dict[str, Any]:
-    """The answer of one request that went well."""
-    ask = task.ask
+def _say(loaded: Loaded, task: _Task) -> None:
+    """Puts the answer of a request together."""
+    answers: Mapping[Then, Callable[[Loaded, _Task], dict[str, Any]]] = {
+        "embed": _embedded,
+        "search": _found,
+        "classify": _classified,
+        "duplicates": _duplicates,
+        "health": _healthy,
+    }
+    task.answer = answers[task.ask.then](loaded, task)
+
+
+def _embedded(loaded: Loaded, task: _Task) -> dict[str, Any]:
     assert task.row is not None
-    if ask.then == "embed":
-        return {"embedding": task.row.tolist()}
-    if ask.then == "classify":
-        return _classified(loaded, task.hits)
-    if ask.then == "health":
-        return _healthy(loaded, task)
-    if ask.then == "duplicates":
-        return _duplicates(loaded, task)
-    own = loaded.shown.label(ask.id)
+    return {"embedding": task.row.tolist()}
+
+
+def _found(loaded: Loaded, task: _Task) -> dict[str, Any]:
+    asked, row, own = task.ask.id, None, list[int]()
+    if asked is not None:
+        row, own = loaded.finder.rows_of([asked])[0], loaded.shown.labels_of([asked])[0].tolist()
     return {
-        "query": {"row": None if ask.id is None else loaded.finder.rows_of([ask.id])[0], "id": ask.id, "label": own},
-        "hits": [hit_of(loaded, found, own) for found in task.hits],
+        "query": {"row": row, "id": asked, "label": loaded.shown.text(own)},
+        "hits": [_hit(loaded, found, own) for found in task.hits],
     }
 
 
-def hit_of(loaded: Loaded, found: Found, own: str | None) -> dict[str, Any]:
-    """A hit as it is told; ``own`` is the label of the query."""
-    label = loaded.shown.text(found.label)
-    wrong = None if own is None or label is None else label != own
+def _hit(loaded: Loaded, found: Found, own: Sequence[int]) -> dict[str, Any]:
+    """A hit as it is told; ``own`` are the labels of the query. It is wrong if it shares none of them."""
+    mine, theirs = ({label for label in labels if label >= 0} for labels in (own, found.labels))
+    wrong = mine.isdisjoint(theirs) if mine and theirs else None
+    label = loaded.shown.text(found.labels)
     return {"row": found.row, "id": found.id, "score": found.score, "label": label, "wrong": wrong}
 
 
-def _classified(loaded: Loaded, hits: Sequence[Found]) -> dict[str, Any]:
-    """The labels that the nearest items vote for, with the weight exp(cosine / 0.07)."""
+def _classified(loaded: Loaded, task: _Task) -> dict[str, Any]:
+    """The labels that the nearest items vote for, each for all of its own, with the weight exp(cosine / 0.07)."""
     if not loaded.shown.label_names:
         raise Refused(409, f"the items have no labels. {loaded.shown.why}".strip())
-    known = [hit for hit in hits if hit.label >= 0]
+    known = [(hit.score, label) for hit in task.hits for label in hit.labels if label >= 0]
     if not known:
         raise Refused(409, "none of the nearest items has a label.")
-    scores = torch.tensor([[hit.score for hit in known]])
-    classes, votes = vote(scores, torch.tensor([[hit.label for hit in known]]), TEMPERATURE)
+    scores, labels = zip(*known, strict=True)
+    classes, votes = vote(torch.tensor([scores]), torch.tensor([labels]), TEMPERATURE)
     told = [(label, part) for label, part in zip(classes[0].tolist(), votes[0].tolist(), strict=True) if label >= 0]
     total = sum(part for _, part in told)
-    shares = [{"label": loaded.shown.text(label), "share": part / total} for label, part in told]
+    shares = [{"label": loaded.shown.text([label]), "share": part / total} for label, part in told]
     return {"label": shares[0]["label"], "confidence": shares[0]["share"], "votes": shares}
 
 
@@ -247,12 +248,11 @@ def engine_of(loaded: Loaded) -> str:
 
 
 def _duplicates(loaded: Loaded, task: _Task) -> dict[str, Any]:
-    ask, items = task.ask, loaded.shown.items
-    assert ask.copies is not None
+    ask, items, looking = task.ask, loaded.shown.items, loaded.copies
     assert items is not None
-    threshold = ask.copies.threshold if ask.threshold is None else ask.threshold
+    threshold = looking.threshold if ask.threshold is None else ask.threshold
     near = loaded.shown.rows_of([hit.id for hit in task.hits])
-    copies = ask.copies.of(task.values, near[near >= 0], threshold)
+    copies = looking.of(task.values, near[near >= 0], threshold)
     rows = loaded.finder.rows_of([items.ids[copy.row] for copy in copies])
     told = [
         {"row": row, "id": items.ids[copy.row], "similarity": copy.similarity}

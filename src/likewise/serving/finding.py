@@ -17,12 +17,12 @@ from likewise.serving.shown import Shown
 
 
 class Found(NamedTuple):
-    """A hit: its row in an index in a folder, its id, its score, and the place of its label, −1 for none."""
+    """A hit: its row in an index in a folder, its id, its score, and the places of its labels, −1 for none."""
 
     row: int | None
     id: str
     score: float
-    label: int
+    labels: Sequence[int]
 
 
 class Finder(Protocol):

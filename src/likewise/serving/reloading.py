@@ -36,7 +36,7 @@ async def follow(serving: Serving, live: Live, metrics: Metrics) -> None:
             log.exception("the former run goes on, for reading the new one failed")
             metrics.reloads.labels("failed").inc()
         else:
-            live.now = loaded
+            live.take(loaded, now)
             metrics.items.set(len(loaded.finder))
             metrics.reloads.labels("taken").inc()
             log.info("serving the new run")

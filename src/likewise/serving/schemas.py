@@ -6,11 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from likewise.look.polygon import MOST_CORNERS
 
-MOST_HITS = 10_000  # whatever --k-limit says
 MOST_NUMBERS = 65_536
 Numbers = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=MOST_NUMBERS)]
 Where = Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=16)]
-Hits = Annotated[int, Field(ge=1, le=MOST_HITS)]
+Hits = Annotated[int, Field(ge=1, description="number of hits; /api/about says how many are allowed")]
 
 
 class Strict(BaseModel):
@@ -60,7 +59,7 @@ class NotEmbedded(BaseModel):
 
 
 class Query(BaseModel):
-    """What was asked for: null for what is no item."""
+    """What was asked for: null for what is no item. Several labels have commas between them, here and elsewhere."""
 
     row: int | None
     id: str | None
@@ -68,7 +67,7 @@ class Query(BaseModel):
 
 
 class Hit(BaseModel):
-    """An item that was found. ``wrong``: its label is another than the query's; null where one is not known."""
+    """An item that was found. ``wrong``: it shares no label with the query; null where those of one are not known."""
 
     row: int | None
     id: str
@@ -158,15 +157,15 @@ class Described(BaseModel):
 
 
 class Area(Strict):
-    """A part of the map: a polygon, of which labels, under which conditions."""
+    """A part of the map: a polygon, of which points, under which conditions."""
 
     polygon: Annotated[
         list[Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]],
         Field(min_length=3, max_length=MOST_CORNERS, description="corners in units of the map"),
     ]
-    labels: (
-        Annotated[list[int], Field(max_length=65_536, description="places in labels; -1: none; default: all")] | None
-    ) = None
+    shown: Annotated[str, Field(description="base64 of a bit for each row, the lowest first; default: all")] | None = (
+        None
+    )
     where: Where = []
 
 
@@ -191,30 +190,6 @@ class Verdict(BaseModel):
     sentence: str | None
     signs: list[str]
     advice: list[str]
-
-
-class Member(BaseModel):
-    """An item of a group."""
-
-    row: int
-    id: str
-    score: float
-    label: str | None
-
-
-class Group(BaseModel):
-    """A row of items, and what is said of it."""
-
-    title: str
-    items: list[Member]
-
-
-class Groups(BaseModel):
-    """All groups of a kind, what was found, and what the scores are."""
-
-    sentence: str
-    number: str
-    groups: list[Group]
 
 
 class Progress(BaseModel):

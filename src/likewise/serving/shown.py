@@ -1,6 +1,6 @@
 """The pictures and labels of what is searched."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from likewise.index.names import Names
 from likewise.metrics.neighbours import fair_k
 from likewise.model import Model
 from likewise.remote import is_url
+from likewise.reports.labels import columns_of, text_of
 from likewise.stamp import source_of
 from likewise.training.run_folder import training_items
 
@@ -31,9 +32,9 @@ class Shown:
     def __init__(self, items: Items | None, why: str = "") -> None:
         self.items, self.why = items, why
         self._names = None if items is None else Names(items.ids)
-        one = items is not None and items.labels is not None and items.labels.ndim == 1
-        self._labels = items.labels if items is not None and one else None
-        self.label_names: tuple[str, ...] = items.label_names if items is not None and one else ()
+        wide = None if items is None else columns_of(items)
+        self._labels = None if wide is None else wide.numpy()  # (N, L)
+        self.label_names: tuple[str, ...] = () if items is None or wide is None else items.label_names
 
     @property
     def voters(self) -> int:
@@ -53,19 +54,15 @@ class Shown:
         return self._names.places([as_id(item) for item in ids])
 
     def labels_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """(n,) places in ``label_names``, −1 without a label, or with several."""
+        """(n, L) places in ``label_names`` of items with up to L labels, −1 where there are fewer."""
         rows = self.rows_of(ids)
         if self._labels is None:
-            return np.full(len(ids), -1)
-        return np.where(rows < 0, -1, self._labels[rows])
+            return np.full((len(ids), 1), -1)
+        return np.where(rows[:, None] < 0, -1, self._labels[rows])
 
-    def label(self, item: str | None) -> str | None:
-        """The label of an item as text."""
-        return None if item is None else self.text(int(self.labels_of([item])[0]))
-
-    def text(self, label: int) -> str | None:
-        """A label's name; None of −1."""
-        return None if label < 0 else self.label_names[label]
+    def text(self, labels: Iterable[int]) -> str | None:
+        """The names of labels, with commas between several; None where all are −1."""
+        return text_of(labels, self.label_names)
 
     def picture(self, item: str) -> Pixels | None:
         """uint8 (S, S, 3), or None where there is none."""

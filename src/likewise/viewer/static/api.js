@@ -1,4 +1,7 @@
-// Asks the server. What it refuses becomes an Error with the server's sentence.
+// Asks the server. What it refuses becomes an Error with the server's sentence; so does the answer of a server that
+// serves another run or index than when the page was opened, for its rows are other items.
+
+let opened = null; // what was served then
 
 async function asked(path, options) {
   let response;
@@ -7,6 +10,9 @@ async function asked(path, options) {
   } catch {
     throw new Error("the server does not answer; is it still running?");
   }
+  const mark = response.headers.get("likewise-run"); // null: the answer is a proxy's
+  opened = opened ?? mark;
+  if (mark !== null && mark !== opened) throw new Error("the run or its index was made anew since this page was opened; reload the page.");
   if (response.ok) return response;
   let detail = `the server answered ${response.status}`;
   try {
@@ -24,3 +30,9 @@ export const bytes = async (path, value) => (await asked(path, value === undefin
 export const blob = async (path, value) => (await asked(path, sent(value))).blob();
 export const upload = async (path, file) => (await asked(path, { method: "POST", body: file })).json();
 export const pictureOf = (id) => `api/picture?id=${encodeURIComponent(id)}`;
+
+export function toBase64(bytes) {
+  let text = "";
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return btoa(text);
+}

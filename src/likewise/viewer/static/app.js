@@ -1,20 +1,20 @@
 // The page: what is searched, selected, coloured and shown.
 
-import { blob, bytes, json, pictureOf, upload } from "./api.js";
+import { blob, bytes, json, pictureOf, toBase64, upload } from "./api.js";
 import { byNumber, byValue } from "./colours.js";
 import { parseColumns } from "./columns.js";
 import { showGroups } from "./groups.js";
 import { Histogram } from "./histogram.js";
 import { labelList, ramp } from "./legend.js";
 import { MapView } from "./map.js";
-import { element, fill, picture, tile } from "./tiles.js";
+import { asked, element, fill, picture, tile } from "./tiles.js";
 
 const STEP = 60; // tiles of a selection that are added at once
 const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
 const percent = (share) => `${Math.round(100 * share)} %`;
 
-const state = { about: null, columns: {}, header: null, query: null, selection: null, asked: 0, hiddenLabels: new Set() };
+const state = { about: null, columns: {}, header: null, query: null, selection: null, asked: 0, opened: 0, hidden: new Set() };
 const known = new Map(); // items by row
 const say = (text, bad = false) => {
   $("said").textContent = text;
@@ -22,7 +22,7 @@ const say = (text, bad = false) => {
 };
 const failed = (error) => say(`${error.message[0].toUpperCase()}${error.message.slice(1)}`, true);
 
-const view = new MapView($("map"), { hover, open: openRow, search: searchRow, lasso: select, at: announce });
+const view = new MapView($("map"), { hover, open: openRow, search: searchRow, lasso: select, at: announce, leave: forget });
 const histogram = new Histogram($("range"), filter);
 const how = (number) => ({ pictures: state.about.pictures, number, open: openItem, hover: point });
 
@@ -37,24 +37,28 @@ async function items(rows) {
 }
 
 async function announce(row) {
-  const [item] = await items([row]);
-  if (view.cursor === row) say(`${item.id}${item.label === null ? "" : `, label ${item.label}`}`);
-}
-
-async function openRow(row) {
   try {
-    openItem((await items([row]))[0]);
+    const [item] = await items([row]);
+    if (view.cursor === row) say(`${item.id}${item.label === null ? "" : `, label ${item.label}`}`);
   } catch (error) {
     failed(error);
   }
 }
 
-async function openItem(item) {
+async function openRow(row, finger) {
+  try {
+    await openItem((await items([row]))[0], !finger); // a finger stays on the map, where the item's picture is
+  } catch (error) {
+    failed(error);
+  }
+}
+
+async function openItem(item, scroll = true) {
   if (item.row === null) return searchId(item.id); // an index on servers has no rows
+  const turn = ++state.opened;
   const [whole] = await items([item.row]);
-  view.cursor = item.row;
-  if (view.raster) view.raster.show(item.row);
-  view.draw();
+  if (turn !== state.opened) return;
+  view.at(item.row);
   const facts = { label: whole.label, ...whole.columns };
   const list = element("dl");
   for (const [name, value] of Object.entries(facts)) {
@@ -65,7 +69,7 @@ async function openItem(item) {
   const text = element("div", {}, element("h3", { textContent: whole.id }), list, button);
   $("card").replaceChildren(picture(whole.id, state.about.pictures, `Picture of ${whole.id}`), text);
   $("card").hidden = false;
-  $("card").scrollIntoView({ block: "nearest" });
+  if (scroll) $("card").scrollIntoView({ block: "nearest" });
   say(`Opened ${whole.id}.`);
 }
 
@@ -85,7 +89,7 @@ async function hover(row, px, py) {
 }
 
 function point(item) {
-  view.cursor = item && item.row !== null ? item.row : -1;
+  view.pointed = item && item.row !== null ? item.row : -1;
   view.draw();
 }
 
@@ -94,32 +98,36 @@ function point(item) {
 const asking = () => ({ k: Number($("k").value), where: $("where").value.trim() ? [$("where").value.trim()] : [] });
 
 async function searchRow(row) {
-  searchId((await items([row]))[0].id);
+  try {
+    searchId((await items([row]))[0].id);
+  } catch (error) {
+    failed(error);
+  }
 }
 
 function searchId(id) {
   $("search").value = id;
-  search({ id, label: null }, () => json("api/search", { id, ...asking() }), () => ({ id }));
+  search({ id }, () => ({ id }));
 }
 
 function searchPicture(file) {
   if (!file || !file.type.startsWith("image/")) return say("That is no picture; drop a file such as a PNG or JPEG.", true);
-  const { k, where } = asking();
-  const query = new URLSearchParams([["k", k], ...where.map((text) => ["where", text])]);
   const shown = { id: file.name || "the picture", source: URL.createObjectURL(file) };
-  const row = async () => ({ embedding: (await upload("api/embed", file)).embedding });
-  search(shown, () => upload(`api/search/upload?${query}`, file), row);
+  search(shown, async () => ({ embedding: (await upload("api/embed?as_query=true", file)).embedding }));
 }
 
-async function search(query, ask, row) {
+// shown: {id, source}, as it is called and looks; what: gives {id} or {embedding}.
+async function search(shown, what) {
   const turn = ++state.asked;
   say("Searching …");
   try {
-    const { query: own, hits } = await ask();
+    const query = await what();
+    const { query: own, hits } = await json("api/search", { ...query, ...asking() });
     if (turn !== state.asked) return;
-    state.query = { ...query, row: own.row, label: own.label, hits };
+    if (state.query && state.query.source) URL.revokeObjectURL(state.query.source);
+    state.query = { ...shown, row: own.row, label: own.label, hits };
     showHits();
-    const scores = state.columns.x ? parseColumns(await bytes("api/scores.bin", await row())).columns.score : null;
+    const scores = state.columns.x ? parseColumns(await bytes("api/scores.bin", query)).columns.score : null;
     if (turn !== state.asked || !scores) return;
     state.columns.score = scores;
     offerColours("score");
@@ -136,11 +144,7 @@ function showHits() {
   const judged = label === null ? "" : ` Framed and marked ✗: another label than the query, ${label}.`;
   $("found-note").textContent = `The number is the cosine: 1 is the same direction.${judged}`;
   fill($("hits"), hits, how((score) => score.toFixed(3)));
-  if (source) {
-    const shown = element("span", { className: "tile query" }, element("img", { src: source, alt: "The picture asked about" }));
-    shown.append(element("span", { className: "name", textContent: "query" }));
-    $("hits").prepend(element("li", {}, shown));
-  }
+  $("hits").prepend(element("li", {}, asked({ id, label, source }, state.about.pictures)));
   if (matchMedia("(max-width: 860px)").matches) $("found").scrollIntoView(); // the map is above, not beside
   view.query = row === null ? -1 : row;
   view.hits = hits.filter((hit) => hit.row !== null);
@@ -152,8 +156,7 @@ function showHits() {
 // --- Selection
 
 async function select(polygon) {
-  const labels = visibleLabels();
-  const area = { polygon, where: asking().where, ...(labels ? { labels } : {}) };
+  const area = { polygon, where: asking().where, shown: shownBits() };
   say("Selecting …");
   try {
     const found = await json("api/inside", area);
@@ -191,10 +194,10 @@ async function save() {
 }
 
 function forget() {
+  if (state.selection) say("The selection is cleared.");
   state.selection = null;
   $("chosen").hidden = true;
   view.clear();
-  say("The selection is cleared.");
 }
 
 // --- Colours, legend, filters
@@ -216,8 +219,8 @@ function offerColours(chosen) {
 
 function colour() {
   const name = $("colour").value;
-  state.hiddenLabels.clear();
-  view.raster.hidden = null;
+  state.hidden.clear();
+  filter(null);
   if (name === "label" || name === "cluster") {
     const clusters = name === "cluster" ? Math.max(...state.columns.cluster) + 1 : 0;
     const names = name === "label" ? state.header.labels : Array.from({ length: clusters }, (_, number) => `cluster ${number + 1}`);
@@ -227,10 +230,10 @@ function colour() {
   } else {
     state.coloured = byValue(state.columns[name], state.header.rest);
     histogram.show(state.columns[name], COLOURS[name]);
-    const { low, high } = state.coloured;
+    const { low, high, unknown } = state.coloured;
     const text = name === "error" ? percent : (value) => value.toFixed(3);
     const title = COLOURS[name][0].toUpperCase() + COLOURS[name].slice(1);
-    explain(title, [ramp(text(low), text(high), state.header.rest)], false);
+    explain(title, [ramp(text(low), text(high), unknown ? state.header.rest : null)], false);
   }
   repaint();
 }
@@ -238,7 +241,7 @@ function colour() {
 function repaint() {
   const { places, palette, entries } = state.coloured;
   const shown = palette.slice();
-  if (entries) entries.forEach(({ number }, at) => state.hiddenLabels.has(number) && (shown[at] = 0));
+  if (entries) entries.forEach(({ number }, at) => state.hidden.has(number) && (shown[at] = 0));
   view.raster.colour(places, shown);
   view.draw();
 }
@@ -251,7 +254,7 @@ function explain(title, lines, labels) {
 }
 
 function hide(number, shown) {
-  state.hiddenLabels[shown ? "delete" : "add"](number);
+  state.hidden[shown ? "delete" : "add"](number);
   repaint();
 }
 
@@ -259,29 +262,29 @@ function hide(number, shown) {
 function filter(least) {
   const values = state.columns[$("colour").value];
   view.raster.hidden = least === null ? null : Uint8Array.from(values, (value) => (value >= least ? 0 : 1));
-  if ($("colour").value === "score" && state.query) {
-    const tiles = [...$("hits").querySelectorAll("button")];
-    tiles.forEach((each, at) => each.classList.toggle("below", least !== null && state.query.hits[at].score < least));
-  }
+  const from = $("colour").value === "score" && least !== null ? least : -Infinity;
+  [...$("hits").querySelectorAll("button")].forEach((each, at) => each.classList.toggle("below", state.query.hits[at].score < from));
   view.draw();
 }
 
 function all(shown) {
   for (const box of $("legend-list").querySelectorAll("input")) box.checked = shown;
-  state.hiddenLabels = new Set(shown ? [] : state.coloured.entries.map(({ number }) => number));
+  state.hidden = new Set(shown ? [] : state.coloured.entries.map(({ number }) => number));
   repaint();
 }
 
-// The labels that are not filtered out; null where all are shown, or points are coloured by something else.
-function visibleLabels() {
-  if ($("colour").value !== "label" || !state.hiddenLabels.size) return null;
-  return state.coloured.entries.map(({ number }) => number).filter((number) => !state.hiddenLabels.has(number));
+// A bit for each point, whether legend and slider show it, as base64.
+function shownBits() {
+  const { raster } = view;
+  const bytes = new Uint8Array(Math.ceil(raster.rows / 8));
+  for (let row = 0; row < raster.rows; row++) if (raster.seen(row)) bytes[row >> 3] |= 1 << (row & 7);
+  return toBase64(bytes);
 }
 
 // --- Start
 
 function mode(lassoing) {
-  view.lassoing = lassoing;
+  view.gestures.lassoing = lassoing;
   $("map").classList.toggle("lasso", lassoing);
   $("lasso").setAttribute("aria-pressed", lassoing);
   $("move").setAttribute("aria-pressed", !lassoing);
@@ -296,9 +299,9 @@ function listen() {
   $("colour").addEventListener("change", colour);
   $("move").addEventListener("click", () => mode(false));
   $("lasso").addEventListener("click", () => mode(true));
-  $("closer").addEventListener("click", () => view.zoom(1.5));
-  $("further").addEventListener("click", () => view.zoom(1 / 1.5));
-  $("whole").addEventListener("click", () => view.whole());
+  $("closer").addEventListener("click", () => view.gestures.zoom(1.5));
+  $("further").addEventListener("click", () => view.gestures.zoom(1 / 1.5));
+  $("whole").addEventListener("click", () => view.gestures.whole());
   $("view-list").addEventListener("click", () => select(view.view()));
   $("save").addEventListener("click", save);
   $("forget").addEventListener("click", forget);
@@ -336,7 +339,8 @@ async function start() {
   $("run").textContent = run;
   $("counts").textContent = `${count(about.items)} items, ${about.dim} numbers each; ${about.engine}`;
   $("command").textContent = about.command;
-  $("drop").hidden = !about.pictures;
+  $("missing").textContent = about.why_no_pictures;
+  $("drop").hidden = about.kind !== "images" && !about.pictures;
   $("where-label").hidden = !about.metadata.length;
   if (about.metadata.length) $("where").title = `columns: ${about.metadata.join(", ")}`;
   for (const [name, value] of Object.entries(about.protocol)) {
@@ -355,7 +359,7 @@ async function map() {
     state.columns = columns;
     state.header = header;
     $("map-note").hidden = true;
-    $("faithful").textContent = header.map.sentence;
+    $("faithful").textContent = `${header.map.sentence} ${header.note}`;
     $("map").setAttribute("aria-label", `Map of ${count(rows)} items`);
     view.show(columns.x, columns.y);
     offerColours(columns.label ? "label" : "cluster");

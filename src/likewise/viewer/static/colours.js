@@ -19,7 +19,7 @@ export function byNumber(numbers, names, colours, rest) {
   return { entries, places, palette: Uint32Array.from([...hexes, rest], packed) };
 }
 
-// {places, palette, low, high} of numbers, of which some may be NaN: these get the rest's colour.
+// {places, palette, low, high, unknown} of numbers, of which some may be NaN, unknown: these get the rest's colour.
 export function byValue(values, rest) {
   let low = Infinity;
   let high = -Infinity;
@@ -30,7 +30,7 @@ export function byValue(values, rest) {
   const scale = (STEPS - 1) / Math.max(high - low, 1e-12);
   const places = Uint8Array.from(values, (value) => (value === value ? Math.round((value - low) * scale) : STEPS));
   const palette = Uint32Array.from([...Array.from({ length: STEPS }, (_, step) => mixed(step / (STEPS - 1))), rest], packed);
-  return { places, palette, low, high };
+  return { places, palette, low, high, unknown: places.includes(STEPS) };
 }
 
 export const gradient = `linear-gradient(to right, ${RAMP.join(", ")})`;

@@ -13,9 +13,10 @@ export function labelList(entries, changed) {
   });
 }
 
-// One <li>; low and high are texts, rest is the colour of what is not known.
+// One <li>; low and high are texts, rest is the colour of what is not known, null where all is.
 export function ramp(low, high, rest) {
-  return element("li", {}, element("span", {}, low, swatch("ramp", gradient), high, swatch("swatch", rest), "not known"));
+  const unknown = rest === null ? [] : [swatch("swatch", rest), "not known"];
+  return element("li", {}, element("span", {}, low, swatch("ramp", gradient), high, ...unknown));
 }
 
 function swatch(name, background) {

@@ -45,7 +45,9 @@ export class Raster {
     for (let at = 0; at < this.rows; at++) this.drawn.places[at] = places[this.order[at]];
   }
 
+  // Keeps the view; one that shows all points goes on to show them.
   resize() {
+    const fitted = this.scale === this.first;
     const ratio = Math.min(2, globalThis.devicePixelRatio || 1);
     this.ratio = ratio;
     this.wide = Math.max(1, this.canvas.clientWidth);
@@ -54,6 +56,7 @@ export class Raster {
     this.canvas.height = Math.round(this.high * ratio);
     this.image = this.context.createImageData(this.canvas.width, this.canvas.height);
     this.pixels = new Uint32Array(this.image.data.buffer);
+    if (fitted) this.fit();
   }
 
   // The view that shows all points.
@@ -138,8 +141,10 @@ export class Raster {
     return this.grid.nearest(x, y, reach / this.scale, (row) => this.seen(row));
   }
 
-  // The nearest point that is drawn to the right, left, above or below of a point: (1, 0), (-1, 0), (0, 1), (0, -1).
+  // The nearest point that is drawn to the right, left, above or below of a point: (1, 0), (-1, 0), (0, 1), (0, -1); that
+  // in the middle of the view, where row is -1. -1 where there is none.
   next(row, dx, dy) {
+    if (row < 0) return this.pick(this.wide / 2, this.high / 2, Math.max(this.wide, this.high));
     let best = -1;
     let least = Infinity;
     for (let other = 0; other < this.rows; other++) {
@@ -153,26 +158,6 @@ export class Raster {
     }
     return best;
   }
-
-  // The rows of the points that are drawn inside a polygon [[x, y], ...] in units of the map.
-  inside(polygon) {
-    const found = [];
-    for (let row = 0; row < this.rows; row++) {
-      if (this.seen(row) && within(polygon, this.x[row], this.y[row])) found.push(row);
-    }
-    return found;
-  }
-}
-
-// Whether a point is inside a polygon: a ray from it crosses an odd number of sides.
-export function within(polygon, x, y) {
-  let inside = false;
-  for (let at = 0, before = polygon.length - 1; at < polygon.length; before = at++) {
-    const [ax, ay] = polygon[at];
-    const [bx, by] = polygon[before];
-    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) inside = !inside;
-  }
-  return inside;
 }
 
 // Cells of the plane with the rows in each, by which the point nearest to a place is found.

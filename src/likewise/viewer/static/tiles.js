@@ -36,6 +36,13 @@ export function tile(item, how) {
   return button;
 }
 
+// What was searched for, before its hits: {id, label, source}; source is the address of a picture that is no item's.
+export function asked({ id, label, source }, pictures) {
+  const image = source ? element("img", { src: source, alt: "" }) : picture(id, pictures, "");
+  const name = element("span", { className: "name", textContent: label ?? "" });
+  return element("span", { className: "tile query" }, image, name, element("span", { className: "number", textContent: "query" }));
+}
+
 export function fill(list, items, how) {
   list.replaceChildren(...items.map((item) => element("li", {}, tile(item, how))));
 }
