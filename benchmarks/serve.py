@@ -6,6 +6,8 @@
     python benchmarks/serve.py --workers 2
     python benchmarks/serve.py --stops 20                  # SIGTERM at 32 clients, 20 times
     python benchmarks/serve.py --reloads 5                 # another model and index under load
+    python benchmarks/serve.py --beside /api/points.bin    # 8 clients, before and while the server makes the map
+    python benchmarks/serve.py --run runs/photos --beside "/api/groups?kind=duplicates"
 
 Each request is a PNG of 32 px: it is decoded, embedded and searched for among the rows. The server is a process of its
 own, and the clients are another, which asks over loopback: each client waits for its answer before it asks again. The
@@ -24,7 +26,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -104,11 +108,22 @@ def server(run: Path, *options: str, without: Sequence[str] = ()) -> Iterator[tu
         process.stderr.close()
 
 
+def processes(pid: int) -> list[int]:
+    """A process and those that it started."""
+    children = [child for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+    return [pid, *(each for child in children for each in processes(int(child)))]
+
+
 def cpu_seconds(pid: int) -> float:
-    """Of a process and those that it started, so far."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(numbers[11]) + int(numbers[12])) / TICK + sum(cpu_seconds(int(child)) for child in children)
+    """Of a process and those that it started, so far; of those that have ended too."""
+    numbers = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in processes(pid)]
+    return sum(int(each[place]) for each in numbers for place in (11, 12, 13, 14)) / TICK
+
+
+def megabytes(pid: int) -> int:
+    """Memory that a process and those that it started hold now; pages that they share count once for each."""
+    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in processes(pid))
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000
 
 
 class Load:
@@ -237,6 +252,44 @@ def reload(place: Path, run: Path, rows: int, engine: str, times: int, options: 
     print(f"{times} new runs at 32 clients: {found}")
 
 
+def beside(run: Path, path: str, options: Sequence[str], without: Sequence[str]) -> None:
+    """Eight clients before something is computed for the page, meanwhile, and after; then it is asked for again."""
+    print("| 8 clients | requests | p50 ms | p95 ms | seconds | CPU seconds | most memory, MB |")
+    print("|-|-|-|-|-|-|-|")
+    with server(run, *options, without=without) as (process, port):
+        ask(port, 8, 300)  # warm
+        for what, other in (
+            ("before", threading.Thread(target=time.sleep, args=[8])),
+            (f"while {path} is computed", threading.Thread(target=get, args=[port, path])),
+            ("after", threading.Thread(target=time.sleep, args=[8])),
+        ):
+            began, used, seconds, held = time.perf_counter(), cpu_seconds(process.pid), list[float](), 0
+            other.start()
+            while other.is_alive():
+                load = ask(port, 8, 200)
+                assert set(load.statuses) == {"200"}
+                assert not load.lost
+                seconds += load.seconds
+                held = max(held, megabytes(process.pid))
+            wall, spent = time.perf_counter() - began, cpu_seconds(process.pid) - used
+            p50, p95 = np.percentile(seconds, [50, 95]) * 1000
+            print(
+                f"| {what} | {len(seconds):,} | {p50:.1f} | {p95:.1f} | {wall:.1f} | {spent:.1f} | {held:,} |",
+                flush=True,
+            )
+        print(f"again: {get(port, path):.2f} s")
+    with server(run, *options, without=without) as (process, port):
+        print(f"from the next server: {get(port, path):.2f} s")
+
+
+def get(port: int, path: str) -> float:
+    """Seconds until a path is answered."""
+    began = time.perf_counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=600) as answer:
+        answer.read()
+    return time.perf_counter() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
@@ -247,6 +300,8 @@ def main() -> None:
     parser.add_argument("--without", action="append", default=[], metavar="LIBRARY")
     parser.add_argument("--stops", type=int, default=0)
     parser.add_argument("--reloads", type=int, default=0)
+    parser.add_argument("--beside", metavar="PATH", help="what is asked for under load")
+    parser.add_argument("--run", type=Path, help="of your own, for --beside; pictures of any size are sent")
     parser.add_argument("--ask", nargs=3, type=int, help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.ask:
@@ -270,10 +325,15 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     options = ("--workers", str(a.workers))
+    if a.run:
+        beside(a.run, a.beside or "/api/points.bin", options, a.without)
+        return
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         print(f"{a.rows:,} × {DIM}, {make_run(run, a.rows, a.engine)}", flush=True)
-        if a.stops:
+        if a.beside:
+            beside(run, a.beside, options, a.without)
+        elif a.stops:
             stop(run, a.stops, options, a.without)
         elif a.reloads:
             reload(Path(folder), run, a.rows, a.engine, a.reloads, options)

@@ -24,7 +24,7 @@ FEATURES = {"test": "--test_features", "queries": "--query_features"}  # in the 
 _PART = 1 << 24
 
 
-def hash_of_bytes(content: bytes) -> str:
+def hash_of_bytes(content: bytes | memoryview) -> str:
     """What :func:`hash_of` gives for a file with these bytes."""
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 

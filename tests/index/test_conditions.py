@@ -45,6 +45,18 @@ def test_a_condition_holds_for_the_rows_it_says(text: str, wanted: list[int]) ->
     assert np.flatnonzero(matching(TABLE, [parse(text)])).tolist() == wanted
 
 
+def test_a_long_text_takes_no_longer_than_its_length() -> None:
+    for text in (
+        " " * 200_000,
+        "a" + " " * 200_000 + "b",
+        "(" * 200_000,
+    ):  # some hours, by an expression that backtracks
+        with pytest.raises(LikewiseError, match="is no COLUMN SIGN VALUE"):
+            parse(text)
+    with pytest.raises(LikewiseError, match="needs a value"):
+        parse("colour = red\rblue")
+
+
 def test_several_conditions_hold_together() -> None:
     assert np.flatnonzero(matching(TABLE, parse_all(["year >= 2000", "colour = light blue"]))).tolist() == [1]
     assert matching(TABLE, parse_all(())).all()

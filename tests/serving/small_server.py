@@ -59,5 +59,5 @@ def serving(run: Path, **others: object) -> Serving:
 
 def loaded_of(run: Path) -> Loaded:
     """What a server loads. The model itself embeds: to export it takes seconds."""
-    with mock.patch("likewise.serving.loaded.encoder_of", lambda model, layers: ModelEncoder(model)):
+    with mock.patch("likewise.serving.loaded.encoder_of", lambda model, layers, run: ModelEncoder(model)):
         return load_all(serving(run), lambda stage: None)

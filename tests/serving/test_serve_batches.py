@@ -64,12 +64,12 @@ def test_together_as_alone(made: tuple[Loaded, dict[str, bytes]]) -> None:
 def test_onnx_runtime_embeds_as_the_model(made: tuple[Loaded, dict[str, bytes]]) -> None:
     loaded, _ = made
     assert loaded.model is not None
-    fast, slow = encoder_of(loaded.model, {"embedding"}), ModelEncoder(loaded.model)
+    fast, slow = encoder_of(loaded.model, {"embedding"}, loaded.run), ModelEncoder(loaded.model)
     assert fast.engine == "ONNX Runtime"
     values = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     assert torch.allclose(fast.rows(values, "embedding"), slow.rows(values, "embedding"), atol=1e-5)
     with mock.patch("likewise.serving.encoding.find_spec", return_value=None):  # not installed
-        assert encoder_of(loaded.model, {"embedding"}).engine == "torch"
+        assert encoder_of(loaded.model, {"embedding"}, loaded.run).engine == "torch"
 
 
 class Away:

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from uvicorn.server import ServerState
 
 from likewise.serving import connections
-from likewise.serving.connections import Connection
+from likewise.serving.connections import HEADER, Connection
 from likewise.serving.gate import GONE, Gate
 from likewise.serving.metrics import Metrics
 from likewise.serving.settings import Serving
@@ -51,6 +51,91 @@ def test_a_header_that_does_not_arrive_ends_the_connection(sent: list[bytes], mo
         return answer
 
     assert b"204 No Content" in asyncio.run(tried())
+
+
+async def reads(scope: object, receive: object, send: object) -> None:
+    """Answers 204 when the body is there."""
+    while (await receive()).get("more_body"):  # type: ignore[operator]
+        pass
+    await app(scope, receive, send)
+
+
+def answer_to(parts: list[bytes], app: object = app) -> bytes:
+    """All that a connection gets which sends some parts, until its end."""
+
+    async def tried() -> bytes:
+        config = uvicorn.Config(app, log_config=None)  # type: ignore[arg-type]
+        config.load()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(config, ServerState(), {}), "127.0.0.1", 0
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+        reading = asyncio.create_task(reader.read())
+        for part in parts:
+            if not reading.done():
+                writer.write(part)
+                await asyncio.sleep(0.01)
+        found = await asyncio.wait_for(reading, 30)
+        writer.close()
+        server.close()
+        return found
+
+    return asyncio.run(tried())
+
+
+LAST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+LONG = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: %s\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "more", [b"X: y\r\n", b"X: y" + b"y" * 9000, b"5;" + b"x" * 9000], ids=["many", "long", "sizes"]
+)
+def test_what_is_behind_a_body_has_a_limit(more: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    end = b"" if more.startswith(b"5") else b"0\r\n"
+    found = answer_to([head + end, *[more * (9000 // len(more) + 1)] * 20], reads)
+    assert found.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("size", [HEADER + 20_000, 400_000])
+@pytest.mark.parametrize("piece", [1000, 10**6])
+def test_a_header_has_a_limit_however_it_comes(size: int, piece: int) -> None:
+    whole = LONG % (b"x" * size)
+    found = answer_to([whole[start : start + piece] for start in range(0, len(whole), piece)])
+    assert found.startswith(b"HTTP/1.1 431 ")
+    assert found.endswith(b'{"detail": "the header of the request has more than 65,536 bytes."}')
+
+
+def test_what_is_no_long_header_passes() -> None:
+    assert answer_to([LONG % (b"x" * 50_000)]).count(b"204 No Content") == 1
+    body = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000
+    assert answer_to([body + body + LAST]).count(b"204 No Content") == 3
+    assert answer_to([b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"nonsense\r\n"]).endswith(
+        b'{"detail": "this is no request of HTTP."}'
+    )
+    assert answer_to([b"\x16\x03\x01 hello\r\n\r\n"]).startswith(b"HTTP/1.1 400 Bad Request")
+
+
+def test_a_client_that_only_listens_any_more_gets_its_answer() -> None:
+    async def slow(scope: object, receive: object, send: object) -> None:
+        await asyncio.sleep(0.1)
+        await app(scope, receive, send)
+
+    async def tried() -> bytes:
+        config = uvicorn.Config(slow, log_config=None)
+        config.load()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(config, ServerState(), {}), "127.0.0.1", 0
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+        writer.write(WHOLE + WHOLE)
+        writer.write_eof()
+        found = await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        server.close()
+        return found
+
+    assert asyncio.run(tried()).count(b"204 No Content") == 2
 
 
 def test_a_client_that_leaves_is_counted_and_is_no_failure() -> None:

@@ -17,7 +17,7 @@ PRIVATE = (
     "127.0.0.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "0.0.0.0",
     "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1",
     "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:7f00:1::",
-    "2001:db8::1",
+    "2001:db8::1", "::127.0.0.1", "64:ff9b:1::a00:1", "fec0::1", "3fff::1", "::ffff:0:127.0.0.1", "::ffff:0:7f00:1",
 )
 # fmt: on
 
@@ -53,6 +53,19 @@ def test_what_is_never_fetched(url: str) -> None:
     with pytest.raises(Refused) as refused:
         fetch(url, 1000)
     assert refused.value.status == 422
+
+
+def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(*addresses: str) -> None:
+        each = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **named: each)
+
+    found("8.8.8.8", "1.1.1.1")
+    assert fetching.public_address("photos.example", 80) == "8.8.8.8"
+    for private in (("8.8.8.8", "127.0.0.1"), ("10.0.0.1", "8.8.8.8")):
+        found(*private)
+        with pytest.raises(Refused, match="not in the public Internet"):
+            fetch("http://photos.example/a.png", 1000)
 
 
 @contextlib.contextmanager

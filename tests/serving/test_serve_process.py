@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ def test_a_new_run_and_a_stop_under_load_lose_nothing(place: Path, bench: Any) -
     make_run(place / "new", place / "more", seed=3)
     with bench.server(run, without=["onnxruntime"]) as (process, port):
         before = ask(port, "/api/about")["protocol"]["model"]
+        with pytest.raises(urllib.error.HTTPError, match="413"):  # this client reads no answer before it has sent all
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/embed", data=bytes(30_000_000), timeout=30)
         clients = Asking(bench, port, 16)
         shutil.copy(place / "new" / "model.safetensors", run / "model.next")
         os.replace(run / "model.next", run / "model.safetensors")  # a model whose index is not made yet

@@ -1,8 +1,6 @@
 """The command serve."""
 
-import logging
 import os
-import sys
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -95,10 +93,9 @@ def _serve(arguments: Namespace) -> int:
             f"--host {serving.host} can be reached by others, so it needs a token: write one into a file and give "
             f"--token_file FILE, or set {TOKEN}."
         )
-    logging.basicConfig(format="likewise: %(message)s", level=logging.WARNING, stream=sys.stderr)
     from likewise.serving.server import serve
 
-    serve(serving, lambda what: say([f"{what} ..."] if not what.startswith("serving ") else [what]))
+    serve(serving, lambda line: say([line]))
     return 0
 
 

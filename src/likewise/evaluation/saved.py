@@ -8,6 +8,8 @@ from likewise.metrics import Score
 from likewise.metrics.saved import read_scores
 from likewise.stamp import refuse_other_model
 
+SAVED = (EVALUATION, retrieve.FILE, ranked.FILE)  # in a run folder
+
 
 def saved_scores(run: Path, model: str) -> dict[str, list[Score]]:
     """The saved scores of this model, by file. Raises LikewiseError when a file is damaged or another model's."""

@@ -67,7 +67,11 @@ def torch_runner(network: Callable[..., torch.Tensor]) -> Runner:
 
 def onnx_runner(file: bytes | str) -> Runner:
     """Runs the bytes of an ONNX file, or the file at a path, on one core. Raises LikewiseError without the extra."""
-    session = session_of(file)
+    return runner_in(session_of(file))
+
+
+def runner_in(session: Any) -> Runner:
+    """Runs what a session of ONNX Runtime has read."""
     names = [each.name for each in session.get_inputs()]
 
     def run(*inputs: Array) -> Rows:

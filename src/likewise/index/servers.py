@@ -8,6 +8,7 @@ from typing import Any
 from likewise.errors import LikewiseError
 from likewise.index import pointer
 from likewise.index.asked import Searched
+from likewise.index.engines import LOCAL
 from likewise.index.index import Index
 from likewise.index.kept import Place, Stage
 from likewise.index.milvus import url as milvus
@@ -117,6 +118,10 @@ def opened_at(place: str, name: str) -> tuple[Searched, str]:
 
     Raises LikewiseError as ``opened``.
     """
+    if place.partition("?")[0] in LOCAL and not Path(place).exists():
+        raise LikewiseError(
+            f"{place} is an engine, by which an index is made: likewise index RUN --to {place}; leave it out here."
+        )
     if not is_server(place):
         return Index.load(place), place
     kind, servers = _read(place)

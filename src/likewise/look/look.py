@@ -12,11 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from likewise.console import Tick, untold
+from likewise import __version__
+from likewise.console import Tick, part_of, untold
 from likewise.data import Items
 from likewise.data.items import as_id
 from likewise.errors import LikewiseError, closest
-from likewise.evaluation.saved import saved_scores
+from likewise.evaluation.saved import SAVED, saved_scores
 from likewise.index.index import Index
 from likewise.index.names import Names
 from likewise.look.groups import KINDS, Groups, Seen, furthest, near_copies, suspect_labels, unit, weakest_labels
@@ -28,7 +29,8 @@ from likewise.model import Model
 from likewise.pages.colours import LABELS, REST
 from likewise.reports.labels import text_of
 from likewise.reports.verdict import ALONE, Verdict, verdict_on
-from likewise.training.metrics_log import read_metrics
+from likewise.stamp import Stamp, hash_of, hash_of_bytes
+from likewise.training.metrics_log import METRICS, read_metrics
 from likewise.viewer.columns import pack_columns
 
 T = TypeVar("T")
@@ -46,6 +48,7 @@ class Look:
         names: of labels.
         model: embeds; None: there are no outliers, near-copies and verdict.
         items: the data in its own order; None: as without a model.
+        tick: told the share of the map that is made.
 
     Cost: of the first call of each part; later calls cost nothing.
     """
@@ -58,11 +61,11 @@ class Look:
         names: Sequence[str],
         model: Model | None = None,
         items: Items | None = None,
+        tick: Tick = untold,
     ) -> None:
         self.run, self.index, self.labels, self.names = run, index, labels, tuple(names)
         self._model, self._items = model, items
-        self._lock, self._kept = RLock(), dict[str, object]()
-        self.share = 0.0  # of the map that is being made
+        self._tick, self._lock, self._kept = tick, RLock(), dict[str, object]()
 
     def map(self) -> Map:
         """The map of the index's rows: read from the run's folder, or made and kept there."""
@@ -88,6 +91,24 @@ class Look:
     def label(self, row: int) -> str | None:
         """The label of an item as text, with commas between several; None without one."""
         return text_of(self.labels[row].tolist(), self.names)
+
+    def check(self, name: str) -> None:
+        """Raises LikewiseError where what a part needs is not there; computes nothing."""
+        if name in ("duplicates", "outliers"):
+            self._data()
+
+    def stamp(self, name: str) -> Stamp:
+        """What makes a part: the version, the model, and hashes of the index's rows and ids, the labels and the data.
+
+        Of the verdict also the run's scores and log. Where the data are more than 1 GB, evenly spaced items are hashed.
+
+        Cost: a pass over the rows and the data, once.
+        """
+        stamp = self._once("stamp", self._stamp)
+        if name != "verdict":
+            return stamp
+        files = [self.run / each for each in (*SAVED, METRICS)]
+        return stamp | {"scores": hash_of(*(file for file in files if file.is_file()))}
 
     def verdict(self) -> Verdict | None:
         """The verdict of the report, on the data; None without a model or data."""
@@ -117,13 +138,24 @@ class Look:
         kept: T = self._kept[name]  # type: ignore[assignment]
         return kept
 
+    def _stamp(self) -> Stamp:
+        named = "\0".join([*self.index.ids, "", *self.names]).encode(errors="surrogatepass")
+        stamp: Stamp = {
+            "likewise": __version__,
+            "model": str(self.index.protocol.get("model", "")),
+            "rows": hash_of_bytes(np.ascontiguousarray(self.index.rows.numpy()).data),
+            "names": hash_of_bytes(named),
+            "labels": hash_of_bytes(np.ascontiguousarray(self.labels).data),
+        }
+        if self._items is None:
+            return stamp
+        values = self._items.values
+        some = np.ascontiguousarray(values[:: 1 + values.nbytes // 1_000_000_000])
+        return stamp | {"data": hash_of_bytes(some.data), "data_ids": self._items.ids_hash}
+
     def _told(self, number: int) -> Tick:
-        """The tick of one of the two parts of the work at the map, which keeps its share for others to see."""
-
-        def tick(share: float) -> None:
-            self.share = (number + share) / 2
-
-        return tick
+        """The tick of one of the two parts of the work at the map."""
+        return part_of(self._tick, number, 2)
 
     def _unit(self) -> Tensor:
         return self._once("unit", partial(unit, self.index.rows))

@@ -15,21 +15,28 @@ from starlette.exceptions import HTTPException
 from likewise import __version__
 from likewise.serving.gate import Gate
 from likewise.serving.loaded import Loaded, signature
+from likewise.serving.looking import Looking
 from likewise.serving.metrics import Metrics
 from likewise.serving.page_routes import page_routes
-from likewise.serving.refused import Refused, failed
+from likewise.serving.refused import Refused, failed, sentence
 from likewise.serving.reloading import follow
-from likewise.serving.routes import Asking, answers, descriptions, sentence, watching
+from likewise.serving.routes import Asking, answers, descriptions, watching
 from likewise.serving.settings import Serving
 from likewise.serving.worker import Live, Worker
 
 log = logging.getLogger("likewise.serving")
+
+ADDRESSES = {  # what the framework says of what no route takes
+    404: "there is nothing at this address; /openapi.json lists what there is.",
+    405: "this address takes another method; the header Allow says which.",
+}
 
 
 def make_app(serving: Serving, loaded: Loaded) -> Gate:
     """The application of one process, an ASGI app; ``.live`` is what it serves, ``.api`` the routes behind the gate."""
     live, metrics = Live(loaded, signature(serving)), Metrics(len(loaded.finder))
     worker = Worker(live, serving, metrics.batch.observe)
+    asking, looking = Asking(live, worker, serving), Looking(live, serving)
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -37,6 +44,7 @@ def make_app(serving: Serving, loaded: Loaded) -> Gate:
         following = asyncio.create_task(follow(serving, live, metrics))
         yield
         following.cancel()
+        looking.end()
         await worker.stop()
 
     app = FastAPI(
@@ -48,12 +56,11 @@ def make_app(serving: Serving, loaded: Loaded) -> Gate:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    asking = Asking(live, worker, serving)
     for router in (
         answers(asking),
         descriptions(asking, _command(serving)),
         watching(asking, metrics),
-        page_routes(asking),
+        page_routes(asking, looking),
     ):
         app.include_router(router)
     app.add_exception_handler(Refused, _refused)
@@ -80,7 +87,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return _told(error.status_code, str(error.detail), error.headers)
+    return _told(error.status_code, ADDRESSES.get(error.status_code, str(error.detail)), error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -2,16 +2,14 @@
 one of them is bad."""
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.answers.copies_of import CopiesOf
 from likewise.answers.wrong_labels import TEMPERATURE
 from likewise.errors import LikewiseError
 from likewise.metrics.neighbours import vote
@@ -23,7 +21,6 @@ from likewise.serving.uploads import read_picture
 from likewise.text import quoted
 
 Then = Literal["embed", "search", "classify", "duplicates", "health"]
-T = TypeVar("T")
 
 CANDIDATES = 64  # nearest items whose pixels are compared with an upload
 FAR = 1e-3  # from the stored row of the health's input, at which the model does not work as it did
@@ -45,7 +42,6 @@ class Ask:
         k: number of hits.
         where: conditions on the hits.
         threshold: of duplicates; None: that of the data.
-        copies: looks for duplicates.
     """
 
     then: Then
@@ -57,7 +53,6 @@ class Ask:
     k: int = 10
     where: tuple[str, ...] = ()
     threshold: float | None = None
-    copies: CopiesOf | None = None
 
 
 Answer = dict[str, Any] | Refused
@@ -65,12 +60,13 @@ Answer = dict[str, Any] | Refused
 
 @dataclass(eq=False)
 class _Task:
-    """A request on its way: its content as an array, its row, its hits, or why it is refused."""
+    """A request on its way: its content as an array, its row, its hits, its answer, or why it is refused."""
 
     ask: Ask
     values: Any = None
     row: Tensor | None = None
     hits: Sequence[Found] = ()
+    answer: dict[str, Any] = field(default_factory=dict)
     refused: Refused | None = None
 
 
@@ -86,14 +82,8 @@ def answer_all(loaded: Loaded, asks: Sequence[Ask], megapixels: float) -> list[A
     _together(contents, _layer_key(loaded), lambda some: _embed(loaded, some))
     searches = [task for task in _well(tasks) if task.ask.then != "embed"]
     _together(searches, lambda task: (_depth(loaded, task.ask), task.ask.where), lambda some: _search(loaded, some))
-    answers: list[Answer] = []
-    for task in tasks:
-        if task.refused is None:
-            done = _guarded(task, partial(_say, loaded, task))
-            answers.append(task.refused or done or {})
-        else:
-            answers.append(task.refused)
-    return answers
+    _each(_well(tasks), lambda task: _say(loaded, task))
+    return [task.answer if task.refused is None else task.refused for task in tasks]
 
 
 def _well(tasks: Iterable[_Task]) -> list[_Task]:
@@ -101,22 +91,17 @@ def _well(tasks: Iterable[_Task]) -> list[_Task]:
 
 
 def _each(tasks: Iterable[_Task], work: Callable[[_Task], None]) -> None:
+    """Does the work for each task; what it raises is the end of this request alone."""
     for task in tasks:
-        _guarded(task, partial(work, task))
-
-
-def _guarded(task: _Task, work: Callable[[], T]) -> T | None:
-    """What ``work`` returns; what it raises is the end of this request alone."""
-    try:
-        return work()
-    except Refused as refused:
-        task.refused = refused
-    except LikewiseError as error:
-        task.refused = Refused(422, str(error))
-    except Exception:
-        log.exception("a request failed")
-        task.refused = failed()
-    return None
+        try:
+            work(task)
+        except Refused as refused:
+            task.refused = refused
+        except LikewiseError as error:
+            task.refused = Refused(422, str(error))
+        except Exception:
+            log.exception("a request failed")
+            task.refused = failed()
 
 
 def _together(tasks: Sequence[_Task], key: Callable[[_Task], Hashable], work: Callable[[list[_Task]], None]) -> None:
@@ -195,28 +180,34 @@ def _search(loaded: Loaded, tasks: list[_Task]) -> None:
         task.hits = hits
 
 
-def _say(loaded: Loaded, task: _Task) -> dict[str, Any]:
-    """The answer of one request that went well."""
-    ask = task.ask
+def _say(loaded: Loaded, task: _Task) -> None:
+    """Puts the answer of a request together."""
+    answers: Mapping[Then, Callable[[Loaded, _Task], dict[str, Any]]] = {
+        "embed": _embedded,
+        "search": _found,
+        "classify": _classified,
+        "duplicates": _duplicates,
+        "health": _healthy,
+    }
+    task.answer = answers[task.ask.then](loaded, task)
+
+
+def _embedded(loaded: Loaded, task: _Task) -> dict[str, Any]:
     assert task.row is not None
-    if ask.then == "embed":
-        return {"embedding": task.row.tolist()}
-    if ask.then == "classify":
-        return _classified(loaded, task.hits)
-    if ask.then == "health":
-        return _healthy(loaded, task)
-    if ask.then == "duplicates":
-        return _duplicates(loaded, task)
-    row, own = None, list[int]()
-    if ask.id is not None:
-        row, own = loaded.finder.rows_of([ask.id])[0], loaded.shown.labels_of([ask.id])[0].tolist()
+    return {"embedding": task.row.tolist()}
+
+
+def _found(loaded: Loaded, task: _Task) -> dict[str, Any]:
+    asked, row, own = task.ask.id, None, list[int]()
+    if asked is not None:
+        row, own = loaded.finder.rows_of([asked])[0], loaded.shown.labels_of([asked])[0].tolist()
     return {
-        "query": {"row": row, "id": ask.id, "label": loaded.shown.text(own)},
-        "hits": [hit_of(loaded, found, own) for found in task.hits],
+        "query": {"row": row, "id": asked, "label": loaded.shown.text(own)},
+        "hits": [_hit(loaded, found, own) for found in task.hits],
     }
 
 
-def hit_of(loaded: Loaded, found: Found, own: Sequence[int]) -> dict[str, Any]:
+def _hit(loaded: Loaded, found: Found, own: Sequence[int]) -> dict[str, Any]:
     """A hit as it is told; ``own`` are the labels of the query. It is wrong if it shares none of them."""
     mine, theirs = ({label for label in labels if label >= 0} for labels in (own, found.labels))
     wrong = mine.isdisjoint(theirs) if mine and theirs else None
@@ -224,11 +215,11 @@ def hit_of(loaded: Loaded, found: Found, own: Sequence[int]) -> dict[str, Any]:
     return {"row": found.row, "id": found.id, "score": found.score, "label": label, "wrong": wrong}
 
 
-def _classified(loaded: Loaded, hits: Sequence[Found]) -> dict[str, Any]:
+def _classified(loaded: Loaded, task: _Task) -> dict[str, Any]:
     """The labels that the nearest items vote for, each for all of its own, with the weight exp(cosine / 0.07)."""
     if not loaded.shown.label_names:
         raise Refused(409, f"the items have no labels. {loaded.shown.why}".strip())
-    known = [(hit.score, label) for hit in hits for label in hit.labels if label >= 0]
+    known = [(hit.score, label) for hit in task.hits for label in hit.labels if label >= 0]
     if not known:
         raise Refused(409, "none of the nearest items has a label.")
     scores, labels = zip(*known, strict=True)
@@ -257,12 +248,11 @@ def engine_of(loaded: Loaded) -> str:
 
 
 def _duplicates(loaded: Loaded, task: _Task) -> dict[str, Any]:
-    ask, items = task.ask, loaded.shown.items
-    assert ask.copies is not None
+    ask, items, looking = task.ask, loaded.shown.items, loaded.copies
     assert items is not None
-    threshold = ask.copies.threshold if ask.threshold is None else ask.threshold
+    threshold = looking.threshold if ask.threshold is None else ask.threshold
     near = loaded.shown.rows_of([hit.id for hit in task.hits])
-    copies = ask.copies.of(task.values, near[near >= 0], threshold)
+    copies = looking.of(task.values, near[near >= 0], threshold)
     rows = loaded.finder.rows_of([items.ids[copy.row] for copy in copies])
     told = [
         {"row": row, "id": items.ids[copy.row], "similarity": copy.similarity}

@@ -1,8 +1,9 @@
 """What turns the pictures or vectors of requests into rows."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +14,12 @@ from torch import Tensor
 from likewise.blocks import Block
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.exporting.runtime import NEEDED, fast
+from likewise.exporting.runtime import NEEDED
 from likewise.model import Layer, Model
+from likewise.serving.kept_network import kept_runner
+from likewise.serving.settings import FOLDER
+
+CLOSE = 1e-4  # between rows of ONNX Runtime and of the model
 
 log = logging.getLogger("likewise.serving")
 
@@ -62,17 +67,24 @@ class ModelEncoder:
 
 
 class FastEncoder:
-    """What ``exporting.runtime.fast`` makes of the model: quick for few items at once.
+    """The model as ONNX Runtime runs it: quick for few items at once.
 
     Args:
         model: of one part.
         layers: those whose rows are asked for.
+        run: its folder, in which the exported network is kept.
 
-    Raises LikewiseError when a layer of the model can't be exported. Cost: some seconds for each layer.
+    Raises LikewiseError when a layer of the model can't be exported, or runs otherwise than the model. Cost: some 5
+    seconds for each layer that is not kept.
     """
 
-    def __init__(self, model: Model, layers: Iterable[Layer]) -> None:
-        self._run = {layer: fast(model, layer) for layer in layers}
+    def __init__(self, model: Model, layers: Collection[Layer], run: Path) -> None:
+        self._run = {layer: kept_runner(model, layer, run) for layer in layers}
+        values, own = example_of(model), ModelEncoder(model)
+        for layer in layers:
+            off = float((self.rows(values, layer) - own.rows(values, layer)).abs().max())
+            if not off <= CLOSE:
+                raise LikewiseError(f"what {run / FOLDER} has of the model gives another row; delete this folder.")
 
     @property
     def engine(self) -> str:
@@ -84,15 +96,22 @@ class FastEncoder:
         return torch.from_numpy(self._run[layer](values))
 
 
-def encoder_of(model: Model, layers: Iterable[Layer]) -> Encoder:
+def encoder_of(model: Model, layers: Collection[Layer], run: Path) -> Encoder:
     """ONNX Runtime where it is installed and takes the model, else torch."""
     if model.blocks or any(find_spec(name) is None for name in NEEDED):
         return ModelEncoder(model)
     try:
-        return FastEncoder(model, layers)
+        return FastEncoder(model, layers, run)
     except LikewiseError as error:
         log.warning("torch embeds, for %s", error)
         return ModelEncoder(model)
+
+
+def example_of(model: Model) -> Values:
+    """(1, ...) what a model embeds: a picture of all grey levels, or a vector, the training's mean."""
+    if side := side_of(model):
+        return np.linspace(0, 255, side * side * 3).astype(np.uint8).reshape(1, side, side, 3)
+    return np.zeros((1, dim_of(model)), np.float32) if model.vector_mean is None else model.vector_mean[None].numpy()
 
 
 def part_of(model: Model, images: bool) -> Block | None:

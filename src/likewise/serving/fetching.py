@@ -14,7 +14,8 @@ from likewise.text import quoted
 SECONDS = 10.0  # in all
 _CHUNK = 1 << 16
 _PORTS = {"http": 80, "https": 443}
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # holds an IPv4 address, which may be a private one
+_GIVEN_OUT = ipaddress.ip_network("2000::/3")  # IPv6 outside of it is for other uses, such as holding an IPv4 address
+_EXAMPLES = ipaddress.ip_network("3fff::/20")  # for documents; not every Python knows it
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -25,7 +26,7 @@ def is_public(address: Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
         if inner is not None:
             return is_public(inner)
-        if address in _NAT64:
+        if address not in _GIVEN_OUT or address in _EXAMPLES:
             return False
     return address.is_global and not address.is_multicast
 

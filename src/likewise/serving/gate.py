@@ -1,6 +1,7 @@
 """What every request passes: who asks, how much is sent, what is counted; and the headers of every answer."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -20,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 SECONDS = 30.0  # in which a body must arrive
+SILENT = 2.0  # seconds without a byte, after which no more is waited for of a body that is refused
 MARK = b"likewise-run"  # header of every answer: another value, another run or index
 GONE = 499  # what is counted, as by nginx, where a client leaves before its body has arrived
 HELD = 256_000_000  # bytes of bodies in memory, of all requests
@@ -53,7 +55,7 @@ class Gate:
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         began, status = time.perf_counter(), 500
-        held = 0
+        held, waits = 0, any(name == b"expect" for name, _ in scope["headers"])
         left, more, ends = self._serving.max_bytes, True, began + SECONDS
 
         async def sending(message: Message) -> None:
@@ -61,7 +63,9 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *HEADERS, (MARK, self.live.mark)]
-                if self.live.stopping or status in (408, 413):
+                if status >= 400 and more and not waits:
+                    await _drop(receive, ends)
+                if self.live.stopping or status == 408:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
@@ -103,7 +107,10 @@ class Gate:
     def _refused(self, scope: Message) -> tuple[int, str] | None:
         """The status and the sentence for a request that is not taken; None for one that is."""
         wanted = (b"host", b"origin", b"authorization", b"content-length")
-        given = {name: value.decode("latin-1") for name, value in scope["headers"] if name in wanted}
+        found = [(name, value.decode("latin-1")) for name, value in scope["headers"] if name in wanted]
+        given = dict(found)
+        if len(given) < len(found):
+            return 400, "the request says twice who asks whom: Host, Origin, Authorization or Content-Length."
         host = given.get(b"host")
         if not host_is_known(host, self._names):
             return 403, "this server has another name than the header Host says; name it with --allow_host."
@@ -116,6 +123,15 @@ class Gate:
         if length.isdecimal() and int(length[:20]) > self._serving.max_bytes:
             return 413, self._too_large()
         return None
+
+
+async def _drop(receive: Receive, ends: float) -> None:
+    """Reads what is left of a body while it comes: many clients read no answer before they have sent all of it."""
+    more = True
+    with contextlib.suppress(TimeoutError):
+        while more:
+            async with asyncio.timeout(min(SILENT, max(0.0, ends - time.perf_counter()))):
+                more = (await receive()).get("more_body", False)
 
 
 async def _refuse(send: Send, status: int, sentence: str) -> None:

@@ -3,19 +3,22 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
+from likewise.answers.copies_of import CopiesOf
+from likewise.console import Tick, untold
 from likewise.data.source import stat_line
 from likewise.errors import LikewiseError
+from likewise.index.asked import Searched
 from likewise.index.generations import MANIFEST
 from likewise.index.index import Index
 from likewise.index.pointer import FILE as POINTER
 from likewise.look import Look
 from likewise.model import INDEX, NAME, Layer, Model, layer_of, load, model_file, searched
-from likewise.serving.encoding import Encoder, Values, dim_of, encoder_of, side_of
+from likewise.serving.encoding import Encoder, Values, dim_of, encoder_of, example_of, side_of
 from likewise.serving.finding import Finder, LocalFinder, finder_of
 from likewise.serving.settings import Serving
 from likewise.serving.shown import Shown, shown_of
@@ -70,10 +73,28 @@ class Loaded:
     look: Look | None
     pictures: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
 
+    @cached_property
+    def copies(self) -> CopiesOf:
+        """What looks for copies among the items. Raises LikewiseError where there are none that can be compared."""
+        if self.shown.items is None:
+            raise LikewiseError(f"there are no pictures to compare with: {self.shown.why}")
+        return CopiesOf(self.shown.items)
+
     @property
     def local(self) -> Index | None:
         """The index, if it is in a folder: its rows and ids are then here."""
         return self.finder.index if isinstance(self.finder, LocalFinder) else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Read:
+    """What was read of a run, before anything is prepared; see ``Loaded``."""
+
+    run: Path
+    model: Model | None
+    index: Searched
+    shown: Shown
+    protocol: Stamp
 
 
 def load_all(serving: Serving, say: Callable[[str], object]) -> Loaded:
@@ -81,73 +102,74 @@ def load_all(serving: Serving, say: Callable[[str], object]) -> Loaded:
 
     Raises LikewiseError when there is no model or no index, another model made it, or ``data`` can't be opened.
     """
+    read = _read(serving, say)
+    model, finder = read.model, finder_of(read.index, read.shown)
+    layer: Layer = "embedding" if model is None else layer_of(read.index)
+    asking = layer if model is None else model.layer_of_queries(layer)
+    if model is not None:
+        say("preparing the model")
+    encoder = None if model is None else encoder_of(model, {layer, asking}, read.run)
+    return Loaded(
+        run=read.run,
+        model=model,
+        encoder=encoder,
+        finder=finder,
+        shown=read.shown,
+        protocol=read.protocol,
+        layer=layer,
+        asking=asking,
+        voters=read.shown.voters,
+        check=None if model is None or encoder is None else _check(model, encoder, asking),
+        side=0 if model is None else side_of(model),
+        dims=0 if model is None else dim_of(model),
+        look=_look_of(read, finder, untold),
+    )
+
+
+def look_to_serve(serving: Serving, tick: Tick) -> Look:
+    """The look of a run, which is read anew for it, without what embeds; ``tick`` is told the share of the map.
+
+    Raises LikewiseError as ``load_all``, and where the index is on servers.
+    """
+    read = _read(serving, lambda stage: None)
+    look = _look_of(read, finder_of(read.index, read.shown), tick)
+    if look is None:
+        raise LikewiseError("the index is on servers, so there is no map.")
+    return look
+
+
+def _read(serving: Serving, say: Callable[[str], object]) -> _Read:
     run = model_file(serving.run).parent
     if holds_words(model_file(run)):
         if serving.index is not None or serving.data is not None:
             raise LikewiseError(f"{run} has its own words and index; leave --index and --data out.")
         say("reading the words")
         vectors = load_words(run)
-        index = index_of_words(run, vectors.weights_hash)
         shown = Shown(None, f"{run} holds words, which have no pictures")
-        finder = LocalFinder(index, shown)
-        return Loaded(
-            run=run,
-            model=None,
-            encoder=None,
-            finder=finder,
-            shown=shown,
-            protocol=vectors.protocol(),
-            layer="embedding",
-            asking="embedding",
-            voters=1,
-            check=None,
-            side=0,
-            dims=0,
-            look=look_of(run, finder, shown, None),
-        )
+        index = index_of_words(run, vectors.weights_hash)
+        return _Read(run=run, model=None, index=index, shown=shown, protocol=vectors.protocol())
     say("reading the model")
     model = load(run)
     say("reading the index")
     found = searched(run, model.weights_hash, serving.index)
-    layer = layer_of(found)
     say("opening the data")
     shown = shown_of(model, run, found.protocol, serving.data)
-    asking = model.layer_of_queries(layer)
-    say("preparing the model")
-    encoder, served = encoder_of(model, {layer, asking}), finder_of(found, shown)
-    return Loaded(
-        run=run,
-        model=model,
-        encoder=encoder,
-        finder=served,
-        shown=shown,
-        protocol=found.protocol,
-        layer=layer,
-        asking=asking,
-        voters=shown.voters,
-        check=_check(model, encoder, asking),
-        side=side_of(model),
-        dims=dim_of(model),
-        look=look_of(run, served, shown, model),
-    )
+    return _Read(run=run, model=model, index=found, shown=shown, protocol=found.protocol)
 
 
-def look_of(run: Path, finder: Finder, shown: Shown, model: Model | None) -> Look | None:
+def _look_of(read: _Read, finder: Finder, tick: Tick) -> Look | None:
     """What the page is told of a run; None where the index is on servers. Nothing is computed yet."""
     if not isinstance(finder, LocalFinder):
         return None
-    return Look(run, finder.index, finder.labels, shown.label_names, model, shown.items)
+    names = read.shown.label_names
+    return Look(read.run, finder.index, finder.labels, names, read.model, read.shown.items, tick)
 
 
 def _check(model: Model, encoder: Encoder, layer: Layer) -> Check | None:
-    """A picture of all grey levels, or a vector of the training's mean, and its row now."""
-    values: Values
-    if side := side_of(model):
-        values = np.linspace(0, 255, side * side * 3).astype(np.uint8).reshape(1, side, side, 3)
-    elif dims := dim_of(model):
-        values = np.zeros((1, dims), np.float32) if model.vector_mean is None else model.vector_mean[None].numpy()
-    else:
+    """A stored input and its row now; None of a model of several parts of which a request can give none."""
+    if not side_of(model) and not dim_of(model):
         return None
+    values = example_of(model)
     return Check(values=values, row=encoder.rows(values, layer)[0])
 
 

@@ -1,13 +1,10 @@
 """The page at ``/`` and what it asks for: points of the map, scores, parts of the map, groups of items, the verdict."""
 
-import asyncio
 import csv
 import io
 from base64 import b64decode
-from collections.abc import Callable
-from dataclasses import asdict
 from importlib.resources import files
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,50 +13,27 @@ from fastapi import APIRouter, Query, Response
 from likewise.errors import LikewiseError
 from likewise.index.conditions import matching, parse_all
 from likewise.look import Look
-from likewise.look.groups import KINDS
+from likewise.look.groups import KINDS, Groups
 from likewise.look.polygon import inside
 from likewise.serving import schemas
 from likewise.serving.finding import check_where, finite_row
+from likewise.serving.looking import Looking
+from likewise.serving.openapi import COMMON, problems
 from likewise.serving.refused import Refused
-from likewise.serving.routes import COMMON, Asking, as_json, problems
+from likewise.serving.routes import Asking, as_json
 from likewise.text import quoted
+from likewise.viewer.columns import read_column
 
 TOLD = 1000  # rows of a part of the map; all are in the file
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-T = TypeVar("T")
 
 _BYTES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
 _REFUSED = {**COMMON, **problems(409)}
 
 
-class Looking:
-    """Gives the routes what the page is told of the run that is served now.
-
-    Args:
-        asking: what is served.
-    """
-
-    def __init__(self, asking: Asking) -> None:
-        self._live = asking.live
-
-    def now(self) -> Look:
-        """Raises Refused when the index is not in this process, so that there are no points."""
-        look = self._live.now.look
-        if look is None:
-            raise Refused(409, "the index is on servers, so there is no map; search by id or picture.")
-        return look
-
-    async def ask(self, what: Callable[[Look], T], status: int = 409) -> T:
-        """What a part of the look gives, computed in a thread. Raises Refused with the status where it can't be."""
-        try:
-            return await asyncio.to_thread(lambda: what(self.now()))
-        except LikewiseError as error:
-            raise Refused(status, str(error)) from None
-
-
-def page_routes(asking: Asking) -> APIRouter:
+def page_routes(asking: Asking, looking: Looking) -> APIRouter:
     """The page, and the routes that are for it alone."""
-    router, looking = APIRouter(), Looking(asking)
+    router = APIRouter()
 
     @router.get("/", response_class=Response, responses={200: {"content": {"text/html": {}}}, **problems(401, 403)})
     async def page() -> Response:
@@ -74,12 +48,12 @@ def page_routes(asking: Asking) -> APIRouter:
     @router.get("/api/points.bin", response_class=Response, responses={**_BYTES, **_REFUSED})
     async def points() -> Response:
         """The columns of the map's points; the first request makes the map, where the run has none."""
-        return _octets(await looking.ask(lambda look: look.points()))
+        return _octets(await looking.part("points"))
 
     @router.get("/api/progress", responses={200: {"model": schemas.Progress}, **_REFUSED})
     async def progress() -> Response:
         """How much of the map is made."""
-        return as_json({"share": looking.now().share})
+        return as_json({"share": await looking.share()})
 
     @router.post("/api/scores.bin", response_class=Response, responses={**_BYTES, **_REFUSED, **problems(404)})
     async def scores(with_what: schemas.Compared) -> Response:
@@ -102,36 +76,37 @@ def page_routes(asking: Asking) -> APIRouter:
     @router.post("/api/inside", responses={200: {"model": schemas.Inside}, **_REFUSED})
     async def inside_of(area: schemas.Area) -> Response:
         """The items in a part of the map."""
-        rows, labels = await looking.ask(lambda look: look.inside(_within(look, area)), 422)
+        points = await looking.part("points")
+        rows, labels = await looking.ask(lambda look: look.inside(_within(look, points, area)), 422)
         return as_json({"count": len(rows), "labels": labels, "rows": rows[:TOLD].tolist()})
 
     @router.post("/api/inside.csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}, **_REFUSED})
     async def inside_csv(area: schemas.Area) -> Response:
         """The ids and labels of all items in a part of the map."""
-        text = await looking.ask(lambda look: _table(look, look.inside(_within(look, area))[0]), 422)
+        points = await looking.part("points")
+        text = await looking.ask(lambda look: _table(look, look.inside(_within(look, points, area))[0]), 422)
         return Response(text, media_type="text/csv; charset=utf-8")
 
-    @router.get("/api/groups", responses={200: {"model": schemas.Groups}, **_REFUSED})
+    @router.get("/api/groups", responses={200: {"model": Groups}, **_REFUSED})
     async def groups(
         kind: Annotated[str, Query(pattern=f"^({'|'.join(KINDS)})$")],
     ) -> Response:
         """Near-copies, items that are far from all others, the weakest labels, or labels that are likely wrong."""
-        return as_json(asdict(await looking.ask(lambda look: look.groups(kind))))
+        return _json(await looking.part(kind))
 
     @router.get("/api/verdict", responses={200: {"model": schemas.Verdict}, **_REFUSED})
     async def verdict() -> Response:
         """What the embedding is worth, in plain words."""
-        found = await looking.ask(lambda look: look.verdict())
-        return as_json({"sentence": None, "signs": [], "advice": []} if found is None else found._asdict())
+        return _json(await looking.part("verdict"))
 
     return router
 
 
-def _within(look: Look, area: schemas.Area) -> npt.NDArray[np.bool_]:
+def _within(look: Look, points: bytes, area: schemas.Area) -> npt.NDArray[np.bool_]:
     """(N,) which items of the index are in a part of the map."""
     columns = look.index.columns
     check_where(columns.schema, area.where)
-    found = inside(area.polygon, look.map().xy)
+    found = inside(area.polygon, np.stack([read_column(points, "x"), read_column(points, "y")], 1))
     if area.shown is not None:
         found &= _bits(area.shown, len(found))
     if area.where:
@@ -157,6 +132,10 @@ def _table(look: Look, rows: npt.NDArray[np.int64]) -> bytes:
     writer.writerow(["id", "label"])
     writer.writerows([look.index.ids[row], look.label(row) or ""] for row in rows.tolist())
     return file.getvalue().encode(errors="backslashreplace")
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
 
 
 def _octets(content: bytes) -> Response:

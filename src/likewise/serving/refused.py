@@ -1,5 +1,8 @@
 """A request that is not answered: the status, and why in one sentence."""
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class Refused(Exception):
     """What a client is told instead of an answer.
@@ -23,3 +26,16 @@ def busy(sentence: str) -> Refused:
 def failed() -> Refused:
     """What to answer where the server itself is at fault; its log has the error."""
     return Refused(500, "the server failed at this request; its log says where.")
+
+
+def sentence(errors: Sequence[Any]) -> str:
+    """What is wrong with a request, from pydantic's errors."""
+    first = errors[0]
+    if first.get("type") == "json_invalid":
+        return "the body is not JSON."
+    if first.get("type") == "model_attributes_type":
+        return "the body must be a JSON object, and the header Content-Type application/json."
+    where = ".".join(str(part) for part in first.get("loc", ()) if part not in ("body", "query"))
+    if first.get("type") == "string_pattern_mismatch":
+        return f"{where} is written in another way; /openapi.json shows how."
+    return f"{where or 'the request'}: {str(first.get('msg', 'is not as the schema says'))[:200]}."

@@ -11,14 +11,14 @@ from PIL import Image
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
-from likewise.answers.copies_of import CopiesOf
 from likewise.errors import LikewiseError
 from likewise.serving import schemas
 from likewise.serving.asked import Ask, Then, engine_of
 from likewise.serving.fetching import fetch
 from likewise.serving.loaded import Loaded
 from likewise.serving.metrics import Metrics
-from likewise.serving.refused import Refused, busy
+from likewise.serving.openapi import COMMON, EITHER, MANY, UPLOAD, AsQuery, K, Threshold, Where, problems
+from likewise.serving.refused import Refused, busy, sentence
 from likewise.serving.settings import Serving
 from likewise.serving.worker import Live, Worker
 from likewise.stamp import without_places
@@ -28,51 +28,6 @@ HEALTHY_WITHIN = 10.0  # seconds
 DESCRIBED = 1000  # items at once
 KEPT = 4096  # pictures as PNG
 FETCHED = 4  # URLs at once
-
-_PICTURE = {"schema": {"type": "string", "format": "binary"}}
-UPLOAD: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/octet-stream": _PICTURE, "image/*": _PICTURE}}
-}
-MANY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"images": {"type": "array", "items": _PICTURE["schema"]}},
-                    "required": ["images"],
-                }
-            }
-        },
-    }
-}
-EITHER: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            **UPLOAD["requestBody"]["content"],
-            "application/json": {"schema": schemas.Vector.model_json_schema()},
-        },
-    }
-}
-
-K = Annotated[int, Query(ge=1, le=schemas.MOST_HITS, description="number of hits")]
-Where = Annotated[
-    list[Annotated[str, Query(max_length=1000)]], Query(max_length=16, description="conditions, such as year >= 2000")
-]
-AsQuery = Annotated[bool, Query(description="the row that searches, where queries have an encoder of their own")]
-Threshold = Annotated[
-    float | None, Query(ge=0, le=1, allow_inf_nan=False, description="lowest similarity of a copy; default: chosen")
-]
-
-
-def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """The documentation of answers that are none."""
-    return {code: {"model": schemas.Problem} for code in codes}
-
-
-COMMON = problems(400, 401, 403, 408, 413, 415, 422, 500, 503)
 
 
 def as_json(value: Any) -> Response:
@@ -92,13 +47,12 @@ class Asking:
     def __init__(self, live: Live, worker: Worker, serving: Serving) -> None:
         self.live, self.worker, self.serving = live, worker, serving
         self._fetching = asyncio.Semaphore(FETCHED)
-        self._copies: tuple[Loaded, CopiesOf] | None = None
         self._making = asyncio.Lock()
 
     async def one(self, ask: Ask) -> Response:
         """The answer of one request, as JSON. Raises Refused."""
         if ask.k > self.serving.k_limit:
-            raise Refused(422, f"k={ask.k} is more than the {self.serving.k_limit} hits allowed (--k-limit).")
+            raise Refused(422, f"k is more than the {self.serving.k_limit:,} hits that this server allows (--k_limit).")
         answer = (await self.worker.ask([ask]))[0]
         if isinstance(answer, Refused):
             raise answer
@@ -130,19 +84,13 @@ class Asking:
         async with self._fetching:
             return await asyncio.to_thread(fetch, url, self.serving.max_bytes)
 
-    async def copies(self) -> CopiesOf:
-        """What looks for copies among the items that are served now; it is made when it is first asked for."""
+    async def prepare_copies(self) -> None:
+        """Makes what looks for copies, which takes a pass over the pictures, outside the worker. Raises Refused."""
         async with self._making:
-            loaded = self.live.now
-            if self._copies is None or self._copies[0] is not loaded:
-                items = loaded.shown.items
-                if items is None:
-                    raise Refused(409, f"there are no pictures to compare with: {loaded.shown.why}")
-                try:
-                    self._copies = loaded, await asyncio.to_thread(CopiesOf, items)
-                except LikewiseError as error:
-                    raise Refused(409, str(error)) from None
-            return self._copies[1]
+            try:
+                await asyncio.to_thread(lambda: self.live.now.copies)
+            except LikewiseError as error:
+                raise Refused(409, str(error)) from None
 
 
 def answers(asking: Asking) -> APIRouter:
@@ -196,8 +144,8 @@ def answers(asking: Asking) -> APIRouter:
     async def duplicates(request: Request, threshold: Threshold = None) -> Response:
         """Near-copies of a picture among the items, verified on the pixels."""
         picture = await request.body()
-        copies = await asking.copies()
-        return await asking.one(Ask(then="duplicates", picture=picture, threshold=threshold, copies=copies))
+        await asking.prepare_copies()
+        return await asking.one(Ask(then="duplicates", picture=picture, threshold=threshold))
 
     classified = {200: {"model": schemas.Classified}, **COMMON, **problems(404, 409)}
 
@@ -246,7 +194,9 @@ def descriptions(asking: Asking, command: str) -> APIRouter:
 
     @router.get("/items", responses={200: {"model": list[schemas.Described]}, **problems(401, 403, 404, 409, 422)})
     async def items(
-        rows: Annotated[str, Query(pattern=r"^\d{1,9}(,\d{1,9})*$", max_length=10_000, description="such as 0,7,12")],
+        rows: Annotated[
+            str, Query(pattern=r"^[0-9]{1,9}(,[0-9]{1,9})*$", max_length=10_000, description="such as 0,7,12")
+        ],
     ) -> Response:
         """Items by their rows in the index, at most 1,000, with their metadata."""
         loaded = live.now
@@ -336,14 +286,3 @@ def _png(loaded: Loaded, item: str) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def sentence(errors: Sequence[Any]) -> str:
-    """What is wrong with a request, from pydantic's errors."""
-    first = errors[0]
-    if first.get("type") == "json_invalid":
-        return "the body is not JSON."
-    where = ".".join(str(part) for part in first.get("loc", ()) if part not in ("body", "query"))
-    if first.get("type") == "string_pattern_mismatch":
-        return f"{where} is written in another way; /openapi.json shows how."
-    return f"{where or 'the request'}: {str(first.get('msg', 'is not as the schema says'))[:200]}."

@@ -6,11 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from likewise.look.polygon import MOST_CORNERS
 
-MOST_HITS = 10_000  # whatever --k-limit says
 MOST_NUMBERS = 65_536
 Numbers = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=MOST_NUMBERS)]
 Where = Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=16)]
-Hits = Annotated[int, Field(ge=1, le=MOST_HITS)]
+Hits = Annotated[int, Field(ge=1, description="number of hits; /api/about says how many are allowed")]
 
 
 class Strict(BaseModel):
@@ -191,30 +190,6 @@ class Verdict(BaseModel):
     sentence: str | None
     signs: list[str]
     advice: list[str]
-
-
-class Member(BaseModel):
-    """An item of a group."""
-
-    row: int
-    id: str
-    score: float
-    label: str | None
-
-
-class Group(BaseModel):
-    """A row of items, and what is said of it."""
-
-    title: str
-    items: list[Member]
-
-
-class Groups(BaseModel):
-    """All groups of a kind, what was found, and what the scores are."""
-
-    sentence: str
-    number: str
-    groups: list[Group]
 
 
 class Progress(BaseModel):

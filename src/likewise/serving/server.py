@@ -9,10 +9,11 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection as pipes
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from types import FrameType
 
 import torch
@@ -30,6 +31,7 @@ from likewise.text import readable
 LINGER = 2.0  # seconds in which a client that is connected may send its next request, while the server stops
 TOGETHER = 0.5  # seconds in which all processes of a server close the port, before one tells a client to leave
 LAST = 30  # seconds for what is being answered
+AGAIN = 2.0  # seconds before a process is started in the place of one that could not serve
 BACKLOG = 2048
 
 Say = Callable[[str], object]
@@ -108,11 +110,12 @@ def listen(serving: Serving) -> socket.socket:
 
 
 def serve(serving: Serving, say: Say) -> None:
-    """Serves until a signal. ``say`` is told what is done, and the address when requests are answered.
+    """Serves until a signal. ``say`` is told in lines what is done, and the address when requests are answered.
 
     Raises Interrupted at the signal, after all that was accepted is answered; LikewiseError when the port is taken, or
     as ``load_all``.
     """
+    _log()
     listener = listen(serving)
     with listener:
         if serving.workers == 1:
@@ -120,6 +123,14 @@ def serve(serving: Serving, say: Say) -> None:
         else:
             number = _run_many(serving, listener, say)
     raise Interrupted("stopped; every request that was accepted has its answer.", number)
+
+
+def _log() -> None:
+    """Errors, and what becomes of a new run, go to stderr; what is wrong with a request is told to its client alone."""
+    logging.basicConfig(format="likewise: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("likewise.serving").setLevel(logging.INFO)
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _place(serving: Serving, listener: socket.socket) -> str:
@@ -131,7 +142,7 @@ def _place(serving: Serving, listener: socket.socket) -> str:
 def _run(serving: Serving, listener: socket.socket, ready: Callable[[], object], say: Say) -> int:
     """Serves in this process; returns the number of the signal that ended it."""
     torch.set_num_threads(1)
-    gate = make_app(serving, load_all(serving, say))
+    gate = make_app(serving, load_all(serving, lambda stage: say(f"{stage} ...")))
     config = uvicorn.Config(
         gate,
         http=Connection,
@@ -151,7 +162,8 @@ def _run(serving: Serving, listener: socket.socket, ready: Callable[[], object],
 
 def _child(serving: Serving, listener: socket.socket, told: "pipes.Connection") -> None:
     """One of several processes. It tells through the pipe that it is ready, or in a sentence why it can't be."""
-    logging.basicConfig(format="likewise: %(message)s", level=logging.INFO)
+    _log()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _run(serving, listener, lambda: told.send(""), lambda what: None)
     except LikewiseError as error:
@@ -159,12 +171,20 @@ def _child(serving: Serving, listener: socket.socket, told: "pipes.Connection") 
         sys.exit(2)
 
 
+def _end_with_parent() -> None:
+    """Stops this process when the one that started it is gone; else the port would stay taken."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _run_many(serving: Serving, listener: socket.socket, say: Say) -> int:
     """Serves in several processes, and starts one again that ends; returns the number of the signal that ended all."""
     stop = list[int]()
     with tempfile.TemporaryDirectory(prefix="likewise-metrics-") as folder, _signals(stop.append):
         os.environ[SHARED] = folder
-        say(f"starting {serving.workers} processes")
+        say(f"starting {serving.workers} processes ...")
         children = [_Child(serving, listener) for _ in range(serving.workers)]
         try:
             for child in children:
@@ -175,9 +195,9 @@ def _run_many(serving: Serving, listener: socket.socket, say: Say) -> int:
                 pipes.wait([child.process.sentinel for child in children], timeout=0.2)
                 for place, child in enumerate(children):
                     if not stop and child.process.exitcode is not None:
-                        say(f"process {child.process.pid} ended with {child.process.exitcode}; another is started")
+                        say(f"process {child.process.pid} ended with {child.process.exitcode}; another is started ...")
                         children[place] = _Child(serving, listener)
-                        children[place].wait_until_ready(stop)
+                        _ready_or_alone(children[place], children, stop, say)
         finally:
             for child in children:
                 child.process.terminate()
@@ -188,13 +208,24 @@ def _run_many(serving: Serving, listener: socket.socket, say: Say) -> int:
     return stop[0]
 
 
+def _ready_or_alone(child: "_Child", children: Sequence["_Child"], stop: list[int], say: Say) -> None:
+    """Waits for a process that takes the place of another. Raises LikewiseError when it can't serve, and none does."""
+    try:
+        child.wait_until_ready(stop)
+    except LikewiseError as error:
+        if not any(other.process.is_alive() for other in children if other is not child):
+            raise
+        say(f"it can't serve the run as it is now, so the others go on: {error}")
+        time.sleep(AGAIN)
+
+
 class _Child:
     """A process that serves."""
 
     def __init__(self, serving: Serving, listener: socket.socket) -> None:
         context = get_context("spawn")
         self._heard, told = context.Pipe(duplex=False)
-        self.process = context.Process(target=_child, args=(serving, listener, told), daemon=True)
+        self.process = context.Process(target=_child, args=(serving, listener, told))
         self.process.start()
         told.close()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 BATCH = 32  # requests that the worker takes at once
 LEAST_TOKEN = 16  # characters
+FOLDER = "serve"  # in a run folder: what servers made for themselves, and make again where it is not there
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,3 +54,12 @@ def pack_columns(
     text = json.dumps({**about, "rows": rows, "columns": described}, ensure_ascii=True).encode()
     text += b" " * (-len(text) % _ALIGN)
     return MAGIC + len(text).to_bytes(4, "little") + text + b"".join(parts)
+
+
+def read_column(packed: bytes, name: str) -> npt.NDArray[Any]:
+    """(N,) one column of what ``pack_columns`` gave, in the type that it is written in; it shares the memory."""
+    start = 8 + int.from_bytes(packed[4:8], "little")
+    header = json.loads(packed[8:start])
+    entry = next(each for each in header["columns"] if each["name"] == name)
+    kind = np.dtype(entry["type"]).newbyteorder("<")
+    return np.frombuffer(packed, kind, header["rows"], start + entry["offset"])
