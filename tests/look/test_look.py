@@ -139,5 +139,6 @@ def test_of_several_labels_one_in_common_is_enough(tmp_path: Path) -> None:
 def test_one_item_is_a_map_of_one_point(tmp_path: Path) -> None:
     look = Look(tmp_path, Index(torch.eye(3)[:1], ["a"]), np.zeros((1, 1), np.int64), ["x"])
     assert look.map().xy.shape == (1, 2)
+    assert look.map().sentence() == "1 item."
     assert look.points().startswith(b"LWC1")
     assert not look.groups("weakest").groups

@@ -11,18 +11,22 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from serving.small_server import NAME, SIDE, loaded_of, make_run, pictures, png, serving
 from starlette.testclient import TestClient
 
+from likewise.config.overrides import settings_from
+from likewise.data import open_items
 from likewise.data.decode import decode
-from likewise.model import load
+from likewise.model import Model, load
 from likewise.serving import gate
 from likewise.serving.app import make_app
 from likewise.serving.finding import LocalFinder
 from likewise.serving.loaded import Loaded
-from likewise.serving.shown import Shown
+from likewise.serving.shown import Shown, shown_of
 
 HERE = "http://127.0.0.1"
 
@@ -137,6 +141,20 @@ def test_hits_have_all_their_labels_and_one_in_common_is_right(case: Case) -> No
         votes = client.post("/api/classify", json={"id": items.ids[0]}).json()["votes"]
         assert {vote["label"] for vote in votes} <= set("abwxyz")
         assert len(votes) > 1
+
+
+def test_labels_are_those_of_the_column_that_the_run_was_trained_with(tmp_path: Path) -> None:
+    pictures = [{"bytes": png(np.full((SIDE, SIDE, 3), 50 * row, np.uint8)), "path": "xyz"[row]} for row in range(3)]
+    columns = {"image": pictures, "tags": [["a", "b"], ["b"], []]}
+    pq.write_table(pa.table(columns), tmp_path / "tagged.parquet")
+    pq.write_table(pa.table(columns).drop(["tags"]), tmp_path / "bare.parquet")
+    settings = settings_from({"size": SIDE, "labels": "tags", "encoder.dim": 8})
+    model = Model.untrained(settings, open_items(str(tmp_path / "tagged.parquet"), size=SIDE, progress=False))
+    shown = shown_of(model, tmp_path, {}, str(tmp_path / "tagged.parquet"))
+    assert [shown.text(each) for each in shown.labels_of(["x", "y", "z", "?"]).tolist()] == ["a, b", "b", None, None]
+    bare = shown_of(model, tmp_path, {}, str(tmp_path / "bare.parquet"))
+    assert bare.pictured
+    assert bare.label_names == ()
 
 
 def test_a_name_breaks_no_header(case: Case, client: TestClient) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reports.test_map import read
 from scipy.stats import spearmanr
 from torch.nn import functional
 
 from likewise.cli.main import main
 from likewise.errors import LikewiseError
+from likewise.text import readable
 from likewise.words.evaluation import analogies, answered, read_word_pairs, spearman, word_pairs
 from likewise.words.model import NAME, WordVectors, load_words
 from likewise.words.word2vec_files import read_word2vec, write_word2vec
@@ -151,6 +153,10 @@ def test_the_commands_measure_and_export(tmp_path: Path, capsys: pytest.CaptureF
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
+    header, columns = read(page)
+    assert header["ids"] == [readable(word) for word in WORDS]
+    assert set(columns) == {"x", "y"}
+    assert "map" in page.partition('<script type="module">')[2]
     assert "p/spearman</td><td>" in page
     capsys.readouterr()
     assert main(["export", str(run), "--to", "word2vec", "--out", str(tmp_path / "v.bin")]) == 0

@@ -143,7 +143,7 @@ def furthest(seen: Seen, model: Model, items: Items, at: npt.NDArray[np.int64]) 
         Group(title=f"the furthest, {number * _ROW + 1} to {number * _ROW + len(part)}", items=tuple(part))
         for number, part in enumerate(rows)
     )
-    return Groups(sentence=found.sentence(), number=number, groups=groups)
+    return Groups(sentence=_told(found.sentence(), items), number=number, groups=groups)
 
 
 def near_copies(seen: Seen, model: Model, items: Items, at: npt.NDArray[np.int64]) -> Groups:
@@ -159,7 +159,14 @@ def near_copies(seen: Seen, model: Model, items: Items, at: npt.NDArray[np.int64
         shown = tuple(seen.member(int(at[row]), value) for row, value in members if at[row] >= 0)
         groups.append(Group(title=f"{len(members):,} near-copies", items=shown[:_SHOWN]))
     more = f" The {MOST_GROUPS} largest groups are shown." if len(found) > MOST_GROUPS else ""
-    return Groups(sentence=f"{found.sentence()} {found.about()}{more}", number=number, groups=tuple(groups))
+    return Groups(
+        sentence=f"{_told(found.sentence(), items)} {found.about()}{more}", number=number, groups=tuple(groups)
+    )
+
+
+def _told(sentence: str, items: Items) -> str:
+    """A sentence without the path of the data, which is not for those who look at the page."""
+    return sentence.removeprefix(f"{items.source}: ")
 
 
 def _many(count: int) -> str:

@@ -28,7 +28,7 @@ from likewise.maps.tsne import NEIGHBOURS
 from likewise.model import Model
 from likewise.pages.colours import LABELS, REST
 from likewise.reports.labels import text_of
-from likewise.reports.verdict import Verdict, verdict_on
+from likewise.reports.verdict import ALONE, Verdict, verdict_on
 from likewise.stamp import Stamp, hash_of, hash_of_bytes
 from likewise.training.metrics_log import METRICS, read_metrics
 from likewise.viewer.columns import pack_columns
@@ -216,7 +216,7 @@ class Look:
         model, items, at = self._data()
         held = np.flatnonzero(at >= 0)
         if len(held) < 2:
-            return None
+            return ALONE if len(held) else None
         part = items if len(held) == len(items) else items.select(held)
         rows = self._unit()[torch.from_numpy(at[held])]
         try:

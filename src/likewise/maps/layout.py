@@ -50,10 +50,13 @@ class Map:
 
     def sentence(self) -> str:
         """How the map was made and how faithful it is, for people."""
+        if len(self) == 1:
+            return "1 item."
         how = ", ".join(f"{name} {value}" for name, value in self.settings.items())
+        how = f" ({how})" if how else ""
         among = "" if self.asked == len(self) else f" (measured on {self.asked:,} of them)"
         return (
-            f"{len(self):,} items by {NAMES[self.method]} ({how}). The map keeps {self.kept:.0%} of an item's "
+            f"{len(self):,} items by {NAMES[self.method]}{how}. The map keeps {self.kept:.0%} of an item's "
             f"{self.neighbours} nearest{among}; distances between groups have no meaning."
         )
 

@@ -163,7 +163,7 @@ function wordsOf(header, columns, row) {
   return words.join(" · ");
 }
 
-begin().catch((error) => {
+if ($("canvas")) begin().catch((error) => {
   $("said").textContent = `The map can't be shown: ${error.message}.`;
   $("tip").hidden = false;
 });

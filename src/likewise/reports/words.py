@@ -1,4 +1,4 @@
-"""``report.html`` of a run of words: what was read, scores, the curve of the loss, nearest words, settings."""
+"""``report.html`` of a run of words: what was read, scores, the curve of the loss, a map, nearest words, settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from likewise.console import stages
+from likewise.console import Tick, stages
+from likewise.data import Items
+from likewise.data.items import as_id, unique
 from likewise.files import atomic_write, place_for
 from likewise.metrics import top_k
 from likewise.metrics.saved import read_scores
@@ -15,6 +17,7 @@ from likewise.pages.pictures import scored
 from likewise.pages.pieces import named, note, scrolled
 from likewise.reports.foot import foot
 from likewise.reports.html import REPORT, settings_of
+from likewise.reports.map import map_section, script
 from likewise.reports.summary import curves
 from likewise.stamp import refuse_other_model
 from likewise.training.metrics_log import read_metrics
@@ -25,29 +28,31 @@ from likewise.words.model import WordVectors, load_words
 WORDS, NEIGHBOURS = 20, 8
 COMMON = 50  # the most frequent words, which say little; the words shown are evenly spread over the next ones
 AMONG = 2000
+MAPPED = 20_000  # the most frequent words, which are on the map
 
 
 def write_words_report(run: Path, *, progress: bool = True) -> Path:
     """Writes RUN/report.html and returns its path.
 
     Raises LikewiseError when the run has no model, a file of it is damaged, or its scores are another model's. Cost:
-    one pass over the vectors.
+    one pass over the vectors, and the map of the 20,000 most frequent words.
     """
     vectors = load_words(run)
     path = place_for(run / REPORT, "RUN")
     with stages(enabled=progress) as begin:
-        begin("nearest words")
         parts = [
             "<h2>What was done</h2>" + _summary(run, vectors),
             "<h2>How good it is</h2>" + _scores(run, vectors),
             "<h2>Learning curve</h2>" + curves(run),
-            "<h2>Nearest neighbours</h2>" + _neighbours(vectors),
+            "<h2>Map</h2>" + _map(vectors, begin("the map")),
         ]
+        begin("nearest words")
+        parts.append("<h2>Nearest neighbours</h2>" + _neighbours(vectors))
     if vectors.settings is not None:
         parts.append("<h2>Every setting</h2>" + settings_of(vectors.settings))
     parts.append(foot(vectors.protocol(), read_data(run) or {}, vectors.protocol()))
     with atomic_write(path) as file:
-        file.write(whole(f"likewise: {run.name}", vectors.protocol(), "".join(parts)))
+        file.write(whole(f"likewise: {run.name}", vectors.protocol(), "".join(parts), script=script()))
     return path
 
 
@@ -78,6 +83,16 @@ def _scores(run: Path, vectors: WordVectors) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in ("measure", "score", "used"))
     table = scrolled(f"<table><tr>{head}</tr>{rows}</table>", "scores")
     return note("Spearman: with people's scores, ± its standard error. Analogies: share found.") + table
+
+
+def _map(vectors: WordVectors, tick: Tick) -> str:
+    """The map of the most frequent words, which are the first."""
+    rows = vectors.embed().rows[:MAPPED]
+    seen = dict[str, int]()  # an accent may be written in two ways, and an id in one
+    ids = tuple(unique(as_id(word), seen) for word in vectors.words[: len(rows)])
+    words = Items(ids=ids, values=rows.numpy(), kind="vectors", source="the words")
+    left = len(vectors) - len(rows)
+    return map_section(words, rows, tick) + (note(f"{left:,} rarer words are left out.") if left else "")
 
 
 def _neighbours(vectors: WordVectors) -> str:

@@ -1,5 +1,6 @@
 """The pictures and labels of what is searched."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from likewise.remote import is_url
 from likewise.reports.labels import columns_of, text_of
 from likewise.stamp import source_of
 from likewise.training.run_folder import training_items
+
+log = logging.getLogger("likewise.serving")
 
 
 class Shown:
@@ -79,17 +82,28 @@ def _may_be_there(source: str) -> bool:
     return is_url(source) or is_pattern(source) or Path(source).exists()
 
 
+def _opened(model: Model, source: object) -> Items:
+    """The items of a source, with the labels that the run was trained with or measured by, where it has these."""
+    labels = model.settings.labels
+    if labels not in ("auto", "none"):
+        try:
+            return model.open(source, labels=labels)
+        except LikewiseError as error:
+            log.info("the labels %s are not used: %s", labels, error)
+    return model.open(source)
+
+
 def shown_of(model: Model, run: Path, protocol: About, data: str | None) -> Shown:
     """The items of ``data``; None: those that the index was made of where they are still there, or the training items.
 
     Raises LikewiseError when ``data`` can't be opened. What is not asked for may be missing: ``why`` then says so.
     """
     if data is not None:
-        return Shown(model.open(data))
+        return Shown(_opened(model, data))
     source = source_of(protocol, "data")
     try:
         if isinstance(source, dict) or (source is not None and _may_be_there(source)):
-            opened = model.open(source)  # by its full path, which is not for everybody
+            opened = _opened(model, source)  # by its full path, which is not for everybody
             return Shown(replace(opened, source=str(protocol["data"])))
         return Shown(training_items(run, model.settings))
     except LikewiseError as error:

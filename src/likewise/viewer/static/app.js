@@ -1,17 +1,20 @@
 // The page: what is searched, selected, coloured and shown.
 
-import { blob, bytes, json, pictureOf, toBase64, upload } from "./api.js";
+import { blob, bytes, json, toBase64, upload } from "./api.js";
 import { byNumber, byValue } from "./colours.js";
 import { parseColumns } from "./columns.js";
+import { takeFiles } from "./dropped.js";
 import { showGroups } from "./groups.js";
 import { Histogram } from "./histogram.js";
 import { labelList, ramp } from "./legend.js";
 import { MapView } from "./map.js";
 import { asked, element, fill, picture, tile } from "./tiles.js";
 
+const NONE = "There is no verdict, which needs a model and its data.";
 const STEP = 60; // tiles of a selection that are added at once
 const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
+const many = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 const state = { about: null, columns: {}, header: null, query: null, selection: null, asked: 0, opened: 0, hidden: new Set() };
@@ -67,7 +70,8 @@ async function openItem(item, scroll = true) {
   const button = element("button", { type: "button", textContent: "Search from here" });
   button.addEventListener("click", () => searchId(whole.id));
   const text = element("div", {}, element("h3", { textContent: whole.id }), list, button);
-  $("card").replaceChildren(picture(whole.id, state.about.pictures, `Picture of ${whole.id}`), text);
+  const image = state.about.pictures ? [picture(whole.id, `Picture of ${whole.id}`)] : [];
+  $("card").replaceChildren(...image, text);
   $("card").hidden = false;
   if (scroll) $("card").scrollIntoView({ block: "nearest" });
   say(`Opened ${whole.id}.`);
@@ -80,7 +84,7 @@ async function hover(row, px, py) {
   const [item] = await items([row]).catch(() => [null]);
   if (hovering !== row || !item) return;
   const lines = [element("span", { textContent: item.label === null ? item.id : `${item.label} · ${item.id}` })];
-  if (state.about.pictures) lines.unshift(element("img", { src: pictureOf(item.id), alt: "", width: 64, height: 64 }));
+  if (state.about.pictures) lines.unshift(picture(item.id, ""));
   $("tip").replaceChildren(...lines);
   $("tip").hidden = false;
   const left = px > $("map").clientWidth - 190 ? px - 12 - $("tip").offsetWidth : px + 14;
@@ -149,8 +153,9 @@ function showHits() {
   view.query = row === null ? -1 : row;
   view.hits = hits.filter((hit) => hit.row !== null);
   view.draw();
-  const best = hits.length ? ` The nearest is ${hits[0].id}${hits[0].label === null ? "" : `, label ${hits[0].label}`}.` : "";
-  say(`${hits.length} hits for ${id}${label === null ? "" : `, label ${label}: ${wrong} with another label`}.${best}`);
+  if (!hits.length) return say(asking().where.length ? "No item fits the condition." : "There is no other item.");
+  const best = ` The nearest is ${hits[0].id}${hits[0].label === null ? "" : `, label ${hits[0].label}`}.`;
+  say(`${many(hits.length, "hit")} for ${id}${label === null ? "" : `, label ${label}: ${wrong} with another label`}.${best}`);
 }
 
 // --- Selection
@@ -162,9 +167,9 @@ async function select(polygon) {
     const found = await json("api/inside", area);
     state.selection = { area, rows: found.rows, shown: 0 };
     $("chosen").hidden = false;
-    const parts = Object.entries(found.labels).map(([name, many]) => `${name}: ${count(many)}`);
+    const parts = Object.entries(found.labels).map(([name, number]) => `${name}: ${count(number)}`);
     const more = parts.length > 8 ? `, and ${parts.length - 8} more labels` : "";
-    const text = `${count(found.count)} items${parts.length ? ` (${parts.slice(0, 8).join(", ")}${more})` : ""}.`;
+    const text = `${many(found.count, "item")}${parts.length ? ` (${parts.slice(0, 8).join(", ")}${more})` : ""}.`;
     $("chosen-note").textContent = text;
     $("list").replaceChildren();
     await showMore();
@@ -315,21 +320,7 @@ function listen() {
       $("search").focus();
     }
   });
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    $("over").hidden = false;
-  });
-  document.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) $("over").hidden = true;
-  });
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    $("over").hidden = true;
-    searchPicture(event.dataTransfer.files[0]);
-  });
-  document.addEventListener("paste", (event) => {
-    if (event.clipboardData.files.length) searchPicture(event.clipboardData.files[0]);
-  });
+  takeFiles($("over"), searchPicture);
 }
 
 async function start() {
@@ -337,12 +328,15 @@ async function start() {
   const run = about.run.split("/").filter(Boolean).pop() || about.run;
   document.title = `likewise: ${run}`;
   $("run").textContent = run;
-  $("counts").textContent = `${count(about.items)} items, ${about.dim} numbers each; ${about.engine}`;
+  $("counts").textContent = `${many(about.items, "item")}, ${about.dim} numbers each; ${about.engine}`;
   $("command").textContent = about.command;
   $("missing").textContent = about.why_no_pictures;
+  document.body.classList.toggle("words", about.kind === "words");
+  document.body.classList.toggle("plain", !about.pictures); // tiles are lines of text
   $("drop").hidden = about.kind !== "images" && !about.pictures;
   $("where-label").hidden = !about.metadata.length;
-  if (about.metadata.length) $("where").title = `columns: ${about.metadata.join(", ")}`;
+  $("where").placeholder = `${about.metadata[0]} = …`;
+  $("columns").textContent = about.metadata.length ? `Columns: ${about.metadata.join(", ")}. Signs: = != < <= > >= in` : "";
   for (const [name, value] of Object.entries(about.protocol)) {
     $("protocol").append(element("dt", { textContent: name }), element("dd", { textContent: String(value) }));
   }
@@ -360,7 +354,7 @@ async function map() {
     state.header = header;
     $("map-note").hidden = true;
     $("faithful").textContent = `${header.map.sentence} ${header.note}`;
-    $("map").setAttribute("aria-label", `Map of ${count(rows)} items`);
+    $("map").setAttribute("aria-label", `Map of ${many(rows, "item")}`);
     view.show(columns.x, columns.y);
     offerColours(columns.label ? "label" : "cluster");
   } catch (error) {
@@ -378,7 +372,8 @@ async function verdict() {
   const list = (place, lines) => place.replaceChildren(...lines.map((text) => element("li", { textContent: text })));
   try {
     const { sentence, signs, advice } = await json("api/verdict");
-    $("verdict").textContent = sentence || "There is no verdict, which needs a model and the data it was made for.";
+    const none = state.about.kind === "words" ? "Words have no verdict; likewise evaluate measures them." : NONE;
+    $("verdict").textContent = sentence || none;
     $("why").hidden = !signs.length;
     list($("signs"), signs);
     list($("advice"), advice);

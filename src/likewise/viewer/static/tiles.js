@@ -8,9 +8,8 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-// The picture of an item, or its id where items have no pictures.
-export function picture(id, pictures, alt) {
-  if (!pictures) return element("span", { className: "text", textContent: id });
+// The picture of an item, or its id where the picture is gone.
+export function picture(id, alt) {
   const image = element("img", { src: pictureOf(id), alt, loading: "lazy", width: 96, height: 96 });
   image.addEventListener("error", () => image.replaceWith(element("span", { className: "text", textContent: id })));
   return image;
@@ -18,14 +17,13 @@ export function picture(id, pictures, alt) {
 
 // item: {id, label, score, wrong, row}; how: {pictures, number, open(item, tile), hover(item or null)}.
 export function tile(item, how) {
-  const bare = item.label === null || item.label === undefined;
-  const name = bare ? item.id : how.pictures ? item.label : `${item.id} · ${item.label}`;
+  const name = nameOf(item, how.pictures);
   const number = item.score === undefined ? "" : how.number(item.score);
   const said = `${item.id}${item.label ? `, label ${item.label}` : ""}${number ? `, ${number}` : ""}${item.wrong ? ", another label than the query" : ""}`;
   const button = element(
     "button",
     { type: "button", className: item.wrong ? "tile wrong" : "tile", title: item.id },
-    ...(how.pictures ? [picture(item.id, true, "")] : []),
+    ...(how.pictures ? [picture(item.id, "")] : []),
     element("span", { className: "name", textContent: item.wrong ? `✗ ${name}` : name }),
     element("span", { className: "number", textContent: number }),
   );
@@ -38,9 +36,15 @@ export function tile(item, how) {
 
 // What was searched for, before its hits: {id, label, source}; source is the address of a picture that is no item's.
 export function asked({ id, label, source }, pictures) {
-  const image = source ? element("img", { src: source, alt: "" }) : picture(id, pictures, "");
-  const name = element("span", { className: "name", textContent: label ?? "" });
-  return element("span", { className: "tile query" }, image, name, element("span", { className: "number", textContent: "query" }));
+  const image = source ? [element("img", { src: source, alt: "" })] : pictures ? [picture(id, "")] : [];
+  const name = element("span", { className: "name", textContent: nameOf({ id, label }, pictures || source) });
+  return element("span", { className: "tile query", title: id }, ...image, name, element("span", { className: "number", textContent: "query" }));
+}
+
+// The label below a picture; the id too, where there is no picture, or no label.
+function nameOf({ id, label }, pictured) {
+  if (label === null || label === undefined) return id;
+  return pictured ? label : `${id} · ${label}`;
 }
 
 export function fill(list, items, how) {
