@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from likewise.errors import LikewiseError
-from likewise.metrics import knn_accuracy, knn_classify, top_k
+from likewise.metrics import exact_scores, knn_accuracy, knn_classify, searched_keys, top_k
 from likewise.metrics import neighbours as module
 
 
@@ -75,7 +75,7 @@ def test_bitwise_the_same_for_any_tile_batch_and_number_of_threads(monkeypatch):
     scores, rows = top_k(queries, keys, 30)
     for tile in (1, 50, 64, 333):
         assert all(map(torch.equal, top_k(queries, keys, 30, tile=tile), (scores, rows)))
-    monkeypatch.setattr(module, "_QUERY_TILE", 7)
+    monkeypatch.setattr(searched_keys, "QUERY_TILE", 7)
     assert all(map(torch.equal, top_k(queries, keys, 30), (scores, rows)))
     for size in (1, 13):
         parts = [top_k(part, keys, 30) for part in queries.split(size)]
@@ -115,7 +115,7 @@ def test_products_are_exact_at_the_largest_sums():
     """The worst case for the 53 bits: all entries at the rounding's largest magnitude."""
     for width in (31, 32, 33, 4096):
         rows = torch.full((3, width), 1.0 - 2.0**-24)
-        snapped = module.snap("rows", rows, 0)
+        snapped = exact_scores.snap("rows", rows, 0)
         values = [int(v * 2.0**30) for v in snapped[0].tolist()]
         assert int((snapped @ snapped.T)[0, 1]) == sum(v * v for v in values) // 2**60
         forward = snapped[0].dot(snapped[1])
@@ -292,16 +292,18 @@ def test_keys_ruled_out_in_float32_are_those_that_exact_scores_rule_out(case, dt
 
 
 def test_exact_scores_are_the_exception(monkeypatch):
-    queries, keys, asked = unit(40, 24, 7), unit(1500, 24, 8), []
-    kept = module._Search.exact
+    queries, keys, searched = unit(40, 24, 7), unit(1500, 24, 8), []
+    kept = searched_keys.SearchedKeys.by_exact_scores
     monkeypatch.setattr(
-        module._Search, "exact", lambda self, part, *rest: asked.append(len(part)) or kept(self, part, *rest)
+        searched_keys.SearchedKeys,
+        "by_exact_scores",
+        lambda self, asked, *rest: searched.append(len(asked.rows)) or kept(self, asked, *rest),
     )
     top_k(queries, keys, 10)
-    assert asked == []
+    assert searched == []
     keys[100:] = keys[100]  # of some queries the nearest
     top_k(queries, keys, 10)
-    assert 0 < sum(asked) < 40
+    assert 0 < sum(searched) < 40
 
 
 def test_autocast_changes_no_score():

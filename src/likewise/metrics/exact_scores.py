@@ -74,42 +74,46 @@ class Tiles:
         return scores
 
     def quick_product(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """As :meth:`product`, of float32 rows in float32."""
-        scores = self._padded(queries.shape[0], keys.shape[0])
+        """As :meth:`product`, of rows in float32 or bfloat16, and in their dtype."""
+        scores = self._padded(queries.shape[0], keys.shape[0], queries.dtype)
         if keys.shape[0] == self._width:
             return torch.mm(queries, keys.T, out=scores)
         scores[:, : keys.shape[0]] = queries @ keys.T
         return scores
 
-    def _padded(self, rows: int, columns: int) -> Tensor:
+    def _padded(self, rows: int, columns: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Memory for the scores of a tile, −inf beyond its columns."""
-        scores = self._scores[: rows * self._width].view(rows, self._width)
+        scores = self._scores.view(dtype)[: rows * self._width].view(rows, self._width)
         scores[:, columns:] = -torch.inf
         return scores
 
 
-def merge(best: Tensor, scores: Tensor, leaders: Tensor, start: int) -> Tensor:
+def merge(best: Tensor, scores: Tensor, leaders: Tensor, start: int, *, ties: bool = True) -> Tensor:
     """The k best packed entries among (B, k) ``best``, in descending order, and a tile's (B, W) scores.
 
     ``leaders`` are the best scores of the tile's groups (``leading``). A key can be among the k best only if the leader
     of its group is at least the k-th best score so far, and, while there are no k of them, at least the k-th largest
-    leader. Only such groups are searched; in later tiles they are few.
+    leader. Only such groups are searched; in later tiles they are few. Without ``ties``, which of the keys that are as
+    good as the k-th are among the k is left open: k groups suffice.
     """
     k, count = best.shape[1], leaders.shape[1]
     floor = unpack(best[:, -1:])[0]
-    if k < count and bool(floor.isneginf().any()):  # later, the best so far rule out nearly as many, without a sort
+    if (
+        ties and k < count and bool(floor.isneginf().any())
+    ):  # later, the best so far rule out nearly as many, without a sort
         floor = torch.maximum(floor, leaders.topk(k, dim=1).values[:, -1:])
     useful = int((leaders >= floor).sum(1).amax())
+    useful = useful if ties else min(useful, k)
     groups = scores.view(scores.shape[0], GROUP, count)
     chosen = leaders.topk(useful, dim=1, sorted=False).indices[:, None]  # all groups that reach the floor, maybe others
     columns = chosen + torch.arange(start, start + GROUP * count, count, device=scores.device)[:, None]
-    candidates = pack(groups.gather(2, chosen.expand(-1, GROUP, -1)), columns)
+    candidates = pack(groups.gather(2, chosen.expand(-1, GROUP, -1)).float(), columns)
     return torch.cat([best, candidates.flatten(1)], 1).topk(k, dim=1).values
 
 
 def leading(scores: Tensor) -> Tensor:
     """(B, W / 16) best score of each group of 16 keys of a tile's (B, W); group g has columns g, g + W / 16, ..."""
-    return scores.view(scores.shape[0], GROUP, -1).amax(1)
+    return scores.view(scores.shape[0], GROUP, -1).amax(1).float()
 
 
 def pack(scores: Tensor, rows: Tensor) -> Tensor:

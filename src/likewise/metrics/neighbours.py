@@ -1,14 +1,14 @@
 """Exact nearest neighbours by inner product, and the weighted vote of Wu et al. 2018 (NPID), section 3.4.
 
 Scores and ranks are the same to the bit for any tile, any batching of the queries, any number of threads and any
-device: ``exact_scores`` says how and at which price. Most keys are ruled out by a plain float32 product first, whose
-error has a bound; only those that it can't rule out get an exact score.
+device: ``exact_scores`` says how and at which price. Most keys are ruled out by a plain product first, whose error has
+a bound; only those that it can't rule out get an exact score. The product is in bfloat16 where the CPU multiplies that
+in hardware, and in float32 elsewhere and where bfloat16 can't tell the nearest apart.
 
 Keys are read in tiles, and only the scores of one tile are in memory. A million keys need a few hundred MiB.
 """
 
 import warnings
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,14 +17,12 @@ from torch.nn import functional
 from likewise.alike import Ids, as_ids, first_among
 from likewise.console import Tick, untold
 from likewise.errors import LikewiseError, LikewiseWarning, at_least_one
-from likewise.metrics.checks import Rows, as_labels, as_rows, check_peaks, check_positive, check_same_width
-from likewise.metrics.exact_scores import GROUP, LOW, Tiles, leading, merge, pack, rounding, snap, unpack
+from likewise.metrics.checks import Rows, as_labels, as_rows, check_finite, check_positive, check_same_width
+from likewise.metrics.exact_scores import LOW, unpack
+from likewise.metrics.rounded_keys import PROBE, RoundedKeys, quicker
+from likewise.metrics.searched_keys import Asked, SearchedKeys
 
-_QUERY_TILE = 512  # rows; with 8,192 keys a float64 block is 32 MiB
-_KEY_TILE_BYTES = 64 * 2**20  # of float64 keys; wide rows get fewer keys per tile
-_SCORES = 2**22  # of one tile, at least, so that a single query reads all keys at once
-_RESCORED = 2**22  # numbers of keys that get exact scores at once
-_SCALE = 1e-25, 1e30  # of a query's length times the longest key's; beyond, float32 may overflow or vanish
+_MANY = 1024  # queries for which it pays to round the keys of every tile to bfloat16
 
 
 @torch.no_grad()
@@ -37,6 +35,7 @@ def top_k(
     key_ids: Ids | None = None,
     tile: int | None = None,
     longest: float | None = None,
+    rounded: RoundedKeys | None = None,
     tick: Tick = untold,
 ) -> tuple[Tensor, Tensor]:
     """The k keys of largest inner product for every query, exactly.
@@ -54,6 +53,8 @@ def top_k(
         tile: keys in memory at once; changes memory and speed only.
         longest: the length of the longest key, for a caller who knows it and knows that all keys are finite; it saves
             a pass over the keys. A key that is longer may be missed.
+        rounded: the keys in bfloat16, for a caller who searches in the same keys again and again; it saves time on a
+            CPU that multiplies bfloat16, and is not used elsewhere (``rounded_keys.quicker``).
         tick: told the share of the work that is done.
 
     Returns:
@@ -64,107 +65,33 @@ def top_k(
     Raises:
         LikewiseError: wrong shapes, k < 1, NaN or infinity (by row), ids for one side only.
 
-    Cost: O(Q·K·D) time in float32, and in float64 where many keys are about as near as the k-th; memory O(Q·k) plus
-    about 150 MiB for tiles.
+    Cost: O(Q·K·D) time in bfloat16 or float32, and in float64 where many keys are about as near as the k-th; memory
+    O(Q·k) plus about 150 MiB for tiles.
     """
     queries, keys, query_ids, key_ids = checked_search(queries, keys, k, query_ids, key_ids)
-    device, k = queries.device, min(k, keys.shape[0])
+    check_finite("queries", queries)
+    device, many, k = queries.device, len(queries), min(k, keys.shape[0])
     if tile is not None:
         at_least_one("tile", tile, "it is a number of keys")
-    search = _Search(queries, keys, query_ids, key_ids, tile, longest)
-    kept = k + 16 + k // 4
-    if 4 * kept > keys.shape[0] or torch.get_float32_matmul_precision() != "highest":
-        return unpack(search.best(search.exact, k, tick))
+    by_columns = many == 1 and keys.stride(0) == 1  # one query reads float32 in this layout about as quickly
+    asked = Asked(queries, None if query_ids is None else query_ids.to(device))
+    searched = SearchedKeys(keys, key_ids, tile, longest)
+    if by_columns or not quicker(keys, device) or not searched.many_for_bfloat16(k):
+        rounded = None
+    elif rounded is None and many >= _MANY:
+        rounded = RoundedKeys()
+    best = torch.empty(many, k, dtype=torch.int64, device=device)
+    unsure = torch.ones(many, dtype=torch.bool, device=device)  # whether others can be among the k
     with torch.autocast(device.type, enabled=False):
-        near = search.best(search.quick, kept, tick)
-        best, certain = search.rescored(near, k)
-    if not bool(certain.all()):  # many keys are about as near as the last: each gets an exact score
-        rest = (~certain).nonzero().flatten()
-        ids = None if query_ids is None else query_ids.to(device)[rest]
-        again = _Search(queries[rest], keys, ids, key_ids, tile, longest)
-        best[rest] = again.best(again.exact, k, tick)
+        if searched.many_for_float32(k) and torch.get_float32_matmul_precision() == "highest":
+            for part in (slice(0, PROBE), slice(PROBE, many)):  # the first show whether it is worth it
+                if rounded is not None and rounded.worth and many > part.start:
+                    best[part], unsure[part] = searched.by_bfloat16(asked.part(part), rounded, k, tick)
+            if len(rest := unsure.nonzero().flatten()):
+                best[rest], unsure[rest] = searched.by_float32(asked.part(rest), k, tick)
+        if len(rest := unsure.nonzero().flatten()):  # many keys are about as near as the last: all get exact scores
+            best[rest] = searched.by_exact_scores(asked.part(rest), k, tick)
     return unpack(best)
-
-
-class _Search:
-    """The keys of several queries, tile by tile."""
-
-    def __init__(
-        self,
-        queries: Tensor,
-        keys: Tensor,
-        query_ids: Tensor | None,
-        key_ids: Tensor | None,
-        tile: int | None,
-        longest: float | None,
-    ) -> None:
-        device, many = queries.device, keys.shape[0]
-        self.queries, self.keys, self.key_ids = queries, keys, key_ids
-        self.query_ids = None if query_ids is None else query_ids.to(device)
-        self.longest, self._known = longest or 0.0, longest is not None
-        by_size = min(8192, _KEY_TILE_BYTES // (8 * keys.shape[1]))
-        at_once = min(queries.shape[0], _QUERY_TILE)
-        self.step = min(
-            many, max(GROUP * 64, by_size, _SCORES // at_once if self._known else 0) if tile is None else tile
-        )
-        self._tiles = Tiles(at_once, self.step, device)
-
-    def best(self, product: Callable[[Tensor, int, Tensor, int], Tensor], k: int, tick: Tick) -> Tensor:
-        """(Q, k) packed scores and rows, in descending order, of the keys that are nearest by ``product``."""
-        device, count, many = self.queries.device, self.queries.shape[0], self.keys.shape[0]
-        nothing = pack(torch.full((1, 1), -torch.inf), torch.zeros(1, 1, dtype=torch.int64))
-        best = nothing.to(device).repeat(count, k)
-        for start in range(0, many, self.step):
-            block = self.keys[start : start + self.step].to(device)
-            ids = None if self.key_ids is None else self.key_ids[start : start + self.step].to(device)
-            for first in range(0, count, _QUERY_TILE):
-                part = slice(first, first + _QUERY_TILE)
-                scores = product(self.queries[part], first, block, start)
-                if ids is not None and self.query_ids is not None:
-                    scores[:, : block.shape[0]].masked_fill_(self.query_ids[part][:, None] == ids, -torch.inf)
-                best[part] = merge(best[part], scores, leading(scores), start)
-                tick((start + block.shape[0] * min(1.0, (first + _QUERY_TILE) / count)) / many)
-        return best
-
-    def exact(self, queries: Tensor, first: int, block: Tensor, start: int) -> Tensor:
-        """Exact scores of a tile of queries and a block of keys."""
-        return self._tiles.product(snap("queries", queries, first), snap("keys", block, start))
-
-    def quick(self, queries: Tensor, first: int, block: Tensor, start: int) -> Tensor:
-        """Scores in float32; the longest key is remembered."""
-        if not self._known and first == 0:
-            lengths = block.float().norm(dim=1)
-            check_peaks("keys", torch.where(lengths.isinf(), block.abs().amax(1).float(), lengths), start)
-            self.longest = max(self.longest, float(lengths.amax()))
-        return self._tiles.quick_product(queries.float(), block.float())
-
-    def rescored(self, near: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k best by exact score of (Q, kept) packed keys, and for which queries no other key can be among them.
-
-        A float32 sum of D products is off by at most D·2⁻²⁴ / (1 − D·2⁻²⁴) times the lengths of both rows, and its
-        entries by 2⁻²⁴ each (where they are float64); an exact score has the error of rounding both rows.
-        """
-        scores, rows = unpack(near)
-        dim, best = self.keys.shape[1], exact_among(self.queries, self.keys, rows).topk(k, dim=1).values
-        unit = (dim + 4) * 2.0**-24
-        lengths = self.queries.double().norm(dim=1) * self.longest
-        error = lengths * 1.01 * (unit / (1 - unit) + rounding(dim))
-        beaten = (scores[:, -1].double() + error) * (1 + 2.0**-23 * scores[:, -1].double().sign()) < unpack(
-            best[:, -1:]
-        )[0][:, 0]
-        least, most = _SCALE
-        return best, (rows[:, -1] < 0) | beaten & (lengths > least) & (lengths < most)
-
-
-def exact_among(queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
-    """(Q, C) packed exact scores of (Q, C) rows of keys, none twice for a query; a row of −1 is no key."""
-    packed = []
-    for part in torch.split(torch.arange(len(rows)), max(1, _RESCORED // (rows.shape[1] * keys.shape[1]))):
-        asked, own = queries[part], rows[part]
-        near = keys[own.clamp_min(0).flatten().to(keys.device)].to(asked.device)
-        exact = snap("keys", near, 0).view(*own.shape, -1) @ snap("queries", asked, int(part[0]))[..., None]
-        packed.append(pack(exact[..., 0].float().masked_fill_(own < 0, -torch.inf), own.clamp_min(0)))
-    return torch.cat(packed)
 
 
 @torch.no_grad()
