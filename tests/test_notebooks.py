@@ -187,6 +187,7 @@ def test_retrieval_and_scores_are_tables(place: Path) -> None:
     )
     found = lw.retrieval(rows, labels)
     text = shown(found)
+    assert "tensor" not in repr(found)
     assert f"<td>MAP@R</td><td>{100 * found.map_at_r:.1f}</td>" in text
     assert f"<td>{found.worst_class.label}</td><td>10</td><td>{found.worst_class.map_at_r:.1%}</td>" in text
     scores = retrieve(lw.load(place / "run"), gallery=place / "photos", measures=("retrieval",), progress=False)

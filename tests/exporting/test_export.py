@@ -1,5 +1,6 @@
 """Exported folders give the model's rows without likewise; a changed scale fails; what can't be exported is named."""
 
+import errno
 import json
 import os
 import re
@@ -16,6 +17,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -32,9 +35,10 @@ from likewise.encoders import ResNet, resnet18, resnet50
 from likewise.encoders.embedder import Bottleneck
 from likewise.errors import LikewiseError
 from likewise.evaluation.scores import EVALUATION, save_scores
-from likewise.exporting import formats, runtime
-from likewise.exporting.card import python
+from likewise.exporting import formats, program, runtime
+from likewise.exporting.card import _slug, python
 from likewise.exporting.formats import FORMATS
+from likewise.exporting.licences import header_of
 from likewise.exporting.network import Network, inputs_of, split_inputs
 from likewise.exporting.parity import largest_difference, sample_of
 from likewise.exporting.plain import hash_words, read_picture
@@ -174,10 +178,37 @@ def test_the_python_of_a_card_gives_the_models_rows_where_likewise_is_not(
         assert np.abs(np.load(folder / "rows.npy") - expected).max() <= 1e-5, folder.name
 
 
+def test_a_folder_holds_the_files_of_its_format(exported: dict[str, tuple[Model, Layer, Path]]) -> None:
+    for name, (_, _, folder) in exported.items():
+        written = {file.name for file in folder.iterdir()} - {"card.py", "picture.png", "rows.npy", "__pycache__"}
+        assert written == {"README.md", "embedding.json", *FORMATS[name.partition("-")[0]].files}, name
+        assert len({file.stat().st_mode for file in folder.iterdir() if file.name in written}) == 1
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch", "safetensors"])
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    to: str, images: Items, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, data: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(lw.LikewiseError, match=r"can't write .*/e: No space left on device; choose another --out\.$"):
+        lw.export(model_of(images), to=to, out=tmp_path / "e", data=images, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_one_onnx_file_cant_hold_are_refused(images: Items, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "LIMIT", 10_000)
+    with pytest.raises(lw.LikewiseError, match=r"the weights have .* GB, and one ONNX file holds at most 2 GB; use"):
+        program.as_onnx(Network(model_of(images)), (), {})
+
+
 def test_a_card_says_what_the_folder_is(exported: dict[str, tuple[Model, Layer, Path]]) -> None:
     model, _, folder = exported["onnx-images-embedding"]
     _, header, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     about = yaml.safe_load(header)
+    assert ModelCard((folder / "README.md").read_text(encoding="utf-8")).data.to_dict() == about
     assert about["license"] == "unknown"
     assert about["library_name"] == "onnx"
     assert about["pipeline_tag"] == "image-feature-extraction"
@@ -185,6 +216,14 @@ def test_a_card_says_what_the_folder_is(exported: dict[str, tuple[Model, Layer, 
         assert word in text, word
     stamp = json.loads((folder / "embedding.json").read_text(encoding="utf-8"))["stamp"]
     assert stamp["model"] == model.weights_hash
+
+
+def test_the_header_of_a_card_is_one_that_the_hub_takes() -> None:
+    assert header_of("Apache-2.0") == {"license": "apache-2.0"}
+    assert header_of("Acme_1.0") == {"license": "other", "license_name": "acme-1.0"}
+    for name in ("small--onnx", "Fotos für Oma..", "-a-", "x" * 200, "照片", "a_b.c"):
+        validate_repo_id(f"USER/{_slug(name)}")
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", _slug(name))
 
 
 def test_an_onnx_file_is_whole_and_takes_batches_of_any_size(
@@ -237,20 +276,28 @@ def test_a_changed_scale_in_the_description_is_seen(
     assert largest_difference(model, opened(tmp_path), images, layer) > 1e-5
 
 
-@pytest.mark.parametrize("kind", ["png", "jpeg", "alpha", "palette", "grey", "turned"])
+@pytest.mark.parametrize("kind", ["png", "jpeg", "cmyk", "alpha", "palette", "grey", "turned"])
 def test_the_cards_picture_is_likewises(kind: str, tmp_path: Path) -> None:
     y, x = np.mgrid[0:301, 0:403]
     waves = [127 + 120 * np.sin(x / 17 + k) * np.cos(y / 23 - k) for k in range(3)]
     image = Image.fromarray(np.stack(waves, 2).astype(np.uint8))
-    path = tmp_path / ("a.jpg" if kind in ("jpeg", "turned") else "a.png")
+    path = tmp_path / ("a.jpg" if kind in ("jpeg", "turned", "cmyk") else "a.png")
     if kind == "alpha":
         image.putalpha(Image.fromarray(((x + y) % 256).astype(np.uint8)))
-    image = image.quantize(16) if kind == "palette" else image.convert("L") if kind == "grey" else image
+    image = image.convert({"palette": "P", "grey": "L", "cmyk": "CMYK"}.get(kind, image.mode))
     exif = Image.Exif()
     exif[0x0112] = 6 if kind == "turned" else 1
     image.save(path, exif=exif)
-    for size in (24, 100, 301):
+    for size in (24, 45, 100, 301):  # of a JPEG, a quarter, 3/8 if that were not left out, a half and the whole
         np.testing.assert_array_equal(read_picture(str(path), size), read_image(path, size))
+
+
+def test_the_cards_picture_is_refused_where_it_would_be_another(tmp_path: Path) -> None:
+    for number, pixels in enumerate((np.full((9, 9), 40000, np.uint16), np.full((9, 9), 0.5, np.float32))):
+        path = tmp_path / f"{number}.tif"
+        Image.fromarray(pixels).save(path)
+        with pytest.raises(ValueError, match="has more than 8 bits for each colour; bring it to 8 bits first"):
+            read_picture(str(path), 9)
 
 
 def test_the_cards_words_are_likewises() -> None:
@@ -302,8 +349,8 @@ ENCODERS = {settings.encoder: name for name, settings in DEFAULTS.items() if not
 def test_the_encoder_of_every_method_is_exported(encoder: EncoderSettings, images: Items, parts: Items) -> None:
     items = parts if encoder.name == "towers" else images
     model = model_of(items, **{field.name: getattr(encoder, field.name) for field in fields(encoder)})
-    program = traced(Network(model), inputs_of(model))
-    assert largest_difference(model, torch_runner(program.module()), items, "embedding") <= 1e-5
+    graph = traced(Network(model), inputs_of(model))
+    assert largest_difference(model, torch_runner(graph.module()), items, "embedding") <= 1e-5
 
 
 class Branching(nn.Module):
@@ -324,7 +371,9 @@ class Own(nn.Module):
 def test_a_backbone_of_ones_own_is_exported_from_python(images: Items, tmp_path: Path) -> None:
     model = Model.untrained(settings_from({}), images, backbone=Own(nn.ReLU()))
     assert lw.export(model, to="torch", out=tmp_path / "a", data=images, progress=False).difference < 1e-5
-    with pytest.raises(lw.LikewiseError, match=r"layer 'backbone', a Own, is built by code of its own.*--to onnx or"):
+    with pytest.raises(
+        lw.LikewiseError, match=r"'backbone' \(Own\) is built by code of its own.*; use --to onnx or torch\.$"
+    ):
         lw.export(model, to="safetensors", out=tmp_path / "b", data=images, progress=False)
 
 
@@ -338,7 +387,7 @@ def test_a_layer_that_cant_be_exported_is_named(images: Items, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("to", "name", "stem", "refused"),
     [
-        ("hf", "mlp", "small", "layer 'backbone', a MLP, has no counterpart in transformers; use --to onnx, torch or"),
+        ("hf", "mlp", "small", "layer 'backbone' (MLP) has no counterpart in transformers; use --to onnx, torch or"),
         ("hf", "resnet-small", "small", "layer 'backbone.conv1', 4 × 4 with stride 4, has no place in the ResNet of"),
         (
             "timm",
@@ -466,7 +515,10 @@ def test_other_files_and_missing_packages_are_refused(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     assert main(["export", str(run), "--out", str(tmp_path / "mine")]) == 2
-    assert "mine holds files that no export wrote" in capsys.readouterr().err
+    assert (
+        "mine holds what no export wrote, such as 'thesis.txt'; name a new folder with --out."
+        in capsys.readouterr().err
+    )
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main(["export", str(run), "--out", str(tmp_path / "e")]) == 2
     assert "needs onnxscript, which is not installed: pip install 'likewise[export]'." in capsys.readouterr().err

@@ -36,7 +36,7 @@ def test_labels_go_from_the_weakest_to_the_strongest_with_a_typical_and_the_wors
     groups = list(dict.fromkeys(each.group for each in examples))
     assert len(groups) == 5
     means = {f"label {label}": float(share[labels == label].mean()) for label in range(8)}
-    shown = [means[group.partition(":")[0]] for group in groups]
+    shown = [means[group] for group in groups]
     assert shown == sorted(shown, reverse=True)
     assert (max(shown), min(shown)) == (max(means.values()), min(means.values()))
     for each in examples:
@@ -58,6 +58,7 @@ def test_every_caption_is_of_one_kind_and_wrong_hits_are_marked_by_more_than_col
     assert all("✗" in figure and "another label: " in figure for figure in wrong)
     assert sum("✗" in figure for figure in figures) == len(wrong)
     assert "<item>" not in page
+    assert re.search(r"<h3><bdi>label [0-2]</bdi>: \d+% of the nearest", page)
 
 
 def test_items_without_labels_show_typical_and_lonely_items_by_id() -> None:

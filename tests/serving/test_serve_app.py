@@ -99,6 +99,8 @@ def test_pictures_duplicates_classes_and_rows(case: Case, client: TestClient) ->
     about = client.get("/api/about").json()
     assert not [name for name in about["protocol"] if name.endswith("_path")]  # which tell of the machine
     assert (about["items"], about["labels"], about["metadata"]) == (20, ["a", "b"], ["year"])
+    assert case.loaded.shown.items is not None
+    assert case.loaded.shown.items.source == about["protocol"]["data"]
 
 
 def test_queries_and_items_have_rows_of_their_own_where_they_have_encoders_of_their_own(case: Case) -> None:

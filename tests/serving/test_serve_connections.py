@@ -1,6 +1,8 @@
 """Connections on which a request is begun and not finished."""
 
 import asyncio
+import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from likewise.serving import connections
 from likewise.serving.connections import HEADER, Connection
 from likewise.serving.gate import GONE, Gate
 from likewise.serving.metrics import Metrics
+from likewise.serving.server import Draining
 from likewise.serving.settings import Serving
 
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -136,6 +139,39 @@ def test_a_client_that_only_listens_any_more_gets_its_answer() -> None:
         return found
 
     assert asyncio.run(tried()).count(b"204 No Content") == 2
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def large(scope: object, receive: object, send: object) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[operator]
+        await send({"type": "http.response.body", "body": bytes(50_000_000)})  # type: ignore[operator]
+
+    async def tried() -> None:
+        monkeypatch.setattr(connections, "SECONDS", 0.05)
+        config = uvicorn.Config(large, log_config=None)
+        config.load()
+        state = ServerState()
+        server = await asyncio.get_running_loop().create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()) as client:
+            client.sendall(WHOLE)
+            while not state.connections:
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(30):
+                while state.connections:
+                    await asyncio.sleep(0.01)
+        server.close()
+
+    asyncio.run(tried())
+
+
+def test_signals_that_come_together_count_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Draining(uvicorn.Config(app), None, lambda: None)  # type: ignore[arg-type]
+    server.handle_exit(signal.SIGINT, None)
+    server.handle_exit(signal.SIGTERM, None)  # by the process that started this one
+    assert not server.force_exit
+    monkeypatch.setattr("likewise.serving.server.SAME", -1.0)
+    server.handle_exit(signal.SIGINT, None)
+    assert server.force_exit
 
 
 def test_a_client_that_leaves_is_counted_and_is_no_failure() -> None:

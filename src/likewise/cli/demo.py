@@ -1,13 +1,10 @@
 """``likewise demo``: trains on digits without labels, and compares with raw pixels and the untrained encoder."""
 
 import sys
-from io import BytesIO
 from pathlib import Path
 from shlex import quote
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from likewise.config.overrides import settings_from
 from likewise.config.settings import FitSettings, OptimSettings, ViewSettings
@@ -16,6 +13,7 @@ from likewise.errors import LikewiseError
 from likewise.evaluation.classify import Protocol, evaluate
 from likewise.evaluation.scores import EVALUATION, print_table, save_scores
 from likewise.files import atomic_write
+from likewise.pages.pictures import png
 from likewise.reports.html import write_report
 from likewise.run_index import renew_index
 from likewise.text import readable
@@ -62,17 +60,10 @@ def kept(items: Items, path: Path) -> Items:
 
     assert items.labels is not None
     names = [items.label_names[label] for label in np.asarray(items.labels)]
-    columns = {"image": [_png(image) for image in np.asarray(items.values)], "label": names}
+    columns = {"image": [png(image) for image in np.asarray(items.values)], "label": names}
     with atomic_write(path) as file:
         pq.write_table(pa.table(columns), file)
     return open_items(str(path), size=SETTINGS.size, progress=False)
-
-
-def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """A picture (H, W, 3) as the bytes of a PNG."""
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def demo(out: Path) -> None:

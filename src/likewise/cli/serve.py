@@ -127,7 +127,7 @@ SERVE = Command(
     run=_serve,
     numbers={
         "port": Value(kind=int, least=0, most=65535),
-        "workers": whole(1),
+        "workers": Value(kind=int, least=1, most=256),
         "queue": whole(1),
         "max_megapixels": Value(above=0, most=1e6),
         "max_megabytes": Value(above=0, most=1e6),

@@ -43,7 +43,7 @@ from likewise.errors import LikewiseError, LikewiseWarning
 from likewise.files import as_written_path, atomic_write, from_json, replace_folder, temporary_folder
 from likewise.text import in_words, shortened
 
-FORMAT = "likewise images 3"  # change it whenever decoding or this layout changes: old caches are then not found
+FORMAT = "likewise images 4"  # change it whenever decoding or this layout changes: old caches are then not found
 _CHUNK = 16  # entries per task of a thread: enough to make a task's own cost small
 _CHUNK_BYTES = 4 << 20  # a task has fewer entries if they hold more than this
 _HELD_BYTES = 64 << 20  # waiting entries hold no more than this, unless a single task does

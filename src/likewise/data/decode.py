@@ -68,12 +68,12 @@ def decode(data: bytes, size: int, megapixels: float = MEGAPIXELS) -> Decoded:
     """Decode an image file's bytes to uint8 (size, size, 3) RGB, upright.
 
     The central square is resized with antialiasing (bilinear). This equals "resize the shorter side to ``size``, then
-    crop the centre" without rounding between. An image of exactly size × size keeps its decoded pixels bit for bit. If
-    a JPEG has more than twice the pixels needed per side, libjpeg decodes it at a fraction of its size; this changes
-    pixels by one or two grey levels. Alpha is put over white; of an animation the first frame is used; 16-bit grey is
-    scaled, not clipped: by the bits that a TIFF's BitsPerSample or (S)MaxSampleValue or a grey PNG's sBIT tells, else
-    as 12 or 8 bits if no value needs more; of 16-bit colour Pillow reads the upper 8 bits, which count as 12 bits if no
-    value needs more; CMYK is converted by Pillow.
+    crop the centre" without rounding between. An image of exactly size × size keeps its decoded pixels bit for bit. A
+    JPEG that has 4, 8 or 16 times the pixels needed per side is decoded by libjpeg at 1/2, 1/4 or 1/8 of its size; this
+    changes pixels by one or two grey levels. Alpha is put over white; of an animation the first frame is used; 16-bit
+    grey is scaled, not clipped: by the bits that a TIFF's BitsPerSample or (S)MaxSampleValue or a grey PNG's sBIT
+    tells, else as 12 or 8 bits if no value needs more; of 16-bit colour Pillow reads the upper 8 bits, which count as
+    12 bits if no value needs more; CMYK is converted by Pillow.
 
     Args:
         data: the whole file.
@@ -197,8 +197,9 @@ def _decode_jpeg(data: bytes, size: int, megapixels: float) -> Pixels | None:
         if space not in ("YCbCr", "Gray"):
             return None
         progressive = b"\xff\xc2" in data  # then libjpeg keeps all coefficients
+        part = _part(width, height, size)
         with _turn(width * height if progressive else 0):
-            pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=2 * size, min_width=2 * size, min_factor=2)
+            pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=-(-height // part), min_width=-(-width // part))
     except ValueError:
         return None
     image = Image.fromarray(pixels)
@@ -208,10 +209,16 @@ def _decode_jpeg(data: bytes, size: int, megapixels: float) -> Pixels | None:
     return _fit(image, size)
 
 
+def _part(width: int, height: int, size: int) -> int:
+    """Of how many pixels per side one is decoded, as Pillow's ``draft`` chooses it: its readers get the same pixels."""
+    return next(part for part in (8, 4, 2, 1) if min(width, height) // (2 * size) >= part or part == 1)
+
+
 def _decode_any(data: bytes, size: int, megapixels: float) -> Decoded:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _refuse_bomb(*image.size, megapixels)
         deep = any(";16" in str(tile[3]) for tile in image.tile)  # the encoding of the pixels, such as RGB;16B
+        image.draft("RGB", (2 * size, 2 * size))  # of a JPEG; other images stay as they are
         with _turn(image.width * image.height):
             image.load()
             read = _from_deep_colour if deep and image.mode in ("RGB", "RGBA") else as_rgb

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from likewise.evaluation import ranked, retrieve
 from likewise.evaluation.saved import saved_scores
 from likewise.evaluation.scores import EVALUATION, table
 from likewise.exporting import plain
-from likewise.exporting.formats import ABOUT, READER, Format
+from likewise.exporting.formats import Format
+from likewise.exporting.licences import UNKNOWN, header_of
 from likewise.exporting.network import THERE, inputs_of
 from likewise.metrics import Score
 from likewise.model import Layer, Model
@@ -19,9 +21,7 @@ from likewise.recommendation.table import laid_out
 from likewise.stamp import Stamp, without_places
 from likewise.text import readable
 
-CARD = "README.md"
 PICTURE = "picture.png"  # in the card's Python
-_MODULES = {"onnx": ("onnxruntime",), "torch": ("torch",)}
 
 
 def card(model: Model, form: Format, *, name: str, layer: Layer, licence: str, stamp: Stamp, parity: str) -> str:
@@ -41,17 +41,18 @@ def card(model: Model, form: Format, *, name: str, layer: Layer, licence: str, s
     """
     images = model.kind == "images"
     tags = ["likewise", "feature-extraction", "similarity", form.name]
-    header = {"license": licence, "library_name": form.library, "tags": tags}
+    header = {**header_of(licence), "library_name": form.library, "tags": tags}
     header |= {"pipeline_tag": "image-feature-extraction" if images else "feature-extraction"}
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---", ""]
     lines += [f"# {readable(name)}", "", _purpose(model, layer), ""]
     lines += ["## How it was made", "", *_grid(["", ""], _facts(model.settings, stamp)), ""]
     lines += ["## How to use it", "", *_inputs(model), "", f"This folder holds {form.holds}.", ""]
-    lines += [*_safety(form), f"```\npip install {form.needs}\n```", "", f"```python\n{python(model, form)}\n```", ""]
+    lines += [form.caution, "", f"```\npip install {form.needs}\n```", "", f"```python\n{python(model, form)}\n```", ""]
     lines += ["## How good it is", "", *_numbers(model), ""]
     lines += [f"Compared when it was written: {readable(parity.partition(': ')[2])}.", ""]
     lines += ["## Licence", "", _licence(licence), ""]
-    lines += ["## How to upload it", "", "```", "pip install huggingface_hub", f"hf upload USER/{_slug(name)} .", "```"]
+    upload = ["pip install huggingface_hub", "hf auth login", f"hf upload USER/{_slug(name)} ."]
+    lines += ["## How to upload it", "", "In this folder:", "", "```", *upload, "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -62,11 +63,11 @@ def python(model: Model, form: Format) -> str:
     used: list[Callable[..., object]] = [plain.read_picture] * any(each.dtype == "uint8" for each in inputs)
     used += [plain.hash_words] * bool(words)
     lines = list[str]()
-    if form.name not in _MODULES:
+    if not form.modules:
         lines += ["import numpy as np", f"from embed import {', '.join(['load', *(each.__name__ for each in used)])}"]
     else:
         lines += ["import hashlib", "import re", "import unicodedata", ""] if words else []
-        lines += ["import numpy as np", *(f"import {module}" for module in _MODULES[form.name])]
+        lines += ["import numpy as np", *(f"import {module}" for module in form.modules)]
         lines += ["from PIL import Image, ImageOps"] if plain.read_picture in used else []
         lines += [line for each in used for line in ("", "", inspect.getsource(each).strip())]
     lines += ["", "", "inputs = {"]
@@ -136,18 +137,6 @@ def _shape(shape: Sequence[int]) -> str:
     return f"(B, {', '.join(map(str, shape))})"
 
 
-def _safety(form: Format) -> list[str]:
-    if form.name == "torch":
-        return [
-            "`torch.export.load` can read pickled objects, which can run code: load such files of people you trust "
-            "only. ONNX and safetensors hold no objects.",
-            "",
-        ]
-    if form.name not in _MODULES:
-        return [f"`{READER}` is short: read it before you run it. `{ABOUT}` and the weights hold no code.", ""]
-    return []
-
-
 def _numbers(model: Model) -> list[str]:
     """The numbers that the run holds, with the protocol of each."""
     if model.run is None:
@@ -175,9 +164,10 @@ def _protocols(scores: Sequence[Score]) -> list[str]:
 
 
 def _licence(licence: str) -> str:
-    if licence == "unknown":
+    if licence == UNKNOWN:
         return "Nobody has named the licence of these weights. `likewise export` takes it as `--licence`."
-    return f"The weights: {licence}. The licence of the data is its owner's."
+    text = " Its text belongs in a file LICENSE beside this one." if "license_name" in header_of(licence) else ""
+    return f"The weights: {licence}.{text} The licence of the data is its owner's."
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -191,4 +181,6 @@ def _cell(text: str) -> str:
 
 
 def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name) or "NAME"
+    """A name as the Hub takes it: up to 96 letters, digits and single marks, none of them at an end."""
+    plain_name = re.sub(r"[^A-Za-z0-9_.]+", "-", name)
+    return re.sub(r"[.-]{2,}", "-", plain_name)[:96].strip(".-") or "NAME"

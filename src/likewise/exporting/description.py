@@ -21,7 +21,6 @@ _LAYERS = {
     SyncedBatchNorm: "norm",
     nn.ReLU: "relu",
 }
-_INSTEAD = "use --to onnx or --to torch"
 
 
 def described_inputs(model: Model, layer: Layer) -> Description:
@@ -79,11 +78,18 @@ def backbone_of(backbone: nn.Module) -> Description:
             else:
                 towers.append({**about, "layers": layers_of(tower, name)})
         return {"name": "towers", "towers": towers}
-    to = "--to hf" if isinstance(backbone, PooledTransformer) else "--to timm" if _of_timm(backbone) else ""
     raise LikewiseError(
-        f"layer 'backbone', a {type(backbone).__name__}, is built by code of its own, which a file of weights does not "
-        f"hold; {_INSTEAD}{f', or {to}' if to else ''}."
+        f"layer 'backbone' ({type(backbone).__name__}) is built by code of its own, which a file of weights does not "
+        f"hold; {instead_for(backbone)}."
     )
+
+
+def instead_for(backbone: nn.Module) -> str:
+    """Which formats hold a backbone, for the sentence that refuses another one."""
+    to = ["onnx", "torch"]
+    to += ["safetensors"] * isinstance(backbone, ResNet | MLP | Towers)
+    to += ["hf"] * isinstance(backbone, PooledTransformer) + ["timm"] * of_timm(backbone)
+    return f"use --to {', '.join(to[:-1])} or {to[-1]}"
 
 
 def layers_of(module: nn.Module, name: str) -> list[list[str]]:
@@ -93,7 +99,7 @@ def layers_of(module: nn.Module, name: str) -> list[list[str]]:
     if isinstance(module, nn.Identity):
         return []
     if type(module) not in _LAYERS:
-        raise LikewiseError(f"layer {name!r}, a {type(module).__name__}, can't be described; {_INSTEAD}.")
+        raise LikewiseError(f"layer {name!r} ({type(module).__name__}) can't be described; use --to onnx or torch.")
     kind = _LAYERS[type(module)]
     return [[kind] if kind == "relu" else [kind, name]]
 
@@ -127,5 +133,6 @@ def stride_of(block: nn.Module) -> int:
     return block.conv1.stride[0] * block.conv2.stride[0]
 
 
-def _of_timm(backbone: nn.Module) -> bool:
+def of_timm(backbone: nn.Module) -> bool:
+    """Whether timm has made a backbone."""
     return type(backbone).__module__.startswith("timm.")

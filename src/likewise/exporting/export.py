@@ -2,22 +2,25 @@
 
 import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from likewise.console import say, stages
 from likewise.data import Items
 from likewise.errors import LikewiseError
-from likewise.exporting.card import CARD, card
-from likewise.exporting.formats import ABOUT, format_named
+from likewise.exporting.card import card
+from likewise.exporting.formats import ABOUT, CARD, FORMATS, format_named
+from likewise.exporting.licences import UNKNOWN
 from likewise.exporting.parity import ALLOWED, largest_difference, refuse_difference, sample_of
 from likewise.files import as_path, make_writable, refuse_device, replace_folder, temporary_folder
 from likewise.model import Layer, Model, load
 from likewise.stamp import Stamp
 from likewise.training.run_folder import read_data
 
-UNKNOWN = "unknown"
+_WRITTEN = {ABOUT, CARD, *(file for form in FORMATS.values() for file in form.files)}
 _LICENCE = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 
@@ -94,15 +97,16 @@ def export(
         items = None if data is None else _opened(model, data, key, image, columns)
         sample = sample_of(model, items)
         stamp: Stamp = {**model.protocol(layer), **_data_of(model)}
-        begin(f"writing {to}")
-        form.write(model, layer, made, stamp)
-        begin("comparing with the model")
-        difference = largest_difference(model, form.opened(made), sample.items, layer)
-        refuse_difference(difference, sample, f"--to {to}")
-        done = Exported(folder=folder, to=to, layer=layer, difference=difference, items=sample.what)
-        text = card(model, form, name=folder.name, layer=layer, licence=licence, stamp=stamp, parity=str(done))
-        (made / CARD).write_text(text, encoding="utf-8")
-        _finish(made, folder)
+        with _full_disk_said(folder):
+            begin(f"writing {to}")
+            form.write(model, layer, made, stamp)
+            begin("comparing with the model")
+            difference = largest_difference(model, form.opened(made), sample.items, layer)
+            refuse_difference(difference, sample, f"--to {to}")
+            done = Exported(folder=folder, to=to, layer=layer, difference=difference, items=sample.what)
+            text = card(model, form, name=folder.name, layer=layer, licence=licence, stamp=stamp, parity=str(done))
+            (made / CARD).write_text(text, encoding="utf-8")
+            _finish(made, folder)
     if progress and sample.why:
         say([f"the items that are compared are generated: {sample.why}"])
     return done
@@ -126,18 +130,27 @@ def _folder_for(out: str | Path) -> Path:
     refuse_device(folder)
     if folder.is_file():
         raise LikewiseError(f"{folder} is a file; an export is a folder: name another --out.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ABOUT).is_file():
-        raise LikewiseError(f"{folder} holds files that no export wrote; name a new folder with --out.")
+    if folder.is_dir() and (other := {file.name for file in folder.iterdir()} - _WRITTEN):
+        raise LikewiseError(
+            f"{folder} holds what no export wrote, such as {sorted(other)[0]!r}; name a new folder with --out."
+        )
     make_writable(folder.parent, f"can't write {folder}")
     return folder
 
 
 def _finish(made: Path, folder: Path) -> None:
-    """Gives a written folder its name when its files are on disk. Raises LikewiseError when that fails."""
+    """Gives a written folder its name when its files are on disk."""
+    for file in made.iterdir():
+        shutil.copymode(made / CARD, file)  # some libraries write files that only their owner may read
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+    replace_folder(made, folder)
+
+
+@contextmanager
+def _full_disk_said(folder: Path) -> Iterator[None]:
+    """Raises LikewiseError, which names the folder, in place of an error of the file system."""
     try:
-        for file in made.iterdir():
-            with open(file, "rb") as opened:
-                os.fsync(opened.fileno())
-        replace_folder(made, folder)
+        yield
     except OSError as error:
-        raise LikewiseError(f"can't write {folder}: {error.strerror}; choose another --out.") from error
+        raise LikewiseError(f"can't write {folder}: {error.strerror or error}; choose another --out.") from error

@@ -1,10 +1,10 @@
 """The formats: how each is written into a folder, and how it is opened again from there."""
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -12,7 +12,7 @@ from safetensors.torch import save
 from likewise.errors import LikewiseError, closest
 from likewise.exporting import plain
 from likewise.exporting.description import backbone_of, described, described_inputs, of_layer, weights_of
-from likewise.exporting.libraries import HEAD, write_timm, write_transformers
+from likewise.exporting.libraries import Write, write_timm, write_transformers
 from likewise.exporting.network import Network, inputs_of
 from likewise.exporting.program import as_onnx, traced
 from likewise.exporting.runtime import Runner, onnx_runner, torch_runner
@@ -20,8 +20,10 @@ from likewise.model import Layer, Model
 from likewise.stamp import Stamp
 
 ABOUT = "embedding.json"  # in every exported folder: inputs, scaling, layers, and the stamp
+CARD = "README.md"
 READER = "embed.py"
-ONNX, TORCH, SAFETENSORS = "model.onnx", "model.pt2", "model.safetensors"
+IN_LAYOUT = ("config.json", "model.safetensors")  # what transformers and timm load
+ONNX, TORCH, SAFETENSORS, HEAD = "model.onnx", "model.pt2", "model.safetensors", "head.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +34,26 @@ class Format:
         name: as ``--to`` takes it.
         library: the library that loads it, as a model card names it.
         needs: what a reader installs.
+        files: those that it writes, beside ``ABOUT`` and ``CARD``.
         holds: what the folder holds, in words.
+        caution: what to know before one loads it, in words.
         write: writes the files of a layer of a model into a folder; the stamp goes into them.
         opened: reads them and gives a function from items as they are stored to rows.
-        loading: the last lines of the Python that loads them, from ``inputs``, a dict of arrays, to ``rows``.
+        modules: what the Python that loads them imports; empty where it imports ``READER``.
+        loading: the last lines of that Python, from ``inputs``, a dict of arrays, to ``rows``.
     """
 
     name: str
     library: str
     needs: str
+    files: tuple[str, ...]
     holds: str
     write: Callable[[Model, Layer, Path, Stamp], None]
     opened: Callable[[Path], Runner]
-    loading: str
+    caution: str = f"`{READER}` is short: read it before you run it. `{ABOUT}` and the weights hold no code."
+    modules: tuple[str, ...] = ()
+    loading: str = """
+rows = load(".")(*inputs.values())"""
 
 
 def format_named(name: str) -> Format:
@@ -65,8 +74,9 @@ def _open_onnx(folder: Path) -> Runner:
 
 
 def _write_torch(model: Model, layer: Layer, folder: Path, stamp: Stamp) -> None:
-    program = traced(Network(model, layer), inputs_of(model))
-    torch.export.save(program, folder / TORCH, extra_files={"stamp.json": json.dumps(stamp)})
+    program, file = traced(Network(model, layer), inputs_of(model)), io.BytesIO()
+    torch.export.save(program, file, extra_files={"stamp.json": json.dumps(stamp)})
+    (folder / TORCH).write_bytes(file.getbuffer())  # torch itself ends the process where the disk is full
     _write_about(folder, described_inputs(model, layer), stamp)
 
 
@@ -82,21 +92,17 @@ def _write_safetensors(model: Model, layer: Layer, folder: Path, stamp: Stamp) -
     write_reader(folder)
 
 
-def _write_hf(model: Model, layer: Layer, folder: Path, stamp: Stamp) -> None:
-    write_transformers(model, layer, folder, in_file(stamp))
-    _write_about(folder, _beside(model, layer, "transformers"), stamp)
-    write_reader(folder)
+def _write_beside(library: str, write_backbone: Write) -> Callable[[Model, Layer, Path, Stamp], None]:
+    """Writes the backbone as a library loads it, and beside it the head with what computes the rows of both."""
 
+    def write(model: Model, layer: Layer, folder: Path, stamp: Stamp) -> None:
+        about = {**described(model, layer), "weights": HEAD, "backbone": {"name": library}}
+        write_backbone(model, layer, folder, in_file(stamp))
+        (folder / HEAD).write_bytes(save(weights_of(model, layer, backbone=False), in_file(stamp)))
+        _write_about(folder, about, stamp)
+        write_reader(folder)
 
-def _write_timm(model: Model, layer: Layer, folder: Path, stamp: Stamp) -> None:
-    write_timm(model, layer, folder, in_file(stamp))
-    _write_about(folder, _beside(model, layer, "timm"), stamp)
-    write_reader(folder)
-
-
-def _beside(model: Model, layer: Layer, library: str) -> dict[str, Any]:
-    """What ``plain.load`` reads of a folder whose backbone a library loads."""
-    return {**described(model, layer), "weights": HEAD, "backbone": {"name": library}}
+    return write
 
 
 def _open_plain(folder: Path) -> Runner:
@@ -119,8 +125,6 @@ def _write_about(folder: Path, about: Mapping[str, object], stamp: Stamp) -> Non
     (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
 
 
-BY_READER = """
-rows = load(".")(*inputs.values())"""
 FORMATS = {
     each.name: each
     for each in (
@@ -128,9 +132,12 @@ FORMATS = {
             name="onnx",
             library="onnx",
             needs="onnxruntime numpy pillow",
+            files=(ONNX,),
             holds="one ONNX file with the weights in it",
             write=_write_onnx,
             opened=_open_onnx,
+            caution="An ONNX file holds no code.",
+            modules=("onnxruntime",),
             loading=f"""
 session = onnxruntime.InferenceSession("{ONNX}")
 rows = session.run(None, inputs)[0]""",
@@ -139,9 +146,13 @@ rows = session.run(None, inputs)[0]""",
             name="torch",
             library="pytorch",
             needs="torch numpy pillow",
+            files=(TORCH,),
             holds="a graph of torch.export with the weights in it",
             write=_write_torch,
             opened=_open_torch,
+            caution="`torch.export.load` can read pickled objects, which can run code: load such files of people you "
+            "trust only. ONNX and safetensors hold no objects.",
+            modules=("torch",),
             loading=f"""
 model = torch.export.load("{TORCH}").module()
 rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
@@ -150,30 +161,30 @@ rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
             name="safetensors",
             library="pytorch",
             needs="torch safetensors numpy pillow",
+            files=(SAFETENSORS, READER),
             holds="the weights as plain tensors, the layers in embedding.json, and embed.py, which computes with both",
             write=_write_safetensors,
             opened=_open_plain,
-            loading=BY_READER,
         ),
         Format(
             name="hf",
             library="transformers",
             needs="torch transformers safetensors numpy pillow",
+            files=(*IN_LAYOUT, "preprocessor_config.json", HEAD, READER),
             holds='the backbone, which `AutoModel.from_pretrained(".")` of transformers loads (and what prepares its '
             "pictures, `AutoImageProcessor`), the head in head.safetensors, and embed.py, which computes rows",
-            write=_write_hf,
+            write=_write_beside("transformers", write_transformers),
             opened=_open_plain,
-            loading=BY_READER,
         ),
         Format(
             name="timm",
             library="timm",
             needs="torch timm safetensors numpy pillow",
+            files=(*IN_LAYOUT, HEAD, READER),
             holds='the backbone, which `timm.create_model("local-dir:.", pretrained=True, num_classes=0)` loads, the '
             "head in head.safetensors, and embed.py, which computes rows",
-            write=_write_timm,
+            write=_write_beside("timm", write_timm),
             opened=_open_plain,
-            loading=BY_READER,
         ),
     )
 }

@@ -1,7 +1,7 @@
-"""Folders that transformers and timm load: the backbone in their layout, and the head beside it."""
+"""The backbone of a model in the layout of transformers or timm."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,12 @@ from torch import Tensor, nn
 from likewise.encoders.embedder import BasicBlock, ResNet
 from likewise.encoders.external import PooledTransformer
 from likewise.errors import LikewiseError
-from likewise.exporting.description import of_layer, stages_of, weights_of
-from likewise.exporting.network import on_cpu
+from likewise.exporting.description import instead_for, of_layer, of_timm, stages_of
 from likewise.exporting.program import package
 from likewise.model import Layer, Model
 
-HEAD = "head.safetensors"
+Write = Callable[[Model, Layer, Path, Mapping[str, str]], None]  # the last are the metadata of the weights
 _BILINEAR = 2  # as Pillow counts its filters
-_OTHER = "use --to onnx, torch or safetensors"
 _RESNETS: dict[tuple[tuple[int, ...], str], str] = {
     ((2, 2, 2, 2), "basic"): "resnet18",
     ((3, 4, 6, 3), "bottleneck"): "resnet50",
@@ -26,12 +24,12 @@ _RESNETS: dict[tuple[tuple[int, ...], str], str] = {
 
 
 def write_transformers(model: Model, layer: Layer, folder: Path, metadata: Mapping[str, str]) -> None:
-    """Writes config.json, model.safetensors and preprocessor_config.json, which ``AutoModel`` reads; and the head.
+    """Writes config.json, model.safetensors and preprocessor_config.json, which ``AutoModel`` reads.
 
     Raises:
         LikewiseError: transformers is missing, or has no model that computes what the backbone does.
     """
-    backbone = of_layer(on_cpu(model), layer).backbone
+    backbone = of_layer(model, layer).backbone
     if isinstance(backbone, PooledTransformer):
         made: Any = backbone.model
     else:
@@ -41,29 +39,23 @@ def write_transformers(model: Model, layer: Layer, folder: Path, metadata: Mappi
         made.load_state_dict({_transformers_name(name): value for name, value in backbone.state_dict().items()})
     made.save_pretrained(folder)
     _write_json(folder / "preprocessor_config.json", _processor(model))
-    _write_head(model, layer, folder, metadata)
 
 
 def write_timm(model: Model, layer: Layer, folder: Path, metadata: Mapping[str, str]) -> None:
-    """Writes config.json and model.safetensors, which ``timm.create_model("local-dir:...")`` reads; and the head.
+    """Writes config.json and model.safetensors, which ``timm.create_model("local-dir:...")`` reads.
 
     Raises:
         LikewiseError: timm is missing, or has no model that computes what the backbone does.
     """
-    embedder, views, size = of_layer(on_cpu(model), layer), model.settings.views, model.settings.size
+    embedder, views, size = of_layer(model, layer), model.settings.views, model.settings.size
     name = _timm_name(embedder.backbone, model.settings.encoder.name)
     package("timm", to="timm", extra="timm")
     config = {"architecture": name, "num_classes": 0, "num_features": embedder.feature_dim}
     pixels = {"input_size": [3, size, size], "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
     scale: dict[str, object] = {"mean": list(views.mean), "std": list(views.std), "num_classes": 0}
     _write_json(folder / "config.json", {**config, "pretrained_cfg": {**pixels, **scale}})
-    weights = {key: value.contiguous().clone() for key, value in embedder.backbone.state_dict().items()}
+    weights = {key: value.cpu().contiguous().clone() for key, value in embedder.backbone.state_dict().items()}
     (folder / "model.safetensors").write_bytes(save(weights, dict(metadata)))
-    _write_head(model, layer, folder, metadata)
-
-
-def _write_head(model: Model, layer: Layer, folder: Path, metadata: Mapping[str, str]) -> None:
-    (folder / HEAD).write_bytes(save(weights_of(model, layer, backbone=False), dict(metadata)))
 
 
 def _write_json(path: Path, value: Mapping[str, object]) -> None:
@@ -95,16 +87,15 @@ def _resnet_config(backbone: nn.Module) -> dict[str, Any]:
 
 def _timm_name(backbone: nn.Module, encoder: str) -> str:
     """The architecture in timm. Raises LikewiseError that names what timm does not have."""
-    family, _, name = encoder.partition(":")
-    if family == "timm" and type(backbone).__module__.startswith("timm."):
-        return name.partition(".")[0]
+    if of_timm(backbone):
+        return encoder.removeprefix("timm:").partition(".")[0]
     network = _with_large_stem(backbone, "timm")
     depths = tuple(len(list(stage.children())) for stage in stages_of(network))
     found = _RESNETS.get((depths, _kind(network)))
     if found is None:
         raise LikewiseError(
             f"layer 'backbone' has {len(depths)} stages of {', '.join(map(str, depths))} blocks, and timm has no such "
-            f"ResNet; {_OTHER}."
+            f"ResNet; {instead_for(backbone)}."
         )
     return found
 
@@ -112,13 +103,14 @@ def _timm_name(backbone: nn.Module, encoder: str) -> str:
 def _with_large_stem(backbone: nn.Module, library: str) -> ResNet:
     if not isinstance(backbone, ResNet):
         raise LikewiseError(
-            f"layer 'backbone', a {type(backbone).__name__}, has no counterpart in {library}; {_OTHER}."
+            f"layer 'backbone' ({type(backbone).__name__}) has no counterpart in {library}; {instead_for(backbone)}."
         )
     if not isinstance(backbone.maxpool, nn.MaxPool2d):
         side, stride = backbone.conv1.kernel_size[0], backbone.conv1.stride[0]
         raise LikewiseError(
             f"layer 'backbone.conv1', {side} × {side} with stride {stride}, has no place in the ResNet of {library}, "
-            f"which begins with 7 × 7, stride 2 and a max-pool; {_OTHER}, or train with --encoder.stem imagenet."
+            f"which begins with 7 × 7, stride 2 and a max-pool; {instead_for(backbone)}, or train with "
+            "--encoder.stem imagenet."
         )
     return backbone
 

@@ -29,6 +29,8 @@ FAR = 1e9  # standard deviations of a number of a vector
 def read_picture(path: str, size: int) -> "np.ndarray[Any, Any]":
     """A picture as the model takes it: uint8 (size, size, 3), upright, its central square, alpha over white."""
     file = Image.open(path)
+    if file.mode[0] in "IF" or ";16" in str(file.tile):
+        raise ValueError(f"{path} has more than 8 bits for each colour; bring it to 8 bits first")
     file.draft("RGB", (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
     image = ImageOps.exif_transpose(file)
     if image.has_transparency_data:

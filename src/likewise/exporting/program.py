@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from likewise.errors import LikewiseError
 from likewise.exporting.network import Input, Network
 
-LIMIT = 2**31 - 1  # bytes of an ONNX file, which protobuf counts in 31 bits
+LIMIT = 2 * 10**9  # bytes of the weights in an ONNX file: protobuf counts in 31 bits, and the graph needs some of them
 OUTPUT = "rows"
 _EXAMPLE = 3  # items of the batch that is traced; 1 would be taken for a constant
 

@@ -6,7 +6,7 @@ Dimension legend: Q queries, K gallery items, D columns, L labels of an item, C 
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -94,12 +94,12 @@ class Retrieval:
     mrr: float
     queries: int  # queries with a relevant item
     without_relevant: int  # the other queries; they do not count
-    per_query: PerQuery
-    per_class: PerClass
+    per_query: PerQuery = field(repr=False)
+    per_class: PerClass = field(repr=False)
     worst_class: WorstClass
-    hubness: Hubness
-    nearest_different: tuple[Pair, ...]
-    furthest_same: tuple[Pair, ...]
+    hubness: Hubness = field(repr=False)
+    nearest_different: tuple[Pair, ...] = field(repr=False)
+    furthest_same: tuple[Pair, ...] = field(repr=False)
 
     def _repr_html_(self) -> str:
         recall = {f"Recall@{k}": value for k, value in self.recall.items()}
@@ -108,9 +108,10 @@ class Retrieval:
         each = self.per_class
         order = each.map_at_r.argsort(stable=True)[:_WEAKEST].tolist()
         weak = [[str(int(each.labels[at])), f"{int(each.queries[at]):,}", f"{each.map_at_r[at]:.1%}"] for at in order]
-        about = note(
-            f"{self.queries:,} queries; {self.without_relevant:,} more have no relevant item and do not count."
+        others = f"; {self.without_relevant:,} more have no relevant item and do not count" * bool(
+            self.without_relevant
         )
+        about = note(f"{self.queries:,} queries{others}.")
         worst = grid(["weakest labels, by number", "queries", "MAP@R"], weak)
         return cell(about + grid(["measure", "%"], rows) + worst)
 

@@ -26,8 +26,15 @@ class Line(NamedTuple):
     y: Sequence[float]
 
 
+class Level(NamedTuple):
+    """A value to compare curves with: its name, and what it is."""
+
+    name: str
+    value: float
+
+
 def chart(
-    title: str, lines: Sequence[Line], *, about: str, x_name: str, percent: bool = False, level: Line | None = None
+    title: str, lines: Sequence[Line], *, about: str, x_name: str, percent: bool = False, level: Level | None = None
 ) -> str:
     """A figure with at most four curves.
 
@@ -37,13 +44,13 @@ def chart(
         about: what the curves say, for those who can't see them: see ``course``.
         x_name: what the horizontal axis is.
         percent: show y, a share, in percent.
-        level: a value to compare with, drawn as a dotted line; its first y counts.
+        level: a value to compare with, drawn as a dotted line.
     """
     lines = [_finite(line) for line in lines]
     lines = [line for line in lines if line.x]
     if not lines:
         return ""
-    low, high = _range([y for line in lines for y in line.y] + ([] if level is None else [level.y[0]]))
+    low, high = _range([y for line in lines for y in line.y] + ([] if level is None else [level.value]))
     left, right = min(min(line.x) for line in lines), max(max(line.x) for line in lines)
     rows, columns = ticks(low, high), ticks(left, right)
     low, high = min(low, rows[0]), max(high, rows[-1])
@@ -66,7 +73,7 @@ def chart(
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle:g}" y="{HEIGHT - 6}" text-anchor="middle">{named(x_name)}</text>')
     if level is not None:
-        parts.append(f'<path class="level" d="M{LEFT} {place(left, level.y[0])[1]:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<path class="level" d="M{LEFT} {place(left, level.value)[1]:.1f}H{WIDTH - RIGHT}"/>')
     for number, line in enumerate(lines):
         points = [place(x, y) for x, y in zip(*_thinned(line), strict=True)]
         if len(points) == 1:
@@ -100,11 +107,11 @@ def _key(keys: Sequence[tuple[str, str]]) -> str:
     return f'<ul class="keys">{shown}</ul>' if keys else ""
 
 
-def bar(share: float, style: str = "") -> str:
+def bar(share: float) -> str:
     """A bar from 0 to 1 for the cell of a table, whose number stands beside it."""
     width = 100 * min(max(share, 0.0), 1.0)
     return (
-        f'<svg class="bar {style}" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="whole" width="100" height="10"/><rect width="{width:.1f}" height="10"/></svg>'
     )
 

@@ -1,10 +1,11 @@
 """Many small pictures in one JPEG."""
 
-import io
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from likewise.pages.pictures import Pixels
+import numpy as np
+
+from likewise.pages.pictures import Pixels, jpeg
 
 MOST_BYTES = 800_000
 QUALITY = 75  # of JPEG
@@ -36,8 +37,7 @@ def sprite_of(picture: Callable[[int], Pixels], rows: Sequence[int]) -> Sprite:
     for place, row in enumerate(rows):
         tile = Image.fromarray(picture(row)).resize((side, side), Image.Resampling.BOX)
         sheet.paste(tile, (place % across * side, place // across * side))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    if len(buffer.getvalue()) > MOST_BYTES and len(rows) > 1:
+    content = jpeg(np.asarray(sheet), QUALITY)
+    if len(content) > MOST_BYTES and len(rows) > 1:
         return sprite_of(picture, rows[::2])
-    return Sprite(tuple(rows), side, across, buffer.getvalue())
+    return Sprite(tuple(rows), side, across, content)

@@ -36,11 +36,12 @@ class Near(NamedTuple):
 
 
 class Example(NamedTuple):
-    """An item to show: its place among those looked up, why it is shown, and the label of its group."""
+    """An item to show: its place among those looked up, why it is shown, its group, and what is said of this."""
 
     place: int
     why: str
     group: str
+    about: str = ""
 
 
 def some_of(count: int, most: int = LOOKED) -> Tensor:
@@ -74,7 +75,10 @@ def neighbours(items: Items, rows: Tensor, tick: Tick = untold) -> str:
     for example in chosen:
         if example.group != group:
             group = example.group
-            text += f"<h3>{named(group)}</h3>"
+            title = (
+                f"<bdi>{named(group)}</bdi>" if example.about else named(group)
+            )  # a label may be read from the right
+            text += f"<h3>{title}{named(example.about)}</h3>"
         text += f'<p class="note">{named(example.why)}</p>{shelf(items, near, example.place)}'
     return text
 
@@ -120,12 +124,12 @@ def of_labels(items: Items, near: Near) -> list[Example]:
         fresh = own[~torch.isin(own, torch.tensor([each.place for each in found], dtype=torch.int64))]
         own = fresh if len(fresh) else own  # of several labels, an item may be shown already
         count = near.others.shape[1]
-        group = f"{items.label_names[name]}: {mean:.0%} of the nearest have another label"
+        group, about = items.label_names[name], f": {mean:.0%} of the nearest have another label"
         typical = int(own[((share[own] - middle).abs() - 1e-6 * near.scores[own].double().mean(1)).argmin()])
         worst = int(own[(share[own] + 1e-6 * sure[own]).argmax()])
-        found.append(Example(typical, f"typical: {_of(wrong[typical], count)}", group))
+        found.append(Example(typical, f"typical: {_of(wrong[typical], count)}", group, about))
         if worst != typical and share[worst] > 0:
-            found.append(Example(worst, f"worst: {_of(wrong[worst], count)}", group))
+            found.append(Example(worst, f"worst: {_of(wrong[worst], count)}", group, about))
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from likewise.config.settings import ObjectiveSettings
 from likewise.model import Model
-from likewise.pages.drawings import Line, chart, course
+from likewise.pages.drawings import Level, Line, chart, course
 from likewise.pages.pieces import named, note
 from likewise.training.metrics_log import read_metrics
 
@@ -37,8 +37,8 @@ def summary(metrics: Lines, model: Model, about: Mapping[str, Any]) -> str:
         f"{about['items']:,} {about['kind']} from <b>{named(about['source'])}</b> "
         f"({about['skipped']} left out: skipped.csv), {TAUGHT_BY[settings.alike]}. Method {settings.method}, objective "
         f"{settings.objective.kind}{_parameters(settings.objective)}, {named(settings.encoder.name)} "
-        f"→ {model.embedder.layers()['embedding']} numbers on the unit sphere, {model.epoch:g} epochs of batches of "
-        f"{settings.batch_size}"
+        f"→ {model.embedder.layers()['embedding']} numbers on the unit sphere, {model.epoch:g} "
+        f"{'epoch' if model.epoch == 1 else 'epochs'} of batches of {settings.batch_size}"
     )
     text += f", {np.median(speed):,.0f} items/s" if speed else ""
     return f"<p>{text}.</p>{_online(metrics)}"
@@ -70,7 +70,7 @@ def curves(run: Path) -> str:
     for title, key, percent in CURVES:
         points = [(float(line["epoch"]), float(line[key])) for line in metrics if {"epoch", key} <= line.keys()]
         line = Line(title, [x for x, _ in points], [y for _, y in points])
-        level = Line("chance: nothing learned", [], chance) if chance and key == "loss" else None
+        level = Level("chance: nothing learned", chance[0]) if chance and key == "loss" else None
         about = course(title, line, "epochs", percent=percent)
         about += f"; chance is {chance[0]:.3g}" if level is not None else ""
         text += chart(title, [line], about=about, x_name="epoch", percent=percent, level=level)

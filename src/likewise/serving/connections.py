@@ -1,4 +1,4 @@
-"""A connection to the server, which is closed when the header of a request does not arrive, or does not end."""
+"""A connection to the server, which is closed when a header does not arrive or end, or nobody takes the answer."""
 
 import asyncio
 import json
@@ -15,9 +15,9 @@ _BUSY = object()
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, which would wait without end for a header that is half sent, and keep all of it.
 
-    It is looked at every ``SECONDS``. If twice in a row the same header is waited for, the connection is closed. One
-    between two requests has its own, longer limit. A header of more than ``HEADER`` bytes is refused, and so are as
-    many bytes in a row that are none of a body, such as headers behind it.
+    It is looked at every ``SECONDS``. If twice in a row the same header is waited for, or the client has taken nothing
+    of an answer, the connection is closed. One between two requests has its own, longer limit. A header of more than
+    ``HEADER`` bytes is refused, and so are as many bytes in a row that are none of a body, such as headers behind it.
     """
 
     _header: int | None = None  # bytes since a request began, or since the last of its body; None between requests
@@ -27,7 +27,13 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As asyncio says."""
         super().connection_made(transport)
-        self.loop.call_later(SECONDS, self._look, _BUSY)
+        self._next = self.loop.call_later(SECONDS, self._look, _BUSY)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio says."""
+        self._next.cancel()  # this timer, and the next, would keep the connection in memory
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """As asyncio says."""
@@ -91,8 +97,10 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         answered = self.cycle is None or self.cycle.response_complete
-        now = self.cycle if answered and self.timeout_keep_alive_task is None else _BUSY
-        if now is before and now is not _BUSY:
-            self.transport.close()
+        unread = self.transport.get_write_buffer_size()
+        waits = self.cycle if answered and self.timeout_keep_alive_task is None else _BUSY
+        now = (self.cycle, unread) if unread else waits
+        if now == before and now is not _BUSY:
+            self.transport.abort()
         else:
-            self.loop.call_later(SECONDS, self._look, now)
+            self._next = self.loop.call_later(SECONDS, self._look, now)

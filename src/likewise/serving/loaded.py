@@ -145,7 +145,7 @@ def _read(serving: Serving, say: Callable[[str], object]) -> _Read:
             raise LikewiseError(f"{run} has its own words and index; leave --index and --data out.")
         say("reading the words")
         vectors = load_words(run)
-        shown = Shown(None, f"{run} holds words, which have no pictures")
+        shown = Shown(None, f"{run} holds words, which have no pictures.")
         index = index_of_words(run, vectors.weights_hash)
         return _Read(run=run, model=None, index=index, shown=shown, protocol=vectors.protocol())
     say("reading the model")

@@ -1,17 +1,16 @@
 """The routes that embed, search, classify and look for copies, and those that describe items."""
 
 import asyncio
-import io
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from PIL import Image
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
 from likewise.errors import LikewiseError
+from likewise.pages.pictures import png
 from likewise.serving import schemas
 from likewise.serving.asked import Ask, Then, engine_of
 from likewise.serving.fetching import fetch
@@ -231,12 +230,12 @@ def descriptions(asking: Asking, command: str) -> APIRouter:
     async def picture(id: Annotated[str, Query(max_length=4096, description="of an item of the index")]) -> Response:
         """The picture of an item, as PNG, of the size that the model sees."""
         loaded = live.now
-        png = loaded.pictures.get(id)
-        if png is None:
-            png = loaded.pictures[id] = await asyncio.to_thread(_png, loaded, id)
+        content = loaded.pictures.get(id)
+        if content is None:
+            content = loaded.pictures[id] = await asyncio.to_thread(_png, loaded, id)
             if len(loaded.pictures) > KEPT:
                 loaded.pictures.popitem(last=False)
-        return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
+        return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
 
     return router
 
@@ -283,6 +282,4 @@ def _png(loaded: Loaded, item: str) -> bytes:
     pixels = loaded.shown.picture(item) if loaded.finder.row_by_id(item) is not None else None
     if pixels is None:
         raise Refused(404, f"no item of the index has the id {quoted(item)} and a picture.")
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    return png(pixels, 1)

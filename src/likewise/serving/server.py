@@ -30,6 +30,7 @@ from likewise.text import readable
 
 LINGER = 2.0  # seconds in which a client that is connected may send its next request, while the server stops
 TOGETHER = 0.5  # seconds in which all processes of a server close the port, before one tells a client to leave
+SAME = 1.0  # seconds in which signals count as one
 LAST = 30  # seconds for what is being answered
 AGAIN = 2.0  # seconds before a process is started in the place of one that could not serve
 BACKLOG = 2048
@@ -54,7 +55,7 @@ class Draining(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, gate: Gate, ready: Callable[[], object], together: float = 0.0) -> None:
         super().__init__(config)
         self._gate, self._ready, self._together = gate, ready, together
-        self._told = self._until = 0.0
+        self._told = self._until = self._first = 0.0
         self.signal = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -64,9 +65,15 @@ class Draining(uvicorn.Server):
             self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begins to stop; at the second signal it stops at once."""
-        if self.signal:
+        """Begins to stop; at a second signal it stops at once.
+
+        A terminal and systemd signal all processes of a server, and the first of these tells the others again: signals
+        that come together count as one.
+        """
+        now = time.monotonic()
+        if self.signal and now > self._first + SAME:
             self.should_exit = self.force_exit = True
+        self._first = self._first if self.signal else now
         self.signal = sig
 
     async def on_tick(self, counter: int) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,8 @@ def shown_of(model: Model, run: Path, protocol: About, data: str | None) -> Show
     source = source_of(protocol, "data")
     try:
         if isinstance(source, dict) or (source is not None and _may_be_there(source)):
-            return Shown(_opened(model, source))
+            opened = _opened(model, source)  # by its full path, which is not for everybody
+            return Shown(replace(opened, source=str(protocol["data"])))
         return Shown(training_items(run, model.settings))
     except LikewiseError as error:
         return Shown(None, str(error))
