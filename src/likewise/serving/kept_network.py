@@ -1,5 +1,6 @@
 """A run's network as ONNX Runtime runs it: exported once, and kept in the run's folder for all servers of the run."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -42,17 +43,14 @@ def kept_runner(model: Model, layer: Layer, run: Path) -> Runner:
 def keep_network(run: Path, layer: Layer) -> None:
     """Exports the network of a layer, unless it is kept: what the process beside the server does.
 
-    Raises LikewiseError when it can't be exported, or not be written.
+    Raises LikewiseError when it can't be exported.
     """
     model, path = load(run), _file(run, layer)
     with FileLock(path.with_suffix(".lock")):
         if _kept(run, model.weights_hash, layer) is None:
             content = as_onnx(Network(model, layer), inputs_of(model), _stamp(model.weights_hash, layer))
-            try:
-                with atomic_write(path) as file:
-                    file.write(content)
-            except OSError as error:
-                raise LikewiseError(f"{path} can't be written ({error.strerror}).") from error
+            with suppress(OSError), atomic_write(path) as file:  # on a full disk it is made again, and not kept
+                file.write(content)
 
 
 def _kept(run: Path, model: str, layer: Layer) -> Runner | None:

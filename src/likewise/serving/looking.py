@@ -16,7 +16,7 @@ from likewise.files import make_writable
 from likewise.look import Look
 from likewise.look.parts import make_part, read_part, write_part
 from likewise.serving.aside import Aside, Ended
-from likewise.serving.loaded import Loaded, look_to_serve, signature
+from likewise.serving.loaded import look_to_serve, signature
 from likewise.serving.refused import Refused, busy
 from likewise.serving.settings import FOLDER, Serving
 from likewise.serving.worker import Live
@@ -42,7 +42,7 @@ class Looking:
     def __init__(self, live: Live, serving: Serving) -> None:
         self._live, self._serving = live, serving
         self._aside, self._turn = Aside(), asyncio.Lock()
-        self._kept: tuple[Loaded, dict[str, bytes]] = live.now, {}
+        self._mark = live.mark
         self._own: tempfile.TemporaryDirectory[str] | None = None
 
     def now(self) -> Look:
@@ -61,17 +61,20 @@ class Looking:
 
     async def part(self, name: str) -> bytes:
         """A part of the look; see ``PARTS``. Raises Refused where what it needs is not there."""
-        look, kept = self.now(), self._memory()
-        if name not in kept:
-            async with self._turn:  # of the others that wait, each takes a moment
-                if name not in kept:
-                    kept[name] = await self.ask(lambda _: self._found_or_made(look, name))
-        return kept[name]
+        look, parts = self.now(), self._live.now.parts
+        if name not in parts:
+            self._end_of_former()
+            found = await self.ask(lambda _: self._kept(look, name))
+            if found is None:
+                async with self._turn:  # one is made at a time; who waits for the same one finds it kept
+                    found = await self.ask(lambda _: self._kept(look, name) or self._made(look, name))
+            parts[name] = found
+        return parts[name]
 
     async def share(self) -> float:
         """The share of the map that is made."""
         look = self.now()
-        if "points" in self._memory():
+        if "points" in self._live.now.parts:
             return 1.0
         try:
             return float((self._folder(look) / _SHARE).read_text("ascii"))
@@ -82,12 +85,11 @@ class Looking:
         """Ends the process beside the server."""
         self._aside.end()
 
-    def _memory(self) -> dict[str, bytes]:
-        """The parts in memory; a new run has none."""
-        if self._kept[0] is not self._live.now:
-            self._kept = self._live.now, {}
-            self._aside.end()  # it works for the former run
-        return self._kept[1]
+    def _end_of_former(self) -> None:
+        """Ends the process that works for the former run, if there is a new one."""
+        if self._mark != self._live.mark:
+            self._mark = self._live.mark
+            self._aside.end()
 
     def _folder(self, look: Look) -> Path:
         """Where parts are kept."""
@@ -99,22 +101,24 @@ class Looking:
                 self._own = tempfile.TemporaryDirectory(prefix="likewise-look-")
         return Path(self._own.name)
 
-    def _found_or_made(self, look: Look, name: str) -> bytes:
+    def _kept(self, look: Look, name: str) -> bytes | None:
         look.check(name)
-        folder, stamp = self._folder(look), look.stamp(name)
-        found = read_part(folder, name, stamp)
-        if found is None and len(look.index) <= FEW:
-            found = make_part(look, name)
-            with suppress(OSError):  # a full disk: it is made again when it is asked for again
-                write_part(folder, name, found, stamp)
-        elif found is None:
-            try:
-                self._aside.do(keep_part, self._serving, folder, name)
-            except Ended as error:
-                raise busy(str(error)) from None
-            found = read_part(folder, name, stamp)
-            if found is None:
-                raise busy("the run or its data are others than were read; ask again, or start the server again.")
+        return read_part(self._folder(look), name, look.stamp(name))
+
+    def _made(self, look: Look, name: str) -> bytes:
+        folder = self._folder(look)
+        if len(look.index) <= FEW:
+            made = make_part(look, name)
+            with suppress(OSError):  # a full disk: the next server makes it again
+                write_part(folder, name, made, look.stamp(name))
+            return made
+        try:
+            self._aside.do(keep_part, self._serving, folder, name)
+        except Ended as error:
+            raise busy(str(error)) from None
+        found = self._kept(look, name)
+        if found is None:
+            raise busy("the run or its data are others than were read; ask again, or start the server again.")
         return found
 
 
@@ -127,7 +131,10 @@ def keep_part(serving: Serving, folder: Path, name: str) -> None:
     with FileLock(folder / ".lock"):
         stamp = look.stamp(name)
         if read_part(folder, name, stamp) is None:
-            made = make_part(look, name)
+            try:
+                made = make_part(look, name)
+            finally:
+                (folder / _SHARE).unlink(missing_ok=True)
             try:
                 write_part(folder, name, made, stamp)
             except OSError as error:
