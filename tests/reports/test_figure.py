@@ -15,7 +15,8 @@ from likewise.config.objective_table import DRAWN, OBJECTIVES, Row
 from likewise.errors import LikewiseError
 from likewise.objectives.hinge import Contrastive, Margin, Triplet
 from likewise.objectives.pair_level import Circle, InfoNCE, MultiSimilarity
-from likewise.reports.figure import Drawn, boundary_of, build, criteria, descend, draw, edges, measure
+from likewise.reports.descent import boundary_of, criteria, descend, edges, measure
+from likewise.reports.figure import Drawn, build, draw
 
 SQUARE = (-1.0, 1.0)
 EACH = pytest.mark.parametrize("known", DRAWN, ids=lambda known: known.name)

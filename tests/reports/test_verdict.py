@@ -49,6 +49,8 @@ NUMBERS = "(Recall@1: learned 16.0%, raw pixels 20.9%)"
         (replace(WORSE, by_labels=[Pair("Recall@1", 0.3, 0.2)]), "The embedding is better than raw pixels (Recall@1"),
         (replace(WORSE, by_labels=[Pair("Recall@1", 0.3, 0.3)]), "The embedding is about as good as raw pixels ("),
         (NONE, "The embedding has learned its task (a random view finds its item: learned 80.0%, raw pixels 30.0%)."),
+        (replace(WORSE, by_labels=[Pair("nearest", 0.2, 0.16, 0.1)]), "The embedding is about as good as raw pixels ("),
+        (replace(WORSE, by_labels=[Pair("nearest", 0.1, 0.16, 0.1)]), "The embedding is about as good as raw pixels ("),
         (replace(NONE, of_views=Pair("views", 0.2, 0.3)), "The embedding is worse than raw pixels (views: learned 20"),
         (replace(NONE, of_views=Pair("views", 0.3, 0.3)), "The embedding is no better than raw pixels (views: learned"),
         (replace(NONE, health=replace(WELL, loss=4.99)), "Nothing was learned: the loss ended at 4.990, and chance is"),
@@ -147,3 +149,25 @@ def test_labels_are_advised_only_where_they_say_what_is_alike() -> None:
     assert "--method ms" in said(np.arange(16).reshape(8, 2) % 4, 4)
     assert said(np.arange(8) % 4, 4, alike="label") == ""
     assert said(np.arange(8), 8) == said(np.zeros(8, int), 1) == said(None, 0) == ""
+
+
+def test_a_difference_among_few_items_may_be_chance() -> None:
+    random = np.random.default_rng(0)
+    for count, least in ((20, 0.1), (1000, 0.02)):
+        labels = np.arange(count) % 2
+        items = Items(
+            ids=tuple(map(str, range(count))),
+            values=np.zeros((count, 2), np.float32),
+            kind="vectors",
+            labels=labels,
+            label_names=("a", "b"),
+        )
+        rows = [torch.nn.functional.normalize(torch.from_numpy(random.normal(size=(count, 8)))).float() for _ in "ab"]
+        hits = []
+        for each in rows:  # the nearest other item of each, by a plain product
+            near = (each @ each.T - 2 * torch.eye(count)).argmax(1).numpy()
+            hits.append((labels[near] == labels).astype(float))
+        (pair,) = nearest_pairs(items, *rows)
+        assert pair.learned - pair.raw == pytest.approx((hits[0] - hits[1]).mean())
+        assert pair.least == pytest.approx(2 * (hits[0] - hits[1]).std() / count**0.5)
+        assert pair.least > least

@@ -91,11 +91,17 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
         page.on("console", lambda message: bad.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: bad.append(str(error)))
         page.on("request", lambda asked: None if own(asked.url, served) else bad.append(asked.url))
-        page.goto(served.address)
-        page.locator("#map-note").wait_for(state="hidden")
+        opened(page, served)
         yield page
         refusals = "Failed to load resource"  # what the server refuses, which the page says in words
         assert [text for text in bad if not text.startswith(refusals)] == []
+
+
+def opened(page: Page, served: Served) -> None:
+    """Opens the page, and waits for the map and for the verdict, which may move what is below it."""
+    page.goto(served.address)
+    page.locator("#map-note").wait_for(state="hidden")
+    expect(page.locator("#verdict")).not_to_contain_text("Looking at")
 
 
 def own(url: str, served: Served) -> bool:
@@ -208,8 +214,7 @@ def test_the_lasso_lists_and_exports_what_is_inside(page: Page, served: Served) 
     wanted = [
         item for item, x in zip(served.index.ids, served.xy[:, 0].tolist(), strict=True) if x < (low + high)[0] / 2
     ]
-    expect(page.locator("#chosen-note")).to_contain_text(f"{len(wanted)} items")
-    expect(page.locator("#list button")).to_have_count(len(wanted[:60]))
+    expect(page.locator("#said")).to_contain_text(f"Selected {len(wanted)} items")
     assert page.locator("#list button").evaluate_all("all => all.map((each) => each.title)") == wanted[:60]
     with page.expect_download() as download:
         page.get_by_role("button", name="Save all as CSV").click()
@@ -303,8 +308,7 @@ def test_fingers_move_and_zoom_the_map_and_scroll_the_page_beside_it(browser: Br
     row = lonely(served.xy)
     with browser.new_context(viewport=NARROW, has_touch=True) as context:
         page = context.new_page()
-        page.goto(served.address)
-        page.locator("#map-note").wait_for(state="hidden")
+        opened(page, served)
         for moved in (dragged, pinched):
             page.locator("#map").scroll_into_view_if_needed()
             scrolled = page.evaluate("scrollY")

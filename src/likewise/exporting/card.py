@@ -1,5 +1,6 @@
 """The model card: README.md of an exported folder, as huggingface.co shows it."""
 
+import html
 import inspect
 import json
 import re
@@ -44,7 +45,7 @@ def card(model: Model, form: Format, *, name: str, layer: Layer, licence: str, s
     header = {**header_of(licence), "library_name": form.library, "tags": tags}
     header |= {"pipeline_tag": "image-feature-extraction" if images else "feature-extraction"}
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in header.items()), "---", ""]
-    lines += [f"# {readable(name)}", "", _purpose(model, layer), ""]
+    lines += [f"# {_cell(readable(name))}", "", _purpose(model, layer), ""]
     lines += ["## How it was made", "", *_grid(["", ""], _facts(model.settings, stamp)), ""]
     lines += ["## How to use it", "", *_inputs(model), "", f"This folder holds {form.holds}.", ""]
     lines += [form.caution, "", f"```\npip install {form.needs}\n```", "", f"```python\n{python(model, form)}\n```", ""]
@@ -177,7 +178,7 @@ def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def _slug(name: str) -> str:

@@ -171,8 +171,9 @@ rows = model(*(torch.from_numpy(each) for each in inputs.values())).numpy()""",
             library="transformers",
             needs="torch transformers safetensors numpy pillow",
             files=(*IN_LAYOUT, "preprocessor_config.json", HEAD, READER),
-            holds='the backbone, which `AutoModel.from_pretrained(".")` of transformers loads (and what prepares its '
-            "pictures, `AutoImageProcessor`), the head in head.safetensors, and embed.py, which computes rows",
+            holds='the backbone, which `AutoModel.from_pretrained(".")` of transformers loads, the head in '
+            "head.safetensors, and embed.py, which computes rows. `AutoImageProcessor` scales pictures for the "
+            "backbone; it crops larger ones a little otherwise than `read_picture`, and turns none upright",
             write=_write_beside("transformers", write_transformers),
             opened=_open_plain,
         ),

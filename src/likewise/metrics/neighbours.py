@@ -69,7 +69,8 @@ def top_k(
     O(Q·k) plus about 150 MiB for tiles.
     """
     queries, keys, query_ids, key_ids = checked_search(queries, keys, k, query_ids, key_ids)
-    check_finite("queries", queries)
+    if not bool(queries.isfinite().all()):
+        check_finite("queries", queries)  # names the row, in four times the time
     device, many, k = queries.device, len(queries), min(k, keys.shape[0])
     if tile is not None:
         at_least_one("tile", tile, "it is a number of keys")

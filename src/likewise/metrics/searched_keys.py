@@ -72,7 +72,7 @@ class SearchedKeys:
         near = self._best(asked, Tensor.float, lambda block, start: block.float(), _kept(k), tick)
         lengths = asked.rows.double().norm(dim=1) * self._longest
         error = lengths * _float32_error(self._rows.shape[1])
-        error[~_within(lengths, _SCALE)] = torch.inf
+        error.masked_fill_(~_within(lengths, _SCALE), torch.inf)
         return _rescored(asked.rows, self._rows, near, k, error, 2.0**-23)
 
     def by_bfloat16(self, asked: Asked, rounded: RoundedKeys, k: int, tick: Tick) -> Found:
@@ -84,8 +84,8 @@ class SearchedKeys:
         rows = asked.rows.double()
         lengths, off = rows.norm(dim=1), (rows - asked.rows.bfloat16()).norm(dim=1)
         error = off * self._longest + lengths * (rounded.off + self._longest * _float32_error(rows.shape[1]))
-        error[~(_within(lengths, _EACH) & _within(torch.tensor(self._longest), _EACH))] = torch.inf
         error *= 1.01  # rounded rows are up to 2⁻⁸ longer
+        error.masked_fill_(~(_within(lengths, _EACH) & _within(torch.tensor(self._longest), _EACH)), torch.inf)
         best, unsure = _rescored(asked.rows, self._rows, near[:, : _kept(k)], k, error, STEP)
         if len(rest := unsure.nonzero().flatten()):
             best[rest], unsure[rest] = _rescored(asked.rows[rest], self._rows, near[rest], k, error[rest], STEP)
@@ -168,7 +168,7 @@ def _rescored(queries: Tensor, keys: Tensor, near: Tensor, k: int, error: Tensor
     best = exact_among(queries, keys, rows).topk(k, dim=1).values
     last = scores[:, -1].double()
     beaten = last + share * last.abs() + error < unpack(best[:, -1:])[0][:, 0]
-    return best, ~(error.isfinite() & (beaten | (rows[:, -1] < 0)))
+    return best, ~((error < torch.inf) & (beaten | (rows[:, -1] < 0)))
 
 
 def exact_among(queries: Tensor, keys: Tensor, rows: Tensor) -> Tensor:

@@ -34,11 +34,15 @@ MILD_CROP = 0.5  # the smallest share of the area that a mild crop keeps
 
 
 class Pair(NamedTuple):
-    """A measure of the learned embedding and of raw pixels or vectors, higher is better."""
+    """A measure of the learned embedding and of raw pixels or vectors, higher is better; and which difference is none.
+
+    ``least`` is above ``ALIKE`` where the measure is of few items, for it is then also what chance alone makes.
+    """
 
     name: str
     learned: float
     raw: float
+    least: float = ALIKE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +148,14 @@ def nearest_pairs(items: Items, rows: Tensor, raw: Tensor) -> list[Pair]:
         return []
     labels = torch.from_numpy(np.asarray(items.labels))
     try:
-        learned, before = (retrieval(each, labels, ks=(1,), worst=0).precision_at_1 for each in (rows, raw))
+        learned, before = (retrieval(each, labels, ks=(1,), worst=0) for each in (rows, raw))
     except LikewiseError:  # no two items share a label
         return []
-    return [Pair(f"nearest item of the same label, among {len(items):,} items", learned, before)]
+    first, other = ((each.per_query.first_rank == 1).double() for each in (learned, before))
+    apart = (first - other)[learned.per_query.relevant > 0]
+    chance = 2 * float(apart.std(correction=0)) / len(apart) ** 0.5  # two standard errors of the mean difference
+    name = f"nearest item of the same label, among {len(items):,} items"
+    return [Pair(name, learned.precision_at_1, before.precision_at_1, max(ALIKE, chance))]
 
 
 def view_pair(model: Model, items: Items, tick: Tick) -> Pair:
@@ -196,15 +204,16 @@ def _sentence(found: Evidence) -> str:
     gap, numbers = pair.learned - pair.raw, f"{pair.name}: learned {pair.learned:.1%}, {found.raw} {pair.raw:.1%}"
     if not found.by_labels and found.settings.alike != "instance":  # such a training does not practise views
         return wrong or f"Nothing says whether the embedding is better than {found.raw}: the items have no labels."
-    if gap < -ALIKE:
+    if gap < -pair.least:
         return f"The embedding is worse than {found.raw} ({numbers})."
-    if found.by_labels and gap > ALIKE:
+    if found.by_labels and gap > pair.least:
         return f"The embedding is better than {found.raw} ({numbers})."
     if wrong:
         return wrong
     if found.by_labels:
-        return f"The embedding is about as good as {found.raw} ({numbers})."
-    if gap <= ALIKE:
+        few = "; of so few items, such a difference may be chance" if abs(gap) > ALIKE else ""
+        return f"The embedding is about as good as {found.raw} ({numbers}{few})."
+    if gap <= pair.least:
         return f"The embedding is no better than {found.raw} ({numbers})."
     return f"The embedding has learned its task ({numbers}). No label says whether it is better than {found.raw}."
 
@@ -246,7 +255,7 @@ def _signs(found: Evidence) -> Iterator[str]:
 
 def _advice(found: Evidence) -> Iterator[str]:
     s, trouble, pair = found.settings, trouble_of(found.health), _pair(found)
-    better = pair.learned - pair.raw > ALIKE
+    better = pair.learned - pair.raw > pair.least
     if trouble is not None and trouble.kind == "collapse":
         yield f"Lower the learning rate: --optim.lr {s.optim.lr / 3:.2g}."
     elif trouble is not None:

@@ -17,7 +17,7 @@ const count = (number) => number.toLocaleString("en");
 const many = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 const percent = (share) => `${Math.round(100 * share)} %`;
 
-const state = { about: null, columns: {}, header: null, query: null, selection: null, asked: 0, opened: 0, hidden: new Set() };
+const state = { about: null, columns: {}, header: null, query: null, selection: null, selecting: null, asked: 0, opened: 0, hidden: new Set() };
 const known = new Map(); // items by row
 const say = (text, bad = false) => {
   $("said").textContent = text;
@@ -48,20 +48,27 @@ async function announce(row) {
   }
 }
 
-async function openRow(row, finger) {
+// A finger stays on the map, where the item's picture is.
+function openRow(row, finger) {
+  openItem({ row }, !finger);
+}
+
+async function openItem({ row, id }, scroll = true) {
+  if (row === null) return searchId(id); // an index on servers has no rows
+  const turn = ++state.opened;
   try {
-    await openItem((await items([row]))[0], !finger); // a finger stays on the map, where the item's picture is
+    const [whole] = await items([row]);
+    if (turn !== state.opened) return;
+    view.at(row);
+    showCard(whole);
+    if (scroll) $("card").scrollIntoView({ block: "nearest" });
+    say(`Opened ${whole.id}.`);
   } catch (error) {
     failed(error);
   }
 }
 
-async function openItem(item, scroll = true) {
-  if (item.row === null) return searchId(item.id); // an index on servers has no rows
-  const turn = ++state.opened;
-  const [whole] = await items([item.row]);
-  if (turn !== state.opened) return;
-  view.at(item.row);
+function showCard(whole) {
   const facts = { label: whole.label, ...whole.columns };
   const list = element("dl");
   for (const [name, value] of Object.entries(facts)) {
@@ -73,8 +80,6 @@ async function openItem(item, scroll = true) {
   const image = state.about.pictures ? [picture(whole.id, `Picture of ${whole.id}`)] : [];
   $("card").replaceChildren(...image, text);
   $("card").hidden = false;
-  if (scroll) $("card").scrollIntoView({ block: "nearest" });
-  say(`Opened ${whole.id}.`);
 }
 
 let hovering = -1;
@@ -162,9 +167,11 @@ function showHits() {
 
 async function select(polygon) {
   const area = { polygon, where: asking().where, shown: shownBits() };
+  state.selecting = area;
   say("Selecting …");
   try {
     const found = await json("api/inside", area);
+    if (state.selecting !== area) return;
     state.selection = { area, rows: found.rows, shown: 0 };
     $("chosen").hidden = false;
     const parts = Object.entries(found.labels).map(([name, number]) => `${name}: ${count(number)}`);
@@ -180,11 +187,13 @@ async function select(polygon) {
 }
 
 async function showMore() {
-  const { rows, shown } = state.selection;
-  const part = await items(rows.slice(shown, shown + STEP));
-  state.selection.shown += part.length;
+  const { selection } = state;
+  const rows = selection.rows.slice(selection.shown, selection.shown + STEP);
+  selection.shown += rows.length;
+  const part = await items(rows);
+  if (selection !== state.selection) return;
   $("list").append(...part.map((item) => element("li", {}, tile(item, how(() => "")))));
-  $("more").hidden = state.selection.shown >= rows.length;
+  $("more").hidden = selection.shown >= selection.rows.length;
 }
 
 async function save() {
@@ -200,7 +209,7 @@ async function save() {
 
 function forget() {
   if (state.selection) say("The selection is cleared.");
-  state.selection = null;
+  state.selection = state.selecting = null;
   $("chosen").hidden = true;
   view.clear();
 }
@@ -332,6 +341,7 @@ async function start() {
   $("command").textContent = about.command;
   $("missing").textContent = about.why_no_pictures;
   document.body.classList.toggle("words", about.kind === "words");
+  if (about.kind === "words") $("search-label").textContent = "A word";
   document.body.classList.toggle("plain", !about.pictures); // tiles are lines of text
   $("drop").hidden = about.kind !== "images" && !about.pictures;
   $("where-label").hidden = !about.metadata.length;
