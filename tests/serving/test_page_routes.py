@@ -78,6 +78,11 @@ def test_what_can_not_be_answered_is_one_sentence(
     assert why in answer.json()["detail"]
 
 
+def test_every_answer_names_what_is_served(client: TestClient) -> None:
+    marks = {client.get(path).headers["likewise-run"] for path in ("/", "/api/about", "/api/points.bin", "/nothing")}
+    assert len(marks) == 1
+
+
 def test_groups_and_the_verdict_are_told(client: TestClient) -> None:
     assert client.get("/api/groups", params={"kind": "all"}).status_code == 422
     assert len(client.get("/api/groups", params={"kind": "weakest"}).json()["groups"]) == 2

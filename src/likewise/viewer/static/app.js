@@ -104,7 +104,7 @@ function point(item) {
 
 // --- Search
 
-const asking = () => ({ k: Number($("k").value), where: $("where").value.trim() ? [$("where").value.trim()] : [] });
+const asking = () => ({ k: Math.min($("k").value, state.about.limits.k), where: $("where").value.trim() ? [$("where").value.trim()] : [] });
 
 async function searchRow(row) {
   try {
