@@ -7,6 +7,7 @@
     python benchmarks/serve.py --stops 20                  # SIGTERM at 32 clients, 20 times
     python benchmarks/serve.py --reloads 5                 # another model and index under load
     python benchmarks/serve.py --beside /api/points.bin    # 8 clients, before and while the server makes the map
+    python benchmarks/serve.py --memory                    # after 24,000 requests, and 32,000 clients that leave
     python benchmarks/serve.py --run runs/photos --beside "/api/groups?kind=duplicates"
 
 Each request is a PNG of 32 px: it is decoded, embedded and searched for among the rows. The server is a process of its
@@ -20,9 +21,11 @@ import asyncio
 import io
 import json
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -284,6 +287,35 @@ def beside(run: Path, path: str, options: Sequence[str], without: Sequence[str])
         print(f"from the next server: {get(port, path):.2f} s")
 
 
+def memory(run: Path, options: Sequence[str], without: Sequence[str]) -> None:
+    """What the server holds after thousands of requests, some refused, and after clients that leave in the middle."""
+    body = pictures(1)[0]
+    asked = [f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() for path in ("/health", "/api/about", "/none")]
+    for path, content in (
+        ("search/upload", body),
+        ("embed", body),
+        ("classify/upload", body),
+        ("embed", b"no picture"),
+    ):
+        head = f"POST /api/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(content)}\r\n\r\n"
+        asked.append(head.encode() + content)
+    chance = random.Random(0)
+    with server(run, *options, without=without) as (process, port):
+        for done in range(0, 24_000, 4_000):
+            print(f"after {done:,} requests: {megabytes(process.pid)} MB", flush=True)
+            load = Load(port, asked, 4_000)
+            asyncio.run(load.run(16))
+            assert not load.lost
+        for done in range(0, 32_000, 8_000):
+            print(f"and {done:,} clients that left: {megabytes(process.pid)} MB", flush=True)
+            for _ in range(8_000):
+                with socket.create_connection(("127.0.0.1", port)) as client:
+                    request = chance.choice(asked)
+                    client.sendall(request[: chance.choice([len(request), chance.randrange(len(request))])])
+        time.sleep(2)
+        print(f"and 32,000: {megabytes(process.pid)} MB; healthy again in {get(port, '/health'):.3f} s")
+
+
 def get(port: int, path: str) -> float:
     """Seconds until a path is answered."""
     began = time.perf_counter()
@@ -303,6 +335,7 @@ def main() -> None:
     parser.add_argument("--stops", type=int, default=0)
     parser.add_argument("--reloads", type=int, default=0)
     parser.add_argument("--beside", metavar="PATH", help="what is asked for under load")
+    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--run", type=Path, help="of your own, for --beside; pictures of any size are sent")
     parser.add_argument("--ask", nargs=3, type=int, help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -333,7 +366,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         print(f"{a.rows:,} × {DIM}, {make_run(run, a.rows, a.engine)}", flush=True)
-        if a.beside:
+        if a.memory:
+            memory(run, options, a.without)
+        elif a.beside:
             beside(run, a.beside, options, a.without)
         elif a.stops:
             stop(run, a.stops, options, a.without)
