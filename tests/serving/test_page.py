@@ -238,6 +238,10 @@ def test_the_legend_hides_labels_and_what_is_selected(page: Page, served: Served
     assert blue not in page.evaluate(drawn)
     page.get_by_role("button", name="List what is in view").click()
     expect(page.locator("#chosen-note")).to_contain_text("60 items (a: 30, c: 30)")
+    page.fill("#search", "b/01.png")
+    page.press("#search", "Enter")
+    expect(page.locator("#colour option")).to_have_count(5)  # with the similarity to the query
+    assert blue not in page.evaluate(drawn), "a search undoes the choice of labels"
     page.select_option("#colour", "distance")
     page.locator("#least").fill("100")
     left = page.locator("#least-said").inner_text().partition(": ")[2]

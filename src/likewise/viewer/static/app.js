@@ -17,7 +17,11 @@ const count = (number) => number.toLocaleString("en");
 const many = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 const percent = (share) => `${Math.round(100 * share)} %`;
 
-const state = { about: null, columns: {}, header: null, query: null, selection: null, selecting: null, asked: 0, opened: 0, hidden: new Set() };
+const state = {
+  about: null, columns: {}, header: null, // of the server
+  query: null, selection: null, selecting: null, asked: 0, opened: 0, // what was asked for last
+  hidden: new Set(), chose: false, // what the legend hides; whether people chose the colour or what is hidden
+};
 const known = new Map(); // items by row
 const say = (text, bad = false) => {
   $("said").textContent = text;
@@ -139,7 +143,7 @@ async function search(shown, what) {
     const scores = state.columns.x ? parseColumns(await bytes("api/scores.bin", query)).columns.score : null;
     if (turn !== state.asked || !scores) return;
     state.columns.score = scores;
-    offerColours("score");
+    offerColours(state.chose ? $("colour").value : "score");
   } catch (error) {
     if (turn === state.asked) failed(error);
   }
@@ -166,7 +170,7 @@ function showHits() {
 // --- Selection
 
 async function select(polygon) {
-  const area = { polygon, where: asking().where, shown: shownBits() };
+  const area = { polygon, where: asking().where, shown: toBase64(view.shown()) };
   state.selecting = area;
   say("Selecting …");
   try {
@@ -225,10 +229,11 @@ const COLOURS = {
 };
 
 function offerColours(chosen) {
+  const before = $("colour").value;
   const there = Object.keys(COLOURS).filter((name) => state.columns[name]);
   $("colour").replaceChildren(...there.map((name) => element("option", { value: name, textContent: COLOURS[name] })));
   $("colour").value = chosen;
-  colour();
+  if (chosen !== before || chosen === "score") colour(); // else what is hidden stays hidden
 }
 
 function colour() {
@@ -268,6 +273,7 @@ function explain(title, lines, labels) {
 }
 
 function hide(number, shown) {
+  state.chose = true;
   state.hidden[shown ? "delete" : "add"](number);
   repaint();
 }
@@ -282,17 +288,10 @@ function filter(least) {
 }
 
 function all(shown) {
+  state.chose = true;
   for (const box of $("legend-list").querySelectorAll("input")) box.checked = shown;
   state.hidden = new Set(shown ? [] : state.coloured.entries.map(({ number }) => number));
   repaint();
-}
-
-// A bit for each point, whether legend and slider show it, as base64.
-function shownBits() {
-  const { raster } = view;
-  const bytes = new Uint8Array(Math.ceil(raster.rows / 8));
-  for (let row = 0; row < raster.rows; row++) if (raster.seen(row)) bytes[row >> 3] |= 1 << (row & 7);
-  return toBase64(bytes);
 }
 
 // --- Start
@@ -310,7 +309,10 @@ function listen() {
     if ($("search").value.trim()) searchId($("search").value.trim());
   });
   $("file").addEventListener("change", () => $("file").files.length && searchPicture($("file").files[0]));
-  $("colour").addEventListener("change", colour);
+  $("colour").addEventListener("change", () => {
+    state.chose = true;
+    colour();
+  });
   $("move").addEventListener("click", () => mode(false));
   $("lasso").addEventListener("click", () => mode(true));
   $("closer").addEventListener("click", () => view.gestures.zoom(1.5));

@@ -143,6 +143,14 @@ export class MapView {
     this.draw();
   }
 
+  // A bit for each point, whether legend and slider show it.
+  shown() {
+    const { raster } = this;
+    const bits = new Uint8Array(Math.ceil(raster.rows / 8));
+    for (let row = 0; row < raster.rows; row++) if (raster.seen(row)) bits[row >> 3] |= 1 << (row & 7);
+    return bits;
+  }
+
   // The corners of what is in view, as a polygon.
   view() {
     const { wide, high } = this.raster;
