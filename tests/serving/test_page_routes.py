@@ -36,6 +36,14 @@ def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
         assert "https://" not in found.text
 
 
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/about", "/health", "/metrics"])
+def test_head_gets_what_get_gets_without_its_body(client: TestClient, path: str) -> None:
+    head = client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == client.get(path).headers["content-type"]
+    assert client.head("/api/search").status_code == 405
+
+
 @pytest.mark.parametrize("name", ["../columns.py", "..%2fcolumns.py", "%2e%2e/__init__.py", "nothing.js", "."])
 def test_no_other_file_is_given(client: TestClient, name: str) -> None:
     assert client.get(f"/static/{name}").status_code == 404
@@ -86,5 +94,6 @@ def test_every_answer_names_what_is_served(client: TestClient) -> None:
 def test_groups_and_the_verdict_are_told(client: TestClient) -> None:
     assert client.get("/api/groups", params={"kind": "all"}).status_code == 422
     assert len(client.get("/api/groups", params={"kind": "weakest"}).json()["groups"]) == 2
+    assert client.get("/api/points.bin").status_code == 200
     assert client.get("/api/progress").json() == {"share": 1.0}
     assert client.get("/api/verdict").json()["sentence"].startswith("The embedding")

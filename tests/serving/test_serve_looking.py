@@ -50,6 +50,27 @@ def test_parts_are_made_beside_the_server_and_read_by_the_next(run: Path, monkey
         assert second.get("/api/groups?kind=duplicates").content == groups.content
 
 
+def test_a_server_that_stops_ends_what_is_made(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "FEW", 0)
+    shutil.rmtree(run / "serve", ignore_errors=True)
+    gate = make_app(serving(run), loaded_of(run))
+    answered = threading.Event()
+
+    def leave() -> None:
+        while not answered.wait(0.1):
+            gate.leave()
+
+    with TestClient(gate, base_url=HERE) as client:
+        stopping = threading.Thread(target=leave)
+        stopping.start()
+        try:
+            answer = client.get("/api/groups?kind=weakest")
+        finally:
+            answered.set()
+            stopping.join()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
 def test_what_is_kept_is_of_this_run_alone(run: Path, tmp_path: Path) -> None:
     look = loaded_of(run).look
     assert look is not None

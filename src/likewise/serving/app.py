@@ -67,7 +67,7 @@ def make_app(serving: Serving, loaded: Loaded) -> Gate:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
-    return Gate(app, serving, live, metrics)
+    return Gate(app, serving, live, metrics, looking.end)
 
 
 def _command(serving: Serving) -> str:

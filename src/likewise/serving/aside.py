@@ -63,9 +63,10 @@ class Aside:
     def _start(self) -> None:
         context = get_context("spawn")
         self._pipe, its = context.Pipe()
-        self._process = context.Process(target=_answer, args=(its,), daemon=True)
-        self._process.start()
+        process = context.Process(target=_answer, args=(its,), daemon=True)
+        process.start()
         its.close()
+        self._process = process  # now that it can be ended
 
 
 def _answer(pipe: pipes.Connection) -> None:

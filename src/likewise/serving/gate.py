@@ -36,10 +36,11 @@ class Gate:
         serving: token, names and sizes.
         live: whether the server stops.
         metrics: what is counted.
+        leave: called, more than once, when the server stops: ends what would take longer than clients wait.
     """
 
-    def __init__(self, app: App, serving: Serving, live: Live, metrics: Metrics) -> None:
-        self.api, self._serving, self.live, self._metrics = app, serving, live, metrics
+    def __init__(self, app: App, serving: Serving, live: Live, metrics: Metrics, leave: Callable[[], object]) -> None:
+        self.api, self._serving, self.live, self._metrics, self.leave = app, serving, live, metrics, leave
         self._names = {host_of(name) for name in (serving.host, *serving.hosts)}
         self._held = 0
 
@@ -57,6 +58,8 @@ class Gate:
         began, status = time.perf_counter(), 500
         held, waits = 0, any(name == b"expect" for name, _ in scope["headers"])
         left, more, ends = self._serving.max_bytes, True, began + SECONDS
+        if scope["method"] == "HEAD":  # the answer to GET, of which uvicorn sends the header alone
+            scope = {**scope, "method": "GET"}
 
         async def sending(message: Message) -> None:
             nonlocal status

@@ -73,6 +73,7 @@ class Draining(uvicorn.Server):
         now = time.monotonic()
         if self.signal and now > self._first + SAME:
             self.should_exit = self.force_exit = True
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is broken off is no fault
         self._first = self._first if self.signal else now
         self.signal = sig
 
@@ -87,6 +88,7 @@ class Draining(uvicorn.Server):
                 server.close()
             self._told = time.monotonic() + self._together
             self._until = self._told + LINGER
+        self._gate.leave()  # each time, for a request that comes now may begin the work again
         self._gate.live.stopping = time.monotonic() >= self._told
         return not self.server_state.connections or time.monotonic() > self._until
 
