@@ -2,7 +2,9 @@
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +72,22 @@ def test_what_is_kept_is_of_this_run_alone(run: Path, tmp_path: Path) -> None:
     assert read_part(tmp_path, "points", look.stamp("points")) is None
 
 
+def test_one_run_answers_all_of_a_request(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = loaded_of(run)
+    app, part = make_app(serving(run), loaded), looking.Looking.part
+
+    async def part_and_another_run(*given: Any) -> bytes:
+        found = await part(*given)
+        app.live.take(replace(loaded, look=None), "another")
+        return found
+
+    monkeypatch.setattr(looking.Looking, "part", part_and_another_run)
+    area = {"polygon": [[-1e6, -1e6], [1e6, -1e6], [1e6, 1e6], [-1e6, 1e6]]}
+    with TestClient(app, base_url=HERE) as asked:
+        assert asked.post("/api/inside", json=area).json()["count"] == 20
+        assert asked.post("/api/inside", json=area).status_code == 409
+
+
 def test_a_folder_that_can_not_be_written_is_no_obstacle(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("serve", "map.safetensors"))
     (tmp_path / "run" / "serve").write_text("in the way")
@@ -97,6 +115,15 @@ def test_work_that_fails_or_is_ended(capfd: pytest.CaptureFixture[str]) -> None:
     soon.start()
     with pytest.raises(Ended):
         aside.do(fail, "slow")
+
+
+def test_a_server_that_stops_waits_for_no_work() -> None:
+    looks = iter([False, False])  # before the work, and once in its middle
+    aside = Aside(lambda: next(looks, True))
+    for _ in range(2):
+        with pytest.raises(Ended):
+            aside.do(fail, "slow")
+    assert aside._process is None
 
 
 def test_the_exported_network_is_kept_for_its_model_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from likewise.model import Model
 from likewise.pages.colours import LABELS, REST
 from likewise.reports.labels import text_of
 from likewise.reports.verdict import ALONE, Verdict, verdict_on
-from likewise.stamp import Stamp, hash_of, hash_of_bytes
+from likewise.stamp import Stamp, code_digest, hash_of, hash_of_bytes
 from likewise.training.metrics_log import METRICS, read_metrics
 from likewise.viewer.columns import pack_columns
 
@@ -50,6 +50,8 @@ class Look:
         items: the data in its own order; None: as without a model.
         tick: told the share of the map that is made.
 
+    ``parts`` holds those that were asked for as bytes, for the server; see ``PARTS``.
+
     Cost: of the first call of each part; later calls cost nothing.
     """
 
@@ -66,6 +68,7 @@ class Look:
         self.run, self.index, self.labels, self.names = run, index, labels, tuple(names)
         self._model, self._items = model, items
         self._tick, self._lock, self._kept = tick, RLock(), dict[str, object]()
+        self.parts = dict[str, bytes]()
 
     def map(self) -> Map:
         """The map of the index's rows: read from the run's folder, or made and kept there."""
@@ -98,7 +101,7 @@ class Look:
             self._data()
 
     def stamp(self, name: str) -> Stamp:
-        """What makes a part: the version, the model, and hashes of the index's rows and ids, the labels and the data.
+        """What makes a part: version, code, model, and hashes of the index's rows and ids, the labels and the data.
 
         Of the verdict also the run's scores and log. Where the data are more than 1 GB, evenly spaced items are hashed.
 
@@ -142,6 +145,7 @@ class Look:
         named = "\0".join([*self.index.ids, "", *self.names]).encode(errors="surrogatepass")
         stamp: Stamp = {
             "likewise": __version__,
+            "code": code_digest(),
             "model": str(self.index.protocol.get("model", "")),
             "rows": hash_of_bytes(np.ascontiguousarray(self.index.rows.numpy()).data),
             "names": hash_of_bytes(named),

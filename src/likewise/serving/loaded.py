@@ -56,7 +56,6 @@ class Loaded:
         dims: numbers of a vector that is embedded; 0 where none is.
         look: what the page is told; None where the index is on servers.
         pictures: those that were shown last, as PNG, by the ids of their items.
-        parts: those of the look that were asked for, as bytes.
     """
 
     run: Path
@@ -73,7 +72,6 @@ class Loaded:
     dims: int
     look: Look | None
     pictures: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
-    parts: dict[str, bytes] = field(default_factory=dict)
 
     @cached_property
     def copies(self) -> CopiesOf:
