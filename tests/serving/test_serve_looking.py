@@ -117,6 +117,17 @@ def test_work_that_fails_or_is_ended(capfd: pytest.CaptureFixture[str]) -> None:
         aside.do(fail, "slow")
 
 
+def test_a_process_that_has_done_its_work_ends_by_itself() -> None:
+    aside = Aside()
+    with pytest.raises(LikewiseError):
+        aside.do(fail, "refused")
+    process = aside._process
+    aside.finish()
+    aside.end()
+    assert process is not None
+    assert process.exitcode == 0
+
+
 def test_a_server_that_stops_waits_for_no_work() -> None:
     looks = iter([False, False])  # before the work, and once in its middle
     aside = Aside(lambda: next(looks, True))

@@ -17,6 +17,7 @@ from likewise.errors import LikewiseError
 
 IDLE = 60.0  # seconds after which the process ends; what it has read goes with it
 _LOOK = 0.2  # seconds between two looks at whether the server stops
+_LAST = 5.0  # seconds for the end of a process that has nothing to do
 _NICE = 5  # where all cores are busy, requests go before
 
 log = logging.getLogger("likewise.serving")
@@ -63,6 +64,12 @@ class Aside:
                 raise Ended("what computes this has ended; ask again in a second.") from None
         if wrong is not None:
             raise LikewiseError(wrong)
+
+    def finish(self) -> None:
+        """Lets the process, which has nothing to do, end by itself: what its libraries have opened is then closed."""
+        if self._process is not None and self._pipe is not None:
+            self._pipe.close()
+            self._process.join(_LAST)
 
     def end(self) -> None:
         """Ends the process, also in the middle of its work. Files are written whole or not at all."""

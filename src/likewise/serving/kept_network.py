@@ -36,6 +36,7 @@ def kept_runner(model: Model, layer: Layer, run: Path) -> Runner:
     beside = Aside()
     try:
         beside.do(keep_network, run, layer)
+        beside.finish()  # killed, it would leave a semaphore of tqdm, of which Python tells the user
     finally:
         beside.end()
     return _kept(run, model.weights_hash, layer) or fast(model, layer)
