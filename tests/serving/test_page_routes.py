@@ -2,6 +2,8 @@
 
 import csv
 import io
+import shutil
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,8 @@ import pytest
 from serving.small_server import loaded_of, make_run, pictures, serving
 from starlette.testclient import TestClient
 
+from likewise.index import Index
+from likewise.serving import reloading
 from likewise.serving.app import make_app
 
 SQUARE = [[-1e6, -1e6], [1e6, -1e6], [1e6, 1e6], [-1e6, 1e6]]
@@ -81,6 +85,25 @@ def test_what_can_not_be_answered_is_one_sentence(
 def test_every_answer_names_what_is_served(client: TestClient) -> None:
     marks = {client.get(path).headers["likewise-run"] for path in ("/", "/api/about", "/api/points.bin", "/nothing")}
     assert len(marks) == 1
+
+
+def test_a_copy_of_a_run_has_its_name_and_a_new_index_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(tmp_path / "data")
+    make_run(tmp_path / "run", tmp_path / "data")
+    first = loaded_of(tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert loaded_of(tmp_path / "copy").mark == first.mark
+    index = Index.load(tmp_path / "run" / "index")
+    index.remove(["a/00.png"])
+    index.save(tmp_path / "run" / "index")
+    assert loaded_of(tmp_path / "run").mark != first.mark
+    monkeypatch.setattr(reloading, "EVERY", 0.01)
+    monkeypatch.setattr(reloading, "load_all", lambda serving, say: loaded_of(serving.run))
+    with TestClient(make_app(serving(tmp_path / "run"), first), base_url="http://127.0.0.1") as late:  # it has read it
+        ends = time.monotonic() + 20
+        while late.get("/api/about").json()["items"] == 20 and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert late.get("/api/about").json()["items"] == 19
 
 
 def test_groups_and_the_verdict_are_told(client: TestClient) -> None:

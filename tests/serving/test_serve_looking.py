@@ -78,7 +78,7 @@ def test_one_run_answers_all_of_a_request(run: Path, monkeypatch: pytest.MonkeyP
 
     async def part_and_another_run(*given: Any) -> bytes:
         found = await part(*given)
-        app.live.take(replace(loaded, look=None), "another")
+        app.live.take(replace(loaded, look=None))
         return found
 
     monkeypatch.setattr(looking.Looking, "part", part_and_another_run)

@@ -42,7 +42,7 @@ class Looking:
     def __init__(self, live: Live, serving: Serving) -> None:
         self._live, self._serving = live, serving
         self._aside, self._turn = Aside(lambda: live.stopping), asyncio.Lock()
-        self._mark = live.mark
+        self._of = live.now
         self._own: tempfile.TemporaryDirectory[str] | None = None
 
     def now(self) -> Look:
@@ -82,8 +82,8 @@ class Looking:
 
     def _end_of_former(self) -> None:
         """Ends the process that works for the former run, if there is a new one."""
-        if self._mark != self._live.mark:
-            self._mark = self._live.mark
+        if self._of is not self._live.now:
+            self._of = self._live.now
             self._aside.end()
 
     def _folder(self, look: Look) -> Path:
