@@ -1,7 +1,9 @@
 """What is made beside the server: once for all processes and servers of a run, and not used for another run."""
 
+import gc
 import shutil
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,11 +76,12 @@ def test_what_is_kept_is_of_this_run_alone(run: Path, tmp_path: Path) -> None:
 
 def test_one_run_answers_all_of_a_request(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = loaded_of(run)
+    another = replace(loaded, look=None, signed="another")
     app, part = make_app(serving(run), loaded), looking.Looking.part
 
     async def part_and_another_run(*given: Any) -> bytes:
         found = await part(*given)
-        app.live.take(replace(loaded, look=None))
+        app.live.take(another)
         return found
 
     monkeypatch.setattr(looking.Looking, "part", part_and_another_run)
@@ -86,6 +89,10 @@ def test_one_run_answers_all_of_a_request(run: Path, monkeypatch: pytest.MonkeyP
     with TestClient(app, base_url=HERE) as asked:
         assert asked.post("/api/inside", json=area).json()["count"] == 20
         assert asked.post("/api/inside", json=area).status_code == 409
+        former = weakref.ref(loaded)
+        del loaded
+        gc.collect()
+        assert former() is None  # the memory of the former run is free
 
 
 def test_a_folder_that_can_not_be_written_is_no_obstacle(run: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Looking:
     def __init__(self, live: Live, serving: Serving) -> None:
         self._live, self._serving = live, serving
         self._aside, self._turn = Aside(lambda: live.stopping), asyncio.Lock()
-        self._of = live.now
+        self._signed = live.now.signed  # not the run itself, which would stay in memory
         self._own: tempfile.TemporaryDirectory[str] | None = None
 
     def now(self) -> Look:
@@ -82,8 +82,8 @@ class Looking:
 
     def _end_of_former(self) -> None:
         """Ends the process that works for the former run, if there is a new one."""
-        if self._of is not self._live.now:
-            self._of = self._live.now
+        if self._signed != self._live.now.signed:
+            self._signed = self._live.now.signed
             self._aside.end()
 
     def _folder(self, look: Look) -> Path:
@@ -107,6 +107,8 @@ class Looking:
             with suppress(OSError):  # a full disk: the next server makes it again
                 write_part(folder, name, made, look.stamp(name))
             return made
+        with suppress(OSError):
+            (folder / _SHARE).unlink(missing_ok=True)  # of a process that was ended
         try:
             self._aside.do(keep_part, self._serving, folder, name)
         except Ended as error:
