@@ -34,7 +34,7 @@ from omniglot import SETTINGS, drawings, rotations
 from torch import Tensor, nn
 from views import ROOT, cpu
 
-from likewise.comparison.answers import code_digest, fingerprint
+from likewise.comparison.answers import fingerprint
 from likewise.comparison.equal import equalised, resolved
 from likewise.comparison.statistics import paired_t
 from likewise.comparison.table import measured
@@ -43,6 +43,7 @@ from likewise.config.settings import FitSettings
 from likewise.data import Items
 from likewise.model import Model
 from likewise.objectives.interface import Objective
+from likewise.stamp import code_digest
 from likewise.training.loop import train
 from likewise.training.run import Run
 from likewise.training.run import begin as begin_run

@@ -17,6 +17,7 @@ from likewise.blocks import Block
 from likewise.config.objective_table import OBJECTIVES, Row
 from likewise.config.settings import EncoderSettings
 from likewise.dictionaries import sharded
+from likewise.errors import LikewiseError
 from likewise.index import embedding_file
 from likewise.model import Model
 from likewise.objectives.sampled import Noise
@@ -463,3 +464,30 @@ def test_what_cannot_be_ids_is_one_sentence(ids: Any, said: str) -> None:
 def test_what_cannot_be_rows_is_one_sentence(rows: Any) -> None:
     with pytest.raises(lw.LikewiseError, match="rows can't be read as numbers: give"):
         metrics.collapse_std(rows)
+
+
+VECTORS = np.eye(6, dtype=np.float32)
+TAKE_MODELS: dict[str, Callable[[Any], object]] = {
+    "classify": lambda run: lw.classify(run, VECTORS, labels="labels.csv"),
+    "duplicates": lambda run: lw.duplicates(VECTORS, run=run),
+    "evaluate": lambda run: lw.evaluate(run, train=VECTORS),
+    "export": lambda run: lw.export(run, out="exported"),
+    "outliers": lambda run: lw.outliers(run, VECTORS),
+    "recommend": lambda run: lw.recommend(run, "taken.csv", VECTORS),
+    "retrieve": lambda run: lw.retrieve(run, gallery=VECTORS),
+    "select": lambda run: lw.select(run, VECTORS, 2),
+}
+
+
+def test_all_that_take_a_model_are_listed() -> None:
+    takes = {name for name in lw.__all__ if inspect.isfunction(getattr(lw, name))}
+    models = {name for name in takes if {"model", "run"} & set(inspect.signature(getattr(lw, name)).parameters)}
+    assert models - {"load", "load_words", "evaluate_retrieval"} == set(TAKE_MODELS)
+
+
+@pytest.mark.parametrize("name", TAKE_MODELS)
+def test_a_model_may_be_the_folder_of_its_run_and_what_is_neither_is_a_sentence(name: str) -> None:
+    with pytest.raises(LikewiseError, match="there is no run runs/away; train one first"):
+        TAKE_MODELS[name]("runs/away")
+    with pytest.raises(LikewiseError, match=r"RUN can't be a value of type int; name a file or folder\."):
+        TAKE_MODELS[name](3)

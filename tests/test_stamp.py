@@ -273,3 +273,21 @@ def test_an_empty_path_is_refused_by_name(line: list[str], place: Path, capsys: 
     assert sorted(place.rglob("*")) == before
     for act in (lambda: fit("", out="x"), lambda: fit("photos", out=""), lambda: load(""), lambda: open_items(" ")):
         assert "is empty; name a file or folder" in refused(act)
+
+
+def test_the_code_is_known_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (Path(stamp.__file__).parent / "metrics").is_dir()  # all of the package
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "stamp.py").write_text("a = 1\n")
+    (tmp_path / "sub/b.py").write_text("b = 1\n")
+    monkeypatch.setattr(stamp, "__file__", str(tmp_path / "stamp.py"))
+    digest = stamp.code_digest.__wrapped__
+    first = digest()
+    assert len(first) == 8
+    (tmp_path / "notes.txt").write_text("no code")
+    assert digest() == first
+    (tmp_path / "sub/b.py").write_text("b = 2\n")
+    assert digest() != first
+    (tmp_path / "sub/b.py").rename(tmp_path / "b.py")
+    (tmp_path / "b.py").write_text("b = 1\n")
+    assert digest() != first

@@ -486,6 +486,11 @@ def load(run: str | Path, *, backbone: nn.Module | None = None, device: str = "c
     return model
 
 
+def model_of(run: Model | str | Path) -> Model:
+    """The model of a run, or the model itself. Raises LikewiseError as ``load``."""
+    return run if isinstance(run, Model) else load(run)
+
+
 def model_file(run: str | Path) -> Path:
     """The file of a run's trained model. Raises LikewiseError when there is none."""
     path = as_path(run, "RUN")

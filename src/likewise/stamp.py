@@ -11,6 +11,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +37,18 @@ def hash_of(*paths: Path) -> str:
         with open(path, "rb") as file:
             while part := file.read(_PART):
                 digest.update(part)
+    return digest.hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """A 32-bit hash (hex) of the package's .py files and their names, taken at the first call, in some 10 ms.
+
+    It tells apart two states of a checkout that have one version.
+    """
+    folder, digest = Path(__file__).parent, hashlib.blake2b(digest_size=4)
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()} {hash_of(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from likewise.comparison import answers
 from likewise.comparison.answers import Answers, claim_folder, describe_states, question_in
 from likewise.comparison.table import MEASURES
 from likewise.errors import LikewiseError
@@ -105,23 +104,6 @@ def test_a_disk_that_fills_up_within_a_line(tmp_path: Path) -> None:
     assert values(path) == {0: 0.1}
     one.add(question(2), answer(0.3))
     assert values(path) == {0: 0.1, 2: 0.3}
-
-
-def test_the_code_is_known_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "answers.py").write_text("a = 1\n")
-    (tmp_path / "sub/b.py").write_text("b = 1\n")
-    monkeypatch.setattr(answers, "__file__", str(tmp_path / "answers.py"))
-    digest = answers.code_digest.__wrapped__
-    first = digest()
-    assert len(first) == 8
-    (tmp_path / "notes.txt").write_text("no code")
-    assert digest() == first
-    (tmp_path / "sub/b.py").write_text("b = 2\n")
-    assert digest() != first
-    (tmp_path / "sub/b.py").rename(tmp_path / "b.py")
-    (tmp_path / "b.py").write_text("b = 1\n")
-    assert digest() != first
 
 
 def test_what_is_said_of_states() -> None:

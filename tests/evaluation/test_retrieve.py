@@ -319,3 +319,17 @@ def test_pairs_of_few_labels_are_drawn_without_folds_of_labels() -> None:
     assert torch.equal(same, labels[pairs[:, 0]] == labels[pairs[:, 1]])
     assert int(same.sum()) * 2 == len(pairs) == 200
     assert drawn_pairs(torch.arange(5), 200, 0) is None
+
+
+def test_the_folder_of_a_run_is_measured_as_its_model(tmp_path: Path) -> None:
+    items = blobs(30)
+    model = Model.untrained(settings_from({"encoder": {"name": "mlp", "hidden": 8, "dim": 4}}), items)
+    (tmp_path / "run").mkdir()
+    model.save(tmp_path / "run" / "model.safetensors")
+    of_model, of_folder = (
+        by_name(retrieve(which, gallery=items, measures=["retrieval"], progress=False))
+        for which in (model, tmp_path / "run")
+    )
+    assert {name: score.value for name, score in of_folder.items()} == {
+        name: score.value for name, score in of_model.items()
+    }

@@ -1,6 +1,7 @@
 """What the page is told, against plain loops; and what it is told when something is missing."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from toy import unit_clusters
 from likewise.errors import LikewiseError
 from likewise.index import Index
 from likewise.look import Look
+from likewise.look import look as look_module
 from likewise.look.points import clusters_of, far, weakest, wrong_share
 from likewise.look.polygon import inside
 from likewise.maps import nearest
+from likewise.stamp import hash_of_bytes
 
 
 def winding(polygon: list[tuple[float, float]], x: float, y: float) -> int:
@@ -142,3 +145,14 @@ def test_one_item_is_a_map_of_one_point(tmp_path: Path) -> None:
     assert look.map().sentence() == "1 item."
     assert look.points().startswith(b"LWC1")
     assert not look.groups("weakest").groups
+
+
+def test_large_data_are_hashed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look_module, "_HASHED", 10**6)
+    monkeypatch.setattr(look_module, "_PART", 10**4)
+    values = np.random.default_rng(0).integers(0, 256, (4000, 1000), dtype=np.uint8)
+    wanted = hash_of_bytes(values[::5].tobytes())
+    tracemalloc.start()
+    assert look_module._hash_of_some(values) == wanted
+    assert tracemalloc.get_traced_memory()[1] < 10**5
+    tracemalloc.stop()

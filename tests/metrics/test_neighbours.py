@@ -311,3 +311,25 @@ def test_autocast_changes_no_score():
     wanted = top_k(queries, keys, 10)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert all(map(torch.equal, top_k(queries, keys, 10), wanted))
+
+
+SETTING = """
+import torch
+from likewise.metrics import top_k
+draw = torch.Generator().manual_seed(0)
+queries, keys = torch.randn(9, 24, generator=draw), torch.randn(1500, 24, generator=draw)
+wanted = top_k(queries, keys, 10)
+{setting}
+assert all(map(torch.equal, top_k(queries, keys, 10), wanted))
+"""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "torch.set_default_dtype(torch.float64)",
+        "torch.backends.fp32_precision = 'tf32'",
+    ],
+)
+def test_what_a_program_sets_in_torch_changes_no_score(setting):
+    subprocess.run([sys.executable, "-c", SETTING.format(setting=setting)], check=True)

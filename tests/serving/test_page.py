@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -292,7 +293,7 @@ def test_what_goes_wrong_is_said(page: Page, served: Served) -> None:
     page.press("#search", "Enter")
     expect(said).to_have_text("No item fits the condition.")
     page.fill("#where", "")
-    served.gate.live.take(served.loaded, "another run")
+    served.gate.live.take(replace(served.loaded, mark="another run"))
     page.press("#search", "Enter")
     expect(said).to_have_text("The run or its index was made anew since this page was opened; reload the page.")
     page.reload()

@@ -2,6 +2,9 @@
 
 import csv
 import io
+import logging
+import shutil
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,8 @@ import pytest
 from serving.small_server import loaded_of, make_run, pictures, serving
 from starlette.testclient import TestClient
 
+from likewise.index import Index
+from likewise.serving import reloading
 from likewise.serving.app import make_app
 
 SQUARE = [[-1e6, -1e6], [1e6, -1e6], [1e6, 1e6], [-1e6, 1e6]]
@@ -91,9 +96,42 @@ def test_every_answer_names_what_is_served(client: TestClient) -> None:
     assert len(marks) == 1
 
 
+def test_a_copy_of_a_run_has_its_name_and_a_new_index_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(tmp_path / "data")
+    make_run(tmp_path / "run", tmp_path / "data")
+    first = loaded_of(tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert loaded_of(tmp_path / "copy").mark == first.mark
+    index = Index.load(tmp_path / "run" / "index")
+    index.remove(["a/00.png"])
+    index.save(tmp_path / "run" / "index")
+    assert loaded_of(tmp_path / "run").mark != first.mark
+    monkeypatch.setattr(reloading, "EVERY", 0.01)
+    monkeypatch.setattr(reloading, "load_all", lambda serving, say: loaded_of(serving.run))
+    with TestClient(make_app(serving(tmp_path / "run"), first), base_url="http://127.0.0.1") as late:  # it has read it
+        ends = time.monotonic() + 20
+        while late.get("/api/about").json()["items"] == 20 and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert late.get("/api/about").json()["items"] == 19
+
+
 def test_groups_and_the_verdict_are_told(client: TestClient) -> None:
     assert client.get("/api/groups", params={"kind": "all"}).status_code == 422
     assert len(client.get("/api/groups", params={"kind": "weakest"}).json()["groups"]) == 2
     assert client.get("/api/points.bin").status_code == 200
     assert client.get("/api/progress").json() == {"share": 1.0}
     assert client.get("/api/verdict").json()["sentence"].startswith("The embedding")
+
+
+def test_why_there_are_no_pictures_names_no_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures(tmp_path / "data")
+    make_run(tmp_path / "run", tmp_path / "data")
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    caplog.set_level(logging.WARNING, "likewise.serving")
+    with TestClient(
+        make_app(serving(tmp_path / "run"), loaded_of(tmp_path / "run")), base_url="http://127.0.0.1"
+    ) as it:
+        why = it.get("/api/about").json()["why_no_pictures"]
+    assert "--data" in why
+    assert str(tmp_path) not in why
+    assert "no pictures" in caplog.text

@@ -179,7 +179,7 @@ def test_a_client_that_leaves_is_counted_and_is_no_failure() -> None:
         raise ClientDisconnect
 
     metrics = Metrics(1)
-    gate = Gate(left, Serving(run=Path("run")), None, metrics, list)  # type: ignore[arg-type]
+    gate = Gate(left, Serving(run=Path("run")), None, metrics)  # type: ignore[arg-type]
     scope = {"type": "http", "method": "GET", "headers": [(b"host", b"localhost")]}
     asyncio.run(gate(scope, None, None))  # type: ignore[arg-type]
     assert f'status="{GONE}"}} 1.0' in metrics.text().decode()

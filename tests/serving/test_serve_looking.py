@@ -1,8 +1,12 @@
 """What is made beside the server: once for all processes and servers of a run, and not used for another run."""
 
+import gc
 import shutil
 import threading
+import weakref
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,27 +54,6 @@ def test_parts_are_made_beside_the_server_and_read_by_the_next(run: Path, monkey
         assert second.get("/api/groups?kind=duplicates").content == groups.content
 
 
-def test_a_server_that_stops_ends_what_is_made(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "FEW", 0)
-    shutil.rmtree(run / "serve", ignore_errors=True)
-    gate = make_app(serving(run), loaded_of(run))
-    answered = threading.Event()
-
-    def leave() -> None:
-        while not answered.wait(0.1):
-            gate.leave()
-
-    with TestClient(gate, base_url=HERE) as client:
-        stopping = threading.Thread(target=leave)
-        stopping.start()
-        try:
-            answer = client.get("/api/groups?kind=weakest")
-        finally:
-            answered.set()
-            stopping.join()
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-
-
 def test_what_is_kept_is_of_this_run_alone(run: Path, tmp_path: Path) -> None:
     look = loaded_of(run).look
     assert look is not None
@@ -89,6 +72,27 @@ def test_what_is_kept_is_of_this_run_alone(run: Path, tmp_path: Path) -> None:
     assert read_part(tmp_path, "points", look.stamp("points")) is None
     path.write_bytes(b"nothing")
     assert read_part(tmp_path, "points", look.stamp("points")) is None
+
+
+def test_one_run_answers_all_of_a_request(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = loaded_of(run)
+    another = replace(loaded, look=None, signed="another")
+    app, part = make_app(serving(run), loaded), looking.Looking.part
+
+    async def part_and_another_run(*given: Any) -> bytes:
+        found = await part(*given)
+        app.live.take(another)
+        return found
+
+    monkeypatch.setattr(looking.Looking, "part", part_and_another_run)
+    area = {"polygon": [[-1e6, -1e6], [1e6, -1e6], [1e6, 1e6], [-1e6, 1e6]]}
+    with TestClient(app, base_url=HERE) as asked:
+        assert asked.post("/api/inside", json=area).json()["count"] == 20
+        assert asked.post("/api/inside", json=area).status_code == 409
+        former = weakref.ref(loaded)
+        del loaded
+        gc.collect()
+        assert former() is None  # the memory of the former run is free
 
 
 def test_a_folder_that_can_not_be_written_is_no_obstacle(run: Path, tmp_path: Path) -> None:
@@ -118,6 +122,26 @@ def test_work_that_fails_or_is_ended(capfd: pytest.CaptureFixture[str]) -> None:
     soon.start()
     with pytest.raises(Ended):
         aside.do(fail, "slow")
+
+
+def test_a_process_that_has_done_its_work_ends_by_itself() -> None:
+    aside = Aside()
+    with pytest.raises(LikewiseError):
+        aside.do(fail, "refused")
+    process = aside._process
+    aside.finish()
+    aside.end()
+    assert process is not None
+    assert process.exitcode == 0
+
+
+def test_a_server_that_stops_waits_for_no_work() -> None:
+    looks = iter([False, False])  # before the work, and once in its middle
+    aside = Aside(lambda: next(looks, True))
+    for _ in range(2):
+        with pytest.raises(Ended):
+            aside.do(fail, "slow")
+    assert aside._process is None
 
 
 def test_the_exported_network_is_kept_for_its_model_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ import torch
 
 from likewise.answers.classified import Classified
 from likewise.answers.classify_rows import classify_rows, method_named
-from likewise.answers.opening import made_by, model_of
+from likewise.answers.opening import made_by
 from likewise.console import stages
 from likewise.data import Items
 from likewise.data.label_files import label_few, label_file
 from likewise.errors import LikewiseError
 from likewise.evaluation.labelled_items import one_label
-from likewise.model import Layer, Model
+from likewise.model import Layer, Model, model_of
 
 
 def classify(

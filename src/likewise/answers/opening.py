@@ -6,15 +6,10 @@ from pathlib import Path
 from likewise import __version__
 from likewise.data import Items, open_items
 from likewise.errors import LikewiseError
-from likewise.model import Layer, Model, load
+from likewise.model import Layer, Model, model_of
 from likewise.stamp import Stamp
 
 SIZE = 32  # px, of pictures without a run
-
-
-def model_of(run: Model | str | Path) -> Model:
-    """The model of a run, or the model itself. Raises LikewiseError when the run has none."""
-    return run if isinstance(run, Model) else load(run)
 
 
 def made_by(command: str, items: Items, model: Model | None, layer: Layer = "embedding") -> Stamp:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from likewise.answers.choosers import choose_rows, method_named
 from likewise.answers.classify import open_labelled
-from likewise.answers.opening import made_by, model_of
+from likewise.answers.opening import made_by
 from likewise.console import Tick, part_of, stages, untold
 from likewise.data import Items
 from likewise.errors import LikewiseError, at_least_one
 from likewise.metrics.few_labels import draw_order
 from likewise.metrics.neighbours import top_k
-from likewise.model import Layer, Model
+from likewise.model import Layer, Model, model_of
 from likewise.stamp import Stamp
 from likewise.tables import write_table
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -25,6 +24,7 @@ from likewise.data import Items
 from likewise.data.items import add_text
 from likewise.errors import LikewiseError
 from likewise.files import atomic_write, from_json
+from likewise.stamp import code_digest
 from likewise.training.checkpoint import CHECKPOINT
 from likewise.training.run_folder import make_folder
 from likewise.training.run_lock import FILES, clear
@@ -148,16 +148,6 @@ def claim_folder(folder: Path, question: Question, state: State) -> None:
     )
     with atomic_write(folder / QUESTION) as file:
         file.write(json.dumps({**question, "made": [*before, state]}).encode())
-
-
-@cache
-def code_digest() -> str:
-    """A 32-bit hash (hex) of the package's .py files and their names, taken at the first call."""
-    folder, digest = Path(__file__).parent, hashlib.blake2b(digest_size=4)
-    for path in sorted(folder.rglob("*.py")):
-        add_text(digest, path.relative_to(folder).as_posix())
-        add_text(digest, hashlib.blake2b(path.read_bytes()).hexdigest())
-    return digest.hexdigest()
 
 
 def state_now(device: torch.device) -> State:

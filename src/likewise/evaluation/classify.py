@@ -28,7 +28,7 @@ from likewise.metrics.few_labels import FewLabelsSettings, few_labels
 from likewise.metrics.linear import ProbeSettings, linear_probe, linear_svm
 from likewise.metrics.neighbours import fair_k, knn_accuracy
 from likewise.metrics.score import Score
-from likewise.model import Layer, Model
+from likewise.model import Layer, Model, model_of
 from likewise.stamp import Stamp
 
 MEASURES = ("knn", "svm", "probe", "few-labels")
@@ -89,7 +89,7 @@ class Task:
 
 
 def evaluate(
-    model: Model,
+    model: Model | str | Path,
     *,
     train: object,
     test: object | None = None,
@@ -103,8 +103,8 @@ def evaluate(
     For test classes that train does not have, use ``retrieve.retrieve``.
 
     Args:
-        model: the model to measure. If its backbone is the user's own module, there is no untrained encoder, since the
-            settings alone can't build it.
+        model: the model to measure, or the folder of its run. If its backbone is the user's own module, there is no
+            untrained encoder, since the settings alone can't build it.
         train: source of the labelled items that neighbours and classifiers learn from, one label each.
         test: source of the labelled items that are classified. None: only kNN, of each train item among the others.
         protocol: how to measure; None: the defaults.
@@ -123,6 +123,7 @@ def evaluate(
     Cost: each encoder embeds the items twice, once per layer; then see ``knn_accuracy``, ``linear_svm``,
     ``linear_probe`` and ``few_labels``.
     """
+    model = model_of(model)
     protocol = protocol or Protocol()
     check_measures(protocol.measures, MEASURES)
     if test is None and "knn" not in protocol.measures:

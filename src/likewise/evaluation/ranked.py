@@ -13,7 +13,7 @@ from likewise.evaluation.retrieve import representations
 from likewise.evaluation.scores import lay_out, percent, print_rows
 from likewise.metrics.ranking import Ranking
 from likewise.metrics.score import Score
-from likewise.model import Model
+from likewise.model import Model, model_of
 from likewise.stamp import Stamp, source_words
 
 FILE = "ranking.json"  # in the run folder, beside retrieval.json
@@ -23,7 +23,7 @@ WORDS = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hit": "hit rate", "recall"
 
 
 def ranked(
-    model: Model,
+    model: Model | str | Path,
     *,
     gallery: object,
     relations: str | Path,
@@ -36,7 +36,7 @@ def ranked(
     """Ranks the judged items of each query by cosine: of ``model``, raw pixels (or vectors), the untrained encoder.
 
     Args:
-        model: the model to measure.
+        model: the model to measure, or the folder of its run.
         gallery: source of the items; queries are items too.
         relations: file of graded relevance, see ``read_graded``; only judged items are ranked.
         key: the column of the ids; None: as the run was trained.
@@ -53,6 +53,7 @@ def ranked(
 
     Cost: one pass of each encoder over the items. The rows of only one representation are in memory at a time.
     """
+    model = model_of(model)
     items = model.open(gallery, labels="none", key=key, image=image, columns=columns, progress=progress)
     graded = read_graded(relations, items.ids, skipped=items.skipped)
     if not bool((graded.relevance > 0).any()):

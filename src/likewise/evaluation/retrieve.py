@@ -35,7 +35,7 @@ from likewise.metrics.saved import SCORES
 from likewise.metrics.score import Score
 from likewise.metrics.verification import fold_pairs, random_pairs
 from likewise.metrics.verification import verification as verify_pairs
-from likewise.model import Model
+from likewise.model import Model, model_of
 from likewise.stamp import Stamp
 from likewise.tables import table_file
 
@@ -50,7 +50,7 @@ FARS = (1e-1, 1e-2, 1e-3)
 
 
 def retrieve(
-    model: Model,
+    model: Model | str | Path,
     *,
     gallery: object,
     queries: object | None = None,
@@ -77,7 +77,7 @@ def retrieve(
     ``retrieval``, ``clustering``, ``fold_pairs`` and ``verification``.
 
     Args:
-        model: the model to measure.
+        model: the model to measure, or the folder of its run.
         gallery: source of the items that are searched; items without a label are left out.
         queries: source of the items that are looked up. None: the items of the gallery, each among the others. An item
             that is in both (same id, same content) never finds itself. The protocol counts, as "copies", the queries
@@ -112,6 +112,7 @@ def retrieve(
 
     Cost: see ``retrieval`` and ``clustering``. The rows of only one representation are in memory at a time.
     """
+    model = model_of(model)
     check_measures(measures or (), MEASURES)
     if (hits or page) and measures is not None and "retrieval" not in measures:
         raise LikewiseError("hits and page show what retrieval finds; add retrieval to the measures.")

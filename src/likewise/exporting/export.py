@@ -16,7 +16,7 @@ from likewise.exporting.formats import ABOUT, CARD, FORMATS, format_named
 from likewise.exporting.licences import UNKNOWN
 from likewise.exporting.parity import ALLOWED, largest_difference, refuse_difference, sample_of
 from likewise.files import as_path, make_writable, refuse_device, replace_folder, temporary_folder
-from likewise.model import Layer, Model, load
+from likewise.model import Layer, Model, model_of
 from likewise.stamp import Stamp
 from likewise.training.run_folder import read_data
 
@@ -91,7 +91,7 @@ def export(
         raise LikewiseError(
             f"--licence {licence!r} is no identifier; write one such as apache-2.0, cc-by-4.0 or other."
         )
-    model = model if isinstance(model, Model) else load(model)
+    model = model_of(model)
     with stages(enabled=progress) as begin, temporary_folder(folder.parent, f".{folder.name}.tmp-") as made:
         begin("opening the items")
         items = None if data is None else _opened(model, data, key, image, columns)

@@ -1,11 +1,12 @@
 """``Look``: what the page is told of a run, in the order of its index; each part is computed when it is asked for."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,12 +30,14 @@ from likewise.model import Model
 from likewise.pages.colours import LABELS, REST
 from likewise.reports.labels import text_of
 from likewise.reports.verdict import ALONE, Verdict, verdict_on
-from likewise.stamp import Stamp, hash_of, hash_of_bytes
+from likewise.stamp import DIGEST_BYTES, Stamp, code_digest, hash_of, hash_of_bytes
 from likewise.training.metrics_log import METRICS, read_metrics
 from likewise.viewer.columns import pack_columns
 
 T = TypeVar("T")
 SEVERAL = "Of several labels of an item the first gives the colour; another label is one of items that share none."
+_HASHED = 1_000_000_000  # bytes of data, about
+_PART = 1 << 24  # bytes of them that are in memory at once
 log = logging.getLogger("likewise.look")
 
 
@@ -49,6 +52,8 @@ class Look:
         model: embeds; None: there are no outliers, near-copies and verdict.
         items: the data in its own order; None: as without a model.
         tick: told the share of the map that is made.
+
+    ``parts`` holds those that were asked for as bytes, for the server; see ``PARTS``.
 
     Cost: of the first call of each part; later calls cost nothing.
     """
@@ -66,6 +71,7 @@ class Look:
         self.run, self.index, self.labels, self.names = run, index, labels, tuple(names)
         self._model, self._items = model, items
         self._tick, self._lock, self._kept = tick, RLock(), dict[str, object]()
+        self.parts = dict[str, bytes]()
 
     def map(self) -> Map:
         """The map of the index's rows: read from the run's folder, or made and kept there."""
@@ -98,7 +104,7 @@ class Look:
             self._data()
 
     def stamp(self, name: str) -> Stamp:
-        """What makes a part: the version, the model, and hashes of the index's rows and ids, the labels and the data.
+        """What makes a part: version, code, model, and hashes of the index's rows and ids, the labels and the data.
 
         Of the verdict also the run's scores and log. Where the data are more than 1 GB, evenly spaced items are hashed.
 
@@ -142,6 +148,7 @@ class Look:
         named = "\0".join([*self.index.ids, "", *self.names]).encode(errors="surrogatepass")
         stamp: Stamp = {
             "likewise": __version__,
+            "code": code_digest(),
             "model": str(self.index.protocol.get("model", "")),
             "rows": hash_of_bytes(np.ascontiguousarray(self.index.rows.numpy()).data),
             "names": hash_of_bytes(named),
@@ -149,9 +156,7 @@ class Look:
         }
         if self._items is None:
             return stamp
-        values = self._items.values
-        some = np.ascontiguousarray(values[:: 1 + values.nbytes // 1_000_000_000])
-        return stamp | {"data": hash_of_bytes(some.data), "data_ids": self._items.ids_hash}
+        return stamp | {"data": _hash_of_some(self._items.values), "data_ids": self._items.ids_hash}
 
     def _told(self, number: int) -> Tick:
         """The tick of one of the two parts of the work at the map."""
@@ -225,3 +230,12 @@ class Look:
             log.info("saved scores are not used: %s", error)
             scores = {}
         return verdict_on(model, part, rows, scores, read_metrics(self.run), untold)
+
+
+def _hash_of_some(values: npt.NDArray[Any]) -> str:
+    """The hash of values, evenly spaced where they are large."""
+    some, digest = values[:: 1 + values.nbytes // _HASHED], hashlib.blake2b(digest_size=DIGEST_BYTES)
+    step = max(1, _PART * len(some) // max(1, some.nbytes))
+    for start in range(0, len(some), step):
+        digest.update(np.ascontiguousarray(some[start : start + step]).data)
+    return digest.hexdigest()

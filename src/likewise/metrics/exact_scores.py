@@ -60,7 +60,7 @@ class Tiles:
         self._width = -(-keys // GROUP) * GROUP
         self._exact = torch.empty(0, dtype=torch.float64, device=device)
         self._size = queries * keys
-        self._scores = torch.empty(queries * self._width, device=device)
+        self._scores = torch.empty(queries * self._width, dtype=torch.float32, device=device)
 
     def product(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Inner products of (B, D) and (T, D) as float32 (B, W), −inf beyond column T; valid until the next call."""

@@ -84,7 +84,7 @@ def top_k(
     best = torch.empty(many, k, dtype=torch.int64, device=device)
     unsure = torch.ones(many, dtype=torch.bool, device=device)  # whether others can be among the k
     with torch.autocast(device.type, enabled=False):
-        if searched.many_for_float32(k) and torch.get_float32_matmul_precision() == "highest":
+        if searched.many_for_float32(k) and _float32_is_whole():
             for part in (slice(0, PROBE), slice(PROBE, many)):  # the first show whether it is worth it
                 if rounded is not None and rounded.worth and many > part.start:
                     best[part], unsure[part] = searched.by_bfloat16(asked.part(part), rounded, k, tick)
@@ -190,6 +190,14 @@ def fair_k(labels: Ids) -> int:
     if not len(labels):
         raise LikewiseError("labels are empty; k is the mean number of items of a class.")
     return min(200, int(len(labels) / len(torch.unique(labels)) + 0.5))
+
+
+def _float32_is_whole() -> bool:
+    """Whether torch multiplies float32 as it is, on every device, not rounded to TF32 or bfloat16."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # a backend has a setting of its own, such as torch.backends.cuda.matmul.fp32_precision
+        return False
 
 
 def _warn_of_themselves(queries: Tensor, keys: Tensor) -> None:

@@ -113,7 +113,7 @@ class SearchedKeys:
         step = min(many, max(GROUP * 64, by_size, quick) if self._tile is None else self._tile)
         tiles = Tiles(at_once, step, device)
         product = tiles.product if exact else tiles.quick_product
-        nothing = pack(torch.full((1, 1), -torch.inf), torch.zeros(1, 1, dtype=torch.int64))
+        nothing = pack(torch.full((1, 1), -torch.inf, dtype=torch.float32), torch.zeros(1, 1, dtype=torch.int64))
         best = nothing.to(device).repeat(count, k)
         for start in range(0, many, step):
             block = self._rows[start : start + step].to(device)

@@ -21,7 +21,7 @@ from likewise.files import atomic_write, from_json
 from likewise.graph.columns import Columns
 from likewise.graph.opening import open_interactions
 from likewise.graph.splits import FEWEST_USERS
-from likewise.model import Model
+from likewise.model import Model, model_of
 from likewise.recommendation.bench import Bench
 from likewise.recommendation.catalogue import Catalogue
 from likewise.recommendation.histories import AUTO, RULES, rule_named
@@ -53,7 +53,7 @@ class Evaluation:
 
 
 def evaluate_interactions(
-    model: Model,
+    model: Model | str | Path,
     *,
     data: object,
     interactions: str | os.PathLike[str],
@@ -85,8 +85,8 @@ def evaluate_interactions(
     these rows; only its rule is chosen on them.
 
     Args:
-        model: the run's model. Where the run learned from a graph, its graph must be of the same split of the same
-            interactions.
+        model: the run's model, or its folder. Where the run learned from a graph, its graph must be of the same split
+            of the same interactions.
         data: the items with their content.
         interactions: see :func:`likewise.build_graph`.
         split: "cold-items", "per-user" or "time".
@@ -101,6 +101,7 @@ def evaluate_interactions(
     Raises:
         LikewiseError: the run learned from what is held out; a file can't be used; the split is refused.
     """
+    model = model_of(model)
     graph, run = graph_of(model), str(model.run or "the model")
     asked = as_learned(
         graph,

@@ -5,6 +5,7 @@ Dimension legend: U users who are asked for, N items, K recommendations of a use
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from likewise.errors import LikewiseError, at_least_one, closest
 from likewise.graph.columns import Columns
 from likewise.graph.opening import open_interactions
 from likewise.graph.splits import SplitRule
-from likewise.model import Model
+from likewise.model import Model, model_of
 from likewise.recommendation.baselines import matrix
 from likewise.recommendation.catalogue import Catalogue
 from likewise.recommendation.content import drawn
@@ -36,7 +37,7 @@ USUAL = "softmax"  # where no rule can be chosen
 
 
 def recommend(
-    model: Model,
+    model: Model | str | Path,
     interactions: str | os.PathLike[str],
     data: object,
     *,
@@ -58,7 +59,7 @@ def recommend(
     All items of ``data`` are candidates, also those that nobody took yet: the model knows them by their content.
 
     Args:
-        model: embeds the items.
+        model: embeds the items; or the folder of its run.
         interactions: who took what; see :func:`likewise.build_graph` for the file and its columns.
         data: the items with their content.
         users: the ids of users, or one of them; None: all in ``interactions``.
@@ -77,6 +78,7 @@ def recommend(
 
     Cost: one pass of the model over the items; for each user the cosines of its history with all items, and a sort.
     """
+    model = model_of(model)
     at_least_one("k", k, "it is a number of items")
     if history != AUTO:
         rule_named(history)

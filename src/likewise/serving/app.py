@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from likewise import __version__
 from likewise.serving.gate import Gate
-from likewise.serving.loaded import Loaded, signature
+from likewise.serving.loaded import Loaded
 from likewise.serving.looking import Looking
 from likewise.serving.metrics import Metrics
 from likewise.serving.page_routes import page_routes
@@ -34,7 +34,7 @@ ADDRESSES = {  # what the framework says of what no route takes
 
 def make_app(serving: Serving, loaded: Loaded) -> Gate:
     """The application of one process, an ASGI app; ``.live`` is what it serves, ``.api`` the routes behind the gate."""
-    live, metrics = Live(loaded, signature(serving)), Metrics(len(loaded.finder))
+    live, metrics = Live(loaded), Metrics(len(loaded.finder))
     worker = Worker(live, serving, metrics.batch.observe)
     asking, looking = Asking(live, worker, serving), Looking(live, serving)
 
@@ -67,7 +67,7 @@ def make_app(serving: Serving, loaded: Loaded) -> Gate:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
-    return Gate(app, serving, live, metrics, looking.end)
+    return Gate(app, serving, live, metrics)
 
 
 def _command(serving: Serving) -> str:

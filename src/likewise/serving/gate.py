@@ -36,11 +36,10 @@ class Gate:
         serving: token, names and sizes.
         live: whether the server stops.
         metrics: what is counted.
-        leave: called, more than once, when the server stops: ends what would take longer than clients wait.
     """
 
-    def __init__(self, app: App, serving: Serving, live: Live, metrics: Metrics, leave: Callable[[], object]) -> None:
-        self.api, self._serving, self.live, self._metrics, self.leave = app, serving, live, metrics, leave
+    def __init__(self, app: App, serving: Serving, live: Live, metrics: Metrics) -> None:
+        self.api, self._serving, self.live, self._metrics = app, serving, live, metrics
         self._names = {host_of(name) for name in (serving.host, *serving.hosts)}
         self._held = 0
 

@@ -15,12 +15,13 @@ from likewise.files import atomic_write, make_writable
 from likewise.model import Layer, Model, load
 from likewise.serving.aside import Aside
 from likewise.serving.settings import FOLDER
+from likewise.stamp import code_digest
 
 
 def kept_runner(model: Model, layer: Layer, run: Path) -> Runner:
     """What runs the network of a layer: read from ``RUN/serve``, or made beside the server and kept there.
 
-    A file of other weights or another version, or a damaged one, is made anew. Where the folder can't be written, the
+    A file of other weights or other code, or a damaged one, is made anew. Where the folder can't be written, the
     network is made here and not kept.
 
     Raises LikewiseError when a layer of the model can't be exported. Cost: some 5 seconds where it is made.
@@ -35,6 +36,7 @@ def kept_runner(model: Model, layer: Layer, run: Path) -> Runner:
     beside = Aside()
     try:
         beside.do(keep_network, run, layer)
+        beside.finish()  # killed, it would leave a semaphore of tqdm, of which Python tells the user
     finally:
         beside.end()
     return _kept(run, model.weights_hash, layer) or fast(model, layer)
@@ -67,7 +69,13 @@ def _kept(run: Path, model: str, layer: Layer) -> Runner | None:
 
 
 def _stamp(model: str, layer: Layer) -> dict[str, str]:
-    return {"likewise": __version__, "torch": torch.__version__, "model": model, "layer": layer}
+    return {
+        "likewise": __version__,
+        "code": code_digest(),
+        "torch": torch.__version__,
+        "model": model,
+        "layer": layer,
+    }
 
 
 def _file(run: Path, layer: Layer) -> Path:

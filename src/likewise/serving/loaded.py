@@ -1,7 +1,7 @@
 """A run, its index and its data as they are served: read once, replaced whole when the run is made anew."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from likewise.serving.encoding import Encoder, Values, dim_of, encoder_of, examp
 from likewise.serving.finding import Finder, LocalFinder, finder_of
 from likewise.serving.settings import Serving
 from likewise.serving.shown import Shown, shown_of
-from likewise.stamp import Stamp
+from likewise.stamp import Stamp, hash_of, hash_of_bytes
 from likewise.words.model import holds_words, load_words
 from likewise.words.model import own_index as index_of_words
 
@@ -42,6 +42,8 @@ class Loaded:
     """What is served.
 
     Args:
+        signed: the signature of the files that it was read from.
+        mark: names it by its content: another run or index has another, a copy on another machine the same.
         run: the run folder.
         model: None for a run of words, which have no content to embed.
         encoder: embeds what requests bring; None without a model.
@@ -56,9 +58,10 @@ class Loaded:
         dims: numbers of a vector that is embedded; 0 where none is.
         look: what the page is told; None where the index is on servers.
         pictures: those that were shown last, as PNG, by the ids of their items.
-        parts: those of the look that were asked for, as bytes.
     """
 
+    signed: str
+    mark: str
     run: Path
     model: Model | None
     encoder: Encoder | None
@@ -73,7 +76,6 @@ class Loaded:
     dims: int
     look: Look | None
     pictures: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
-    parts: dict[str, bytes] = field(default_factory=dict)
 
     @cached_property
     def copies(self) -> CopiesOf:
@@ -104,6 +106,7 @@ def load_all(serving: Serving, say: Callable[[str], object]) -> Loaded:
 
     Raises LikewiseError when there is no model or no index, another model made it, or ``data`` can't be opened.
     """
+    signed, manifests = signature(serving), _manifests(serving)  # before it is read, so that a later change is seen
     read = _read(serving, say)
     model, finder = read.model, finder_of(read.index, read.shown)
     layer: Layer = "embedding" if model is None else layer_of(read.index)
@@ -112,6 +115,8 @@ def load_all(serving: Serving, say: Callable[[str], object]) -> Loaded:
         say("preparing the model")
     encoder = None if model is None else encoder_of(model, {layer, asking}, read.run)
     return Loaded(
+        signed=signed,
+        mark=hash_of_bytes(f"{'' if model is None else model.weights_hash} {manifests}".encode())[:16],
         run=read.run,
         model=model,
         encoder=encoder,
@@ -147,7 +152,7 @@ def _read(serving: Serving, say: Callable[[str], object]) -> _Read:
             raise LikewiseError(f"{run} has its own words and index; leave --index and --data out.")
         say("reading the words")
         vectors = load_words(run)
-        shown = Shown(None, f"{run} holds words, which have no pictures.")
+        shown = Shown(None, "a run of words has no pictures.")
         index = index_of_words(run, vectors.weights_hash)
         return _Read(run=run, model=None, index=index, shown=shown, protocol=vectors.protocol())
     say("reading the model")
@@ -177,14 +182,28 @@ def _check(model: Model, encoder: Encoder, layer: Layer) -> Check | None:
 
 def signature(serving: Serving) -> str:
     """A text that changes when the files of the run's model or index are others. Cost: a few calls of ``stat``."""
+    return _of_each(_watched(serving), stat_line)
+
+
+def _manifests(serving: Serving) -> str:
+    """What the small files say from which an index is read; they hold checksums of all others."""
+    return _of_each([place for place in _watched(serving) if place.name != NAME], hash_of)
+
+
+def _watched(serving: Serving) -> list[Path]:
     folder = serving.run if serving.run.is_dir() else serving.run.parent
-    places = [folder / name for name in WATCHED]
-    if serving.index is not None:
-        places.append(Path(serving.index) / MANIFEST)
+    return [
+        *(folder / name for name in WATCHED),
+        *([] if serving.index is None else [Path(serving.index) / MANIFEST]),
+    ]
+
+
+def _of_each(places: Sequence[Path], tell: Callable[[Path], str]) -> str:
+    """What is told of each of several files, nothing of those that are not there."""
     lines = []
     for place in places:
         try:
-            lines.append(stat_line(place))
+            lines.append(tell(place))
         except OSError:
             lines.append("")
     return "|".join(lines)

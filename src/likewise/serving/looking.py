@@ -41,40 +41,35 @@ class Looking:
 
     def __init__(self, live: Live, serving: Serving) -> None:
         self._live, self._serving = live, serving
-        self._aside, self._turn = Aside(), asyncio.Lock()
-        self._mark = live.mark
+        self._aside, self._turn = Aside(lambda: live.stopping), asyncio.Lock()
+        self._signed = live.now.signed  # not the run itself, which would stay in memory
         self._own: tempfile.TemporaryDirectory[str] | None = None
 
     def now(self) -> Look:
-        """Raises Refused when the index is not in this process, so that there are no points."""
+        """The look for one request, also where another run is served before its answer.
+
+        Raises Refused when the index is not in this process, so that there are no points.
+        """
         look = self._live.now.look
         if look is None:
             raise Refused(409, "the index is on servers, so there is no map; search by id or picture.")
         return look
 
-    async def ask(self, what: Callable[[Look], T], status: int = 409) -> T:
-        """What is quickly told of the look, in a thread. Raises Refused with the status where it can't be."""
-        try:
-            return await asyncio.to_thread(lambda: what(self.now()))
-        except LikewiseError as error:
-            raise Refused(status, str(error)) from None
-
-    async def part(self, name: str) -> bytes:
-        """A part of the look; see ``PARTS``. Raises Refused where what it needs is not there."""
-        look, parts = self.now(), self._live.now.parts
-        if name not in parts:
+    async def part(self, look: Look, name: str) -> bytes:
+        """A part of a look; see ``PARTS``. Raises Refused where what it needs is not there."""
+        if name not in look.parts:
             self._end_of_former()
-            found = await self.ask(lambda _: self._kept(look, name))
+            found = await told(lambda: self._kept(look, name))
             if found is None:
                 async with self._turn:  # one is made at a time; who waits for the same one finds it kept
-                    found = await self.ask(lambda _: self._kept(look, name) or self._made(look, name))
-            parts[name] = found
-        return parts[name]
+                    found = await told(lambda: self._kept(look, name) or self._made(look, name))
+            look.parts[name] = found
+        return look.parts[name]
 
     async def share(self) -> float:
         """The share of the map that is made."""
         look = self.now()
-        if "points" in self._live.now.parts:
+        if "points" in look.parts:
             return 1.0
         try:
             return float((self._folder(look) / _SHARE).read_text("ascii"))
@@ -87,8 +82,8 @@ class Looking:
 
     def _end_of_former(self) -> None:
         """Ends the process that works for the former run, if there is a new one."""
-        if self._mark != self._live.mark:
-            self._mark = self._live.mark
+        if self._signed != self._live.now.signed:
+            self._signed = self._live.now.signed
             self._aside.end()
 
     def _folder(self, look: Look) -> Path:
@@ -112,6 +107,8 @@ class Looking:
             with suppress(OSError):  # a full disk: the next server makes it again
                 write_part(folder, name, made, look.stamp(name))
             return made
+        with suppress(OSError):
+            (folder / _SHARE).unlink(missing_ok=True)  # of a process that was ended
         try:
             self._aside.do(keep_part, self._serving, folder, name)
         except Ended as error:
@@ -120,6 +117,14 @@ class Looking:
         if found is None:
             raise busy("the run or its data are others than were read; ask again, or start the server again.")
         return found
+
+
+async def told(what: Callable[[], T], status: int = 409) -> T:
+    """What is quickly told of a look, in a thread. Raises Refused with the status where it can't be."""
+    try:
+        return await asyncio.to_thread(what)
+    except LikewiseError as error:
+        raise Refused(status, str(error)) from None
 
 
 def keep_part(serving: Serving, folder: Path, name: str) -> None:

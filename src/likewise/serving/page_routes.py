@@ -17,7 +17,7 @@ from likewise.look.groups import KINDS, Groups
 from likewise.look.polygon import inside
 from likewise.serving import schemas
 from likewise.serving.finding import check_where, finite_row
-from likewise.serving.looking import Looking
+from likewise.serving.looking import Looking, told
 from likewise.serving.openapi import COMMON, problems
 from likewise.serving.refused import Refused
 from likewise.serving.routes import Asking, as_json
@@ -48,7 +48,7 @@ def page_routes(asking: Asking, looking: Looking) -> APIRouter:
     @router.get("/api/points.bin", response_class=Response, responses={**_BYTES, **_REFUSED})
     async def points() -> Response:
         """The columns of the map's points; the first request makes the map, where the run has none."""
-        return _octets(await looking.part("points"))
+        return _octets(await looking.part(looking.now(), "points"))
 
     @router.get("/api/progress", responses={200: {"model": schemas.Progress}, **_REFUSED})
     async def progress() -> Response:
@@ -58,7 +58,7 @@ def page_routes(asking: Asking, looking: Looking) -> APIRouter:
     @router.post("/api/scores.bin", response_class=Response, responses={**_BYTES, **_REFUSED, **problems(404)})
     async def scores(with_what: schemas.Compared) -> Response:
         """The cosine of every item and an item or a row, as a column."""
-        finder = asking.live.now.finder
+        look, finder = looking.now(), asking.live.now.finder
         if (with_what.id is None) == (with_what.embedding is None):
             raise Refused(422, "give exactly one of id and embedding.")
         if with_what.embedding is not None:
@@ -71,20 +71,22 @@ def page_routes(asking: Asking, looking: Looking) -> APIRouter:
             if found is None:
                 raise Refused(404, f"no item of the index has the id {quoted(with_what.id)}.")
             row = found
-        return _octets(await looking.ask(lambda look: look.scores(row)))
+        return _octets(await told(lambda: look.scores(row)))
 
     @router.post("/api/inside", responses={200: {"model": schemas.Inside}, **_REFUSED})
     async def inside_of(area: schemas.Area) -> Response:
         """The items in a part of the map."""
-        points = await looking.part("points")
-        rows, labels = await looking.ask(lambda look: look.inside(_within(look, points, area)), 422)
+        look = looking.now()
+        points = await looking.part(look, "points")
+        rows, labels = await told(lambda: look.inside(_within(look, points, area)), 422)
         return as_json({"count": len(rows), "labels": labels, "rows": rows[:TOLD].tolist()})
 
     @router.post("/api/inside.csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}, **_REFUSED})
     async def inside_csv(area: schemas.Area) -> Response:
         """The ids and labels of all items in a part of the map."""
-        points = await looking.part("points")
-        text = await looking.ask(lambda look: _table(look, look.inside(_within(look, points, area))[0]), 422)
+        look = looking.now()
+        points = await looking.part(look, "points")
+        text = await told(lambda: _table(look, look.inside(_within(look, points, area))[0]), 422)
         return Response(text, media_type="text/csv; charset=utf-8")
 
     @router.get("/api/groups", responses={200: {"model": Groups}, **_REFUSED})
@@ -92,12 +94,12 @@ def page_routes(asking: Asking, looking: Looking) -> APIRouter:
         kind: Annotated[str, Query(pattern=f"^({'|'.join(KINDS)})$")],
     ) -> Response:
         """Near-copies, items that are far from all others, the weakest labels, or labels that are likely wrong."""
-        return _json(await looking.part(kind))
+        return _json(await looking.part(looking.now(), kind))
 
     @router.get("/api/verdict", responses={200: {"model": schemas.Verdict}, **_REFUSED})
     async def verdict() -> Response:
         """What the embedding is worth, in plain words."""
-        return _json(await looking.part("verdict"))
+        return _json(await looking.part(looking.now(), "verdict"))
 
     return router
 

@@ -20,7 +20,7 @@ async def follow(serving: Serving, live: Live, metrics: Metrics) -> None:
     Where they are others, all is read in a thread of its own, and then takes the place of the former. A run that can't
     be read, such as one whose index is not made yet, changes nothing; it is tried again when its files change.
     """
-    known = signature(serving)
+    known = live.now.signed
     while True:
         await asyncio.sleep(EVERY)
         now = signature(serving)
@@ -36,7 +36,7 @@ async def follow(serving: Serving, live: Live, metrics: Metrics) -> None:
             log.exception("the former run goes on, for reading the new one failed")
             metrics.reloads.labels("failed").inc()
         else:
-            live.take(loaded, now)
+            live.take(loaded)
             metrics.items.set(len(loaded.finder))
             metrics.reloads.labels("taken").inc()
             log.info("serving the new run")

@@ -88,7 +88,6 @@ class Draining(uvicorn.Server):
                 server.close()
             self._told = time.monotonic() + self._together
             self._until = self._told + LINGER
-        self._gate.leave()  # each time, for a request that comes now may begin the work again
         self._gate.live.stopping = time.monotonic() >= self._told
         return not self.server_state.connections or time.monotonic() > self._until
 

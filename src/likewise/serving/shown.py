@@ -22,6 +22,8 @@ from likewise.reports.labels import columns_of, text_of
 from likewise.stamp import source_of
 from likewise.training.run_folder import training_items
 
+NOT_THERE = "the items are not where they were; the server needs --data to show them."
+
 log = logging.getLogger("likewise.serving")
 
 
@@ -107,4 +109,5 @@ def shown_of(model: Model, run: Path, protocol: About, data: str | None) -> Show
             return Shown(replace(opened, source=str(protocol["data"])))
         return Shown(training_items(run, model.settings))
     except LikewiseError as error:
-        return Shown(None, str(error))
+        log.warning("no pictures and labels are shown: %s", error)  # it names a place, which is not for everybody
+        return Shown(None, NOT_THERE)

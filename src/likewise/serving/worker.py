@@ -11,7 +11,6 @@ from likewise.serving.asked import Answer, Ask, answer_all
 from likewise.serving.loaded import Loaded
 from likewise.serving.refused import busy, failed
 from likewise.serving.settings import BATCH, Serving
-from likewise.stamp import hash_of_bytes
 
 log = logging.getLogger("likewise.serving")
 
@@ -23,17 +22,15 @@ class Live:
 
     Args:
         loaded: the first.
-        signature: of the files it was read from; see ``loaded.signature``.
     """
 
-    def __init__(self, loaded: Loaded, signature: str) -> None:
-        self.take(loaded, signature)
+    def __init__(self, loaded: Loaded) -> None:
+        self.take(loaded)
         self.stopping = False  # no new connections are taken, and each answer is the last of its connection
 
-    def take(self, loaded: Loaded, signature: str) -> None:
+    def take(self, loaded: Loaded) -> None:
         """Serves another run. ``mark`` names what is served in every answer, so that a page sees that it is older."""
-        self.now = loaded
-        self.mark = hash_of_bytes(signature.encode())[:16].encode()
+        self.now, self.mark = loaded, loaded.mark.encode()
 
 
 class Worker:
