@@ -52,6 +52,13 @@ def make_run(run: Path, data: Path, seed: int = 0) -> None:
     renew_index(load(run), str(data), metadata=years, anew=True, progress=False)
 
 
+def small_run(place: Path) -> dict[str, bytes]:
+    """Pictures in ``place``/data, and a run of them with its index in ``place``/run; the bytes of pictures by id."""
+    made = pictures(place / "data")
+    make_run(place / "run", place / "data")
+    return made
+
+
 def serving(run: Path, **others: object) -> Serving:
     """Settings of a server of the run."""
     return Serving(run=run, **others)  # type: ignore[arg-type]

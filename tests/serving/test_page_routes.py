@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving.small_server import loaded_of, make_run, pictures, serving
+from serving.small_server import loaded_of, serving, small_run
 from starlette.testclient import TestClient
 
 from likewise.index import Index
@@ -23,8 +23,7 @@ SQUARE = [[-1e6, -1e6], [1e6, -1e6], [1e6, 1e6], [-1e6, 1e6]]
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     place: Path = tmp_path_factory.mktemp("routes")
-    pictures(place / "data")
-    make_run(place / "run", place / "data")
+    small_run(place)
     with TestClient(make_app(serving(place / "run"), loaded_of(place / "run")), base_url="http://127.0.0.1") as client:
         yield client
 
@@ -97,8 +96,7 @@ def test_every_answer_names_what_is_served(client: TestClient) -> None:
 
 
 def test_a_copy_of_a_run_has_its_name_and_a_new_index_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures(tmp_path / "data")
-    make_run(tmp_path / "run", tmp_path / "data")
+    small_run(tmp_path)
     first = loaded_of(tmp_path / "run")
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     assert loaded_of(tmp_path / "copy").mark == first.mark
@@ -124,8 +122,7 @@ def test_groups_and_the_verdict_are_told(client: TestClient) -> None:
 
 
 def test_why_there_are_no_pictures_names_no_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pictures(tmp_path / "data")
-    make_run(tmp_path / "run", tmp_path / "data")
+    small_run(tmp_path)
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     caplog.set_level(logging.WARNING, "likewise.serving")
     with TestClient(

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from serving.small_server import NAME, SIDE, loaded_of, make_run, pictures, png, serving
+from serving.small_server import NAME, SIDE, loaded_of, png, serving, small_run
 from starlette.testclient import TestClient
 
 from likewise.config.overrides import settings_from
@@ -36,8 +36,7 @@ class Case:
 
     def __init__(self, place: Path) -> None:
         self.run, self.data = place / "run", place / "data"
-        self.pictures = pictures(self.data)
-        make_run(self.run, self.data)
+        self.pictures = small_run(place)
         self.loaded: Loaded = loaded_of(self.run)
 
     def client(self, **settings: object) -> TestClient:

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from serving.small_server import loaded_of, make_run, pictures, png
+from serving.small_server import loaded_of, png, small_run
 
 from likewise.data.decode import quiet_pillow
 from likewise.errors import LikewiseError
@@ -22,8 +22,7 @@ from likewise.serving.refused import Refused
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Loaded, dict[str, bytes]]:
     place = tmp_path_factory.mktemp("batches")
-    files = pictures(place / "data")
-    make_run(place / "run", place / "data")
+    files = small_run(place)
     return loaded_of(place / "run"), files
 
 

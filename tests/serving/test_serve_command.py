@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving.small_server import make_run, pictures
+from serving.small_server import make_run, pictures, small_run
 
 from likewise.cli.main import main
 
@@ -15,8 +15,7 @@ from likewise.cli.main import main
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("served")
-    pictures(place / "data")
-    make_run(place / "run", place / "data")
+    small_run(place)
     return place / "run"
 
 

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
     use_after_free,
 )
-from serving.small_server import loaded_of, make_run, pictures, serving
+from serving.small_server import loaded_of, serving, small_run
 
 from likewise.serving.app import make_app
 from likewise.serving.finding import Finder
@@ -43,8 +43,7 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     place = tmp_path_factory.mktemp("fuzzed")
-    pictures(place / "data")
-    make_run(place / "run", place / "data")
+    small_run(place)
     return loaded_of(place / "run")
 
 

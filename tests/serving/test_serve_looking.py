@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving.small_server import loaded_of, make_run, pictures, serving
+from serving.small_server import loaded_of, serving, small_run
 from starlette.testclient import TestClient
 
 from likewise.errors import LikewiseError
@@ -25,8 +25,7 @@ HERE = "http://127.0.0.1"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("looking")
-    pictures(place / "data")
-    make_run(place / "run", place / "data")
+    small_run(place)
     return place / "run"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving.small_server import make_run, pictures
+from serving.small_server import make_run, pictures, small_run
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -29,8 +29,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("process")
-    pictures(place / "data")
-    make_run(place / "run", place / "data")
+    small_run(place)
     return place
 
 

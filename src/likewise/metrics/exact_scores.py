@@ -98,9 +98,8 @@ def merge(best: Tensor, scores: Tensor, leaders: Tensor, start: int, *, ties: bo
     """
     k, count = best.shape[1], leaders.shape[1]
     floor = unpack(best[:, -1:])[0]
-    if (
-        ties and k < count and bool(floor.isneginf().any())
-    ):  # later, the best so far rule out nearly as many, without a sort
+    if ties and k < count and bool(floor.isneginf().any()):
+        # Later, the best so far rule out nearly as many, without a sort.
         floor = torch.maximum(floor, leaders.topk(k, dim=1).values[:, -1:])
     useful = int((leaders >= floor).sum(1).amax())
     useful = useful if ties else min(useful, k)

@@ -82,7 +82,7 @@ export class MapView {
         }
       }, "#000000", [], 2.5);
     }
-    const corners = this.gestures.path || (this.polygon && this.polygon.map(([x, y]) => this.pixelOf(x, y)));
+    const corners = this.gestures.path || (this.polygon && this.polygon.map((corner) => raster.pixelOf(...corner)));
     if (corners && corners.length > 1) {
       this.outline(() => {
         corners.forEach(([px, py], at) => (at ? pen.lineTo(px, py) : pen.moveTo(px, py)));
@@ -105,11 +105,6 @@ export class MapView {
     pen.strokeStyle = colour;
     pen.lineWidth = width;
     pen.stroke();
-  }
-
-  pixelOf(x, y) {
-    const { raster } = this;
-    return [raster.wide / 2 + (x - raster.centre[0]) * raster.scale, raster.high / 2 - (y - raster.centre[1]) * raster.scale];
   }
 
   tap(row, px, py, finger) {

@@ -95,10 +95,11 @@ export class Raster {
   }
 
   toPixel(row) {
-    return [
-      this.wide / 2 + (this.x[row] - this.centre[0]) * this.scale,
-      this.high / 2 - (this.y[row] - this.centre[1]) * this.scale,
-    ];
+    return this.pixelOf(this.x[row], this.y[row]);
+  }
+
+  pixelOf(x, y) {
+    return [this.wide / 2 + (x - this.centre[0]) * this.scale, this.high / 2 - (y - this.centre[1]) * this.scale];
   }
 
   seen(row) {
